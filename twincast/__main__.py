@@ -1,0 +1,5 @@
+"""Run the command line: `python -m twincast`."""
+
+from twincast.cli import app
+
+app()

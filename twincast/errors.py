@@ -1,0 +1,144 @@
+"""Every error that crosses a border, in one tree.
+
+TwincastError
+├── BadMessage               what a client sent cannot be taken
+│   ├── MalformedJson        not JSON, or JSON that readers disagree about
+│   ├── ValidationFailed     JSON, but not the shape that was asked for
+│   ├── TooLarge             over a limit in bytes, items, depth or keys
+│   ├── UnsupportedMedia     a content type or a frame type that is not taken here
+│   ├── NotFound / MethodNotAllowed
+│   └── Forbidden            a Host or Origin that is not ours
+├── Unavailable              nothing wrong with the request; try again later
+│   ├── JournalUnavailable   the disk does not take the update; nothing was stored
+│   ├── Stopping             the server is shutting down
+│   └── FellBehind           a client read too slowly; it is to reconnect
+├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
+├── Truncated                a position that the journal no longer reaches back to
+└── ServerUnreachable        a client found nobody at the address, or not a twincast server
+
+`code` is the same word on every wire: REST problem details, WebSocket `error` messages, the command line.
+Close codes 4000-4499 mean "reconnect and resume", 4500-4999 "do not come back as you are".
+"""
+
+from typing import ClassVar
+
+
+class TwincastError(Exception):
+    """Carry what a person needs to know, and what each wire needs to say it."""
+
+    code: ClassVar[str] = "internal_error"
+    http_status: ClassVar[int] = 500
+    close_code: ClassVar[int] = 1011
+    retryable: ClassVar[bool] = False
+
+    @property
+    def message(self) -> str:
+        """Say what was expected and what came, in one sentence."""
+        return str(self)
+
+
+class BadMessage(TwincastError):
+    """What a client sent cannot be taken; sending it again will not help."""
+
+    code = "bad_message"
+    http_status = 400
+    close_code = 4500
+
+
+class MalformedJson(BadMessage):
+    """Not JSON, or JSON that two readers would understand differently (RFC 7493)."""
+
+    code = "malformed_json"
+    http_status = 422
+
+
+class ValidationFailed(BadMessage):
+    """JSON, but not the shape that was asked for."""
+
+    code = "validation_failed"
+    http_status = 422
+
+
+class TooLarge(BadMessage):
+    """Over a limit in bytes, items, depth or keys."""
+
+    code = "too_large"
+    http_status = 413
+    close_code = 1009
+
+
+class UnsupportedMedia(BadMessage):
+    """A content type, or a kind of frame, that is not taken here."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+    close_code = 1003
+
+
+class NotFound(BadMessage):
+    """No such path."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class MethodNotAllowed(BadMessage):
+    """The path exists, but not for this method."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class Forbidden(BadMessage):
+    """A Host or an Origin that is not ours: DNS rebinding, or another site's page."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class Unavailable(TwincastError):
+    """Nothing is wrong with the request; the same one may succeed later."""
+
+    code = "unavailable"
+    http_status = 503
+    close_code = 1013
+    retryable = True
+
+
+class JournalUnavailable(Unavailable):
+    """The disk does not take the update; nothing of it was stored."""
+
+    code = "journal_unavailable"
+
+
+class Stopping(Unavailable):
+    """The server is shutting down and takes nothing new."""
+
+    code = "stopping"
+    close_code = 1012
+
+
+class FellBehind(Unavailable):
+    """A client read so slowly that what waits for it passed its bound."""
+
+    code = "fell_behind"
+    close_code = 4008
+
+
+class JournalUnusable(TwincastError):
+    """The journal cannot be opened: not one, read-only, from a newer version, or in use."""
+
+    code = "journal_unusable"
+
+
+class Truncated(TwincastError):
+    """A position that the journal no longer reaches back to."""
+
+    code = "truncated"
+    http_status = 410
+
+
+class ServerUnreachable(Unavailable):
+    """A client found nobody at the address, or somebody who is not a twincast server."""
+
+    code = "server_unreachable"
