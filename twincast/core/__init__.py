@@ -1,0 +1,1 @@
+"""The pure part: no event loop, no sockets, no files, no clock."""

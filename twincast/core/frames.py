@@ -1,0 +1,41 @@
+"""RFC 6455 frames that a server sends: unmasked, whole messages, no extension."""
+
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+
+_TEXT, _CLOSE, _PONG = 0x81, 0x88, 0x8A  # FIN set, section 5.2
+
+CLOSE_REASON_MAX_BYTES = 123
+"""A control frame carries 125 bytes, two of which are the close code (section 5.5)."""
+
+
+@lru_cache(maxsize=1024)  # readings of one kind have few lengths
+def _header(first_byte: int, size: int) -> bytes:
+    if size < 126:
+        return bytes((first_byte, size))
+    if size < 1 << 16:
+        return struct.pack(">BBH", first_byte, 126, size)
+    return struct.pack(">BBQ", first_byte, 127, size)
+
+
+def text(messages: Iterable[bytes]) -> bytes:
+    """Join messages to the bytes of one text frame each."""
+    header = _header
+    return b"".join([part for message in messages for part in (header(_TEXT, len(message)), message)])
+
+
+def pong(payload: bytes) -> bytes:
+    """Answer a ping with its own payload (section 5.5.3)."""
+    return _header(_PONG, len(payload)) + payload
+
+
+def close(code: int | None, reason: str = "") -> bytes:
+    """Say goodbye. A `code` of None answers a close frame that carried none (section 5.5.1).
+
+    A reason that is too long for a control frame is cut at a character.
+    """
+    if code is None:
+        return _header(_CLOSE, 0)
+    text_bytes = reason.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore").encode()
+    return _header(_CLOSE, 2 + len(text_bytes)) + code.to_bytes(2, "big") + text_bytes

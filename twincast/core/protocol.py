@@ -1,0 +1,285 @@
+"""JSON bytes to model and back: every message of every wire, in one place.
+
+Decoding checks all that a message promises (shape, names, limits, I-JSON), so what comes out may be stored as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from twincast.core.model import Control, DataUpdate, Entry, Source, Twin
+from twincast.core.values import check_id, check_value, refuse_duplicate_names
+from twincast.errors import MalformedJson, TooLarge, TwincastError, ValidationFailed
+
+T = TypeVar("T")
+MessageId = str | int
+_ABSENT = Raw(b"")
+_NO_ARGS = Raw(b"{}")
+
+
+class ClientMessage(Struct):
+    """Whatever a WebSocket client may say; `type` decides which of the rest counts."""
+
+    type: str = ""
+    id: MessageId | None = None
+    device_id: str | None = None
+    value: Raw = _ABSENT
+    target: str | None = None
+    command: str | None = None
+    args: Raw = _ABSENT
+
+
+class Reading(Struct):
+    """One element of what `POST /api/data` takes."""
+
+    device_id: str
+    value: Raw
+
+
+class Order(Struct):
+    """What `POST /api/control` takes."""
+
+    target: str
+    command: str
+    args: Raw = _ABSENT
+
+
+class _Typed(Struct):
+    type: str = ""
+
+
+class Hello(Struct, tag_field="type", tag="hello"):
+    """The first message to a client: the state of everything, and the position from which changes follow."""
+
+    message: str
+    timestamp_utc: str
+    epoch: str
+    seq: int
+    data_snapshot: Raw
+
+
+class Pong(Struct, tag_field="type", tag="pong"):
+    """The answer to a `ping` message."""
+
+    timestamp_utc: str
+
+
+class Echo(Struct, tag_field="type", tag="echo"):
+    """The answer to a message of a type that nobody knows."""
+
+    timestamp_utc: str
+    received: Raw
+    note: str = "Unrecognized message type"
+
+
+class Ack(Struct, tag_field="type", tag="ack"):
+    """The answer to a message with an `id`, once it is durable."""
+
+    id: MessageId
+    seq: int
+
+
+class ErrorMessage(Struct, tag_field="type", tag="error", omit_defaults=True):
+    """What was wrong with a message; the conversation goes on."""
+
+    code: str
+    message: str
+    retryable: bool | None = None  # None never occurs; it keeps `false` from being left out as a default
+    id: MessageId | None = None
+
+
+encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+_decode_message = msgspec.json.Decoder(ClientMessage).decode
+_decode_typed = msgspec.json.Decoder(_Typed).decode
+_decode_reading = msgspec.json.Decoder(Reading)
+_decode_readings = msgspec.json.Decoder(list[Reading]).decode
+_decode_order = msgspec.json.Decoder(Order).decode
+
+
+def encode_merged(device_id: str, twin: Twin, merged: int) -> bytes:
+    """Encode a device's newest change for a client that missed `merged` - 1 before it."""
+    event = encode(DataUpdate(device_id, twin.value, twin.updated_at_utc, twin.source, twin.seq))
+    return event if merged == 1 else b'%b,"merged":%d}' % (event[:-1], merged)
+
+
+def encode_error(error: TwincastError, message_id: MessageId | None = None) -> bytes:
+    """Encode an error for the client whose message caused it."""
+    return encode(ErrorMessage(error.code, error.message, error.retryable, message_id))
+
+
+def decode_message(payload: bytes) -> ClientMessage:
+    """Decode and check one WebSocket text message, valid UTF-8.
+
+    Telemetry comes back with `device_id` and `value` set and checked, control with `target`, `command` and `args`.
+    Messages of other types come back as they are.
+
+    Raises:
+        BadMessage: one of its kinds, with a text for the person who wrote the client.
+    """
+    try:
+        message = _decode_message(payload)
+    except msgspec.ValidationError as error:
+        if _type_of(payload) in {"telemetry", "control", "ping"}:
+            raise ValidationFailed(_explain(error)) from None
+        message = ClientMessage(type="")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+    if message.type == "telemetry":
+        _check_telemetry(message, payload)
+        return message
+    refuse_duplicate_names(payload)
+    if message.type == "control":
+        message.args = _check_order(message.target, message.command, message.args)
+    return message
+
+
+def decode_reading(body: bytes, source: Source) -> DataUpdate:
+    """Decode and check the body of a single reading.
+
+    Raises:
+        BadMessage: one of its kinds.
+    """
+    reading = _strictly(_decode_reading.decode, body)
+    return _drafts([reading], body, source)[0]
+
+
+def decode_readings(body: bytes, source: Source, max_updates: int) -> list[DataUpdate]:
+    """Decode and check a JSON array of readings, all or nothing.
+
+    Raises:
+        BadMessage: one of its kinds.
+    """
+    return _drafts(_bounded(_strictly(_decode_readings, body), max_updates), body, source)
+
+
+def decode_reading_lines(body: bytes, source: Source, max_updates: int) -> list[DataUpdate]:
+    """Decode and check NDJSON, one reading a line, all or nothing. Empty lines are passed over.
+
+    Raises:
+        BadMessage: one of its kinds; it names the line.
+    """
+    try:
+        readings = _strictly(_decode_reading.decode_lines, body)
+    except TwincastError:
+        for number, line in enumerate(body.split(b"\n"), 1):
+            if line.strip():
+                try:
+                    _strictly(_decode_reading.decode, line)
+                except TwincastError as error:
+                    raise type(error)(f"line {number}: {error.message}") from None
+        raise
+    return _drafts(_bounded(readings, max_updates), body, source)
+
+
+def decode_order(body: bytes, source: Source) -> Control:
+    """Decode and check the body of a command.
+
+    Raises:
+        BadMessage: one of its kinds.
+    """
+    order = _strictly(_decode_order, body)
+    refuse_duplicate_names(body)
+    args = _check_order(order.target, order.command, order.args)
+    return Control(order.target, order.command, args, "", source)
+
+
+def draft(message: ClientMessage, source: Source) -> Entry:
+    """Make the entry that a checked telemetry or control message asks for."""
+    if message.type == "telemetry":
+        assert message.device_id is not None  # decode_message saw to it
+        return DataUpdate(message.device_id, message.value, "", source)
+    assert message.target is not None and message.command is not None
+    return Control(message.target, message.command, message.args, "", source)
+
+
+def _check_telemetry(message: ClientMessage, payload: bytes) -> None:
+    device_id = message.device_id
+    if device_id is None:
+        raise ValidationFailed("telemetry takes a `device_id`; this message has none")
+    value = bytes(message.value)
+    if not value:
+        raise ValidationFailed("telemetry takes a `value`; this message has none")
+    check_id(device_id, "`device_id`")
+    # Three names and the colons inside the texts; any other count may hide a duplicate name.
+    colons = 3 + check_value(value) + device_id.count(":")
+    if payload.count(b":") != colons or b"\\" in payload:
+        refuse_duplicate_names(payload)
+    message.value = Raw(value)  # a copy: a value must not keep a whole message in memory
+    _check_message_id(message.id)
+
+
+def _check_order(target: str | None, command: str | None, args: Raw) -> Raw:
+    for text, what in ((target, "`target`"), (command, "`command`")):
+        if text is None:
+            raise ValidationFailed(f"control takes a {what}; this message has none")
+        check_id(text, what)
+    text_bytes = bytes(args)
+    if not text_bytes or text_bytes == b"null":
+        return _NO_ARGS
+    if not text_bytes.startswith(b"{"):
+        raise ValidationFailed("`args` takes a JSON object")
+    check_value(text_bytes)
+    return Raw(text_bytes)
+
+
+def _check_message_id(message_id: MessageId | None) -> None:
+    if isinstance(message_id, str):
+        check_id(message_id, "`id`")
+    elif message_id is not None and not -(1 << 53) < message_id < 1 << 53:
+        raise ValidationFailed("`id` takes a string or an integer of up to 53 bits")
+
+
+def _drafts(readings: Sequence[Reading], body: bytes, source: Source) -> list[DataUpdate]:
+    updates = []
+    colons = 0
+    for reading in readings:
+        check_id(reading.device_id, "`device_id`")
+        value = bytes(reading.value)
+        colons += 2 + check_value(value) + reading.device_id.count(":")
+        updates.append(DataUpdate(reading.device_id, Raw(value), "", source))
+    if body.count(b":") != colons or b"\\" in body:
+        for text in body.split(b"\n") if len(readings) > 1 and body.lstrip()[:1] == b"{" else (body,):
+            if text.strip():
+                refuse_duplicate_names(text)
+    return updates
+
+
+def _bounded(readings: list[Reading], max_updates: int) -> list[Reading]:
+    if not readings:
+        raise ValidationFailed("a batch takes at least one reading; this one is empty")
+    if len(readings) > max_updates:
+        raise TooLarge(f"a request takes {max_updates} readings; this one has {len(readings)}")
+    return readings
+
+
+def _strictly(decoder: Callable[[bytes], T], body: bytes) -> T:
+    try:
+        if not body.isascii():
+            body.decode()  # msgspec does not look into the strings that it passes over
+        return decoder(body)
+    except msgspec.ValidationError as error:
+        raise ValidationFailed(_explain(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+
+
+def _type_of(payload: bytes) -> str:
+    """Return the type of a message whose other fields do not fit; empty if it has none."""
+    try:
+        return _decode_typed(payload).type
+    except msgspec.ValidationError as error:
+        if payload.lstrip()[:1] != b"{":
+            raise ValidationFailed(_explain(error)) from None
+        return ""
+
+
+def _not_json(error: Exception) -> TwincastError:
+    if isinstance(error, RecursionError):
+        return TooLarge("the message is nested too deep")
+    return MalformedJson(f"expected JSON: {error}")
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    return str(error).replace(" - at `$", " at `$")

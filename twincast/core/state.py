@@ -1,0 +1,26 @@
+"""The fold: state is what applying the log's entries in order leaves behind."""
+
+from twincast.core.model import DataUpdate, Entry, Snapshot, Twin
+
+
+class State:
+    """The newest twin of every device, as of `seq`. Nothing but `apply` changes it."""
+
+    __slots__ = ("epoch", "seq", "twins")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.epoch = snapshot.epoch
+        self.seq = snapshot.seq
+        self.twins = snapshot.twins
+
+    def apply(self, entry: Entry) -> None:
+        """Take the next entry of the log.
+
+        Raises:
+            ValueError: the entry is not the next one; the log has a gap or came out of order.
+        """
+        if entry.seq != self.seq + 1:
+            raise ValueError(f"the log goes on at {self.seq + 1}, not at {entry.seq}")
+        self.seq = entry.seq
+        if isinstance(entry, DataUpdate):
+            self.twins[entry.device_id] = Twin(entry.value, entry.timestamp_utc, entry.seq, entry.source)

@@ -1,0 +1,63 @@
+"""Where entries become durable and get their positions: one interface, one file a kind of journal."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from twincast.core.model import Entry, Snapshot
+from twincast.errors import JournalUnusable
+from twincast.journal.memory import MemoryJournal
+from twincast.journal.sqlite import SqliteJournal
+
+
+class Journal(Protocol):
+    """An ordered log that survives what it promises to survive. All positions come from here."""
+
+    @property
+    def epoch(self) -> str:
+        """The name of this one log; a wiped or restored one has another."""
+
+    async def append(self, batch: Sequence[Entry]) -> range:
+        """Make a batch durable, in order, and give each entry its seq.
+
+        Returns once the batch survives a crash, all of it. If cancelled, it is stored whole or not at all.
+
+        Args:
+            batch: at least one entry, with its time set. The journal sets `seq` on each.
+
+        Raises:
+            JournalUnavailable: nothing of the batch was stored. The next one may succeed.
+        """
+
+    async def read(self, since: int, limit: int) -> Sequence[Entry]:
+        """Return up to `limit` entries that follow position `since`, oldest first; none if there are none yet.
+
+        Raises:
+            Truncated: the log no longer reaches back to `since`.
+        """
+
+    async def snapshot(self) -> Snapshot:
+        """Return the state as of the newest durable entry."""
+
+    def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
+        """Yield what became durable after `since`, here or elsewhere, in order, without end.
+
+        Raises:
+            Truncated: the log no longer reaches back to `since`.
+        """
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of files and threads."""
+
+
+async def open_journal(url: str, *, memory_max_bytes: int) -> Journal:
+    """Open the journal that a URL names: `sqlite:PATH` or `memory:`.
+
+    Raises:
+        JournalUnusable: no such kind, or the file cannot serve; the message says why.
+    """
+    kind, _, rest = url.partition(":")
+    if kind == "memory" and not rest:
+        return MemoryJournal(max_bytes=memory_max_bytes)
+    if kind == "sqlite" and rest:
+        return await SqliteJournal.open(rest)
+    raise JournalUnusable(f"a journal is `sqlite:PATH` or `memory:`; this is {url!r}")

@@ -1,0 +1,55 @@
+"""A journal that forgets: for tests, teaching, and state that is worthless after a restart."""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from twincast.core.model import Entry, Snapshot
+from twincast.core.state import State
+from twincast.errors import Truncated
+from twincast.journal.window import Window
+
+
+class MemoryJournal:
+    """The log in memory: as much of its end as `max_bytes` hold. "Durable" here means: until the process ends."""
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self.epoch = secrets.token_hex(4)
+        self._window = Window(0, max_bytes)
+        self._state = State(Snapshot(self.epoch, 0, {}))
+
+    async def append(self, batch: Sequence[Entry]) -> range:
+        """See Journal.append. Does not wait for anything."""
+        first = self._window.seq + 1
+        for seq, entry in enumerate(batch, first):
+            entry.seq = seq
+            self._state.apply(entry)
+        self._window.append(batch)
+        return range(first, first + len(batch))
+
+    async def read(self, since: int, limit: int) -> Sequence[Entry]:
+        """See Journal.read."""
+        self._check(since)
+        entries: list[Entry] = []
+        while len(entries) < limit and (more := self._window.read(since + len(entries))):
+            entries.extend(more)
+        return entries[:limit]
+
+    async def snapshot(self) -> Snapshot:
+        """See Journal.snapshot."""
+        return Snapshot(self.epoch, self._state.seq, dict(self._state.twins))
+
+    async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
+        """See Journal.follow."""
+        while True:
+            await self._window.grown(since)
+            self._check(since)
+            batch = self._window.read(since)
+            since = batch[-1].seq
+            yield batch
+
+    async def close(self) -> None:
+        """See Journal.close. There is nothing to let go of."""
+
+    def _check(self, since: int) -> None:
+        if since < self._window.since:
+            raise Truncated(f"this journal reaches back to {self._window.since}, not to {since}")

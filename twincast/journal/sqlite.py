@@ -1,0 +1,103 @@
+"""The durable journal: one SQLite file, appended by one thread, readable by any SQLite tool while it runs.
+
+Why it looks as it does, with the figures, stands in docs/journal.md. In short: a commit appends to the log and touches
+nothing else, in one statement, so that it costs one sequential write and one fsync; the state table follows behind,
+a slice at a time, and what it lacks is replayed from the log at the next start.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Self
+
+from twincast.core.model import Entry, Snapshot
+from twincast.errors import JournalUnavailable
+from twincast.journal.sqlite_file import SqliteFile
+from twincast.journal.window import Window
+
+logger = logging.getLogger("twincast.journal")
+
+WINDOW_MAX_BYTES = 8 * 1024 * 1024
+"""How much of the log's end followers find in memory; the rest they read from the file."""
+READ_BATCH = 1_000
+
+
+class SqliteJournal:
+    """Group commit on a file: whatever was appended together is one transaction and one fsync."""
+
+    def __init__(self, file: SqliteFile, thread: ThreadPoolExecutor) -> None:
+        self._file = file
+        self._thread = thread
+        self._window = Window(file.seq, WINDOW_MAX_BYTES)
+        self._checkpointing = False
+        self.epoch = file.epoch
+
+    @classmethod
+    async def open(cls, path: str) -> Self:
+        """Open or create the file.
+
+        Raises:
+            JournalUnusable: it is not a journal, read-only, from a newer version, or in use by another server.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        try:
+            return cls(await asyncio.get_running_loop().run_in_executor(thread, SqliteFile, path), thread)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+
+    async def append(self, batch: Sequence[Entry]) -> range:
+        """See Journal.append."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch)
+        future.add_done_callback(partial(self._appended, batch))
+        # Shielded, for what has begun in the thread ends there, and the window must learn of it.
+        first = await asyncio.shield(future)
+        return range(first, first + len(batch))
+
+    def _appended(self, batch: Sequence[Entry], future: asyncio.Future[int]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        for seq, entry in enumerate(batch, future.result()):
+            entry.seq = seq
+        self._window.append(batch)
+        if self._file.checkpoint_is_due and not self._checkpointing:
+            self._checkpointing = True
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(self._thread, self._file.checkpoint).add_done_callback(self._checkpointed)
+
+    def _checkpointed(self, future: asyncio.Future[None]) -> None:
+        self._checkpointing = False
+        if not future.cancelled() and (error := future.exception()) is not None:
+            logger.warning("the checkpoint waits, nothing is lost: %s", error)
+
+    async def read(self, since: int, limit: int) -> Sequence[Entry]:
+        """See Journal.read."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._file.read, since, limit)
+
+    async def snapshot(self) -> Snapshot:
+        """See Journal.snapshot."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._file.snapshot)
+
+    async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
+        """See Journal.follow."""
+        while True:
+            await self._window.grown(since)
+            if since >= self._window.since:
+                batch = self._window.read(since)
+            else:
+                batch = await self.read(since, READ_BATCH)
+            since = batch[-1].seq
+            yield batch
+
+    async def close(self) -> None:
+        """See Journal.close."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._file.close)
+        except JournalUnavailable as error:
+            logger.warning("the journal closed on a failing disk; what was acknowledged is in its log: %s", error)
+        finally:
+            self._thread.shutdown()

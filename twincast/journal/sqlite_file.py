@@ -1,0 +1,251 @@
+"""The file of the SQLite journal: its schema, and the five things that are done to it. Synchronous, one thread.
+
+The schema is public (docs/journal.md): other programs may read it while the server runs.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import apsw
+from msgspec import Raw
+
+from twincast.core.model import Control, DataUpdate, Entry, Snapshot, Twin
+from twincast.core.protocol import encode
+from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
+
+APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
+SCHEMA_VERSION = 1
+CHECKPOINT_ENTRIES = 20_000
+"""How many entries of the log one slice folds into the checkpoint: about 20 ms of work, replayed in as long."""
+
+_SCHEMA = f"""
+pragma application_id = {APPLICATION_ID};
+pragma user_version = {SCHEMA_VERSION};
+create table meta (name text primary key, value text not null) without rowid;
+create table log (
+    seq           integer primary key,  -- 1, 2, 3, ... without gaps
+    type          text not null,        -- data_update or control
+    device_id     text not null,        -- of a control: its target
+    value         text not null,        -- JSON; of a control: its args
+    command       text,                 -- of a control only
+    timestamp_utc text not null,        -- ISO 8601
+    source        text not null         -- rest or websocket
+);
+create table checkpoint (               -- the state as of meta 'checkpoint_seq'
+    device_id      text primary key,
+    value          text not null,
+    updated_at_utc text not null,
+    source         text not null,
+    seq            integer not null
+) without rowid;
+create view twin as                     -- the state now: the checkpoint and what the log has since
+    select device_id, value, updated_at_utc, source, max(seq) as seq from (
+        select device_id, value, updated_at_utc, source, seq from checkpoint
+        union all
+        select device_id, value, timestamp_utc, source, seq from log
+        where type = 'data_update'
+          and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
+    ) group by device_id;
+"""
+
+# One statement a batch: SQLite takes the batch apart itself, so the interpreter lock is not asked for at each row.
+_APPEND = """
+insert into log
+select ?1 + key, value ->> 'type', coalesce(value ->> 'device_id', value ->> 'target'),
+       coalesce(value -> 'value', value -> 'args'), value ->> 'command', value ->> 'timestamp_utc', value ->> 'source'
+from jsonb_each(?2)
+"""
+
+_CHECKPOINT = """
+insert or replace into checkpoint
+select device_id, value, timestamp_utc, source, seq from log where seq in (
+    select max(seq) from log where seq > ?1 and seq <= ?2 and type = 'data_update' group by device_id
+)
+"""
+
+
+class SqliteFile:
+    """An open journal file, locked against a second server. Every method runs in one and the same thread."""
+
+    def __init__(self, path: str, *, vfs: str | None = None) -> None:
+        """Open or create.
+
+        Args:
+            path: the file. `-wal`, `-shm` and `-lock` files stand beside it while it is open.
+            vfs: another SQLite file layer than the system's; tests cut the power with it.
+
+        Raises:
+            JournalUnusable: the message says why, for the person who started the server.
+        """
+        self._path = path
+        self._lock = _lock(path)
+        try:
+            self._db = apsw.Connection(path, vfs=vfs)
+            self._prepare()
+        except apsw.Error as error:
+            os.close(self._lock)
+            raise JournalUnusable(_why_unusable(path, error)) from None
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether the log has run ahead of the checkpoint by a slice."""
+        return self.seq - self._checkpoint_seq >= CHECKPOINT_ENTRIES
+
+    def append(self, batch: Sequence[Entry]) -> int:
+        """Store a batch after the newest entry, in one transaction that is on disk when this returns.
+
+        Returns:
+            The seq of the batch's first entry.
+
+        Raises:
+            JournalUnavailable: nothing of the batch was stored.
+        """
+        first = self.seq + 1
+        with self._transaction():
+            self._db.execute(_APPEND, (first, encode(batch).decode()))
+        self.seq += len(batch)
+        return first
+
+    def checkpoint(self) -> None:
+        """Fold the next slice of the log into the checkpoint.
+
+        Raises:
+            JournalUnavailable: the checkpoint stays where it was; nothing is lost.
+        """
+        until = min(self.seq, self._checkpoint_seq + CHECKPOINT_ENTRIES)
+        with self._transaction():
+            self._db.execute(_CHECKPOINT, (self._checkpoint_seq, until))
+            self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(until),))
+        self._checkpoint_seq = until
+
+    def read(self, since: int, limit: int) -> list[Entry]:
+        """Return up to `limit` entries after `since`.
+
+        Raises:
+            Truncated: the log begins later.
+            JournalUnavailable: the disk does not give them.
+        """
+        with self._io():
+            oldest = self._db.execute("select min(seq) from log").get
+            if oldest is not None and since < oldest - 1:
+                raise Truncated(f"this journal reaches back to {oldest - 1}, not to {since}")
+            rows = self._db.execute(
+                "select seq, type, device_id, value, command, timestamp_utc, source from log"
+                " where seq > ? order by seq limit ?",
+                (since, limit),
+            )
+            return [_entry(*row) for row in rows]
+
+    def snapshot(self) -> Snapshot:
+        """Return the state as of the newest entry.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with self._io():
+            rows = self._db.execute("select device_id, value, updated_at_utc, seq, source from twin")
+            twins = {device: Twin(Raw(value.encode()), at, seq, source) for device, value, at, seq, source in rows}
+        return Snapshot(self.epoch, self.seq, twins)
+
+    def close(self) -> None:
+        """Bring the checkpoint up to date and close the file, which then stands alone.
+
+        Raises:
+            JournalUnavailable: the disk failed; everything that was appended is in the log all the same.
+        """
+        try:
+            while self._checkpoint_seq < self.seq:
+                self.checkpoint()
+        finally:
+            with self._io():
+                self._db.close()
+            os.close(self._lock)
+
+    def _prepare(self) -> None:
+        db = self._db
+        if db.readonly("main"):
+            raise JournalUnusable(f"the journal {self._path} is read-only; the server must be able to write it")
+        kind, version = db.pragma("application_id"), db.pragma("user_version")
+        if kind != APPLICATION_ID and db.execute("select count(*) from sqlite_schema").get:
+            raise JournalUnusable(f"{self._path} is an SQLite database, but not a twincast journal")
+        if version > SCHEMA_VERSION:
+            raise JournalUnusable(
+                f"the journal {self._path} is of version {version}, written by a newer twincast; "
+                f"this one reads version {SCHEMA_VERSION}"
+            )
+        db.pragma("journal_mode", "wal")
+        db.pragma("synchronous", "full")
+        if kind != APPLICATION_ID:
+            self._create()
+        meta = dict(db.execute("select name, value from meta"))
+        self.epoch: str = meta["epoch"]
+        self.seq: int = db.execute("select coalesce(max(seq), 0) from log").get
+        self._checkpoint_seq = int(meta["checkpoint_seq"])
+
+    def _create(self) -> None:
+        with self._db:
+            self._db.execute(_SCHEMA)
+            self._db.execute(
+                "insert into meta values ('epoch', ?), ('checkpoint_seq', '0'),"
+                " ('created_at_utc', strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
+                (secrets.token_hex(4),),
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._io():
+            try:
+                self._db.execute("begin immediate")
+                yield
+                self._db.execute("commit")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise
+
+    @contextmanager
+    def _io(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.Error as error:
+            raise JournalUnavailable(f"the journal cannot use its disk: {error}") from error
+
+
+def _entry(seq: int, kind: str, device_id: str, value: str, command: str | None, at: str, source: Any) -> Entry:
+    if kind == "control":
+        return Control(device_id, command or "", Raw(value.encode()), at, source, seq)
+    return DataUpdate(device_id, Raw(value.encode()), at, source, seq)
+
+
+def _lock(path: str) -> int:
+    """Keep a second server off the file: two would give out the same positions. Returns the lock's descriptor.
+
+    It is a file of its own, because closing any descriptor of the database would drop SQLite's own locks on it.
+    """
+    try:
+        descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise JournalUnusable(f"the journal {path} cannot be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise JournalUnusable(f"the journal {path} is in use by another server") from None
+    return descriptor
+
+
+def _why_unusable(path: str, error: apsw.Error) -> str:
+    if isinstance(error, apsw.NotADBError):
+        return f"{path} is not a journal: the file is something else"
+    if isinstance(error, apsw.ReadOnlyError):
+        return f"the journal {path} is read-only; the server must be able to write it"
+    if isinstance(error, apsw.FullError):
+        return f"the disk of the journal {path} is full"
+    return f"the journal {path} cannot be opened: {error}"

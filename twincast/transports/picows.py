@@ -1,0 +1,241 @@
+"""The fast WebSocket edge: picows parses frames and runs inside uvicorn, on uvicorn's own connections.
+
+uvicorn makes one protocol object per upgrade and replays the request's head into it; picows reads into a buffer of its
+own. `PicowsEdge` joins the two. That class is not part of picows' documented API, so its minor version is pinned, and
+tests/transports/test_picows.py holds what is assumed here.
+
+picows leaves to its user what RFC 6455 asks beyond single frames; `Conversation` adds it: reserved bits (5.2),
+fragmentation (5.4), UTF-8 (8.1) and the closing handshake (7.1).
+"""
+
+import asyncio
+import codecs
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import uvicorn
+from picows import (
+    WSAutoPingStrategy,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol
+from uvicorn.server import ServerState
+
+from twincast.core import frames
+from twincast.core.cast import Cast
+from twincast.core.door import Door
+from twincast.core.session import Limits, Session
+from twincast.errors import Forbidden, Stopping, TooLarge, UnsupportedMedia
+from twincast.hub import Hub
+
+# An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
+logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
+
+READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
+_CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
+_TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+_PING, _PONG, _CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
+
+
+class Conversation(WSListener):  # type: ignore[misc]  # picows is a compiled module without types for its base
+    """One client on this edge: frames to messages for its session, and its session's casts to the socket."""
+
+    __slots__ = ("_decoder", "_hub", "_limits", "_parts", "_parts_bytes", "_transport", "session")
+
+    def __init__(self, hub: Hub, limits: Limits) -> None:
+        self._hub = hub
+        self._limits = limits
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can be sent
+        self._parts: list[bytes] | None = None
+        self._parts_bytes = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self.session = Session(self, hub, outbox_max_bytes=limits.outbox_max_bytes)
+
+    def write(self, cast: Cast) -> None:
+        """Send a cast in one piece."""
+        self._transport.write(cast.frames)
+
+    def close(self, code: int | None, reason: str) -> None:
+        """Send a close frame; the client's own, or a deadline, ends the connection."""
+        self._hub.leave(self.session)
+        self._transport.write(frames.close(code, reason))
+        self._transport.resume_reading()
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._limits.close_timeout_s, self._transport.abort)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Greet the client, and offer it all that follows."""
+        self._transport = transport.underlying_transport
+        self._transport.set_write_buffer_limits(high=self._limits.outbox_max_bytes)
+        self.session.greet()
+        self._hub.join(self.session)
+
+    def on_ws_disconnected(self, _transport: WSTransport) -> None:
+        """Forget the client."""
+        self.session.closed = True
+        self._hub.leave(self.session)
+
+    def pause_writing(self) -> None:
+        """The socket's buffer is full."""
+        self.session.pause()
+
+    def resume_writing(self) -> None:
+        """The socket's buffer has drained."""
+        self.session.resume()
+
+    def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
+        """Take one frame; most are whole text messages."""
+        if self.session.closed:
+            if frame.msg_type == _CLOSE:
+                self._transport.close()
+            return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._fail(1002, "reserved bits are set, and no extension was agreed on")
+        elif frame.msg_type == _TEXT and frame.fin and self._parts is None:
+            self._receive_text(frame.get_payload_as_bytes())
+        elif frame.msg_type in {_TEXT, _BINARY, _CONTINUATION}:
+            self._receive_part(frame)
+        elif frame.msg_type == _PING:
+            # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
+            if self._transport.get_write_buffer_size() < self._limits.message_max_bytes:
+                self._transport.write(frames.pong(frame.get_payload_as_bytes()))
+        elif frame.msg_type == _CLOSE:
+            self._receive_close(frame.get_payload_as_bytes())
+
+    def _receive_text(self, payload: bytes) -> None:
+        if len(payload) > self._limits.message_max_bytes:
+            self._fail_too_large()
+            return
+        if not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                self._fail(1007, "a text message is UTF-8; this one is not")
+                return
+        self.session.receive(payload)
+        if not self._hub.has_room:
+            self._transport.pause_reading()
+            self._hub.when_settled(self._transport.resume_reading)
+
+    def _receive_part(self, frame: WSFrame) -> None:
+        if (frame.msg_type == _CONTINUATION) != (self._parts is not None):
+            self._fail(1002, "a fragment continues a message that has begun, and nothing else may come between")
+            return
+        if self._parts is None:
+            self._parts, self._parts_bytes = [], 0
+            self._decoder = codecs.getincrementaldecoder("utf-8")() if frame.msg_type == _TEXT else None
+        part = frame.get_payload_as_bytes()
+        self._parts_bytes += len(part)
+        if self._parts_bytes > self._limits.message_max_bytes:
+            self._fail_too_large()
+            return
+        try:
+            if self._decoder is not None:  # at each fragment, so that a bad one is refused before the rest comes
+                self._decoder.decode(part, final=bool(frame.fin))
+        except UnicodeDecodeError:
+            self._fail(1007, "a text message is UTF-8; this one is not")
+            return
+        self._parts.append(part)
+        if frame.fin:
+            payload, is_text = b"".join(self._parts), self._decoder is not None
+            self._parts = self._decoder = None
+            if is_text:
+                self._receive_text(payload)
+            else:
+                self.session.refuse(UnsupportedMedia("messages are JSON text; binary ones are not taken"))
+
+    def _receive_close(self, payload: bytes) -> None:
+        code = int.from_bytes(payload[:2], "big") if payload else None
+        if code is not None and code not in _CLOSE_CODES:
+            self._fail(1002, f"{code} is not a close code")
+            return
+        self.session.closed = True
+        self._hub.leave(self.session)
+        self._transport.write(frames.close(code))
+        self._transport.close()
+
+    def _fail_too_large(self) -> None:
+        error = TooLarge(f"a message takes {self._limits.message_max_bytes} bytes; this one is larger")
+        self.session.refuse(error)
+        self._fail(error.close_code, f"{error.code}: {error.message}")
+
+    def _fail(self, code: int, reason: str) -> None:
+        self.session.closed = True
+        self._parts = self._decoder = None
+        self.close(code, reason)
+
+
+class PicowsEdge(WSProtocol):  # type: ignore[misc]
+    """What uvicorn makes for each upgrade when it is run with `ws=PicowsEdge`."""
+
+    __slots__ = ("_app_state", "_connections")
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        limits: Limits = app_state["limits"]
+        self._app_state = app_state
+        self._connections = server_state.connections
+        super().__init__(
+            None,  # host_port and
+            None,  # ws_path are a client's
+            False,  # is_client_side
+            self._answer_upgrade,
+            logger,
+            True,  # disconnect_on_exception
+            limits.handshake_timeout_s,
+            True,  # enable_auto_ping
+            limits.ping_interval_s,
+            limits.pong_timeout_s,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # enable_auto_pong: the conversation answers pings itself, within bounds
+            2 * limits.message_max_bytes,  # max_frame_size: above our own limit, so that our answer can say the limit
+            None,  # extra_headers
+            READ_BUFFER_BYTES,
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._connections.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._connections.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the request's head that uvicorn has read already."""
+        while data:
+            buffer = self.get_buffer(len(data))
+            part, data = data[: len(buffer)], data[len(buffer) :]
+            buffer[: len(part)] = part
+            self.buffer_updated(len(part))
+
+    def shutdown(self) -> None:
+        """End the conversation when the server stops: first the answers that are due, then close code 1012."""
+        if self.listener is None:
+            self.transport.disconnect()
+            return
+        self.transport.underlying_transport.pause_reading()
+        session = self.listener.session
+        self._app_state["hub"].when_settled(lambda: session.close(Stopping("the server is restarting")))
+
+    def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        path = request.path.partition(b"?")[0]
+        if path != b"/ws":
+            return _refuse(HTTPStatus.NOT_FOUND, "the WebSocket is at /ws")
+        try:
+            self._app_state["door"].check(request.headers.get("host"), request.headers.get("origin"))
+        except Forbidden as error:
+            return _refuse(HTTPStatus.FORBIDDEN, error.message)
+        return Conversation(self._app_state["hub"], self._app_state["limits"])
+
+
+def _refuse(status: HTTPStatus, reason: str) -> WSUpgradeResponseWithListener:
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, reason.encode()), None)
