@@ -13,6 +13,7 @@ TwincastError
 │   ├── Stopping             the server is shutting down
 │   └── FellBehind           a client read too slowly; it is to reconnect
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
+├── AddressUnusable          the server cannot, or should not, listen there
 ├── Truncated                a position that the journal no longer reaches back to
 └── ServerUnreachable        a client found nobody at the address, or not a twincast server
 
@@ -129,6 +130,12 @@ class JournalUnusable(TwincastError):
     """The journal cannot be opened: not one, read-only, from a newer version, or in use."""
 
     code = "journal_unusable"
+
+
+class AddressUnusable(TwincastError):
+    """The server cannot listen at the address, or should not as it is."""
+
+    code = "address_unusable"
 
 
 class Truncated(TwincastError):

@@ -68,7 +68,7 @@ class Hub:
         self.state = state
         self.failure: JournalUnavailable | None = None
         """Why the newest commit failed; None as soon as one succeeds."""
-        self.started_at_s = time.monotonic()
+        self._started_s = time.monotonic()
 
     @classmethod
     async def over(cls, journal: Journal, *, open_batch_max_bytes: int) -> "Hub":
@@ -79,6 +79,11 @@ class Hub:
     def watchers_count(self) -> int:
         """How many watch at the moment."""
         return len(self._watchers)
+
+    @property
+    def uptime_s(self) -> float:
+        """How long this hub has run."""
+        return time.monotonic() - self._started_s
 
     @property
     def has_room(self) -> bool:

@@ -1,0 +1,36 @@
+"""Fixtures that every test may use."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import ServerProcess
+
+StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def server_process() -> Iterator[StartServer]:
+    """Start servers: `server_process(journal="memory:", edge="picows", port=None)`; all end with the test."""
+    started: list[ServerProcess] = []
+
+    def start(journal: str = "memory:", *, edge: str = "picows", port: int | None = None, **env: str) -> ServerProcess:
+        started.append(ServerProcess(journal, edge=edge, port=port, **env))
+        return started[-1].ready()
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(params=["picows", "portable"])
+def edge(request: pytest.FixtureRequest) -> str:
+    """Each of the two WebSocket edges."""
+    return str(request.param)
+
+
+@pytest.fixture
+def server(server_process: StartServer, tmp_path: Path) -> ServerProcess:
+    """Run one durable server on the fast edge."""
+    return server_process(f"sqlite:{tmp_path / 'journal.db'}")

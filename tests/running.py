@@ -1,0 +1,113 @@
+"""Real servers as processes of their own, on free ports, and the one way in which tests wait."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+
+ROOT = Path(__file__).parents[1]
+DEADLINE_S = 30.0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def eventually(condition: Callable[[], Any], awaited: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Return what the condition returns as soon as it is true; fail with what was awaited."""
+    until_s = time.monotonic() + deadline_s
+    while not (result := condition()):
+        assert time.monotonic() < until_s, f"waited {deadline_s} s in vain: {awaited}"
+        time.sleep(0.02)  # another process' progress has no event to wait for
+    return result
+
+
+class ServerProcess:
+    """A server as its user runs it. `edge` is "picows" (`twincast serve`) or "portable" (`uvicorn main:app`)."""
+
+    def __init__(
+        self, journal: str, *, edge: str = "picows", port: int | None = None, prefix: tuple[str, ...] = (), **env: str
+    ) -> None:
+        self.port = port or free_port()
+        self.edge = edge
+        self.journal = journal
+        arguments = {
+            "picows": ("-m", "twincast", "serve", "--port", str(self.port), "--journal", journal),
+            "portable": ("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(self.port)),
+        }[edge]
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "TWINCAST_JOURNAL": journal, "PYTHONUNBUFFERED": "1", **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def ready(self) -> Self:
+        """Wait until the server answers; fail with its output if it ends instead."""
+        eventually(lambda: self.process.poll() is not None or self._answers(), f"the server at {self.url} answers")
+        assert self.process.poll() is None, self.output()
+        return self
+
+    def get(self, path: str) -> Any:
+        return requests.get(self.url + path, timeout=DEADLINE_S).json()
+
+    def post(self, path: str, body: Any) -> requests.Response:
+        return requests.post(self.url + path, json=body, timeout=DEADLINE_S)
+
+    def post_text(self, path: str, text: str | bytes, content_type: str = "application/json") -> requests.Response:
+        return requests.post(self.url + path, data=text, headers={"Content-Type": content_type}, timeout=DEADLINE_S)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
+        """End the process and return what it printed."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.output()
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        self.stop(signal.SIGKILL)
+
+    def output(self) -> str:
+        """Wait for the end and return what was printed."""
+        try:
+            printed, _ = self.process.communicate(timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            printed, _ = self.process.communicate()
+            raise AssertionError(f"the server did not end in {DEADLINE_S} s; it printed:\n{printed}") from None
+        except ValueError:  # its output was read before
+            return ""
+        return printed
+
+    def _answers(self) -> bool:
+        try:
+            requests.get(f"{self.url}/api/status", timeout=1)
+        except requests.RequestException:
+            return False
+        return True
+
+
+def as_json(text: str | bytes) -> Any:
+    """Decode one message."""
+    return json.loads(text)
