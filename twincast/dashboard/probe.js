@@ -1,0 +1,30 @@
+/** What plain HTTP says about the server, where a WebSocket says only that it failed. */
+
+/**
+ * Reads the server's status.
+ * @returns {Promise<object|null>} null if there is no usable answer
+ */
+export async function readStatus() {
+  try {
+    const response = await fetch("/api/status", { cache: "no-store", signal: AbortSignal.timeout(5_000) });
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Finds out why a WebSocket handshake failed.
+ * @returns {Promise<{isFinal: boolean, reason: string}>} `isFinal` if trying again will not help
+ */
+export async function explainFailure() {
+  try {
+    const response = await fetch("/api/status", { cache: "no-store", signal: AbortSignal.timeout(5_000) });
+    if (response.ok) return { isFinal: false, reason: "the server is up, but the WebSocket does not open (a proxy between?)" };
+    const problem = await response.json().catch(() => ({}));
+    const reason = problem.detail ?? `the server answers ${response.status}`;
+    return { isFinal: response.status === 401 || response.status === 403, reason };
+  } catch {
+    return { isFinal: false, reason: "nobody answers at this address" };
+  }
+}

@@ -1,0 +1,199 @@
+/** What the page knows of every device, and which of them it shows in which order. */
+
+import { brief, numberAt, numericPaths } from "./json.js";
+import { History } from "./history.js";
+
+const REORDER_INTERVAL_MS = 400; // rows that change places faster than this cannot be read, let alone clicked
+
+const collate = new Intl.Collator(undefined, { numeric: true }).compare;
+const byName = (a, b) => collate(a, b) || (a < b ? -1 : Number(a > b));
+
+/** One device as the page shows it. */
+export class Device {
+  /** @param {string} id */
+  constructor(id) {
+    this.id = id;
+    this.search = id.toLowerCase();
+    /** The place in the order of names. */
+    this.rank = 0;
+    this.value = null;
+    this.updatedMs = 0;
+    this.seq = 0;
+    this.changes = 0;
+    /** When the page last saw a change, by `performance.now()`. */
+    this.seenAtMs = -Infinity;
+    /** Where in the value the number is that the trend follows. @type {string[]|null} */
+    this.path = null;
+    this.number = NaN;
+    /** @type {History|null} */
+    this.history = null;
+    this.text = null;
+  }
+
+  /** The value in one line; made when somebody looks. */
+  get brief() {
+    return (this.text ??= brief(this.value));
+  }
+
+  /**
+   * Takes a newer value.
+   * @param {any} value
+   * @param {number} updatedMs
+   * @param {number} seq
+   */
+  take(value, updatedMs, seq) {
+    this.value = value;
+    this.text = null;
+    this.updatedMs = updatedMs;
+    this.seq = seq;
+    let number = this.path && numberAt(value, this.path);
+    if (number === null) {
+      this.path = numericPaths(value, 1)[0] ?? null;
+      number = this.path && numberAt(value, this.path);
+      this.history = null; // another number's past would be a lie
+    }
+    this.number = number ?? NaN;
+    if (number !== null) (this.history ??= new History()).push(updatedMs, number);
+  }
+}
+
+/** How each column orders devices: the smaller first. Equal ones stay in the order of names. */
+const ORDERS = {
+  device: (a, b) => a.rank - b.rank,
+  value: (a, b) => compareNumbers(a.number, b.number) || (isNaN(a.number) ? byName(a.brief, b.brief) : 0) || a.rank - b.rank,
+  trend: (a, b) => compareNumbers(rise(a), rise(b)) || a.rank - b.rank,
+  changes: (a, b) => a.changes - b.changes || a.rank - b.rank,
+  updated: (a, b) => a.seq - b.seq,
+};
+
+/** @typedef {keyof typeof ORDERS} Column */
+
+export class Store {
+  #ordered = [];
+  #newcomers = [];
+  #rows = [];
+  #isStale = true;
+  #reorderedAtMs = -Infinity;
+
+  constructor() {
+    /** @type {Map<string, Device>} */
+    this.devices = new Map();
+    this.filter = "";
+    /** @type {Column} */
+    this.column = "device";
+    this.isDescending = false;
+  }
+
+  /**
+   * Replaces the state with a snapshot. Devices that are in it keep what the page has seen of them.
+   * @param {Map<string, import("./client.js").Twin>} twins
+   * @param {boolean} isSameLog whether positions compare with those seen before
+   */
+  replace(twins, isSameLog) {
+    const known = isSameLog ? this.devices : new Map();
+    this.devices = new Map();
+    this.#newcomers = [];
+    for (const [id, twin] of twins) {
+      const device = known.get(id) ?? new Device(id);
+      if (device.seq !== twin.seq) device.take(twin.value, Date.parse(twin.updated_at_utc), twin.seq);
+      this.devices.set(id, device);
+      this.#newcomers.push(device);
+    }
+    this.#ordered = [];
+    this.#isStale = true;
+  }
+
+  /**
+   * Takes one change.
+   * @param {{device_id: string, value: any, timestamp_utc: string, seq: number, merged?: number}} event
+   * @param {number} nowMs by `performance.now()`
+   */
+  apply(event, nowMs) {
+    let device = this.devices.get(event.device_id);
+    if (!device) {
+      device = new Device(event.device_id);
+      this.devices.set(device.id, device);
+      this.#newcomers.push(device);
+      this.#isStale = true;
+    }
+    device.take(event.value, Date.parse(event.timestamp_utc), event.seq);
+    device.changes += event.merged ?? 1;
+    device.seenAtMs = nowMs;
+  }
+
+  /**
+   * Chooses what is shown.
+   * @param {{filter?: string, column?: Column, isDescending?: boolean}} choice
+   */
+  show(choice) {
+    Object.assign(this, choice);
+    this.#isStale = true;
+  }
+
+  /**
+   * Returns the devices to show, in order. The same array comes back until the order changes.
+   * @param {number} nowMs by `performance.now()`
+   * @param {boolean} isHeld keep the order for now, because somebody points at a row
+   * @returns {Device[]}
+   */
+  rows(nowMs, isHeld) {
+    const isLive = this.column !== "device";
+    const isDue = isLive && !isHeld && nowMs - this.#reorderedAtMs >= REORDER_INTERVAL_MS;
+    if (this.#isStale || isDue) {
+      this.#rankNewcomers();
+      const matches = matcher(this.filter);
+      const rows = matches ? this.#ordered.filter((device) => matches(device.search)) : this.#ordered.slice();
+      if (isLive) rows.sort(ORDERS[this.column]);
+      if (this.isDescending) rows.reverse();
+      this.#rows = rows;
+      this.#isStale = false;
+      this.#reorderedAtMs = nowMs;
+    }
+    return this.#rows;
+  }
+
+  /** Merges new devices into the order of names; sorting all of them again for each newcomer would cost a frame. */
+  #rankNewcomers() {
+    if (!this.#newcomers.length) return;
+    const added = this.#newcomers.sort((a, b) => byName(a.id, b.id));
+    const merged = [];
+    let next = 0;
+    for (const device of this.#ordered) {
+      while (next < added.length && byName(added[next].id, device.id) < 0) merged.push(added[next++]);
+      merged.push(device);
+    }
+    while (next < added.length) merged.push(added[next++]);
+    merged.forEach((device, rank) => { device.rank = rank; });
+    this.#ordered = merged;
+    this.#newcomers = [];
+  }
+}
+
+/** Numbers first, by size; what is no number last. */
+function compareNumbers(a, b) {
+  if (isNaN(a) || isNaN(b)) return Number(isNaN(a)) - Number(isNaN(b));
+  return a - b;
+}
+
+function rise(device) {
+  return device.history && device.history.length > 1 ? device.history.last - device.history.first : NaN;
+}
+
+/** A filter is a part of the id, or a pattern for all of it if it has a `*`. Letter case does not matter. */
+function matcher(filter) {
+  const text = filter.trim().toLowerCase();
+  if (!text) return null;
+  if (!text.includes("*")) return (id) => id.includes(text);
+  const [head, ...parts] = text.split("*");
+  const tail = parts.pop();
+  return (id) => {
+    if (!id.startsWith(head) || id.length < head.length + tail.length || !id.endsWith(tail)) return false;
+    let from = head.length;
+    for (const part of parts) {
+      const found = id.indexOf(part, from);
+      if (found < 0) return false;
+      from = found + part.length;
+    }
+    return from <= id.length - tail.length;
+  };
+}
