@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ def server_process() -> Iterator[StartServer]:
     """Start servers: `server_process(journal="memory:", edge="picows", port=None)`; all end with the test."""
     started: list[ServerProcess] = []
 
-    def start(journal: str = "memory:", *, edge: str = "picows", port: int | None = None, **env: str) -> ServerProcess:
-        started.append(ServerProcess(journal, edge=edge, port=port, **env))
+    def start(journal: str = "memory:", **how: Any) -> ServerProcess:
+        started.append(ServerProcess(journal, **how))
         return started[-1].ready()
 
     yield start

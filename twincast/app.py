@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from twincast import __version__
 from twincast.core.door import Door
@@ -32,8 +33,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PACKAGE = Path(__file__).parent
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
 
-_STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-PAGE_POLICY = f"{_STRICT}; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'"
+PAGE_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; connect-src 'self'"
+)
 # Swagger UI and Redoc set styles in the markup that they make, and Redoc searches in a worker.
 DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'") + "; worker-src blob:"
 
@@ -195,7 +198,10 @@ async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == MethodNotAllowed.http_status:
-        return _problem_response(MethodNotAllowed(f"{path} does not take {request.method}"), error.headers)
+        routes = [route for route in request.app.routes if isinstance(route, Route) and route.path == path]
+        taken = {method for route in routes for method in route.methods or ()}
+        allow = ", ".join(sorted(taken))
+        return _problem_response(MethodNotAllowed(f"{path} takes {allow}, not {request.method}"), {"allow": allow})
     if error.status_code == NotFound.http_status:
         return _problem_response(NotFound(f"there is nothing at {path}; / lists what there is"))
     return _problem_response(BadMessage(error.detail))

@@ -97,7 +97,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = "another program is listening there" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        reason = "another program is listening there" if error.errno == errno.EADDRINUSE else error.strerror
         raise AddressUnusable(f"cannot listen on {host}:{port}: {reason}; --port chooses another") from None
 
 
@@ -115,4 +115,3 @@ def _refuse_public_address(host: str) -> None:
 
 def _exit_quietly(_signal: int, _frame: FrameType | None) -> Never:
     raise SystemExit(0)
-

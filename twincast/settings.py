@@ -11,9 +11,12 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    journal: str = Field(default="sqlite:twincast.db", description="sqlite:PATH, or memory: to forget everything at exit")
-    allow_origin: tuple[str, ...] = Field(default=(), description="web origins, besides our own, whose pages may connect")
-    allow_host: tuple[str, ...] = Field(default=(), description="names, besides the local ones, that requests may ask for")
+    journal: str = "sqlite:twincast.db"
+    """`sqlite:PATH`, or `memory:` to forget everything at exit."""
+    allow_origin: tuple[str, ...] = ()
+    """Web origins, besides the server's own, whose pages may connect."""
+    allow_host: tuple[str, ...] = ()
+    """Names, besides the local ones, that the server answers to."""
 
     message_max_bytes: int = Field(default=64 * 1024, ge=128)
     body_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)

@@ -5,6 +5,7 @@ checked the syntax before anything comes here; these are the facts that it does 
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -67,10 +68,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
 
 def _count_names(value: Any, depth_left: int) -> int:
     """Walk a parsed value within its bounds; return how many names its objects have."""
+    names = 0
+    children: Iterable[Any]
     if isinstance(value, dict):
         names, children = len(value), value.values()
     elif isinstance(value, list):
-        names, children = 0, value
+        children = value
     else:
         _check_number(value)
         return 0

@@ -81,6 +81,9 @@ class SqliteFile:
         Raises:
             JournalUnusable: the message says why, for the person who started the server.
         """
+        self.epoch: str
+        self.seq: int
+        self._checkpoint_seq: int
         self._path = path
         self._lock = _lock(path)
         try:
@@ -141,7 +144,7 @@ class SqliteFile:
                 " where seq > ? order by seq limit ?",
                 (since, limit),
             )
-            return [_entry(*row) for row in rows]
+            return [_entry(row) for row in rows]
 
     def snapshot(self) -> Snapshot:
         """Return the state as of the newest entry.
@@ -164,9 +167,11 @@ class SqliteFile:
             while self._checkpoint_seq < self.seq:
                 self.checkpoint()
         finally:
-            with self._io():
-                self._db.close()
-            os.close(self._lock)
+            try:
+                with self._io():
+                    self._db.close()
+            finally:
+                os.close(self._lock)
 
     def _prepare(self) -> None:
         db = self._db
@@ -185,8 +190,8 @@ class SqliteFile:
         if kind != APPLICATION_ID:
             self._create()
         meta = dict(db.execute("select name, value from meta"))
-        self.epoch: str = meta["epoch"]
-        self.seq: int = db.execute("select coalesce(max(seq), 0) from log").get
+        self.epoch = meta["epoch"]
+        self.seq = db.execute("select coalesce(max(seq), 0) from log").get
         self._checkpoint_seq = int(meta["checkpoint_seq"])
 
     def _create(self) -> None:
@@ -218,9 +223,10 @@ class SqliteFile:
             raise JournalUnavailable(f"the journal cannot use its disk: {error}") from error
 
 
-def _entry(seq: int, kind: str, device_id: str, value: str, command: str | None, at: str, source: Any) -> Entry:
+def _entry(row: tuple[Any, ...]) -> Entry:
+    seq, kind, device_id, value, command, at, source = row
     if kind == "control":
-        return Control(device_id, command or "", Raw(value.encode()), at, source, seq)
+        return Control(device_id, command, Raw(value.encode()), at, source, seq)
     return DataUpdate(device_id, Raw(value.encode()), at, source, seq)
 
 

@@ -25,12 +25,11 @@ from picows import (
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
 )
-from picows.picows import WSProtocol
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
 from uvicorn.server import ServerState
 
 from twincast.core import frames
 from twincast.core.cast import Cast
-from twincast.core.door import Door
 from twincast.core.session import Limits, Session
 from twincast.errors import Forbidden, Stopping, TooLarge, UnsupportedMedia
 from twincast.hub import Hub
@@ -41,10 +40,10 @@ logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
 READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
-_PING, _PONG, _CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
+_PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
 
 
-class Conversation(WSListener):  # type: ignore[misc]  # picows is a compiled module without types for its base
+class Conversation(WSListener):
     """One client on this edge: frames to messages for its session, and its session's casts to the socket."""
 
     __slots__ = ("_decoder", "_hub", "_limits", "_parts", "_parts_bytes", "_transport", "session")
