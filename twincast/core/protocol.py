@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 
 from twincast.core.model import Control, DataUpdate, Entry, Source, Twin
 from twincast.core.values import check_id, check_value, refuse_duplicate_names
-from twincast.errors import MalformedJson, TooLarge, TwincastError, ValidationFailed
+from twincast.errors import BadMessage, MalformedJson, TooLarge, TwincastError, ValidationFailed
 
 T = TypeVar("T")
 MessageId = str | int
@@ -161,16 +161,15 @@ def decode_reading_lines(body: bytes, source: Source, max_updates: int) -> list[
         BadMessage: one of its kinds; it names the line.
     """
     try:
-        readings = _strictly(_decode_reading.decode_lines, body)
-    except TwincastError:
+        return _drafts(_bounded(_strictly(_decode_reading.decode_lines, body), max_updates), body, source)
+    except BadMessage:
         for number, line in enumerate(body.split(b"\n"), 1):
             if line.strip():
                 try:
-                    _strictly(_decode_reading.decode, line)
-                except TwincastError as error:
+                    decode_reading(line, source)
+                except BadMessage as error:
                     raise type(error)(f"line {number}: {error.message}") from None
         raise
-    return _drafts(_bounded(readings, max_updates), body, source)
 
 
 def decode_order(body: bytes, source: Source) -> Control:
@@ -234,11 +233,16 @@ def _check_message_id(message_id: MessageId | None) -> None:
 def _drafts(readings: Sequence[Reading], body: bytes, source: Source) -> list[DataUpdate]:
     updates = []
     colons = 0
-    for reading in readings:
-        check_id(reading.device_id, "`device_id`")
-        value = bytes(reading.value)
-        colons += 2 + check_value(value) + reading.device_id.count(":")
-        updates.append(DataUpdate(reading.device_id, Raw(value), "", source))
+    try:
+        for reading in readings:
+            check_id(reading.device_id, "`device_id`")
+            value = bytes(reading.value)
+            colons += 2 + check_value(value) + reading.device_id.count(":")
+            updates.append(DataUpdate(reading.device_id, Raw(value), "", source))
+    except BadMessage as error:
+        if len(readings) == 1:
+            raise
+        raise type(error)(f"reading {len(updates) + 1}: {error.message}") from None
     if body.count(b":") != colons or b"\\" in body:
         for text in body.split(b"\n") if len(readings) > 1 and body.lstrip()[:1] == b"{" else (body,):
             if text.strip():

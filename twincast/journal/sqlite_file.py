@@ -71,12 +71,13 @@ select device_id, value, timestamp_utc, source, seq from log where seq in (
 class SqliteFile:
     """An open journal file, locked against a second server. Every method runs in one and the same thread."""
 
-    def __init__(self, path: str, *, vfs: str | None = None) -> None:
+    def __init__(self, path: str, *, vfs: str | None = None, synchronous: str = "full") -> None:
         """Open or create.
 
         Args:
             path: the file. `-wal`, `-shm` and `-lock` files stand beside it while it is open.
             vfs: another SQLite file layer than the system's; tests cut the power with it.
+            synchronous: SQLite's pragma. Anything below "full" breaks the promise of `append`, as a test shows.
 
         Raises:
             JournalUnusable: the message says why, for the person who started the server.
@@ -88,7 +89,7 @@ class SqliteFile:
         self._lock = _lock(path)
         try:
             self._db = apsw.Connection(path, vfs=vfs)
-            self._prepare()
+            self._prepare(synchronous)
         except apsw.Error as error:
             os.close(self._lock)
             raise JournalUnusable(_why_unusable(path, error)) from None
@@ -173,7 +174,7 @@ class SqliteFile:
             finally:
                 os.close(self._lock)
 
-    def _prepare(self) -> None:
+    def _prepare(self, synchronous: str) -> None:
         db = self._db
         if db.readonly("main"):
             raise JournalUnusable(f"the journal {self._path} is read-only; the server must be able to write it")
@@ -186,7 +187,7 @@ class SqliteFile:
                 f"this one reads version {SCHEMA_VERSION}"
             )
         db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", "full")
+        db.pragma("synchronous", synchronous)
         if kind != APPLICATION_ID:
             self._create()
         meta = dict(db.execute("select name, value from meta"))

@@ -81,6 +81,11 @@ class Conversation(WSListener):
         self.session.closed = True
         self._hub.leave(self.session)
 
+    def on_broken_frame(self) -> None:
+        """End the conversation: picows could not read a frame and has sent a close frame itself."""
+        self.session.closed = True
+        self._hub.leave(self.session)
+
     def pause_writing(self) -> None:
         """The socket's buffer is full."""
         self.session.pause()
@@ -215,6 +220,12 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             part, data = data[: len(buffer)], data[len(buffer) :]
             buffer[: len(part)] = part
             self.buffer_updated(len(part))
+
+    def buffer_updated(self, size_bytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        super().buffer_updated(size_bytes)
+        if self.transport.is_close_frame_sent and self.listener is not None:
+            self.listener.on_broken_frame()
 
     def shutdown(self) -> None:
         """End the conversation when the server stops: first the answers that are due, then close code 1012."""
