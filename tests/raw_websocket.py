@@ -28,8 +28,14 @@ class Frame(NamedTuple):
 class RawWebSocket:
     """One connection, after its handshake."""
 
-    def __init__(self, port: int, path: str = "/ws", headers: dict[str, str] | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+    def __init__(
+        self, port: int, path: str = "/ws", headers: dict[str, str] | None = None, receive_buffer_bytes: int = 0
+    ) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(DEADLINE_S)
+        if receive_buffer_bytes:  # counts only when it is set before the connection is made
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        self.socket.connect(("127.0.0.1", port))
         self._buffer = b""
         lines = {
             "Host": f"127.0.0.1:{port}",

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,13 +47,13 @@ class ServerProcess:
             "picows": ("-m", "twincast", "serve", "--port", str(self.port), "--journal", journal),
             "portable": ("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(self.port)),
         }[edge]
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would stop the server
         self.process = subprocess.Popen(
             [*prefix, sys.executable, *arguments],
             cwd=ROOT,
             env={**os.environ, "TWINCAST_JOURNAL": journal, "PYTHONUNBUFFERED": "1", **env},
-            stdout=subprocess.PIPE,
+            stdout=self._printed,
             stderr=subprocess.STDOUT,
-            text=True,
         )
 
     @property
@@ -91,14 +92,17 @@ class ServerProcess:
     def output(self) -> str:
         """Wait for the end and return what was printed."""
         try:
-            printed, _ = self.process.communicate(timeout=DEADLINE_S)
+            self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            printed, _ = self.process.communicate()
-            raise AssertionError(f"the server did not end in {DEADLINE_S} s; it printed:\n{printed}") from None
-        except ValueError:  # its output was read before
-            return ""
-        return printed
+            self.process.wait()
+            raise AssertionError(f"the server did not end in {DEADLINE_S} s; it printed:\n{self.printed()}") from None
+        return self.printed()
+
+    def printed(self) -> str:
+        """Return what was printed until now."""
+        self._printed.seek(0)
+        return self._printed.read().decode()
 
     def _answers(self) -> bool:
         try:

@@ -88,7 +88,9 @@ def test_fifty_times_kill_nine_loses_nothing_that_was_acknowledged(server_proces
         poster.join(DEADLINE_S)
 
     server = server_process(f"sqlite:{path}", port=port)
-    rows = sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute("select seq, device_id, value from log order by seq")
+    rows = sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute(
+        "select seq, device_id, value from log order by seq"
+    )
     log = [(seq, device_id, json.loads(value)) for seq, device_id, value in rows]
     assert [seq for seq, _, _ in log] == list(range(1, len(log) + 1))
     stored = {value: seq for seq, device_id, value in log if device_id != "batches"}

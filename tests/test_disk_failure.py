@@ -21,8 +21,7 @@ def failing(server: ServerProcess, injection: str) -> Iterator[None]:
     """Let a kind of system call of the server fail for as long as the context lasts."""
     system_call = injection.partition(":")[0]
     tracer = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={system_call}", "-e", f"inject={injection}"]
-        + ["-p", str(server.process.pid)],
+        f"strace -f -qq -o /dev/null -e trace={system_call} -e inject={injection} -p {server.process.pid}".split()
     )
     try:
         eventually(lambda: is_traced(server.process.pid), "strace holds every thread of the server")

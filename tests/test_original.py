@@ -71,7 +71,9 @@ def test_a_value_may_be_any_json_also_what_python_calls_false(original: ServerPr
     assert original.get("/api/data")["data"]["lamp"]["value"] == value
 
 
-@pytest.mark.parametrize("body", [{"value": 1}, {"device_id": "", "value": 1}, {"device_id": "lamp"}, {}, {"device_id": 7}])
+@pytest.mark.parametrize(
+    "body", [{"value": 1}, {"device_id": "", "value": 1}, {"device_id": "lamp"}, {}, {"device_id": 7}]
+)
 def test_a_reading_without_device_or_value_is_refused_with_422(original: ServerProcess, body: Any) -> None:
     assert original.post("/api/data", body).status_code == 422
     assert original.get("/api/status")["devices_known"] == 0
@@ -96,7 +98,9 @@ def test_a_command_needs_no_args(original: ServerProcess) -> None:
     assert response.json()["event"]["args"] == {}
 
 
-@pytest.mark.parametrize("body", [{"command": "x"}, {"target": "", "command": "x"}, {"target": "x"}, {"target": "x", "command": ""}])
+@pytest.mark.parametrize(
+    "body", [{"command": "x"}, {"target": "", "command": "x"}, {"target": "x"}, {"target": "x", "command": ""}]
+)
 def test_a_command_without_target_or_name_is_refused_with_422(original: ServerProcess, body: Any) -> None:
     assert original.post("/api/control", body).status_code == 422
 
@@ -174,7 +178,7 @@ def test_the_pages_answer_with_html_and_load_nothing_from_elsewhere(original: Se
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in response.headers["content-security-policy"]
-    assert "src=\"http" not in response.text and "href=\"http" not in response.text.replace('href="https://github', "")
+    assert 'src="http' not in response.text and 'href="http' not in response.text.replace('href="https://github', "")
 
 
 def test_the_openapi_document_describes_the_four_calls(original: ServerProcess) -> None:

@@ -63,17 +63,17 @@ class _File(apsw.VFSFile):
         self._disk = disk
         self._name = Path(name.filename() if isinstance(name, apsw.URIFilename) else name or "").name
 
-    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802  # SQLite's names
+    def xWrite(self, data: Any, offset: int) -> None:  # SQLite's names
         self._disk.spend()
         self._disk.unsynced.setdefault(self._name, []).append((offset, bytes(data)))
         super().xWrite(data, offset)
 
-    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+    def xTruncate(self, newsize: int) -> None:
         self._disk.spend()
         self._disk.unsynced.setdefault(self._name, []).append((newsize, None))
         super().xTruncate(newsize)
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         self._disk.spend()
         super().xSync(flags)
         self._disk.sync(self._name)
@@ -84,10 +84,10 @@ class _Vfs(apsw.VFS):
         super().__init__(name, "")
         self._disk = disk
 
-    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
         return _File(self._disk, name, flags)
 
-    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+    def xDelete(self, filename: str, syncdir: bool) -> None:
         super().xDelete(filename, syncdir)
         self._disk.synced.pop(Path(filename).name, None)
         self._disk.unsynced.pop(Path(filename).name, None)

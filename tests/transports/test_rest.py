@@ -11,7 +11,7 @@ from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ServerProcess
 from twincast.settings import Settings
 
-LIMITS = Settings(_env_file=None)
+LIMITS = Settings()
 
 
 @pytest.fixture
@@ -41,7 +41,11 @@ def test_an_array_is_stored_whole_and_in_order(rest: ServerProcess) -> None:
     answer = rest.post("/api/data", readings(3)).json()
     assert answer == {"ok": True, "stored": 3, "first_seq": 1, "last_seq": 3}
     twins = rest.get("/api/data")["data"]
-    assert [(name, twin["value"], twin["seq"]) for name, twin in twins.items()] == [("d0", 0, 1), ("d1", 1, 2), ("d2", 2, 3)]
+    assert [(name, twin["value"], twin["seq"]) for name, twin in twins.items()] == [
+        ("d0", 0, 1),
+        ("d1", 1, 2),
+        ("d2", 2, 3),
+    ]
 
 
 @pytest.mark.parametrize("end", ["\n", "", "\n\n", "\r\n"])
@@ -127,7 +131,7 @@ def test_what_is_no_command_is_refused(rest: ServerProcess, text: str, status: i
 
 @pytest.mark.parametrize("text", ["18446744073709551615", "-9223372036854775808", "1e3", "1.50", "0.1e-7", '"\\u00e9"'])
 def test_a_value_comes_back_as_the_text_that_it_was(rest: ServerProcess, text: str) -> None:
-    response = rest.post_text("/api/data", '{"device_id":"d","value":%s}' % text)
+    response = rest.post_text("/api/data", '{"device_id":"d","value":' + text + "}")
     assert f'"value":{text},' in response.text
     assert f'"value":{text},' in requests.get(f"{rest.url}/api/data", timeout=DEADLINE_S).text
 
@@ -155,7 +159,13 @@ def test_a_body_over_the_limit_is_refused(rest: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "127.0.0.1.evil.example"}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Host": "127.0.0.1.evil.example"},
+    ],
 )
 @pytest.mark.parametrize("path", ["/api/status", "/api/data", "/docs", "/dashboard"])
 def test_foreign_names_and_pages_get_nothing(rest: ServerProcess, path: str, headers: dict[str, str]) -> None:

@@ -23,7 +23,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class _Buffer:
     """What a session has written and `send` has not taken."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, end: Callable[[], None]) -> None:
+        self._end = end
         self._messages: deque[bytes] = deque()
         self._size_bytes = 0
         self._max_bytes = max_bytes
@@ -41,6 +42,7 @@ class _Buffer:
     def close(self, code: int, reason: str) -> None:
         self._closing = (code, reason)
         self._filled.set()
+        self._end()
 
     async def drain_to(self, send: Send) -> None:
         """Send until the session closes."""
@@ -82,15 +84,23 @@ class WebSocketEndpoint:
             return
         await send({"type": "websocket.accept"})
         hub = self._hub()
-        buffer = _Buffer(self._limits.outbox_max_bytes)
+        deadline = asyncio.timeout(None)
+
+        def end() -> None:
+            hub.leave(session)
+            deadline.reschedule(asyncio.get_running_loop().time() + self._limits.close_timeout_s)
+
+        buffer = _Buffer(self._limits.outbox_max_bytes, end)
         session = buffer.session = Session(buffer, hub, outbox_max_bytes=self._limits.outbox_max_bytes)
         session.greet()
         hub.join(session)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with deadline, asyncio.TaskGroup() as group:
                 sender = group.create_task(_until_gone(buffer, send), name="websocket send")
                 await self._receive(hub, session, receive)
                 sender.cancel()
+        except TimeoutError:
+            return  # the client took neither what waited for it nor the close frame
         finally:
             session.closed = True
             hub.leave(session)
