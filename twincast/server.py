@@ -47,6 +47,8 @@ def serve(settings: Settings) -> int:
         proxy_headers=False,
         timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
     )
+    # What kept the application from starting is raised below, once, in words for the person who started it.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
     signal.signal(signal.SIGTERM, _exit_quietly)
     try:
         _Server(config, app).run(sockets=[listener])

@@ -1,0 +1,53 @@
+"""A device on the WebSocket: it says how warm it is, once a second, and prints everything that it hears."""
+
+import argparse
+import asyncio
+import random
+
+from twincast.client import Hub, connections
+from twincast.errors import ServerUnreachable
+
+DEVICE_ID = "device-1"
+
+
+async def talk(hub: Hub, count: int | None) -> None:
+    """Send telemetry every second."""
+    temperature = 21.0
+    sent = 0
+    while count is None or sent < count:
+        temperature += random.uniform(-0.2, 0.2)
+        await hub.publish(DEVICE_ID, {"temperature": round(temperature, 2)})
+        sent += 1
+        await asyncio.sleep(1)
+
+
+async def listen(hub: Hub) -> None:
+    """Print what the server casts: our own readings, those of others, and commands."""
+    async for message in hub:
+        print("received", message)
+
+
+async def main(url: str, count: int | None) -> None:
+    """Stay connected, whatever happens to the server."""
+    async for hub in connections(url, waiting=lambda reason, wait_s: print(f"{reason}; again in {wait_s:.1f} s")):
+        print("connected", hub.hello)
+        listening = asyncio.create_task(listen(hub))
+        try:
+            await talk(hub, count)
+            return
+        except ServerUnreachable as lost:
+            print(lost)
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="ws://127.0.0.1:8000/ws", help="the server's address")
+    parser.add_argument("--count", type=int, help="how many readings to send; without end if not given")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.url, arguments.count))
+    except KeyboardInterrupt:
+        print("stopped")

@@ -1,0 +1,185 @@
+"""The command line: which commands there are, their options, and how their errors end."""
+
+import asyncio
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from twincast import __version__
+from twincast.commands import ask, host, send, simulate, watch
+from twincast.commands.terminal import err, out, until_interrupted
+from twincast.errors import TwincastError
+from twincast.settings import Settings
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+app = typer.Typer(
+    help="A live state backend: the newest state of every device, cast to everyone who watches.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Url = Annotated[str, typer.Option(envvar="TWINCAST_URL", help="The server's address.")]
+HERE = "http://127.0.0.1:8000"
+
+
+def main() -> None:
+    """Run the command line: an expected error is one line and exit status 1, a wrong argument one line and 2."""
+    try:
+        status = app(standalone_mode=False)
+    except typer.Exit as end:
+        status = end.exit_code
+    except typer.Abort:
+        status = INTERRUPTED
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except TwincastError as error:
+        status = _say(error.message, 1)
+    except ValidationError as error:
+        status = _say("; ".join(_setting(problem) for problem in error.errors()), 2)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        status = _say(error.format_message(), 2)
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+@app.callback(invoke_without_command=True)
+def _twincast(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Where to listen; loopback only, for now.")] = None,
+    port: Annotated[int | None, typer.Option(help="[default: 8000]")] = None,
+    journal: Annotated[
+        str | None, typer.Option(help="sqlite:PATH, or memory: to forget all at exit. [default: sqlite:twincast.db]")
+    ] = None,
+    allow_origin: Annotated[list[str] | None, typer.Option(help="A web origin whose pages may connect too.")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A name that the server answers to, besides local ones.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="One, for now.")] = 1,
+) -> None:
+    """Run the server. Every option is also an environment variable, such as TWINCAST_JOURNAL."""
+    if workers != 1:
+        raise typer.BadParameter(
+            "one process owns the journal and gives every change its position; a second one would give out the same"
+            " positions. --workers stays 1 until servers share one log"
+        )
+    from twincast.server import serve as run_server  # noqa: PLC0415  # the other commands start faster without it
+
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "journal": journal,
+        "allow_origin": allow_origin,
+        "allow_host": allow_host,
+    }
+    raise typer.Exit(run_server(Settings(**{name: value for name, value in given.items() if value is not None})))
+
+
+@app.command("simulate")
+def _simulate(
+    devices: Annotated[int, typer.Option(min=1, help="How many devices the fleet has.")] = 20,
+    rate: Annotated[float, typer.Option(min=0.01, help="Readings a second, of all devices together.")] = 20.0,
+    seconds: Annotated[float | None, typer.Option(min=0, help="How long; until Ctrl-C if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same fleet.")] = 0,
+    url: Url = HERE,
+) -> None:
+    """Push the signals of a fleet that does not exist."""
+    until_interrupted(simulate.simulate(_checked(url), devices, rate, seconds, seed))
+
+
+@app.command("watch")
+def _watch(
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="Which devices, as in a shell: 'lab/*'. All if none.")
+    ] = None,
+    url: Url = HERE,
+) -> None:
+    """Show every change: a live table, or one JSON line a change if the output is a pipe."""
+    until_interrupted(watch.watch(_checked(url), patterns or []))
+
+
+@app.command("send", context_settings={"ignore_unknown_options": True})
+def _send(
+    device: Annotated[str, typer.Argument(help="The device's name.")],
+    value: Annotated[
+        str, typer.Argument(help="JSON, or else taken as text; - reads one JSON value a line from stdin.")
+    ],
+    url: Url = HERE,
+) -> None:
+    """Send a reading, or one a line from standard input."""
+    if value == "-":
+        asyncio.run(send.send_lines(_checked(url), device))
+    else:
+        send.send(_checked(url), device, value)
+
+
+@app.command("host")
+def _host(
+    device: Annotated[str | None, typer.Option(help="Its name. [default: host/ and this machine's name]")] = None,
+    interval: Annotated[float, typer.Option(min=0.05, help="Seconds between readings.")] = 1.0,
+    count: Annotated[int | None, typer.Option(min=1, help="How many readings; until Ctrl-C if not given.")] = None,
+    url: Url = HERE,
+) -> None:
+    """Push this machine's CPU, memory, disk and network as a device."""
+    until_interrupted(host.host(_checked(url), device, interval, count))
+
+
+@app.command("control", context_settings={"ignore_unknown_options": True})
+def _control(
+    target: Annotated[str, typer.Argument(help="Whom the command is for.")],
+    command: Annotated[str, typer.Argument(help="Its name.")],
+    args: Annotated[list[str] | None, typer.Argument(help="A JSON object, or NAME=VALUE pairs.")] = None,
+    url: Url = HERE,
+) -> None:
+    """Send a command to everyone who watches."""
+    try:
+        ask.control(_checked(url), target, command, args or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command("status")
+def _status(
+    as_json: Annotated[bool, typer.Option("--json", help="As the server says it.")] = False,
+    url: Url = HERE,
+) -> None:
+    """Say how the server is. Exit status 1 if it is not well."""
+    if not ask.status(_checked(url), as_json=as_json):
+        raise typer.Exit(1)
+
+
+def _checked(url: str) -> str:
+    from twincast.client import http_url  # noqa: PLC0415
+
+    try:
+        return http_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _setting(problem: Any) -> str:
+    name = str(problem["loc"][0])
+    where = f"TWINCAST_{name.upper()}" if f"TWINCAST_{name.upper()}" in os.environ else f"--{name.replace('_', '-')}"
+    return f"{where}: {problem['msg']}"
+
+
+def _say(text: str, status: int) -> int:
+    err.print(f"twincast: {text}", markup=False, soft_wrap=True)
+    return status

@@ -1,0 +1,91 @@
+"""`twincast simulate`: a fleet that pushes at a rate."""
+
+import asyncio
+from itertools import cycle
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from twincast.client import Hub, connections
+from twincast.commands.terminal import err, out, say_waiting
+from twincast.errors import ServerUnreachable, TwincastError
+from twincast.simulation import fleet
+
+TICK_S = 0.02
+
+
+class Simulation:
+    """A fleet, its pace, and the counts that its progress shows."""
+
+    def __init__(self, devices: int, rate: float, seconds: float | None, seed: int) -> None:
+        self._rate = rate
+        self._seconds = seconds
+        self._fleet = cycle(fleet(devices, seed))
+        self._sent = 0
+        self._began_s = 0.0
+        self.stored = 0
+        self.failed = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the fleet has pushed."""
+        return asyncio.get_running_loop().time() - self._began_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is up."""
+        return self._seconds is not None and self.elapsed_s >= self._seconds
+
+    async def run(self, url: str, progress: Progress) -> None:
+        """Push until the time is up, through as many connections as it takes."""
+        self._began_s = asyncio.get_running_loop().time()
+        bar = progress.add_task("fleet", total=self._seconds)
+        async for hub in connections(url, listen=False, waiting=say_waiting):
+            self._sent = int(self.elapsed_s * self._rate)  # what a lost server missed is not made up for
+            try:
+                while not self.is_over:
+                    await self._catch_up(hub)
+                    rate = self.stored / max(self.elapsed_s, 0.1)
+                    progress.update(bar, completed=self.elapsed_s, description=f"{self.stored:,} stored, {rate:,.0f}/s")
+                    await asyncio.sleep(TICK_S)
+                await hub.settle()
+                return
+            except ServerUnreachable:
+                continue
+
+    async def _catch_up(self, hub: Hub) -> None:
+        due = int(self.elapsed_s * self._rate)
+        while self._sent < due:
+            device_id, signal = next(self._fleet)
+            future = await hub.submit(device_id, signal(self.elapsed_s))
+            future.add_done_callback(self._count)
+            self._sent += 1
+
+    def _count(self, future: asyncio.Future[int]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self.failed += 1
+        else:
+            self.stored += 1
+
+
+async def simulate(url: str, devices: int, rate: float, seconds: float | None, seed: int) -> None:
+    """Push a fleet's signals to a server.
+
+    Args:
+        url: the server.
+        devices: how many the fleet has.
+        rate: readings a second, of all together.
+        seconds: how long; None for until it is interrupted.
+        seed: the same seed makes the same fleet.
+
+    Raises:
+        TwincastError: the server refuses the readings.
+    """
+    simulation = Simulation(devices, rate, seconds, seed)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=err, transient=True, refresh_per_second=4) as progress:
+            await simulation.run(url, progress)
+    finally:
+        out.print(f"{simulation.stored:,} readings of {devices:,} devices stored")
+    if simulation.failed:
+        raise TwincastError(f"{simulation.failed:,} readings were not stored")
