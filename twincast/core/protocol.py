@@ -50,6 +50,10 @@ class _Typed(Struct):
     type: str = ""
 
 
+class _Identified(Struct):
+    id: MessageId | None = None
+
+
 class Hello(Struct, tag_field="type", tag="hello"):
     """The first message to a client: the state of everything, and the position from which changes follow."""
 
@@ -93,6 +97,7 @@ class ErrorMessage(Struct, tag_field="type", tag="error", omit_defaults=True):
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _decode_message = msgspec.json.Decoder(ClientMessage).decode
 _decode_typed = msgspec.json.Decoder(_Typed).decode
+_decode_identified = msgspec.json.Decoder(_Identified).decode
 _decode_reading = msgspec.json.Decoder(Reading)
 _decode_readings = msgspec.json.Decoder(list[Reading]).decode
 _decode_order = msgspec.json.Decoder(Order).decode
@@ -133,6 +138,16 @@ def decode_message(payload: bytes) -> ClientMessage:
     if message.type == "control":
         message.args = _check_order(message.target, message.command, message.args)
     return message
+
+
+def id_of(payload: bytes) -> MessageId | None:
+    """Return the `id` of a message that was refused, for its answer to carry; None if it has none to tell."""
+    try:
+        message_id = _decode_identified(payload).id
+        _check_message_id(message_id)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BadMessage):
+        return None
+    return message_id
 
 
 def decode_reading(body: bytes, source: Source) -> DataUpdate:

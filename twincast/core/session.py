@@ -89,7 +89,7 @@ class Session:
         try:
             message = protocol.decode_message(payload)
         except BadMessage as error:
-            self._write(protocol.encode_error(error))
+            self._write(protocol.encode_error(error, protocol.id_of(payload)))
             return
         if message.type in {"telemetry", "control"}:
             done = self._refused if message.id is None else partial(self._answer, message.id)

@@ -1,0 +1,123 @@
+"""Who may come in at all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twincast.core.door import Door
+from twincast.errors import Forbidden
+
+LOCAL_HOSTS = [
+    "localhost",
+    "LOCALHOST:8000",
+    "app.localhost:8000",
+    "127.0.0.1",
+    "127.0.0.1:8000",
+    "127.255.0.9:1",
+    "[::1]",
+    "[::1]:8000",
+]
+FOREIGN_HOSTS = [
+    "",
+    "evil.example",
+    "evil.example:8000",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "notlocalhost",
+    "192.168.1.5:8000",
+    "0.0.0.0:8000",
+    "[::2]:8000",
+    "[::1",
+    "127.0.0.1@evil.example",
+    "evil.example/localhost",
+]
+
+
+@pytest.mark.parametrize("host", LOCAL_HOSTS)
+def test_local_names_are_ours(host: str) -> None:
+    door = Door()
+    door.check(host, None)
+    door.check(host, f"http://{host}")
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+def test_a_name_that_someone_else_may_own_is_refused(host: str) -> None:
+    with pytest.raises(Forbidden, match="does not answer to the Host"):
+        Door().check(host, None)
+
+
+def test_a_request_without_a_host_is_refused() -> None:
+    with pytest.raises(Forbidden, match=r"\(none\)"):
+        Door().check(None, None)
+
+
+def test_an_allowed_host_is_ours_with_any_port_and_in_any_case() -> None:
+    door = Door(allow_hosts=["Twins.Example"])
+    door.check("twins.example", None)
+    door.check("TWINS.example:8000", "http://twins.EXAMPLE:8000")
+    with pytest.raises(Forbidden):
+        door.check("other.example", None)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "http://evil.example",
+        "http://localhost:3000",
+        "http://localhost:8000.evil.example",
+        "http://localhost:8000@evil.example",
+        "file://",
+        "ftp://localhost:8000",
+        "http://127.0.0.1:8000",
+    ],
+)
+def test_a_page_from_elsewhere_may_not_call(origin: str) -> None:
+    with pytest.raises(Forbidden, match="--allow-origin"):
+        Door().check("localhost:8000", origin)
+
+
+def test_the_servers_own_pages_may_call_over_http_and_https() -> None:
+    Door().check("localhost:8000", "http://localhost:8000")
+    Door().check("LocalHost:8000", "HTTPS://localhost:8000")
+
+
+def test_an_allowed_origin_may_call_with_or_without_a_slash_in_the_setting() -> None:
+    for setting in ("https://Shop.example", "https://shop.example/"):
+        Door(allow_origins=[setting]).check("localhost", "https://SHOP.example")
+    with pytest.raises(Forbidden):
+        Door(allow_origins=["https://shop.example"]).check("localhost", "http://shop.example")
+
+
+def test_an_allowed_origin_opens_no_foreign_host() -> None:
+    with pytest.raises(Forbidden):
+        Door(allow_origins=["http://evil.example"]).check("evil.example", "http://evil.example")
+
+
+def test_a_pair_that_passed_does_not_let_its_halves_pass_with_others() -> None:
+    door = Door(allow_origins=["https://shop.example"])
+    door.check("localhost", "https://shop.example")
+    for host, origin in [("evil.example", "https://shop.example"), ("localhost", "https://evil.example")]:
+        with pytest.raises(Forbidden):
+            door.check(host, origin)
+
+
+def test_a_pair_gets_the_same_answer_however_many_others_came_before() -> None:
+    door = Door()
+    for port in range(1_500):
+        door.check(f"localhost:{port}", f"http://localhost:{port}")
+    door.check("localhost:1499", "http://localhost:1499")
+    with pytest.raises(Forbidden):
+        door.check("localhost:1499", "http://localhost:1")
+
+
+@given(st.text(), st.none() | st.text())
+def test_any_headers_are_let_in_or_forbidden(host: str, origin: str | None) -> None:
+    door = Door()
+    try:
+        door.check(host, origin)
+    except Forbidden as refusal:
+        assert len(refusal.message) < 1_000
+        with pytest.raises(Forbidden):
+            door.check(host, origin)
