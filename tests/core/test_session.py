@@ -1,0 +1,311 @@
+"""One client's conversation, without a socket."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from tests.fakes import NOW_UTC, CommittingStream, RecordingConnection, StallingConnection
+from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.session import Session
+from twincast.errors import FellBehind, JournalUnavailable, Stopping, TooLarge, UnsupportedMedia
+
+OUTBOX_MAX_BYTES = 64 * 1024
+TELEMETRY = b'{"type":"telemetry","device_id":"lamp","value":1}'
+
+
+class Client:
+    """A session on a recording connection, joined to a stream."""
+
+    def __init__(self, connection: RecordingConnection | None = None, outbox_max_bytes: int = OUTBOX_MAX_BYTES) -> None:
+        self.stream = CommittingStream()
+        self.connection = connection or RecordingConnection()
+        self.session = Session(self.connection, self.stream, outbox_max_bytes=outbox_max_bytes)
+        self.stream.watchers.append(self.session.offer)
+        if isinstance(connection, StallingConnection):
+            connection.pause = self.session.pause
+
+    def heard(self) -> list[Any]:
+        """Return what the client was sent since the last call."""
+        return [json.loads(message) for message in self.connection.taken()]
+
+    def says(self, payload: bytes) -> list[Any]:
+        self.session.receive(payload)
+        return self.heard()
+
+
+def test_the_greeting_has_the_state_and_its_position() -> None:
+    client = Client()
+    client.stream.change("lamp", b"[1]")
+    client.heard()
+    client.session.greet()
+    assert client.heard() == [
+        {
+            "type": "hello",
+            "message": "connected",
+            "timestamp_utc": NOW_UTC,
+            "epoch": "epoch-1",
+            "seq": 1,
+            "data_snapshot": {"lamp": {"value": [1], "updated_at_utc": NOW_UTC, "seq": 1, "source": "rest"}},
+        }
+    ]
+
+
+def test_telemetry_is_submitted_and_answered_by_its_event_only() -> None:
+    client = Client()
+    assert client.says(TELEMETRY) == []
+    [(entry, size_bytes, _)] = client.stream.submitted
+    assert isinstance(entry, DataUpdate)
+    assert (entry.device_id, bytes(entry.value), entry.source) == ("lamp", b"1", "websocket")
+    assert size_bytes == len(TELEMETRY)
+    client.stream.commit()
+    [event] = client.heard()
+    assert (event["type"], event["seq"], event["source"]) == ("data_update", 1, "websocket")
+
+
+def test_a_command_is_submitted_with_its_args() -> None:
+    client = Client()
+    client.says(b'{"type":"control","target":"lamp","command":"dim","args":{"to":3}}')
+    [(entry, _, _)] = client.stream.submitted
+    assert isinstance(entry, Control)
+    assert (entry.target, entry.command, bytes(entry.args), entry.source) == ("lamp", "dim", b'{"to":3}', "websocket")
+
+
+@pytest.mark.parametrize("message_id", [7, 0, "mine"])
+def test_a_message_with_an_id_is_acknowledged_after_its_commit(message_id: str | int) -> None:
+    client = Client()
+    client.stream.change("other", b"1")
+    client.heard()
+    assert client.says(json.dumps(json.loads(TELEMETRY) | {"id": message_id}).encode()) == []
+    client.stream.commit()
+    event, ack = client.heard()
+    assert (event["type"], event["seq"]) == ("data_update", 2)
+    assert ack == {"type": "ack", "id": message_id, "seq": 2}
+
+
+def test_a_message_that_could_not_be_stored_is_answered_by_the_error_and_its_id() -> None:
+    client = Client()
+    client.says(TELEMETRY)
+    client.says(b'{"type":"telemetry","id":7,"device_id":"lamp","value":1}')
+    client.stream.refuse(JournalUnavailable("the disk is full"))
+    without, with_id = client.heard()
+    assert without == {
+        "type": "error",
+        "code": "journal_unavailable",
+        "message": "the disk is full",
+        "retryable": True,
+    }
+    assert with_id == without | {"id": 7}
+
+
+def test_a_ping_is_answered_by_a_pong() -> None:
+    assert Client().says(b'{"type":"ping"}') == [{"type": "pong", "timestamp_utc": NOW_UTC}]
+
+
+@pytest.mark.parametrize("payload", [b'{"type":"dance","x":[1,{"y":null}]}', b"{}", b'{"type":3,"device_id":4}'])
+def test_a_message_of_an_unknown_type_is_echoed(payload: bytes) -> None:
+    assert Client().says(payload) == [
+        {
+            "type": "echo",
+            "timestamp_utc": NOW_UTC,
+            "received": json.loads(payload),
+            "note": "Unrecognized message type",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"hello", "malformed_json"),
+        (b"[]", "validation_failed"),
+        (b'{"type":"telemetry","device_id":"lamp"}', "validation_failed"),
+        (b'{"type":"telemetry","device_id":5,', "malformed_json"),
+        (b'{"type":"telemetry","device_id":"lamp","value":' + b"[" * 40 + b"]" * 40 + b"}", "too_large"),
+    ],
+    ids=["not json", "not an object", "no value", "wrong type and cut off", "too deep"],
+)
+def test_a_bad_message_is_answered_and_the_conversation_goes_on(payload: bytes, code: str) -> None:
+    client = Client()
+    [error] = client.says(payload)
+    assert (error["type"], error["code"], error["retryable"]) == ("error", code, False)
+    assert client.stream.submitted == []
+    assert client.says(b'{"type":"ping"}')[0]["type"] == "pong"
+    assert client.connection.closed_with == []
+
+
+def test_the_error_that_answers_a_refused_message_echoes_its_id() -> None:
+    [error] = Client().says(b'{"type":"telemetry","id":3,"device_id":"","value":1}')
+    assert (error["code"], error["id"]) == ("validation_failed", 3)
+
+
+def test_what_is_not_even_a_message_is_refused_and_the_conversation_goes_on() -> None:
+    client = Client()
+    client.session.refuse(UnsupportedMedia("text, please"))
+    assert [error["code"] for error in client.heard()] == ["unsupported_media_type"]
+    assert client.says(b'{"type":"ping"}')
+
+
+def test_a_client_that_keeps_up_is_given_the_very_cast_that_all_get() -> None:
+    client = Client()
+    client.stream.change("lamp", b"1")
+    client.stream.change("lamp", b"2")
+    assert [event["value"] for event in client.heard()] == [1, 2]
+
+
+def test_a_paused_client_gets_only_the_newest_value_per_device() -> None:
+    client = Client()
+    client.session.pause()
+    for value in (b"1", b"2", b"3"):
+        client.stream.change("lamp", value)
+    client.stream.change("door", b'"open"')
+    assert client.heard() == []
+    client.session.resume()
+    lamp, door = client.heard()
+    assert (lamp["value"], lamp["merged"], lamp["seq"]) == (3, 3, 3)
+    assert (door["value"], door["seq"], "merged" in door) == ("open", 4, False)
+
+
+def test_a_paused_client_gets_every_command_and_answer() -> None:
+    client = Client()
+    client.session.pause()
+    client.says(b'{"type":"control","target":"lamp","command":"on","id":1}')
+    client.says(b'{"type":"control","target":"lamp","command":"on","id":2}')
+    client.stream.commit()
+    client.says(b'{"type":"ping"}')
+    client.session.resume()
+    heard = client.heard()
+    assert [message["type"] for message in heard] == ["control", "control", "ack", "ack", "pong"]
+    assert [message["id"] for message in heard[2:4]] == [1, 2]
+
+
+def test_a_client_that_caught_up_gets_everything_as_it_comes_again() -> None:
+    client = Client()
+    client.session.pause()
+    client.stream.change("lamp", b"1")
+    client.session.resume()
+    client.heard()
+    client.stream.change("lamp", b"2")
+    client.stream.change("lamp", b"3")
+    assert [event["value"] for event in client.heard()] == [2, 3]
+
+
+def test_a_large_debt_is_paid_in_pieces_that_the_connection_may_stop() -> None:
+    client = Client(StallingConnection(writes_until_full=1), outbox_max_bytes=10**9)
+    client.session.pause()
+    for number in range(20):
+        client.stream.change(f"device {number}", b'"%b"' % (b"x" * 60_000))
+    assert client.heard() == []
+    pieces: list[list[str]] = []
+    for _ in range(20):
+        client.session.resume()
+        pieces.append([event["device_id"] for event in client.heard()])
+    assert sum(map(bool, pieces)) > 4
+    assert [device for piece in pieces for device in piece] == [f"device {number}" for number in range(20)]
+
+
+def test_what_comes_while_a_debt_is_being_paid_waits_behind_it() -> None:
+    client = Client(StallingConnection(writes_until_full=1), outbox_max_bytes=10**9)
+    client.session.pause()
+    for number in range(10):
+        client.stream.change(f"device {number}", b'"%b"' % (b"x" * 60_000))
+    client.session.resume()  # pays a part, and is paused by the connection again
+    client.stream.change("newest", b"1")
+    for _ in range(10):
+        client.session.resume()
+    assert [event["seq"] for event in client.heard()] == list(range(1, 12))
+
+
+def test_a_client_that_stops_reading_is_closed_when_its_debt_passes_the_bound() -> None:
+    client = Client(outbox_max_bytes=5_000)
+    client.session.pause()
+    for _ in range(100):
+        client.stream.cast(Control("lamp", "on", Raw(b"{}"), "", "rest"))
+    assert client.connection.closed_with == [
+        (FellBehind.close_code, "fell_behind: more than 5000 bytes were waiting for this client; reconnect to go on")
+    ]
+    assert client.session.closed
+    client.session.resume()
+    assert client.heard() == []
+
+
+def test_a_client_that_stops_reading_is_not_closed_for_changes_of_few_devices() -> None:
+    client = Client(outbox_max_bytes=5_000)
+    client.session.pause()
+    for number in range(10_000):
+        client.stream.change("lamp", b"%d" % number)
+    client.session.resume()
+    [event] = client.heard()
+    assert (event["value"], event["merged"]) == (9_999, 10_000)
+
+
+def test_a_closed_session_says_and_takes_nothing_more() -> None:
+    client = Client()
+    client.says(b'{"type":"telemetry","id":1,"device_id":"lamp","value":1}')
+    client.session.close(Stopping("the server restarts"))
+    client.session.close(TooLarge("again"))
+    assert client.connection.closed_with == [(1012, "stopping: the server restarts")]
+    client.stream.commit()  # casts, and acknowledges what was submitted before
+    client.says(TELEMETRY)
+    client.session.refuse(UnsupportedMedia("text, please"))
+    client.session.pause()
+    client.session.resume()
+    assert (client.heard(), client.stream.submitted) == ([], [])
+    assert len(client.connection.closed_with) == 1
+
+
+steps = st.lists(
+    st.one_of(
+        st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=4),
+        st.sampled_from(["ping", "pause", "resume"]),
+    ),
+    max_size=40,
+)
+
+
+@given(steps, st.integers(1, 4))
+@settings(max_examples=300)
+def test_however_a_client_stalls_it_ends_with_the_state_and_missed_nothing(
+    script: list[list[str | None] | str], writes_until_full: int
+) -> None:
+    client = Client(StallingConnection(writes_until_full), outbox_max_bytes=10**9)
+    changes: Counter[str] = Counter()
+    commands: list[int] = []
+    pings = 0
+    for step in script:
+        if step == "pause":
+            client.session.pause()
+        elif step == "resume":
+            client.session.resume()
+        elif step == "ping":
+            client.session.receive(b'{"type":"ping"}')
+            pings += 1
+        else:
+            batch: list[Entry] = []
+            for seq, device_id in enumerate(step, client.stream.state.seq + 1):
+                if device_id is None:
+                    batch.append(Control("x", "on", Raw(b"{}"), "", "rest"))
+                    commands.append(seq)
+                else:
+                    batch.append(DataUpdate(device_id, Raw(b"%d" % seq), "", "rest"))
+                    changes[device_id] += 1
+            client.stream.cast(*batch)
+    client.session.resume()
+    client.session.resume()  # a connection that filled up while the debt was paid
+    heard = client.heard()
+    updates = [message for message in heard if message["type"] == "data_update"]
+    entries = [message["seq"] for message in heard if "seq" in message]
+    assert entries == sorted(set(entries))
+    assert {event["device_id"]: event["value"] for event in updates} == {
+        device_id: int(bytes(twin.value)) for device_id, twin in client.stream.state.twins.items()
+    }
+    counted: Counter[str] = Counter()
+    for event in updates:
+        counted[event["device_id"]] += event.get("merged", 1)
+    assert counted == changes
+    assert [message["seq"] for message in heard if message["type"] == "control"] == commands
+    assert sum(message["type"] == "pong" for message in heard) == pings
