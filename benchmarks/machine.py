@@ -1,0 +1,101 @@
+"""The machine under measurement: cores, processes, ports and memory."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+SERVER_CORE, LOAD_CORE = 0, 1
+START_TIMEOUT_S = 20.0
+
+
+def use_core(core: int | None) -> None:
+    """Keep this process on one core, or let it use all."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1) if core is None else {core})
+
+
+def allow_many_files() -> None:
+    """Raise the limit on open files to what is allowed; thousands of connections need it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """A server as a process of its own, on one core or on all."""
+
+    def __init__(self, command: Sequence[str], *, cwd: Path = ROOT, core: int | None = SERVER_CORE) -> None:
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would stop the server
+        self._process = subprocess.Popen(
+            command, cwd=cwd, stdout=self._printed, stderr=subprocess.STDOUT, preexec_fn=lambda: use_core(core)
+        )
+
+    def wait_until_listening(self, port: int) -> None:
+        """Return as soon as the port takes connections. Raises RuntimeError if the process ends before."""
+        until_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            if self._process.poll() is not None or time.monotonic() > until_s:
+                self._printed.seek(0)
+                raise RuntimeError(f"{self._process.args!r} did not start:\n{self._printed.read().decode()}")
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.01)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process has in memory for itself alone."""
+        return int(psutil.Process(self._process.pid).memory_full_info().uss)
+
+    @property
+    def cpu_s(self) -> float:
+        """The processor time that the process has used."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the process."""
+        self._process.send_signal(how)
+        try:
+            self._process.wait(START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def started(command: Sequence[str], port: int, *, cwd: Path = ROOT, core: int | None = SERVER_CORE) -> Iterator[ServerProcess]:
+    """Run a server for as long as the context lasts."""
+    process = ServerProcess(command, cwd=cwd, core=core)
+    try:
+        process.wait_until_listening(port)
+        yield process
+    finally:
+        process.stop()
+
+
+def python(*arguments: str) -> list[str]:
+    """Return the command that runs this interpreter."""
+    return [sys.executable, *arguments]
+
+
+def installed(program: str) -> str:
+    """Return the path of a program that a package put beside this interpreter."""
+    return str(Path(sys.executable).with_name(program))

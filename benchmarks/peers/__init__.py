@@ -1,0 +1,116 @@
+"""The systems that are measured: how each is started, and how a client of each speaks."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.machine import SERVER_CORE, ServerProcess, free_port, installed, python, started
+from benchmarks.wire import BINARY, TEXT, frame
+
+
+class Streaming(Protocol):
+    """A system that casts what one client publishes to all."""
+
+    name: str
+    path: str
+    greeting: bytes
+    """What a client sends first, framed."""
+    ready: bytes
+    """What is in the bytes that the server sends once the client is in."""
+
+    def running(self, *, core: int | None = SERVER_CORE) -> "Running":
+        """Start it; gives the process and its port."""
+
+    def publish(self, reading: bytes) -> bytes:
+        """Return the frame that publishes a reading, a JSON text."""
+
+
+@contextmanager
+def _running(command: list[str], port: int, core: int | None, cwd: Path | None = None) -> Iterator[tuple[ServerProcess, int]]:
+    with started(command, port, core=core, **({"cwd": cwd} if cwd else {})) as process:
+        yield process, port
+
+
+class Twincast:
+    """This project, as `twincast serve` runs it."""
+
+    path, greeting, ready = "/ws", b"", b'"hello"'
+
+    def __init__(self, journal: str) -> None:
+        self.name = f"twincast, {journal}"
+        self._journal = journal
+
+    @contextmanager
+    def running(self, *, core: int | None = SERVER_CORE, file: Path | None = None) -> Iterator[tuple[ServerProcess, int]]:
+        """Start it, on a new journal unless a file is given."""
+        port = free_port()
+        with tempfile.TemporaryDirectory() as directory:
+            journal = "memory:" if self._journal == "memory" else f"sqlite:{file or Path(directory) / 'journal.db'}"
+            command = python("-m", "twincast", "serve", "--port", str(port), "--journal", journal)
+            with _running(command, port, core) as both:
+                yield both
+
+    def publish(self, reading: bytes) -> bytes:
+        """Publish as telemetry."""
+        return frame(b'{"type":"telemetry","device_id":"bench","value":%b}' % reading)
+
+
+class Naive:
+    """FastAPI as tutorials show it: a set of sockets, and one `send_json` after another."""
+
+    name, path, greeting, ready = "naive FastAPI", "/ws", b"", b'"hello"'
+
+    @contextmanager
+    def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
+        """Start it under uvicorn."""
+        port = free_port()
+        command = python("-m", "uvicorn", "benchmarks.peers.naive_app:app", "--port", str(port), "--log-level", "warning")
+        with _running(command, port, core) as both:
+            yield both
+
+    def publish(self, reading: bytes) -> bytes:
+        """Publish as telemetry."""
+        return frame(b'{"type":"telemetry","device_id":"bench","value":%b}' % reading)
+
+
+class Nats:
+    """NATS over WebSocket, with its own protocol inside the frames."""
+
+    name, path, ready = "NATS", "/", b"PONG"
+    greeting = frame(b'CONNECT {"verbose":false,"pedantic":false,"echo":true}\r\nSUB bench 1\r\nPING\r\n', BINARY)
+
+    @contextmanager
+    def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
+        """Start it with a WebSocket listener, without TLS and compression."""
+        port = free_port()
+        with tempfile.TemporaryDirectory() as directory:
+            config = Path(directory) / "nats.conf"
+            config.write_text(
+                f'listen: "127.0.0.1:{free_port()}"\n'
+                f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true, compression: false }}\n'
+            )
+            with _running([installed("nats-server"), "-c", str(config)], port, core) as both:
+                yield both
+
+    def publish(self, reading: bytes) -> bytes:
+        """Publish on the subject that all subscribe to."""
+        return frame(b"PUB bench %d\r\n%b\r\n" % (len(reading), reading), BINARY)
+
+
+class Socketify:
+    """uWebSockets (C++) through socketify: one topic, every message published to it."""
+
+    name, path, greeting, ready = "uWebSockets (socketify)", "/ws", b"", b'"hello"'
+
+    @contextmanager
+    def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
+        """Start it."""
+        port = free_port()
+        with _running(python("-m", "benchmarks.peers.socketify_app", str(port)), port, core) as both:
+            yield both
+
+    def publish(self, reading: bytes) -> bytes:
+        """Publish; the application passes it on as it is."""
+        return frame(reading, TEXT)
