@@ -1,0 +1,302 @@
+"""What every journal promises, held to all of them alike."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from twincast.core.model import Control, DataUpdate, Entry, Snapshot
+from twincast.core.protocol import encode
+from twincast.core.state import State
+from twincast.errors import JournalUnusable, Truncated
+from twincast.journal import Journal, open_journal
+
+NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
+Open = Callable[[], Awaitable[Journal]]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
+    """Each kind of journal, empty."""
+    url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'journal.db'}"
+    journal = await open_journal(url, memory_max_bytes=64 * 1024 * 1024)
+    yield journal
+    await journal.close()
+
+
+@pytest.fixture
+def reopened(tmp_path: Path) -> Open:
+    """Open the one durable journal of the test, which must be closed."""
+    return lambda: open_journal(f"sqlite:{tmp_path / 'durable.db'}", memory_max_bytes=0)
+
+
+def reading(device_id: str = "a", value: bytes = b"1") -> DataUpdate:
+    return DataUpdate(device_id, Raw(value), NOW_UTC, "rest")
+
+
+def order(target: str = "a") -> Control:
+    return Control(target, "on", Raw(b'{"x":[1]}'), NOW_UTC, "websocket")
+
+
+def plain(entries: Sequence[Entry]) -> list[Any]:
+    """Return entries as what they are on the wire: their bytes, which compare."""
+    return [encode(entry) for entry in entries]
+
+
+async def follow(journal: Journal, since: int, until: int) -> list[Entry]:
+    """Follow from a position until another has come."""
+    found: list[Entry] = []
+    async for batch in journal.follow(since):
+        found += batch
+        if found[-1].seq >= until:
+            return found
+    raise AssertionError("a follower ended")
+
+
+async def cancelled_after(turns: int, work: Coroutine[Any, Any, Any]) -> None:
+    """Let work run for some turns of the loop, cancel it, and wait for its end."""
+    task = asyncio.create_task(work)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def fold(epoch: str, entries: Sequence[Entry]) -> Snapshot:
+    state = State(Snapshot(epoch, 0, {}))
+    for entry in entries:
+        state.apply(entry)
+    return Snapshot(state.epoch, state.seq, state.twins)
+
+
+def is_same(one: Snapshot, other: Snapshot) -> bool:
+    def sorted_twins(snapshot: Snapshot) -> list[tuple[str, bytes]]:
+        return sorted((device_id, encode(twin)) for device_id, twin in snapshot.twins.items())
+
+    return (one.epoch, one.seq, sorted_twins(one)) == (other.epoch, other.seq, sorted_twins(other))
+
+
+# epoch
+
+
+async def test_an_epoch_is_a_short_word_that_stays(journal: Journal) -> None:
+    epoch = journal.epoch
+    assert epoch.isalnum() and 4 <= len(epoch) <= 32
+    await journal.append([reading()])
+    assert journal.epoch == epoch == (await journal.snapshot()).epoch
+
+
+# append
+
+
+async def test_positions_begin_at_one_and_have_no_gaps(journal: Journal) -> None:
+    spans = [await journal.append([reading() for _ in range(size)]) for size in (1, 3, 2)]
+    assert spans == [range(1, 2), range(2, 5), range(5, 7)]
+
+
+async def test_append_gives_each_entry_its_seq_in_the_order_of_the_batch(journal: Journal) -> None:
+    batch: list[Entry] = [reading("a"), order(), reading("b")]
+    await journal.append([reading()])
+    await journal.append(batch)
+    assert [entry.seq for entry in batch] == [2, 3, 4]
+
+
+async def test_batches_that_are_appended_at_once_do_not_mix(journal: Journal) -> None:
+    batches: list[list[Entry]] = [[reading(f"{batch}", b"%d" % n) for n in range(7)] for batch in range(20)]
+    spans = await asyncio.gather(*(journal.append(batch) for batch in batches))
+    assert sorted(seq for span in spans for seq in span) == list(range(1, 141))
+    log = await journal.read(0, 1_000)
+    for batch, span in zip(batches, spans, strict=True):
+        assert plain(log[span[0] - 1 : span[-1]]) == plain(batch)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
+async def test_a_cancelled_append_is_stored_whole_or_not_at_all(journal: Journal, turns: int) -> None:
+    await journal.append([reading("before")])
+    await cancelled_after(turns, journal.append([reading("cancelled") for _ in range(50)]))
+    last = (await journal.append([reading("after")]))[-1]
+    log = await journal.read(0, 1_000)
+    assert [entry.seq for entry in log] == list(range(1, last + 1))
+    assert last in {2, 52}
+    assert plain(await follow(journal, 0, last)) == plain(log)
+    assert (await journal.snapshot()).seq == last
+
+
+async def test_an_append_that_is_cancelled_under_way_reaches_its_followers(journal: Journal) -> None:
+    await cancelled_after(1, journal.append([reading("a"), reading("b")]))  # it has begun: it will be stored
+    assert [entry.seq for entry in await follow(journal, 0, 2)] == [1, 2]
+
+
+# read
+
+
+async def test_read_returns_what_was_appended(journal: Journal) -> None:
+    batch: list[Entry] = [reading("a", b'{"x":[1,null]}'), order("b"), reading("c", b'""')]
+    await journal.append(batch)
+    assert plain(await journal.read(0, 10)) == plain(batch)
+
+
+async def test_read_follows_a_position_and_takes_no_more_than_asked(journal: Journal) -> None:
+    for size in (4, 1, 5):
+        await journal.append([reading() for _ in range(size)])
+    for since in range(11):
+        for limit in (1, 3, 100):
+            found = [entry.seq for entry in await journal.read(since, limit)]
+            assert found == list(range(since + 1, min(since + limit, 10) + 1))
+
+
+async def test_read_of_an_empty_log_and_at_its_end_returns_nothing(journal: Journal) -> None:
+    assert not await journal.read(0, 10)
+    await journal.append([reading()])
+    assert not await journal.read(1, 10)
+    assert not await journal.read(1_000, 10)
+
+
+async def test_a_position_before_the_log_is_truncated(journal: Journal) -> None:
+    await journal.append([reading()])
+    with pytest.raises(Truncated):
+        await journal.read(-1, 10)
+
+
+TEXTS = [
+    *(b"-0 1.0 1E+5 1e-7 0.1000000000000000055 18446744073709551615 -9223372036854775808".split()),
+    *(b'"" "\\u0041\\/\\b" "\\u0000" "\\ud83d\\ude00" "a:\\"b\\"" null true false [] {} [[],{}]'.split()),
+    '"é\U0001f600\u2028\x7f"'.encode(),
+    b'{"a":{"b":[1.50,"c d",null]},"":0,"\\u0061":1}',
+    b"[" * 32 + b"]" * 32,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:30]))
+async def test_the_text_of_a_value_comes_back_byte_for_byte(journal: Journal, text: bytes) -> None:
+    args = b'{"x":%b}' % text
+    await journal.append([reading("a", text), Control("a", "on", Raw(args), NOW_UTC, "rest")])
+    update, control = await journal.read(0, 2)
+    assert isinstance(update, DataUpdate) and isinstance(control, Control)
+    assert (bytes(update.value), bytes(control.args)) == (text, args)
+    assert bytes((await journal.snapshot()).twins["a"].value) == text
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children, max_size=4)
+    ),
+    max_leaves=10,
+)
+names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=128)
+
+
+@given(device_id=names, value=json_values, ensure_ascii=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+async def test_any_value_of_any_device_comes_back_byte_for_byte(
+    journal: Journal, device_id: str, value: Any, ensure_ascii: bool
+) -> None:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=ensure_ascii).encode()
+    entry = reading(device_id, text)
+    [seq] = await journal.append([entry])
+    assert plain(await journal.read(seq - 1, 1)) == plain([entry])
+    twin = (await journal.snapshot()).twins[device_id]
+    assert (bytes(twin.value), twin.seq) == (text, seq)
+
+
+# snapshot
+
+
+async def test_the_snapshot_of_an_empty_log_is_empty(journal: Journal) -> None:
+    assert is_same(await journal.snapshot(), Snapshot(journal.epoch, 0, {}))
+
+
+async def test_the_snapshot_is_the_fold_of_the_log(journal: Journal) -> None:
+    for batch in range(20):
+        await journal.append([order(), *(reading(f"{n * batch % 11}", b"%d" % batch) for n in range(5))])
+        assert is_same(await journal.snapshot(), fold(journal.epoch, await journal.read(0, 1_000)))
+
+
+async def test_a_snapshot_is_the_callers_own(journal: Journal) -> None:
+    await journal.append([reading("a")])
+    mine = await journal.snapshot()
+    mine.twins.clear()
+    await journal.append([reading("b")])
+    assert mine.twins == {}
+    assert set((await journal.snapshot()).twins) == {"a", "b"}
+
+
+# follow
+
+
+async def test_a_follower_gets_what_was_there_and_then_what_comes(journal: Journal) -> None:
+    await journal.append([reading(), reading()])
+    follower = journal.follow(1)
+    assert [entry.seq for entry in await anext(follower)] == [2]
+    coming = asyncio.ensure_future(anext(follower))
+    await journal.append([reading(), order()])
+    assert [entry.seq for entry in await coming] == [3, 4]
+
+
+async def test_followers_get_everything_in_order_however_many_append(journal: Journal) -> None:
+    followers = [asyncio.create_task(follow(journal, since, 300)) for since in (0, 0, 50, 299)]
+
+    async def append_many(name: str) -> None:
+        for number in range(20):
+            await journal.append([reading(name, b"%d" % number) for _ in range(5)])
+
+    await asyncio.gather(*(append_many(name) for name in "abc"))
+    log = plain(await journal.read(0, 1_000))
+    for task, since in zip(followers, (0, 0, 50, 299), strict=True):
+        assert plain(await task) == log[since:]
+
+
+async def test_a_follower_of_a_future_position_waits_for_what_follows_it(journal: Journal) -> None:
+    following = asyncio.create_task(follow(journal, 3, 4))
+    await journal.append([reading() for _ in range(3)])
+    await journal.append([reading("fourth")])
+    assert [entry.seq for entry in await following] == [4]
+
+
+async def test_a_snapshot_and_what_follows_it_are_the_state_later(journal: Journal) -> None:
+    await journal.append([reading("a"), reading("b")])
+    state = State(await journal.snapshot())
+    await journal.append([reading("a", b"2"), order(), reading("c")])
+    for entry in await follow(journal, state.seq, 5):
+        state.apply(entry)
+    assert is_same(Snapshot(state.epoch, state.seq, state.twins), await journal.snapshot())
+
+
+# What only a durable journal promises.
+
+
+async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -> None:
+    first = await reopened()
+    batch: list[Entry] = [reading("a"), order("b"), reading("c", b'{"x":"y"}'), reading("a", b"2")]
+    await first.append(batch)
+    before = await first.snapshot()
+    await first.close()
+
+    second = await reopened()
+    assert second.epoch == first.epoch
+    assert plain(await second.read(0, 100)) == plain(batch)
+    assert is_same(await second.snapshot(), before)
+    assert await second.append([reading()]) == range(5, 6)
+    assert [entry.seq for entry in await follow(second, 0, 5)] == [1, 2, 3, 4, 5]
+    await second.close()
+
+
+# The way to them.
+
+
+@pytest.mark.parametrize("url", ["", "memory:x", "sqlite", "sqlite:", "postgres:x", "twincast.db"])
+async def test_an_unknown_url_is_refused_with_those_that_are_known(url: str) -> None:
+    with pytest.raises(JournalUnusable, match="`sqlite:PATH` or `memory:`"):
+        await open_journal(url, memory_max_bytes=0)
