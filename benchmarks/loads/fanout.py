@@ -89,7 +89,7 @@ class Client(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the WebSocket."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(handshake(self._port, self._system.path) + self._system.greeting)
+        self.transport.write(handshake(self._port, self._system.path))
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         """Give the buffer that all clients share."""
@@ -98,15 +98,21 @@ class Client(asyncio.BufferedProtocol):
     def buffer_updated(self, size_bytes: int) -> None:
         """Count."""
         if not self.entered.done():
-            self._head += self._buffer[:size_bytes]
-            if self._system.ready in self._head:
-                self.entered.set_result(None)
+            self._enter(bytes(self._view[:size_bytes]))
             return
         self.received += self._marks.count(self._buffer, size_bytes)
         if self.kept is not None:
             self.kept.append(bytes(self._view[:size_bytes]))
         if self.received >= self.awaited and not self.all_here.done():
             self.all_here.set_result(None)
+
+    def _enter(self, received: bytes) -> None:
+        was_open = b"\r\n\r\n" in self._head
+        self._head += received
+        if not was_open and b"\r\n\r\n" in self._head and self._system.greeting:
+            self.transport.write(self._system.greeting)
+        if self._system.ready in self._head:
+            self.entered.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever waits."""

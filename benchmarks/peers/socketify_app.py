@@ -13,7 +13,7 @@ def on_open(socket):
 
 
 def on_message(socket, message, opcode):
-    app.publish("bench", message, OpCode.TEXT)
+    socket.publish("bench", message, OpCode.TEXT)
 
 
 app.ws(
