@@ -1,4 +1,4 @@
-"""The journal's file: readable by any SQLite tool while it is written, and refused with a reason when it cannot serve."""
+"""The journal's file: readable by any SQLite tool while it is written, and refused with a reason if it cannot serve."""
 
 import os
 import sqlite3
@@ -167,7 +167,7 @@ def test_a_checkpoint_takes_a_slice_and_is_due_again_until_it_caught_up(
     file.append([reading("a") for _ in range(9)])
     assert not file.checkpoint_is_due
     file.append([reading("a") for _ in range(16)])
-    reached = []
+    reached: list[Any] = []
     while file.checkpoint_is_due:
         file.checkpoint()
         reached += query(path, "select cast(value as integer) from meta where name = 'checkpoint_seq'")
@@ -237,7 +237,9 @@ def refusal_of(path: Path) -> str:
     return refused.value.message
 
 
-@pytest.mark.parametrize("content", [b"# Notes\n" * 1_000, os.urandom(8_192), b"x"], ids=["text", "noise", "a byte"])
+@pytest.mark.parametrize(
+    "content", [b"# Notes\n" * 1_000, os.urandom(8_192), b"ab"], ids=["text", "noise", "two bytes"]
+)
 def test_a_file_of_another_kind_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert "is not a journal: the file is something else" in refusal_of(path)
