@@ -43,8 +43,13 @@ class ServerProcess:
     def __init__(self, command: Sequence[str], *, cwd: Path = ROOT, core: int | None = SERVER_CORE) -> None:
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would stop the server
         self._process = subprocess.Popen(
-            command, cwd=cwd, stdout=self._printed, stderr=subprocess.STDOUT, preexec_fn=lambda: use_core(core)
+            command,
+            cwd=cwd,
+            stdout=self._printed,
+            stderr=subprocess.STDOUT,
         )
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
 
     def wait_until_listening(self, port: int) -> None:
         """Return as soon as the port takes connections. Raises RuntimeError if the process ends before."""
@@ -81,7 +86,9 @@ class ServerProcess:
 
 
 @contextmanager
-def started(command: Sequence[str], port: int, *, cwd: Path = ROOT, core: int | None = SERVER_CORE) -> Iterator[ServerProcess]:
+def started(
+    command: Sequence[str], port: int, *, cwd: Path = ROOT, core: int | None = SERVER_CORE
+) -> Iterator[ServerProcess]:
     """Run a server for as long as the context lasts."""
     process = ServerProcess(command, cwd=cwd, core=core)
     try:

@@ -11,11 +11,11 @@ TwincastError
 ├── Unavailable              nothing wrong with the request; try again later
 │   ├── JournalUnavailable   the disk does not take the update; nothing was stored
 │   ├── Stopping             the server is shutting down
-│   └── FellBehind           a client read too slowly; it is to reconnect
+│   ├── FellBehind           a client read too slowly; it is to reconnect
+│   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
 ├── AddressUnusable          the server cannot, or should not, listen there
-├── Truncated                a position that the journal no longer reaches back to
-└── ServerUnreachable        a client found nobody at the address, or not a twincast server
+└── Truncated                a position that the journal no longer reaches back to
 
 `code` is the same word on every wire: REST problem details, WebSocket `error` messages, the command line.
 Close codes 4000-4499 mean "reconnect and resume", 4500-4999 "do not come back as you are".

@@ -1,7 +1,7 @@
 """Fan-out: N clients connected, up to four of them publish, everyone receives everything.
 
-A closed loop: so many readings are in flight, and a publisher sends its next one when its own comes back. The clock runs
-from the first reading to the moment when the last client has the last one.
+A closed loop: so many readings are in flight, and a publisher sends its next one when its own comes back. The clock
+runs from the first reading to the moment when the last client has the last one.
 
 A reading carries a mark, which nothing else on any of the wires does, so a client counts readings by counting marks. At
 the end every client must have each of them: the counts must be equal and exact, and one client parses all that it got
@@ -18,6 +18,7 @@ from benchmarks.wire import handshake
 
 PUBLISHERS = 4
 READING_BYTES = 72
+FIRST_NUMBER = 1_000_000  # so that all numbers have as many digits
 MARK = b"#~#"  # not even the length bytes of a frame can read like this
 OWN_MARKS = (b"#~#a", b"#~#b", b"#~#c", b"#~#d")
 RECEIVE_BYTES = 1 << 18
@@ -45,9 +46,10 @@ class Result:
 
 
 def reading(number: int, own_mark: bytes) -> bytes:
-    """Return a reading of 72 bytes."""
-    head = b'{"n":%d,"m":"%b","p":"' % (number, own_mark)
-    return head + b"." * (READING_BYTES - len(head) - 2) + b'"}'
+    """Return a reading of 72 bytes, the same text for every system."""
+    text = b'{"type":"telemetry","device_id":"lab1","value":{"n":%d,"m":"%b"}}' % (FIRST_NUMBER + number, own_mark)
+    assert len(text) == READING_BYTES
+    return text
 
 
 class Marks:

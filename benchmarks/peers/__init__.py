@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,15 +20,17 @@ class Streaming(Protocol):
     ready: bytes
     """What is in the bytes that the server sends once the client is in."""
 
-    def running(self, *, core: int | None = SERVER_CORE) -> "Running":
+    def running(self, *, core: int | None = SERVER_CORE) -> AbstractContextManager[tuple[ServerProcess, int]]:
         """Start it; gives the process and its port."""
 
     def publish(self, reading: bytes) -> bytes:
-        """Return the frame that publishes a reading, a JSON text."""
+        """Return the frame that publishes a reading: a telemetry message, as twincast and the naive server take it."""
 
 
 @contextmanager
-def _running(command: list[str], port: int, core: int | None, cwd: Path | None = None) -> Iterator[tuple[ServerProcess, int]]:
+def _running(
+    command: list[str], port: int, core: int | None, cwd: Path | None = None
+) -> Iterator[tuple[ServerProcess, int]]:
     with started(command, port, core=core, **({"cwd": cwd} if cwd else {})) as process:
         yield process, port
 
@@ -43,7 +45,9 @@ class Twincast:
         self._journal = journal
 
     @contextmanager
-    def running(self, *, core: int | None = SERVER_CORE, file: Path | None = None) -> Iterator[tuple[ServerProcess, int]]:
+    def running(
+        self, *, core: int | None = SERVER_CORE, file: Path | None = None
+    ) -> Iterator[tuple[ServerProcess, int]]:
         """Start it, on a new journal unless a file is given."""
         port = free_port()
         with tempfile.TemporaryDirectory() as directory:
@@ -54,7 +58,7 @@ class Twincast:
 
     def publish(self, reading: bytes) -> bytes:
         """Publish as telemetry."""
-        return frame(b'{"type":"telemetry","device_id":"bench","value":%b}' % reading)
+        return frame(reading)
 
 
 class Naive:
@@ -66,13 +70,15 @@ class Naive:
     def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
         """Start it under uvicorn."""
         port = free_port()
-        command = python("-m", "uvicorn", "benchmarks.peers.naive_app:app", "--port", str(port), "--log-level", "warning")
+        command = python(
+            "-m", "uvicorn", "benchmarks.peers.naive_app:app", "--port", str(port), "--log-level", "warning"
+        )
         with _running(command, port, core) as both:
             yield both
 
     def publish(self, reading: bytes) -> bytes:
         """Publish as telemetry."""
-        return frame(b'{"type":"telemetry","device_id":"bench","value":%b}' % reading)
+        return frame(reading)
 
 
 class Nats:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from twincast.core.model import Control, DataUpdate, Entry, Source, Twin
-from twincast.core.values import check_id, check_value, refuse_duplicate_names
+from twincast.core.values import check_id, check_value, compact, refuse_duplicate_names
 from twincast.errors import BadMessage, MalformedJson, TooLarge, TwincastError, ValidationFailed
 
 T = TypeVar("T")
@@ -136,6 +136,7 @@ def decode_message(payload: bytes) -> ClientMessage:
         return message
     refuse_duplicate_names(payload)
     if message.type == "control":
+        _check_message_id(message.id)
         message.args = _check_order(message.target, message.command, message.args)
     return message
 
@@ -218,10 +219,12 @@ def _check_telemetry(message: ClientMessage, payload: bytes) -> None:
     check_id(device_id, "`device_id`")
     # Three names and the colons inside the texts; any other count may hide a duplicate name.
     colons = 3 + check_value(value) + device_id.count(":")
-    if payload.count(b":") != colons or b"\\" in payload:
+    if message.id is not None:
+        _check_message_id(message.id)
+        colons += 1 + str(message.id).count(":")
+    if payload.count(b":") != colons or payload.count(b"\\"):
         refuse_duplicate_names(payload)
-    message.value = Raw(value)  # a copy: a value must not keep a whole message in memory
-    _check_message_id(message.id)
+    message.value = Raw(compact(value))  # a copy: a value must not keep a whole message in memory
 
 
 def _check_order(target: str | None, command: str | None, args: Raw) -> Raw:
@@ -235,7 +238,7 @@ def _check_order(target: str | None, command: str | None, args: Raw) -> Raw:
     if not text_bytes.startswith(b"{"):
         raise ValidationFailed("`args` takes a JSON object")
     check_value(text_bytes)
-    return Raw(text_bytes)
+    return Raw(compact(text_bytes))
 
 
 def _check_message_id(message_id: MessageId | None) -> None:
@@ -253,7 +256,7 @@ def _drafts(readings: Sequence[Reading], body: bytes, source: Source) -> list[Da
             check_id(reading.device_id, "`device_id`")
             value = bytes(reading.value)
             colons += 2 + check_value(value) + reading.device_id.count(":")
-            updates.append(DataUpdate(reading.device_id, Raw(value), "", source))
+            updates.append(DataUpdate(reading.device_id, Raw(compact(value)), "", source))
     except BadMessage as error:
         if len(readings) == 1:
             raise
@@ -292,6 +295,8 @@ def _type_of(payload: bytes) -> str:
         if payload.lstrip()[:1] != b"{":
             raise ValidationFailed(_explain(error)) from None
         return ""
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _not_json(error) from None  # msgspec told of the wrong type before it had seen the end
 
 
 def _not_json(error: Exception) -> TwincastError:

@@ -96,21 +96,22 @@ class Conversation(WSListener):
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame; most are whole text messages."""
+        kind = frame.msg_type  # made into a Python object at each access
         if self.session.closed:
-            if frame.msg_type == _CLOSE:
+            if kind is _CLOSE:
                 self._transport.close()
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(1002, "reserved bits are set, and no extension was agreed on")
-        elif frame.msg_type == _TEXT and frame.fin and self._parts is None:
+        elif kind is _TEXT and frame.fin and self._parts is None:
             self._receive_text(frame.get_payload_as_bytes())
-        elif frame.msg_type in {_TEXT, _BINARY, _CONTINUATION}:
+        elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
             self._receive_part(frame)
-        elif frame.msg_type == _PING:
+        elif kind is _PING:
             # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
             if self._transport.get_write_buffer_size() < self._limits.message_max_bytes:
                 self._transport.write(frames.pong(frame.get_payload_as_bytes()))
-        elif frame.msg_type == _CLOSE:
+        elif kind is _CLOSE:
             self._receive_close(frame.get_payload_as_bytes())
 
     def _receive_text(self, payload: bytes) -> None:
