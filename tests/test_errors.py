@@ -65,6 +65,8 @@ def test_whoever_may_try_again_is_told_so_alike_on_every_wire(kind: type[Twincas
 def test_a_restart_and_a_slow_client_have_the_close_codes_of_the_contract() -> None:
     assert Stopping.close_code == 1012
     assert FellBehind.close_code == 4008
+    assert Stopping.retryable
+    assert FellBehind.retryable
 
 
 @EVERY_KIND

@@ -86,8 +86,9 @@ def test_the_servers_own_pages_may_call_over_http_and_https() -> None:
 def test_an_allowed_origin_may_call_with_or_without_a_slash_in_the_setting() -> None:
     for setting in ("https://Shop.example", "https://shop.example/"):
         Door(allow_origins=[setting]).check("localhost", "https://SHOP.example")
-    with pytest.raises(Forbidden):
-        Door(allow_origins=["https://shop.example"]).check("localhost", "http://shop.example")
+    for other in ("http://shop.example", "https://shop.example.evil", "https://shop.example:444", "https://shop"):
+        with pytest.raises(Forbidden):
+            Door(allow_origins=["https://shop.example"]).check("localhost", other)
 
 
 def test_an_allowed_origin_opens_no_foreign_host() -> None:

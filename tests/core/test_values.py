@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.values import check_id, check_value, refuse_duplicate_names
+from twincast.core.values import check_id, check_value, compact, refuse_duplicate_names
 from twincast.errors import BadMessage, MalformedJson, TooLarge, ValidationFailed
 
 
@@ -96,6 +97,11 @@ texts = st.recursive(scalars, containers, max_leaves=20)
 @example('{"a":1,"\\u0061":2}')
 @example('{"a":":","a":1}')
 @example('[{"a":"::"},{"b":1,"b":2}]')
+@example("1e400")
+@example("-1E+999")
+@example('{"a":18446744073709551616}')
+@example('{"a":-9223372036854775809,"b":true}')
+@example('{"a":"{","b":1,"b":2}')
 @example("999999999999999999")
 @example("1000000000000000000")
 @example("-99999999999999999")
@@ -111,6 +117,22 @@ def test_a_value_is_taken_exactly_when_an_independent_check_finds_nothing(text: 
 def test_a_value_that_is_taken_returns_its_colons(text: str) -> None:
     if not faults_of(text) and text.startswith(("{", "[", '"')):
         assert check_value(text.encode()) == text.count(":")
+
+
+@st.composite
+def spaced_and_tight(draw: st.DrawFn) -> tuple[str, str]:
+    """Draw one value's text twice: with white space between its tokens, and without."""
+    tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^{}\[\]:,"\s]+', draw(texts))
+    gaps = draw(st.lists(st.sampled_from(["", " ", "\n", "\t\r\n  "]), min_size=len(tokens), max_size=len(tokens)))
+    return "".join(token + gap for token, gap in zip(tokens, gaps, strict=True)).strip(), "".join(tokens)
+
+
+@given(spaced_and_tight())
+@example(('{"a b" : [ -0, 1.0 , 1E+5,"\\u0041 \\/ é" ] }', '{"a b":[-0,1.0,1E+5,"\\u0041 \\/ é"]}'))
+def test_compact_leaves_out_white_space_between_tokens_and_nothing_else(texts: tuple[str, str]) -> None:
+    spaced, tight = texts
+    if faults_of(tight) == set():
+        assert compact(spaced.encode()) == tight.encode()
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
