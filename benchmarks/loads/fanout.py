@@ -10,7 +10,10 @@ and must find every number of every publisher once.
 
 import asyncio
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from benchmarks.peers import Streaming
@@ -86,6 +89,8 @@ class Client(asyncio.BufferedProtocol):
         self.received = 0
         self.awaited = 0
         self.kept: list[bytes] | None = None
+        self._listener: Callable[[bytes, int], None] | None = None
+        self._cut = b""
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,11 +107,24 @@ class Client(asyncio.BufferedProtocol):
         if not self.entered.done():
             self._enter(bytes(self._view[:size_bytes]))
             return
+        if self._listener is not None:
+            self._hand_on(self._cut + self._view[:size_bytes])
+            return
         self.received += self._marks.count(self._buffer, size_bytes)
         if self.kept is not None:
             self.kept.append(bytes(self._view[:size_bytes]))
         if self.received >= self.awaited and not self.all_here.done():
             self.all_here.set_result(None)
+
+    def listen(self, listener: Callable[[bytes, int], None]) -> None:
+        """Hand on what comes in, cut at the ends of JSON texts, with the time when it came, and count no more."""
+        self._listener = listener
+
+    def _hand_on(self, chunk: bytes) -> None:
+        end = chunk.rfind(b"}") + 1
+        self._cut = chunk[end:]
+        assert self._listener is not None
+        self._listener(chunk[:end], time.perf_counter_ns())
 
     def _enter(self, received: bytes) -> None:
         was_open = b"\r\n\r\n" in self._head
@@ -160,6 +178,10 @@ class Publisher(Client):
         self._sent += count
 
 
+def _itself(client: Client) -> Client:
+    return client
+
+
 async def connect_all(system: Streaming, port: int, clients: int) -> tuple[list[Publisher], list[Client]]:
     """Connect so many clients, the publishers among them, and wait until the server has let them in."""
     loop = asyncio.get_running_loop()
@@ -168,7 +190,7 @@ async def connect_all(system: Streaming, port: int, clients: int) -> tuple[list[
     for start in range(0, clients, CONNECT_AT_ONCE):
         group = everyone[start : start + CONNECT_AT_ONCE]
         for client in group:
-            await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
+            await loop.create_connection(partial(_itself, client), "127.0.0.1", port)
         await asyncio.wait_for(asyncio.gather(*(client.entered for client in group)), TIMEOUT_S)
     return publishers, everyone
 

@@ -1,13 +1,18 @@
 """The systems that are measured: how each is started, and how a client of each speaks."""
 
+import json
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.request import Request, urlopen
 
 from benchmarks.machine import SERVER_CORE, ServerProcess, free_port, installed, python, started
 from benchmarks.wire import BINARY, TEXT, frame
+
+_USER, _PASSWORD = "bench@example.org", "bench-password"  # of a server that lives for seconds, on loopback
 
 
 class Streaming(Protocol):
@@ -120,3 +125,36 @@ class Socketify:
     def publish(self, reading: bytes) -> bytes:
         """Publish; the application passes it on as it is."""
         return frame(reading, TEXT)
+
+
+class PocketBase:
+    """PocketBase: every create is on disk when it is answered."""
+
+    name = "PocketBase"
+
+    @contextmanager
+    def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int, str]]:
+        """Start it with a collection that anybody may add to; gives its process, port, and the path of a create."""
+        port = free_port()
+        with tempfile.TemporaryDirectory() as directory:
+            program = [installed("pocketbase"), "--dir", f"{directory}/data"]  # it writes beside that, too
+            subprocess.run([*program, "superuser", "upsert", _USER, _PASSWORD], check=True, capture_output=True)
+            with started([*program, "serve", "--http", f"127.0.0.1:{port}"], port, core=core) as process:
+                self._add_collection(port)
+                yield process, port, "/api/collections/readings/records"
+
+    @staticmethod
+    def _add_collection(port: int) -> None:
+        def call(path: str, body: object, token: str = "") -> dict[str, object]:
+            headers = {"Content-Type": "application/json", "Authorization": token}
+            request = Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), headers)
+            with urlopen(request, timeout=10) as response:
+                answer: dict[str, object] = json.load(response)
+                return answer
+
+        token = call("/api/collections/_superusers/auth-with-password", {"identity": _USER, "password": _PASSWORD})[
+            "token"
+        ]
+        fields = [{"name": "device_id", "type": "text"}, {"name": "value", "type": "json"}]
+        collection = {"name": "readings", "type": "base", "createRule": "", "fields": fields}
+        call("/api/collections", collection, str(token))

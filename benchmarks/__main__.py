@@ -1,0 +1,66 @@
+"""Run the benchmarks: `python -m benchmarks [LOAD…] [--rounds N] [--quick]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import Progress
+
+from benchmarks import report
+from benchmarks.loads import restart
+from benchmarks.machine import ROOT, allow_many_files
+from benchmarks.runs import LOADS, SQLITE, TARGETS, Sample, described
+
+RESULTS = Path(__file__).parent / "results"
+PLOT = ROOT / "docs" / "images" / "bench-fanout.svg"
+
+
+def main() -> int:
+    """Measure, print, write; the exit status is 1 if a target was missed."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=f"Loads: {described()}; all if none is named.")
+    parser.add_argument("loads", nargs="*", metavar="LOAD", help="which loads to run")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is run; medians are reported")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long one run takes, about")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything works")
+    asked = parser.parse_args()
+    unknown = set(asked.loads) - {*LOADS, "restart"}
+    if unknown:
+        parser.error(f"there is no load {', '.join(sorted(unknown))}; there are {described()}")
+    rounds, seconds = (1, 0.5) if asked.quick else (asked.rounds, asked.seconds)
+    chosen = asked.loads or [*LOADS, "restart"]
+
+    allow_many_files()
+    console = Console()
+    samples = report.gathered(_measured(chosen, rounds, seconds, console))
+    verdicts = report.judged(samples, TARGETS)
+    console.print(Markdown(report.figures_table(samples)))
+    console.print(Markdown(report.targets_table(verdicts)))
+    if not asked.quick and not asked.loads:
+        report.write(samples, verdicts, RESULTS, rounds)
+        report.plot(samples, PLOT)
+        console.print(f"written: {RESULTS.relative_to(ROOT)}/latest.md, {PLOT.relative_to(ROOT)}")
+    return 0 if all(verdict.is_met for verdict in verdicts) else 1
+
+
+def _measured(chosen: list[str], rounds: int, seconds: float, console: Console) -> list[Sample]:
+    """Run the loads in rounds, so that all systems meet the machine in all its moods."""
+    samples: list[Sample] = []
+    runs = [(name, run) for name in chosen if name != "restart" for run in LOADS[name]]
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("", total=rounds * len(runs) + ("restart" in chosen))
+        for round_ in range(rounds):
+            for name, run in runs:
+                progress.update(bar, description=f"round {round_ + 1} of {rounds}: {name}")
+                samples.extend(run(seconds))
+                progress.advance(bar)
+        if "restart" in chosen:
+            progress.update(bar, description="restart: filling a journal with a million entries")
+            samples.extend(("restart, s", SQLITE.name, value) for value in restart.measure_rounds(rounds))
+            progress.advance(bar)
+    return samples
+
+
+if __name__ == "__main__":
+    sys.exit(main())

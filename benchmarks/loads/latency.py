@@ -1,0 +1,70 @@
+"""Latency: 1,000 readings a second, 100 clients, from the moment a reading is sent until each client has it.
+
+An open loop: readings are sent when they are due, whatever the server does. The sender and all receivers are one
+process with one clock. Each delivery is one sample.
+"""
+
+import asyncio
+import re
+import time
+
+import numpy
+
+from benchmarks.loads.fanout import IncompleteDelivery, connect_all
+from benchmarks.peers import Streaming
+
+RATE_PER_S = 1_000
+CLIENTS = 100
+WARM_UP_READINGS = 500
+_SENT_AT = re.compile(rb'"ns":(\d+)')
+
+
+class Clock:
+    """Collects, for every client, how long each reading was on its way."""
+
+    def __init__(self, awaited: int) -> None:
+        self._awaited = awaited
+        self.delays_ns: list[int] = []
+        self.all_here = asyncio.Event()
+
+    def take(self, chunk: bytes, now_ns: int) -> None:
+        """Read the sending times out of a chunk that holds whole messages."""
+        for sent_ns in _SENT_AT.findall(chunk):
+            self.delays_ns.append(now_ns - int(sent_ns))
+        if len(self.delays_ns) >= self._awaited:
+            self.all_here.set()
+
+
+async def measure(system: Streaming, port: int, *, seconds: float) -> tuple[float, float]:
+    """Return the 50th and the 99th percentile of all deliveries, in milliseconds.
+
+    Raises:
+        IncompleteDelivery: not every client got every reading.
+    """
+    publishers, everyone = await connect_all(system, port, CLIENTS)
+    readings = WARM_UP_READINGS + round(RATE_PER_S * seconds)
+    clocks = [Clock(readings) for _ in everyone]
+    for client, clock in zip(everyone, clocks, strict=True):
+        client.listen(clock.take)
+    try:
+        sender = publishers[0].transport
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        for number in range(readings):
+            due_s = began_s + number / RATE_PER_S
+            if (wait_s := due_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            value = b'{"type":"telemetry","device_id":"lab1","value":{"ns":%d}}' % time.perf_counter_ns()
+            sender.write(system.publish(value))
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(clock.all_here.wait() for clock in clocks))
+    except TimeoutError:
+        raise IncompleteDelivery(
+            f"of {readings} readings a client got {min(len(clock.delays_ns) for clock in clocks)}"
+        ) from None
+    finally:
+        for client in everyone:
+            client.transport.abort()
+    delays_ms = numpy.concatenate([numpy.array(clock.delays_ns[WARM_UP_READINGS:]) for clock in clocks]) / 1e6
+    p50, p99 = numpy.percentile(delays_ms, [50, 99])
+    return float(p50), float(p99)

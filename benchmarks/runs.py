@@ -1,0 +1,164 @@
+"""Which systems face which load, one run of each a round; what they are compared with; what must come out."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import uvloop
+
+from benchmarks.loads import fanout, idle, latency, rest
+from benchmarks.machine import LOAD_CORE, use_core
+from benchmarks.peers import Naive, Nats, PocketBase, Socketify, Streaming, Twincast
+
+MEMORY, SQLITE = Twincast("memory"), Twincast("sqlite")
+NATS, UWS, NAIVE, POCKETBASE = Nats(), Socketify(), Naive(), PocketBase()
+SETTLE_S = 0.3
+
+Sample = tuple[str, str, float]
+"""A figure's name, the system's name, and the value."""
+Run = Callable[[float], Iterator[Sample]]
+"""One run of one load on one system, for about so many seconds."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure must be: its value over that of another system in the same round, or the value itself."""
+
+    figure: str
+    system: str
+    other: str | None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def is_met(self, value: float) -> bool:
+        """Whether a median keeps it."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+def fan_out(system: Streaming, clients: int) -> Run:
+    """Readings delivered in a second, to all clients together; server on one core, load on the other."""
+
+    def run(seconds: float) -> Iterator[Sample]:
+        use_core(LOAD_CORE)
+        with system.running() as (_, port):
+            time.sleep(SETTLE_S)
+            result = uvloop.run(fanout.measure(system, port, clients, in_flight=64, seconds=seconds))
+        yield f"fan-out to {clients:,}", system.name, result.deliveries_per_s
+
+    return run
+
+
+def ingest(system: Streaming) -> Run:
+    """Readings that went in and came back in a second, 4,096 in flight, server and load on both cores."""
+
+    def run(seconds: float) -> Iterator[Sample]:
+        use_core(None)
+        with system.running(core=None) as (_, port):
+            time.sleep(SETTLE_S)
+            result = uvloop.run(fanout.measure(system, port, 1, in_flight=4_096, seconds=seconds))
+        yield "ingest over WebSocket", system.name, result.deliveries_per_s
+
+    return run
+
+
+def delays(system: Streaming) -> Run:
+    """Milliseconds from sending to having, at 1,000 readings a second to 100 clients."""
+
+    def run(seconds: float) -> Iterator[Sample]:
+        use_core(LOAD_CORE)
+        with system.running() as (_, port):
+            time.sleep(SETTLE_S)
+            p50_ms, p99_ms = uvloop.run(latency.measure(system, port, seconds=seconds))
+        yield "latency p50, ms", system.name, p50_ms
+        yield "latency p99, ms", system.name, p99_ms
+
+    return run
+
+
+def memory_of_idle(system: Streaming) -> Run:
+    """Bytes of the server for each of 5,000 connections that say nothing."""
+
+    def run(_seconds: float) -> Iterator[Sample]:
+        use_core(LOAD_CORE)
+        with system.running() as (process, port):
+            time.sleep(SETTLE_S)
+            yield (
+                "idle connection, bytes",
+                system.name,
+                uvloop.run(idle.measure(system, process, port, connections=5_000)),
+            )
+
+    return run
+
+
+def _reading(number: int) -> bytes:
+    return b'{"device_id":"lab%d","value":{"n":%d,"ok":true}}' % (number % 100, number)
+
+
+def rest_writes(seconds: float) -> Iterator[Sample]:
+    """Readings stored in a second by REST: one a request on 64 connections, and 1,000 a request on 4."""
+    use_core(LOAD_CORE)
+    batch = rest.request("POST", "/api/data", b"[%b]" % b",".join(map(_reading, range(1_000))))
+    with SQLITE.running() as (_, port):
+        time.sleep(SETTLE_S)
+        answered, elapsed_s = uvloop.run(rest.measure(port, _post("/api/data"), connections=64, seconds=seconds))
+        yield "REST, one reading a request", SQLITE.name, answered / elapsed_s
+        batches, elapsed_s = uvloop.run(rest.measure(port, lambda _: batch, connections=4, seconds=seconds))
+        yield "REST, 1,000 readings a request", SQLITE.name, 1_000 * batches / elapsed_s
+        stored = answered + 1_000 * batches
+        if (seq := uvloop.run(rest.status(port))["seq"]) != stored:
+            raise rest.Refused(f"{stored} readings were acknowledged, {seq} are stored")
+
+
+def rest_writes_of_pocketbase(seconds: float) -> Iterator[Sample]:
+    """Records created in a second by PocketBase's REST, on 64 connections."""
+    use_core(LOAD_CORE)
+    with POCKETBASE.running() as (_, port, path):
+        time.sleep(SETTLE_S)
+        answered, elapsed_s = uvloop.run(rest.measure(port, _post(path), connections=64, seconds=seconds))
+    yield "REST, one reading a request", POCKETBASE.name, answered / elapsed_s
+
+
+def _post(path: str) -> Callable[[int], bytes]:
+    return lambda number: rest.request("POST", path, _reading(number))
+
+
+def _fan_outs(clients: int) -> list[Run]:
+    return [fan_out(system, clients) for system in (MEMORY, NATS, UWS, SQLITE, NAIVE)]
+
+
+LOADS: dict[str, list[Run]] = {
+    "fanout-1": _fan_outs(1),
+    "fanout-10": _fan_outs(10),
+    "fanout-100": _fan_outs(100),
+    "fanout-1000": _fan_outs(1_000),
+    "ingest": [ingest(MEMORY), ingest(SQLITE)],
+    "rest": [rest_writes, rest_writes_of_pocketbase],
+    "latency": [delays(MEMORY), delays(SQLITE), delays(NATS)],
+    "idle": [memory_of_idle(system) for system in (MEMORY, NATS, UWS, NAIVE)],
+}
+
+TARGETS = (
+    Target("fan-out to 10", MEMORY.name, NATS.name, at_least=0.7),
+    Target("fan-out to 100", MEMORY.name, NATS.name, at_least=1.2),
+    Target("fan-out to 1,000", MEMORY.name, NATS.name, at_least=1.5),
+    Target("fan-out to 10", MEMORY.name, UWS.name, at_least=2.0),
+    Target("fan-out to 100", MEMORY.name, UWS.name, at_least=1.0),
+    Target("fan-out to 1,000", MEMORY.name, UWS.name, at_least=5.0),
+    Target("fan-out to 100", SQLITE.name, MEMORY.name, at_least=0.6),
+    Target("fan-out to 100", MEMORY.name, NAIVE.name, at_least=60.0),
+    Target("ingest over WebSocket", SQLITE.name, None, at_least=60_000),
+    Target("ingest over WebSocket", SQLITE.name, MEMORY.name, at_least=0.6),
+    Target("REST, one reading a request", SQLITE.name, POCKETBASE.name, at_least=3.0),
+    Target("REST, 1,000 readings a request", SQLITE.name, None, at_least=50_000),
+    Target("latency p50, ms", SQLITE.name, MEMORY.name, at_most=4.0),
+    Target("latency p99, ms", SQLITE.name, MEMORY.name, at_most=5.0),
+    Target("idle connection, bytes", MEMORY.name, None, at_most=12_000),
+    Target("restart, s", SQLITE.name, None, at_most=2.0),
+)
+
+
+def described() -> str:
+    """Return the loads' names for a person."""
+    return json.dumps([*LOADS, "restart"])[1:-1].replace('"', "")
