@@ -5,7 +5,7 @@
  *
  *     const client = new Client({ url: "ws://127.0.0.1:8000/ws", onMessages: (batch) => … });
  *     client.open();
- *     await client.request('{"type":"telemetry","device_id":"lamp","value":"on"}');
+ *     await client.send('{"type":"telemetry","device_id":"lamp","value":"on"}');
  */
 
 import { parse } from "./json.js";
@@ -43,7 +43,7 @@ export class RequestError extends Error {
 }
 
 /**
- * @typedef {{value: any, updated_at_utc: string, seq: number}} Twin
+ * @typedef {{value: any, updated_at_utc: string, source: string, seq: number}} Twin
  * @typedef {{phase: "closed"|"connecting"|"live"|"waiting"|"refused", sinceMs: number, retryAtMs: number,
  *   attempt: number, reason: string}} Link
  *   `phase` "waiting" means for the next attempt, at `retryAtMs`; "refused" means until somebody calls `retry`.
@@ -84,6 +84,7 @@ export class Client {
     /** @type {Link} */
     this.link = { phase: "closed", sinceMs: Date.now(), retryAtMs: 0, attempt: 0, reason: "" };
     this.roundTripMs = NaN;
+    /** How many messages came, answers to heartbeats aside. */
     this.messagesCount = 0;
     this.undecodedCount = 0;
     globalThis.addEventListener?.("online", () => this.retry());
@@ -106,26 +107,21 @@ export class Client {
   }
 
   /**
-   * Sends a telemetry or control message and waits for its commit.
-   * @param {string} text a JSON object's text, without `id`; it is sent digit by digit as it is
-   * @returns {Promise<{seq: number}>} the server's acknowledgement
+   * Sends a message and waits for what answers it: the acknowledgement of telemetry and control, which comes after the
+   * commit, or pong, echo or error. Telemetry and control without an `id` are given one, else nothing would answer them.
+   * @param {string} text JSON; apart from the added `id` it is sent digit by digit as it is
+   * @returns {Promise<object>} the answer
    * @throws {RequestError}
+   * @throws {SyntaxError} the text is not JSON
    */
-  request(text) {
+  send(text) {
+    const message = parse(text);
+    if (message?.type !== "telemetry" && message?.type !== "control") {
+      return this.#send(text, (waiter) => this.#unnamed.push(waiter));
+    }
+    if (message.id !== undefined) return this.#send(text, (waiter) => this.#named.set(message.id, waiter));
     const id = `page-${this.#nextId++}`;
-    const rest = text.trim().slice(1);
-    const comma = rest.trim() === "}" ? "" : ",";
-    return this.#send(`{"id":"${id}"${comma}${rest}`, (waiter) => this.#named.set(id, waiter));
-  }
-
-  /**
-   * Sends any message as it is and waits for the answer that belongs to no id: pong, echo or error.
-   * @param {string} text
-   * @returns {Promise<object>}
-   * @throws {RequestError}
-   */
-  ask(text) {
-    return this.#send(text, (waiter) => this.#unnamed.push(waiter));
+    return this.#send(text.replace("{", `{"id":"${id}",`), (waiter) => this.#named.set(id, waiter));
   }
 
   /** Decodes and delivers what has come in. `schedule` calls it; there is no need to. */
@@ -140,9 +136,11 @@ export class Client {
       if (message?.type === "hello") {
         if (batch.length) this.onMessages(batch);
         batch = [];
+        this.messagesCount += 1;
         this.#greet(message);
       } else if (message) {
-        this.#fold(message);
+        if (!this.#fold(message)) continue;
+        this.messagesCount += 1;
         batch.push(message);
       }
     }
@@ -168,7 +166,6 @@ export class Client {
   #take(text) {
     this.#stop("pong");
     if (typeof text !== "string") return;
-    this.messagesCount += 1;
     this.#pending.push(text);
     this.#pendingChars += text.length;
     if (text.startsWith('{"type":"pong"')) this.#pongAtMs = performance.now();
@@ -200,17 +197,20 @@ export class Client {
     this.#ping();
   }
 
+  /** @returns {boolean} whether the message is anybody else's business; the answer to a heartbeat is not */
   #fold(message) {
     if (message.seq > this.position.seq) this.position.seq = message.seq;
     if (message.type === "data_update") {
-      const { value, timestamp_utc: updated_at_utc, seq } = message;
-      this.twins.set(message.device_id, { value, updated_at_utc, seq });
+      const { value, timestamp_utc: updated_at_utc, source, seq } = message;
+      this.twins.set(message.device_id, { value, updated_at_utc, source, seq });
     } else if (message.id !== undefined && this.#named.has(message.id)) {
       this.#settle(this.#named.get(message.id), message);
     } else if (message.type === "pong" || message.type === "echo" || message.type === "error") {
       const waiter = message.type === "error" ? this.#oldestRefusable() : this.#unnamed[0];
       if (waiter) this.#settle(waiter, message);
+      return !waiter?.isHeartbeat;
     }
+    return true;
   }
 
   /** A server that cannot read a message cannot echo its id either; it answers in the order in which they came. */

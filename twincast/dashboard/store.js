@@ -18,6 +18,7 @@ export class Device {
     this.rank = 0;
     this.value = null;
     this.updatedMs = 0;
+    this.source = "";
     this.seq = 0;
     this.changes = 0;
     /** When the page last saw a change, by `performance.now()`. */
@@ -38,13 +39,16 @@ export class Device {
   /**
    * Takes a newer value.
    * @param {any} value
-   * @param {number} updatedMs
+   * @param {string} updatedAtUtc ISO 8601
+   * @param {string} source
    * @param {number} seq
    */
-  take(value, updatedMs, seq) {
+  take(value, updatedAtUtc, source, seq) {
+    const updatedMs = Date.parse(updatedAtUtc);
     this.value = value;
     this.text = null;
     this.updatedMs = updatedMs;
+    this.source = source;
     this.seq = seq;
     let number = this.path && numberAt(value, this.path);
     if (number === null) {
@@ -95,7 +99,7 @@ export class Store {
     this.#newcomers = [];
     for (const [id, twin] of twins) {
       const device = known.get(id) ?? new Device(id);
-      if (device.seq !== twin.seq) device.take(twin.value, Date.parse(twin.updated_at_utc), twin.seq);
+      if (device.seq !== twin.seq) device.take(twin.value, twin.updated_at_utc, twin.source ?? "", twin.seq);
       this.devices.set(id, device);
       this.#newcomers.push(device);
     }
@@ -116,7 +120,7 @@ export class Store {
       this.#newcomers.push(device);
       this.#isStale = true;
     }
-    device.take(event.value, Date.parse(event.timestamp_utc), event.seq);
+    device.take(event.value, event.timestamp_utc, event.source, event.seq);
     device.changes += event.merged ?? 1;
     device.seenAtMs = nowMs;
   }

@@ -1,0 +1,148 @@
+/** Everything put together: what comes in goes to the store, the log and the detail; one drawing a frame shows them. */
+
+import { Client } from "./client.js";
+import { Detail } from "./detail.js";
+import { byId, setIcon } from "./dom.js";
+import { Forms } from "./forms.js";
+import { Frames } from "./frames.js";
+import { Log, eventOf } from "./log.js";
+import { LogView } from "./logview.js";
+import { forgetPalette } from "./palette.js";
+import { explainFailure } from "./probe.js";
+import { listenToKeys } from "./keys.js";
+import { Status } from "./status.js";
+import { Store } from "./store.js";
+import { Table } from "./table.js";
+import { Tempo } from "./tempo.js";
+
+const frames = new Frames(draw);
+const need = () => frames.next();
+const store = new Store();
+const tempo = new Tempo();
+const log = new Log();
+let epoch = "";
+
+const client = new Client({
+  url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`,
+  schedule: (drain) => frames.next(drain),
+  explain: explainFailure,
+  onLink: takeLink,
+  onSnapshot: takeSnapshot,
+  onMessages: takeMessages,
+});
+const status = new Status(client, store, tempo);
+const forms = new Forms(client, () => store.devices.keys());
+const logView = new LogView(log, { onNeed: need });
+const detail = new Detail({ onClose: leaveDevice, onSend: sendTo, onNeed: need });
+const table = new Table(store, { onOpen: openDevice, onNeed: need });
+
+function takeLink(link) {
+  status.enter(link);
+  const text = link.reason || { live: "the state of all devices came", connecting: client.url }[link.phase] || "";
+  const message = { type: "connection", phase: link.phase, text, timestamp_utc: new Date().toISOString() };
+  log.push(eventOf(message, Date.now()));
+  need();
+}
+
+function takeSnapshot(hello, twins) {
+  store.replace(twins, hello.epoch === epoch);
+  epoch = hello.epoch;
+  detail.follow(store.devices);
+  openFromAddress();
+  need();
+}
+
+function takeMessages(batch) {
+  const nowMs = performance.now();
+  const clockMs = Date.now();
+  tempo.add(nowMs, batch.length);
+  for (const message of batch) {
+    if (message.type === "data_update") {
+      store.apply(message, nowMs);
+      detail.note(message);
+    }
+    log.push(eventOf(message, clockMs));
+  }
+}
+
+function draw(nowMs) {
+  table.draw(nowMs);
+  logView.draw();
+  detail.draw();
+  status.draw(nowMs, table.shown.length, table.isHeld);
+}
+
+function openDevice(device) {
+  detail.open(device);
+  table.openId = device.id;
+  history.replaceState(null, "", `#${encodeURIComponent(device.id)}`);
+  need();
+}
+
+function leaveDevice() {
+  table.openId = null;
+  history.replaceState(null, "", location.pathname);
+  table.focus();
+  need();
+}
+
+/** The address names the device that is open, so that it can be kept and sent around. */
+function openFromAddress() {
+  if (detail.device || !location.hash) return;
+  let id = "";
+  try {
+    id = decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return; // an address that somebody mistyped names nothing
+  }
+  const device = store.devices.get(id);
+  if (device) openDevice(device);
+}
+
+function sendTo(form, device) {
+  detail.close();
+  showView("send");
+  forms.edit(form, form === "telemetry" ? { device_id: device.id } : { target: device.id });
+}
+
+/** Phones show one of the three parts at a time. */
+function showView(name) {
+  document.body.dataset.view = name;
+  for (const button of document.querySelectorAll(".views button")) {
+    if (button.dataset.view === name) button.setAttribute("aria-current", "page");
+    else button.removeAttribute("aria-current");
+  }
+}
+
+function showTheme() {
+  const { choice } = globalThis.twincastTheme;
+  const button = byId("theme");
+  setIcon(button, choice);
+  button.title = `Theme: ${choice} (t)`;
+  button.setAttribute("aria-label", `Theme: ${choice}`);
+  forgetPalette();
+  table.refresh();
+}
+
+function filterDevices(text) {
+  store.show({ filter: text });
+  byId("rows").scrollTop = 0;
+  need();
+}
+
+byId("filter").addEventListener("input", ({ target }) => filterDevices(target.value));
+byId("theme").addEventListener("click", () => { globalThis.twincastTheme.next(); showTheme(); });
+byId("help-open").addEventListener("click", () => byId("help").showModal());
+byId("help-close").addEventListener("click", () => byId("help").close());
+for (const button of document.querySelectorAll(".views button")) {
+  button.addEventListener("click", () => {
+    if (detail.device) detail.close();
+    showView(button.dataset.view);
+  });
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
+addEventListener("hashchange", openFromAddress);
+listenToKeys({ detail, forms, logView, table, showView, filterDevices });
+showTheme();
+setInterval(need, 500); // ages and rates change also when nothing comes
+client.open();

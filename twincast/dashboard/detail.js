@@ -1,0 +1,174 @@
+/** One device beside the table: its value in full, and one of its numbers over time. */
+
+import { drawChart } from "./chart.js";
+import { byId, copyFrom, make, say } from "./dom.js";
+import { age, count, dateTime, measure, preciseTime } from "./format.js";
+import { History } from "./history.js";
+import { numberAt, numericPaths, stringify } from "./json.js";
+import { palette } from "./palette.js";
+
+const POINTS = 1200;
+const COLORED_MAX_CHARS = 20_000;
+const TOKENS = /("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|\b(true|false|null)\b/g;
+
+export class Detail {
+  #panel = byId("detail");
+  #canvas = byId("chart");
+  #path = byId("chart-path");
+  #device = null;
+  #history = new History(POINTS);
+  #paths = "";
+  #chosen = null;
+  #seq = -1;
+  #pointerX = null;
+  #size = { width: 0, height: 0 };
+  #onClose;
+
+  /** @param {{onClose: () => void, onSend: (form: "telemetry"|"control", device: object) => void, onNeed: () => void}} callbacks */
+  constructor({ onClose, onSend, onNeed }) {
+    this.#onClose = onClose;
+    byId("detail-close").addEventListener("click", () => this.close());
+    byId("detail-copy").addEventListener("click", ({ currentTarget }) => copyFrom(currentTarget, stringify(this.#device.value, 2)));
+    byId("detail-telemetry").addEventListener("click", () => onSend("telemetry", this.#device));
+    byId("detail-control").addEventListener("click", () => onSend("control", this.#device));
+    this.#path.addEventListener("change", () => {
+      this.#choose(JSON.parse(this.#path.value));
+      onNeed();
+    });
+    this.#canvas.addEventListener("pointermove", ({ offsetX }) => { this.#pointerX = offsetX; onNeed(); });
+    this.#canvas.addEventListener("pointerleave", () => { this.#pointerX = null; onNeed(); });
+    new ResizeObserver(([{ contentRect }]) => { this.#size = contentRect; onNeed(); }).observe(this.#canvas);
+  }
+
+  /** The device that is open, or null. */
+  get device() {
+    return this.#device;
+  }
+
+  /** @param {import("./store.js").Device} device */
+  open(device) {
+    if (this.#device?.id === device.id) return;
+    this.#device = device;
+    this.#seq = -1;
+    this.#paths = "";
+    this.#choose(device.path);
+    say(byId("detail-title"), device.id);
+    this.#panel.hidden = false;
+    document.body.dataset.detail = "open";
+  }
+
+  close() {
+    if (!this.#device) return;
+    this.#device = null;
+    this.#panel.hidden = true;
+    delete document.body.dataset.detail;
+    this.#onClose();
+  }
+
+  /**
+   * Follows the device through a new snapshot.
+   * @param {Map<string, import("./store.js").Device>} devices
+   */
+  follow(devices) {
+    if (!this.#device) return;
+    const device = devices.get(this.#device.id);
+    if (!device) this.close();
+    else if (device !== this.#device) {
+      this.#device = null;
+      this.open(device);
+    }
+  }
+
+  /** Takes one change: the chart shows all of them, also those between two drawings. @param {object} event */
+  note(event) {
+    if (event.device_id !== this.#device?.id || !this.#chosen) return;
+    const number = numberAt(event.value, this.#chosen);
+    if (number !== null) this.#history.push(Date.parse(event.timestamp_utc), number);
+  }
+
+  draw() {
+    const device = this.#device;
+    if (!device) return;
+    if (device.seq !== this.#seq) {
+      this.#seq = device.seq;
+      this.#showPaths(device);
+      showJson(byId("detail-value"), stringify(device.value, 2));
+      say(byId("detail-seq"), count(device.seq));
+      say(byId("detail-source"), { rest: "REST", websocket: "WebSocket" }[device.source] ?? device.source);
+      say(byId("detail-changes"), count(device.changes));
+      byId("detail-updated").title = dateTime(device.updatedMs);
+    }
+    say(byId("detail-updated"), `${preciseTime(device.updatedMs)} · ${ageText(Date.now() - device.updatedMs)}`);
+    this.#drawChart();
+  }
+
+  #drawChart() {
+    byId("chart-figure").hidden = !this.#chosen;
+    if (!this.#chosen || !this.#size.width) return;
+    const pointed = drawChart(this.#canvas, this.#history, {
+      ...this.#size, nowMs: Date.now(), pointerX: this.#pointerX, colors: palette(),
+    });
+    const { length, last } = this.#history;
+    const { min, max } = this.#history.bounds();
+    say(byId("chart-now"), measure(pointed ? pointed.value : last));
+    const summary = length > 1 ? `${count(length)} points, ${measure(min)} to ${measure(max)}` : "One point; the line grows as changes come";
+    say(byId("chart-note"), pointed ? `at ${preciseTime(pointed.atMs)}` : summary);
+    this.#canvas.ariaLabel = `${this.#path.selectedOptions[0]?.text ?? "value"} over time: ${summary}`;
+  }
+
+  #showPaths(device) {
+    const paths = numericPaths(device.value);
+    const known = JSON.stringify(paths);
+    if (known === this.#paths) return;
+    this.#paths = known;
+    const isKept = this.#chosen && paths.some((path) => path.join("\n") === this.#chosen.join("\n"));
+    if (!isKept) this.#choose(paths[0] ?? null);
+    this.#path.replaceChildren(...paths.map((path) => {
+      const option = make("option", "", path.join(" › ") || "Value");
+      option.value = JSON.stringify(path);
+      return option;
+    }));
+    if (this.#chosen) this.#path.value = JSON.stringify(this.#chosen);
+    this.#path.disabled = paths.length < 2;
+  }
+
+  /** Begins a chart with what the table already knows, if it followed the same number. */
+  #choose(path) {
+    this.#chosen = path;
+    this.#history = new History(POINTS);
+    const device = this.#device;
+    if (!path) return;
+    if (device.history && path.join("\n") === device.path?.join("\n")) {
+      for (let index = 0; index < device.history.length; index += 1) {
+        this.#history.push(device.history.at(index), device.history.value(index));
+      }
+    } else {
+      const number = numberAt(device.value, path);
+      if (number !== null) this.#history.push(device.updatedMs, number);
+    }
+  }
+}
+
+function ageText(durationMs) {
+  const text = age(durationMs);
+  return text === "now" ? text : `${text} ago`;
+}
+
+/** Colours JSON by the kind of each part; every part is a text node. */
+function showJson(element, text) {
+  if (text.length > COLORED_MAX_CHARS) {
+    element.textContent = text;
+    return;
+  }
+  const parts = [];
+  let from = 0;
+  for (const match of text.matchAll(TOKENS)) {
+    const [whole, string, colon, number] = match;
+    parts.push(text.slice(from, match.index));
+    const kind = string ? (colon ? "name" : "text") : number ? "number" : "word";
+    parts.push(make("span", kind, string ?? whole), colon ?? "");
+    from = match.index + whole.length;
+  }
+  parts.push(text.slice(from));
+  element.replaceChildren(...parts);
+}

@@ -1,0 +1,77 @@
+/** The few words with which the modules make and find elements. Text enters the page here, and only as text. */
+
+/**
+ * Finds an element that the page is known to have.
+ * @param {string} id
+ * @returns {any}
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`the page has no #${id}`);
+  return element;
+}
+
+/**
+ * Makes an element.
+ * @param {string} tag
+ * @param {string} [className]
+ * @param {string|(Node|string)[]} [content] text, or children
+ * @returns {any}
+ */
+export function make(tag, className = "", content = []) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...(Array.isArray(content) ? content : [content]));
+  return element;
+}
+
+/**
+ * Sets an element's text, if it is another.
+ * @param {Node & {shown?: string}} element
+ * @param {string} text
+ */
+export function say(element, text) {
+  if (element.shown === text) return; // reading `textContent` walks the tree; the own note does not
+  element.shown = text;
+  element.textContent = text;
+}
+
+/**
+ * Puts another symbol into a button.
+ * @param {Element} button
+ * @param {string} name of a symbol in icons.svg
+ */
+export function setIcon(button, name) {
+  button.querySelector("use").setAttribute("href", `/dashboard/icons.svg#${name}`);
+}
+
+/**
+ * Copies text, and shows at the button that it is done.
+ * @param {Element} button
+ * @param {string} text
+ */
+export async function copyFrom(button, text) {
+  await writeClipboard(text);
+  if (button.dataset.done) return;
+  const use = button.querySelector("use");
+  const before = use?.getAttribute("href");
+  button.dataset.done = "true";
+  if (use) setIcon(button, "check");
+  setTimeout(() => {
+    delete button.dataset.done;
+    if (use) use.setAttribute("href", before);
+  }, 1200);
+}
+
+/** Browsers give the clipboard to pages over https and from this machine only; elsewhere the old way still works. */
+async function writeClipboard(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  const area = make("textarea", "visually-hidden", text);
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}

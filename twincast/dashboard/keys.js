@@ -1,0 +1,41 @@
+/** The shortcuts of the page; what works inside the table, the tabs or a form is with them. */
+
+import { byId } from "./dom.js";
+
+/** @param {object} parts of the page that shortcuts reach */
+export function listenToKeys({ detail, forms, logView, table, showView, filterDevices }) {
+  const filter = byId("filter");
+  const actions = {
+    "/": () => { showView("devices"); filter.select(); filter.focus(); },
+    s: () => { if (detail.device) detail.close(); showView("send"); forms.edit("telemetry"); },
+    p: () => logView.togglePause(),
+    t: () => byId("theme").click(),
+    "?": () => byId("help").showModal(),
+  };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+    if (event.key === "Escape") escape(event);
+    else if (!isEditing(event.target) && Object.hasOwn(actions, event.key)) {
+      event.preventDefault();
+      actions[event.key]();
+    }
+  });
+  filter.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowDown" && event.key !== "Enter") return;
+    event.preventDefault();
+    table.focus();
+  });
+
+  function escape(event) {
+    if (event.target === filter || (filter.value && !detail.device)) {
+      filter.value = "";
+      filterDevices("");
+      table.focus();
+    } else if (detail.device) detail.close();
+    else if (isEditing(event.target)) event.target.blur();
+  }
+}
+
+function isEditing(element) {
+  return element instanceof HTMLElement && element.matches("input, textarea, select");
+}

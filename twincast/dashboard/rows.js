@@ -1,0 +1,122 @@
+/** A list of any length on a few elements: those in sight, each used again for another item when it leaves. */
+
+const OVERSCAN_ROWS = 4;
+
+/**
+ * @template T
+ * @typedef {{element: HTMLElement, index: number, item: T|null}} Row what `make` returns; more may be in it
+ */
+
+export class Rows {
+  #scroller;
+  #body;
+  #make;
+  #fill;
+  #onNeed;
+  #pool = [];
+  #scrollTop = 0;
+  #viewHeight = 0;
+  #headHeight = 0;
+  #bodyHeight = -1;
+  #rowHeight = 0;
+
+  /**
+   * @param {object} options
+   * @param {HTMLElement} options.scroller
+   * @param {HTMLElement} options.body inside the scroller; as high as all rows together
+   * @param {() => Row<T>} options.make
+   * @param {(row: Row<T>, item: T, index: number) => void} options.fill brings a row up to date with its item; called for
+   *   every row in sight at every drawing, so it has to see for itself whether there is anything to do
+   * @param {() => void} options.onNeed asks for a drawing: the part in sight is another one
+   */
+  constructor({ scroller, body, make, fill, onNeed }) {
+    this.#scroller = scroller;
+    this.#body = body;
+    this.#make = make;
+    this.#fill = fill;
+    this.#onNeed = onNeed;
+    scroller.addEventListener("scroll", () => {
+      this.#scrollTop = scroller.scrollTop;
+      onNeed();
+    }, { passive: true });
+    new ResizeObserver(() => this.#measure()).observe(scroller);
+    this.#measure();
+  }
+
+  get scrollTop() {
+    return this.#scrollTop;
+  }
+
+  /** How many rows fit at once. */
+  get pageRows() {
+    return Math.max(1, Math.floor((this.#viewHeight - this.#headHeight) / this.#rowHeight));
+  }
+
+  /**
+   * Shows the part of the items that is in sight.
+   * @param {number} count
+   * @param {(index: number) => T} itemAt
+   */
+  draw(count, itemAt) {
+    const bodyHeight = count * this.#rowHeight;
+    if (bodyHeight !== this.#bodyHeight) {
+      this.#bodyHeight = bodyHeight;
+      this.#body.style.height = `${bodyHeight}px`;
+    }
+    const size = this.#grow(Math.ceil(this.#viewHeight / this.#rowHeight) + 2 * OVERSCAN_ROWS);
+    const bottom = Math.max(0, count - size);
+    const first = Math.min(bottom, Math.max(0, Math.floor(this.#scrollTop / this.#rowHeight) - OVERSCAN_ROWS));
+    for (let index = first; index < first + size; index += 1) {
+      const row = this.#pool[index % size];
+      if (index >= count) this.#put(row, -1);
+      else {
+        this.#put(row, index);
+        const item = itemAt(index);
+        this.#fill(row, item, index);
+        row.item = item;
+      }
+    }
+  }
+
+  /**
+   * Scrolls as little as brings a row into sight.
+   * @param {number} index
+   */
+  reveal(index) {
+    const top = index * this.#rowHeight;
+    const room = this.#viewHeight - this.#headHeight;
+    if (top < this.#scroller.scrollTop) this.#scroller.scrollTop = top;
+    else if (top + this.#rowHeight > this.#scroller.scrollTop + room) this.#scroller.scrollTop = top + this.#rowHeight - room;
+  }
+
+  #put(row, index) {
+    if (row.index === index) return;
+    row.index = index;
+    row.element.hidden = index < 0;
+    if (index >= 0) row.element.style.transform = `translateY(${index * this.#rowHeight}px)`;
+  }
+
+  #grow(size) {
+    if (this.#pool.length !== size) {
+      while (this.#pool.length > size) this.#pool.pop().element.remove();
+      while (this.#pool.length < size) {
+        const row = this.#make();
+        this.#body.append(row.element);
+        this.#pool.push(row);
+      }
+    }
+    return size;
+  }
+
+  #measure() {
+    this.#viewHeight = this.#scroller.clientHeight;
+    this.#scrollTop = this.#scroller.scrollTop;
+    this.#headHeight = this.#body.offsetTop;
+    const rowHeight = parseFloat(getComputedStyle(this.#body).getPropertyValue("--row-height"));
+    if (rowHeight !== this.#rowHeight) {
+      this.#rowHeight = rowHeight;
+      for (const row of this.#pool) row.index = -2; // every place is another one now
+    }
+    this.#onNeed();
+  }
+}

@@ -1,0 +1,232 @@
+/** The device table: rows in sight, the order, the place of the keyboard. */
+
+import { byId, make, say } from "./dom.js";
+import { age, count } from "./format.js";
+import { kindOf, stringify } from "./json.js";
+import { palette } from "./palette.js";
+import { Rows } from "./rows.js";
+import { drawSparkline } from "./sparkline.js";
+
+const FLASH_MS = 1400;
+const FLASH = [{ opacity: 1 }, { opacity: 0 }];
+const FRESH_MS = 2000;
+const PAIRS_MAX = 8;
+const TREND = { width: 88, height: 24 };
+
+export class Table {
+  #store;
+  #rows;
+  #grid = byId("rows");
+  #onOpen;
+  #onNeed;
+  #shown = [];
+  #shownSeen = null;
+  #activeIndex = -1;
+  #isPointed = false;
+  #second = 0;
+  #generation = 0;
+  /** Where the keyboard is. @type {import("./store.js").Device|null} */
+  #active = null;
+  /** Which device is open beside the table. @type {string|null} */
+  openId = null;
+
+  /**
+   * @param {import("./store.js").Store} store
+   * @param {{onOpen: (device: import("./store.js").Device) => void, onNeed: () => void}} callbacks
+   */
+  constructor(store, { onOpen, onNeed }) {
+    this.#store = store;
+    this.#onOpen = onOpen;
+    this.#onNeed = onNeed;
+    this.#rows = new Rows({ scroller: this.#grid, body: byId("rows-body"), make: () => this.#makeRow(), fill: this.#fill, onNeed });
+    this.#grid.addEventListener("keydown", (event) => this.#key(event));
+    this.#grid.addEventListener("focus", onNeed);
+    this.#grid.addEventListener("blur", onNeed);
+    const body = byId("rows-body");
+    body.addEventListener("pointerenter", (event) => { this.#isPointed = event.pointerType === "mouse"; });
+    body.addEventListener("pointerleave", () => { this.#isPointed = false; });
+    for (const button of this.#grid.querySelectorAll("[data-column]")) {
+      button.addEventListener("click", () => this.#sortBy(button.dataset.column));
+    }
+    this.#showOrder();
+  }
+
+  /** The devices in their order, as last drawn. */
+  get shown() {
+    return this.#shown;
+  }
+
+  /** Whether the order waits because somebody points at a row. */
+  get isHeld() {
+    return this.#isPointed && this.#store.column !== "device";
+  }
+
+  /** @param {number} nowMs by `performance.now()` */
+  draw(nowMs) {
+    this.#shown = this.#store.rows(nowMs, this.isHeld);
+    if (this.#shown !== this.#shownSeen) {
+      this.#shownSeen = this.#shown;
+      this.#activeIndex = this.#active ? this.#shown.indexOf(this.#active) : -1;
+      this.#grid.setAttribute("aria-rowcount", String(this.#shown.length + 1));
+    }
+    this.#second = Math.floor(Date.now() / 1000);
+    this.nowMs = nowMs;
+    this.#rows.draw(this.#shown.length, (index) => this.#shown[index]);
+    const isInSight = this.#activeIndex >= 0 && document.getElementById(`row-${this.#activeIndex}`);
+    if (isInSight) this.#grid.setAttribute("aria-activedescendant", `row-${this.#activeIndex}`);
+    else this.#grid.removeAttribute("aria-activedescendant");
+  }
+
+  /** Draws every row again: the theme, or the width, is another one. */
+  refresh() {
+    this.#generation += 1;
+    this.#onNeed();
+  }
+
+  /** Puts the keyboard into the table. */
+  focus() {
+    this.#grid.focus({ preventScroll: true });
+  }
+
+  #makeRow() {
+    const device = make("div", "cell device");
+    const value = make("div", "cell value");
+    const canvas = make("canvas");
+    const changes = make("div", "cell changes");
+    const updated = make("div", "cell updated");
+    const flash = make("i", "flash");
+    const trend = make("div", "cell trend", [canvas]);
+    const cells = [device, value, trend, changes, updated];
+    for (const cell of cells) cell.setAttribute("role", "gridcell");
+    flash.setAttribute("aria-hidden", "true");
+    const element = make("div", "row", [flash, ...cells]);
+    element.setAttribute("role", "row");
+    const row = { element, index: -2, item: null, device, value, trend, canvas, changes, updated, flash };
+    element.addEventListener("click", () => {
+      this.#active = row.item;
+      this.#activeIndex = row.index;
+      if (row.item) this.#onOpen(row.item);
+      this.#onNeed();
+    });
+    return row;
+  }
+
+  #fill = (row, device, index) => {
+    const { element } = row;
+    if (row.place !== index) {
+      row.place = index;
+      element.id = `row-${index}`;
+      element.setAttribute("aria-rowindex", String(index + 2));
+    }
+    const isOther = row.item !== device || row.generation !== this.#generation;
+    if (isOther) {
+      row.generation = this.#generation;
+      say(row.device, device.id);
+      row.device.title = device.id;
+      row.flashing?.cancel();
+    }
+    if (isOther || row.seq !== device.seq || row.history !== device.history) this.#fillValue(row, device);
+    if (device.seenAtMs > this.nowMs - FRESH_MS && row.seenAtMs !== device.seenAtMs) this.#flash(row, device.seenAtMs);
+    row.seenAtMs = device.seenAtMs;
+    if (isOther || row.second !== this.#second || row.agedMs !== device.updatedMs) this.#fillAge(row, device);
+    const isActive = index === this.#activeIndex;
+    const isOpen = device.id === this.openId;
+    if (row.isActive !== isActive) element.classList.toggle("active", (row.isActive = isActive));
+    if (row.isOpen !== isOpen) element.setAttribute("aria-selected", String((row.isOpen = isOpen)));
+  };
+
+  #fillValue(row, device) {
+    row.seq = device.seq;
+    row.history = device.history;
+    fillBrief(row.value, device);
+    say(row.changes, device.changes ? count(device.changes) : "–");
+    if (device.history) drawSparkline(row.canvas, device.history, { ...TREND, color: palette().line });
+    row.canvas.hidden = !device.history;
+  }
+
+  #fillAge(row, device) {
+    row.second = this.#second;
+    row.agedMs = device.updatedMs;
+    const sinceMs = Date.now() - device.updatedMs;
+    say(row.updated, age(sinceMs));
+    row.updated.classList.toggle("fresh", sinceMs < FRESH_MS);
+  }
+
+  #flash(row, seenAtMs) {
+    if (!row.flashing) row.flashing = row.flash.animate(FLASH, { duration: FLASH_MS, easing: "ease-out" });
+    else if (row.flashing.playState !== "running") row.flashing.play();
+    row.flashing.currentTime = Math.max(0, this.nowMs - seenAtMs);
+  }
+
+  #sortBy(column) {
+    const isSame = this.#store.column === column;
+    const startsDown = column === "updated" || column === "changes" || column === "trend";
+    this.#store.show({ column, isDescending: isSame ? !this.#store.isDescending : startsDown });
+    this.#grid.scrollTop = 0;
+    this.#showOrder();
+    this.#onNeed();
+  }
+
+  #showOrder() {
+    for (const button of this.#grid.querySelectorAll("[data-column]")) {
+      const isSorted = button.dataset.column === this.#store.column;
+      const order = this.#store.isDescending ? "descending" : "ascending";
+      button.parentElement.setAttribute("aria-sort", isSorted ? order : "none");
+    }
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const last = this.#shown.length - 1;
+    const page = this.#rows.pageRows - 1;
+    const from = this.#activeIndex;
+    const to = {
+      ArrowDown: from + 1, j: from + 1, ArrowUp: from - 1, k: from - 1,
+      PageDown: from + page, PageUp: from - page, Home: 0, End: last,
+    }[event.key];
+    if (to !== undefined && last >= 0) {
+      event.preventDefault();
+      this.#activate(Math.min(last, Math.max(0, to)));
+    } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && !event.shiftKey) {
+      this.#stepColumn(event.key === "ArrowRight" ? 1 : -1);
+    } else if ((event.key === "Enter" || event.key === " ") && event.target === this.#grid && this.#active) {
+      event.preventDefault();
+      this.#onOpen(this.#active);
+    }
+  }
+
+  #activate(index) {
+    this.#activeIndex = index;
+    this.#active = this.#shown[index];
+    this.focus();
+    this.#rows.reveal(index);
+    if (this.openId !== null) this.#onOpen(this.#active);
+    this.#onNeed();
+  }
+
+  /** The heads of the columns are one stop of the Tab key with the rows; left and right lead to them. */
+  #stepColumn(step) {
+    const buttons = [...this.#grid.querySelectorAll("[data-column]")].filter((button) => button.offsetParent);
+    const from = buttons.indexOf(document.activeElement);
+    buttons[(from + step + buttons.length) % buttons.length].focus();
+  }
+}
+
+/** An object's members as name and value, anything else as it is; names stay quiet, values do not. */
+function fillBrief(cell, device) {
+  const { value } = device;
+  if (value === null || typeof value !== "object" || Array.isArray(value)) {
+    cell.dataset.kind = kindOf(value);
+    say(cell, device.brief);
+    return;
+  }
+  cell.dataset.kind = "object";
+  cell.shown = undefined;
+  const names = Object.keys(value).slice(0, PAIRS_MAX);
+  const pairs = names.map((name) => {
+    const member = value[name];
+    const text = typeof member === "string" ? member : stringify(member).slice(0, 60);
+    return make("span", "pair", [make("span", "name", name), " ", make("b", "", text)]);
+  });
+  cell.replaceChildren(...(pairs.length ? pairs : ["{}"]));
+}
