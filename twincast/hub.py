@@ -64,6 +64,8 @@ class Hub:
         self._watchers: dict[Watcher, None] = {}
         self._snapshot_json = (0, b"{}")
         self._stopping = False
+        self.has_room = True
+        """Whether a sender may go on; if not, `when_settled` tells when to ask again."""
         self.now_utc = now_utc
         self.state = state
         self.failure: JournalUnavailable | None = None
@@ -84,11 +86,6 @@ class Hub:
     def uptime_s(self) -> float:
         """How long this hub has run."""
         return time.monotonic() - self._started_s
-
-    @property
-    def has_room(self) -> bool:
-        """Whether a sender may go on; if not, `when_settled` tells when to ask again."""
-        return self._open_bytes < self._open_max_bytes
 
     def join(self, watcher: Watcher) -> None:
         """Offer every later change to a watcher, from the current position of the state on."""
@@ -151,8 +148,11 @@ class Hub:
 
     def _admitted(self, size_bytes: int, done: Done) -> None:
         self._open_bytes += size_bytes
+        if self._open_bytes >= self._open_max_bytes:
+            self.has_room = False
+        if not self._receipts:
+            self._work.set()
         self._receipts.append((len(self._open), done))
-        self._work.set()
 
     async def _commit_batches(self) -> None:
         seq = self.state.seq
@@ -160,7 +160,7 @@ class Hub:
             await self._work.wait()
             self._work.clear()
             batch, receipts = self._open, self._receipts
-            self._open, self._receipts, self._open_bytes = [], [], 0
+            self._open, self._receipts, self._open_bytes, self.has_room = [], [], 0, True
             if batch:
                 self._committing = True
                 span = await self._commit(batch, receipts)

@@ -22,11 +22,12 @@ from benchmarks.wire import handshake
 PUBLISHERS = 4
 READING_BYTES = 72
 FIRST_NUMBER = 1_000_000  # so that all numbers have as many digits
-MARK = b"#~#"  # not even the length bytes of a frame can read like this
+MARK = b'":"#~#'  # not even the length bytes of a frame can read like this
 OWN_MARKS = (b"#~#a", b"#~#b", b"#~#c", b"#~#d")
 RECEIVE_BYTES = 1 << 18
 CONNECT_AT_ONCE = 50
 TIMEOUT_S = 60.0
+_LAST_BYTES = frozenset(b"}\n")
 _NUMBER = re.compile(rb'"n":(\d+),"m":"#~#(.)"')
 
 
@@ -65,12 +66,18 @@ class Marks:
 
     def count(self, chunk: bytearray, size_bytes: int) -> int:
         """Return how many marks end in the first bytes of the chunk."""
-        overlap = self._tail + chunk[: min(self._tail_bytes, size_bytes)]
-        if size_bytes >= self._tail_bytes:
-            self._tail = bytes(chunk[size_bytes - self._tail_bytes : size_bytes])
-        else:
+        count = chunk.count(self._mark, 0, size_bytes)
+        if self._tail:
+            overlap = self._tail + chunk[: min(self._tail_bytes, size_bytes)]
+            count += overlap.count(self._mark)
             self._tail = bytes(overlap[-self._tail_bytes :])
-        return overlap.count(self._mark) + chunk.count(self._mark, 0, size_bytes)
+        if chunk[size_bytes - 1] in _LAST_BYTES:  # a whole message ends here, so no mark is cut
+            self._tail = b""
+        elif size_bytes >= self._tail_bytes:
+            self._tail = bytes(chunk[size_bytes - self._tail_bytes : size_bytes])
+        elif not self._tail:
+            self._tail = bytes(chunk[:size_bytes])
+        return count
 
 
 class Client(asyncio.BufferedProtocol):

@@ -14,7 +14,8 @@ class DataUpdate(Struct, tag_field="type", tag="data_update", gc=False):
     """One reading of one device: telemetry on its way in, an event on its way out.
 
     The transport drafts it, the hub stamps the time, the journal gives the seq. Encoded, it is the event that
-    every watcher receives; `value` stays the JSON text that came in, less the white space between its tokens: no number is rounded.
+    every watcher receives; `value` stays the JSON text that came in, less the white space between its tokens, so no
+    number is rounded on the way.
     """
 
     device_id: str

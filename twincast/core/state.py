@@ -23,4 +23,9 @@ class State:
             raise ValueError(f"the log goes on at {self.seq + 1}, not at {entry.seq}")
         self.seq = entry.seq
         if isinstance(entry, DataUpdate):
-            self.twins[entry.device_id] = Twin(entry.value, entry.timestamp_utc, entry.seq, entry.source)
+            self.twins[entry.device_id] = twin_of(entry)
+
+
+def twin_of(update: DataUpdate) -> Twin:
+    """Return what is known of a device after an update of it."""
+    return Twin(update.value, update.timestamp_utc, update.seq, update.source)

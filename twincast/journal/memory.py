@@ -3,8 +3,8 @@
 import secrets
 from collections.abc import AsyncIterator, Sequence
 
-from twincast.core.model import Entry, Snapshot
-from twincast.core.state import State
+from twincast.core.model import DataUpdate, Entry, Snapshot
+from twincast.core.state import twin_of
 from twincast.errors import Truncated
 from twincast.journal.window import Window
 
@@ -15,14 +15,15 @@ class MemoryJournal:
     def __init__(self, *, max_bytes: int) -> None:
         self.epoch = secrets.token_hex(4)
         self._window = Window(0, max_bytes)
-        self._state = State(Snapshot(self.epoch, 0, {}))
+        self._newest: dict[str, DataUpdate] = {}
 
     async def append(self, batch: Sequence[Entry]) -> range:
         """See Journal.append. Does not wait for anything."""
         first = self._window.seq + 1
         for seq, entry in enumerate(batch, first):
             entry.seq = seq
-            self._state.apply(entry)
+            if isinstance(entry, DataUpdate):
+                self._newest[entry.device_id] = entry
         self._window.append(batch)
         return range(first, first + len(batch))
 
@@ -36,7 +37,8 @@ class MemoryJournal:
 
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
-        return Snapshot(self.epoch, self._state.seq, dict(self._state.twins))
+        twins = {device_id: twin_of(update) for device_id, update in self._newest.items()}
+        return Snapshot(self.epoch, self._window.seq, twins)
 
     async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
         """See Journal.follow."""

@@ -60,5 +60,5 @@ def _seq(entry: Entry) -> int:
 
 
 def _cost_bytes(batch: Sequence[Entry]) -> int:
-    texts = sum(memoryview(e.value if isinstance(e, DataUpdate) else e.args).nbytes for e in batch)
-    return texts + ENTRY_BYTES * len(batch)
+    texts = [memoryview(entry.value if isinstance(entry, DataUpdate) else entry.args) for entry in batch]
+    return sum([text.nbytes for text in texts]) + ENTRY_BYTES * len(batch)
