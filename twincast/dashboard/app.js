@@ -15,12 +15,15 @@ import { Store } from "./store.js";
 import { Table } from "./table.js";
 import { Tempo } from "./tempo.js";
 
+const WORDS_INTERVAL_MS = 100; // nobody reads text that changes faster
+
 const frames = new Frames(draw);
-const need = () => frames.next();
 const store = new Store();
 const tempo = new Tempo();
 const log = new Log();
 let epoch = "";
+let wordsAtMs = -Infinity;
+let isNeeded = false;
 
 const client = new Client({
   url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`,
@@ -35,6 +38,12 @@ const forms = new Forms(client, () => store.devices.keys());
 const logView = new LogView(log, { onNeed: need });
 const detail = new Detail({ onClose: leaveDevice, onSend: sendTo, onNeed: need });
 const table = new Table(store, { onOpen: openDevice, onNeed: need });
+
+/** Asks for a drawing of everything in the next frame: somebody did something and wants to see it. */
+function need() {
+  isNeeded = true;
+  frames.next();
+}
 
 function takeLink(link) {
   status.enter(link);
@@ -67,8 +76,14 @@ function takeMessages(batch) {
 
 function draw(nowMs) {
   table.draw(nowMs);
-  logView.draw();
   detail.draw();
+  if (!isNeeded && nowMs - wordsAtMs < WORDS_INTERVAL_MS) {
+    frames.next(); // what came just now must not wait for the next message to be seen
+    return;
+  }
+  isNeeded = false;
+  wordsAtMs = nowMs;
+  logView.draw();
   status.draw(nowMs, table.shown.length, table.isHeld);
 }
 
@@ -131,6 +146,7 @@ function filterDevices(text) {
 }
 
 byId("filter").addEventListener("input", ({ target }) => filterDevices(target.value));
+byId("skip").addEventListener("click", (event) => { event.preventDefault(); table.focus(); });
 byId("theme").addEventListener("click", () => { globalThis.twincastTheme.next(); showTheme(); });
 byId("help-open").addEventListener("click", () => byId("help").showModal());
 byId("help-close").addEventListener("click", () => byId("help").close());

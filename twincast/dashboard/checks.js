@@ -88,7 +88,7 @@ function explain(text, message) {
   if (/^[\p{L}_][^\s"{}[\]:,]*$/u.test(trimmed)) return `Not JSON: a text takes quotes: ${JSON.stringify(trimmed)}`;
   if (/^[{[]/.test(trimmed) && /'/.test(trimmed) && !/"/.test(trimmed)) return "Not JSON: names and texts take double quotes.";
   if (/,\s*[}\]]/.test(trimmed)) return "Not JSON: there is a comma before a closing bracket.";
-  return `Not JSON: ${message.replace(/^JSON\.parse: /, "").replace(/, "?\.{0,3}.* is not valid JSON$/s, "").replace(/ in JSON/, "")}`;
+  return `Not JSON: ${message.replace(/^JSON\.parse: /, "").replace(/, "?\.{0,3}.* is not valid JSON$/s, "").replace(/ in JSON/, "").replace(/ at position \d+ \((.*)\)$/, ", $1")}`;
 }
 
 function positionOf(text, message) {

@@ -13,7 +13,8 @@ import { parse } from "./json.js";
 const BACKOFF_BASE_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
 const HELLO_TIMEOUT_MS = 10_000;
-const PING_INTERVAL_MS = 10_000;
+const FIRST_PING_AFTER_MS = 1_000; // a page that just started measures itself, not the way to the server
+const PING_INTERVAL_MS = 5_000;
 const PONG_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 10_000;
 const STEADY_AFTER_MS = 5_000; // a connection that lasted less does not count as a success
@@ -194,7 +195,7 @@ export class Client {
     this.#enter("live");
     this.#after("steady", STEADY_AFTER_MS, () => { this.#attempt = 0; });
     this.onSnapshot(hello, this.twins);
-    this.#ping();
+    this.#after("ping", FIRST_PING_AFTER_MS, () => this.#ping());
   }
 
   /** @returns {boolean} whether the message is anybody else's business; the answer to a heartbeat is not */

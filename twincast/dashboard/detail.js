@@ -37,7 +37,7 @@ export class Detail {
     });
     this.#canvas.addEventListener("pointermove", ({ offsetX }) => { this.#pointerX = offsetX; onNeed(); });
     this.#canvas.addEventListener("pointerleave", () => { this.#pointerX = null; onNeed(); });
-    new ResizeObserver(([{ contentRect }]) => { this.#size = contentRect; onNeed(); }).observe(this.#canvas);
+    new ResizeObserver(([{ contentRect: { width, height } }]) => { this.#size = { width, height }; onNeed(); }).observe(this.#canvas);
   }
 
   /** The device that is open, or null. */
@@ -94,11 +94,10 @@ export class Detail {
       this.#showPaths(device);
       showJson(byId("detail-value"), stringify(device.value, 2));
       say(byId("detail-seq"), count(device.seq));
-      say(byId("detail-source"), { rest: "REST", websocket: "WebSocket" }[device.source] ?? device.source);
       say(byId("detail-changes"), count(device.changes));
       byId("detail-updated").title = dateTime(device.updatedMs);
     }
-    say(byId("detail-updated"), `${preciseTime(device.updatedMs)} · ${ageText(Date.now() - device.updatedMs)}`);
+    say(byId("detail-updated"), [preciseTime(device.updatedMs), ageText(Date.now() - device.updatedMs), ...sourceText(device)].join(" · "));
     this.#drawChart();
   }
 
@@ -147,6 +146,10 @@ export class Detail {
       if (number !== null) this.#history.push(device.updatedMs, number);
     }
   }
+}
+
+function sourceText({ source }) {
+  return source ? [`by ${{ rest: "REST", websocket: "WebSocket" }[source] ?? source}`] : [];
 }
 
 function ageText(durationMs) {

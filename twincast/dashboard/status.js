@@ -47,7 +47,6 @@ export class Status {
     say(byId("rate"), rate(perSecond));
     say(byId("messages-count"), count(this.#client.messagesCount));
     say(byId("devices-count"), count(total));
-    say(byId("round-trip"), this.#client.link.phase === "live" ? latency(this.#client.roundTripMs) : "–");
     drawPulse(byId("pulse"), this.#tempo, { ...PULSE, nowMs, color: palette().line });
     const matching = this.#store.filter.trim() ? `${count(shownCount)} of ${count(total)}` : "";
     say(byId("devices-shown"), isHeld ? "Order held while you point" : matching);

@@ -11,7 +11,9 @@ const FLASH_MS = 1400;
 const FLASH = [{ opacity: 1 }, { opacity: 0 }];
 const FRESH_MS = 2000;
 const PAIRS_MAX = 8;
-const TREND = { width: 88, height: 24 };
+const TREND_HEIGHT = 24;
+const TREND_WIDTH = 88;
+const TREND_NARROW_WIDTH = 64;
 
 export class Table {
   #store;
@@ -23,6 +25,7 @@ export class Table {
   #shownSeen = null;
   #activeIndex = -1;
   #isPointed = false;
+  #narrow = matchMedia("(max-width: 820px)");
   #second = 0;
   #generation = 0;
   /** Where the keyboard is. @type {import("./store.js").Device|null} */
@@ -48,6 +51,7 @@ export class Table {
     for (const button of this.#grid.querySelectorAll("[data-column]")) {
       button.addEventListener("click", () => this.#sortBy(button.dataset.column));
     }
+    this.#narrow.addEventListener("change", () => this.refresh());
     this.#showOrder();
   }
 
@@ -140,7 +144,8 @@ export class Table {
     row.history = device.history;
     fillBrief(row.value, device);
     say(row.changes, device.changes ? count(device.changes) : "–");
-    if (device.history) drawSparkline(row.canvas, device.history, { ...TREND, color: palette().line });
+    const width = this.#narrow.matches ? TREND_NARROW_WIDTH : TREND_WIDTH;
+    if (device.history) drawSparkline(row.canvas, device.history, { width, height: TREND_HEIGHT, color: palette().line });
     row.canvas.hidden = !device.history;
   }
 
