@@ -35,7 +35,7 @@ def eventually(condition: Callable[[], Any], awaited: str, deadline_s: float = D
 
 
 class ServerProcess:
-    """A server as its user runs it. `edge` is "picows" (`twincast serve`) or "portable" (`uvicorn main:app`)."""
+    """A server as its user runs it: `edge` "picows" is `twincast serve`, "portable" and "reload" `uvicorn main:app`."""
 
     def __init__(
         self, journal: str, *, edge: str = "picows", port: int | None = None, prefix: tuple[str, ...] = (), **env: str
@@ -46,6 +46,7 @@ class ServerProcess:
         arguments = {
             "picows": ("-m", "twincast", "serve", "--port", str(self.port), "--journal", journal),
             "portable": ("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(self.port)),
+            "reload": ("-m", "uvicorn", "main:app", "--reload", "--host", "127.0.0.1", "--port", str(self.port)),
         }[edge]
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would stop the server
         self.process = subprocess.Popen(

@@ -1,0 +1,129 @@
+"""The application as a part of other people's programs, and what it does when one of its own parts fails."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.conftest import StartServer
+from tests.running import DEADLINE_S, ROOT, ServerProcess, free_port
+from twincast.app import HUB_DIED, App, create_app
+from twincast.errors import JournalUnusable
+from twincast.settings import Settings
+
+HERE = "http://127.0.0.1"
+
+
+def client(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HERE)
+
+
+def memory_app() -> App:
+    return create_app(Settings(journal="memory:"))
+
+
+async def test_routes_of_ones_own_can_be_added() -> None:
+    app = memory_app()
+
+    @app.get("/mine")
+    async def mine() -> dict[str, int]:
+        return {"answer": 42}
+
+    async with app.router.lifespan_context(app), client(app) as http:
+        assert (await http.get("/mine")).json() == {"answer": 42}
+        assert (await http.get("/api/status")).json()["ok"] is True
+
+
+async def test_it_can_be_mounted_below_a_prefix() -> None:
+    inner, outer = memory_app(), FastAPI()
+    outer.mount("/live", inner)
+    async with inner.router.lifespan_context(inner), client(outer) as http:
+        stored = await http.post("/live/api/data", json={"device_id": "lamp", "value": 1})
+        assert stored.json()["event"]["seq"] == 1
+        assert "lamp" in (await http.get("/live/api/data")).json()["data"]
+        refused = await http.post("/live/api/data", json={"device_id": "lamp"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+
+
+async def test_the_journal_is_opened_and_closed_with_the_lifespan(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    for seq in (1, 2):
+        app = create_app(Settings(journal=f"sqlite:{path}"))
+        async with app.router.lifespan_context(app), client(app) as http:
+            stored = await http.post("/api/data", json={"device_id": "lamp", "value": seq})
+            assert stored.json()["event"]["seq"] == seq
+        assert not path.with_name("journal.db-wal").exists(), "the file stands alone after a clean end"
+
+
+async def test_a_second_server_on_the_same_journal_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path / 'journal.db'}"
+    first, second = create_app(Settings(journal=url)), create_app(Settings(journal=url))
+    async with first.router.lifespan_context(first):
+        with pytest.raises(JournalUnusable, match="in use by another server"):
+            async with second.router.lifespan_context(second):
+                raise AssertionError("two servers would give out the same positions")
+
+
+async def test_a_request_before_the_start_says_what_is_missing() -> None:
+    async with client(memory_app()) as http:
+        with pytest.raises(RuntimeError, match="lifespan must run"):
+            await http.get("/api/status")
+
+
+async def test_a_server_whose_state_nobody_drives_ends() -> None:
+    program = """
+import asyncio, uvicorn
+from twincast.app import create_app
+from twincast.hub import Hub
+from twincast.settings import Settings
+
+async def broken(self):
+    raise ValueError("the log has a gap")
+
+Hub.run = broken
+uvicorn.run(create_app(Settings(journal="memory:")), port=PORT)
+""".replace("PORT", str(free_port()))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    printed, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode == HUB_DIED
+    assert b"the state is no longer driven" in printed
+
+
+@pytest.mark.parametrize("asset", ["/pages/home.css", "/pages/vendor/redoc.standalone.js", "/dashboard/app.js"])
+def test_the_pages_assets_come_from_the_package(server: ServerProcess, asset: str) -> None:
+    with httpx.Client() as http:
+        response = http.get(server.url + asset)
+    assert response.status_code == 200
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_uvicorn_says_why_it_cannot_start_without_a_traceback(tmp_path: Path) -> None:
+    """As a user of `uvicorn main:app` sees it."""
+    path = tmp_path / "letter.txt"
+    path.write_text("no database " * 100)
+    ended = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "main:app", "--port", str(free_port())],
+        cwd=ROOT,
+        env={**os.environ, "TWINCAST_JOURNAL": f"sqlite:{path}"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert ended.returncode == 3
+    assert f"{path} is not a journal" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_reloading_server_serves_the_contract(server_process: StartServer) -> None:
+    """`uvicorn main:app --reload`, as the original was run."""
+    server = server_process("memory:", edge="reload")
+    assert server.post("/api/data", {"device_id": "lamp", "value": 1}).json()["ok"] is True
+    assert server.get("/api/status")["edge"] == "portable"

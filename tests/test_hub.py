@@ -1,0 +1,243 @@
+"""The one path of every change, over a journal that commits when it is told to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from msgspec import Raw
+
+from twincast.core.cast import Cast
+from twincast.core.model import Control, DataUpdate, Entry, Snapshot
+from twincast.core.state import State
+from twincast.errors import JournalUnavailable, Stopping, TwincastError
+from twincast.hub import Hub
+from twincast.journal.memory import MemoryJournal
+
+TIMEOUT_S = 10
+
+
+class GatedJournal(MemoryJournal):
+    """A journal whose every append waits for its gate, and then succeeds or fails as it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(max_bytes=1 << 20)
+        self.batches: list[int] = []
+        self.waiting = asyncio.Event()
+        self._gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def append(self, batch: Sequence[Entry]) -> range:
+        self.batches.append(len(batch))
+        self.waiting.set()
+        gate = self._gate
+        try:
+            await gate
+        finally:
+            self._gate = asyncio.get_running_loop().create_future()
+            self.waiting.clear()
+        return await super().append(batch)
+
+    async def open(self, failure: JournalUnavailable | None = None) -> None:
+        """Let the next append through, or make it fail; return when it has come."""
+        await asyncio.wait_for(self.waiting.wait(), TIMEOUT_S)
+        if failure is None:
+            self._gate.set_result(None)
+        else:
+            self._gate.set_exception(failure)
+        await asyncio.sleep(0)
+
+
+class RecordingWatcher:
+    """A watcher that keeps what it is offered, and says when."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.casts: list[Cast] = []
+        self._log = log
+
+    def offer(self, cast: Cast) -> None:
+        self.casts.append(cast)
+        self._log.append("cast")
+
+
+class Receipts:
+    """The answers to submissions."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.answers: list[tuple[TwincastError | None, int]] = []
+        self._log = log
+        self._changed = asyncio.Event()
+
+    def done(self, error: TwincastError | None, last_seq: int) -> None:
+        self.answers.append((error, last_seq))
+        self._log.append("answer")
+        self._changed.set()
+
+    async def count(self, count: int) -> list[tuple[TwincastError | None, int]]:
+        while len(self.answers) < count:
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), TIMEOUT_S)
+        return self.answers
+
+
+def update(device_id: str, value: bytes = b"1") -> DataUpdate:
+    return DataUpdate(device_id, Raw(value), "", "rest")
+
+
+@asynccontextmanager
+async def running(journal: MemoryJournal, max_bytes: int = 1 << 20) -> AsyncIterator[Hub]:
+    hub = Hub(journal, State(await journal.snapshot()), open_batch_max_bytes=max_bytes, now_utc=lambda: "now")
+    driver = asyncio.create_task(hub.run())
+    try:
+        yield hub
+    finally:
+        driver.cancel()
+        await asyncio.wait([driver])
+
+
+async def test_nobody_learns_of_a_change_before_it_is_durable_and_watchers_before_its_sender() -> None:
+    log: list[str] = []
+    journal, receipts, watcher = GatedJournal(), Receipts(log), RecordingWatcher(log)
+    async with running(journal) as hub:
+        hub.join(watcher)
+        hub.submit(update("lamp"), 1, receipts.done)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        assert (log, hub.state.seq) == ([], 0)
+        await journal.open()
+        assert await receipts.count(1) == [(None, 1)]
+    assert log == ["cast", "answer"]
+    assert watcher.casts[0].messages == [
+        b'{"type":"data_update","device_id":"lamp","value":1,"timestamp_utc":"now","source":"rest","seq":1}'
+    ]
+
+
+async def test_while_one_batch_commits_the_next_collects() -> None:
+    journal, receipts = GatedJournal(), Receipts([])
+    async with running(journal) as hub:
+        hub.submit(update("first"), 1, receipts.done)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        for number in range(100):
+            hub.submit(update(f"d{number}"), 1, receipts.done)
+        await journal.open()
+        await journal.open()
+        answers = await receipts.count(101)
+    assert journal.batches == [1, 100]
+    assert [seq for _, seq in answers] == list(range(1, 102))
+
+
+async def test_a_submission_of_many_is_answered_once_with_its_last_seq() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done)
+        hub.submit_all([update("b"), update("c"), update("d")], 3, receipts.done)
+        hub.submit_all([Control("t", "c", Raw(b"{}"), "", "rest")], 1, receipts.done)
+        assert await receipts.count(3) == [(None, 1), (None, 4), (None, 5)]
+        assert set(hub.state.twins) == {"a", "b", "c", "d"}
+
+
+async def test_a_failed_commit_is_answered_cast_to_nobody_and_the_next_one_may_succeed() -> None:
+    log: list[str] = []
+    journal, receipts, watcher = GatedJournal(), Receipts(log), RecordingWatcher(log)
+    failure = JournalUnavailable("disk full")
+    async with running(journal) as hub:
+        hub.join(watcher)
+        hub.submit(update("lost"), 1, receipts.done)
+        await journal.open(failure)
+        assert await receipts.count(1) == [(failure, 0)]
+        assert hub.failure is failure
+        hub.submit(update("kept"), 1, receipts.done)
+        await journal.open()
+        assert (await receipts.count(2))[1] == (None, 1)
+        assert hub.failure is None
+    assert log == ["answer", "cast", "answer"]
+
+
+async def test_a_watcher_that_joins_gets_everything_after_the_state_it_saw() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    late = RecordingWatcher([])
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done)
+        await receipts.count(1)
+        seen = hub.state.seq
+        hub.join(late)
+        hub.submit(update("b"), 1, receipts.done)
+        await receipts.count(2)
+        hub.leave(late)
+        hub.submit(update("c"), 1, receipts.done)
+        await receipts.count(3)
+    assert [entry.seq for cast in late.casts for entry in cast.entries] == [seen + 1]
+
+
+async def test_the_open_batch_is_bounded_and_senders_are_told_when_to_go_on() -> None:
+    journal, receipts = GatedJournal(), Receipts([])
+    settled = asyncio.Event()
+    async with running(journal, max_bytes=10_000) as hub:
+        hub.submit(update("a"), 4_000, receipts.done)
+        assert hub.has_room
+        hub.submit(update("b"), 6_000, receipts.done)
+        assert not hub.has_room
+        hub.when_settled(settled.set)
+        await journal.open()
+        await asyncio.wait_for(settled.wait(), TIMEOUT_S)
+        assert hub.has_room
+        assert len(receipts.answers) == 2
+
+
+async def test_a_hub_that_stops_answers_what_it_took_and_refuses_the_rest() -> None:
+    journal, receipts = GatedJournal(), Receipts([])
+    async with running(journal) as hub:
+        hub.submit(update("taken"), 1, receipts.done)
+        stopping = asyncio.create_task(hub.stop())
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit(update("late"), 1, receipts.done)
+        hub.submit_all([update("late")], 1, receipts.done)
+        await journal.open()
+        await asyncio.wait_for(stopping, TIMEOUT_S)
+    refused = [error for error, _ in receipts.answers if isinstance(error, Stopping)]
+    assert len(refused) == 2
+    assert (None, 1) in receipts.answers
+
+
+async def test_an_idle_hub_is_settled_at_once() -> None:
+    async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
+        settled: list[bool] = []
+        hub.when_settled(lambda: settled.append(True))
+        assert settled == [True]
+
+
+async def test_changes_that_another_server_appended_are_cast_too() -> None:
+    """The hub never assumes that it is the only writer."""
+    journal = MemoryJournal(max_bytes=1 << 20)
+    log: list[str] = []
+    watcher, receipts = RecordingWatcher(log), Receipts(log)
+    async with running(journal) as hub:
+        hub.join(watcher)
+        await journal.append([update("elsewhere")])
+        hub.submit(update("here"), 1, receipts.done)
+        assert await receipts.count(1) == [(None, 2)]
+        assert list(hub.state.twins) == ["elsewhere", "here"]
+    assert [entry.seq for cast in watcher.casts for entry in cast.entries] == [1, 2]
+
+
+async def test_the_state_is_encoded_once_per_position() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    async with running(journal) as hub:
+        assert hub.snapshot_json() == b"{}"
+        hub.submit(update("a"), 1, receipts.done)
+        await receipts.count(1)
+        first = hub.snapshot_json()
+        assert first == b'{"a":{"value":1,"updated_at_utc":"now","seq":1,"source":"rest"}}'
+        assert hub.snapshot_json() is first
+
+
+async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:
+    class GappedJournal(MemoryJournal):
+        async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
+            entry = update("a")
+            entry.seq = since + 2
+            yield [entry]
+
+    journal = GappedJournal(max_bytes=1 << 20)
+    hub = Hub(journal, State(Snapshot("e", 0, {})), open_batch_max_bytes=1)
+    with pytest.raises(ExceptionGroup) as ended:
+        await asyncio.wait_for(hub.run(), TIMEOUT_S)
+    assert "the log goes on at 1, not at 2" in str(ended.value.exceptions[0])

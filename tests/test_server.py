@@ -1,0 +1,111 @@
+"""`twincast serve` as a process: how it ends, and what it tells its clients then."""
+
+import json
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.conftest import StartServer
+from tests.raw_websocket import RawWebSocket
+from tests.running import DEADLINE_S, ServerProcess
+from twincast.errors import AddressUnusable
+from twincast.server import serve
+from twincast.settings import Settings
+
+
+def read_to_the_end(server: ServerProcess) -> tuple[list[dict[str, object]], ConnectionClosed]:
+    """Connect, stop the server, and return what came and how it ended."""
+    messages = []
+    with connect(server.ws_url) as client:
+        messages.append(json.loads(client.recv(timeout=DEADLINE_S)))
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        try:
+            while True:
+                messages.append(json.loads(client.recv(timeout=DEADLINE_S)))
+        except ConnectionClosed as closed:
+            stopping.join()
+            return messages, closed
+
+
+def test_clients_are_told_that_the_server_restarts(server_process: StartServer, edge: str) -> None:
+    _, closed = read_to_the_end(server_process("memory:", edge=edge))
+    assert closed.rcvd is not None
+    assert closed.rcvd.code == 1012
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_stored_and_answered_before_the_end(
+    server_process: StartServer, tmp_path: Path, edge: str, how: signal.Signals
+) -> None:
+    path = tmp_path / "journal.db"
+    server = server_process(f"sqlite:{path}", edge=edge)
+    acked: set[int] = set()
+    with connect(server.ws_url, max_queue=None) as client:
+        client.recv(timeout=DEADLINE_S)
+        for number in range(2_000):
+            client.send(json.dumps({"type": "telemetry", "id": number, "device_id": f"d{number}", "value": number}))
+        server.process.send_signal(how)
+        try:
+            while True:
+                message = json.loads(client.recv(timeout=DEADLINE_S))
+                if message["type"] == "ack":
+                    acked.add(message["id"])
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None and closed.rcvd.code == 1012
+    server.process.wait(DEADLINE_S)
+    again = server_process(f"sqlite:{path}", port=server.port)
+    stored = {twin["value"] for twin in again.get("/api/data")["data"].values()}
+    assert acked <= stored
+    if edge == "picows":  # on the other one uvicorn closes the connections, without asking whose answers are due
+        assert stored == acked
+
+
+def test_a_server_ends_although_a_client_does_not_read_or_close(server_process: StartServer) -> None:
+    server = server_process("memory:")
+    with (
+        RawWebSocket(server.port, receive_buffer_bytes=4_096) as rude,
+        socket.create_connection(("127.0.0.1", server.port)),
+    ):
+        rude.read_message()
+        for _ in range(60):
+            server.post("/api/data", {"device_id": "d", "value": "x" * 60_000})
+        server.stop()
+    assert server.process.returncode == 0
+
+
+def test_requests_that_have_begun_are_answered(server: ServerProcess) -> None:
+    answers: list[int] = []
+
+    def post() -> None:
+        batch = [{"device_id": f"d{n}", "value": n} for n in range(5_000)]
+        try:
+            while True:
+                answers.append(requests.post(f"{server.url}/api/data", json=batch, timeout=DEADLINE_S).status_code)
+        except requests.ConnectionError:
+            return  # nobody listens any more
+
+    posting = threading.Thread(target=post)
+    posting.start()
+    while not answers:
+        posting.join(0.01)
+    server.stop()
+    posting.join(DEADLINE_S)
+    assert set(answers) <= {200, 503}
+    assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_an_address_that_others_reach_is_refused_without_a_login(host: str) -> None:
+    with pytest.raises(AddressUnusable, match="no login"):
+        serve(Settings(host=host, journal="memory:"))
+
+
+def test_the_status_names_the_edge_that_serves(server_process: StartServer, edge: str) -> None:
+    assert server_process("memory:", edge=edge).get("/api/status")["edge"] == edge

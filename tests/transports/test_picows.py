@@ -1,0 +1,61 @@
+"""What the fast edge assumes of picows and of uvicorn, neither of which promises it."""
+
+import inspect
+import tomllib
+from importlib.metadata import version
+
+import pytest
+import uvicorn
+from picows import WSListener, WSTransport
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tests.conftest import StartServer
+from tests.raw_websocket import CLOSE, PING, RawWebSocket
+from tests.running import ROOT
+from twincast.transports.picows import Conversation, PicowsEdge
+
+
+def test_the_minor_version_of_picows_is_pinned_and_is_the_one_that_runs() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert "picows>=2.3,<2.4" in dependencies
+    assert version("picows").startswith("2.3.")
+
+
+def test_picows_has_what_the_edge_builds_on() -> None:
+    assert issubclass(PicowsEdge, WSProtocol) and issubclass(Conversation, WSListener)
+    for name in ("connection_made", "connection_lost", "get_buffer", "buffer_updated", "transport", "listener"):
+        assert hasattr(WSProtocol, name), name
+    for name in ("underlying_transport", "is_close_frame_sent", "disconnect"):
+        assert hasattr(WSTransport, name), name
+    for name in ("pause_writing", "resume_writing", "on_ws_frame", "on_ws_connected", "on_ws_disconnected"):
+        assert hasattr(WSListener, name), name
+
+
+def test_uvicorn_hands_an_upgrade_over_as_the_edge_expects() -> None:
+    assert {"config", "server_state", "app_state"} <= set(inspect.signature(PicowsEdge).parameters)
+    handover = inspect.getsource(HttpToolsProtocol.handle_websocket_upgrade)
+    for step in ("ws_protocol_class(", "connection_made(self.transport)", "data_received(", "set_protocol("):
+        assert step in handover
+    assert "ws" in inspect.signature(uvicorn.Config).parameters
+
+
+def test_a_client_that_is_silent_is_pinged_and_let_go(server_process: StartServer) -> None:
+    quick = {"TWINCAST_PING_INTERVAL_S": "0.2", "TWINCAST_PONG_TIMEOUT_S": "0.2"}
+    server = server_process("memory:", **quick)
+    with RawWebSocket(server.port) as silent:
+        silent.read_message()
+        seen = []
+        with pytest.raises(EOFError):
+            while True:
+                seen.append(silent.read().opcode)
+    assert seen[0] == PING
+    assert set(seen) <= {PING, CLOSE}
+
+
+def test_a_request_head_in_pieces_becomes_a_socket(server_process: StartServer) -> None:
+    """uvicorn replays a head longer than picows' first buffer."""
+    server = server_process("memory:")
+    with RawWebSocket(server.port, headers={f"X-Filler-{n}": "x" * 400 for n in range(20)}) as client:
+        assert client.status == 101
+        assert client.read_message()["type"] == "hello"
