@@ -4,6 +4,7 @@ import { Client } from "./client.js";
 import { Detail } from "./detail.js";
 import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
+import { count } from "./format.js";
 import { Frames } from "./frames.js";
 import { Log, eventOf } from "./log.js";
 import { LogView } from "./logview.js";
@@ -22,6 +23,7 @@ const store = new Store();
 const tempo = new Tempo();
 const log = new Log();
 let epoch = "";
+let noted = "";
 let wordsAtMs = -Infinity;
 let isNeeded = false;
 
@@ -47,10 +49,17 @@ function need() {
 
 function takeLink(link) {
   status.enter(link);
-  const text = link.reason || { live: "the state of all devices came", connecting: client.url }[link.phase] || "";
-  const message = { type: "connection", phase: link.phase, text, timestamp_utc: new Date().toISOString() };
-  log.push(eventOf(message, Date.now()));
+  noteLink(link);
   need();
+}
+
+/** Notes in the log that the connection came, went or was refused; that it is tried again says the head of the page. */
+function noteLink({ phase, reason }) {
+  const state = { live: "connected", waiting: "lost", refused: "refused" }[phase];
+  const text = phase === "live" ? `${count(client.twins.size)} devices` : reason;
+  if (!state || !text || `${state} ${text}` === noted) return;
+  noted = `${state} ${text}`;
+  log.push(eventOf({ type: "connection", state, text, timestamp_utc: new Date().toISOString() }, Date.now()));
 }
 
 function takeSnapshot(hello, twins) {

@@ -150,7 +150,7 @@ export class Client {
 
   #connect() {
     this.#drop();
-    this.#enter("connecting");
+    this.#enter("connecting", this.link.reason);
     const socket = new WebSocket(this.url);
     let wasOpen = false;
     this.#socket = socket;
@@ -265,7 +265,8 @@ export class Client {
     this.#drop();
     const delayMs = backoffMs(this.#attempt);
     this.#attempt += 1;
-    this.#enter("waiting", reason, Date.now() + delayMs);
+    // A handshake that failed says nothing; until `explain` does, the reason before it is the better one.
+    this.#enter("waiting", wasOpen ? reason : this.link.reason, Date.now() + delayMs);
     this.#after("retry", delayMs, () => this.#connect());
     if (!wasOpen) this.#askWhy();
   }

@@ -17,7 +17,7 @@ const KINDS = { data_update: "telemetry", control: "control", error: "error" };
  */
 export function eventOf(message, nowMs) {
   const kind = KINDS[message.type] ?? (message.type === "connection" ? "link" : "answer");
-  const subject = message.device_id ?? message.target ?? message.code ?? message.phase ?? message.type;
+  const subject = message.device_id ?? message.target ?? message.code ?? message.state ?? message.type;
   return { kind, subject: String(subject), message, atMs: nowMs, text: null };
 }
 

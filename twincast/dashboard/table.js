@@ -145,8 +145,9 @@ export class Table {
     fillBrief(row.value, device);
     say(row.changes, device.changes ? count(device.changes) : "–");
     const width = this.#narrow.matches ? TREND_NARROW_WIDTH : TREND_WIDTH;
-    if (device.history) drawSparkline(row.canvas, device.history, { width, height: TREND_HEIGHT, color: palette().line });
-    row.canvas.hidden = !device.history;
+    const isLine = device.history?.length > 1;
+    if (isLine) drawSparkline(row.canvas, device.history, { width, height: TREND_HEIGHT, color: palette().line });
+    row.canvas.hidden = !isLine;
   }
 
   #fillAge(row, device) {
