@@ -121,7 +121,7 @@ function makeRow() {
 function fill(row, event) {
   if (row.item === event) return;
   event.text ??= textOf(event);
-  row.element.dataset.kind = event.kind;
+  row.element.dataset.kind = event.message.state === "connected" ? "up" : event.kind;
   say(row.time, preciseTime(event.atMs));
   say(row.subject, event.subject);
   say(row.text, event.text);
