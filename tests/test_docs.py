@@ -1,0 +1,192 @@
+"""The documents tell the truth: every command of the README is run, every link leads somewhere."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.running import DEADLINE_S, ROOT, eventually, free_port
+
+README = (ROOT / "README.md").read_text()
+INSTALL_DEADLINE_S = 300.0
+SERVE, TEST, RELOAD = "scripts/serve", "scripts/test", "uvicorn main:app --reload"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line]
+# Commands that do not end by themselves, and how one sees that they do what they are for.
+ENDLESS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "twincast host": lambda twins: any(name.startswith("host/") for name in twins),
+    "twincast simulate --devices 20 --rate 50": lambda twins: "office/thermometer/001" in twins,
+    "twincast watch 'town/*'": lambda twins: True,
+}
+
+
+class Shell:
+    """What a reader of the README sits at: a terminal in the checkout, with ports and journal of this test's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._env = {
+            **{name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+            "TWINCAST_PORT": str(self.port),
+            "TWINCAST_URL": self.url,
+            "TWINCAST_JOURNAL": f"sqlite:{directory / 'journal.db'}",
+        }
+
+    def start(self, command: str, **env: str) -> subprocess.Popen[str]:
+        activated = command if command in {SERVE, TEST} else f". .venv/bin/activate && exec {command}"
+        if "|" in command:
+            activated = activated.replace("exec ", "")
+        return subprocess.Popen(
+            activated.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}"),
+            shell=True,
+            cwd=ROOT,
+            env={**self._env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, command: str) -> str:
+        """Run a command to its end; it must succeed."""
+        process = self.start(command)
+        printed, _ = process.communicate(timeout=INSTALL_DEADLINE_S)
+        assert process.returncode == 0, f"{command}\n{printed}"
+        return printed
+
+    def interrupt(self, process: subprocess.Popen[str]) -> str:
+        """Press Ctrl-C, as a terminal does: the signal goes to all that the command started."""
+        os.killpg(process.pid, signal.SIGINT)
+        printed, _ = process.communicate(timeout=DEADLINE_S)
+        return printed
+
+    def answers(self, path: str, url: str = "") -> Any:
+        try:
+            return requests.get((url or self.url) + path, timeout=DEADLINE_S).json()
+        except requests.ConnectionError:
+            return None
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Start the server with the README's first command, and stop it with Ctrl-C at the end."""
+    shell = Shell(tmp_path_factory.mktemp("readme"))
+    server = shell.start(SERVE)
+    eventually(
+        lambda: server.poll() is not None or shell.answers("/api/status"), "scripts/serve answers", INSTALL_DEADLINE_S
+    )
+    assert server.poll() is None, server.communicate()[0]
+    yield shell
+    printed = shell.interrupt(server)
+    assert f"{shell.url}/dashboard" in printed
+    assert server.returncode == 0, printed
+
+
+def test_the_first_screen_has_the_two_commands_and_a_picture() -> None:
+    assert COMMANDS[:2] == [SERVE, TEST]
+    assert README.index("](docs/images/dashboard-light.png)") < README.index("## What it is for")
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c not in ENDLESS and c != SERVE and not c.startswith((TEST, RELOAD))]
+)
+def test_a_command_of_the_readme_succeeds(shell: Shell, command: str) -> None:
+    printed = shell.run(command)
+    if command.startswith("curl"):
+        assert '"lab/thermometer"' in printed
+
+
+@pytest.mark.parametrize("command", ENDLESS)
+def test_a_command_that_goes_on_does_what_it_says_until_it_is_interrupted(shell: Shell, command: str) -> None:
+    assert command in COMMANDS
+    clients = shell.answers("/api/status")["websocket_clients_connected"]
+    process = shell.start(command)
+    eventually(
+        lambda: (
+            shell.answers("/api/status")["websocket_clients_connected"] > clients
+            and ENDLESS[command](shell.answers("/api/data")["data"])
+        ),
+        f"{command} is at work",
+    )
+    printed = shell.interrupt(process)
+    assert process.returncode == 0, printed
+    assert "Traceback" not in printed
+
+
+def test_the_test_command_collects_every_test(shell: Shell) -> None:
+    """All of it would run this test again, without end."""
+    assert "test_a_command_of_the_readme_succeeds" in shell.run(f"{TEST} --collect-only -q")
+
+
+def test_plain_uvicorn_serves_as_the_readme_says(shell: Shell) -> None:
+    (command,) = [command for command in COMMANDS if command.startswith(RELOAD)]
+    port = free_port()
+    process = shell.start(command.replace("--port 8000", f"--port {port}"), TWINCAST_JOURNAL="memory:")
+    eventually(lambda: shell.answers("/api/status", f"http://127.0.0.1:{port}"), "uvicorn answers")
+    shell.interrupt(process)
+
+
+async def test_the_python_example_runs(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python")
+    assert "http://127.0.0.1:8000" in code
+    program: dict[str, Any] = {}
+    body = textwrap.indent(code.replace("http://127.0.0.1:8000", shell.url), "    ")
+    exec(f"async def example():\n{body}", program)
+    example = asyncio.create_task(program["example"]())
+    printed = ""
+    async with asyncio.timeout(DEADLINE_S):
+        while "'device_id': 'lab/thermometer', 'value': 21.5" not in printed:
+            assert not example.done(), await example
+            await asyncio.sleep(0.02)
+            printed += capsys.readouterr().out
+    example.cancel()
+    await asyncio.wait([example])
+
+
+@pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("*.md"))])
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    check_links(ROOT / page)
+
+
+@pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md"))])
+def test_the_links_of_a_document_lead_somewhere(page: str) -> None:
+    check_links(ROOT / page)
+
+
+def check_links(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    from twincast.settings import Settings  # noqa: PLC0415
+
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"TWINCAST_{name.upper()}" in text, name
+        if isinstance(field.default, int) and field.default > 10_000:
+            assert f"{field.default:,}" in text, name
+
+
+def test_the_rooms_of_the_architecture_page_are_those_that_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = {
+        path.name for path in (ROOT / "twincast").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    named = set(re.findall(r"^\| `([\w.]+?)/?` \|", text, re.MULTILINE))
+    assert rooms - {"__init__.py", "__main__.py"} <= named
