@@ -252,7 +252,8 @@ export class Client {
   /** Finds out how far away the server is, and whether a silent connection still is one. */
   #ping() {
     const sentAtMs = performance.now();
-    this.#after("pong", PONG_TIMEOUT_MS, () => this.#lose("the server fell silent", true));
+    const fallSilent = () => this.#lose("the server fell silent", true);
+    if (!this.#timers.has("pong")) this.#after("pong", PONG_TIMEOUT_MS, fallSilent); // counts from the first ping unanswered
     const remember = (waiter) => this.#unnamed.push(Object.assign(waiter, { isHeartbeat: true }));
     this.#send('{"type":"ping"}', remember).then(
       () => { this.roundTripMs = this.#pongAtMs - sentAtMs; },

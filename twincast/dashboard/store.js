@@ -61,13 +61,13 @@ export class Device {
   }
 }
 
-/** How each column orders devices: the smaller first. Equal ones stay in the order of names. */
+/** How each column orders devices; `sign` is -1 for the largest first. Equal ones stay in the order of names. */
 const ORDERS = {
-  device: (a, b) => a.rank - b.rank,
-  value: (a, b) => compareNumbers(a.number, b.number) || (isNaN(a.number) ? byName(a.brief, b.brief) : 0) || a.rank - b.rank,
-  trend: (a, b) => compareNumbers(rise(a), rise(b)) || a.rank - b.rank,
-  changes: (a, b) => a.changes - b.changes || a.rank - b.rank,
-  updated: (a, b) => a.seq - b.seq,
+  device: (a, b, sign) => sign * (a.rank - b.rank),
+  value: (a, b, sign) => byNumber(a.number, b.number, sign) || sign * byText(a, b) || a.rank - b.rank,
+  trend: (a, b, sign) => byNumber(rise(a), rise(b), sign) || a.rank - b.rank,
+  changes: (a, b, sign) => sign * (a.changes - b.changes) || a.rank - b.rank,
+  updated: (a, b, sign) => sign * (a.seq - b.seq),
 };
 
 /** @typedef {keyof typeof ORDERS} Column */
@@ -147,8 +147,9 @@ export class Store {
       this.#rankNewcomers();
       const matches = matcher(this.filter);
       const rows = matches ? this.#ordered.filter((device) => matches(device.search)) : this.#ordered.slice();
-      if (isLive) rows.sort(ORDERS[this.column]);
-      if (this.isDescending) rows.reverse();
+      const order = ORDERS[this.column];
+      const sign = this.isDescending ? -1 : 1;
+      if (isLive || this.isDescending) rows.sort((a, b) => order(a, b, sign));
       this.#rows = rows;
       this.#isStale = false;
       this.#reorderedAtMs = nowMs;
@@ -173,10 +174,14 @@ export class Store {
   }
 }
 
-/** Numbers first, by size; what is no number last. */
-function compareNumbers(a, b) {
+/** By size; what is no number comes last, whichever way. */
+function byNumber(a, b, sign) {
   if (isNaN(a) || isNaN(b)) return Number(isNaN(a)) - Number(isNaN(b));
-  return a - b;
+  return sign * (a - b);
+}
+
+function byText(a, b) {
+  return isNaN(a.number) ? byName(a.brief, b.brief) : 0;
 }
 
 function rise(device) {

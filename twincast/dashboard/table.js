@@ -229,10 +229,10 @@ function fillBrief(cell, device) {
   cell.dataset.kind = "object";
   cell.shown = undefined;
   const names = Object.keys(value).slice(0, PAIRS_MAX);
-  const pairs = names.map((name) => {
+  const pairs = names.flatMap((name) => {
     const member = value[name];
     const text = typeof member === "string" ? member : stringify(member).slice(0, 60);
-    return make("span", "pair", [make("span", "name", name), " ", make("b", "", text)]);
+    return [make("span", "name", name), " ", make("b", "", text), " "];
   });
   cell.replaceChildren(...(pairs.length ? pairs : ["{}"]));
 }
