@@ -1,13 +1,14 @@
 """The dashboard and the file that leads to it, in a real browser against a real server."""
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
 
 from tests.browser import Witness, open_browser
 from tests.running import ROOT, ServerProcess, eventually, free_port
@@ -253,6 +254,35 @@ def test_a_server_that_hangs_is_noticed(server_process: Callable[..., ServerProc
         expect(page.locator("#link-phase")).not_to_have_text("Live")
     finally:
         server.process.send_signal(signal.SIGCONT)
+
+
+def test_a_server_that_wants_no_more_of_the_page_is_left_alone_until_somebody_asks(
+    served: ServerProcess, open_page: OpenPage
+) -> None:
+    page = connected(open_page(f"{served.url}/dashboard"))
+    attempts: list[str] = []
+
+    def refuse(socket: WebSocketRoute) -> None:
+        attempts.append(socket.url)
+        socket.close(code=4503, reason="this page is too old for the server")
+
+    page.route_web_socket("**/ws", refuse)
+    page.reload()
+    expect(page.locator("#link-phase")).to_have_text("Refused")
+    expect(page.locator("#nothing")).to_contain_text("This page is too old for the server.")
+    assert len(attempts) == 1
+    page.get_by_role("button", name="Try again").click()
+    eventually(lambda: page.title() and len(attempts) == 2, "one more attempt")
+
+
+def test_ages_follow_the_server_whatever_this_machine_thinks_the_time_is(
+    served: ServerProcess, open_page: OpenPage
+) -> None:
+    push(served, "lab/lamp", 1)
+    page = open_page("about:blank", has_own_clock=True)
+    page.clock.set_system_time("2031-01-01T00:00:00Z")
+    page.goto(f"{served.url}/dashboard")
+    expect(row(connected(page), "lab/lamp").locator(".updated")).to_have_text(re.compile(r"^(now|\d+ s)$"))
 
 
 def test_back_off_is_full_jitter_and_bounded(live: Page) -> None:

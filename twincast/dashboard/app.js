@@ -1,6 +1,7 @@
 /** Everything put together: what comes in goes to the store, the log and the detail; one drawing a frame shows them. */
 
 import { Client } from "./client.js";
+import { setServerTime } from "./clock.js";
 import { Detail } from "./detail.js";
 import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
@@ -63,6 +64,7 @@ function noteLink({ phase, reason }) {
 }
 
 function takeSnapshot(hello, twins) {
+  setServerTime(hello.timestamp_utc);
   store.replace(twins, hello.epoch === epoch);
   epoch = hello.epoch;
   detail.follow(store.devices);

@@ -12,7 +12,7 @@ const MIN_SPAN_MS = 5_000;
  * @param {HTMLCanvasElement} canvas
  * @param {import("./history.js").History} history
  * @param {{width: number, height: number, nowMs: number, pointerX: number|null,
- *   colors: {line: string, soft: string, rule: string}}} look `nowMs` is the right edge, by `Date.now()`;
+ *   colors: {line: string, soft: string, rule: string}}} look `nowMs` is the right edge, by the server's clock;
  *   `pointerX` is where somebody points, in CSS pixels
  * @returns {{atMs: number, value: number}|null} the point pointed at
  */

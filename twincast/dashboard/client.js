@@ -45,7 +45,7 @@ export class RequestError extends Error {
 
 /**
  * @typedef {{value: any, updated_at_utc: string, source: string, seq: number}} Twin
- * @typedef {{phase: "closed"|"connecting"|"live"|"waiting"|"refused", sinceMs: number, retryAtMs: number,
+ * @typedef {{phase: "closed"|"connecting"|"live"|"waiting"|"refused", retryAtMs: number,
  *   attempt: number, reason: string}} Link
  *   `phase` "waiting" means for the next attempt, at `retryAtMs`; "refused" means until somebody calls `retry`.
  */
@@ -83,7 +83,7 @@ export class Client {
     /** How far into which log this client has come; what a later connection can resume from. */
     this.position = { epoch: "", seq: 0 };
     /** @type {Link} */
-    this.link = { phase: "closed", sinceMs: Date.now(), retryAtMs: 0, attempt: 0, reason: "" };
+    this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "" };
     this.roundTripMs = NaN;
     /** How many messages came, answers to heartbeats aside. */
     this.messagesCount = 0;
@@ -298,8 +298,7 @@ export class Client {
   }
 
   #enter(phase, reason = "", retryAtMs = 0) {
-    const isSame = this.link.phase === phase;
-    this.link = { phase, reason, retryAtMs, attempt: this.#attempt, sinceMs: isSame ? this.link.sinceMs : Date.now() };
+    this.link = { phase, reason, retryAtMs, attempt: this.#attempt };
     this.onLink(this.link);
   }
 

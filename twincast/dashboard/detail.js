@@ -1,6 +1,7 @@
 /** One device beside the table: its value in full, and one of its numbers over time. */
 
 import { drawChart } from "./chart.js";
+import { serverNowMs } from "./clock.js";
 import { byId, copyFrom, make, say } from "./dom.js";
 import { age, count, dateTime, measure, preciseTime } from "./format.js";
 import { History } from "./history.js";
@@ -97,7 +98,7 @@ export class Detail {
       say(byId("detail-changes"), count(device.changes));
       byId("detail-updated").title = dateTime(device.updatedMs);
     }
-    say(byId("detail-updated"), [preciseTime(device.updatedMs), ageText(Date.now() - device.updatedMs), ...sourceText(device)].join(" · "));
+    say(byId("detail-updated"), [preciseTime(device.updatedMs), ageText(serverNowMs() - device.updatedMs), ...sourceText(device)].join(" · "));
     this.#drawChart();
   }
 
@@ -105,7 +106,7 @@ export class Detail {
     byId("chart-figure").hidden = !this.#chosen;
     if (!this.#chosen || !this.#size.width) return;
     const pointed = drawChart(this.#canvas, this.#history, {
-      ...this.#size, nowMs: Date.now(), pointerX: this.#pointerX, colors: palette(),
+      ...this.#size, nowMs: serverNowMs(), pointerX: this.#pointerX, colors: palette(),
     });
     const { length, last } = this.#history;
     const { min, max } = this.#history.bounds();

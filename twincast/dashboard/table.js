@@ -1,5 +1,6 @@
 /** The device table: rows in sight, the order, the place of the keyboard. */
 
+import { serverNowMs } from "./clock.js";
 import { byId, make, say } from "./dom.js";
 import { age, count } from "./format.js";
 import { kindOf, stringify } from "./json.js";
@@ -73,7 +74,7 @@ export class Table {
       this.#activeIndex = this.#active ? this.#shown.indexOf(this.#active) : -1;
       this.#grid.setAttribute("aria-rowcount", String(this.#shown.length + 1));
     }
-    this.#second = Math.floor(Date.now() / 1000);
+    this.#second = Math.floor(serverNowMs() / 1000);
     this.nowMs = nowMs;
     this.#rows.draw(this.#shown.length, (index) => this.#shown[index]);
     const isInSight = this.#activeIndex >= 0 && document.getElementById(`row-${this.#activeIndex}`);
@@ -153,7 +154,7 @@ export class Table {
   #fillAge(row, device) {
     row.second = this.#second;
     row.agedMs = device.updatedMs;
-    const sinceMs = Date.now() - device.updatedMs;
+    const sinceMs = serverNowMs() - device.updatedMs;
     say(row.updated, age(sinceMs));
     row.updated.classList.toggle("fresh", sinceMs < FRESH_MS);
   }

@@ -1,0 +1,14 @@
+/** The server's clock: ages must not depend on how well a phone keeps time. */
+
+let aheadMs = 0;
+
+/** @param {string} timestampUtc what the server says that it is now */
+export function setServerTime(timestampUtc) {
+  const serverMs = Date.parse(timestampUtc);
+  if (!Number.isNaN(serverMs)) aheadMs = serverMs - Date.now();
+}
+
+/** @returns {number} the server's time in milliseconds since 1970 */
+export function serverNowMs() {
+  return Date.now() + aheadMs;
+}
