@@ -1,19 +1,6 @@
 /** What plain HTTP says about the server, where a WebSocket says only that it failed. */
 
 /**
- * Reads the server's status.
- * @returns {Promise<object|null>} null if there is no usable answer
- */
-export async function readStatus() {
-  try {
-    const response = await fetch("/api/status", { cache: "no-store", signal: AbortSignal.timeout(5_000) });
-    return response.ok ? await response.json() : null;
-  } catch {
-    return null;
-  }
-}
-
-/**
  * Finds out why a WebSocket handshake failed.
  * @returns {Promise<{isFinal: boolean, reason: string}>} `isFinal` if trying again will not help
  */
