@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.conftest import StartServer
-from tests.running import DEADLINE_S, ServerProcess, eventually
+from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 
 # What each kind of failure makes the kernel answer: the log is written by pwrite64 and made durable by fdatasync.
 FAILURES = {"a broken disk": "fdatasync:error=EIO", "a full disk": "pwrite64:error=ENOSPC"}
@@ -86,3 +87,20 @@ def test_a_server_stops_cleanly_while_its_disk_fails(server_process: StartServer
     assert server.process.returncode == 0, server.output()
     again = server_process(f"sqlite:{path}", port=server.port)
     assert list(again.get("/api/data")["data"]) == ["kept"]
+
+
+def test_a_disk_that_is_full_at_the_start_is_said_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    ended = subprocess.run(
+        [
+            *f"strace -f -qq -o /dev/null -e trace=pwrite64 -e inject={FAILURES['a full disk']}".split(),
+            *(sys.executable, "-m", "twincast", "serve", "--port", str(free_port()), "--journal", f"sqlite:{path}"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == f"twincast: the disk of the journal {path} is full\n"

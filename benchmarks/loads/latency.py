@@ -5,10 +5,11 @@ process with one clock. Each delivery is one sample.
 """
 
 import asyncio
+import math
 import re
 import time
-
-import numpy
+from collections.abc import Sequence
+from itertools import chain
 
 from benchmarks.loads.fanout import IncompleteDelivery, connect_all
 from benchmarks.peers import Streaming
@@ -65,6 +66,10 @@ async def measure(system: Streaming, port: int, *, seconds: float) -> tuple[floa
     finally:
         for client in everyone:
             client.transport.abort()
-    delays_ms = numpy.concatenate([numpy.array(clock.delays_ns[WARM_UP_READINGS:]) for clock in clocks]) / 1e6
-    p50, p99 = numpy.percentile(delays_ms, [50, 99])
-    return float(p50), float(p99)
+    delays_ns = sorted(chain.from_iterable(clock.delays_ns[WARM_UP_READINGS:] for clock in clocks))
+    return percentile(delays_ns, 50) / 1e6, percentile(delays_ns, 99) / 1e6
+
+
+def percentile(ordered: Sequence[int], percent: int) -> int:
+    """Return the smallest value that so many percent of the values do not exceed."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -1,18 +1,19 @@
 """The least that uWebSockets can do here: every message goes to everyone."""
 
 import sys
+from typing import Any
 
 from socketify import App, AppListenOptions, CompressOptions, OpCode
 
 app = App()
 
 
-def on_open(socket):
+def on_open(socket: Any) -> None:
     socket.subscribe("bench")
     socket.send('{"type":"hello"}', OpCode.TEXT)
 
 
-def on_message(socket, message, opcode):
+def on_message(socket: Any, message: str, opcode: int) -> None:
     socket.publish("bench", message, OpCode.TEXT)
 
 
