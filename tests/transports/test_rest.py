@@ -60,6 +60,20 @@ def test_one_line_is_a_batch_too(rest: ServerProcess) -> None:
     assert answer == {"ok": True, "stored": 1, "first_seq": 1, "last_seq": 1}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"device_id":"a","value":1}{"device_id":"b","value":2}\n',
+        '{"device_id":"a",\n"value":1}\n',
+        '{"device_id":"a",\n"value":1}\n{"device_id":"b","value":2}{"device_id":"c","value":3}',
+    ],
+)
+def test_a_line_is_one_reading_whole(rest: ServerProcess, text: str) -> None:
+    problem = assert_problem(rest.post_text("/api/data", text, "application/x-ndjson"), 422, "malformed_json")
+    assert "line 1" in problem["detail"]
+    assert rest.get("/api/status")["seq"] == 0
+
+
 def test_a_request_takes_as_many_updates_as_promised_and_no_more(rest: ServerProcess) -> None:
     most = LIMITS.request_max_updates
     assert rest.post("/api/data", readings(most)).json()["stored"] == most

@@ -177,7 +177,7 @@ def decode_reading_lines(body: bytes, source: Source, max_updates: int) -> list[
         BadMessage: one of its kinds; it names the line.
     """
     try:
-        return _drafts(_bounded(_strictly(_decode_reading.decode_lines, body), max_updates), body, source)
+        return _drafts(_bounded(_strictly(_decode_lines, body), max_updates), body, source)
     except BadMessage:
         for number, line in enumerate(body.split(b"\n"), 1):
             if line.strip():
@@ -186,6 +186,12 @@ def decode_reading_lines(body: bytes, source: Source, max_updates: int) -> list[
                 except BadMessage as error:
                     raise type(error)(f"line {number}: {error.message}") from None
         raise
+
+
+def _decode_lines(body: bytes) -> list[Reading]:
+    """Decode each line by itself; msgspec's own `decode_lines` minds no line's end."""
+    decode = _decode_reading.decode
+    return [decode(line) for line in body.split(b"\n") if line.strip()]
 
 
 def decode_order(body: bytes, source: Source) -> Control:
