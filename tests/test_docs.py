@@ -141,7 +141,8 @@ def test_plain_uvicorn_serves_as_the_readme_says(shell: Shell) -> None:
     (command,) = [command for command in COMMANDS if command.startswith(RELOAD)]
     port = free_port()
     process = shell.start(command.replace("--port 8000", f"--port {port}"), TWINCAST_JOURNAL="memory:")
-    eventually(lambda: shell.answers("/api/status", f"http://127.0.0.1:{port}"), "uvicorn answers")
+    status = eventually(lambda: shell.answers("/api/status", f"http://127.0.0.1:{port}"), "uvicorn answers")
+    assert (status["ok"], status["edge"], status["journal"]) == (True, "portable", "memory:")
     shell.interrupt(process)
 
 
