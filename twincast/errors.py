@@ -6,12 +6,15 @@ TwincastError
 │   ├── ValidationFailed     JSON, but not the shape that was asked for
 │   ├── TooLarge             over a limit in bytes, items, depth or keys
 │   ├── UnsupportedMedia     a content type or a frame type that is not taken here
+│   ├── KeyReused            an idempotency key came again with other content
 │   ├── NotFound / MethodNotAllowed
 │   └── Forbidden            a Host or Origin that is not ours
 ├── Unavailable              nothing wrong with the request; try again later
 │   ├── JournalUnavailable   the disk does not take the update; nothing was stored
 │   ├── Stopping             the server is shutting down
 │   ├── FellBehind           a client read too slowly; it is to reconnect
+│   ├── NotYet               a position that the server has not reached
+│   ├── BufferFull           a client that is offline holds as much as it may
 │   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
 ├── AddressUnusable          the server cannot, or should not, listen there
@@ -76,6 +79,13 @@ class UnsupportedMedia(BadMessage):
     close_code = 1003
 
 
+class KeyReused(BadMessage):
+    """An idempotency key came again, with other content than the first time."""
+
+    code = "key_reused"
+    http_status = 422
+
+
 class NotFound(BadMessage):
     """No such path."""
 
@@ -124,6 +134,18 @@ class FellBehind(Unavailable):
 
     code = "fell_behind"
     close_code = 4008
+
+
+class NotYet(Unavailable):
+    """The server has not reached a position that a read asked for."""
+
+    code = "not_yet"
+
+
+class BufferFull(Unavailable):
+    """A client without connection holds as many updates as it may."""
+
+    code = "buffer_full"
 
 
 class JournalUnusable(TwincastError):
