@@ -1,0 +1,60 @@
+"""Device patterns: `*` stands for any characters, also none, also `/`; everything else for itself."""
+
+from twincast.errors import ValidationFailed
+
+PATTERN_MAX_CHARS = 256
+
+
+class Pattern:
+    r"""Which names are selected: `lab/*`, `*/door`, or one exact name. `\*` is a star, `\\` a backslash.
+
+    Matching takes time proportional to the name, whatever the pattern; a regular expression would not promise that.
+    """
+
+    __slots__ = ("_head", "_inner", "_min_chars", "_tail", "exact")
+
+    def __init__(self, text: str) -> None:
+        """Read a pattern.
+
+        Raises:
+            ValidationFailed: empty, too long, or a backslash before something else than `*` and itself.
+        """
+        if not 1 <= len(text) <= PATTERN_MAX_CHARS:
+            raise ValidationFailed(f"a pattern takes 1 to {PATTERN_MAX_CHARS} characters; this one has {len(text)}")
+        parts = _parts(text)
+        self.exact: str | None = parts[0] if len(parts) == 1 else None
+        """The one name that is selected; None if there may be many."""
+        self._head, *self._inner, self._tail = parts if len(parts) > 1 else (*parts, "")
+        self._min_chars = sum(map(len, parts))
+
+    def matches(self, name: str) -> bool:
+        """Whether a name is selected; the pattern must cover all of it."""
+        if self.exact is not None:
+            return name == self.exact
+        if len(name) < self._min_chars or not name.startswith(self._head) or not name.endswith(self._tail):
+            return False
+        at, end = len(self._head), len(name) - len(self._tail)
+        for part in self._inner:
+            # The leftmost place is always right: it leaves the most for the parts that follow.
+            at = name.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+
+def _parts(text: str) -> list[str]:
+    """Return what stands between the stars."""
+    parts = [""]
+    chars = iter(text)
+    for char in chars:
+        if char == "*":
+            parts.append("")
+        elif char == "\\":
+            escaped = next(chars, "")
+            if escaped not in {"*", "\\"}:
+                raise ValidationFailed(f"in a pattern, \\* is a star and \\\\ a backslash; \\{escaped} is nothing")
+            parts[-1] += escaped
+        else:
+            parts[-1] += char
+    return parts
