@@ -1,10 +1,14 @@
 """Everything put together: the only file that knows every part."""
 
+import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -18,17 +22,16 @@ from twincast import __version__
 from twincast.core.door import Door
 from twincast.core.session import Limits
 from twincast.errors import BadMessage, Forbidden, MethodNotAllowed, NotFound, TwincastError
-from twincast.hub import Hub
+from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
-from twincast.transports.rest import PROBLEM, Rest, problem
+from twincast.transports.asgi import Receive, Scope, Send
+from twincast.transports.events import EventsEndpoint
+from twincast.transports.operation import PROBLEM, problem
+from twincast.transports.rest import Rest
 from twincast.transports.websocket import WebSocketEndpoint
 
 logger = logging.getLogger("twincast")
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PACKAGE = Path(__file__).parent
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
@@ -44,12 +47,15 @@ DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-
 class App(FastAPI):
     """The ASGI application. Users may add routes of their own to it, as to any FastAPI application."""
 
-    def __init__(self, settings: Settings, *, edge: str = "portable") -> None:
+    def __init__(
+        self, settings: Settings, *, edge: str = "portable", now_utc: Callable[[], str] = system_now_utc
+    ) -> None:
         """Assemble the parts; the journal is opened when the server starts the application's lifespan.
 
         Args:
             settings: what the user set.
             edge: which WebSocket edge serves `/ws`, for the status: "portable" is this application's own.
+            now_utc: the clock that updates are stamped by, as ISO 8601 text.
         """
         super().__init__(
             title="twincast",
@@ -60,6 +66,7 @@ class App(FastAPI):
             lifespan=_lifespan,
         )
         self.settings = settings
+        self.now_utc = now_utc
         self.hub: Hub | None = None
         self.startup_error: TwincastError | None = None
         """Why the application could not start."""
@@ -77,9 +84,11 @@ class App(FastAPI):
             request_max_updates=settings.request_max_updates,
             facts={"version": __version__, "journal": settings.journal, "edge": edge},
         )
-        self._hot = {(operation.method, operation.path): operation for operation in rest.operations}
+        self.events = EventsEndpoint(self._open_hub, outbox_max_bytes=settings.outbox_max_bytes)
+        operations = (*rest.operations, self.events.operation)
+        self._hot = {(operation.method, operation.path): operation for operation in operations}
         self._websocket = WebSocketEndpoint(self._open_hub, self.door, self.limits)
-        for operation in rest.operations:
+        for operation in operations:
             operation.describe(self)
         _add_pages(self)
         self.add_exception_handler(HTTPException, _as_problem)
@@ -119,9 +128,9 @@ class App(FastAPI):
         return plain_send
 
 
-def create_app(settings: Settings, *, edge: str = "portable") -> App:
-    """Assemble the application from its settings."""
-    return App(settings, edge=edge)
+def create_app(settings: Settings, *, edge: str = "portable", now_utc: Callable[[], str] = system_now_utc) -> App:
+    """Assemble the application from its settings; see App."""
+    return App(settings, edge=edge, now_utc=now_utc)
 
 
 @asynccontextmanager
@@ -130,7 +139,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     try:
         settings = app.settings
         journal = await open_journal(settings.journal, memory_max_bytes=settings.memory_journal_max_bytes)
-        hub = await Hub.over(journal, open_batch_max_bytes=settings.open_batch_max_bytes)
+        hub = await Hub.over(
+            journal,
+            open_batch_max_bytes=settings.open_batch_max_bytes,
+            resume_max_entries=settings.resume_max_entries,
+            now_utc=app.now_utc,
+        )
     except TwincastError as error:
         app.startup_error = error
         raise
@@ -138,11 +152,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_drive, hub, name="hub")
+            _end_streams_on_signals(app.events)
             yield {"hub": hub, "door": app.door, "limits": app.limits}
             await hub.stop()
             group.cancel_scope.cancel()
     finally:
         await journal.close()
+
+
+def _end_streams_on_signals(events: EventsEndpoint) -> None:
+    """End event streams when the process is told to stop: a server waits for its responses, and these have no end."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # an application in a thread gets no signals; who runs it ends its streams
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handle = signal.getsignal(number)
+        if callable(handle):
+
+            def end_streams(number: int, frame: FrameType | None, handle: Any = handle) -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(events.end_streams)
+                handle(number, frame)
+
+            signal.signal(number, end_streams)
 
 
 async def _drive(hub: Hub) -> None:

@@ -12,16 +12,23 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from twincast.core import protocol
-from twincast.core.cast import Cast, Watcher
-from twincast.core.model import Entry
-from twincast.core.session import Done
+from twincast.core.cast import Cast
+from twincast.core.feed import TookBlock
+from twincast.core.greeting import Greetings, select_twins
+from twincast.core.groups import Groups
+from twincast.core.messages import encode, encode_all
+from twincast.core.model import Entry, Position
+from twincast.core.retries import Done, Receipt, Retries, Retry
+from twincast.core.session import Session
 from twincast.core.state import State
-from twincast.errors import JournalUnavailable, Stopping
+from twincast.core.subscription import Subscription
+from twincast.errors import JournalUnavailable, KeyReused, Stopping
 from twincast.journal import Journal
+from twincast.replay import Replay
 
 logger = logging.getLogger("twincast.hub")
 
+EVERYTHING = Subscription()
 ENTRY_BYTES = 256
 """What an entry that waits costs beside its text."""
 
@@ -43,7 +50,13 @@ class Hub:
     """The owner of the state. Lives on one event loop; `run` drives it until `stop`."""
 
     def __init__(
-        self, journal: Journal, state: State, *, open_batch_max_bytes: int, now_utc: Callable[[], str] = system_now_utc
+        self,
+        journal: Journal,
+        state: State,
+        *,
+        open_batch_max_bytes: int,
+        resume_max_entries: int = 1_000_000,
+        now_utc: Callable[[], str] = system_now_utc,
     ) -> None:
         """Take over a journal and its snapshot; use `Hub.over` to read the snapshot as well.
 
@@ -51,67 +64,111 @@ class Hub:
             journal: where changes become durable.
             state: the journal's snapshot, applied from here on by this hub alone.
             open_batch_max_bytes: how much may wait for the next commit before senders are held back.
+            resume_max_entries: how far back a client's position may be to be resumed from.
             now_utc: the clock, as text.
         """
         self._journal = journal
         self._open: list[Entry] = []
         self._open_bytes = 0
         self._open_max_bytes = open_batch_max_bytes
+        self._open_keys: list[Receipt] = []
         self._receipts: list[tuple[int, Done]] = []
         self._unanswered: deque[_Committed] = deque()
         self._work = asyncio.Event()
         self._committing = False
-        self._watchers: dict[Watcher, None] = {}
+        self._retries = Retries(journal.receipts)
+        self._replay = Replay(journal)
+        self._resume_max_entries = resume_max_entries
+        self._awaited: list[tuple[int, Callable[[], None]]] = []
         self._snapshot_json = (0, b"{}")
         self._stopping = False
         self.has_room = True
         """Whether a sender may go on; if not, `when_settled` tells when to ask again."""
         self.now_utc = now_utc
         self.state = state
+        self.groups = Groups(state, _call_later)
+        self.greetings = Greetings(state, now_utc, time.monotonic)
+        self.websockets: set[Session] = set()
+        """The conversations that go on at the moment."""
         self.failure: JournalUnavailable | None = None
         """Why the newest commit failed; None as soon as one succeeds."""
         self._started_s = time.monotonic()
 
     @classmethod
-    async def over(cls, journal: Journal, *, open_batch_max_bytes: int) -> "Hub":
+    async def over(
+        cls,
+        journal: Journal,
+        *,
+        open_batch_max_bytes: int,
+        resume_max_entries: int = 1_000_000,
+        now_utc: Callable[[], str] = system_now_utc,
+    ) -> "Hub":
         """Make a hub on what a journal holds."""
-        return cls(journal, State(await journal.snapshot()), open_batch_max_bytes=open_batch_max_bytes)
-
-    @property
-    def watchers_count(self) -> int:
-        """How many watch at the moment."""
-        return len(self._watchers)
+        return cls(
+            journal,
+            State(await journal.snapshot()),
+            open_batch_max_bytes=open_batch_max_bytes,
+            resume_max_entries=resume_max_entries,
+            now_utc=now_utc,
+        )
 
     @property
     def uptime_s(self) -> float:
         """How long this hub has run."""
         return time.monotonic() - self._started_s
 
-    def join(self, watcher: Watcher) -> None:
-        """Offer every later change to a watcher, from the current position of the state on."""
-        self._watchers[watcher] = None
+    def why_not_resume(self, since: Position) -> str:
+        """See Stream in core/feed."""
+        if since.epoch != self.state.epoch:
+            return "epoch"
+        if since.seq > self.state.seq:
+            return "ahead"
+        if since.seq < max(self._journal.oldest_since, self.state.seq - self._resume_max_entries):
+            return "too_old"
+        return ""
 
-    def leave(self, watcher: Watcher) -> None:
-        """Offer nothing more to a watcher."""
-        self._watchers.pop(watcher, None)
+    def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
+        """See Stream in core/feed."""
+        return self._replay.read(since, until, took)
 
-    def submit(self, entry: Entry, size_bytes: int, done: Done) -> None:
+    async def read(self, since: int, limit: int) -> Sequence[Entry]:
+        """Return up to `limit` entries of the log after `since`, oldest first.
+
+        Raises:
+            Truncated: the log no longer reaches back to `since`.
+            JournalUnavailable: the disk does not give them.
+        """
+        return await self._journal.read(since, limit)
+
+    def submit(self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None) -> None:
         """Take one entry into the open batch; see `submit_all`."""
-        if self._stopping:
-            done(Stopping("the server is shutting down"), 0)
+        if self._stopping or retry is not None:
+            self.submit_all((entry,), size_bytes, done, retry)
             return
         self._open.append(entry)
         self._admitted(size_bytes + ENTRY_BYTES, done)
 
-    def submit_all(self, entries: Sequence[Entry], size_bytes: int, done: Done) -> None:
+    def submit_all(self, entries: Sequence[Entry], size_bytes: int, done: Done, retry: Retry | None = None) -> None:
         """Take entries into the open batch, to be stored all or none.
 
         `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
-        and every watcher have them, or with the error that kept all of them out.
+        and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
+        stored before, nothing is stored, and its `again` is called instead.
         """
         if self._stopping:
             done(Stopping("the server is shutting down"), 0)
             return
+        if retry is not None:
+            try:
+                admitted = self._retries.admit(retry, len(entries), done)
+            except KeyReused as error:
+                done(error, 0)
+                return
+            if admitted is None:
+                return
+            done = admitted
+            first = len(self._open)
+            self._open_keys.append(Receipt(retry.key, first, first + len(entries) - 1, retry.digest))
         self._open.extend(entries)
         self._admitted(size_bytes + ENTRY_BYTES * len(entries), done)
 
@@ -122,13 +179,22 @@ class Hub:
         else:
             callback()
 
-    def snapshot_json(self) -> bytes:
-        """Return the state's twins as a JSON object; encoded at most once per position, whoever asks."""
+    def snapshot_json(self, subscription: Subscription = EVERYTHING) -> bytes:
+        """Return the twins that are selected as a JSON object; all of them encoded at most once per position."""
+        if not subscription.is_everything:
+            return encode(select_twins(self.state, subscription))
         seq, text = self._snapshot_json
         if seq != self.state.seq:
-            text = protocol.encode(self.state.twins)
+            text = encode(self.state.twins)
             self._snapshot_json = (self.state.seq, text)
         return text
+
+    def when_reached(self, seq: int, callback: Callable[[], None]) -> None:
+        """Call back once the state has a position; at once if it has."""
+        if self.state.seq >= seq:
+            callback()
+        else:
+            self._awaited.append((seq, callback))
 
     async def run(self) -> None:
         """Drive the state: commit what is submitted, apply and cast what the journal made durable.
@@ -138,6 +204,7 @@ class Hub:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._commit_batches(), name="hub commits")
             group.create_task(self._follow_journal(), name="hub follows")
+            group.create_task(self._replay.run(), name="hub reads back")
 
     async def stop(self) -> None:
         """Refuse what is new, and return when all that was accepted has its answer."""
@@ -159,11 +226,11 @@ class Hub:
         while True:
             await self._work.wait()
             self._work.clear()
-            batch, receipts = self._open, self._receipts
-            self._open, self._receipts, self._open_bytes, self.has_room = [], [], 0, True
+            batch, receipts, keys = self._open, self._receipts, self._open_keys
+            self._open, self._receipts, self._open_keys, self._open_bytes, self.has_room = [], [], [], 0, True
             if batch:
                 self._committing = True
-                span = await self._commit(batch, receipts)
+                span = await self._commit(batch, receipts, keys)
                 self._committing = False
                 if span is None:
                     continue
@@ -173,12 +240,12 @@ class Hub:
                 self._unanswered.append(_Committed(seq, seq, receipts))
             self._answer()
 
-    async def _commit(self, batch: list[Entry], receipts: list[tuple[int, Done]]) -> range | None:
+    async def _commit(self, batch: list[Entry], receipts: list[tuple[int, Done]], keys: list[Receipt]) -> range | None:
         now_utc = self.now_utc()
         for entry in batch:
             entry.timestamp_utc = now_utc
         try:
-            span = await self._journal.append(batch)
+            span = await self._journal.append(batch, keys)
         except JournalUnavailable as failure:
             if self.failure is None:
                 logger.error("nothing is stored or cast until the journal works again: %s", failure)
@@ -193,13 +260,19 @@ class Hub:
 
     async def _follow_journal(self) -> None:
         async for entries in self._journal.follow(self.state.seq):
-            apply, encode = self.state.apply, protocol.encode
+            apply = self.state.apply
             for entry in entries:
                 apply(entry)
-            cast = Cast([encode(entry) for entry in entries], entries)
-            for watcher in tuple(self._watchers):
-                watcher.offer(cast)
+            self.groups.offer(Cast(encode_all(entries), entries))
             self._answer()
+            if self._awaited:
+                self._tell_reached()
+
+    def _tell_reached(self) -> None:
+        reached = [callback for seq, callback in self._awaited if seq <= self.state.seq]
+        self._awaited = [(seq, callback) for seq, callback in self._awaited if seq > self.state.seq]
+        for callback in reached:
+            callback()
 
     def _answer(self) -> None:
         """Answer the senders of all that is both durable and in the state; neither comes first for certain."""
@@ -208,3 +281,7 @@ class Hub:
             first_seq, _, receipts = unanswered.popleft()
             for count, done in receipts:
                 done(None, first_seq + count - 1)
+
+
+def _call_later(delay_s: float, callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(delay_s, callback)

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     outbox_max_bytes: int = Field(default=1024 * 1024, ge=64 * 1024)
     open_batch_max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
     memory_journal_max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
+    resume_max_entries: int = Field(default=1_000_000, ge=0)
     handshake_timeout_s: float = Field(default=5.0, gt=0)
     ping_interval_s: float = Field(default=20.0, gt=0)
     pong_timeout_s: float = Field(default=10.0, gt=0)

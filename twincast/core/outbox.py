@@ -1,84 +1,183 @@
-"""What one client that does not keep up has not taken yet: bounded, and conflating."""
+"""What one client that does not keep up has not taken yet: merged per device, or every change within a bound."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Protocol
 
 from twincast.core.cast import Cast
-from twincast.core.model import Control, Twin
-from twincast.core.protocol import encode_merged
-from twincast.errors import FellBehind
+from twincast.core.messages import encode_merged
+from twincast.core.model import Control, Entry
+from twincast.core.state import State
 
 _SLOT_BYTES = 64
-"""What one waiting device or message costs beside its text: a slot of a dict or a deque, measured and rounded up."""
+"""What one waiting message costs beside its text: a slot of a deque and a small object, measured and rounded up."""
 
 
-class Outbox:
-    """The debt to one client: per device the newest change only, commands and answers each.
-
-    A waiting device is no more than a count; its value is looked up in the state when the client takes it. So a
-    client that stopped reading costs some bytes per device, not per change.
-    """
-
-    __slots__ = ("_changes", "_max_bytes", "_messages", "_messages_bytes")
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._changes: dict[str, int] = {}
-        self._messages: deque[tuple[int, bytes]] = deque()
-        self._messages_bytes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._changes or self._messages)
+class Outbox(Protocol):
+    """The debt to one client."""
 
     @property
     def size_bytes(self) -> int:
-        """What is held for the client at the moment."""
-        return self._messages_bytes + _SLOT_BYTES * (len(self._changes) + len(self._messages))
+        """How much waits that cannot be merged."""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
 
     def add(self, cast: Cast, seq: int) -> None:
-        """Owe the client one more cast; `seq` is the state's position, where an answer without entries belongs.
+        """Owe the client one more cast; `seq` is the state's position, where an answer without entries belongs."""
 
-        Raises:
-            FellBehind: the debt passed its bound. Nothing can be merged any more: the client is to come back.
-        """
-        changes = self._changes
-        if not cast.entries:
-            for message in cast.messages:
-                self._keep(seq, message)
-        for entry, message in zip(cast.entries, cast.messages, strict=False):
-            if isinstance(entry, Control):
-                self._keep(entry.seq, message)
-            else:
-                changes[entry.device_id] = changes.get(entry.device_id, 0) + 1
-        if self.size_bytes > self._max_bytes:
-            raise FellBehind(f"more than {self._max_bytes} bytes were waiting for this client; reconnect to go on")
-
-    def take(self, twins: Mapping[str, Twin], max_bytes: int) -> list[bytes]:
+    def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """Pay the oldest part of the debt, in order of seq: about `max_bytes`, at least one message.
 
-        `twins` is the state with every cast applied that was added.
+        `state` has every cast applied that was added.
         """
+
+    def forget_changes(self) -> int | None:
+        """Let go of what can be had again from the state or the journal; keep the answers.
+
+        Returns:
+            The seq of the oldest change that the client lacks now; None if there was none.
+        """
+
+
+class LatestOutbox:
+    """The debt of mode `latest`: per device the newest change only, commands and answers each.
+
+    A waiting device is no more than a count; its value is looked up in the state when the client takes it. So a
+    client that stopped reading costs about a hundred bytes per device, not per change.
+    """
+
+    __slots__ = ("_changes", "_kept", "_kept_bytes")
+
+    def __init__(self) -> None:
+        self._changes: dict[str, int] = {}
+        self._kept: deque[tuple[int, Cast]] = deque()
+        self._kept_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._changes or self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        """See Outbox. Devices do not count: there are only so many of them."""
+        return self._kept_bytes
+
+    def add(self, cast: Cast, seq: int) -> None:
+        """See Outbox."""
+        if not cast.entries:
+            self._keep(seq, cast)
+            return
+        changes, merged = self._changes, cast.merged
+        for index, entry in enumerate(cast.entries):
+            if isinstance(entry, Control):
+                self._keep(entry.seq, cast.pick([index]))
+            else:
+                device_id = entry.device_id
+                changes[device_id] = changes.get(device_id, 0) + (1 if merged is None else merged[index])
+
+    def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
+        """See Outbox."""
+        twins = state.twins
+        taken = _Taken(state, max_bytes)
         waiting = sorted((twins[device_id].seq, device_id) for device_id in self._changes)
-        taken: list[bytes] = []
-        taken_bytes = 0
         for seq, device_id in waiting:
-            while self._messages and self._messages[0][0] < seq and taken_bytes < max_bytes:
-                taken.append(self._pop())
-                taken_bytes += len(taken[-1])
-            if taken_bytes >= max_bytes:
-                return taken
-            taken.append(encode_merged(device_id, twins[device_id], self._changes.pop(device_id)))
-            taken_bytes += len(taken[-1])
-        while self._messages and taken_bytes < max_bytes:
-            taken.append(self._pop())
-            taken_bytes += len(taken[-1])
+            while self._kept and self._kept[0][0] < seq and not taken.is_enough:
+                taken.add_kept(self._pop())
+            if taken.is_enough:
+                return taken.casts()
+            taken.add_twin(device_id, self._changes.pop(device_id))
+        while self._kept and not taken.is_enough:
+            taken.add_kept(self._pop())
+        return taken.casts()
+
+    def forget_changes(self) -> int | None:
+        """See Outbox. What is forgotten is the newest of some devices, which the state has."""
+        self._changes = {}
+        return None
+
+    def _keep(self, seq: int, cast: Cast) -> None:
+        self._kept.append((seq, cast))
+        self._kept_bytes += cast.size_bytes + _SLOT_BYTES
+
+    def _pop(self) -> Cast:
+        cast = self._kept.popleft()[1]
+        self._kept_bytes -= cast.size_bytes + _SLOT_BYTES
+        return cast
+
+
+class _Taken:
+    """What leaves a LatestOutbox in one go: changes in a row become one cast."""
+
+    def __init__(self, state: State, max_bytes: int) -> None:
+        self._state = state
+        self._left_bytes = max_bytes
+        self._casts: list[Cast] = []
+        self._messages: list[bytes] = []
+        self._entries: list[Entry] = []
+        self._merged: list[int] = []
+
+    @property
+    def is_enough(self) -> bool:
+        return self._left_bytes <= 0
+
+    def add_twin(self, device_id: str, merged: int) -> None:
+        entry = self._state.newest(device_id)
+        self._messages.append(encode_merged(entry, merged))
+        self._entries.append(entry)
+        self._merged.append(merged)
+        self._left_bytes -= len(self._messages[-1])
+
+    def add_kept(self, cast: Cast) -> None:
+        self._flush()
+        self._casts.append(cast)
+        self._left_bytes -= cast.size_bytes
+
+    def casts(self) -> list[Cast]:
+        self._flush()
+        return self._casts
+
+    def _flush(self) -> None:
+        if self._messages:
+            self._casts.append(Cast(self._messages, self._entries, self._merged))
+            self._messages, self._entries, self._merged = [], [], []
+
+
+class EveryOutbox:
+    """The debt of mode `every`: each change, until it is too much. Then the journal knows it just as well."""
+
+    __slots__ = ("_casts", "size_bytes")
+
+    def __init__(self) -> None:
+        self._casts: deque[Cast] = deque()
+        self.size_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._casts)
+
+    def add(self, cast: Cast, seq: int) -> None:
+        """See Outbox."""
+        del seq  # they stay in the order in which they came
+        self._casts.append(cast)
+        self.size_bytes += _cost_bytes(cast)
+
+    def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
+        """See Outbox."""
+        del state
+        taken: list[Cast] = []
+        while self._casts and max_bytes > 0:
+            cast = self._casts.popleft()
+            self.size_bytes -= _cost_bytes(cast)
+            max_bytes -= cast.size_bytes
+            taken.append(cast)
         return taken
 
-    def _keep(self, seq: int, message: bytes) -> None:
-        self._messages.append((seq, message))
-        self._messages_bytes += len(message)
+    def forget_changes(self) -> int | None:
+        """See Outbox. The journal has them all, commands too."""
+        first = next((cast.entries[0].seq for cast in self._casts if cast.entries), None)
+        self._casts = deque(cast for cast in self._casts if not cast.entries)
+        self.size_bytes = sum(map(_cost_bytes, self._casts))
+        return first
 
-    def _pop(self) -> bytes:
-        message = self._messages.popleft()[1]
-        self._messages_bytes -= len(message)
-        return message
+
+def _cost_bytes(cast: Cast) -> int:
+    return cast.size_bytes + _SLOT_BYTES * len(cast.messages)

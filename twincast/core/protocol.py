@@ -1,4 +1,4 @@
-"""JSON bytes to model and back: every message of every wire, in one place.
+"""JSON bytes to model: whatever a client may send, on every wire.
 
 Decoding checks all that a message promises (shape, names, limits, I-JSON), so what comes out may be stored as it is.
 """
@@ -9,14 +9,15 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from twincast.core.model import Control, DataUpdate, Entry, Source, Twin
+from twincast.core.messages import MessageId
+from twincast.core.model import Control, DataUpdate, Entry, Source
 from twincast.core.values import check_id, check_value, compact, refuse_duplicate_names
 from twincast.errors import BadMessage, MalformedJson, TooLarge, TwincastError, ValidationFailed
 
 T = TypeVar("T")
-MessageId = str | int
 _ABSENT = Raw(b"")
 _NO_ARGS = Raw(b"{}")
+_KNOWN = {"telemetry", "control", "ping", "subscribe", "unsubscribe"}
 
 
 class ClientMessage(Struct):
@@ -29,6 +30,11 @@ class ClientMessage(Struct):
     target: str | None = None
     command: str | None = None
     args: Raw = _ABSENT
+    update_id: str | None = None
+    devices: list[str] | None = None
+    kinds: list[str] | None = None
+    mode: str | None = None
+    max_hz: float | None = None
 
 
 class Reading(Struct):
@@ -54,64 +60,12 @@ class _Identified(Struct):
     id: MessageId | None = None
 
 
-class Hello(Struct, tag_field="type", tag="hello"):
-    """The first message to a client: the state of everything, and the position from which changes follow."""
-
-    message: str
-    timestamp_utc: str
-    epoch: str
-    seq: int
-    data_snapshot: Raw
-
-
-class Pong(Struct, tag_field="type", tag="pong"):
-    """The answer to a `ping` message."""
-
-    timestamp_utc: str
-
-
-class Echo(Struct, tag_field="type", tag="echo"):
-    """The answer to a message of a type that nobody knows."""
-
-    timestamp_utc: str
-    received: Raw
-    note: str = "Unrecognized message type"
-
-
-class Ack(Struct, tag_field="type", tag="ack"):
-    """The answer to a message with an `id`, once it is durable."""
-
-    id: MessageId
-    seq: int
-
-
-class ErrorMessage(Struct, tag_field="type", tag="error", omit_defaults=True):
-    """What was wrong with a message; the conversation goes on."""
-
-    code: str
-    message: str
-    retryable: bool | None = None  # None never occurs; it keeps `false` from being left out as a default
-    id: MessageId | None = None
-
-
-encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _decode_message = msgspec.json.Decoder(ClientMessage).decode
 _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_identified = msgspec.json.Decoder(_Identified).decode
 _decode_reading = msgspec.json.Decoder(Reading)
 _decode_readings = msgspec.json.Decoder(list[Reading]).decode
 _decode_order = msgspec.json.Decoder(Order).decode
-
-
-def encode_merged(device_id: str, twin: Twin, merged: int) -> bytes:
-    """Encode a device's newest change for a client that missed `merged` - 1 before it."""
-    event = encode(DataUpdate(device_id, twin.value, twin.updated_at_utc, twin.source, twin.seq))
-    return event if merged == 1 else b'%b,"merged":%d}' % (event[:-1], merged)
-
-
-def encode_error(error: TwincastError, message_id: MessageId | None = None) -> bytes:
-    """Encode an error for the client whose message caused it."""
-    return encode(ErrorMessage(error.code, error.message, error.retryable, message_id))
 
 
 def decode_message(payload: bytes) -> ClientMessage:
@@ -126,7 +80,7 @@ def decode_message(payload: bytes) -> ClientMessage:
     try:
         message = _decode_message(payload)
     except msgspec.ValidationError as error:
-        if _type_of(payload) in {"telemetry", "control", "ping"}:
+        if _type_of(payload) in _KNOWN:
             raise ValidationFailed(_explain(error)) from None
         message = ClientMessage(type="")
     except (msgspec.DecodeError, RecursionError) as error:
@@ -135,8 +89,11 @@ def decode_message(payload: bytes) -> ClientMessage:
         _check_telemetry(message, payload)
         return message
     refuse_duplicate_names(payload)
-    if message.type == "control":
+    if message.type in _KNOWN:
         _check_message_id(message.id)
+    if message.type == "control":
+        if message.update_id is not None:
+            check_id(message.update_id, "`update_id`")
         message.args = _check_order(message.target, message.command, message.args)
     return message
 
@@ -228,6 +185,9 @@ def _check_telemetry(message: ClientMessage, payload: bytes) -> None:
     if message.id is not None:
         _check_message_id(message.id)
         colons += 1 + str(message.id).count(":")
+    if message.update_id is not None:
+        check_id(message.update_id, "`update_id`")
+        colons += 1 + message.update_id.count(":")
     if payload.count(b":") != colons or payload.count(b"\\"):
         refuse_duplicate_names(payload)
     message.value = Raw(compact(value))  # a copy: a value must not keep a whole message in memory

@@ -1,28 +1,22 @@
-"""One client's conversation: what it says, what it is told, and how fast.
+"""One client's conversation: what it says, and what it is answered. What it watches is its feed's business.
 
-A session knows no socket and no clock. The edge that owns the connection hands it three things to call, tells it what
+A session knows no socket and no clock. The edge that owns the connection hands it what to call, tells it what
 came in and when the connection stops or starts taking bytes; the same conversation so runs on every edge.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from msgspec import Raw
 
-from twincast.core import protocol
+from twincast.core import feed, protocol, wishes
 from twincast.core.cast import Cast
-from twincast.core.model import Entry, Source
-from twincast.core.outbox import Outbox
-from twincast.core.state import State
-from twincast.errors import BadMessage, FellBehind, TwincastError
-
-DRAIN_BYTES = 256 * 1024
-"""How much of its debt a client gets at once; more in one piece would only wait in the connection's buffer."""
-
-Done = Callable[[TwincastError | None, int], None]
-"""What a submission calls in the end: with the error that kept it out, or None and its last seq."""
+from twincast.core.feed import Feed
+from twincast.core.messages import Echo, MessageId, encode, encode_ack, encode_error, encode_pong
+from twincast.core.model import Entry, Position, Source
+from twincast.core.retries import Done, Receipt, Retry, digest_of, key_of_update
+from twincast.errors import BadMessage, TwincastError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +41,11 @@ class Connection(Protocol):
         """Send a close frame and end the connection."""
 
 
-class Stream(Protocol):
+class Stream(feed.Stream, Protocol):
     """What a session needs of the hub."""
 
-    state: State
-
-    def submit(self, entry: Entry, size_bytes: int, done: Done) -> None:
+    def submit(self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None) -> None:
         """Take one entry into the open batch; `done` is called when its fate is known."""
-
-    def snapshot_json(self) -> bytes:
-        """Return the state's twins as a JSON object, encoded at most once per position."""
 
     def now_utc(self) -> str:
         """Return the time, in ISO 8601 with offset."""
@@ -65,94 +54,110 @@ class Stream(Protocol):
 class Session:
     """The conversation with one client. Single-threaded; every method returns at once."""
 
-    __slots__ = ("_connection", "_outbox", "_outbox_max_bytes", "_paused", "_source", "_stream", "closed")
+    __slots__ = ("_asked", "_connection", "_source", "_stream", "feed")
 
     def __init__(self, connection: Connection, stream: Stream, *, outbox_max_bytes: int) -> None:
         self._connection = connection
         self._stream = stream
-        self._outbox_max_bytes = outbox_max_bytes
-        self._outbox: Outbox | None = None  # most clients keep up and never need one
-        self._paused = False
+        self._asked = False  # whether the client named devices, so that it does not watch everything unasked
         self._source: Source = "websocket"
-        self.closed = False
+        self.feed = Feed(connection.write, stream, self.close, outbox_max_bytes=outbox_max_bytes)
 
-    def greet(self) -> None:
-        """Tell the client the state of everything. Every change after it is offered, from the same position on."""
-        state = self._stream.state
-        snapshot = Raw(self._stream.snapshot_json())
-        self._say(protocol.Hello("connected", self._stream.now_utc(), state.epoch, state.seq, snapshot))
+    @property
+    def closed(self) -> bool:
+        """Whether the conversation is over."""
+        return self.feed.is_closed
+
+    def greet(self, query: str = "") -> None:
+        """Begin as the address asks for: with the state of everything, if it asks for nothing."""
+        try:
+            wish = wishes.decode_wish(query)
+        except BadMessage as error:
+            self._say(encode_error(error))
+            self.close(error)
+            return
+        self._asked = wish.names_devices
+        self.feed.start(wish.subscription, since=wish.since, page=wish.page)
 
     def receive(self, payload: bytes) -> None:
         """Take one text message, valid UTF-8. Whatever is wrong with it is answered, never raised."""
-        if self.closed:
+        if self.feed.is_closed:
             return
         try:
             message = protocol.decode_message(payload)
+            if message.type in {"telemetry", "control"}:
+                self._submit(message, len(payload))
+            elif message.type == "ping":
+                self._say(encode_pong(self._stream.now_utc(), self.feed.position))
+            elif message.type in {"subscribe", "unsubscribe"}:
+                self.feed.when_caught_up(partial(self._resubscribe, message))
+            else:
+                self._say(encode(Echo(self._stream.now_utc(), Raw(payload))))
         except BadMessage as error:
-            self._write(protocol.encode_error(error, protocol.id_of(payload)))
-            return
-        if message.type in {"telemetry", "control"}:
-            done = self._refused if message.id is None else partial(self._answer, message.id)
-            self._stream.submit(protocol.draft(message, self._source), len(payload), done)
-        elif message.type == "ping":
-            self._say(protocol.Pong(self._stream.now_utc()))
-        else:
-            self._say(protocol.Echo(self._stream.now_utc(), Raw(payload)))
+            self._say(encode_error(error, protocol.id_of(payload)))
 
     def refuse(self, error: TwincastError) -> None:
         """Answer something that is not even a message, such as a binary frame."""
-        if not self.closed:
-            self._write(protocol.encode_error(error))
-
-    def offer(self, cast: Cast) -> None:
-        """Take the changes of one commit: straight through if the client keeps up, else into its outbox."""
-        if self.closed:
-            return
-        if self._outbox is None and not self._paused:
-            self._connection.write(cast)
-        else:
-            self._owe(cast)
+        if not self.feed.is_closed:
+            self._say(encode_error(error))
 
     def pause(self) -> None:
-        """Note that the connection holds as much as it should; from now on changes merge in the outbox."""
-        self._paused = True
+        """Note that the connection holds as much as it should; what comes now waits."""
+        self.feed.pause()
 
     def resume(self) -> None:
         """Note that the connection takes bytes again, and pay what has waited."""
-        self._paused = False
-        while self._outbox and not self._paused:
-            messages = self._outbox.take(self._stream.state.twins, DRAIN_BYTES)
-            self._connection.write(Cast(messages))
-        if not self._outbox:
-            self._outbox = None
+        self.feed.resume()
+
+    def end(self) -> None:
+        """Note that the client is gone."""
+        self.feed.close()
 
     def close(self, error: TwincastError) -> None:
         """End the conversation with the error's close code."""
-        if not self.closed:
-            self.closed = True
-            self._outbox = None
+        if not self.feed.is_closed:
+            self.feed.close()
             self._connection.close(error.close_code, f"{error.code}: {error.message}")
 
-    def _say(self, message: object) -> None:
-        self._write(protocol.encode(message))
+    def _say(self, message: bytes) -> None:
+        self.feed.offer(Cast((message,)))
 
-    def _write(self, message: bytes) -> None:
-        self.offer(Cast((message,)))
+    def _submit(self, message: protocol.ClientMessage, size_bytes: int) -> None:
+        entry = protocol.draft(message, self._source)
+        done: Done = self._refused if message.id is None else partial(self._answer, message.id)
+        if message.update_id is None:
+            self._stream.submit(entry, size_bytes, done)
+            return
+        key = key_of_update(entry, message.update_id)
+        again = partial(self._answer_again, message.id)
+        self._stream.submit(entry, size_bytes, done, Retry(key, digest_of((entry,)), again))
 
-    def _owe(self, cast: Cast) -> None:
-        if self._outbox is None:
-            self._outbox = Outbox(self._outbox_max_bytes)
+    def _resubscribe(self, message: protocol.ClientMessage) -> None:
         try:
-            self._outbox.add(cast, self._stream.state.seq)
-        except FellBehind as error:
-            self.close(error)
+            current = self.feed.subscription if self._asked else self.feed.subscription.removing(None)
+            self.feed.change(wishes.resubscribed(message, current))
+            self._asked = True
+        except BadMessage as error:
+            self._say(encode_error(error, message.id))
+            return
+        if message.id is not None:
+            self._acknowledge(message.id, self._stream.state.seq)
 
     def _refused(self, error: TwincastError | None, _last_seq: int) -> None:
         if error is not None:
-            self._write(protocol.encode_error(error))
+            self.refuse(error)
 
-    def _answer(self, message_id: protocol.MessageId, error: TwincastError | None, last_seq: int) -> None:
+    def _answer(self, message_id: MessageId, error: TwincastError | None, last_seq: int) -> None:
         if error is None:
-            self._say(protocol.Ack(message_id, last_seq))
-        else:
-            self._write(protocol.encode_error(error, message_id))
+            self._acknowledge(message_id, last_seq)
+        elif not self.feed.is_closed:
+            self._say(encode_error(error, message_id))
+
+    def _answer_again(self, message_id: MessageId | None, receipt: Receipt) -> None:
+        if message_id is not None:
+            self._acknowledge(message_id, receipt.last_seq, replayed=True)
+
+    def _acknowledge(self, message_id: MessageId, seq: int, *, replayed: bool = False) -> None:
+        if not self.feed.is_closed:
+            position = Position(self._stream.state.epoch, seq)
+            self._say(encode_ack(message_id, position, replayed=replayed))

@@ -25,6 +25,11 @@ class State:
         if isinstance(entry, DataUpdate):
             self.twins[entry.device_id] = twin_of(entry)
 
+    def newest(self, device_id: str) -> DataUpdate:
+        """Return the change that a device's twin comes from."""
+        twin = self.twins[device_id]
+        return DataUpdate(device_id, twin.value, twin.updated_at_utc, twin.source, twin.seq, self.epoch)
+
 
 def twin_of(update: DataUpdate) -> Twin:
     """Return what is known of a device after an update of it."""

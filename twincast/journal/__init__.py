@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from twincast.core.model import Entry, Snapshot
+from twincast.core.retries import Receipt
 from twincast.errors import JournalUnusable
 from twincast.journal.memory import MemoryJournal
 from twincast.journal.sqlite import SqliteJournal
@@ -16,17 +17,29 @@ class Journal(Protocol):
     def epoch(self) -> str:
         """The name of this one log; a wiped or restored one has another."""
 
-    async def append(self, batch: Sequence[Entry]) -> range:
-        """Make a batch durable, in order, and give each entry its seq.
+    @property
+    def oldest_since(self) -> int:
+        """The oldest position that `read` goes on from."""
+
+    @property
+    def receipts(self) -> Sequence[Receipt]:
+        """The keys of the newest updates when the journal was opened, oldest first."""
+
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
+        """Make a batch durable, in order, and give each entry its position.
 
         Returns once the batch survives a crash, all of it. If cancelled, it is stored whole or not at all.
 
         Args:
-            batch: at least one entry, with its time set. The journal sets `seq` on each.
+            batch: at least one entry, with its time set. The journal sets `seq` and `epoch` on each.
+            keys: receipts that are stored in the same breath; their seqs count from the batch's first entry, 0.
 
         Raises:
             JournalUnavailable: nothing of the batch was stored. The next one may succeed.
         """
+
+    def recent(self, since: int) -> Sequence[Entry]:
+        """Return some of the entries that follow `since`, oldest first, from memory; none if it has no such."""
 
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
         """Return up to `limit` entries that follow position `since`, oldest first; none if there are none yet.

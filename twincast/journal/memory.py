@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 
 from twincast.core.model import DataUpdate, Entry, Snapshot
+from twincast.core.retries import Receipt
 from twincast.core.state import twin_of
 from twincast.errors import Truncated
 from twincast.journal.window import Window
@@ -17,15 +18,30 @@ class MemoryJournal:
         self._window = Window(0, max_bytes)
         self._newest: dict[str, DataUpdate] = {}
 
-    async def append(self, batch: Sequence[Entry]) -> range:
-        """See Journal.append. Does not wait for anything."""
-        first = self._window.seq + 1
+    @property
+    def oldest_since(self) -> int:
+        """See Journal.oldest_since."""
+        return self._window.since
+
+    @property
+    def receipts(self) -> Sequence[Receipt]:
+        """See Journal.receipts. A new log has none."""
+        return ()
+
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
+        """See Journal.append. Does not wait for anything; keys live as long as the process, which knows them."""
+        first, epoch = self._window.seq + 1, self.epoch
         for seq, entry in enumerate(batch, first):
             entry.seq = seq
+            entry.epoch = epoch
             if isinstance(entry, DataUpdate):
                 self._newest[entry.device_id] = entry
         self._window.append(batch)
         return range(first, first + len(batch))
+
+    def recent(self, since: int) -> Sequence[Entry]:
+        """See Journal.recent."""
+        return self._window.read(since) if since >= self._window.since else ()
 
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
         """See Journal.read."""

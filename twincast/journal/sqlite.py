@@ -13,8 +13,10 @@ from functools import partial
 from typing import Self
 
 from twincast.core.model import Entry, Snapshot
+from twincast.core.retries import Receipt
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite_file import SqliteFile
+from twincast.journal.sqlite_reader import LogReader
 from twincast.journal.window import Window
 
 logger = logging.getLogger("twincast.journal")
@@ -27,12 +29,17 @@ READ_BATCH = 1_000
 class SqliteJournal:
     """Group commit on a file: whatever was appended together is one transaction and one fsync."""
 
-    def __init__(self, file: SqliteFile, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, file: SqliteFile, thread: ThreadPoolExecutor, reader: LogReader) -> None:
         self._file = file
         self._thread = thread
+        self._reader = reader
+        # A thread of its own, so that one who reads far back keeps no commit waiting.
+        self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="journal reader")
         self._window = Window(file.seq, WINDOW_MAX_BYTES)
         self._checkpointing = False
         self.epoch = file.epoch
+        self.oldest_since = file.oldest_since
+        self.receipts = file.receipts()
 
     @classmethod
     async def open(cls, path: str) -> Self:
@@ -43,14 +50,19 @@ class SqliteJournal:
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         try:
-            return cls(await asyncio.get_running_loop().run_in_executor(thread, SqliteFile, path), thread)
+            return await asyncio.get_running_loop().run_in_executor(thread, cls._open, path, thread)
         except BaseException:
             thread.shutdown(wait=False)
             raise
 
-    async def append(self, batch: Sequence[Entry]) -> range:
+    @classmethod
+    def _open(cls, path: str, thread: ThreadPoolExecutor) -> Self:
+        file = SqliteFile(path)
+        return cls(file, thread, LogReader(path, file.epoch))
+
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
         """See Journal.append."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch, keys)
         future.add_done_callback(partial(self._appended, batch))
         # Shielded, for what has begun in the thread ends there, and the window must learn of it.
         first = await asyncio.shield(future)
@@ -59,8 +71,10 @@ class SqliteJournal:
     def _appended(self, batch: Sequence[Entry], future: asyncio.Future[int]) -> None:
         if future.cancelled() or future.exception() is not None:
             return
+        epoch = self.epoch
         for seq, entry in enumerate(batch, future.result()):
             entry.seq = seq
+            entry.epoch = epoch
         self._window.append(batch)
         if self._file.checkpoint_is_due and not self._checkpointing:
             self._checkpointing = True
@@ -72,10 +86,14 @@ class SqliteJournal:
         if not future.cancelled() and (error := future.exception()) is not None:
             logger.warning("the checkpoint waits, nothing is lost: %s", error)
 
+    def recent(self, since: int) -> Sequence[Entry]:
+        """See Journal.recent."""
+        return self._window.read(since) if since >= self._window.since else ()
+
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
         """See Journal.read."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._file.read, since, limit)
+        return await loop.run_in_executor(self._reader_thread, self._reader.read, since, limit)
 
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
@@ -95,6 +113,8 @@ class SqliteJournal:
     async def close(self) -> None:
         """See Journal.close."""
         loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._reader_thread, self._reader.close)
+        self._reader_thread.shutdown()
         try:
             await loop.run_in_executor(self._thread, self._file.close)
         except JournalUnavailable as error:

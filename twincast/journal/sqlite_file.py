@@ -8,21 +8,32 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import apsw
 from msgspec import Raw
 
-from twincast.core.model import Control, DataUpdate, Entry, Snapshot, Twin
-from twincast.core.protocol import encode
-from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
+from twincast.core.messages import encode
+from twincast.core.model import Entry, Snapshot, Twin
+from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
+from twincast.errors import JournalUnusable
+from twincast.journal.sqlite_reader import unavailable_if_failing
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHECKPOINT_ENTRIES = 20_000
 """How many entries of the log one slice folds into the checkpoint: about 20 ms of work, replayed in as long."""
 
-_SCHEMA = f"""
+_RECEIPTS = """
+create table receipt (                  -- the keys of updates that may come again
+    first_seq integer primary key,      -- the entries that were stored under the key
+    last_seq  integer not null,
+    key       text not null,
+    digest    integer not null          -- CRC-32 of what they say
+);
+"""
+
+_SCHEMA = (
+    f"""
 pragma application_id = {APPLICATION_ID};
 pragma user_version = {SCHEMA_VERSION};
 create table meta (name text primary key, value text not null) without rowid;
@@ -51,6 +62,8 @@ create view twin as                     -- the state now: the checkpoint and wha
           and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
     ) group by device_id;
 """
+    + _RECEIPTS
+)
 
 # One statement a batch: SQLite takes the batch apart itself, so the interpreter lock is not asked for at each row.
 _APPEND = """
@@ -58,6 +71,11 @@ insert into log
 select ?1 + key, value ->> 'type', coalesce(value ->> 'device_id', value ->> 'target'),
        coalesce(value -> 'value', value -> 'args'), value ->> 'command', value ->> 'timestamp_utc', value ->> 'source'
 from jsonb_each(?2)
+"""
+
+_APPEND_RECEIPTS = """
+insert into receipt
+select ?1 + (value ->> 1), ?1 + (value ->> 2), value ->> 0, value ->> 3 from jsonb_each(?2)
 """
 
 _CHECKPOINT = """
@@ -84,6 +102,7 @@ class SqliteFile:
         """
         self.epoch: str
         self.seq: int
+        self.oldest_since: int
         self._checkpoint_seq: int
         self._path = path
         self._lock = _lock(path)
@@ -102,8 +121,12 @@ class SqliteFile:
         """Whether the log has run ahead of the checkpoint by a slice."""
         return self.seq - self._checkpoint_seq >= CHECKPOINT_ENTRIES
 
-    def append(self, batch: Sequence[Entry]) -> int:
+    def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> int:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
+
+        Args:
+            batch: the entries.
+            keys: receipts that are stored with them; their seqs count from the batch's first entry, 0.
 
         Returns:
             The seq of the batch's first entry.
@@ -114,6 +137,8 @@ class SqliteFile:
         first = self.seq + 1
         with self._transaction():
             self._db.execute(_APPEND, (first, encode(batch).decode()))
+            if keys:
+                self._db.execute(_APPEND_RECEIPTS, (first, encode(keys).decode()))
         self.seq += len(batch)
         return first
 
@@ -127,25 +152,22 @@ class SqliteFile:
         with self._transaction():
             self._db.execute(_CHECKPOINT, (self._checkpoint_seq, until))
             self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(until),))
+            self._db.execute("delete from receipt where first_seq <= ?", (until - WINDOW_ENTRIES,))
         self._checkpoint_seq = until
 
-    def read(self, since: int, limit: int) -> list[Entry]:
-        """Return up to `limit` entries after `since`.
+    def receipts(self) -> list[Receipt]:
+        """Return the keys that still count, oldest first.
 
         Raises:
-            Truncated: the log begins later.
             JournalUnavailable: the disk does not give them.
         """
-        with self._io():
-            oldest = self._db.execute("select min(seq) from log").get
-            if oldest is not None and since < oldest - 1:
-                raise Truncated(f"this journal reaches back to {oldest - 1}, not to {since}")
+        with unavailable_if_failing():
             rows = self._db.execute(
-                "select seq, type, device_id, value, command, timestamp_utc, source from log"
-                " where seq > ? order by seq limit ?",
-                (since, limit),
-            )
-            return [_entry(row) for row in rows]
+                "select key, first_seq, last_seq, digest from receipt"
+                " where first_seq > ? order by first_seq desc limit ?",
+                (self.seq - WINDOW_ENTRIES, KEYS_MAX),
+            ).fetchall()
+        return [Receipt(*row) for row in reversed(rows)]
 
     def snapshot(self) -> Snapshot:
         """Return the state as of the newest entry.
@@ -153,7 +175,7 @@ class SqliteFile:
         Raises:
             JournalUnavailable: the disk does not give it.
         """
-        with self._io():
+        with unavailable_if_failing():
             rows = self._db.execute("select device_id, value, updated_at_utc, seq, source from twin")
             twins = {device: Twin(Raw(value.encode()), at, seq, source) for device, value, at, seq, source in rows}
         return Snapshot(self.epoch, self.seq, twins)
@@ -169,7 +191,7 @@ class SqliteFile:
                 self.checkpoint()
         finally:
             try:
-                with self._io():
+                with unavailable_if_failing():
                     self._db.close()
             finally:
                 os.close(self._lock)
@@ -190,9 +212,13 @@ class SqliteFile:
         db.pragma("synchronous", synchronous)
         if kind != APPLICATION_ID:
             self._create()
+        elif version < SCHEMA_VERSION:
+            with self._db:
+                self._db.execute(f"{_RECEIPTS} pragma user_version = {SCHEMA_VERSION};")
         meta = dict(db.execute("select name, value from meta"))
         self.epoch = meta["epoch"]
         self.seq = db.execute("select coalesce(max(seq), 0) from log").get
+        self.oldest_since = db.execute("select coalesce(min(seq) - 1, 0) from log").get
         self._checkpoint_seq = int(meta["checkpoint_seq"])
 
     def _create(self) -> None:
@@ -206,7 +232,7 @@ class SqliteFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._io():
+        with unavailable_if_failing():
             try:
                 self._db.execute("begin immediate")
                 yield
@@ -215,20 +241,6 @@ class SqliteFile:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
                 raise
-
-    @contextmanager
-    def _io(self) -> Iterator[None]:
-        try:
-            yield
-        except apsw.Error as error:
-            raise JournalUnavailable(f"the journal cannot use its disk: {error}") from error
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    seq, kind, device_id, value, command, at, source = row
-    if kind == "control":
-        return Control(device_id, command, Raw(value.encode()), at, source, seq)
-    return DataUpdate(device_id, Raw(value.encode()), at, source, seq)
 
 
 def _lock(path: str) -> int:

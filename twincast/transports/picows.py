@@ -46,10 +46,11 @@ _PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
 class Conversation(WSListener):
     """One client on this edge: frames to messages for its session, and its session's casts to the socket."""
 
-    __slots__ = ("_decoder", "_hub", "_limits", "_parts", "_parts_bytes", "_transport", "session")
+    __slots__ = ("_decoder", "_hub", "_limits", "_parts", "_parts_bytes", "_query", "_transport", "session")
 
-    def __init__(self, hub: Hub, limits: Limits) -> None:
+    def __init__(self, hub: Hub, limits: Limits, query: str) -> None:
         self._hub = hub
+        self._query = query
         self._limits = limits
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can be sent
         self._parts: list[bytes] | None = None
@@ -63,7 +64,7 @@ class Conversation(WSListener):
 
     def close(self, code: int | None, reason: str) -> None:
         """Send a close frame; the client's own, or a deadline, ends the connection."""
-        self._hub.leave(self.session)
+        self._hub.websockets.discard(self.session)
         self._transport.write(frames.close(code, reason))
         self._transport.resume_reading()
         loop = asyncio.get_running_loop()
@@ -73,18 +74,16 @@ class Conversation(WSListener):
         """Greet the client, and offer it all that follows."""
         self._transport = transport.underlying_transport
         self._transport.set_write_buffer_limits(high=self._limits.outbox_max_bytes)
-        self.session.greet()
-        self._hub.join(self.session)
+        self._hub.websockets.add(self.session)
+        self.session.greet(self._query)
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
         """Forget the client."""
-        self.session.closed = True
-        self._hub.leave(self.session)
+        self._leave()
 
     def on_broken_frame(self) -> None:
         """End the conversation: picows could not read a frame and has sent a close frame itself."""
-        self.session.closed = True
-        self._hub.leave(self.session)
+        self._leave()
 
     def pause_writing(self) -> None:
         """The socket's buffer is full."""
@@ -161,8 +160,7 @@ class Conversation(WSListener):
         if code is not None and code not in _CLOSE_CODES:
             self._fail(1002, f"{code} is not a close code")
             return
-        self.session.closed = True
-        self._hub.leave(self.session)
+        self._leave()
         self._transport.write(frames.close(code))
         self._transport.close()
 
@@ -172,9 +170,13 @@ class Conversation(WSListener):
         self._fail(error.close_code, f"{error.code}: {error.message}")
 
     def _fail(self, code: int, reason: str) -> None:
-        self.session.closed = True
+        self._leave()
         self._parts = self._decoder = None
         self.close(code, reason)
+
+    def _leave(self) -> None:
+        self.session.end()
+        self._hub.websockets.discard(self.session)
 
 
 class PicowsEdge(WSProtocol):  # type: ignore[misc]
@@ -238,14 +240,14 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         self._app_state["hub"].when_settled(lambda: session.close(Stopping("the server is restarting")))
 
     def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-        path = request.path.partition(b"?")[0]
+        path, _, query = request.path.partition(b"?")
         if path != b"/ws":
             return _refuse(HTTPStatus.NOT_FOUND, "the WebSocket is at /ws")
         try:
             self._app_state["door"].check(request.headers.get("host"), request.headers.get("origin"))
         except Forbidden as error:
             return _refuse(HTTPStatus.FORBIDDEN, error.message)
-        return Conversation(self._app_state["hub"], self._app_state["limits"])
+        return Conversation(self._app_state["hub"], self._app_state["limits"], query.decode("latin-1"))
 
 
 def _refuse(status: HTTPStatus, reason: str) -> WSUpgradeResponseWithListener:

@@ -1,110 +1,23 @@
-"""REST: four operations, as bare ASGI for speed and as FastAPI routes for `/docs` and for mounted apps."""
+"""REST: how the server is, the newest state, readings and commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
-
-from twincast.core import protocol
-from twincast.core.model import Entry
-from twincast.errors import BadMessage, TooLarge, TwincastError, UnsupportedMedia
-from twincast.hub import Hub
+from twincast.core import protocol, wishes
+from twincast.core.messages import encode
+from twincast.core.model import Entry, Position
+from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
+from twincast.core.subscription import Subscription
+from twincast.errors import NotYet, TwincastError, UnsupportedMedia
+from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
+from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
-RETRY_AFTER_S = 1
-"""When to try again after a 503. A full disk takes longer, but one request a second costs nothing."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One call: where it is, what does it, and how `/docs` shows it."""
-
-    method: str
-    path: str
-    run: Callable[[str, bytes], Awaitable[bytes]]
-    """Takes the content type and the body, returns JSON."""
-    answers: Any
-    takes: dict[str, Any] = field(default_factory=dict)
-    body_max_bytes: int = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the call as an ASGI application."""
-        status, content_type = HTTPStatus.OK, JSON
-        try:
-            body = await self.run(*await self._read(scope, receive))
-        except TwincastError as error:
-            status, content_type, body = HTTPStatus(error.http_status), PROBLEM, problem(error)
-        headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-        await send({"type": "http.response.start", "status": int(status), "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def describe(self, app: FastAPI) -> None:
-        """Add the call to an application's routes and to its OpenAPI document."""
-        app.add_api_route(
-            self.path,
-            _Respond(self),
-            methods=[self.method],
-            response_model=self.answers,
-            summary=(self.run.__doc__ or "").partition("\n")[0].rstrip("."),
-            description=(self.run.__doc__ or "").partition("\n")[2].strip(),
-            operation_id=self.run.__name__,
-            openapi_extra={"requestBody": {"required": True, "content": self.takes}} if self.takes else None,
-            responses=_refusals(403, 413, 415, 422, 503) if self.takes else _refusals(403),
-        )
-
-    async def _read(self, scope: Scope, receive: Receive) -> tuple[str, bytes]:
-        content_type = ""
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                content_type = value.decode("latin-1").partition(";")[0].strip().lower()
-            elif name == b"content-encoding" and value != b"identity":
-                raise UnsupportedMedia("bodies are taken as they are, not compressed")
-        parts: list[bytes] = []
-        size_bytes, more = 0, True
-        while more:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise BadMessage("the client left before its body was complete")
-            parts.append(event.get("body", b""))
-            size_bytes += len(parts[-1])
-            if size_bytes > self.body_max_bytes > 0:
-                raise TooLarge(f"a body takes {self.body_max_bytes} bytes; this one is larger")
-            more = event.get("more_body", False)
-        return content_type, parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-class _Respond:
-    """The same operation for whoever reaches it through FastAPI, as an application mounted below a prefix does."""
-
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation
-        self.__name__ = operation.run.__name__
-
-    async def __call__(self, request: Request) -> Response:
-        return _Handed(self._operation)
-
-
-class _Handed(Response):
-    """A response that lets the operation answer by itself."""
-
-    def __init__(self, operation: Operation) -> None:
-        super().__init__()
-        self._operation = operation
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._operation(scope, receive, send)
+REACH_S = 5.0
+"""How long a read waits for the position that it asks for."""
+REPLAYED = ((b"idempotency-replayed", b"true"),)
 
 
 class Rest:
@@ -119,27 +32,34 @@ class Rest:
         self._facts = facts
         self.operations = (
             Operation("GET", "/api/status", self.status, schemas.Status),
-            Operation("GET", "/api/data", self.data, schemas.Data),
+            Operation("GET", "/api/data", self.data, schemas.Data, parameters=schemas.DATA_PARAMETERS),
             Operation(
                 "POST",
                 "/api/data",
                 self.post_data,
                 schemas.Stored | schemas.StoredBatch,
                 {JSON: schemas.READINGS, NDJSON: schemas.READING_LINES},
+                schemas.WRITE_PARAMETERS,
                 body_max_bytes,
             ),
             Operation(
-                "POST", "/api/control", self.post_control, schemas.Dispatched, {JSON: schemas.ORDER}, body_max_bytes
+                "POST",
+                "/api/control",
+                self.post_control,
+                schemas.Dispatched,
+                {JSON: schemas.ORDER},
+                schemas.WRITE_PARAMETERS,
+                body_max_bytes,
             ),
         )
 
-    async def status(self, _content_type: str, _body: bytes) -> bytes:
+    async def status(self, _call: Call) -> Answer:
         """Say how the server is."""
         hub = self._hub()
         status: dict[str, Any] = {
             "ok": hub.failure is None,
             "devices_known": len(hub.state.twins),
-            "websocket_clients_connected": hub.watchers_count,
+            "websocket_clients_connected": len(hub.websockets),
             "timestamp_utc": hub.now_utc(),
             "epoch": hub.state.epoch,
             "seq": hub.state.seq,
@@ -148,25 +68,28 @@ class Rest:
         }
         if hub.failure is not None:
             status["problem"] = hub.failure.message
-        return protocol.encode(status)
+        return Answer(encode(status))
 
-    async def data(self, _content_type: str, _body: bytes) -> bytes:
-        """Return the newest state of every device."""
+    async def data(self, call: Call) -> Answer:
+        """Return the newest state of every device, or of those that are asked for."""
         hub = self._hub()
-        twins, epoch, seq = hub.snapshot_json(), hub.state.epoch, hub.state.seq
-        return b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":%b}' % (
-            hub.now_utc().encode(),
-            epoch.encode(),
-            seq,
-            twins,
-        )
+        subscription = EVERYTHING
+        if call.query:
+            given = wishes.decode_query(call.query, {"devices", "min_seq"})
+            subscription = Subscription(wishes.rules_of_query(given))
+            if "min_seq" in given:
+                await self._reach(given["min_seq"][-1])
+        twins, epoch, seq = hub.snapshot_json(subscription), hub.state.epoch, hub.state.seq
+        text = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":%b}'
+        return Answer(text % (hub.now_utc().encode(), epoch.encode(), seq, twins))
 
-    async def post_data(self, content_type: str, body: bytes) -> bytes:
+    async def post_data(self, call: Call) -> Answer:
         """Store one reading, or many.
 
         A single reading is answered with its event. An array, or NDJSON, of up to 10,000 readings is stored all or
         nothing. The answer comes once it is on disk.
         """
+        content_type, body = call.content_type, call.body
         if content_type == NDJSON:
             entries = protocol.decode_reading_lines(body, "rest", self._request_max_updates)
         elif content_type != JSON:
@@ -174,57 +97,71 @@ class Rest:
         elif body.lstrip()[:1] == b"[":
             entries = protocol.decode_readings(body, "rest", self._request_max_updates)
         else:
-            entry = protocol.decode_reading(body, "rest")
-            await self._store([entry], len(body))
-            return b'{"ok":true,"stored":true,"event":%b}' % protocol.encode(entry)
-        last_seq = await self._store(entries, len(body))
-        count = len(entries)
-        return b'{"ok":true,"stored":%d,"first_seq":%d,"last_seq":%d}' % (count, last_seq - count + 1, last_seq)
+            return await self._store_one(protocol.decode_reading(body, "rest"), call, b"stored")
+        last_seq, replayed = await self._store(entries, call)
+        epoch, count = self._hub().state.epoch, len(entries)
+        text = b'{"ok":true,"stored":%d,"epoch":"%b","seq":%d,"first_seq":%d,"last_seq":%d}'
+        return Answer(
+            text % (count, epoch.encode(), last_seq, last_seq - count + 1, last_seq), REPLAYED if replayed else ()
+        )
 
-    async def post_control(self, content_type: str, body: bytes) -> bytes:
+    async def post_control(self, call: Call) -> Answer:
         """Dispatch a command to everyone who watches.
 
         The answer comes once the command is on disk and on its way.
         """
-        if content_type != JSON:
-            raise UnsupportedMedia(f"expected Content-Type {JSON}, not {content_type or 'none'}")
-        order = protocol.decode_order(body, "rest")
-        await self._store([order], len(body))
-        return b'{"ok":true,"dispatched":true,"event":%b}' % protocol.encode(order)
+        if call.content_type != JSON:
+            raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
+        return await self._store_one(protocol.decode_order(call.body, "rest"), call, b"dispatched")
 
-    async def _store(self, entries: Sequence[Entry], size_bytes: int) -> int:
+    async def _store_one(self, entry: Entry, call: Call, done: bytes) -> Answer:
+        seq, replayed = await self._store([entry], call)
+        if replayed:  # the event is the one of the first time
+            (entry,) = await self._hub().read(seq - 1, 1)
+        return Answer(b'{"ok":true,"%b":true,"event":%b}' % (done, encode(entry)), REPLAYED if replayed else ())
+
+    async def _store(self, entries: Sequence[Entry], call: Call) -> tuple[int, bool]:
+        """Store entries; return the seq of the last one, and whether that was before this call."""
         hub = self._hub()
         while not hub.has_room:
             settled = asyncio.Event()
             hub.when_settled(settled.set)
             await settled.wait()
-        stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        hub.submit_all(entries, size_bytes, partial(_settle, stored))
+        stored: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
+        retry = None
+        if call.key is not None:
+            key = key_of_request(call.key)
+            retry = Retry(key, digest_of(entries), partial(_settle_again, stored))
+        hub.submit_all(entries, len(call.body), partial(_settle, stored), retry)
         return await stored
 
+    async def _reach(self, min_seq: str) -> None:
+        hub = self._hub()
+        if ":" in min_seq:
+            position = Position.parse(min_seq)
+            if position.epoch != hub.state.epoch:
+                raise NotYet(f"this log is {hub.state.epoch}; {position.epoch} is another one")
+            seq = position.seq
+        else:
+            seq = wishes.whole_number(min_seq, "`min_seq`", 1 << 62)
+        reached = asyncio.Event()
+        hub.when_reached(seq, reached.set)
+        try:
+            async with asyncio.timeout(REACH_S):
+                await reached.wait()
+        except TimeoutError:
+            raise NotYet(f"the log is at {hub.state.seq}, not yet at {seq}") from None
 
-def problem(error: TwincastError) -> bytes:
-    """Encode an error as RFC 9457 problem details."""
-    details = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.http_status).phrase,
-        "status": error.http_status,
-        "detail": error.message,
-        "code": error.code,
-        "retryable": error.retryable,
-    }
-    return protocol.encode(details)
 
-
-def _settle(stored: asyncio.Future[int], error: TwincastError | None, last_seq: int) -> None:
+def _settle(stored: asyncio.Future[tuple[int, bool]], error: TwincastError | None, last_seq: int) -> None:
     if stored.done():  # the client left, and its request was cancelled
         return
     if error is None:
-        stored.set_result(last_seq)
+        stored.set_result((last_seq, False))
     else:
         stored.set_exception(error)
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {PROBLEM: {"schema": schemas.Problem.model_json_schema()}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+def _settle_again(stored: asyncio.Future[tuple[int, bool]], receipt: Receipt) -> None:
+    if not stored.done():
+        stored.set_result((receipt.last_seq, True))

@@ -31,6 +31,7 @@ class DataEvent(BaseModel):
     timestamp_utc: str
     source: str = Field(description="rest or websocket")
     seq: int = Field(description="the change's position in the log")
+    epoch: str = Field(description="the log's name")
 
 
 class ControlEvent(BaseModel):
@@ -43,6 +44,7 @@ class ControlEvent(BaseModel):
     timestamp_utc: str
     source: str
     seq: int
+    epoch: str
 
 
 class Stored(BaseModel):
@@ -58,6 +60,8 @@ class StoredBatch(BaseModel):
 
     ok: bool
     stored: int = Field(description="how many readings")
+    epoch: str
+    seq: int = Field(description="the same as last_seq")
     first_seq: int
     last_seq: int
 
@@ -86,6 +90,19 @@ class Data(BaseModel):
     epoch: str
     seq: int
     data: dict[str, Twin]
+
+
+class Events(BaseModel):
+    """Changes behind a position, or the state where they cannot be had."""
+
+    timestamp_utc: str
+    epoch: str
+    seq: int = Field(description="the cursor for the next call")
+    resumed: bool
+    reason: str | None = Field(default=None, description="why not: epoch, too_old or ahead")
+    data_snapshot: dict[str, Twin] | None = Field(default=None, description="the state at `seq`, if not resumed")
+    events: list[DataEvent | ControlEvent]
+    more: bool = Field(description="the limit was reached; the next call finds some at once")
 
 
 class Status(BaseModel):
@@ -135,3 +152,55 @@ READING_LINES: dict[str, Any] = {
 
 ORDER: dict[str, Any] = {"schema": Order.model_json_schema()}
 """What `POST /api/control` takes."""
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str, *, where: str = "query") -> dict[str, Any]:
+    return {"name": name, "in": where, "required": False, "schema": schema, "description": description}
+
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
+_DEVICES = _parameter("devices", _TEXTS, "patterns, such as `lab/*`; `*` stands for any characters")
+_SINCE = _parameter("since", _TEXT, "a position, `EPOCH:SEQ`; what came after it is returned")
+_KINDS = _parameter("kinds", {"type": "array", "items": {"enum": ["data_update", "control"]}}, "which events")
+
+DATA_PARAMETERS = (
+    _DEVICES,
+    _parameter(
+        "min_seq", _TEXT, "`SEQ` or `EPOCH:SEQ`: answer from this position or a later one, within 5 s or not at all"
+    ),
+)
+WRITE_PARAMETERS = (
+    _parameter(
+        "Idempotency-Key", {**_TEXT, "maxLength": 128}, "the same key again stores nothing twice", where="header"
+    ),
+)
+EVENTS_PARAMETERS = (
+    _SINCE,
+    _DEVICES,
+    _KINDS,
+    _parameter(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1_000},
+        "long poll: how many events at most",
+    ),
+    _parameter(
+        "wait_s",
+        {"type": "integer", "minimum": 0, "maximum": 60, "default": 0},
+        "long poll: how long to wait for the first",
+    ),
+    _parameter(
+        "mode", {"enum": ["latest", "every"], "default": "latest"}, "stream: whether a slow reader gets merged changes"
+    ),
+    _parameter("max_hz", {"type": "number", "minimum": 0.01, "maximum": 1_000}, "stream: how often a second at most"),
+    _parameter(
+        "page", {"type": "integer", "minimum": 1, "maximum": 10_000}, "stream: devices in one page of the state"
+    ),
+    _parameter(
+        "Last-Event-ID",
+        _TEXT,
+        "stream: what a browser sends when it comes back; counts more than `since`",
+        where="header",
+    ),
+)
+"""What the calls take beside their bodies: OpenAPI parameter objects."""

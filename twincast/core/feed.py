@@ -1,0 +1,289 @@
+"""One client's place in the stream of changes: catching up, live, or behind.
+
+A feed begins with the state or at a position, reads the log back until it is at the head, and joins its group there, in
+the same step, so that nothing comes twice or is left out. If the client does not keep up, mode `latest` merges; mode
+`every` forgets what waits, and reads it back when the client takes it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twincast.core.cast import Cast
+from twincast.core.greeting import Greetings, select_twins
+from twincast.core.groups import Group, Groups
+from twincast.core.messages import Gap, encode
+from twincast.core.model import Position
+from twincast.core.outbox import EveryOutbox, LatestOutbox, Outbox
+from twincast.core.state import State
+from twincast.core.subscription import Subscription
+from twincast.errors import FellBehind, Truncated, TwincastError
+
+DRAIN_BYTES = 256 * 1024
+"""How much of its debt a client gets at once; more in one piece would only wait in the connection's buffer."""
+
+TookBlock = Callable[[Cast | TwincastError], None]
+
+
+class Stream(Protocol):
+    """What a feed needs of the hub."""
+
+    state: State
+    groups: Groups
+    greetings: Greetings
+
+    def why_not_resume(self, since: Position) -> str:
+        """Say why a stream cannot go on behind a position: epoch, too_old or ahead. Empty if it can."""
+
+    def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
+        """Return some of the changes after `since` up to `until`, at least one; or None, and call `took` with them.
+
+        `took` is called with the error if they cannot be read: Truncated if the log does not reach back any more.
+        """
+
+
+class Feed:
+    """Brings one client what it subscribed to. Single-threaded; every method returns at once."""
+
+    __slots__ = (
+        "_end",
+        "_group",
+        "_is_held",
+        "_is_paused",
+        "_is_reading",
+        "_outbox",
+        "_outbox_max_bytes",
+        "_page",
+        "_pages",
+        "_seq",
+        "_stream",
+        "_waiting",
+        "_write",
+        "is_closed",
+        "subscription",
+    )
+
+    def __init__(
+        self,
+        write: Callable[[Cast], None],
+        stream: Stream,
+        end: Callable[[TwincastError], None],
+        *,
+        outbox_max_bytes: int,
+    ) -> None:
+        """Make a feed that has not begun.
+
+        Args:
+            write: sends a cast; may call `pause` before it returns.
+            stream: the hub.
+            end: told when the client cannot be served any longer.
+            outbox_max_bytes: how much may wait for the client that cannot be merged.
+        """
+        self._write = write
+        self._stream = stream
+        self._end = end
+        self._outbox_max_bytes = outbox_max_bytes
+        self._outbox: Outbox | None = None  # most clients keep up and never need one
+        self._pages: deque[Cast] | None = None
+        self._page = 0
+        self._seq = 0  # the cursor, while there is no group
+        self._group: Group | None = None
+        self._is_paused = self._is_held = self._is_reading = self.is_closed = False
+        self._waiting: list[Callable[[], None]] | None = None
+        self.subscription = Subscription()
+
+    @property
+    def position(self) -> Position | None:
+        """Up to where the client was sent everything; None if something waits for it."""
+        if self._group is None or self._outbox is not None or self._is_held:
+            return None
+        return Position(self._stream.state.epoch, self._group.seq)
+
+    def start(self, subscription: Subscription, *, since: Position | None = None, page: int = 0) -> None:
+        """Greet the client, and bring it everything after its position or the state.
+
+        Args:
+            subscription: what it wants.
+            since: its cursor; None for the state as it is.
+            page: how many devices a page of the state holds; 0 for all.
+        """
+        self.subscription = subscription
+        self._page = page
+        greetings = self._stream.greetings
+        reason = "" if since is None else self._stream.why_not_resume(since)
+        if since is not None and not reason:
+            self._seq = since.seq
+            self._write(greetings.resumed(subscription, since.seq))
+        else:
+            greeting = greetings.full(subscription, page, reason)
+            self._seq = greeting.seq
+            self._send_pages(greeting.casts)
+        self._is_held = subscription.max_hz is not None  # what is read back merges, and goes in one piece
+        self._go_on()
+
+    def offer(self, cast: Cast) -> None:
+        """See Watcher: straight through if the client keeps up, else behind what waits for it already.
+
+        Answers come the same way; a cast of one has no entries.
+        """
+        if self._outbox is None and not self._is_paused and not self._is_held and not self.is_closed:
+            self._write(cast)
+        else:
+            self._owe(cast)
+
+    def hold(self) -> None:
+        """See Watcher."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """See Watcher."""
+        self._is_held = False
+        self._go_on()
+
+    def pause(self) -> None:
+        """Note that the connection holds as much as it should."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Note that the connection takes bytes again, and pay what has waited."""
+        self._is_paused = False
+        self._go_on()
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether the client was sent everything that there is for it."""
+        return self._group is not None and self._outbox is None and not self._is_held and not self._is_paused
+
+    def when_caught_up(self, callback: Callable[[], None]) -> None:
+        """Call back once the client has been sent everything; at once if it has."""
+        if self.is_caught_up:
+            callback()
+        else:
+            self._waiting = [*(self._waiting or ()), callback]
+
+    def change(self, subscription: Subscription) -> None:
+        """Take another subscription from here on; the state of what it adds goes before. Only when caught up."""
+        assert self._group is not None
+        self._group.flush()
+        self._stream.groups.leave(self, self._group)
+        added = select_twins(self._stream.state, subscription, but_not=self.subscription)
+        self.subscription = subscription
+        self._group = None
+        self._seq = self._stream.state.seq
+        if added:
+            self._send_pages(self._stream.greetings.snapshot(added, self._page))
+        self._join()
+
+    def close(self) -> None:
+        """Bring nothing more."""
+        self.is_closed = True
+        self._leave()
+        self._outbox = self._pages = self._waiting = None
+
+    def _go_on(self) -> None:
+        """Bring what is due, in order: pages of the state, what waits, what the log has since."""
+        while self._pages and not self._is_paused:
+            self._write(self._pages.popleft())
+        if self._pages or self.is_closed:
+            return
+        self._pages = None
+        if self.subscription.mode == "every":
+            self._pay()
+        self._catch_up()
+        self._pay()
+        while self._waiting and self.is_caught_up:
+            self._waiting.pop(0)()
+
+    def _pay(self) -> None:
+        """Empty the outbox, if the client takes it and what is in it may go."""
+        if self._outbox is None or self._is_held:
+            return
+        if self._group is None and self.subscription.mode == "latest":
+            return  # the state is ahead of the log that was read; its newest values would come twice
+        while self._outbox and not self._is_paused:
+            for cast in self._outbox.take(self._stream.state, DRAIN_BYTES):
+                self._write(cast)
+        if not self._outbox:
+            self._outbox = None
+
+    def _catch_up(self) -> None:
+        while self._may_read():
+            until = self._stream.state.seq
+            if self._seq >= until:
+                self._join()
+                return
+            block = self._stream.read_back(self._seq, until, self._took)
+            if block is None:
+                self._is_reading = True
+                return
+            self._take_block(block)
+
+    def _may_read(self) -> bool:
+        if self._group is not None or self._is_reading or self._pages or self.is_closed:
+            return False
+        return self.subscription.mode == "latest" or (self._outbox is None and not self._is_paused)
+
+    def _took(self, block: Cast | TwincastError) -> None:
+        self._is_reading = False
+        if self.is_closed:
+            return
+        if isinstance(block, Cast):
+            self._take_block(block)
+        elif isinstance(block, Truncated):
+            self._tell_gap()
+        else:
+            self._end(block)
+            return
+        self._go_on()
+
+    def _take_block(self, block: Cast) -> None:
+        self._seq = block.entries[-1].seq
+        selected = block.select(self.subscription)
+        if selected.entries:
+            self.offer(selected)
+
+    def _tell_gap(self) -> None:
+        """Say what the log no longer has, and begin anew with the state."""
+        state = self._stream.state
+        kept: Sequence[Cast] = ()
+        if self._outbox is not None:
+            self._outbox.forget_changes()
+            kept, self._outbox = self._outbox.take(state, 1 << 62), None
+        gap = Cast((encode(Gap(state.epoch, self._seq + 1, state.seq)),))
+        self._seq = state.seq
+        twins = select_twins(state, self.subscription)
+        self._send_pages([*kept, gap, *self._stream.greetings.snapshot(twins, self._page)])
+
+    def _join(self) -> None:
+        self._is_held = False
+        self._group = self._stream.groups.join(self, self.subscription)
+
+    def _send_pages(self, casts: Sequence[Cast]) -> None:
+        pages = self._pages = self._pages or deque()
+        pages.extend(casts)
+        while pages and not self._is_paused:
+            self._write(pages.popleft())
+        if not pages:
+            self._pages = None
+
+    def _owe(self, cast: Cast) -> None:
+        if self.is_closed:
+            return
+        if self._outbox is None:
+            self._outbox = EveryOutbox() if self.subscription.mode == "every" else LatestOutbox()
+        outbox = self._outbox
+        outbox.add(cast, self._stream.state.seq)
+        if outbox.size_bytes > self._outbox_max_bytes and isinstance(outbox, EveryOutbox):
+            first_seq = outbox.forget_changes()
+            if first_seq is not None:  # what was read back or offered is read back again, in time
+                self._leave()
+                self._seq = first_seq - 1
+        if outbox.size_bytes > self._outbox_max_bytes:
+            self._end(
+                FellBehind(f"more than {self._outbox_max_bytes} bytes were waiting for this client; reconnect to go on")
+            )
+
+    def _leave(self) -> None:
+        if self._group is not None:
+            self._stream.groups.leave(self, self._group)
+            self._group = None

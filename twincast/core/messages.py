@@ -1,0 +1,108 @@
+"""What the server says, on every wire. The events themselves are the entries of the log: see core/model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from twincast.core.model import DataUpdate, Entry, Position
+from twincast.errors import TwincastError
+
+MessageId = str | int
+
+
+class Hello(Struct, tag_field="type", tag="hello"):
+    """The first message to a client: the state as of a position, or that it goes on behind its own."""
+
+    message: str
+    timestamp_utc: str
+    epoch: str
+    seq: int
+    resumed: bool
+    reason: str | msgspec.UnsetType
+    subscription: dict[str, Any]
+    data_snapshot: Raw
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class SnapshotPage(Struct, tag_field="type", tag="snapshot"):
+    """Part of the state as of a position."""
+
+    epoch: str
+    seq: int
+    data_snapshot: Raw
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Gap(Struct, tag_field="type", tag="gap", rename={"from_seq": "from", "to_seq": "to"}):
+    """What may be missing: the first and the last seq. The state follows."""
+
+    epoch: str
+    from_seq: int
+    to_seq: int
+
+
+class Pong(Struct, tag_field="type", tag="pong"):
+    """The answer to a `ping` message; with a position if the client has everything up to it."""
+
+    timestamp_utc: str
+    epoch: str | msgspec.UnsetType = msgspec.UNSET
+    seq: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Echo(Struct, tag_field="type", tag="echo"):
+    """The answer to a message of a type that nobody knows."""
+
+    timestamp_utc: str
+    received: Raw
+    note: str = "Unrecognized message type"
+
+
+class Ack(Struct, tag_field="type", tag="ack"):
+    """The answer to a message with an `id`, once it is durable or in force."""
+
+    id: MessageId
+    epoch: str
+    seq: int
+    replayed: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class ErrorMessage(Struct, tag_field="type", tag="error"):
+    """What was wrong with a message; the conversation goes on."""
+
+    code: str
+    message: str
+    retryable: bool
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
+
+
+encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+
+
+def encode_all(entries: Sequence[Entry]) -> list[bytes]:
+    """Encode the entries of the log as the events that they are."""
+    encode_one = encode
+    return [encode_one(entry) for entry in entries]
+
+
+def encode_merged(newest: DataUpdate, merged: int) -> bytes:
+    """Encode a device's newest change for a client that missed `merged` - 1 before it."""
+    event = encode(newest)
+    return event if merged == 1 else b'%b,"merged":%d}' % (event[:-1], merged)
+
+
+def encode_error(error: TwincastError, message_id: MessageId | None = None) -> bytes:
+    """Encode an error for the client whose message caused it."""
+    known_id = msgspec.UNSET if message_id is None else message_id
+    return encode(ErrorMessage(error.code, error.message, error.retryable, known_id))
+
+
+def encode_ack(message_id: MessageId, position: Position, *, replayed: bool = False) -> bytes:
+    """Encode the answer to a message that was stored or is in force."""
+    return encode(Ack(message_id, position.epoch, position.seq, replayed or msgspec.UNSET))
+
+
+def encode_pong(now_utc: str, position: Position | None) -> bytes:
+    """Encode the answer to a ping; `position` is None for a client that has something to catch up with."""
+    return encode(Pong(now_utc) if position is None else Pong(now_utc, position.epoch, position.seq))

@@ -1,0 +1,114 @@
+"""Updates that carry a key are stored once, however often they come (compare draft-ietf-httpapi-idempotency-key)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from twincast.core.model import DataUpdate, Entry
+from twincast.errors import KeyReused, TwincastError
+
+KEYS_MAX = 100_000
+"""How many keys are remembered: 20 MB in memory."""
+WINDOW_ENTRIES = 1_000_000
+"""How far back in the log a key counts: what a start reads in a fraction of a second."""
+
+_BETWEEN = "\x1f"  # neither names nor keys hold control characters
+
+Done = Callable[[TwincastError | None, int], None]
+"""What a submission calls in the end: with the error that kept it out, or None and its last seq."""
+
+
+class Receipt(NamedTuple):
+    """That a key was stored: with which entries, and what was in them."""
+
+    key: str
+    first_seq: int
+    last_seq: int
+    digest: int
+
+
+class Retry(NamedTuple):
+    """A submission's key, and whom to tell if it was stored before."""
+
+    key: str
+    digest: int
+    again: Callable[[Receipt], None]
+
+
+class Retries:
+    """The keys of the newest updates, stored and under way."""
+
+    def __init__(self, receipts: Iterable[Receipt]) -> None:
+        """Begin with what the journal has, oldest first."""
+        self._stored = {receipt.key: receipt for receipt in receipts}
+        self._under_way: dict[str, tuple[int, list[tuple[Retry, Done]]]] = {}
+
+    def admit(self, retry: Retry, count: int, done: Done) -> Done | None:
+        """Return what a new submission of `count` entries is to call in the end; None if it came before.
+
+        One that came before is answered as the first one was: at once, or when that one is.
+
+        Raises:
+            KeyReused: the key came before, with other content.
+        """
+        stored = self._stored.get(retry.key)
+        if stored is not None:
+            _compare(stored.digest, retry.digest)
+            retry.again(stored)
+            return None
+        if retry.key in self._under_way:
+            digest, waiting = self._under_way[retry.key]
+            _compare(digest, retry.digest)
+            waiting.append((retry, done))
+            return None
+        self._under_way[retry.key] = (retry.digest, [])
+
+        def settle(error: TwincastError | None, last_seq: int) -> None:
+            _, waiting = self._under_way.pop(retry.key)
+            receipt = Receipt(retry.key, last_seq - count + 1, last_seq, retry.digest)
+            if error is None:
+                self._remember(receipt)
+            done(error, last_seq)
+            for again, done_again in waiting:
+                if error is None:
+                    again.again(receipt)
+                else:
+                    done_again(error, 0)
+
+        return settle
+
+    def _remember(self, receipt: Receipt) -> None:
+        stored = self._stored
+        stored[receipt.key] = receipt
+        oldest = stored[next(iter(stored))]
+        while len(stored) > KEYS_MAX or oldest.last_seq <= receipt.last_seq - WINDOW_ENTRIES:
+            del stored[oldest.key]
+            oldest = stored[next(iter(stored))]
+
+
+def key_of_update(entry: Entry, update_id: str) -> str:
+    """Return the key of a WebSocket message's `update_id`: it counts per device or target."""
+    return _BETWEEN.join((*entry.topic, update_id))
+
+
+def key_of_request(idempotency_key: str) -> str:
+    """Return the key of a request's `Idempotency-Key`: it counts for the whole server."""
+    return _BETWEEN.join(("request", idempotency_key))
+
+
+def digest_of(entries: Sequence[Entry]) -> int:
+    """Return a checksum of what entries say, without when and where."""
+    digest = 0
+    for entry in entries:
+        said = entry.value if isinstance(entry, DataUpdate) else entry.args
+        names = "" if isinstance(entry, DataUpdate) else entry.command
+        digest = crc32(_BETWEEN.join((*entry.topic, names)).encode(), digest)
+        digest = crc32(bytes(said), digest)
+    return digest
+
+
+def _compare(first: int, second: int) -> None:
+    if first != second:
+        raise KeyReused(
+            "this key came before with other content; a retry repeats the same, a new update takes a new key"
+        )

@@ -1,0 +1,64 @@
+"""The log of an SQLite journal for those who read it back, on a connection of their own: they hold up no commit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import apsw
+from msgspec import Raw
+
+from twincast.core.model import Control, DataUpdate, Entry
+from twincast.errors import JournalUnavailable, Truncated
+
+
+class LogReader:
+    """A read-only connection to an open journal. Every method runs in one and the same thread at a time."""
+
+    def __init__(self, path: str, epoch: str, *, vfs: str | None = None) -> None:
+        """Open beside the SqliteFile, which must stay open for as long as this is used.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        self._epoch = epoch
+        with unavailable_if_failing():
+            self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+            self._db.set_busy_timeout(1_000)
+
+    def read(self, since: int, limit: int) -> list[Entry]:
+        """Return up to `limit` entries after `since`.
+
+        Raises:
+            Truncated: the log begins later.
+            JournalUnavailable: the disk does not give them.
+        """
+        with unavailable_if_failing():
+            oldest = self._db.execute("select min(seq) from log").get
+            if oldest is not None and since < oldest - 1:
+                raise Truncated(f"this journal reaches back to {oldest - 1}, not to {since}")
+            rows = self._db.execute(
+                "select seq, type, device_id, value, command, timestamp_utc, source from log"
+                " where seq > ? order by seq limit ?",
+                (since, limit),
+            ).fetchall()
+        return [_entry(row, self._epoch) for row in rows]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close(True)
+
+
+@contextmanager
+def unavailable_if_failing() -> Iterator[None]:
+    """Say of a failing disk what it means."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise JournalUnavailable(f"the journal cannot use its disk: {error}") from error
+
+
+def _entry(row: tuple[Any, ...], epoch: str) -> Entry:
+    seq, kind, device_id, value, command, at, source = row
+    if kind == "control":
+        return Control(device_id, command, Raw(value.encode()), at, source, seq, epoch)
+    return DataUpdate(device_id, Raw(value.encode()), at, source, seq, epoch)

@@ -1,0 +1,92 @@
+"""What the ASGI endpoints share: their types, and a buffer in front of a `send` that waits.
+
+ASGI gives no view of the socket's buffer, only a `send` that waits while it is full. So a stream holds a buffer of
+its own, as large as one client's outbox, and tells its feed when it is full and when it has drained.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from twincast.core.cast import Cast
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Flow(Protocol):
+    """Who is told when the buffer is full."""
+
+    def pause(self) -> None:
+        """Hold back what comes."""
+
+    def resume(self) -> None:
+        """Go on with what was held back."""
+
+
+class Buffer:
+    """What a feed has written and `send` has not taken."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._casts: deque[Cast] = deque()
+        self._size_bytes = 0
+        self._max_bytes = max_bytes
+        self._filled = asyncio.Event()
+        self._is_closing = False
+        self.flow: Flow
+
+    def write(self, cast: Cast) -> None:
+        """Take one cast; may pause the flow."""
+        self._casts.append(cast)
+        self._size_bytes += cast.size_bytes
+        self._filled.set()
+        if self._size_bytes > self._max_bytes:
+            self.flow.pause()
+
+    def end(self) -> None:
+        """Let `drain_to` return when what was written is sent."""
+        self._is_closing = True
+        self._filled.set()
+
+    async def drain_to(self, send: Callable[[Cast], Awaitable[None]], *, idle: "Idle | None" = None) -> None:
+        """Send until `end`; `idle` is called when there was nothing to send for a while."""
+        low_bytes = self._max_bytes // 4
+        while True:
+            await self._something(idle)
+            self._filled.clear()
+            while self._casts:
+                cast = self._casts.popleft()
+                await send(cast)
+                was_above = self._size_bytes > low_bytes
+                self._size_bytes -= cast.size_bytes
+                if was_above and self._size_bytes <= low_bytes:
+                    self.flow.resume()
+            if self._is_closing:
+                return
+
+    async def _something(self, idle: "Idle | None") -> None:
+        while not self._filled.is_set():
+            try:
+                async with asyncio.timeout(None if idle is None else idle.after_s):
+                    await self._filled.wait()
+            except TimeoutError:
+                assert idle is not None
+                await idle.call()
+
+
+class Idle:
+    """What to do when there was nothing to send for so many seconds."""
+
+    def __init__(self, after_s: float, call: Callable[[], Awaitable[None]]) -> None:
+        self.after_s = after_s
+        self.call = call
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a request's header; None if it has none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return None

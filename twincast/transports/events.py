@@ -1,0 +1,229 @@
+"""`GET /api/events`: the stream of changes over plain HTTP, as server-sent events or by long poll."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from twincast.core import event_stream, wishes
+from twincast.core.cast import Cast
+from twincast.core.feed import Feed
+from twincast.core.messages import encode
+from twincast.core.model import Position
+from twincast.core.subscription import Subscription
+from twincast.errors import Truncated, TwincastError
+from twincast.hub import Hub
+from twincast.transports import schemas
+from twincast.transports.asgi import Buffer, Idle, Receive, Scope, Send, header
+from twincast.transports.operation import Answer, Call, Operation
+
+RETRY_MS = 2_000
+"""How long a browser waits before it comes back."""
+HEARTBEAT_S = 15.0
+"""Shorter than the minute after which most proxies give a silent connection up."""
+LIMIT_MAX, LIMIT_DEFAULT = 10_000, 1_000
+WAIT_MAX_S = 60
+
+
+class EventsEndpoint:
+    """The ASGI application behind `/api/events`."""
+
+    def __init__(self, hub: Callable[[], Hub], *, outbox_max_bytes: int) -> None:
+        """Make the endpoint; `hub` is asked for at each request, for it opens after the routes exist."""
+        self._hub = hub
+        self._outbox_max_bytes = outbox_max_bytes
+        self._ends: set[Callable[[], None]] = set()
+        self.operation = Operation(
+            "GET",
+            "/api/events",
+            self.poll,
+            schemas.Events,
+            parameters=schemas.EVENTS_PARAMETERS,
+            stream=self.stream,
+        )
+
+    def end_streams(self) -> None:
+        """End every stream and every poll that waits: a server that stops would wait for them."""
+        for end in tuple(self._ends):
+            end()
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one stream of server-sent events.
+
+        Raises:
+            BadMessage: the parameters are not what they should be; nothing was sent.
+        """
+        query = scope["query_string"].decode("latin-1")
+        wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
+        connection = _EventStream(send, self._hub(), self._outbox_max_bytes)
+        self._ends.add(connection.end)
+        try:
+            async with asyncio.TaskGroup() as group:
+                leaving = group.create_task(_until_left(receive, connection), name="event stream listens")
+                await connection.serve(wish)
+                leaving.cancel()
+        finally:
+            self._ends.discard(connection.end)
+            connection.feed.close()
+
+    async def poll(self, call: Call) -> Answer:
+        """Return the changes behind a position, or stream them.
+
+        As JSON: what there is, waiting for the first change for up to `wait_s`. With `Accept: text/event-stream`: the
+        state, then every change as it comes, each as an event whose id is its position.
+        """
+        names = {"since", "devices", "kinds", "limit", "wait_s"}
+        given = wishes.decode_query(call.query, names)
+        since = given.get("since", [""])[-1]
+        limit = wishes.whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
+        wait_s = wishes.whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
+        poll = _Poll(self._hub(), Subscription(wishes.rules_of_query(given), "every"), limit or 1)
+        self._ends.add(poll.wake)
+        try:
+            return Answer(await poll.answer(Position.parse(since) if since else None, wait_s))
+        finally:
+            self._ends.discard(poll.wake)
+
+
+class _EventStream(Buffer):
+    """One client's response, as its feed sees it."""
+
+    def __init__(self, send: Send, hub: Hub, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self._send = send
+        self.feed = Feed(self.write, hub, self._cut_off, outbox_max_bytes=max_bytes)
+        self.flow = self.feed
+
+    async def serve(self, wish: wishes.Wish) -> None:
+        headers = [
+            (b"content-type", event_stream.CONTENT_TYPE.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),  # nginx would hold the events back until they fill a page
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send_body(event_stream.retry(RETRY_MS))
+        self.feed.start(wish.subscription, since=wish.since, page=wish.page)
+        await self.drain_to(self._send_events, idle=Idle(HEARTBEAT_S, self._beat))
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _cut_off(self, error: TwincastError) -> None:
+        del error  # the browser comes back with its last position, and is told what it missed
+        self.feed.close()
+        self.end()
+
+    async def _send_events(self, cast: Cast) -> None:
+        await self._send_body(cast.events)
+
+    async def _beat(self) -> None:
+        await self._send_body(event_stream.heartbeat(str(self.feed.position or "")))
+
+    async def _send_body(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _until_left(receive: Receive, connection: _EventStream) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    connection.end()
+
+
+class _Found(NamedTuple):
+    """Changes that a poll has found, and how far it has looked."""
+
+    messages: list[bytes]
+    seq: int
+
+
+class _Poll:
+    """One long poll. While it waits it watches, so that only a change that it wants wakes it."""
+
+    def __init__(self, hub: Hub, subscription: Subscription, limit: int) -> None:
+        self._hub = hub
+        self._subscription = subscription
+        self._limit = limit
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def offer(self, cast: Cast) -> None:
+        del cast  # it is read back, with what came before it
+        self.wake()
+
+    def hold(self) -> None:
+        """See Watcher. Nothing is held: the mode is `every`."""
+
+    def release(self) -> None:
+        """See Watcher."""
+
+    async def answer(self, since: Position | None, wait_s: float) -> bytes:
+        hub = self._hub
+        reason = "" if since is None else hub.why_not_resume(since)
+        if since is None or reason:
+            return self._state(reason)
+        group = hub.groups.join(self, self._subscription)
+        try:
+            found = await self._look(since.seq)
+            if not found.messages:
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+                found = await self._look(found.seq)
+        except Truncated:
+            return self._state("too_old")
+        finally:
+            hub.groups.leave(self, group)
+        return self._changes(found)
+
+    async def _look(self, since: int) -> _Found:
+        hub = self._hub
+        messages: list[bytes] = []
+        while since < hub.state.seq and len(messages) < self._limit:
+            block = await self._block(since)
+            selected = block.select(self._subscription)
+            since = block.entries[-1].seq
+            left = self._limit - len(messages)
+            messages.extend(selected.messages[:left])
+            if len(selected.messages) > left:
+                since = selected.entries[left - 1].seq
+        return _Found(messages, since)
+
+    async def _block(self, since: int) -> Cast:
+        taken: asyncio.Future[Cast] = asyncio.get_running_loop().create_future()
+        block = self._hub.read_back(since, self._hub.state.seq, partial(_settle, taken))
+        return await taken if block is None else block
+
+    def _changes(self, found: _Found) -> bytes:
+        hub = self._hub
+        more = len(found.messages) == self._limit and found.seq < hub.state.seq
+        text = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"resumed":true,"events":[%b],"more":%b}'
+        return text % (
+            hub.now_utc().encode(),
+            hub.state.epoch.encode(),
+            found.seq,
+            b",".join(found.messages),
+            encode(more),
+        )
+
+    def _state(self, reason: str) -> bytes:
+        hub = self._hub
+        text = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"resumed":false,%b"data_snapshot":%b,"events":[],%b}'
+        return text % (
+            hub.now_utc().encode(),
+            hub.state.epoch.encode(),
+            hub.state.seq,
+            b'"reason":%b,' % encode(reason) if reason else b"",
+            hub.snapshot_json(self._subscription),
+            b'"more":false',
+        )
+
+
+def _settle(taken: asyncio.Future[Cast], block: Cast | TwincastError) -> None:
+    if taken.done():  # the client left
+        return
+    if isinstance(block, Cast):
+        taken.set_result(block)
+    else:
+        taken.set_exception(block)

@@ -1,0 +1,152 @@
+"""One REST call: as bare ASGI for speed, and as a FastAPI route for `/docs` and for mounted apps."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from twincast.core import event_stream
+from twincast.core.messages import encode
+from twincast.core.values import check_id
+from twincast.errors import BadMessage, TooLarge, TwincastError, UnsupportedMedia
+from twincast.transports import schemas
+from twincast.transports.asgi import Receive, Scope, Send, header
+
+JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
+RETRY_AFTER_S = 1
+"""When to try again after a 503. A full disk takes longer, but one request a second costs nothing."""
+
+
+class Call(NamedTuple):
+    """What a client asks."""
+
+    query: str
+    content_type: str
+    key: str | None
+    """The Idempotency-Key."""
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """What it is told."""
+
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call: where it is, what does it, and how `/docs` shows it."""
+
+    method: str
+    path: str
+    run: Callable[[Call], Awaitable[Answer]]
+    answers: Any
+    takes: dict[str, Any] = field(default_factory=dict)
+    parameters: Sequence[dict[str, Any]] = ()
+    body_max_bytes: int = 0
+    stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
+    """Serves those who accept an event stream instead; raises only before it has sent anything."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the call as an ASGI application."""
+        status, content_type = HTTPStatus.OK, JSON
+        try:
+            if self.stream is not None and event_stream.CONTENT_TYPE in (header(scope, b"accept") or ""):
+                await self.stream(scope, receive, send)
+                return
+            body, extra = await self.run(await self._read(scope, receive))
+        except TwincastError as error:
+            status, content_type, body, extra = HTTPStatus(error.http_status), PROBLEM, problem(error), ()
+        headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body)), *extra]
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+        await send({"type": "http.response.start", "status": int(status), "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def describe(self, app: FastAPI) -> None:
+        """Add the call to an application's routes and to its OpenAPI document."""
+        app.add_api_route(
+            self.path,
+            _Respond(self),
+            methods=[self.method],
+            response_model=self.answers,
+            summary=(self.run.__doc__ or "").partition("\n")[0].rstrip("."),
+            description=(self.run.__doc__ or "").partition("\n")[2].strip(),
+            operation_id=self.run.__name__,
+            openapi_extra=self._extra(),
+            responses=_refusals(403, 413, 415, 422, 503) if self.takes else _refusals(403, 422, 503),
+        )
+
+    def _extra(self) -> dict[str, Any]:
+        extra: dict[str, Any] = {"parameters": list(self.parameters)} if self.parameters else {}
+        if self.takes:
+            extra["requestBody"] = {"required": True, "content": self.takes}
+        return extra
+
+    async def _read(self, scope: Scope, receive: Receive) -> Call:
+        content_type, key = "", None
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value.decode("latin-1").partition(";")[0].strip().lower()
+            elif name == b"idempotency-key":
+                key = value.decode("latin-1").strip().strip('"')
+                check_id(key, "`Idempotency-Key`")
+            elif name == b"content-encoding" and value != b"identity":
+                raise UnsupportedMedia("bodies are taken as they are, not compressed")
+        parts: list[bytes] = []
+        size_bytes, more = 0, True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise BadMessage("the client left before its body was complete")
+            parts.append(event.get("body", b""))
+            size_bytes += len(parts[-1])
+            if size_bytes > self.body_max_bytes > 0:
+                raise TooLarge(f"a body takes {self.body_max_bytes} bytes; this one is larger")
+            more = event.get("more_body", False)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return Call(scope["query_string"].decode("latin-1"), content_type, key, body)
+
+
+class _Respond:
+    """The same operation for whoever reaches it through FastAPI, as an application mounted below a prefix does."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self.__name__ = operation.run.__name__
+
+    async def __call__(self, request: Request) -> Response:
+        return _Handed(self._operation)
+
+
+class _Handed(Response):
+    """A response that lets the operation answer by itself."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self._operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._operation(scope, receive, send)
+
+
+def problem(error: TwincastError) -> bytes:
+    """Encode an error as RFC 9457 problem details."""
+    details = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.http_status).phrase,
+        "status": error.http_status,
+        "detail": error.message,
+        "code": error.code,
+        "retryable": error.retryable,
+    }
+    return encode(details)
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {PROBLEM: {"schema": schemas.Problem.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
