@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 from msgspec import Raw
 
-from twincast.core import protocol
 from twincast.core.cast import Cast
-from twincast.core.model import DataUpdate, Entry, Snapshot, Source
-from twincast.core.session import Done
+from twincast.core.feed import TookBlock
+from twincast.core.greeting import Greetings
+from twincast.core.groups import Groups
+from twincast.core.messages import encode_all
+from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot, Source
+from twincast.core.retries import Done, Retry
 from twincast.core.state import State
-from twincast.errors import TwincastError
+from twincast.errors import Truncated, TwincastError
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 
@@ -50,46 +53,99 @@ class StallingConnection(RecordingConnection):
 
 
 class CommittingStream:
-    """A hub without a journal: what is submitted waits until `commit` makes it the state and casts it."""
+    """A hub without a journal: what is submitted waits until `commit` makes it the state and casts it.
 
-    def __init__(self) -> None:
+    Its log is a list. With `reads_wait`, what is read back comes when `read_on` is called, as from a disk. Timers run
+    when `pass_time` is called.
+    """
+
+    def __init__(self, *, block_entries: int = 3) -> None:
         self.state = State(Snapshot("epoch-1", 0, {}))
-        self.watchers: list[Callable[[Cast], None]] = []
-        self.submitted: list[tuple[Entry, int, Done]] = []
+        self.groups = Groups(self.state, self._call_later)
+        self.greetings = Greetings(self.state, self.now_utc, lambda: self.clock_s)
+        self.submitted: list[tuple[Entry, int, Done, Retry | None]] = []
+        self.log: list[Entry] = []
+        self.oldest_since = 0
+        self.reads_wait = False
+        self.clock_s = 0.0
+        self._block_entries = block_entries
+        self._reads: list[tuple[int, int, TookBlock]] = []
+        self._timers: list[tuple[float, Callable[[], None]]] = []
 
-    def submit(self, entry: Entry, size_bytes: int, done: Done) -> None:
-        self.submitted.append((entry, size_bytes, done))
-
-    def snapshot_json(self) -> bytes:
-        return protocol.encode(self.state.twins)
+    def submit(self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None) -> None:
+        self.submitted.append((entry, size_bytes, done, retry))
 
     def now_utc(self) -> str:
         return NOW_UTC
 
+    def why_not_resume(self, since: Position) -> str:
+        if since.epoch != self.state.epoch:
+            return "epoch"
+        if since.seq > self.state.seq:
+            return "ahead"
+        return "too_old" if since.seq < self.oldest_since else ""
+
+    def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
+        if self.reads_wait:
+            self._reads.append((since, until, took))
+            return None
+        block = self._block(since, until)
+        if isinstance(block, Cast):
+            return block
+        self._reads.append((since, until, took))
+        return None
+
+    def read_on(self) -> None:
+        """Answer what was read back until now."""
+        reads, self._reads = self._reads, []
+        for since, until, took in reads:
+            took(self._block(since, until))
+
+    def pass_time(self, seconds: float) -> None:
+        """Run the timers that are due then."""
+        self.clock_s += seconds
+        due = [callback for at_s, callback in self._timers if at_s <= self.clock_s]
+        self._timers = [(at_s, callback) for at_s, callback in self._timers if at_s > self.clock_s]
+        for callback in due:
+            callback()
+
     def commit(self) -> None:
         """Commit what was submitted as one batch: state, watchers, senders, in this order."""
         batch, self.submitted = self.submitted, []
-        self.cast(*(entry for entry, _, _ in batch))
+        self.cast(*(entry for entry, *_ in batch))
         first_seq = self.state.seq - len(batch) + 1
-        for seq, (_, _, done) in enumerate(batch, first_seq):
+        for seq, (_, _, done, _) in enumerate(batch, first_seq):
             done(None, seq)
 
     def refuse(self, error: TwincastError) -> None:
         """Answer everything that was submitted with an error."""
         batch, self.submitted = self.submitted, []
-        for _, _, done in batch:
+        for _, _, done, _ in batch:
             done(error, 0)
 
     def cast(self, *entries: Entry) -> None:
         """Apply entries and offer them, as one commit."""
         for entry in entries:
             entry.seq = self.state.seq + 1
+            entry.epoch = self.state.epoch
             entry.timestamp_utc = NOW_UTC
             self.state.apply(entry)
-        cast = Cast([protocol.encode(entry) for entry in entries], entries)
-        for offer in self.watchers:
-            offer(cast)
+        self.log.extend(entries)
+        self.groups.offer(Cast(encode_all(entries), entries))
 
     def change(self, device_id: str, value: bytes, source: Source = "rest") -> None:
         """Commit one reading."""
         self.cast(DataUpdate(device_id, Raw(value), "", source))
+
+    def command(self, target: str, command: str = "on") -> None:
+        """Commit one command."""
+        self.cast(Control(target, command, Raw(b"{}"), "", "rest"))
+
+    def _block(self, since: int, until: int) -> Cast | TwincastError:
+        if since < self.oldest_since:
+            return Truncated(f"the log begins after {self.oldest_since}")
+        entries = self.log[since : min(until, since + self._block_entries)]
+        return Cast(encode_all(entries), entries)
+
+    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        self._timers.append((self.clock_s + delay_s, callback))

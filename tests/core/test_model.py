@@ -2,14 +2,18 @@
 
 import json
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.model import NOT_YET, Control, DataUpdate, Snapshot, Twin
-from twincast.core.protocol import encode
+from twincast.core.messages import encode
+from twincast.core.model import NOT_YET, Control, DataUpdate, Position, Snapshot, Twin
+from twincast.errors import ValidationFailed
 
 
 def test_a_data_update_encodes_to_the_event_of_the_contract() -> None:
-    update = DataUpdate("lamp", Raw(b'{"on":true}'), "2026-11-23T16:24:00.123456+00:00", "rest", 7)
+    update = DataUpdate("lamp", Raw(b'{"on":true}'), "2026-11-23T16:24:00.123456+00:00", "rest", 7, "e")
     assert json.loads(encode(update)) == {
         "type": "data_update",
         "device_id": "lamp",
@@ -17,11 +21,12 @@ def test_a_data_update_encodes_to_the_event_of_the_contract() -> None:
         "timestamp_utc": "2026-11-23T16:24:00.123456+00:00",
         "source": "rest",
         "seq": 7,
+        "epoch": "e",
     }
 
 
 def test_a_control_encodes_to_the_event_of_the_contract() -> None:
-    control = Control("lamp", "dim", Raw(b'{"to":3}'), "2026-11-23T16:24:00.123456+00:00", "websocket", 8)
+    control = Control("lamp", "dim", Raw(b'{"to":3}'), "2026-11-23T16:24:00.123456+00:00", "websocket", 8, "e")
     assert json.loads(encode(control)) == {
         "type": "control",
         "target": "lamp",
@@ -30,6 +35,7 @@ def test_a_control_encodes_to_the_event_of_the_contract() -> None:
         "timestamp_utc": "2026-11-23T16:24:00.123456+00:00",
         "source": "websocket",
         "seq": 8,
+        "epoch": "e",
     }
 
 
@@ -49,3 +55,19 @@ def test_a_snapshot_encodes_its_twins_under_their_devices() -> None:
         "seq": 3,
         "twins": {"a": {"value": [1], "updated_at_utc": "then", "seq": 3, "source": "rest"}},
     }
+
+
+@given(st.text("abc:0", min_size=1), st.integers(0, 10**18 - 1))
+def test_a_position_is_read_as_it_is_written(epoch: str, seq: int) -> None:
+    assert Position.parse(str(Position(epoch, seq))) == Position(epoch, seq)
+
+
+@pytest.mark.parametrize("text", ["", "5", ":5", "e:", "e:-1", "e:1.5", "e:x", "e:" + "9" * 19, "e:٣"])
+def test_what_is_no_position_is_refused(text: str) -> None:
+    with pytest.raises(ValidationFailed, match="EPOCH:SEQ"):
+        Position.parse(text)
+
+
+def test_the_topic_of_an_entry_is_its_kind_and_whom_it_is_about() -> None:
+    assert DataUpdate("lamp", Raw(b"1"), "", "rest").topic == ("data_update", "lamp")
+    assert Control("lamp", "on", Raw(b"{}"), "", "rest").topic == ("control", "lamp")

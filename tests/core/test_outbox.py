@@ -2,20 +2,19 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Raw
 
 from twincast.core.cast import Cast
+from twincast.core.messages import encode
 from twincast.core.model import Control, DataUpdate, Entry, Snapshot, Twin
-from twincast.core.outbox import Outbox
-from twincast.core.protocol import encode
+from twincast.core.outbox import EveryOutbox, LatestOutbox
 from twincast.core.state import State
-from twincast.errors import FellBehind
 
 PLENTY_BYTES = 1 << 40
 
@@ -25,19 +24,23 @@ def cast_of(*entries: Entry) -> Cast:
 
 
 def update(seq: int, device_id: str = "a") -> DataUpdate:
-    return DataUpdate(device_id, Raw(b"%d" % (seq * 100)), f"time {seq}", "rest", seq)
+    return DataUpdate(device_id, Raw(b"%d" % (seq * 100)), f"time {seq}", "rest", seq, "e")
 
 
 def control(seq: int, command: str = "on") -> Control:
-    return Control("a", command, Raw(b"{}"), f"time {seq}", "rest", seq)
+    return Control("a", command, Raw(b"{}"), f"time {seq}", "rest", seq, "e")
+
+
+def messages_of(casts: Iterable[Cast]) -> list[bytes]:
+    return [message for cast in casts for message in cast.messages]
 
 
 class Followed:
     """A state and an outbox that were given the same casts."""
 
-    def __init__(self, max_bytes: int = PLENTY_BYTES) -> None:
+    def __init__(self) -> None:
         self.state = State(Snapshot("e", 0, {}))
-        self.outbox = Outbox(max_bytes)
+        self.outbox = LatestOutbox()
 
     def add(self, *entries: Entry) -> None:
         for entry in entries:
@@ -48,7 +51,7 @@ class Followed:
         self.outbox.add(Cast((message,)), self.state.seq)
 
     def take(self, max_bytes: int = PLENTY_BYTES) -> list[Any]:
-        return [json.loads(message) for message in self.outbox.take(self.state.twins, max_bytes)]
+        return [json.loads(message) for message in messages_of(self.outbox.take(self.state, max_bytes))]
 
 
 def test_a_client_that_fell_behind_gets_only_the_newest_value_of_a_device_and_how_many_it_stands_for() -> None:
@@ -62,7 +65,8 @@ def test_a_client_that_fell_behind_gets_only_the_newest_value_of_a_device_and_ho
 def test_a_single_change_is_the_very_event_that_others_got() -> None:
     client = Followed()
     client.add(update(1))
-    assert client.outbox.take(client.state.twins, PLENTY_BYTES) == [encode(update(1))]
+    [cast] = client.outbox.take(client.state, PLENTY_BYTES)
+    assert (cast.messages, cast.merged) == ([encode(update(1))], [1])
 
 
 def test_commands_are_never_merged() -> None:
@@ -113,36 +117,63 @@ def test_changes_of_few_devices_cost_the_same_however_many_they_are() -> None:
     assert client.outbox.size_bytes == before_bytes
 
 
-def test_a_debt_of_commands_beyond_the_bound_means_that_the_client_fell_behind() -> None:
-    client = Followed(max_bytes=10_000)
-    with pytest.raises(FellBehind, match="10000 bytes"):
-        for seq in range(1, 1_000):
-            client.add(control(seq))
-    assert client.outbox.size_bytes <= 10_000 + 64 + len(encode(control(1_000)))
-
-
-def test_a_debt_of_answers_beyond_the_bound_means_that_the_client_fell_behind() -> None:
-    client = Followed(max_bytes=1_000)
+def test_what_cannot_be_merged_counts_and_what_can_does_not() -> None:
+    client = Followed()
+    client.add(*(update(seq, str(seq)) for seq in range(1, 1_000)))
+    assert client.outbox.size_bytes == 0
+    client.add(control(1_000))
     client.answer(b"x" * 900)
-    with pytest.raises(FellBehind):
-        client.answer(b"x" * 100)
+    assert client.outbox.size_bytes == len(encode(control(1_000))) + 900 + 2 * 64
 
 
-def test_a_debt_of_devices_beyond_the_bound_means_that_the_client_fell_behind() -> None:
-    client = Followed(max_bytes=6_400)
-    with pytest.raises(FellBehind):
-        for seq in range(1, 1_000):
-            client.add(update(seq, str(seq)))
-    assert client.state.seq == 101
+def test_changes_that_were_merged_before_count_as_many_as_they_stand_for() -> None:
+    client = Followed()
+    client.add(update(1), update(2))
+    merged = client.outbox.take(client.state, PLENTY_BYTES)
+    for cast in merged:
+        client.outbox.add(cast, 2)
+    client.add(update(3))
+    assert client.take()[0]["merged"] == 3
+
+
+def test_forgotten_changes_leave_commands_and_answers() -> None:
+    client = Followed()
+    client.add(update(1), control(2))
+    client.answer(b'"pong"')
+    assert client.outbox.forget_changes() is None
+    assert [message if message == "pong" else message["seq"] for message in client.take()] == [2, "pong"]
+
+
+def test_in_mode_every_nothing_is_merged_and_all_comes_as_it_came() -> None:
+    outbox, state = EveryOutbox(), State(Snapshot("e", 0, {}))
+    casts = [cast_of(update(1), update(2)), Cast((b'"pong"',)), cast_of(control(3))]
+    for cast in casts:
+        outbox.add(cast, 3)
+    assert outbox.size_bytes == sum(len(message) + 64 for message in messages_of(casts))
+    assert list(outbox.take(state, 1)) == casts[:1]
+    assert list(outbox.take(state, PLENTY_BYTES)) == casts[1:]
+    assert (bool(outbox), outbox.size_bytes) == (False, 0)
+
+
+def test_in_mode_every_forgetting_tells_where_to_read_on_and_keeps_the_answers() -> None:
+    outbox, state = EveryOutbox(), State(Snapshot("e", 0, {}))
+    pong = Cast((b'"pong"',))
+    for cast in (pong, cast_of(update(5), update(6)), cast_of(control(7))):
+        outbox.add(cast, 7)
+    assert outbox.forget_changes() == 5
+    assert outbox.size_bytes == 6 + 64
+    assert outbox.forget_changes() is None
+    assert list(outbox.take(state, PLENTY_BYTES)) == [pong]
 
 
 @given(st.text(min_size=1), st.integers(min_value=2))
 def test_a_merged_event_has_the_fields_of_any_other(device_id: str, merged: int) -> None:
-    outbox = Outbox(PLENTY_BYTES)
-    entry = DataUpdate(device_id, Raw(b'{"x":"}"}'), "now", "websocket", 9)
+    outbox = LatestOutbox()
+    entry = DataUpdate(device_id, Raw(b'{"x":"}"}'), "now", "websocket", 9, "e")
     for _ in range(min(merged, 50)):
         outbox.add(cast_of(entry), 9)
-    [message] = outbox.take({device_id: Twin(entry.value, "now", 9, "websocket")}, PLENTY_BYTES)
+    state = State(Snapshot("e", 9, {device_id: Twin(entry.value, "now", 9, "websocket")}))
+    [message] = messages_of(outbox.take(state, PLENTY_BYTES))
     assert json.loads(message) == json.loads(encode(entry)) | {"merged": min(merged, 50)}
 
 
@@ -182,7 +213,7 @@ class OutboxAgainstModel(RuleBasedStateMachine):
         ]
         debt += [(seq, 1, None, json.loads(message)) for seq, message in self.messages]
         debt.sort(key=lambda owed: owed[:2])
-        taken = self.client.outbox.take(twins, max_bytes)
+        taken = messages_of(self.client.outbox.take(self.client.state, max_bytes))
         assert [json.loads(message) for message in taken] == [owed[3] for owed in debt[: len(taken)]]
         assert taken and sum(map(len, taken[:-1])) < max_bytes
         assert len(taken) == len(debt) or sum(map(len, taken)) >= max_bytes
@@ -195,8 +226,8 @@ class OutboxAgainstModel(RuleBasedStateMachine):
     @invariant()
     def it_owes_as_much_as_the_model(self) -> None:
         assert bool(self.client.outbox) == bool(self.counts or self.messages)
-        slots = len(self.counts) + len(self.messages)
-        assert self.client.outbox.size_bytes == 64 * slots + sum(len(message) for _, message in self.messages)
+        size_bytes = sum(len(message) + 64 for _, message in self.messages)
+        assert self.client.outbox.size_bytes == size_bytes
 
     def _event(self, device_id: str) -> Any:
         event = json.loads(encode(update(self.client.state.twins[device_id].seq, device_id)))

@@ -25,9 +25,11 @@ class Client:
         self.stream = CommittingStream()
         self.connection = connection or RecordingConnection()
         self.session = Session(self.connection, self.stream, outbox_max_bytes=outbox_max_bytes)
-        self.stream.watchers.append(self.session.offer)
         if isinstance(connection, StallingConnection):
             connection.pause = self.session.pause
+        self.session.greet()
+        self.connection.taken()
+        self.session.resume()
 
     def heard(self) -> list[Any]:
         """Return what the client was sent since the last call."""
@@ -39,17 +41,18 @@ class Client:
 
 
 def test_the_greeting_has_the_state_and_its_position() -> None:
-    client = Client()
-    client.stream.change("lamp", b"[1]")
-    client.heard()
-    client.session.greet()
-    assert client.heard() == [
+    stream, connection = CommittingStream(), RecordingConnection()
+    stream.change("lamp", b"[1]")
+    Session(connection, stream, outbox_max_bytes=OUTBOX_MAX_BYTES).greet()
+    assert [json.loads(message) for message in connection.taken()] == [
         {
             "type": "hello",
             "message": "connected",
             "timestamp_utc": NOW_UTC,
             "epoch": "epoch-1",
             "seq": 1,
+            "resumed": False,
+            "subscription": {"devices": {"*": ["control", "data_update"]}, "mode": "latest", "max_hz": None},
             "data_snapshot": {"lamp": {"value": [1], "updated_at_utc": NOW_UTC, "seq": 1, "source": "rest"}},
         }
     ]
@@ -58,7 +61,7 @@ def test_the_greeting_has_the_state_and_its_position() -> None:
 def test_telemetry_is_submitted_and_answered_by_its_event_only() -> None:
     client = Client()
     assert client.says(TELEMETRY) == []
-    [(entry, size_bytes, _)] = client.stream.submitted
+    [(entry, size_bytes, *_)] = client.stream.submitted
     assert isinstance(entry, DataUpdate)
     assert (entry.device_id, bytes(entry.value), entry.source) == ("lamp", b"1", "websocket")
     assert size_bytes == len(TELEMETRY)
@@ -70,7 +73,7 @@ def test_telemetry_is_submitted_and_answered_by_its_event_only() -> None:
 def test_a_command_is_submitted_with_its_args() -> None:
     client = Client()
     client.says(b'{"type":"control","target":"lamp","command":"dim","args":{"to":3}}')
-    [(entry, _, _)] = client.stream.submitted
+    [(entry, *_)] = client.stream.submitted
     assert isinstance(entry, Control)
     assert (entry.target, entry.command, bytes(entry.args), entry.source) == ("lamp", "dim", b'{"to":3}', "websocket")
 
@@ -84,7 +87,7 @@ def test_a_message_with_an_id_is_acknowledged_after_its_commit(message_id: str |
     client.stream.commit()
     event, ack = client.heard()
     assert (event["type"], event["seq"]) == ("data_update", 2)
-    assert ack == {"type": "ack", "id": message_id, "seq": 2}
+    assert ack == {"type": "ack", "id": message_id, "epoch": "epoch-1", "seq": 2}
 
 
 def test_a_message_that_could_not_be_stored_is_answered_by_the_error_and_its_id() -> None:
@@ -103,7 +106,9 @@ def test_a_message_that_could_not_be_stored_is_answered_by_the_error_and_its_id(
 
 
 def test_a_ping_is_answered_by_a_pong() -> None:
-    assert Client().says(b'{"type":"ping"}') == [{"type": "pong", "timestamp_utc": NOW_UTC}]
+    assert Client().says(b'{"type":"ping"}') == [
+        {"type": "pong", "timestamp_utc": NOW_UTC, "epoch": "epoch-1", "seq": 0}
+    ]
 
 
 @pytest.mark.parametrize("payload", [b'{"type":"dance","x":[1,{"y":null}]}', b"{}", b'{"type":3,"device_id":4}'])
@@ -298,7 +303,7 @@ def test_however_a_client_stalls_it_ends_with_the_state_and_missed_nothing(
     client.session.resume()  # a connection that filled up while the debt was paid
     heard = client.heard()
     updates = [message for message in heard if message["type"] == "data_update"]
-    entries = [message["seq"] for message in heard if "seq" in message]
+    entries = [message["seq"] for message in heard if message["type"] in {"data_update", "control"}]
     assert entries == sorted(set(entries))
     assert {event["device_id"]: event["value"] for event in updates} == {
         device_id: int(bytes(twin.value)) for device_id, twin in client.stream.state.twins.items()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core.model import Control, DataUpdate, Entry, Snapshot
-from twincast.core.protocol import encode
+from twincast.core.messages import encode
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.journal import Journal, open_journal
