@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": {"errors"},
     "journal": {"errors", "core"},
     "client": {"errors", "core", "version"},
-    "hub": {"errors", "core", "journal"},
+    "replay": {"errors", "core", "journal"},
+    "hub": {"errors", "core", "journal", "replay"},
     "transports": {"errors", "core", "hub"},
     "app": {"errors", "settings", "core", "journal", "hub", "transports", "version"},
     # server assembles too: it is the one that knows whether the fast edge fits.
@@ -104,7 +105,14 @@ def test_the_core_knows_no_event_loop_clock_socket_or_file(module: str) -> None:
 
 @pytest.mark.parametrize("room", ["transports", "journal"])
 def test_those_of_one_kind_do_not_import_one_another(room: str) -> None:
-    shared = {"twincast.transports.schemas", "twincast.journal.window", "twincast.journal.sqlite_file"}
+    shared = {
+        "twincast.transports.asgi",
+        "twincast.transports.operation",
+        "twincast.transports.schemas",
+        "twincast.journal.window",
+        "twincast.journal.sqlite_file",
+        "twincast.journal.sqlite_reader",
+    }
     kinds = {module for module in MODULES if module.startswith(f"twincast.{room}.")} - shared
     for kind in kinds:
         assert not OURS[kind] & kinds

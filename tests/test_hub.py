@@ -8,10 +8,11 @@ import pytest
 from msgspec import Raw
 
 from twincast.core.cast import Cast
-from twincast.core.model import Control, DataUpdate, Entry, Snapshot
+from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot
+from twincast.core.retries import Receipt, Retry, digest_of
 from twincast.core.state import State
-from twincast.errors import JournalUnavailable, Stopping, TwincastError
-from twincast.hub import Hub
+from twincast.errors import JournalUnavailable, KeyReused, Stopping, TwincastError
+from twincast.hub import EVERYTHING, Hub
 from twincast.journal.memory import MemoryJournal
 
 TIMEOUT_S = 10
@@ -26,7 +27,7 @@ class GatedJournal(MemoryJournal):
         self.waiting = asyncio.Event()
         self._gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def append(self, batch: Sequence[Entry]) -> range:
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
         self.batches.append(len(batch))
         self.waiting.set()
         gate = self._gate
@@ -35,7 +36,7 @@ class GatedJournal(MemoryJournal):
         finally:
             self._gate = asyncio.get_running_loop().create_future()
             self.waiting.clear()
-        return await super().append(batch)
+        return await super().append(batch, keys)
 
     async def open(self, failure: JournalUnavailable | None = None) -> None:
         """Let the next append through, or make it fail; return when it has come."""
@@ -57,6 +58,12 @@ class RecordingWatcher:
     def offer(self, cast: Cast) -> None:
         self.casts.append(cast)
         self._log.append("cast")
+
+    def hold(self) -> None:
+        raise AssertionError("nothing asks to be held")
+
+    def release(self) -> None:
+        raise AssertionError("nothing is held")
 
 
 class Receipts:
@@ -98,7 +105,7 @@ async def test_nobody_learns_of_a_change_before_it_is_durable_and_watchers_befor
     log: list[str] = []
     journal, receipts, watcher = GatedJournal(), Receipts(log), RecordingWatcher(log)
     async with running(journal) as hub:
-        hub.join(watcher)
+        hub.groups.join(watcher, EVERYTHING)
         hub.submit(update("lamp"), 1, receipts.done)
         await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
         assert (log, hub.state.seq) == ([], 0)
@@ -106,7 +113,8 @@ async def test_nobody_learns_of_a_change_before_it_is_durable_and_watchers_befor
         assert await receipts.count(1) == [(None, 1)]
     assert log == ["cast", "answer"]
     assert watcher.casts[0].messages == [
-        b'{"type":"data_update","device_id":"lamp","value":1,"timestamp_utc":"now","source":"rest","seq":1}'
+        b'{"type":"data_update","device_id":"lamp","value":1,"timestamp_utc":"now","source":"rest","seq":1,"epoch":"%b"}'
+        % journal.epoch.encode()
     ]
 
 
@@ -139,7 +147,7 @@ async def test_a_failed_commit_is_answered_cast_to_nobody_and_the_next_one_may_s
     journal, receipts, watcher = GatedJournal(), Receipts(log), RecordingWatcher(log)
     failure = JournalUnavailable("disk full")
     async with running(journal) as hub:
-        hub.join(watcher)
+        hub.groups.join(watcher, EVERYTHING)
         hub.submit(update("lost"), 1, receipts.done)
         await journal.open(failure)
         assert await receipts.count(1) == [(failure, 0)]
@@ -158,10 +166,10 @@ async def test_a_watcher_that_joins_gets_everything_after_the_state_it_saw() -> 
         hub.submit(update("a"), 1, receipts.done)
         await receipts.count(1)
         seen = hub.state.seq
-        hub.join(late)
+        group = hub.groups.join(late, EVERYTHING)
         hub.submit(update("b"), 1, receipts.done)
         await receipts.count(2)
-        hub.leave(late)
+        hub.groups.leave(late, group)
         hub.submit(update("c"), 1, receipts.done)
         await receipts.count(3)
     assert [entry.seq for cast in late.casts for entry in cast.entries] == [seen + 1]
@@ -210,7 +218,7 @@ async def test_changes_that_another_server_appended_are_cast_too() -> None:
     log: list[str] = []
     watcher, receipts = RecordingWatcher(log), Receipts(log)
     async with running(journal) as hub:
-        hub.join(watcher)
+        hub.groups.join(watcher, EVERYTHING)
         await journal.append([update("elsewhere")])
         hub.submit(update("here"), 1, receipts.done)
         assert await receipts.count(1) == [(None, 2)]
@@ -241,3 +249,90 @@ async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:
     with pytest.raises(ExceptionGroup) as ended:
         await asyncio.wait_for(hub.run(), TIMEOUT_S)
     assert "the log goes on at 1, not at 2" in str(ended.value.exceptions[0])
+
+
+class Replays:
+    """The receipts that retries were answered with."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+
+    def retry(self, key: str, *entries: Entry) -> Retry:
+        return Retry(key, digest_of(entries), self.receipts.append)
+
+
+async def test_a_key_that_comes_again_stores_nothing_and_is_answered_like_the_first_time() -> None:
+    journal, receipts, replays = MemoryJournal(max_bytes=1 << 20), Receipts([]), Replays()
+    async with running(journal) as hub:
+        hub.submit(update("other"), 1, receipts.done)
+        batch = [update("a"), update("b")]
+        hub.submit_all(batch, 1, receipts.done, replays.retry("k", *batch))
+        assert await receipts.count(2) == [(None, 1), (None, 3)]
+        hub.submit_all(batch, 1, receipts.done, replays.retry("k", *batch))
+        assert [(receipt.first_seq, receipt.last_seq) for receipt in replays.receipts] == [(2, 3)]
+        assert hub.state.seq == 3
+
+
+async def test_a_key_that_comes_again_while_it_is_under_way_waits_for_the_same_answer() -> None:
+    journal, receipts, replays = GatedJournal(), Receipts([]), Replays()
+    async with running(journal) as hub:
+        for _ in range(3):
+            hub.submit(update("a"), 1, receipts.done, replays.retry("k", update("a")))
+        await journal.open(JournalUnavailable("disk full"))
+        assert [str(error) for error, _ in await receipts.count(3)] == ["disk full"] * 3
+        hub.submit(update("a"), 1, receipts.done, replays.retry("k", update("a")))
+        hub.submit(update("a"), 1, receipts.done, replays.retry("k", update("a")))
+        await journal.open()
+        assert (await receipts.count(4))[3] == (None, 1)
+        assert [receipt.last_seq for receipt in replays.receipts] == [1]
+    assert journal.batches == [1, 1]
+
+
+async def test_a_key_with_other_content_is_refused() -> None:
+    journal, receipts, replays = MemoryJournal(max_bytes=1 << 20), Receipts([]), Replays()
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done, replays.retry("k", update("a")))
+        hub.submit(update("a", b"2"), 1, receipts.done, replays.retry("k", update("a", b"2")))
+        await receipts.count(2)
+        hub.submit(update("b"), 1, receipts.done, replays.retry("k", update("b")))
+        (_, first), (refused, _), (refused_too, _) = sorted(
+            await receipts.count(3), key=lambda answer: answer[0] is not None
+        )
+    assert first == 1
+    assert isinstance(refused, KeyReused) and isinstance(refused_too, KeyReused)
+
+
+async def test_a_position_that_is_awaited_is_told_once_the_state_has_it() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    async with running(journal) as hub:
+        reached: list[int] = []
+        for seq in (0, 1, 3):
+            hub.when_reached(seq, lambda seq=seq: reached.append(seq))  # type: ignore[misc]
+        assert reached == [0]
+        hub.submit_all([update("a"), update("b")], 1, receipts.done)
+        await receipts.count(1)
+        assert reached == [0, 1]
+        hub.submit(update("c"), 1, receipts.done)
+        await receipts.count(2)
+        assert reached == [0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("since", "reason"),
+    [
+        (Position("other", 5), "epoch"),
+        (Position("", 6), "ahead"),
+        (Position("", 1), "too_old"),
+        (Position("", 2), ""),
+        (Position("", 5), ""),
+    ],
+)
+async def test_a_position_is_resumed_from_or_the_reason_is_told(since: Position, reason: str) -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    hub = Hub(journal, State(await journal.snapshot()), open_batch_max_bytes=1 << 20, resume_max_entries=3)
+    driver = asyncio.create_task(hub.run())
+    hub.submit_all([update(name) for name in "abcde"], 1, receipts.done)
+    await receipts.count(1)
+    assert hub.why_not_resume(Position(since.epoch or hub.state.epoch, since.seq)) == reason
+    driver.cancel()
+    await asyncio.wait([driver])

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.model import Control, DataUpdate, Entry, Snapshot
 from twincast.core.messages import encode
+from twincast.core.model import Control, DataUpdate, Entry, Snapshot
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.journal import Journal, open_journal

@@ -11,6 +11,7 @@ from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable
 from twincast.journal import sqlite_file
 from twincast.journal.sqlite_file import SqliteFile
+from twincast.journal.sqlite_reader import LogReader
 
 CUTS = 100
 VALUE = Raw(b'"%b"' % (b"x" * 3_000))  # about a page, so that SQLite moves its WAL into the file now and then
@@ -57,7 +58,9 @@ def entries_lost(tmp_path: Path, seed: int, synchronous: str) -> int:
             file.close()
 
     file = SqliteFile(str(after / "journal.db"))
-    log = file.read(0, limit=1_000_000)
+    reader = LogReader(str(after / "journal.db"), file.epoch)
+    log = reader.read(0, limit=1_000_000)
+    reader.close()
     twins = file.snapshot().twins
     file.close()
     of_batch = [f"batch {number}" for number, size in enumerate(sizes) for _ in range(size)]

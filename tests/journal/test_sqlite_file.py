@@ -18,6 +18,7 @@ from twincast.core.model import Control, DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import sqlite_file
 from twincast.journal.sqlite_file import APPLICATION_ID, SCHEMA_VERSION, SqliteFile
+from twincast.journal.sqlite_reader import LogReader
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 
@@ -221,9 +222,11 @@ def test_what_was_pruned_is_truncated(file: SqliteFile, path: Path) -> None:
     file.append([reading("a") for _ in range(10)])
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("delete from log where seq <= 6")
+    reader = LogReader(str(path), file.epoch)
     with pytest.raises(Truncated, match="back to 6, not to 5"):
-        file.read(5, 10)
-    assert [entry.seq for entry in file.read(6, 10)] == [7, 8, 9, 10]
+        reader.read(5, 10)
+    assert [entry.seq for entry in reader.read(6, 10)] == [7, 8, 9, 10]
+    reader.close()
 
 
 # Files that cannot serve.

@@ -39,7 +39,9 @@ def assert_problem(response: requests.Response, status: int, code: str) -> dict[
 
 def test_an_array_is_stored_whole_and_in_order(rest: ServerProcess) -> None:
     answer = rest.post("/api/data", readings(3)).json()
-    assert answer == {"ok": True, "stored": 3, "first_seq": 1, "last_seq": 3}
+    epoch = rest.get("/api/status")["epoch"]
+    span = {"first_seq": 1, "last_seq": 3, "seq": 3}
+    assert answer == {"ok": True, "stored": 3, "epoch": epoch, **span}
     twins = rest.get("/api/data")["data"]
     assert [(name, twin["value"], twin["seq"]) for name, twin in twins.items()] == [
         ("d0", 0, 1),
@@ -52,12 +54,16 @@ def test_an_array_is_stored_whole_and_in_order(rest: ServerProcess) -> None:
 def test_lines_are_stored_whole_and_in_order(rest: ServerProcess, end: str) -> None:
     text = as_lines(readings(3)).rstrip("\n") + end
     answer = rest.post_text("/api/data", text, "application/x-ndjson").json()
-    assert answer == {"ok": True, "stored": 3, "first_seq": 1, "last_seq": 3}
+    epoch = rest.get("/api/status")["epoch"]
+    span = {"first_seq": 1, "last_seq": 3, "seq": 3}
+    assert answer == {"ok": True, "stored": 3, "epoch": epoch, **span}
 
 
 def test_one_line_is_a_batch_too(rest: ServerProcess) -> None:
     answer = rest.post_text("/api/data", as_lines(readings(1)), "application/x-ndjson").json()
-    assert answer == {"ok": True, "stored": 1, "first_seq": 1, "last_seq": 1}
+    epoch = rest.get("/api/status")["epoch"]
+    span = {"first_seq": 1, "last_seq": 1, "seq": 1}
+    assert answer == {"ok": True, "stored": 1, "epoch": epoch, **span}
 
 
 @pytest.mark.parametrize(

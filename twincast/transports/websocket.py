@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from twincast.core.cast import Cast
 from twincast.core.door import Door
@@ -20,9 +21,11 @@ class _Connection(Buffer):
         self._limits = limits
         self._closing: tuple[int, str] = (1000, "")
         self.deadline = asyncio.timeout(None)
+        self.leave: Callable[[], None]
 
     def close(self, code: int, reason: str) -> None:
         """See Connection in core/session."""
+        self.leave()
         self._closing = (code, reason)
         self.deadline.reschedule(asyncio.get_running_loop().time() + self._limits.close_timeout_s)
         self.end()
@@ -64,6 +67,7 @@ class WebSocketEndpoint:
         connection = _Connection(send, self._limits)
         session = Session(connection, hub, outbox_max_bytes=self._limits.outbox_max_bytes)
         connection.flow = session
+        connection.leave = partial(hub.websockets.discard, session)
         hub.websockets.add(session)
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
@@ -75,7 +79,7 @@ class WebSocketEndpoint:
             return  # the client took neither what waited for it nor the close frame
         finally:
             session.end()
-            hub.websockets.discard(session)
+            connection.leave()
 
     async def _receive(self, hub: Hub, session: Session, receive: Receive) -> None:
         while True:
