@@ -22,17 +22,19 @@ class RecordingConnection:
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
+        self.casts: list[Cast] = []
         self.closed_with: list[tuple[int, str]] = []
 
     def write(self, cast: Cast) -> None:
         self.messages.extend(cast.messages)
+        self.casts.append(cast)
 
     def close(self, code: int, reason: str) -> None:
         self.closed_with.append((code, reason))
 
     def taken(self) -> list[bytes]:
         """Return what was written since the last call."""
-        messages, self.messages = self.messages, []
+        messages, self.messages, self.casts = self.messages, [], []
         return messages
 
 

@@ -59,6 +59,8 @@ class RecordingWatcher:
         self.casts.append(cast)
         self._log.append("cast")
 
+    is_behind = False
+
     def hold(self) -> None:
         raise AssertionError("nothing asks to be held")
 

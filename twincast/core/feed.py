@@ -14,7 +14,7 @@ from twincast.core.greeting import Greetings, select_twins
 from twincast.core.groups import Group, Groups
 from twincast.core.messages import Gap, encode
 from twincast.core.model import Position
-from twincast.core.outbox import EveryOutbox, LatestOutbox, Outbox
+from twincast.core.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.errors import FellBehind, Truncated, TwincastError
@@ -118,7 +118,6 @@ class Feed:
             greeting = greetings.full(subscription, page, reason)
             self._seq = greeting.seq
             self._send_pages(greeting.casts)
-        self._is_held = subscription.max_hz is not None  # what is read back merges, and goes in one piece
         self._go_on()
 
     def offer(self, cast: Cast) -> None:
@@ -130,6 +129,11 @@ class Feed:
             self._write(cast)
         else:
             self._owe(cast)
+
+    @property
+    def is_behind(self) -> bool:
+        """See Watcher."""
+        return self._outbox is not None
 
     def hold(self) -> None:
         """See Watcher."""
@@ -187,8 +191,7 @@ class Feed:
         if self._pages or self.is_closed:
             return
         self._pages = None
-        if self.subscription.mode == "every":
-            self._pay()
+        self._pay()
         self._catch_up()
         self._pay()
         while self._waiting and self.is_caught_up:
@@ -196,11 +199,9 @@ class Feed:
 
     def _pay(self) -> None:
         """Empty the outbox, if the client takes it and what is in it may go."""
-        if self._outbox is None or self._is_held:
+        if self._outbox is None:
             return
-        if self._group is None and self.subscription.mode == "latest":
-            return  # the state is ahead of the log that was read; its newest values would come twice
-        while self._outbox and not self._is_paused:
+        while self._outbox and not self._is_paused and not self._is_held:
             for cast in self._outbox.take(self._stream.state, DRAIN_BYTES):
                 self._write(cast)
         if not self._outbox:
@@ -221,7 +222,9 @@ class Feed:
     def _may_read(self) -> bool:
         if self._group is not None or self._is_reading or self._pages or self.is_closed:
             return False
-        return self.subscription.mode == "latest" or (self._outbox is None and not self._is_paused)
+        if self.subscription.mode == "every":
+            return self._outbox is None and not self._is_paused
+        return self._outbox is None or self._outbox.size_bytes <= self._outbox_max_bytes
 
     def _took(self, block: Cast | TwincastError) -> None:
         self._is_reading = False
@@ -239,8 +242,13 @@ class Feed:
     def _take_block(self, block: Cast) -> None:
         self._seq = block.entries[-1].seq
         selected = block.select(self.subscription)
-        if selected.entries:
+        if not selected.entries:
+            return
+        if self.subscription.max_hz is None:
             self.offer(selected)
+        else:
+            self._owe(selected)
+            self._pay()
 
     def _tell_gap(self) -> None:
         """Say what the log no longer has, and begin anew with the state."""
@@ -255,7 +263,8 @@ class Feed:
         self._send_pages([*kept, gap, *self._stream.greetings.snapshot(twins, self._page)])
 
     def _join(self) -> None:
-        self._is_held = False
+        if isinstance(self._outbox, CatchUpOutbox):
+            self._outbox = self._outbox.caught_up()
         self._group = self._stream.groups.join(self, self.subscription)
 
     def _send_pages(self, casts: Sequence[Cast]) -> None:
@@ -269,19 +278,28 @@ class Feed:
     def _owe(self, cast: Cast) -> None:
         if self.is_closed:
             return
-        if self._outbox is None:
-            self._outbox = EveryOutbox() if self.subscription.mode == "every" else LatestOutbox()
         outbox = self._outbox
-        outbox.add(cast, self._stream.state.seq)
-        if outbox.size_bytes > self._outbox_max_bytes and isinstance(outbox, EveryOutbox):
+        if outbox is None:
+            outbox = self._outbox = self._new_outbox()
+        outbox.add(cast, self._seq if self._group is None else self._stream.state.seq)
+        if outbox.size_bytes <= self._outbox_max_bytes:
+            return
+        if self.subscription.mode == "every":
             first_seq = outbox.forget_changes()
-            if first_seq is not None:  # what was read back or offered is read back again, in time
+            if first_seq is not None:  # they are read back again, when the client takes them
                 self._leave()
                 self._seq = first_seq - 1
+        elif self._group is None and cast.entries:
+            return  # no more is read back until the client has taken some
         if outbox.size_bytes > self._outbox_max_bytes:
             self._end(
                 FellBehind(f"more than {self._outbox_max_bytes} bytes were waiting for this client; reconnect to go on")
             )
+
+    def _new_outbox(self) -> Outbox:
+        if self.subscription.mode == "every":
+            return EveryOutbox()
+        return CatchUpOutbox() if self._group is None else LatestOutbox()
 
     def _leave(self) -> None:
         if self._group is not None:

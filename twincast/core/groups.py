@@ -22,6 +22,10 @@ class Watcher(Protocol):
     def offer(self, cast: Cast) -> None:
         """Take the changes of the next commit; never block, never raise."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits for the client that it has not taken."""
+
     def hold(self) -> None:
         """Keep what is offered until `release`."""
 
@@ -65,7 +69,11 @@ class Group:
 
 
 class ThrottledGroup(Group):
-    """The watchers of one subscription with `max_hz`: the first change goes at once, what follows waits and merges."""
+    """The watchers of one subscription with `max_hz`: the first change goes at once, what follows waits and merges.
+
+    It waits once for all members. Those who come in between, or do not keep up, lack something else than the others:
+    they stand apart, keep for themselves, and are told at the same time.
+    """
 
     def __init__(self, subscription: Subscription, state: State, call_later: CallLater) -> None:
         super().__init__(subscription, state)
@@ -73,7 +81,7 @@ class ThrottledGroup(Group):
         self._interval_s = 1 / subscription.max_hz
         self._call_later = call_later
         self._waiting = LatestOutbox()
-        self._newcomers: dict[Watcher, None] = {}
+        self._apart: dict[Watcher, None] = {}
         self._is_cooling = False
         self._flushed_seq = state.seq
 
@@ -85,27 +93,27 @@ class ThrottledGroup(Group):
     @property
     def is_empty(self) -> bool:
         """See Group."""
-        return not self.members and not self._newcomers
+        return not self.members and not self._apart
 
     def join(self, watcher: Watcher) -> None:
-        """See Group. What waits for the others is not what this one lacks, so it has the first wait for itself."""
+        """See Group."""
         if self._is_cooling:
             watcher.hold()
-            self._newcomers[watcher] = None
+            self._apart[watcher] = None
         else:
             self.members[watcher] = None
 
     def leave(self, watcher: Watcher) -> None:
         """See Group."""
         super().leave(watcher)
-        self._newcomers.pop(watcher, None)
+        self._apart.pop(watcher, None)
 
     def offer(self, cast: Cast) -> None:
         """See Group."""
         if not self._waiting:
             self._flushed_seq = cast.entries[0].seq - 1
         self._waiting.add(cast, self._state.seq)
-        for watcher in tuple(self._newcomers):
+        for watcher in tuple(self._apart):
             watcher.offer(cast)
         if not self._is_cooling or "control" in {kind for kind, _ in cast.topics}:
             self.flush()
@@ -116,17 +124,20 @@ class ThrottledGroup(Group):
             for cast in self._waiting.take(self._state, 1 << 62):
                 for watcher in tuple(self.members):
                     watcher.offer(cast)
-        newcomers, self._newcomers = self._newcomers, {}
-        self.members.update(newcomers)
-        for watcher in newcomers:
+        for watcher in tuple(self._apart):
+            self.members[watcher] = None  # before it goes on, for it may leave then
             watcher.release()
+        self._apart = {watcher: None for watcher in self.members if watcher.is_behind}
+        for watcher in self._apart:
+            watcher.hold()
+            del self.members[watcher]
         if not self._is_cooling:
             self._is_cooling = True
             self._call_later(self._interval_s, self._cooled)
 
     def _cooled(self) -> None:
         self._is_cooling = False
-        if self._waiting or self._newcomers:
+        if self._waiting or self._apart:
             self.flush()
 
 

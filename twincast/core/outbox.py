@@ -6,7 +6,7 @@ from typing import Protocol
 
 from twincast.core.cast import Cast
 from twincast.core.messages import encode_merged
-from twincast.core.model import Control, Entry
+from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.state import State
 
 _SLOT_BYTES = 64
@@ -24,7 +24,7 @@ class Outbox(Protocol):
         """Whether anything waits."""
 
     def add(self, cast: Cast, seq: int) -> None:
-        """Owe the client one more cast; `seq` is the state's position, where an answer without entries belongs."""
+        """Owe the client one more cast; `seq` is the position behind which an answer without entries belongs."""
 
     def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """Pay the oldest part of the debt, in order of seq: about `max_bytes`, at least one message.
@@ -77,15 +77,13 @@ class LatestOutbox:
 
     def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """See Outbox."""
-        twins = state.twins
-        taken = _Taken(state, max_bytes)
-        waiting = sorted((twins[device_id].seq, device_id) for device_id in self._changes)
-        for seq, device_id in waiting:
+        taken = _Taken(max_bytes)
+        for seq, device_id in sorted((self._newest(device_id, state).seq, device_id) for device_id in self._changes):
             while self._kept and self._kept[0][0] < seq and not taken.is_enough:
                 taken.add_kept(self._pop())
             if taken.is_enough:
                 return taken.casts()
-            taken.add_twin(device_id, self._changes.pop(device_id))
+            taken.add_change(self._newest(device_id, state), self._changes.pop(device_id))
         while self._kept and not taken.is_enough:
             taken.add_kept(self._pop())
         return taken.casts()
@@ -94,6 +92,9 @@ class LatestOutbox:
         """See Outbox. What is forgotten is the newest of some devices, which the state has."""
         self._changes = {}
         return None
+
+    def _newest(self, device_id: str, state: State) -> DataUpdate:
+        return state.newest(device_id)
 
     def _keep(self, seq: int, cast: Cast) -> None:
         self._kept.append((seq, cast))
@@ -105,11 +106,34 @@ class LatestOutbox:
         return cast
 
 
+class CatchUpOutbox(LatestOutbox):
+    """The debt of mode `latest` while the log is read back: the state is ahead of it, so it keeps the changes itself."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read: dict[str, DataUpdate] = {}
+
+    def add(self, cast: Cast, seq: int) -> None:
+        """See Outbox."""
+        super().add(cast, seq)
+        self._read.update((entry.device_id, entry) for entry in cast.entries if isinstance(entry, DataUpdate))
+
+    def caught_up(self) -> LatestOutbox:
+        """Return the same debt, once the state is no longer ahead."""
+        outbox = LatestOutbox()
+        outbox._changes, outbox._kept, outbox._kept_bytes = self._changes, self._kept, self._kept_bytes
+        return outbox
+
+    def _newest(self, device_id: str, state: State) -> DataUpdate:
+        return self._read[device_id]
+
+
 class _Taken:
     """What leaves a LatestOutbox in one go: changes in a row become one cast."""
 
-    def __init__(self, state: State, max_bytes: int) -> None:
-        self._state = state
+    def __init__(self, max_bytes: int) -> None:
         self._left_bytes = max_bytes
         self._casts: list[Cast] = []
         self._messages: list[bytes] = []
@@ -120,8 +144,7 @@ class _Taken:
     def is_enough(self) -> bool:
         return self._left_bytes <= 0
 
-    def add_twin(self, device_id: str, merged: int) -> None:
-        entry = self._state.newest(device_id)
+    def add_change(self, entry: DataUpdate, merged: int) -> None:
         self._messages.append(encode_merged(entry, merged))
         self._entries.append(entry)
         self._merged.append(merged)

@@ -150,6 +150,8 @@ class _Poll:
         del cast  # it is read back, with what came before it
         self.wake()
 
+    is_behind = False
+
     def hold(self) -> None:
         """See Watcher. Nothing is held: the mode is `every`."""
 

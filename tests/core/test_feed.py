@@ -1,0 +1,534 @@
+"""One client's place in the stream, against the log: what its subscription selects, once and in order, come what may."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import Raw
+
+from tests.fakes import CommittingStream, RecordingConnection, StallingConnection
+from twincast.core.cast import Cast
+from twincast.core.feed import Feed
+from twincast.core.model import Control, DataUpdate, Entry, Position
+from twincast.core.subscription import Mode, Subscription, rules_of
+from twincast.errors import FellBehind, JournalUnavailable, TwincastError
+
+PLENTY_BYTES = 1 << 40
+CAST_OF_PONG = Cast((b'{"type":"pong"}',))
+
+
+def selecting(*patterns: str, mode: Mode = "latest", max_hz: float | None = None) -> Subscription:
+    return Subscription(rules_of(patterns), mode, max_hz)
+
+
+class Client:
+    """A feed on a connection, and the errors that ended it."""
+
+    def __init__(
+        self,
+        stream: CommittingStream,
+        connection: RecordingConnection | None = None,
+        *,
+        outbox_max_bytes: int = PLENTY_BYTES,
+    ) -> None:
+        self.connection = connection or RecordingConnection()
+        self.ended: list[TwincastError] = []
+        self.feed = Feed(self.connection.write, stream, self.ended.append, outbox_max_bytes=outbox_max_bytes)
+        if isinstance(self.connection, StallingConnection):
+            self.connection.pause = self.feed.pause
+
+    def heard(self) -> list[Any]:
+        """Return what the client was sent since the last call."""
+        return [json.loads(message) for message in self.connection.taken()]
+
+    def seqs(self) -> list[int]:
+        return [message["seq"] for message in self.heard()]
+
+
+def a_stream(*devices: str, **options: Any) -> CommittingStream:
+    stream = CommittingStream(**options)
+    for device_id in devices:
+        stream.change(device_id, b"%d" % (stream.state.seq + 1))
+    return stream
+
+
+def a_client(stream: CommittingStream, subscription: Subscription, **options: Any) -> Client:
+    client = Client(stream, **options)
+    client.feed.start(subscription)
+    client.heard()
+    return client
+
+
+EVERYTHING = selecting("*")
+
+
+def test_a_client_that_comes_back_gets_what_it_missed_and_then_what_comes() -> None:
+    stream = a_stream(*"abcdefgh")
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=Position("epoch-1", 3))
+    hello, *missed = client.heard()
+    assert (hello["resumed"], hello["seq"], hello["data_snapshot"], "reason" in hello) == (True, 3, {}, False)
+    assert [event["seq"] for event in missed] == [4, 5, 6, 7, 8]
+    stream.change("i", b"1")
+    assert client.seqs() == [9]
+
+
+def test_a_client_that_missed_nothing_goes_on_at_once() -> None:
+    stream = a_stream("a")
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=Position("epoch-1", 1))
+    stream.change("a", b"2")
+    assert client.seqs() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("since", "reason"),
+    [(Position("other", 2), "epoch"), (Position("epoch-1", 9), "ahead"), (Position("epoch-1", 0), "too_old")],
+)
+def test_a_position_that_cannot_be_resumed_is_answered_by_the_reason_and_the_state(
+    since: Position, reason: str
+) -> None:
+    stream = a_stream("a", "b", "a")
+    stream.oldest_since = 1
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=since)
+    [hello] = client.heard()
+    assert (hello["resumed"], hello["reason"], hello["seq"]) == (False, reason, 3)
+    assert {device: twin["seq"] for device, twin in hello["data_snapshot"].items()} == {"a": 3, "b": 2}
+
+
+def test_what_comes_while_the_log_is_read_back_is_not_lost_and_comes_behind_it() -> None:
+    stream = a_stream(*"abcdefgh")
+    stream.reads_wait = True
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=Position("epoch-1", 1))
+    stream.change("i", b"1")
+    for _ in range(5):
+        stream.read_on()
+        stream.change("x", b"1")
+    stream.read_on()
+    stream.read_on()
+    seqs = client.seqs()[1:]
+    assert seqs == list(range(2, stream.state.seq + 1))
+
+
+def test_a_client_that_leaves_while_the_log_is_read_back_hears_nothing_more() -> None:
+    stream = a_stream("a", "b")
+    stream.reads_wait = True
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=Position("epoch-1", 0))
+    client.heard()
+    client.feed.close()
+    stream.read_on()
+    stream.change("a", b"1")
+    assert (client.heard(), len(stream.groups)) == ([], 0)
+
+
+def test_a_disk_that_does_not_give_the_log_ends_the_feed() -> None:
+    class FailingStream(CommittingStream):
+        def _block(self, since: int, until: int) -> TwincastError:
+            return JournalUnavailable("the disk is gone")
+
+    stream = FailingStream()
+    stream.change("a", b"1")
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=Position("epoch-1", 0))
+    stream.read_on()
+    assert [error.code for error in client.ended] == ["journal_unavailable"]
+
+
+def test_a_log_that_was_cut_off_meanwhile_is_a_gap_and_the_state_follows() -> None:
+    stream = a_stream(*"abcabc", block_entries=2)
+    stream.reads_wait = True
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=Position("epoch-1", 0))
+    stream.read_on()
+    stream.oldest_since = 4
+    stream.read_on()
+    _, first, second, gap, snapshot = client.heard()
+    assert (first["seq"], second["seq"]) == (1, 2)
+    assert gap == {"type": "gap", "epoch": "epoch-1", "from": 3, "to": 6}
+    assert {device: twin["seq"] for device, twin in snapshot["data_snapshot"].items()} == {"a": 4, "b": 5, "c": 6}
+    assert snapshot["seq"] == 6
+    stream.change("a", b"1")
+    assert client.seqs() == [7]
+
+
+def test_only_what_is_selected_comes_and_only_its_state() -> None:
+    stream = a_stream("lab/a", "old/b", "lab/c")
+    client = Client(stream)
+    client.feed.start(selecting("lab/*", "door"))
+    [hello] = client.heard()
+    assert sorted(hello["data_snapshot"]) == ["lab/a", "lab/c"]
+    for device_id in ("lab/a", "old/b", "door", "doors", "lab/new"):
+        stream.change(device_id, b"1")
+    stream.command("lab/a")
+    stream.command("old/b")
+    assert [message.get("device_id") or message["target"] for message in client.heard()] == [
+        "lab/a",
+        "door",
+        "lab/new",
+        "lab/a",
+    ]
+
+
+def test_kinds_select_by_themselves() -> None:
+    stream = a_stream()
+    commands = a_client(stream, Subscription(rules_of(["*"], ["control"])))
+    data = a_client(stream, Subscription(rules_of(["*"], ["data_update"])))
+    stream.change("a", b"1")
+    stream.command("a")
+    assert (commands.seqs(), data.seqs()) == ([2], [1])
+
+
+def test_equal_subscriptions_share_one_group_and_one_cast() -> None:
+    stream = a_stream()
+    first, second = (a_client(stream, selecting("lab/*", "x")) for _ in range(2))
+    a_client(stream, selecting("other"))
+    assert len(stream.groups) == 2
+    stream.cast(*(DataUpdate(name, Raw(b"1"), "", "rest") for name in ("x", "y", "lab/z")))
+    [of_first], [of_second] = first.connection.casts, second.connection.casts
+    assert of_first is of_second
+    assert [entry.seq for entry in of_first.entries] == [1, 3]
+
+
+def test_a_group_that_nobody_is_left_in_goes() -> None:
+    stream = a_stream()
+    clients = [a_client(stream, selecting(pattern)) for pattern in ("a", "a*", "*")]
+    for client in clients:
+        client.feed.close()
+    assert len(stream.groups) == 0
+    stream.change("a", b"1")
+    again = a_client(stream, selecting("a*"))
+    stream.change("a", b"1")
+    assert again.seqs() == [2]
+
+
+def test_in_mode_every_nothing_is_merged() -> None:
+    stream = a_stream()
+    client = a_client(stream, selecting("*", mode="every"))
+    client.feed.pause()
+    for _ in range(3):
+        stream.change("a", b"1")
+    client.feed.resume()
+    assert [(message["seq"], "merged" in message) for message in client.heard()] == [(1, False), (2, False), (3, False)]
+
+
+def test_in_mode_every_what_passes_the_bound_is_read_back_from_the_log() -> None:
+    stream = a_stream()
+    client = a_client(stream, selecting("*", mode="every"), outbox_max_bytes=1_000)
+    client.feed.pause()
+    for _ in range(100):
+        stream.change("a", b"1")
+    client.feed.resume()
+    assert client.seqs() == list(range(1, 101))
+    assert client.ended == []
+    stream.change("a", b"1")
+    assert client.seqs() == [101]
+
+
+def test_in_mode_every_a_stalled_client_holds_no_more_than_its_bound() -> None:
+    stream = a_stream()
+    client = a_client(stream, selecting("*", mode="every"), outbox_max_bytes=1_000)
+    client.feed.pause()
+    for _ in range(1_000):
+        stream.change("a", b"1")
+    assert len(stream.groups) == 0, "nothing is offered to it any more"
+    assert client.feed.position is None
+
+
+def test_answers_beyond_the_bound_end_the_feed_in_either_mode() -> None:
+    for mode in ("latest", "every"):
+        stream = a_stream()
+        client = a_client(stream, Subscription(mode=mode), outbox_max_bytes=1_000)  # type: ignore[arg-type]
+        client.feed.pause()
+        for _ in range(100):
+            stream.command("a", "x" * 50)
+            client.feed.offer(CAST_OF_PONG)
+        assert isinstance(client.ended[0], FellBehind)
+
+
+def test_at_most_so_often_a_second_the_newest_of_each_device_comes() -> None:
+    stream = a_stream()
+    client = a_client(stream, selecting("*", max_hz=10))
+    stream.change("a", b"1")
+    assert client.seqs() == [1], "the first change does not wait"
+    for device_id in "aabab":
+        stream.change(device_id, b"1")
+    assert client.heard() == []
+    stream.pass_time(0.1)
+    assert [(event["device_id"], event["seq"], event["merged"]) for event in client.heard()] == [
+        ("a", 5, 3),
+        ("b", 6, 2),
+    ]
+    stream.pass_time(0.1)
+    stream.change("a", b"1")
+    assert client.seqs() == [7], "nothing came for a while, so this one goes at once"
+
+
+def test_a_command_does_not_wait_and_takes_along_what_waited_before_it() -> None:
+    stream = a_stream()
+    client = a_client(stream, selecting("*", max_hz=10))
+    stream.change("a", b"1")
+    stream.change("a", b"2")
+    stream.command("b")
+    assert client.seqs() == [1, 2, 3]
+
+
+def test_one_who_comes_between_two_flushes_gets_no_change_twice_and_misses_none() -> None:
+    stream = a_stream()
+    first = a_client(stream, selecting("*", max_hz=10))
+    stream.change("a", b"1")
+    stream.change("a", b"2")
+    second = Client(stream)
+    second.feed.start(selecting("*", max_hz=10))
+    stream.change("a", b"3")
+    stream.pass_time(0.1)
+    assert [(m["seq"], m.get("merged", 1)) for m in first.heard()] == [(1, 1), (3, 2)]
+    hello, change = second.heard()
+    assert (hello["seq"], change["seq"], change.get("merged", 1)) == (2, 3, 1)
+
+
+def test_a_position_is_told_only_to_those_who_have_everything_up_to_it() -> None:
+    stream = a_stream()
+    live, throttled = a_client(stream, EVERYTHING), a_client(stream, selecting("*", max_hz=10))
+    stream.change("a", b"1")
+    stream.change("a", b"2")
+    assert live.feed.position == ("epoch-1", 2)
+    assert throttled.feed.position == ("epoch-1", 1), "the second change waits in the group"
+    live.feed.pause()
+    stream.change("a", b"3")
+    assert live.feed.position is None
+    live.feed.resume()
+    assert live.feed.position == ("epoch-1", 3)
+
+
+def test_a_changed_subscription_brings_the_state_of_what_it_adds_and_nothing_of_what_it_leaves() -> None:
+    stream = a_stream("a", "b", "c")
+    client = a_client(stream, selecting("a", "b"))
+    client.feed.change(selecting("b", "c"))
+    [snapshot] = client.heard()
+    assert (snapshot["type"], snapshot["seq"], list(snapshot["data_snapshot"])) == ("snapshot", 3, ["c"])
+    for device_id in "abc":
+        stream.change(device_id, b"1")
+    assert client.seqs() == [5, 6]
+
+
+def test_a_large_state_comes_in_pages_as_the_client_takes_them() -> None:
+    stream = a_stream(*(f"d{number}" for number in range(10)))
+    client = Client(stream, StallingConnection(writes_until_full=1))
+    client.feed.start(EVERYTHING, page=4)
+    pages = client.heard()
+    while len(pages) < 3:
+        stream.change(f"d{len(pages)}", b"1")
+        client.feed.resume()
+        pages += client.heard()
+    assert [page["type"] for page in pages] == ["hello", "snapshot", "snapshot"]
+    assert [len(page["data_snapshot"]) for page in pages] == [4, 4, 2]
+    assert [page.get("more", False) for page in pages] == [True, True, False]
+    assert {page["seq"] for page in pages} == {10}
+    client.feed.resume()
+    client.feed.resume()
+    assert client.seqs() == [11, 12]
+
+
+def test_a_state_of_many_devices_is_encoded_once_for_all_who_come_together() -> None:
+    stream = CommittingStream(block_entries=512)
+    stream.cast(*(DataUpdate(f"d{number}", Raw(b"1"), "", "rest") for number in range(2_000)))
+    for number in range(100):
+        client = Client(stream)
+        client.feed.start(EVERYTHING)
+        hello, *behind = client.heard()
+        assert hello["seq"] + len(behind) == stream.state.seq
+        stream.change(f"d{number}", b"2")
+        assert client.seqs() == [stream.state.seq]
+    assert stream.greetings.encoded_count == 1
+    stream.pass_time(1.5)
+    Client(stream).feed.start(EVERYTHING)
+    assert stream.greetings.encoded_count == 2, "a second later the bytes are made anew"
+
+
+def test_a_state_of_few_devices_is_always_the_newest() -> None:
+    stream = a_stream("a")
+    for number in range(5):
+        stream.change("a", b"%d" % number)
+        client = Client(stream)
+        client.feed.start(EVERYTHING)
+        [hello] = client.heard()
+        assert hello["data_snapshot"]["a"]["value"] == number
+
+
+NAMES = ["lab/a", "lab/b", "x", "y", "z"]
+FILTERS = [["*"], ["lab/*"], ["x"], ["x", "lab/a"], ["*/a", "y"], []]
+SUBSCRIPTIONS = [
+    Subscription(rules_of(patterns, kinds), mode, max_hz)
+    for patterns in FILTERS
+    for kinds in (None, ["data_update"], ["control"])
+    for mode, max_hz in (("latest", None), ("latest", 10.0), ("every", None))
+]
+
+
+class Watching:
+    """A client that follows its cursor through cuts, and what the log owes it."""
+
+    def __init__(self, stream: CommittingStream, subscription: Subscription, writes_until_full: int) -> None:
+        self.stream = stream
+        self.subscription = subscription
+        self._writes_until_full = writes_until_full
+        self.cursor: Position | None = None
+        self.state: dict[str, Any] = {}
+        self.counted: Counter[str] = Counter()
+        self.seqs: list[int] = []
+        self.gaps: list[tuple[int, int]] = []
+        self.started_at = 0
+        self.was_cut = False
+        self.connect()
+
+    def connect(self) -> None:
+        self.was_cut = self.cursor is not None
+        self.client = Client(self.stream, StallingConnection(self._writes_until_full), outbox_max_bytes=2_000)
+        self.client.feed.start(self.subscription, since=self.cursor)
+        self.read()
+
+    def read(self) -> None:
+        for message in self.client.heard():
+            getattr(self, f"_{message['type']}")(message)
+
+    def settle(self) -> None:
+        """Take everything that there is for this client."""
+        for _ in range(500):
+            self.read()
+            if self.client.ended:
+                self.client.feed.close()
+                self.connect()
+            if self.client.feed.is_caught_up:
+                break
+            self.client.feed.resume()
+            self.stream.read_on()
+            self.stream.pass_time(1)
+        self.read()
+        self.stream.pass_time(1)
+        self.stream.pass_time(1)
+        self.read()
+
+    def _hello(self, message: Any) -> None:
+        if not message["resumed"]:
+            if self.cursor is not None:
+                self.gaps.append((self.cursor.seq + 1, message["seq"]))
+            else:
+                self.started_at = message["seq"]
+            self.state = {device: twin["value"] for device, twin in message["data_snapshot"].items()}
+        self.cursor = Position(message["epoch"], message["seq"])
+
+    def _gap(self, message: Any) -> None:
+        self.was_cut = True
+        self.gaps.append((message["from"], message["to"]))
+
+    def _snapshot(self, message: Any) -> None:
+        self.state |= {device: twin["value"] for device, twin in message["data_snapshot"].items()}
+        self.cursor = Position(message["epoch"], message["seq"])
+
+    def _data_update(self, message: Any) -> None:
+        self.state[message["device_id"]] = message["value"]
+        self.counted[message["device_id"]] += message.get("merged", 1)
+        self._moved(message)
+
+    def _control(self, message: Any) -> None:
+        self._moved(message)
+
+    def _moved(self, message: Any) -> None:
+        self.seqs.append(message["seq"])
+        self.cursor = Position(message["epoch"], message["seq"])
+
+
+class FeedsAgainstTheLog(RuleBasedStateMachine):
+    """Clients with any subscription, on connections that stall and break, over a log that is read back late and cut."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.stream = CommittingStream(block_entries=4)
+        self.clients: list[Watching] = []
+
+    @rule(names=st.lists(st.sampled_from([*NAMES, "!x", "!lab/a"]), min_size=1, max_size=6))
+    def commit(self, names: list[str]) -> None:
+        entries: list[Entry] = []
+        for seq, name in enumerate(names, self.stream.state.seq + 1):
+            if name.startswith("!"):
+                entries.append(Control(name[1:], "on", Raw(b"{}"), "", "rest"))
+            else:
+                entries.append(DataUpdate(name, Raw(b"%d" % seq), "", "rest"))
+        self.stream.cast(*entries)
+
+    @precondition(lambda self: len(self.clients) < 6)
+    @rule(subscription=st.sampled_from(SUBSCRIPTIONS), writes_until_full=st.integers(1, 6))
+    def come(self, subscription: Subscription, writes_until_full: int) -> None:
+        self.clients.append(Watching(self.stream, subscription, writes_until_full))
+
+    @precondition(lambda self: self.clients)
+    @rule(chosen=st.integers(0, 5))
+    def cut(self, chosen: int) -> None:
+        client = self.clients[chosen % len(self.clients)]
+        if client.client.ended:
+            return
+        client.client.feed.close()
+        client.connect()
+
+    @precondition(lambda self: self.clients)
+    @rule(chosen=st.integers(0, 5))
+    def take(self, chosen: int) -> None:
+        client = self.clients[chosen % len(self.clients)]
+        client.client.feed.resume()
+        client.read()
+
+    @precondition(lambda self: self.clients)
+    @rule(chosen=st.integers(0, 5))
+    def stall(self, chosen: int) -> None:
+        self.clients[chosen % len(self.clients)].client.feed.pause()
+
+    @rule(seconds=st.sampled_from([0.05, 0.2]))
+    def pass_time(self, seconds: float) -> None:
+        self.stream.pass_time(seconds)
+
+    @rule(wait=st.booleans())
+    def read_on(self, wait: bool) -> None:
+        self.stream.reads_wait = wait
+        self.stream.read_on()
+
+    @rule(keep=st.integers(0, 20))
+    def prune(self, keep: int) -> None:
+        self.stream.oldest_since = max(self.stream.oldest_since, self.stream.state.seq - keep)
+
+    @invariant()
+    def what_was_heard_is_in_order_and_selected(self) -> None:
+        for client in getattr(self, "clients", ()):
+            client.read()
+            assert client.seqs == sorted(set(client.seqs))
+            assert all(client.subscription.selects(self.stream.log[seq - 1].topic) for seq in client.seqs)
+
+    def teardown(self) -> None:
+        for client in getattr(self, "clients", ()):
+            client.settle()
+            self._check(client)
+
+    def _check(self, client: Watching) -> None:
+        selected = [entry for entry in self.stream.log if client.subscription.selects(entry.topic)]
+        newest = {e.device_id: int(bytes(e.value)) for e in selected if isinstance(e, DataUpdate)}
+        assert client.state == newest
+        missing = {seq for first, last in client.gaps for seq in range(first, last + 1)}
+        owed = [e for e in selected if e.seq > client.started_at and e.seq not in missing]
+        heard = set(client.seqs) - missing
+        if client.subscription.mode == "every":
+            assert heard == {entry.seq for entry in owed}
+            return
+        assert {e.seq for e in owed if isinstance(e, Control)} <= heard
+        if not client.was_cut:  # what was merged into a change behind the cursor is not counted again
+            counts = Counter(entry.device_id for entry in owed if isinstance(entry, DataUpdate))
+            assert client.counted == counts
+
+
+TestFeedsAgainstTheLog = FeedsAgainstTheLog.TestCase
+TestFeedsAgainstTheLog.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
