@@ -1,4 +1,4 @@
-"""One client's place in the stream, against the log: what its subscription selects, once and in order, come what may."""
+"""One client's place in the stream, against the log: what its subscription selects, once and in order."""
 
 import json
 from collections import Counter
@@ -242,9 +242,10 @@ def test_in_mode_every_a_stalled_client_holds_no_more_than_its_bound() -> None:
 
 
 def test_answers_beyond_the_bound_end_the_feed_in_either_mode() -> None:
-    for mode in ("latest", "every"):
+    modes: tuple[Mode, ...] = ("latest", "every")
+    for mode in modes:
         stream = a_stream()
-        client = a_client(stream, Subscription(mode=mode), outbox_max_bytes=1_000)  # type: ignore[arg-type]
+        client = a_client(stream, Subscription(mode=mode), outbox_max_bytes=1_000)
         client.feed.pause()
         for _ in range(100):
             stream.command("a", "x" * 50)
@@ -364,11 +365,12 @@ def test_a_state_of_few_devices_is_always_the_newest() -> None:
 
 NAMES = ["lab/a", "lab/b", "x", "y", "z"]
 FILTERS = [["*"], ["lab/*"], ["x"], ["x", "lab/a"], ["*/a", "y"], []]
+HOW: tuple[tuple[Mode, float | None], ...] = (("latest", None), ("latest", 10.0), ("every", None))
 SUBSCRIPTIONS = [
     Subscription(rules_of(patterns, kinds), mode, max_hz)
     for patterns in FILTERS
     for kinds in (None, ["data_update"], ["control"])
-    for mode, max_hz in (("latest", None), ("latest", 10.0), ("every", None))
+    for mode, max_hz in HOW
 ]
 
 

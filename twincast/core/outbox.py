@@ -107,7 +107,7 @@ class LatestOutbox:
 
 
 class CatchUpOutbox(LatestOutbox):
-    """The debt of mode `latest` while the log is read back: the state is ahead of it, so it keeps the changes itself."""
+    """The debt of mode `latest` while the log is read back: the state is ahead, so it keeps changes itself."""
 
     __slots__ = ("_read",)
 
