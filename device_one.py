@@ -4,42 +4,34 @@ import argparse
 import asyncio
 import random
 
-from twincast.client import Hub, connections
-from twincast.errors import ServerUnreachable
+from twincast.client import Hub, Link, connect
 
 DEVICE_ID = "device-1"
 
 
-async def talk(hub: Hub, count: int | None) -> None:
-    """Send telemetry every second."""
-    temperature = 21.0
-    sent = 0
-    while count is None or sent < count:
-        temperature += random.uniform(-0.2, 0.2)
-        await hub.publish(DEVICE_ID, {"temperature": round(temperature, 2)})
-        sent += 1
-        await asyncio.sleep(1)
-
-
 async def listen(hub: Hub) -> None:
     """Print what the server casts: our own readings, those of others, and commands."""
-    async for message in hub:
-        print("received", message)
+    async for change in hub.watch():
+        print("received", change)
+
+
+def show(link: Link) -> None:
+    """Say how we are connected. The hub reconnects by itself, and sends what was not stored yet."""
+    print("connected" if link.phase == "live" else f"{link.reason}; again in {link.wait_s:.1f} s")
 
 
 async def main(url: str, count: int | None) -> None:
-    """Stay connected, whatever happens to the server."""
-    async for hub in connections(url, waiting=lambda reason, wait_s: print(f"{reason}; again in {wait_s:.1f} s")):
-        print("connected", hub.hello)
+    """Send telemetry every second, whatever happens to the server."""
+    async with connect(url, timeout_s=None, on_link=show) as hub:
         listening = asyncio.create_task(listen(hub))
-        try:
-            await talk(hub, count)
-            return
-        except ServerUnreachable as lost:
-            print(lost)
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening])
+        temperature = 21.0
+        sent = 0
+        while count is None or sent < count:
+            temperature += random.uniform(-0.2, 0.2)
+            await hub.publish(DEVICE_ID, {"temperature": round(temperature, 2)})
+            sent += 1
+            await asyncio.sleep(1)
+        listening.cancel()
 
 
 if __name__ == "__main__":

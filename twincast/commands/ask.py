@@ -8,7 +8,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from twincast.client import Message, Rest
+from twincast.client import Rest
 from twincast.commands.send import value_of
 from twincast.commands.terminal import out
 
@@ -25,7 +25,7 @@ def control(url: str, target: str, command: str, args: list[str]) -> None:
     out.print(f"dispatched as number {event['seq']:,}")
 
 
-def args_of(words: list[str]) -> Message:
+def args_of(words: list[str]) -> dict[str, Any]:
     """Return a command's arguments: one JSON object, or NAME=VALUE pairs whose values are JSON or else text.
 
     Raises:

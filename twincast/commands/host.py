@@ -7,9 +7,8 @@ from typing import Any
 
 import psutil
 
-from twincast.client import connections
+from twincast.client import connect
 from twincast.commands.terminal import err, out, say_waiting
-from twincast.errors import ServerUnreachable
 
 
 class Vitals:
@@ -57,14 +56,10 @@ async def host(url: str, device_id: str | None, interval_s: float, count: int | 
     stored = 0
     err.print(f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops", markup=False)
     try:
-        async for hub in connections(url, listen=False, waiting=say_waiting):
-            try:
-                while count is None or stored < count:
-                    await asyncio.sleep(interval_s)
-                    await hub.publish(device_id, vitals.read(loop.time()))
-                    stored += 1
-                return
-            except ServerUnreachable:
-                continue
+        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
+            while count is None or stored < count:
+                await asyncio.sleep(interval_s)
+                await hub.publish(device_id, vitals.read(loop.time()))
+                stored += 1
     finally:
         out.print(f"stored: {stored:,} readings")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from twincast.client import Rest, connect
-from twincast.commands.terminal import err, out
+from twincast.commands.terminal import err, out, say_waiting
 from twincast.errors import TwincastError
 
 LINES_AT_ONCE = 256
@@ -68,7 +68,7 @@ async def send_lines(url: str, device_id: str) -> None:
         else:
             refuse(number, str(error))
 
-    async with connect(url, listen=False) as hub:
+    async with connect(url, devices=(), timeout_s=0, on_link=say_waiting) as hub:
         number = 0
         while lines := await asyncio.to_thread(_some_lines):
             for line in lines:

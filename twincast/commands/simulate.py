@@ -5,9 +5,9 @@ from itertools import cycle
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from twincast.client import Hub, connections
+from twincast.client import Hub, connect
 from twincast.commands.terminal import err, out, say_waiting
-from twincast.errors import ServerUnreachable, TwincastError
+from twincast.errors import TwincastError
 from twincast.simulation import fleet
 
 TICK_S = 0.02
@@ -36,24 +36,21 @@ class Simulation:
         return self._seconds is not None and self.elapsed_s >= self._seconds
 
     async def run(self, url: str, progress: Progress) -> None:
-        """Push until the time is up, through as many connections as it takes."""
+        """Push until the time is up, whatever happens to the connection."""
         self._began_s = asyncio.get_running_loop().time()
         bar = progress.add_task("fleet", total=self._seconds)
-        async for hub in connections(url, listen=False, waiting=say_waiting):
-            self._sent = int(self.elapsed_s * self._rate)  # what a lost server missed is not made up for
-            try:
-                while not self.is_over:
-                    await self._catch_up(hub)
-                    rate = self.stored / max(self.elapsed_s, 0.1)
-                    progress.update(bar, completed=self.elapsed_s, description=f"{self.stored:,} stored, {rate:,.0f}/s")
-                    await asyncio.sleep(TICK_S)
-                await hub.settle()
-                return
-            except ServerUnreachable:
-                continue
+        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
+            while not self.is_over:
+                await self._catch_up(hub)
+                rate = self.stored / max(self.elapsed_s, 0.1)
+                progress.update(bar, completed=self.elapsed_s, description=f"{self.stored:,} stored, {rate:,.0f}/s")
+                await asyncio.sleep(TICK_S)
+            await hub.settle()
 
     async def _catch_up(self, hub: Hub) -> None:
         due = int(self.elapsed_s * self._rate)
+        if not hub.is_connected:
+            self._sent = due  # what a lost server missed is not made up for
         while self._sent < due:
             device_id, signal = next(self._fleet)
             future = await hub.submit(device_id, signal(self.elapsed_s))

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from twincast.errors import ServerUnreachable
+from twincast.client import Link
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -20,6 +20,7 @@ def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
         return
 
 
-def say_waiting(reason: ServerUnreachable, wait_s: float) -> None:
+def say_waiting(link: Link) -> None:
     """Tell the person why nothing happens at the moment."""
-    err.print(f"[yellow]waiting[/] {reason.message} (again in {wait_s:.1f} s)", soft_wrap=True)
+    if link.phase == "waiting":
+        err.print(f"[yellow]waiting[/] {link.reason} (again in {link.wait_s:.1f} s)", soft_wrap=True)

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -11,43 +10,32 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from twincast.client import Message, connections
+from twincast.client import Change, connect
 from twincast.commands.terminal import out, say_waiting
-from twincast.errors import ServerUnreachable
 
 FRESH_S = 2.0
 _encode = msgspec.json.Encoder().encode
 
 
 class Board:
-    """The newest value of every device that matches, as a table, the newest change on top."""
+    """The newest value of every device, as a table, the newest change on top."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._patterns = patterns
+    def __init__(self) -> None:
         self._twins: dict[str, tuple[str, Any, int]] = {}
         self._changes = 0
         self._command = ""
 
-    def matches(self, name: str) -> bool:
-        """Whether a device or a command's target is asked for."""
-        return not self._patterns or any(fnmatchcase(name, pattern) for pattern in self._patterns)
-
-    def start(self, hello: Message) -> None:
-        """Begin from the state that a hello brings."""
-        twins = [(d, t) for d, t in hello["data_snapshot"].items() if self.matches(d)]
-        twins.sort(key=lambda item: item[1]["seq"])
-        self._twins = {device: (twin["updated_at_utc"], twin["value"], 0) for device, twin in twins}
-
-    def take(self, message: Message) -> None:
-        """Take in one message that matches."""
-        if message["type"] == "control":
-            args = f" {_text(message['args'])}" if message["args"] else ""
-            self._command = f"{message['target']}: {message['command']}{args}"
+    def take(self, change: Change, *, is_new: bool = True) -> None:
+        """Take in one change; one that is not new is where the board begins."""
+        device = change.device_id
+        if change.kind == "control":
+            args = f" {_text(change.args)}" if change.args else ""
+            self._command = f"{device}: {change.command}{args}"
             return
-        device = message["device_id"]
+        merged = change.merged if is_new else 0
         _, _, count = self._twins.pop(device, (None, None, 0))
-        self._changes += message.get("merged", 1)
-        self._twins[device] = (message["timestamp_utc"], message["value"], count + message.get("merged", 1))
+        self._changes += merged
+        self._twins[device] = (change.timestamp_utc, change.value, count + merged)
 
     def table(self, now: datetime, rows: int) -> Table:
         """Draw as many devices as fit, the newest change first."""
@@ -76,40 +64,34 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
 
     Args:
         url: the server.
-        patterns: which devices, as in a shell: `lab/*`. None means all.
+        patterns: which devices, such as `lab/*`. None means all.
     """
-    board = Board(patterns)
     if not sys.stdout.isatty():
-        await _print_lines(url, board)
+        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
+            async for change in hub.watch(*patterns):
+                print(_line(change), flush=True)
         return
+    board = Board()
 
     def picture() -> Table:
         return board.table(datetime.now(UTC), rows=max(1, out.size.height - 6))
 
     with Live(get_renderable=picture, console=out, refresh_per_second=5, screen=True):
-        async for hub in connections(url, waiting=None):
-            board.start(hub.hello)
-            try:
-                async for message in hub:
-                    if board.matches(_name(message)):
-                        board.take(message)
-            except ServerUnreachable:
-                continue
+        async with connect(url, patterns or "*", timeout_s=None) as hub:
+            began_seq = hub.position.seq if hub.position else 0
+            async for change in hub.watch(*patterns, initial=True):
+                board.take(change, is_new=change.seq > began_seq)
 
 
-async def _print_lines(url: str, board: Board) -> None:
-    async for hub in connections(url, waiting=say_waiting):
-        try:
-            async for message in hub:
-                if board.matches(_name(message)):
-                    print(_text(message), flush=True)
-        except ServerUnreachable:
-            continue
-
-
-def _name(message: Message) -> str:
-    name: str = message.get("device_id") or message["target"]
-    return name
+def _line(change: Change) -> str:
+    """Return a change as the wire has it."""
+    said: dict[str, Any]
+    if change.kind == "control":
+        said = {"type": change.kind, "target": change.device_id, "command": change.command, "args": change.args}
+    else:
+        said = {"type": change.kind, "device_id": change.device_id, "value": change.value}
+    said |= {"timestamp_utc": change.timestamp_utc, "source": change.source, "seq": change.seq, "epoch": change.epoch}
+    return _text(said | {"merged": change.merged} if change.merged > 1 else said)
 
 
 def _text(value: Any) -> str:

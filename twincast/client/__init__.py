@@ -1,0 +1,18 @@
+"""Talk to a server from Python: readings and commands out, changes and the state in.
+
+    async with connect("http://127.0.0.1:8000") as hub:
+        await hub.publish("lab/thermometer", 21.5)  # returns once it is on the server's disk
+        async for change in hub.watch("lab/*"):
+            print(change.device_id, change.value)
+
+The connection keeps itself alive: it comes back after a loss, goes on where it was, and sends again what was not
+acknowledged. `twincast.client.sync` has the same without asyncio, `Rest` by single requests.
+docs/client.md is the guide.
+"""
+
+from twincast.client.hub import Hub, connect
+from twincast.client.link import Link, error_of, http_url
+from twincast.client.rest import Rest
+from twincast.client.watch import Change, Gap, Twin, Watch
+
+__all__ = ["Change", "Gap", "Hub", "Link", "Rest", "Twin", "Watch", "connect", "error_of", "http_url"]

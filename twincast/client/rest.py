@@ -1,0 +1,72 @@
+"""A server's REST calls, for programs that need no stream."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import msgspec
+
+from twincast.client.link import TIMEOUT_S, Message, decode, encode, error_of, http_url, unreachable
+
+
+class Rest:
+    """A server's REST calls, for programs that need no stream. Use as a context, or call `close`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = http_url(url)
+        self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def status(self) -> Message:
+        """Return how the server is: `ok`, how many devices and clients, its position, its version.
+
+        Raises:
+            ServerUnreachable: nobody answers, or not a twincast server. Every other call raises it too.
+        """
+        return self._call("GET", "/api/status")
+
+    def data(self) -> Message:
+        """Return the newest state of every device, under `data`."""
+        return self._call("GET", "/api/data")
+
+    def publish(self, device_id: str, value: Any) -> Message:
+        """Store a reading and return its event, once it is on the server's disk.
+
+        Raises:
+            TwincastError: the server refused it, in its own words.
+        """
+        event: Message = self._call("POST", "/api/data", {"device_id": device_id, "value": value})["event"]
+        return event
+
+    def publish_all(self, readings: Iterable[tuple[str, Any]]) -> range:
+        """Store up to 10,000 readings, all or none, and return their seqs. Raises what `publish` raises."""
+        body = [{"device_id": device_id, "value": value} for device_id, value in readings]
+        answer = self._call("POST", "/api/data", body)
+        return range(answer["first_seq"], answer["last_seq"] + 1)
+
+    def control(self, target: str, command: str, args: Message | None = None) -> Message:
+        """Send a command to everyone who watches, and return its event. Raises what `publish` raises."""
+        body = {"target": target, "command": command, "args": args or {}}
+        event: Message = self._call("POST", "/api/control", body)["event"]
+        return event
+
+    def _call(self, method: str, path: str, body: Any = None) -> Message:
+        content = None if body is None else encode(body)
+        try:
+            response = self._http.request(method, path, content=content, headers={"Content-Type": "application/json"})
+            answer = decode(response.content)
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            raise unreachable(self.url, error) from None
+        if response.is_success:
+            return answer
+        raise error_of(str(answer.get("code")), str(answer.get("detail", f"HTTP status {response.status_code}")))
