@@ -32,21 +32,10 @@ def serve(settings: Settings) -> int:
     """
     _refuse_public_address(settings.host)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    listener = _listen(settings.host, settings.port)
-    edge = _fast_edge()
+    listener = listen(settings.host, settings.port)
+    edge = fast_edge()
     app = create_app(settings, edge="picows" if edge else "portable")
-    config = uvicorn.Config(
-        app,
-        ws=edge or "auto",
-        ws_max_size=2 * settings.message_max_bytes,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
-    )
+    config = configured(app, edge)
     # What kept the application from starting is raised below, once, in words for the person who started it.
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
     signal.signal(signal.SIGTERM, _exit_quietly)
@@ -60,6 +49,22 @@ def serve(settings: Settings) -> int:
     if app.startup_error is not None:
         raise app.startup_error
     return 0
+
+
+def configured(app: App, edge: type | None) -> uvicorn.Config:
+    """Return how uvicorn runs the application; `edge` is the fast WebSocket edge, or None for the portable one."""
+    return uvicorn.Config(
+        app,
+        ws=edge or "auto",
+        ws_max_size=2 * app.settings.message_max_bytes,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=round(app.settings.shutdown_timeout_s),
+    )
 
 
 class _Server(uvicorn.Server):
@@ -85,7 +90,8 @@ def _say_where(app: App, listener: socket.socket) -> None:
     console.print("  Ctrl-C stops it; nothing that was accepted is lost")
 
 
-def _fast_edge() -> type | None:
+def fast_edge() -> type | None:
+    """Return the fast WebSocket edge; None, and a warning, where it does not fit."""
     try:
         from twincast.transports.picows import PicowsEdge  # noqa: PLC0415  # absent where no wheel fits
     except ImportError as error:
@@ -94,7 +100,12 @@ def _fast_edge() -> type | None:
     return PicowsEdge
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Listen at an address.
+
+    Raises:
+        AddressUnusable: another program does, or it is none of ours.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

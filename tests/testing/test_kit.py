@@ -1,0 +1,106 @@
+"""The kit that users test with: the server, its clock, the waits, the fixtures."""
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import requests
+from websockets.sync.client import connect as open_websocket
+
+from twincast.client import Rest, connect
+from twincast.errors import JournalUnusable
+from twincast.testing import Clock, Server, assert_converged, eventually, eventually_async
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.mark.parametrize("edge", ["picows", "portable"])
+def test_a_server_serves_everything_on_a_free_port(edge: str) -> None:
+    with Server(edge=edge) as server, Rest(server.url) as rest:
+        assert rest.publish("lamp", {"on": True})["seq"] == 1
+        assert rest.status()["edge"] == edge
+        with open_websocket(server.ws_url) as socket:
+            assert json.loads(socket.recv(timeout=10))["data_snapshot"]["lamp"]["value"] == {"on": True}
+        assert server.state["lamp"].value == {"on": True}
+        assert [(event["device_id"], event["seq"]) for event in server.log()] == [("lamp", 1)]
+
+
+def test_a_restarted_server_is_at_the_same_address_with_what_its_journal_has(tmp_path: Path) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server, Rest(server.url) as rest:
+        rest.publish("lamp", 1)
+        before = rest.status()
+        server.restart()
+        after = rest.status()
+        assert (after["epoch"], after["seq"]) == (before["epoch"], 1)
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(JournalUnusable, match="cannot be opened"):
+        Server(f"sqlite:{tmp_path / 'nowhere' / 'journal.db'}")
+
+
+def test_a_server_stops_while_somebody_streams() -> None:
+    with Server() as server:
+        stream = requests.get(
+            f"{server.url}/api/events", headers={"Accept": "text/event-stream"}, stream=True, timeout=10
+        )
+        assert next(stream.iter_lines()) == b"retry: 2000"
+        server.stop()
+        assert b'"hello"' in stream.raw.read()
+
+
+def test_the_clock_stands_still_until_it_is_moved() -> None:
+    clock = Clock("2026-05-01T12:00:00+02:00")
+    with Server(clock=clock) as server, Rest(server.url) as rest:
+        assert rest.publish("lamp", 1)["timestamp_utc"] == "2026-05-01T10:00:00.000000+00:00"
+        clock.advance(90.5)
+        assert rest.publish("lamp", 2)["timestamp_utc"] == "2026-05-01T10:01:30.500000+00:00"
+    with pytest.raises(ValueError, match="forward"):
+        clock.advance(-1)
+
+
+def test_a_wait_returns_what_came_or_says_what_did_not() -> None:
+    seen = iter([0, 0, 7])
+    assert eventually(lambda: next(seen), "a number") == 7
+    with pytest.raises(AssertionError, match=r"waited 0\.05 s in vain: the moon; the last was ''"):
+        eventually(lambda: "", "the moon", deadline_s=0.05)
+
+
+async def test_a_wait_lets_other_tasks_go_on() -> None:
+    done = asyncio.Event()
+    task = asyncio.create_task(asyncio.sleep(0))
+    task.add_done_callback(lambda _: done.set())
+    assert await eventually_async(done.is_set, "the other task")
+    with pytest.raises(AssertionError, match="in vain: the moon"):
+        await eventually_async(lambda: False, "the moon", deadline_s=0.05)
+
+
+async def test_clients_converge_or_the_difference_is_told() -> None:
+    with Server() as server:
+        async with connect(server.url) as first, connect(server.url) as second:
+            seq = await first.publish("lamp", "on")
+            await asyncio.to_thread(assert_converged, server, first, second)
+            twin = server.state["lamp"]
+            liar = SimpleNamespace(state={"lamp": SimpleNamespace(seq=seq, value="off"), "ghost": twin})
+            with pytest.raises(AssertionError) as told:
+                assert_converged(server, first, liar, deadline_s=0.05)
+    assert f"client 2 has ({seq}, 'off') for 'lamp', the server ({seq}, 'on')" in str(told.value)
+    assert "the server 'nothing'" in str(told.value)
+
+
+def test_the_fixtures_are_there_in_a_project_of_ones_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import requests
+
+        def test_a_device(twincast_server, twincast_clock, twincast_proxy):
+            twincast_clock.advance(60)
+            body = {"device_id": "lamp", "value": 1}
+            event = requests.post(f"{twincast_proxy.url}/api/data", json=body, timeout=10).json()["event"]
+            assert event["timestamp_utc"] == "2026-01-01T00:01:00.000000+00:00"
+            assert twincast_server.state["lamp"].value == 1
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)

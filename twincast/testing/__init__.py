@@ -1,0 +1,16 @@
+"""Test your own devices and programs against a real server, in the same process, over a network that misbehaves.
+
+    def test_my_device(twincast_server):
+        my_device.run(twincast_server.url, count=3)
+        assert len(twincast_server.log()) == 3
+
+The fixtures `twincast_server`, `twincast_clock` and `twincast_proxy` are there as soon as twincast is installed beside
+pytest. The guide is docs/testing.md.
+"""
+
+from twincast.testing.clock import Clock
+from twincast.testing.proxy import Proxy
+from twincast.testing.server import Server
+from twincast.testing.waiting import assert_converged, eventually, eventually_async
+
+__all__ = ["Clock", "Proxy", "Server", "assert_converged", "eventually", "eventually_async"]
