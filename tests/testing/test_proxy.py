@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -26,10 +27,11 @@ def proxy(server: Server) -> Iterator[Proxy]:
         yield proxy
 
 
-def through(proxy: Proxy) -> ClientConnection:
-    socket = open_websocket(f"ws://127.0.0.1:{proxy.port}/ws?devices=lamp")
-    assert json.loads(socket.recv(timeout=10))["type"] == "hello"
-    return socket
+@contextmanager
+def through(proxy: Proxy) -> Iterator[ClientConnection]:
+    with open_websocket(f"ws://127.0.0.1:{proxy.port}/ws?devices=lamp") as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "hello"
+        yield socket
 
 
 def say(socket: ClientConnection, value: int) -> None:
@@ -57,10 +59,12 @@ def test_a_cut_ends_the_connection_without_goodbye(proxy: Proxy) -> None:
 
 def test_who_is_refused_may_come_later(proxy: Proxy) -> None:
     proxy.refuse()
-    with pytest.raises((OSError, InvalidMessage)):
-        through(proxy)
+    with pytest.raises((OSError, InvalidMessage)), through(proxy):
+        raise AssertionError("nobody comes through")
     proxy.refuse(False)
-    through(proxy).close()
+    with through(proxy) as socket:
+        say(socket, 1)
+        assert hear(socket) == 1
 
 
 def test_what_is_stalled_waits_and_comes_when_it_flows(proxy: Proxy) -> None:
