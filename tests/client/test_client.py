@@ -1,0 +1,385 @@
+"""The client against real servers: what it sends, what it hears, and how it takes a server's end."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.running import DEADLINE_S, free_port
+from twincast.client import Change, Gap, Hub, Link, Rest, connect, error_of, http_url
+from twincast.errors import (
+    BufferFull,
+    JournalUnavailable,
+    MalformedJson,
+    ServerUnreachable,
+    TwincastError,
+    ValidationFailed,
+)
+from twincast.testing import Proxy, Server, assert_converged, eventually_async
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@contextlib.asynccontextmanager
+async def collecting(hub: Hub, *devices: str, **how: Any) -> AsyncIterator[list[Change]]:
+    """Collect what a watch yields, from the moment at which it is live."""
+    changes: list[Change] = []
+
+    async def collect() -> None:
+        async for change in watch:
+            changes.append(change)
+
+    async with hub.watch(*devices, **how) as watch:
+        task = asyncio.create_task(collect())
+        yield changes
+        task.cancel()
+
+
+async def got(changes: list[Change], count: int) -> list[Change]:
+    await eventually_async(lambda: len(changes) >= count, f"{count} changes come")
+    return changes
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("ws://127.0.0.1:8000/ws", "http://127.0.0.1:8000"),
+        ("wss://twin.example", "https://twin.example"),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("localhost", "http://localhost"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_an_address_may_be_written_in_several_ways(written: str, meant: str) -> None:
+    assert http_url(written) == meant
+
+
+@pytest.mark.parametrize("written", ["", "ftp://x", "http://", "///"])
+def test_what_is_no_address_is_refused_in_words(written: str) -> None:
+    with pytest.raises(ValueError, match="expected a server's address"):
+        http_url(written)
+
+
+# What it sends.
+
+
+async def test_publish_returns_the_position_and_the_change_comes_back(server: Server) -> None:
+    async with connect(server.url) as hub, collecting(hub) as changes:
+        assert await hub.publish("lamp", {"on": True}) == 1
+        assert await hub.control("lamp", "dim", {"percent": 30}) == 2
+        data, command = await got(changes, 2)
+    assert (data.kind, data.device_id, data.value, data.seq) == ("data_update", "lamp", {"on": True}, 1)
+    assert (command.kind, command.device_id, command.command, command.args) == (
+        "control",
+        "lamp",
+        "dim",
+        {"percent": 30},
+    )
+
+
+async def test_many_readings_travel_ahead_of_their_answers_and_keep_their_order(server: Server) -> None:
+    async with connect(server.url, devices=()) as hub:
+        futures = [await hub.submit("counter", number) for number in range(5_000)]
+        await hub.settle()
+        assert [await future for future in futures] == list(range(1, 5_001))
+        assert await hub.publish_many([("counter", -1), ("counter", -2)]) == [5_001, 5_002]
+        assert hub.state == {}, "who only publishes is told nothing"
+    assert server.state["counter"].value == -2
+
+
+async def test_a_refusal_is_raised_in_the_servers_words_and_the_next_reading_goes_on(server: Server) -> None:
+    async with connect(server.url) as hub:
+        with pytest.raises(ValidationFailed, match="1 to 128 characters"):
+            await hub.publish("", 1)
+        assert await hub.publish("lamp", 1) == 1
+
+
+async def test_what_was_not_acknowledged_before_a_cut_is_stored_once(server: Server, proxy: Proxy) -> None:
+    async with connect(proxy.url, devices=()) as hub:
+        for number in range(20):
+            proxy.stall("down")  # the server hears and stores, its answers do not come
+            futures = [await hub.submit("counter", [number, part]) for part in range(3)]
+            await eventually_async(lambda n=number: len(server.log()) >= 3 * n + 1, "some are stored")  # type: ignore[misc]
+            proxy.cut()
+            proxy.flow()
+            assert [await future for future in futures] == [3 * number + 1, 3 * number + 2, 3 * number + 3]
+    assert [event["value"] for event in server.log()] == [[n, part] for n in range(20) for part in range(3)]
+
+
+async def test_what_is_published_offline_waits_within_a_bound_and_goes_out_in_order(
+    server: Server, proxy: Proxy
+) -> None:
+    offline = asyncio.Event()
+
+    def on_link(link: Link) -> None:
+        if link.phase == "waiting":
+            offline.set()
+
+    async with connect(proxy.url, devices=(), buffer_max_bytes=2_000, on_link=on_link) as hub:
+        proxy.refuse()
+        proxy.cut()
+        await offline.wait()
+        futures = []
+        with pytest.raises(BufferFull, match="no connection"):
+            while True:
+                futures.append(await hub.submit("counter", len(futures)))
+        assert 10 < len(futures) < 30
+        proxy.refuse(False)
+        await asyncio.wait_for(hub.settle(), DEADLINE_S)
+    assert [event["value"] for event in server.log()] == list(range(len(futures)))
+
+
+async def test_who_waits_when_the_hub_is_closed_learns_it(server: Server, proxy: Proxy) -> None:
+    async with connect(proxy.url) as hub:
+        proxy.stall("up")
+        waiting = asyncio.create_task(hub.publish("lamp", 1))
+        await asyncio.sleep(0)
+    with pytest.raises(ServerUnreachable, match="closed"):
+        await waiting
+
+
+# What it hears.
+
+
+async def test_a_cut_connection_resumes_without_a_gap(server: Server, proxy: Proxy) -> None:
+    with Rest(server.url) as rest:
+        async with connect(proxy.url) as hub, collecting(hub, "n", mode="every") as changes:
+            for number in range(30):
+                if number % 10 == 5:
+                    proxy.cut()
+                await asyncio.to_thread(rest.publish, "n", number)
+            await got(changes, 30)
+            await asyncio.to_thread(assert_converged, server, hub)
+    assert [change.value for change in changes] == list(range(30))
+    assert [change.gap for change in changes] == [None] * 30
+
+
+async def test_a_log_that_is_another_one_is_told_as_a_gap_and_the_state_is_the_new_one() -> None:
+    with Server() as server, Rest(server.url) as rest:
+        async with connect(server.url) as hub, collecting(hub, mode="every") as changes:
+            await hub.publish_many([("old", 1), ("old", 2)])
+            await got(changes, 2)
+            before = hub.position
+            await asyncio.to_thread(server.restart)
+            await asyncio.to_thread(rest.publish, "new", 1)
+            await got(changes, 3)
+            assert changes[2].gap == Gap(1, changes[2].seq) or changes[2].gap == Gap(1, 0)
+            assert (changes[2].device_id, list(hub.state)) == ("new", ["new"])
+            assert before and hub.position and before.epoch != hub.position.epoch
+
+
+async def test_a_position_that_is_too_old_is_told_as_a_gap() -> None:
+    with Server(resume_max_entries=3) as server, Rest(server.url) as rest, Proxy(server.port) as proxy:
+        async with connect(proxy.url) as hub, collecting(hub, "a", "b") as changes:
+            await hub.publish("a", 0)
+            await got(changes, 1)
+            proxy.refuse()
+            proxy.cut()
+            await asyncio.to_thread(rest.publish_all, [("a", n) for n in range(1, 6)] + [("b", 6)])
+            proxy.refuse(False)
+            await got(changes, 3)
+    assert [(change.device_id, change.value, change.gap) for change in changes[1:]] == [
+        ("a", 5, Gap(2, 7)),
+        ("b", 6, None),
+    ]
+
+
+async def test_watches_share_a_connection_and_each_gets_its_part(server: Server) -> None:
+    async with (
+        connect(server.url, devices="lab/*") as hub,
+        collecting(hub, "lab/*", kinds=["data_update"]) as lab,
+        collecting(hub, "hall/fan", mode="every") as fan,
+        collecting(hub, kinds=["control"]) as commands,
+    ):
+        await hub.publish_many([("lab/a", 1), ("hall/fan", 2), ("hall/door", 3)])
+        await hub.control("lab/a", "blink")
+        await hub.control("hall/fan", "stop")
+        await got(commands, 2)
+        assert [change.device_id for change in lab] == ["lab/a"]
+        assert [(change.device_id, change.kind) for change in fan] == [
+            ("hall/fan", "data_update"),
+            ("hall/fan", "control"),
+        ]
+        assert list(hub.state) == ["lab/a"], "the state has what it follows, whatever else is watched"
+    with Rest(server.url) as rest:
+        assert rest.status()["devices_known"] == 3
+
+
+async def test_a_watch_begins_with_the_state_if_asked_and_ends_with_its_loop(server: Server) -> None:
+    async with connect(server.url, devices=()) as hub:
+        await hub.publish_many([("a", 1), ("b", 2), ("a", 3)])
+        seen = []
+        async for change in hub.watch("a", "b", initial=True):
+            seen.append((change.device_id, change.value))
+            if len(seen) == 2:
+                break
+        assert seen == [("b", 2), ("a", 3)]
+        async with collecting(hub, "a") as changes:
+            await hub.publish_many([("b", 4), ("a", 5)])
+            assert [change.value for change in await got(changes, 1)] == [5]
+
+
+async def test_a_slow_reader_gets_the_newest_of_each_device_and_how_many_they_were(server: Server) -> None:
+    async with connect(server.url) as hub, hub.watch(mode="latest") as watch:
+        await hub.publish_many([("a", n) for n in range(100)] + [("b", 1)])
+        await hub.reached(101)
+        seen = []
+        async for change in watch:
+            seen.append((change.device_id, change.value, change.merged))
+            if len(seen) == 2:
+                break
+    assert seen == [("a", 99, 100), ("b", 1, 1)]
+
+
+async def test_a_watch_with_a_frequency_is_told_less_often(server: Server) -> None:
+    async with connect(server.url) as hub, collecting(hub, max_hz=5) as changes:
+        for number in range(40):
+            await hub.publish("a", number)
+        await eventually_async(lambda: bool(changes) and changes[-1].value == 39, "the newest value comes")
+    assert len(changes) < 40
+    assert sum(change.merged for change in changes) == 40
+
+
+async def test_a_watch_that_asks_for_what_cannot_be_is_refused_at_once(server: Server) -> None:
+    async with connect(server.url) as hub:
+        with pytest.raises(ValidationFailed, match="max_hz"):
+            hub.watch(mode="every", max_hz=5)
+        with pytest.raises(ValidationFailed, match="kinds"):
+            hub.watch(kinds=["news"])
+
+
+async def test_the_state_keeps_itself_true_and_reads_what_was_written(server: Server) -> None:
+    async with connect(server.url) as first, connect(server.url) as second:
+        state = second.state
+        seq = await first.publish("lamp", [1, 2])
+        await second.reached(seq)
+        assert state["lamp"].value == [1, 2]
+        assert second.position and second.position.seq >= seq
+        with pytest.raises(TypeError):
+            state["lamp"] = state["lamp"]  # type: ignore[index]
+
+
+async def test_commands_call_back_in_order_and_an_error_does_not_end_it(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+    async with connect(server.url, devices=()) as hub:
+
+        @hub.on_command("fan")
+        async def obey(change: Change) -> None:
+            called.append(change.command)
+            if change.command == "explode":
+                raise RuntimeError("boom")
+
+        hub.on_command("*", lambda change: called.append(f"any {change.command}"))
+        await asyncio.sleep(0.1)  # they begin on their own
+        for target, command in (("fan", "explode"), ("other", "on"), ("fan", "stop")):
+            await hub.control(target, command)
+        await eventually_async(lambda: len(called) == 5, "the callbacks are called")
+    assert [command for command in called if command[:3] != "any"] == ["explode", "stop"]
+    assert [command for command in called if command[:3] == "any"] == ["any explode", "any on", "any stop"]
+    assert "the callback for commands to fan failed" in caplog.text
+
+
+async def test_a_snapshot_of_many_pages_is_the_whole_state(server: Server) -> None:
+    with Rest(server.url) as rest:
+        rest.publish_all([(f"d{number}", number) for number in range(2_500)])
+    async with connect(server.url) as hub:
+        assert len(hub.state) == 2_500
+        await asyncio.to_thread(assert_converged, server, hub)
+
+
+async def test_so_many_patterns_that_no_address_holds_them_are_followed_all_the_same(server: Server) -> None:
+    names = [f"device/with/a/long/name/{number}" for number in range(200)]
+    async with connect(server.url, devices=names) as hub, collecting(hub, "x") as changes:
+        await hub.publish_many([(names[150], 1), ("x", 2), ("other", 3)])
+        await got(changes, 1)
+        assert [change.value for change in changes] == [2]
+        assert list(hub.state) == [names[150]]
+
+
+# How it takes a server's end, or another's beginning.
+
+
+async def test_a_server_that_is_not_there_yet_is_waited_for(server_process: StartServer) -> None:
+    port = free_port()
+    links: list[Link] = []
+    waiting = asyncio.Event()
+
+    def on_link(link: Link) -> None:
+        links.append(link)
+        waiting.set()
+
+    async def client() -> int:
+        async with connect(f"http://127.0.0.1:{port}", timeout_s=None, on_link=on_link) as hub:
+            return await hub.publish("lamp", 1)
+
+    task = asyncio.create_task(client())
+    await waiting.wait()
+    server = await asyncio.to_thread(server_process, port=port)
+    assert await asyncio.wait_for(task, DEADLINE_S) == 1
+    assert "nobody answers" in links[0].reason
+    assert [link.phase for link in links][-1] == "live"
+    assert server.get("/api/status")["seq"] == 1
+
+
+async def test_nobody_there_is_said_in_one_sentence_that_helps() -> None:
+    port = free_port()
+    with pytest.raises(ServerUnreachable, match=f"nobody answers at http://127.0.0.1:{port}; `twincast serve`"):
+        async with connect(f"http://127.0.0.1:{port}", timeout_s=0):
+            raise AssertionError("nobody could have answered")
+    with Rest(f"http://127.0.0.1:{port}") as rest, pytest.raises(ServerUnreachable, match="nobody answers"):
+        rest.status()
+
+
+async def test_another_kind_of_server_is_told_apart() -> None:
+    async def teapot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 418 I'm a teapot\r\ncontent-length: 3\r\n\r\ntea")
+        await writer.drain()
+
+    async with await asyncio.start_server(teapot, "127.0.0.1", 0) as other:
+        url = "http://127.0.0.1:{1}".format(*other.sockets[0].getsockname())
+        with pytest.raises(ServerUnreachable, match="does not speak like a twincast server"):
+            async with connect(url, timeout_s=0):
+                raise AssertionError("a teapot is no server")
+        with Rest(url) as rest, pytest.raises(ServerUnreachable, match="does not speak like"):
+            await asyncio.to_thread(rest.status)
+
+
+def test_rest_stores_reads_and_commands(server: Server) -> None:
+    with Rest(server.url) as rest:
+        assert rest.publish("lamp", "on")["seq"] == 1
+        assert rest.publish_all([("lamp", "off"), ("door", None)]) == range(2, 4)
+        assert rest.control("lamp", "dim")["args"] == {}
+        assert {name: twin["value"] for name, twin in rest.data()["data"].items()} == {"lamp": "off", "door": None}
+        assert rest.status()["seq"] == 4
+        with pytest.raises(ValidationFailed):
+            rest.publish("", 1)
+
+
+@pytest.mark.parametrize("kind", [MalformedJson, JournalUnavailable, ValidationFailed])
+def test_a_code_on_the_wire_becomes_its_error_again(kind: type[TwincastError]) -> None:
+    error = error_of(kind.code, "words")
+    assert type(error) is kind
+    assert error.message == "words"
+
+
+def test_a_code_from_a_newer_server_is_still_an_error_with_its_words() -> None:
+    assert "brand_new: words" in str(error_of("brand_new", "words"))
