@@ -57,6 +57,7 @@ def configured(app: App, edge: type | None) -> uvicorn.Config:
         app,
         ws=edge or "auto",
         ws_max_size=2 * app.settings.message_max_bytes,
+        ws_per_message_deflate=False,
         loop="uvloop",
         http="httptools",
         log_config=None,

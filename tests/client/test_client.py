@@ -135,7 +135,7 @@ async def test_what_is_published_offline_waits_within_a_bound_and_goes_out_in_or
         proxy.refuse()
         proxy.cut()
         await offline.wait()
-        futures = []
+        futures: list[asyncio.Future[int]] = []
         with pytest.raises(BufferFull, match="no connection"):
             while True:
                 futures.append(await hub.submit("counter", len(futures)))
@@ -287,7 +287,10 @@ async def test_commands_call_back_in_order_and_an_error_does_not_end_it(
             if change.command == "explode":
                 raise RuntimeError("boom")
 
-        hub.on_command("*", lambda change: called.append(f"any {change.command}"))
+        @hub.on_command("*")
+        def note(change: Change) -> None:
+            called.append(f"any {change.command}")
+
         await asyncio.sleep(0.1)  # they begin on their own
         for target, command in (("fan", "explode"), ("other", "on"), ("fan", "stop")):
             await hub.control(target, command)

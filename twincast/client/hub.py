@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from twincast.client.connection import Connection
 from twincast.client.incoming import Incoming
@@ -25,6 +25,7 @@ logger = logging.getLogger("twincast.client")
 BUFFER_MAX_BYTES = 8 * 1024 * 1024
 
 OnCommand = Callable[[Change], Awaitable[None] | None]
+C = TypeVar("C", bound=OnCommand)
 
 
 class Hub:
@@ -120,7 +121,13 @@ class Hub:
         subscription = Subscription(rules_of(devices or ("*",), kinds), mode, max_hz)
         return Watch(self.connection, subscription, initial=initial)
 
-    def on_command(self, target: str, call: OnCommand | None = None) -> Any:
+    @overload
+    def on_command(self, target: str) -> Callable[[C], C]: ...
+
+    @overload
+    def on_command(self, target: str, call: C) -> C: ...
+
+    def on_command(self, target: str, call: Any = None) -> Any:
         """Call something for each command to a target (a pattern), in order; a decorator, if nothing to call is given.
 
         What it raises is logged; the next command is its next chance.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -35,35 +36,52 @@ class Rest:
         """
         return self._call("GET", "/api/status")
 
-    def data(self) -> Message:
-        """Return the newest state of every device, under `data`."""
-        return self._call("GET", "/api/data")
+    def data(self, devices: Iterable[str] = (), *, min_seq: int = 0) -> Message:
+        """Return the newest state of every device, or of those that patterns select, under `data`.
 
-    def publish(self, device_id: str, value: Any) -> Message:
+        Args:
+            devices: patterns, such as `lab/*`; none for everything.
+            min_seq: the position that the answer must have reached, such as a publish returned.
+
+        Raises:
+            NotYet: the server did not reach it within some seconds.
+        """
+        query = urlencode([("devices", text) for text in devices] + ([("min_seq", str(min_seq))] if min_seq else []))
+        return self._call("GET", f"/api/data?{query}" if query else "/api/data")
+
+    def publish(self, device_id: str, value: Any, *, key: str | None = None) -> Message:
         """Store a reading and return its event, once it is on the server's disk.
+
+        Args:
+            device_id: whose reading it is.
+            value: any JSON.
+            key: the same key again stores nothing twice, so that you may try again after a lost answer.
 
         Raises:
             TwincastError: the server refused it, in its own words.
         """
-        event: Message = self._call("POST", "/api/data", {"device_id": device_id, "value": value})["event"]
+        event: Message = self._call("POST", "/api/data", {"device_id": device_id, "value": value}, key)["event"]
         return event
 
-    def publish_all(self, readings: Iterable[tuple[str, Any]]) -> range:
-        """Store up to 10,000 readings, all or none, and return their seqs. Raises what `publish` raises."""
+    def publish_all(self, readings: Iterable[tuple[str, Any]], *, key: str | None = None) -> range:
+        """Store up to 10,000 readings, all or none, and return their seqs. Takes and raises what `publish` does."""
         body = [{"device_id": device_id, "value": value} for device_id, value in readings]
-        answer = self._call("POST", "/api/data", body)
+        answer = self._call("POST", "/api/data", body, key)
         return range(answer["first_seq"], answer["last_seq"] + 1)
 
-    def control(self, target: str, command: str, args: Message | None = None) -> Message:
-        """Send a command to everyone who watches, and return its event. Raises what `publish` raises."""
+    def control(self, target: str, command: str, args: Message | None = None, *, key: str | None = None) -> Message:
+        """Send a command to everyone who watches, and return its event. Takes and raises what `publish` does."""
         body = {"target": target, "command": command, "args": args or {}}
-        event: Message = self._call("POST", "/api/control", body)["event"]
+        event: Message = self._call("POST", "/api/control", body, key)["event"]
         return event
 
-    def _call(self, method: str, path: str, body: Any = None) -> Message:
+    def _call(self, method: str, path: str, body: Any = None, key: str | None = None) -> Message:
         content = None if body is None else encode(body)
+        headers = {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
         try:
-            response = self._http.request(method, path, content=content, headers={"Content-Type": "application/json"})
+            response = self._http.request(method, path, content=content, headers=headers)
             answer = decode(response.content)
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             raise unreachable(self.url, error) from None

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from twincast.client import hub as asynchronous
 from twincast.client.hub import BUFFER_MAX_BYTES
@@ -20,6 +20,7 @@ from twincast.core.model import Position
 from twincast.core.subscription import Mode
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Callable[[Change], None])
 
 
 class Hub:
@@ -83,7 +84,13 @@ class Hub:
         self._wait(watch.__aenter__())
         return self._iterate(watch.__aiter__(), timeout_s)
 
-    def on_command(self, target: str, call: Callable[[Change], None] | None = None) -> Any:
+    @overload
+    def on_command(self, target: str) -> Callable[[C], C]: ...
+
+    @overload
+    def on_command(self, target: str, call: C) -> C: ...
+
+    def on_command(self, target: str, call: Any = None) -> Any:
         """Call something for each command to a target, in a thread of the client; use it as a decorator too."""
         if call is None:
             return lambda call: self.on_command(target, call)
@@ -110,7 +117,8 @@ class Hub:
                 except TimeoutError:
                     return
         finally:
-            self._wait(changes.aclose())
+            if self._loop.is_running():  # a loop over changes may outlive its hub
+                self._wait(changes.aclose())
 
     async def _copy_state(self) -> Mapping[str, Twin]:
         return dict(self._hub.state)

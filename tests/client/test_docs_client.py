@@ -1,0 +1,37 @@
+"""Every example of docs/client.md runs as it stands."""
+
+import asyncio
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twincast.client import connect
+from twincast.testing import Server
+
+PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+async def test_an_example_runs(number: int, twincast_server: Server) -> None:
+    code = EXAMPLES[number].replace("http://127.0.0.1:8000", twincast_server.url)
+    names: dict[str, Any] = {"connect": connect}
+    if "async with" in code:
+        exec(f"async def example():\n{textwrap.indent(code, '    ')}", names)
+        await asyncio.wait_for(names["example"](), 20)
+    else:
+        await asyncio.wait_for(asyncio.to_thread(exec, code, names), 20)
+    assert twincast_server.log(), "each example publishes something"
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    import twincast.client  # noqa: PLC0415
+    from twincast.client import Hub  # noqa: PLC0415
+
+    verbs = {name for name in vars(Hub) if not name.startswith("_")} - {"close", "connection", "is_connected"}
+    for name in verbs | {"Change", "Gap", "Link", "Rest", "Twin", "connect"}:
+        assert re.search(rf"\b{name}\b", PAGE), name
+    assert set(twincast.client.__all__) >= {"Change", "Gap", "Hub", "Link", "Rest", "Twin", "Watch", "connect"}
