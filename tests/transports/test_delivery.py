@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -113,9 +114,7 @@ def test_a_position_survives_a_restart_of_the_server(server: Server) -> None:
     server.restart()
     with ws(server, since=since) as socket:
         assert [message["seq"] for message in hear(socket, 4)] == [2, 3, 4, 5]
-    [hello, *missed] = [
-        message for _, message in zip(range(4), (m for _, m in events(server, since=since)), strict=False)
-    ]
+    hello, *missed = (message for _, (_, message) in zip(range(4), events(server, since=since), strict=False))
     assert (hello["resumed"], [event["seq"] for event in missed]) == (True, [3, 4, 5])
     assert [event["seq"] for event in get(server, "/api/events", since=since)["events"]] == [3, 4, 5]
 
@@ -142,8 +141,10 @@ def test_a_position_that_is_not_ours_is_answered_by_the_whole_state(server: Serv
         {"max_hz": "0"},
         {"mode": "every", "max_hz": "1"},
         {"page": "-1"},
-    ]
-    + [{"devices": "a\\b"}, {"device": "a"}, {"max_hz": "nan"}],
+        {"devices": "a\\b"},
+        {"device": "a"},
+        {"max_hz": "nan"},
+    ],
 )
 def test_a_wish_that_cannot_be_is_said_in_words(server: Server, parameters: dict[str, str]) -> None:
     with ws(server, **parameters) as socket:
@@ -277,18 +278,15 @@ def test_a_long_poll_waits_for_the_first_change_that_it_wants(memory_server: Ser
     since = position(memory_server, 1)
     with ws(memory_server) as socket:  # its event tells when the poll may have been woken for nothing
         hear(socket)
-        with contextlib.closing(requests.Session()) as session:
-            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-            with ThreadPoolExecutor(1) as thread:
-                url = f"{memory_server.url}/api/events"
-                wish = {"since": since, "devices": "b", "wait_s": 20}
-                polling = thread.submit(lambda: session.get(url, params=wish, timeout=DEADLINE_S + 5).json())
-                publish(memory_server, "a")
-                hear(socket)
-                assert not polling.done()
-                publish(memory_server, "b")
-                assert [event["seq"] for event in polling.result(DEADLINE_S)["events"]] == [3]
+        with contextlib.closing(requests.Session()) as session, ThreadPoolExecutor(1) as thread:
+            url = f"{memory_server.url}/api/events"
+            wish: dict[str, Any] = {"since": since, "devices": "b", "wait_s": 20}
+            polling = thread.submit(lambda: session.get(url, params=wish, timeout=DEADLINE_S + 5).json())
+            publish(memory_server, "a")
+            hear(socket)
+            assert not polling.done()
+            publish(memory_server, "b")
+            assert [event["seq"] for event in polling.result(DEADLINE_S)["events"]] == [3]
     silent = get(memory_server, "/api/events", since=position(memory_server, 3), wait_s=0)
     assert (silent["events"], silent["seq"], silent["more"]) == ([], 3, False)
 
