@@ -274,7 +274,7 @@ def test_a_server_that_wants_no_more_of_the_page_is_left_alone_until_somebody_as
         attempts.append(socket.url)
         socket.close(code=4503, reason="this page is too old for the server")
 
-    page.route_web_socket("**/ws", refuse)
+    page.route_web_socket("**/ws?*", refuse)
     page.reload()
     expect(page.locator("#link-phase")).to_have_text("Refused")
     expect(page.locator("#nothing")).to_contain_text("This page is too old for the server.")

@@ -20,11 +20,13 @@ from starlette.routing import Route
 
 from twincast import __version__
 from twincast.core.door import Door
+from twincast.core.messages import encode
 from twincast.core.session import Limits
 from twincast.errors import BadMessage, Forbidden, MethodNotAllowed, NotFound, TwincastError
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
+from twincast.transports import asyncapi, schemas
 from twincast.transports.asgi import Receive, Scope, Send
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.operation import PROBLEM, problem
@@ -92,6 +94,13 @@ class App(FastAPI):
             operation.describe(self)
         _add_pages(self)
         self.add_exception_handler(HTTPException, _as_problem)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document: the routes, and the shapes that they refer to."""
+        document = super().openapi()
+        shapes = document.setdefault("components", {}).setdefault("schemas", {})
+        shapes.update(schemas.components(*schemas.IN_REST))
+        return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: the door first, then the hot operations without the framework, then the rest."""
@@ -193,11 +202,17 @@ def _add_pages(app: App) -> None:
         ("/", pages / "home.html", PAGE_POLICY),
         ("/docs", pages / "docs.html", DOCS_POLICY),
         ("/redoc", pages / "redoc.html", DOCS_POLICY),
+        ("/asyncapi", pages / "asyncapi.html", PAGE_POLICY),
         ("/dashboard", PACKAGE / "dashboard" / "index.html", PAGE_POLICY),
     ):
         app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/asyncapi.json", _asyncapi, methods=["GET"], include_in_schema=False)
     app.mount("/pages", _Assets(directory=pages))
     app.mount("/dashboard", _Assets(directory=PACKAGE / "dashboard"))
+
+
+async def _asyncapi(request: Request) -> Response:
+    return Response(encode(asyncapi.document(__version__, request.url.netloc)), media_type="application/json")
 
 
 class _Page:

@@ -1,37 +1,45 @@
 """What the server says, on every wire. The events themselves are the entries of the log: see core/model."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-from twincast.core.model import DataUpdate, Entry, Position
+from twincast.core.model import DataUpdate, Entry, Epoch, Position, Seq, TimeUtc
 from twincast.errors import TwincastError
 
 MessageId = str | int
+Reason = Annotated[str, Meta(description="why it was not resumed: epoch, too_old or ahead")]
+Twins = Annotated[
+    Raw,
+    Meta(
+        description="the newest state of each device",
+        extra_json_schema={"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Twin"}},
+    ),
+]
 
 
 class Hello(Struct, tag_field="type", tag="hello"):
     """The first message to a client: the state as of a position, or that it goes on behind its own."""
 
     message: str
-    timestamp_utc: str
-    epoch: str
-    seq: int
+    timestamp_utc: TimeUtc
+    epoch: Epoch
+    seq: Seq
     resumed: bool
-    reason: str | msgspec.UnsetType
+    reason: Reason | msgspec.UnsetType
     subscription: dict[str, Any]
-    data_snapshot: Raw
+    data_snapshot: Twins
     more: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class SnapshotPage(Struct, tag_field="type", tag="snapshot"):
     """Part of the state as of a position."""
 
-    epoch: str
-    seq: int
-    data_snapshot: Raw
+    epoch: Epoch
+    seq: Seq
+    data_snapshot: Twins
     more: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -46,7 +54,7 @@ class Gap(Struct, tag_field="type", tag="gap", rename={"from_seq": "from", "to_s
 class Pong(Struct, tag_field="type", tag="pong"):
     """The answer to a `ping` message; with a position if the client has everything up to it."""
 
-    timestamp_utc: str
+    timestamp_utc: TimeUtc
     epoch: str | msgspec.UnsetType = msgspec.UNSET
     seq: int | msgspec.UnsetType = msgspec.UNSET
 
@@ -54,7 +62,7 @@ class Pong(Struct, tag_field="type", tag="pong"):
 class Echo(Struct, tag_field="type", tag="echo"):
     """The answer to a message of a type that nobody knows."""
 
-    timestamp_utc: str
+    timestamp_utc: TimeUtc
     received: Raw
     note: str = "Unrecognized message type"
 

@@ -1,13 +1,26 @@
 """The words of the system: entries of the log, twins, positions."""
 
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from twincast.errors import ValidationFailed
 
 Source = Literal["rest", "websocket"]
 Kind = Literal["data_update", "control"]
+
+# What the documents on the wire say of these; core/values is what checks them.
+_NAME = {"minLength": 1, "maxLength": 128}
+DeviceId = Annotated[
+    str, Meta(description="no control characters", examples=["lab/thermometer"], extra_json_schema=_NAME)
+]
+Target = Annotated[str, Meta(description="a device, or whom you like", examples=["lab/fan"], extra_json_schema=_NAME)]
+Command = Annotated[str, Meta(examples=["set_speed"], extra_json_schema=_NAME)]
+Value = Annotated[Raw, Meta(description="any JSON", examples=[21.5])]
+Args = Annotated[Raw, Meta(examples=[{"rpm": 900}], extra_json_schema={"type": "object"})]
+TimeUtc = Annotated[str, Meta(description="ISO 8601, UTC", extra_json_schema={"format": "date-time"})]
+Seq = Annotated[int, Meta(description="a position in the log")]
+Epoch = Annotated[str, Meta(description="the log's name; positions of another one mean nothing in it")]
 
 NOT_YET = 0
 """The seq of an entry that no journal has stored; the first stored entry has 1."""
@@ -21,12 +34,12 @@ class DataUpdate(Struct, tag_field="type", tag="data_update", gc=False):
     number is rounded on the way.
     """
 
-    device_id: str
-    value: Raw
-    timestamp_utc: str
+    device_id: DeviceId
+    value: Value
+    timestamp_utc: TimeUtc
     source: Source
-    seq: int = NOT_YET
-    epoch: str = ""
+    seq: Seq = NOT_YET
+    epoch: Epoch = ""
 
     @property
     def topic(self) -> "Topic":
@@ -37,13 +50,13 @@ class DataUpdate(Struct, tag_field="type", tag="data_update", gc=False):
 class Control(Struct, tag_field="type", tag="control", gc=False):
     """One command to a target, dispatched to everyone who watches. `args` is a JSON object's text."""
 
-    target: str
-    command: str
-    args: Raw
-    timestamp_utc: str
+    target: Target
+    command: Command
+    args: Args
+    timestamp_utc: TimeUtc
     source: Source
-    seq: int = NOT_YET
-    epoch: str = ""
+    seq: Seq = NOT_YET
+    epoch: Epoch = ""
 
     @property
     def topic(self) -> "Topic":
@@ -81,9 +94,9 @@ class Position(NamedTuple):
 class Twin(Struct, gc=False):
     """What is known of one device now: the newest value, when, by which way, and where in the log."""
 
-    value: Raw
-    updated_at_utc: str
-    seq: int
+    value: Value
+    updated_at_utc: TimeUtc
+    seq: Seq
     source: Source
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from twincast.core.messages import MessageId
-from twincast.core.model import Control, DataUpdate, Entry, Source
+from twincast.core.model import Args, Command, Control, DataUpdate, DeviceId, Entry, Source, Target, Value
 from twincast.core.values import check_id, check_value, compact, refuse_duplicate_names
 from twincast.errors import BadMessage, MalformedJson, TooLarge, TwincastError, ValidationFailed
 
@@ -38,18 +38,18 @@ class ClientMessage(Struct):
 
 
 class Reading(Struct):
-    """One element of what `POST /api/data` takes."""
+    """One reading of one device: what `POST /api/data` takes, alone or in an array."""
 
-    device_id: str
-    value: Raw
+    device_id: DeviceId
+    value: Value
 
 
 class Order(Struct):
     """What `POST /api/control` takes."""
 
-    target: str
-    command: str
-    args: Raw = _ABSENT
+    target: Target
+    command: Command
+    args: Args = _ABSENT
 
 
 class _Typed(Struct):

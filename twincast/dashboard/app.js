@@ -11,6 +11,7 @@ import { Log, eventOf } from "./log.js";
 import { LogView } from "./logview.js";
 import { forgetPalette } from "./palette.js";
 import { explainFailure } from "./probe.js";
+import { parse } from "./json.js";
 import { listenToKeys } from "./keys.js";
 import { Status } from "./status.js";
 import { Store } from "./store.js";
@@ -30,6 +31,7 @@ let isNeeded = false;
 
 const client = new Client({
   url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`,
+  parse,
   schedule: (drain) => frames.next(drain),
   explain: explainFailure,
   onLink: takeLink,
@@ -55,18 +57,24 @@ function takeLink(link) {
 }
 
 /** Notes in the log that the connection came, went or was refused; that it is tried again says the head of the page. */
-function noteLink({ phase, reason }) {
+function noteLink({ phase, reason, resumed, gap }) {
   const state = { live: "connected", waiting: "lost", refused: "refused" }[phase];
-  const text = phase === "live" ? `${count(client.twins.size)} devices` : reason;
+  const text = phase === "live" ? sayHow(resumed, gap) : reason;
   if (!state || !text || `${state} ${text}` === noted) return;
   noted = `${state} ${text}`;
   log.push(eventOf({ type: "connection", state, text, timestamp_utc: new Date().toISOString() }, Date.now()));
 }
 
-function takeSnapshot(hello, twins) {
-  setServerTime(hello.timestamp_utc);
-  store.replace(twins, hello.epoch === epoch);
-  epoch = hello.epoch;
+function sayHow(resumed, gap) {
+  if (resumed) return "resumed, nothing is missing";
+  const devices = `${count(client.twins.size)} devices`;
+  return gap && gap.to >= gap.from ? `${devices}; changes ${count(gap.from)} to ${count(gap.to)} may be missing` : devices;
+}
+
+function takeSnapshot(at, twins) {
+  if (at.timestamp_utc) setServerTime(at.timestamp_utc);
+  store.replace(twins, at.epoch === epoch);
+  epoch = at.epoch;
   detail.follow(store.devices);
   openFromAddress();
   need();

@@ -1,14 +1,21 @@
 /**
- * The wire: one WebSocket to a twincast server, kept alive, decoded, and folded to the newest state of every device.
+ * The wire: one connection to a twincast server that keeps itself alive, and the newest state of every device.
  *
- * Knows no document, so a page of its own (or a worker) can use it as it is:
+ * One module without imports and without a document, for a page of your own (or a worker):
  *
- *     const client = new Client({ url: "ws://127.0.0.1:8000/ws", onMessages: (batch) => … });
+ *     import { Client } from "http://127.0.0.1:8000/dashboard/client.js";
+ *
+ *     const client = new Client({
+ *       url: "ws://127.0.0.1:8000/ws",
+ *       devices: ["lab/*"],
+ *       onMessages: (batch) => console.log(batch, client.twins),
+ *     });
  *     client.open();
- *     await client.send('{"type":"telemetry","device_id":"lamp","value":"on"}');
+ *     await client.publish("lab/lamp", "on"); // the server has it on disk
+ *
+ * After a lost connection it comes back, goes on at its cursor, and sends again what was not acknowledged; where changes
+ * may be missing it says so. The wire is described in docs/delivery.md.
  */
-
-import { parse } from "./json.js";
 
 const BACKOFF_BASE_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
@@ -17,8 +24,11 @@ const FIRST_PING_AFTER_MS = 1_000; // a page that just started measures itself, 
 const PING_INTERVAL_MS = 5_000;
 const PONG_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 10_000;
+const RETRY_AFTER_MS = 1_000; // for what the server cannot store at the moment
 const STEADY_AFTER_MS = 5_000; // a connection that lasted less does not count as a success
 const PENDING_MAX_CHARS = 1 << 20; // a page in the background draws no frames, and must not hoard what comes in
+const UPDATES_MAX = 1_000;
+const PAGE = 1_000;
 const NORMAL_CLOSE = 1000;
 
 /**
@@ -31,7 +41,10 @@ export function backoffMs(attempt, random = Math.random) {
   return random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt);
 }
 
-/** A request that was not done. `code` is the server's word for it, or the client's own: `not_connected`, `connection_lost`, `no_answer`. */
+/**
+ * A request that was not done. `code` is the server's word for it, or the client's own: `not_connected`,
+ * `connection_lost`, `no_answer`, `buffer_full`, `closed`.
+ */
 export class RequestError extends Error {
   /**
    * @param {string} code
@@ -43,11 +56,57 @@ export class RequestError extends Error {
   }
 }
 
+/** Updates that are not acknowledged yet. Each has an `update_id`, so that the server stores it once. */
+class Updates {
+  #waiting = new Map();
+  #prefix = Math.random().toString(36).slice(2, 12) + Date.now().toString(36);
+  #next = 1;
+
+  /** @returns {Promise<object>} the acknowledgement */
+  put(message, send) {
+    if (this.#waiting.size >= UPDATES_MAX) {
+      return Promise.reject(new RequestError("buffer_full", `${UPDATES_MAX} updates wait to be stored already.`));
+    }
+    const id = `update-${this.#next++}`;
+    const text = JSON.stringify({ ...message, id, update_id: `${this.#prefix}-${id}` });
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { text, resolve, reject });
+      send(text);
+    });
+  }
+
+  /** Says all of them again, in order; the server knows which it has. */
+  resend(send) {
+    for (const { text } of this.#waiting.values()) send(text);
+  }
+
+  has(id) {
+    return this.#waiting.has(id);
+  }
+
+  /** @returns {boolean} whether the update is to be said again later */
+  settle(message) {
+    if (message.type === "error" && message.retryable) return true;
+    const { resolve, reject } = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if (message.type === "error") reject(new RequestError(message.code, message.message));
+    else resolve(message);
+    return false;
+  }
+
+  fail(error) {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+}
+
 /**
  * @typedef {{value: any, updated_at_utc: string, source: string, seq: number}} Twin
+ * @typedef {{from: number, to: number}} Gap the first and the last seq that may be missing
  * @typedef {{phase: "closed"|"connecting"|"live"|"waiting"|"refused", retryAtMs: number,
- *   attempt: number, reason: string}} Link
+ *   attempt: number, reason: string, resumed: boolean, gap: Gap|null}} Link
  *   `phase` "waiting" means for the next attempt, at `retryAtMs`; "refused" means until somebody calls `retry`.
+ *   When "live": whether it went on where it was, or what may be missing.
  */
 
 export class Client {
@@ -61,18 +120,32 @@ export class Client {
   #nextId = 1;
   #attempt = 0;
   #pongAtMs = NaN;
+  #updates = new Updates();
+  #fresh = null; // the pages of a state that is not whole yet
+  #gap = null;
 
   /**
    * @param {object} options
    * @param {string} options.url ws://… or wss://…
+   * @param {string[]} [options.devices] patterns of what to be told; everything if not given
+   * @param {string[]} [options.kinds] "data_update", "control", or both
+   * @param {"latest"|"every"} [options.mode] whether changes merge when this page does not keep up
+   * @param {number} [options.maxHz] in mode "latest": how often a second at most
+   * @param {(text: string) => any} [options.parse] reads JSON; one that keeps large numbers, for example
    * @param {(drain: () => void) => void} [options.schedule] runs `drain` soon; messages are decoded together then
    * @param {(link: Link) => void} [options.onLink] the connection's phase changed
-   * @param {(hello: object, twins: Map<string, Twin>) => void} [options.onSnapshot] the state was replaced
+   * @param {(at: {epoch: string, seq: number}, twins: Map<string, Twin>, gap: Gap|null) => void} [options.onSnapshot]
+   *   the state was replaced; after `gap`, changes may be missing
    * @param {(messages: object[]) => void} [options.onMessages] what came since, in order, already folded into `twins`
    * @param {() => Promise<{isFinal: boolean, reason: string}|null>} [options.explain] asked why a handshake failed
    */
-  constructor({ url, schedule, onLink, onSnapshot, onMessages, explain }) {
+  constructor({ url, devices, kinds, mode, maxHz, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
     this.url = url;
+    this.devices = devices && new Set(devices);
+    this.kinds = kinds ?? [];
+    this.mode = mode;
+    this.maxHz = maxHz;
+    this.parse = parse ?? JSON.parse;
     this.schedule = schedule ?? ((drain) => setTimeout(drain, 0));
     this.onLink = onLink ?? (() => {});
     this.onSnapshot = onSnapshot ?? (() => {});
@@ -83,7 +156,7 @@ export class Client {
     /** How far into which log this client has come; what a later connection can resume from. */
     this.position = { epoch: "", seq: 0 };
     /** @type {Link} */
-    this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "" };
+    this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "", resumed: false, gap: null };
     this.roundTripMs = NaN;
     /** How many messages came, answers to heartbeats aside. */
     this.messagesCount = 0;
@@ -104,7 +177,54 @@ export class Client {
   /** Ends the connection and all attempts. */
   close() {
     this.#drop();
+    this.#updates.fail(new RequestError("closed", "The client was closed; the update may have been stored."));
     this.#enter("closed");
+  }
+
+  /**
+   * Sends a reading; after a lost connection it is sent again, and stored once.
+   * @param {string} deviceId
+   * @param {any} value
+   * @returns {Promise<{seq: number}>} the acknowledgement, once the server has it on disk
+   * @throws {RequestError} refused, or `buffer_full`
+   */
+  publish(deviceId, value) {
+    return this.#update({ type: "telemetry", device_id: deviceId, value });
+  }
+
+  /**
+   * Sends a command to everyone who watches; see `publish`.
+   * @param {string} target
+   * @param {string} command
+   * @param {object} [args]
+   */
+  control(target, command, args = {}) {
+    return this.#update({ type: "control", target, command, args });
+  }
+
+  /**
+   * Asks to be told of more devices, or otherwise. Their state comes first, then the promise is fulfilled.
+   * @param {{devices?: string[], mode?: "latest"|"every", maxHz?: number}} wish
+   * @returns {Promise<object>} the acknowledgement
+   * @throws {RequestError}
+   */
+  subscribe({ devices = [], mode, maxHz }) {
+    this.devices = new Set([...(this.devices ?? []), ...devices]);
+    this.mode = mode ?? this.mode;
+    this.maxHz = maxHz ?? (mode === "every" ? undefined : this.maxHz);
+    const kinds = this.kinds.length ? this.kinds : undefined;
+    return this.#ask({ type: "subscribe", devices, kinds, mode, max_hz: maxHz });
+  }
+
+  /**
+   * Asks to be told of these patterns no longer.
+   * @param {string[]} devices
+   * @returns {Promise<object>} the acknowledgement
+   * @throws {RequestError}
+   */
+  unsubscribe(devices) {
+    this.devices = new Set([...(this.devices ?? ["*"])].filter((pattern) => !devices.includes(pattern)));
+    return this.#ask({ type: "unsubscribe", devices });
   }
 
   /**
@@ -116,7 +236,7 @@ export class Client {
    * @throws {SyntaxError} the text is not JSON
    */
   send(text) {
-    const message = parse(text);
+    const message = this.parse(text);
     if (message?.type !== "telemetry" && message?.type !== "control") {
       return this.#send(text, (waiter) => this.#unnamed.push(waiter));
     }
@@ -134,11 +254,11 @@ export class Client {
     let batch = [];
     for (const text of texts) {
       const message = this.#decode(text);
-      if (message?.type === "hello") {
+      if (message?.type === "hello" || message?.type === "snapshot" || message?.type === "gap") {
         if (batch.length) this.onMessages(batch);
         batch = [];
         this.messagesCount += 1;
-        this.#greet(message);
+        this.#takeState(message);
       } else if (message) {
         if (!this.#fold(message)) continue;
         this.messagesCount += 1;
@@ -151,7 +271,7 @@ export class Client {
   #connect() {
     this.#drop();
     this.#enter("connecting", this.link.reason);
-    const socket = new WebSocket(this.url);
+    const socket = new WebSocket(this.#address());
     let wasOpen = false;
     this.#socket = socket;
     this.#after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server did not greet", wasOpen));
@@ -180,22 +300,64 @@ export class Client {
 
   #decode(text) {
     try {
-      return parse(text);
+      return this.parse(text);
     } catch {
       this.undecodedCount += 1;
       return null;
     }
   }
 
-  #greet(hello) {
-    this.#stop("hello");
-    const twins = hello.data_snapshot ?? {};
-    this.twins = new Map(Object.keys(twins).map((id) => [id, twins[id]]));
-    this.position = { epoch: hello.epoch ?? "", seq: hello.seq ?? 0 };
-    this.#enter("live");
+  /** The address with what this client wants, and from where on. */
+  #address() {
+    const url = new URL(this.url);
+    url.searchParams.set("page", PAGE);
+    if (this.position.epoch) url.searchParams.set("since", `${this.position.epoch}:${this.position.seq}`);
+    if (this.devices?.size === 0) url.searchParams.set("devices", "");
+    for (const pattern of this.devices ?? []) url.searchParams.append("devices", pattern);
+    for (const kind of this.kinds) url.searchParams.append("kinds", kind);
+    if (this.mode) url.searchParams.set("mode", this.mode);
+    if (this.maxHz) url.searchParams.set("max_hz", this.maxHz);
+    return url;
+  }
+
+  /** Takes what brings the state, whole or in pages: the cursor counts only when it is whole. */
+  #takeState(message) {
+    if (message.type === "gap") {
+      this.#fresh = new Map();
+      this.#gap = { from: message.from, to: message.to };
+      return;
+    }
+    if (message.type === "hello") {
+      this.#stop("hello");
+      this.#gap = null;
+      if (message.resumed) {
+        this.#goLive({ resumed: true });
+        return;
+      }
+      if (this.position.epoch) {
+        const isSameLog = this.position.epoch === message.epoch;
+        this.#gap = { from: isSameLog ? this.position.seq + 1 : 1, to: message.seq };
+      }
+      this.#fresh = new Map();
+    }
+    const twins = message.data_snapshot ?? {};
+    const into = this.#fresh ?? this.twins; // without either before it, it is of devices that a subscription has added
+    for (const id of Object.keys(twins)) into.set(id, twins[id]);
+    if (message.more) return;
+    if (this.#fresh) this.twins = this.#fresh;
+    this.#fresh = null;
+    this.position = { epoch: message.epoch ?? "", seq: message.seq ?? 0 };
+    const gap = this.#gap;
+    this.#gap = null;
+    if (this.link.phase !== "live") this.#goLive({ gap });
+    this.onSnapshot(message, this.twins, gap);
+  }
+
+  #goLive(how) {
+    this.#enter("live", "", 0, how);
     this.#after("steady", STEADY_AFTER_MS, () => { this.#attempt = 0; });
-    this.onSnapshot(hello, this.twins);
     this.#after("ping", FIRST_PING_AFTER_MS, () => this.#ping());
+    this.#updates.resend((text) => this.#socket.send(text));
   }
 
   /** @returns {boolean} whether the message is anybody else's business; the answer to a heartbeat is not */
@@ -204,6 +366,9 @@ export class Client {
     if (message.type === "data_update") {
       const { value, timestamp_utc: updated_at_utc, source, seq } = message;
       this.twins.set(message.device_id, { value, updated_at_utc, source, seq });
+    } else if (this.#updates.has(message.id)) {
+      const isAgain = this.#updates.settle(message);
+      if (isAgain) this.#after("again", RETRY_AFTER_MS, () => this.#updates.resend((text) => this.#socket.send(text)));
     } else if (message.id !== undefined && this.#named.has(message.id)) {
       this.#settle(this.#named.get(message.id), message);
     } else if (message.type === "pong" || message.type === "echo" || message.type === "error") {
@@ -217,6 +382,17 @@ export class Client {
   /** A server that cannot read a message cannot echo its id either; it answers in the order in which they came. */
   #oldestRefusable() {
     return this.#unnamed.find((waiter) => !waiter.isHeartbeat) ?? this.#named.values().next().value;
+  }
+
+  #update(message) {
+    return this.#updates.put(message, (text) => {
+      if (this.link.phase === "live") this.#socket.send(text);
+    });
+  }
+
+  #ask(message) {
+    const id = `page-${this.#nextId++}`;
+    return this.#send(JSON.stringify({ ...message, id }), (waiter) => this.#named.set(id, waiter));
   }
 
   #send(text, remember) {
@@ -297,8 +473,8 @@ export class Client {
     for (const waiter of [...this.#named.values(), ...this.#unnamed]) this.#fail(waiter, lost);
   }
 
-  #enter(phase, reason = "", retryAtMs = 0) {
-    this.link = { phase, reason, retryAtMs, attempt: this.#attempt };
+  #enter(phase, reason = "", retryAtMs = 0, { resumed = false, gap = null } = {}) {
+    this.link = { phase, reason, retryAtMs, attempt: this.#attempt, resumed, gap };
     this.onLink(this.link);
   }
 

@@ -142,12 +142,13 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
-        self._cut()
+        for flowing in self._flowing.values():
+            flowing.set()
         own = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not own]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [task for task in asyncio.all_tasks() if task is not own]:
+            for pipe in self._pipes:
+                pipe.abort()
+            await asyncio.wait(tasks, timeout=0.05)  # a connection may have been accepted just now
 
     def _call(self, call: Callable[[], object]) -> None:
         async def work() -> None:

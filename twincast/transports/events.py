@@ -37,7 +37,7 @@ class EventsEndpoint:
             "GET",
             "/api/events",
             self.poll,
-            schemas.Events,
+            (schemas.Events,),
             parameters=schemas.EVENTS_PARAMETERS,
             stream=self.stream,
         )

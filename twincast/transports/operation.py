@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from msgspec import Struct
 
 from twincast.core import event_stream
 from twincast.core.messages import encode
@@ -44,7 +45,7 @@ class Operation:
     method: str
     path: str
     run: Callable[[Call], Awaitable[Answer]]
-    answers: Any
+    answers: tuple[type[Struct], ...]
     takes: dict[str, Any] = field(default_factory=dict)
     parameters: Sequence[dict[str, Any]] = ()
     body_max_bytes: int = 0
@@ -73,12 +74,15 @@ class Operation:
             self.path,
             _Respond(self),
             methods=[self.method],
-            response_model=self.answers,
+            response_model=None,
             summary=(self.run.__doc__ or "").partition("\n")[0].rstrip("."),
             description=(self.run.__doc__ or "").partition("\n")[2].strip(),
             operation_id=self.run.__name__,
             openapi_extra=self._extra(),
-            responses=_refusals(403, 413, 415, 422, 503) if self.takes else _refusals(403, 422, 503),
+            responses={
+                200: {"description": "OK", "content": {JSON: {"schema": schemas.reference(*self.answers)}}},
+                **(_refusals(403, 413, 415, 422, 503) if self.takes else _refusals(403, 422, 503)),
+            },
         )
 
     def _extra(self) -> dict[str, Any]:
@@ -148,5 +152,5 @@ def problem(error: TwincastError) -> bytes:
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {PROBLEM: {"schema": schemas.Problem.model_json_schema()}}
+    content = {PROBLEM: {"schema": schemas.reference(schemas.Problem)}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}

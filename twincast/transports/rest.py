@@ -31,13 +31,13 @@ class Rest:
         self._request_max_updates = request_max_updates
         self._facts = facts
         self.operations = (
-            Operation("GET", "/api/status", self.status, schemas.Status),
-            Operation("GET", "/api/data", self.data, schemas.Data, parameters=schemas.DATA_PARAMETERS),
+            Operation("GET", "/api/status", self.status, (schemas.Status,)),
+            Operation("GET", "/api/data", self.data, (schemas.Data,), parameters=schemas.DATA_PARAMETERS),
             Operation(
                 "POST",
                 "/api/data",
                 self.post_data,
-                schemas.Stored | schemas.StoredBatch,
+                (schemas.Stored, schemas.StoredBatch),
                 {JSON: schemas.READINGS, NDJSON: schemas.READING_LINES},
                 schemas.WRITE_PARAMETERS,
                 body_max_bytes,
@@ -46,7 +46,7 @@ class Rest:
                 "POST",
                 "/api/control",
                 self.post_control,
-                schemas.Dispatched,
+                (schemas.Dispatched,),
                 {JSON: schemas.ORDER},
                 schemas.WRITE_PARAMETERS,
                 body_max_bytes,

@@ -1,139 +1,180 @@
-"""The shapes of REST as `/docs` shows them. The checks themselves are in core/protocol; a test holds the two equal."""
+"""The shapes on the wire, for the OpenAPI and the AsyncAPI document: the structs themselves, and what only those need.
+
+What a client may send is checked by core/protocol, into the same structs. Tests hold real messages against both.
+"""
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta, Struct
 
-Id = Annotated[str, Field(min_length=1, max_length=128, description="no control characters")]
+from twincast.core import messages
+from twincast.core.messages import MessageId, Twins
+from twincast.core.model import Args, Command, Control, DataUpdate, DeviceId, Epoch, Seq, Target, TimeUtc, Twin, Value
+from twincast.core.protocol import Order, Reading
+from twincast.core.subscription import Mode
 
-
-class Reading(BaseModel):
-    """One reading of one device."""
-
-    device_id: Id = Field(examples=["lab/thermometer"])
-    value: Any = Field(description="any JSON", examples=[21.5])
-
-
-class Order(BaseModel):
-    """One command to a target."""
-
-    target: Id = Field(examples=["lab/fan"])
-    command: Id = Field(examples=["set_speed"])
-    args: dict[str, Any] = Field(default={}, examples=[{"rpm": 900}])
+UpdateId = Annotated[str, Meta(description="the same again stores nothing twice", extra_json_schema={"maxLength": 128})]
+Patterns = Annotated[list[str], Meta(description="`*` stands for any characters", examples=[["lab/*"]])]
+Kinds = Annotated[list[str], Meta(description="data_update, control; both if left out", examples=[["data_update"]])]
+MaxHz = Annotated[float, Meta(description="in mode latest: how often a second at most", examples=[10])]
 
 
-class DataEvent(BaseModel):
-    """What every watcher receives for a reading."""
+class Telemetry(Struct, tag_field="type", tag="telemetry"):
+    """A reading of a device."""
 
-    type: str = "data_update"
-    device_id: str
-    value: Any
-    timestamp_utc: str
-    source: str = Field(description="rest or websocket")
-    seq: int = Field(description="the change's position in the log")
-    epoch: str = Field(description="the log's name")
+    device_id: DeviceId
+    value: Value
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
+    update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
 
 
-class ControlEvent(BaseModel):
-    """What every watcher receives for a command."""
+class Instruction(Struct, tag_field="type", tag="control"):
+    """A command to a target."""
 
-    type: str = "control"
-    target: str
-    command: str
-    args: dict[str, Any]
-    timestamp_utc: str
-    source: str
-    seq: int
-    epoch: str
+    target: Target
+    command: Command
+    args: Args | msgspec.UnsetType = msgspec.UNSET
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
+    update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
 
 
-class Stored(BaseModel):
+class Ping(Struct, tag_field="type", tag="ping"):
+    """A question whether the server is there, and how far it is."""
+
+
+class Subscribe(Struct, tag_field="type", tag="subscribe"):
+    """A wish to be told of more, or otherwise."""
+
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
+    devices: Patterns | msgspec.UnsetType = msgspec.UNSET
+    kinds: Kinds | msgspec.UnsetType = msgspec.UNSET
+    mode: Mode | msgspec.UnsetType = msgspec.UNSET
+    max_hz: MaxHz | msgspec.UnsetType = msgspec.UNSET
+
+
+class Unsubscribe(Struct, tag_field="type", tag="unsubscribe"):
+    """A wish to be told of less; of nothing, without `devices`."""
+
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
+    devices: Patterns | msgspec.UnsetType = msgspec.UNSET
+
+
+class Stored(Struct):
     """The answer to one reading, once it is durable."""
 
     ok: bool
     stored: bool
-    event: DataEvent
+    event: DataUpdate
 
 
-class StoredBatch(BaseModel):
+class StoredBatch(Struct):
     """The answer to a batch, once all of it is durable."""
 
     ok: bool
-    stored: int = Field(description="how many readings")
-    epoch: str
-    seq: int = Field(description="the same as last_seq")
-    first_seq: int
-    last_seq: int
+    stored: Annotated[int, Meta(description="how many readings")]
+    epoch: Epoch
+    seq: Annotated[int, Meta(description="the same as last_seq")]
+    first_seq: Seq
+    last_seq: Seq
 
 
-class Dispatched(BaseModel):
+class Dispatched(Struct):
     """The answer to a command, once it is durable and sent to everyone who watches."""
 
     ok: bool
     dispatched: bool
-    event: ControlEvent
+    event: Control
 
 
-class Twin(BaseModel):
-    """The newest state of one device."""
-
-    value: Any
-    updated_at_utc: str
-    seq: int
-    source: str
-
-
-class Data(BaseModel):
+class Data(Struct):
     """The newest state of every device."""
 
-    timestamp_utc: str
-    epoch: str
-    seq: int
-    data: dict[str, Twin]
+    timestamp_utc: TimeUtc
+    epoch: Epoch
+    seq: Seq
+    data: Twins
 
 
-class Events(BaseModel):
+class Events(Struct):
     """Changes behind a position, or the state where they cannot be had."""
 
-    timestamp_utc: str
-    epoch: str
-    seq: int = Field(description="the cursor for the next call")
+    timestamp_utc: TimeUtc
+    epoch: Epoch
+    seq: Annotated[int, Meta(description="the cursor for the next call")]
     resumed: bool
-    reason: str | None = Field(default=None, description="why not: epoch, too_old or ahead")
-    data_snapshot: dict[str, Twin] | None = Field(default=None, description="the state at `seq`, if not resumed")
-    events: list[DataEvent | ControlEvent]
-    more: bool = Field(description="the limit was reached; the next call finds some at once")
+    events: list[DataUpdate | Control]
+    more: Annotated[bool, Meta(description="the limit was reached before the end")]
+    reason: messages.Reason | msgspec.UnsetType = msgspec.UNSET
+    data_snapshot: Twins | msgspec.UnsetType = msgspec.UNSET
 
 
-class Status(BaseModel):
+class Status(Struct):
     """How the server is."""
 
-    ok: bool = Field(description="false while the journal takes nothing")
+    ok: Annotated[bool, Meta(description="false while the journal takes nothing")]
     devices_known: int
     websocket_clients_connected: int
-    timestamp_utc: str
+    timestamp_utc: TimeUtc
     version: str
-    epoch: str = Field(description="the name of this log; positions of another one mean nothing here")
-    seq: int = Field(description="the newest position")
+    epoch: Epoch
+    seq: Seq
     journal: str
-    edge: str = Field(description="picows or portable")
+    edge: Annotated[str, Meta(description="picows or portable")]
     uptime_s: float
-    problem: str | None = Field(default=None, description="why ok is false")
+    problem: Annotated[str, Meta(description="why ok is false")] | msgspec.UnsetType = msgspec.UNSET
 
 
-class Problem(BaseModel):
+class Problem(Struct):
     """What went wrong: RFC 9457 problem details."""
 
     type: str
     title: str
     status: int
     detail: str
-    code: str
+    code: Annotated[str, Meta(description="the same word on every wire")]
     retryable: bool
 
 
+FROM_CLIENT: tuple[type[Struct], ...] = (Telemetry, Instruction, Ping, Subscribe, Unsubscribe)
+"""What a client may say on the WebSocket."""
+TO_CLIENT: tuple[type[Struct], ...] = (
+    messages.Hello,
+    messages.SnapshotPage,
+    DataUpdate,
+    Control,
+    messages.Ack,
+    messages.Pong,
+    messages.Gap,
+    messages.Echo,
+    messages.ErrorMessage,
+)
+"""What it may be told, there and on the event stream."""
+IN_REST: tuple[type[Struct], ...] = (Reading, Order, Stored, StoredBatch, Dispatched, Data, Events, Status, Problem)
+
+_EVENTS = {"DataUpdate", "Control"}
+
+
+def components(*types: type[Struct]) -> dict[str, Any]:
+    """Return the JSON Schemas of structs and of all that they refer to, by name, as both documents hold them."""
+    _, schemas = msgspec.json.schema_components((*types, Twin), ref_template="#/components/schemas/{name}")
+    for name in _EVENTS & schemas.keys():  # every entry that leaves the server has a position
+        schemas[name]["required"] = [*schemas[name]["required"], "seq", "epoch"]
+        for position in ("seq", "epoch"):
+            schemas[name]["properties"][position].pop("default", None)
+    if "Order" in schemas:
+        schemas["Order"]["properties"]["args"].pop("default", None)
+    return schemas
+
+
+def reference(*types: type[Struct]) -> dict[str, Any]:
+    """Return a schema that is one of some structs, which stand under components."""
+    references = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in types]
+    return references[0] if len(references) == 1 else {"anyOf": references}
+
+
 READINGS: dict[str, Any] = {
-    "schema": {"anyOf": [Reading.model_json_schema(), {"type": "array", "items": Reading.model_json_schema()}]},
+    "schema": {"anyOf": [reference(Reading), {"type": "array", "items": reference(Reading)}]},
     "examples": {
         "one": {"summary": "one reading", "value": {"device_id": "lab/thermometer", "value": 21.5}},
         "many": {
@@ -150,7 +191,7 @@ READING_LINES: dict[str, Any] = {
 }
 """What `POST /api/data` takes as NDJSON."""
 
-ORDER: dict[str, Any] = {"schema": Order.model_json_schema()}
+ORDER: dict[str, Any] = {"schema": reference(Order)}
 """What `POST /api/control` takes."""
 
 

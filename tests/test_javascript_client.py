@@ -1,0 +1,166 @@
+"""The JavaScript client on a page of its own, in a real browser, over a network that cuts."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser import open_browser
+from twincast.client import Rest
+from twincast.testing import Proxy, Server, eventually
+
+ROOT = Path(__file__).parents[1]
+START = """
+async (options) => {
+  const { Client } = await import("/dashboard/client.js");
+  window.seen = [];
+  window.snapshots = [];
+  window.client = new Client({
+    url: location.origin.replace("http", "ws") + "/ws",
+    onMessages: (batch) => seen.push(...batch),
+    onSnapshot: (at, twins, gap) => snapshots.push({ seq: at.seq, size: twins.size, gap }),
+    ...options,
+  });
+  client.open();
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser_page() -> Iterator[Page]:
+    with open_browser() as browser:
+        yield browser.new_page()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}", resume_max_entries=1_000) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+def start(page: Page, proxy: Proxy, **options: Any) -> None:
+    page.goto(proxy.url)
+    page.evaluate(START, options)
+    live(page)
+
+
+def live(page: Page) -> None:
+    until(page, 'client.link.phase === "live"')
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait for a condition in the page; its policy forbids Playwright's own way."""
+    eventually(lambda: page.evaluate(condition), condition)
+
+
+def heard(page: Page) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = page.evaluate('seen.filter((message) => "seq" in message && message.type !== "pong")')
+    return events
+
+
+def publish(server: Server, *names: str) -> None:
+    with Rest(server.url) as rest:
+        rest.publish_all([(name, number) for number, name in enumerate(names)])
+
+
+def test_it_is_one_module_without_imports() -> None:
+    text = (ROOT / "twincast" / "dashboard" / "client.js").read_text()
+    assert not re.search(r"^import ", text, re.MULTILINE)
+
+
+def test_a_cut_is_resumed_without_loss_or_repetition(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    start(browser_page, proxy, mode="every")
+    for _ in range(5):
+        publish(server, *"abc")
+        proxy.cut()
+        publish(server, *"abc")
+        live(browser_page)
+    eventually(lambda: len(heard(browser_page)) >= 30, "all changes come")
+    assert [event["seq"] for event in heard(browser_page)] == list(range(1, 31))
+    assert browser_page.evaluate("snapshots.length") == 1, "the state came once"
+    assert browser_page.evaluate("client.link.resumed") is True
+
+
+def test_what_may_be_missing_is_told_with_the_state(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    publish(server, "a")
+    start(browser_page, proxy)
+    proxy.refuse()
+    proxy.cut()
+    publish(server, *("b" for _ in range(1_500)))
+    proxy.refuse(False)
+    eventually(lambda: browser_page.evaluate("snapshots.length") == 2, "the state comes again")
+    assert browser_page.evaluate("snapshots[1]") == {"seq": 1_501, "size": 2, "gap": {"from": 2, "to": 1_501}}
+    assert browser_page.evaluate('client.twins.get("b").value') == 1_499
+
+
+def test_an_update_whose_answer_was_lost_is_stored_once(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    start(browser_page, proxy)
+    for number in range(5):
+        proxy.stall("down")
+        browser_page.evaluate("(n) => { window.done = client.publish('lamp', n); }", number)
+        eventually(lambda n=number: len(server.log()) == n + 1, "it is stored")  # type: ignore[misc]
+        proxy.cut()
+        proxy.flow()
+        ack = browser_page.evaluate("done")
+        assert (ack["seq"], ack["replayed"]) == (number + 1, True)
+    browser_page.evaluate("client.control('fan', 'start', { rpm: 900 })")
+    assert [event.get("value", event["type"]) for event in server.log()] == [0, 1, 2, 3, 4, "control"]
+
+
+def test_what_the_server_refuses_is_an_error_with_its_code(browser_page: Page, proxy: Proxy) -> None:
+    start(browser_page, proxy)
+    refused = "client.publish('', 1).then(() => 'stored', (error) => error.code)"
+    assert browser_page.evaluate(refused) == "validation_failed"
+
+
+def test_updates_wait_for_a_connection_within_a_bound(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    start(browser_page, proxy, devices=[])
+    proxy.refuse()
+    proxy.cut()
+    until(browser_page, 'client.link.phase === "waiting"')
+    browser_page.evaluate("window.all = []; for (let n = 0; n < 1000; n++) all.push(client.publish('n', n))")
+    assert browser_page.evaluate("client.publish('n', 1000).catch((error) => error.code)") == "buffer_full"
+    proxy.refuse(False)
+    assert browser_page.evaluate("Promise.all(all).then((acks) => acks.length)") == 1_000
+    assert [event["value"] for event in server.log()] == list(range(1_000))
+
+
+def test_it_is_told_of_what_it_subscribed_to_and_remembers_it(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    publish(server, "lab/a", "x", "y")
+    start(browser_page, proxy, devices=["lab/*"], mode="every")
+    assert browser_page.evaluate("[...client.twins.keys()]") == ["lab/a"]
+    browser_page.evaluate("client.subscribe({ devices: ['x'] })")
+    assert browser_page.evaluate("[...client.twins.keys()]") == ["lab/a", "x"]
+    proxy.cut()
+    until(browser_page, 'client.link.phase !== "live"')
+    live(browser_page)
+    publish(server, "y", "x", "lab/b")
+    eventually(lambda: len(heard(browser_page)) >= 2, "its changes come")
+    browser_page.evaluate("client.unsubscribe(['lab/*'])")
+    publish(server, "lab/c", "x")
+    eventually(lambda: len(heard(browser_page)) >= 3, "its change comes")
+    assert [event["device_id"] for event in heard(browser_page) if "device_id" in event] == ["x", "lab/b", "x"]
+
+
+def test_a_state_in_pages_is_whole(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    publish(server, *(f"d{number}" for number in range(2_300)))
+    start(browser_page, proxy)
+    assert browser_page.evaluate("snapshots") == [{"seq": 2_300, "size": 2_300, "gap": None}]
+
+
+def test_a_slow_page_counts_what_was_merged(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    start(browser_page, proxy, maxHz=2)
+    for _ in range(10):
+        publish(server, *"ab")
+    eventually(lambda: browser_page.evaluate("client.position.seq") == 20, "the newest changes come")
+    counted = sum(event.get("merged", 1) for event in heard(browser_page))
+    assert counted == 20 > len(heard(browser_page))
