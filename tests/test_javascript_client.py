@@ -63,7 +63,9 @@ def until(page: Page, condition: str) -> None:
 
 
 def heard(page: Page) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = page.evaluate('seen.filter((message) => "seq" in message && message.type !== "pong")')
+    events: list[dict[str, Any]] = page.evaluate(
+        'seen.filter((message) => "seq" in message && message.type !== "pong")'
+    )
     return events
 
 

@@ -62,9 +62,9 @@ HELLO = {
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        (messages.Hello("connected", "now", "e", 3, False, msgspec.UNSET, {}, Raw(b'{"a":{}}')), HELLO),
+        (messages.Hello("connected", "now", "e", 3, False, {}, Raw(b'{"a":{}}')), HELLO),
         (
-            messages.Hello("connected", "now", "e", 3, False, "epoch", {}, Raw(b'{"a":{}}'), True),
+            messages.Hello("connected", "now", "e", 3, False, {}, Raw(b'{"a":{}}'), "epoch", True),
             HELLO | {"reason": "epoch", "more": True},
         ),
         (

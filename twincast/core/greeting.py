@@ -55,7 +55,6 @@ class Greetings:
             state.epoch,
             since,
             True,
-            msgspec.UNSET,
             subscription.described(),
             Raw(b"{}"),
         )
@@ -102,9 +101,9 @@ class Greetings:
             state.epoch,
             state.seq,
             False,
-            reason or msgspec.UNSET,
             subscription.described(),
             Raw(encode(first)),
+            reason or msgspec.UNSET,
             bool(others) or msgspec.UNSET,
         )
         position = None if others else Position(state.epoch, state.seq)

@@ -28,9 +28,9 @@ class Hello(Struct, tag_field="type", tag="hello"):
     epoch: Epoch
     seq: Seq
     resumed: bool
-    reason: Reason | msgspec.UnsetType
     subscription: dict[str, Any]
     data_snapshot: Twins
+    reason: Reason | msgspec.UnsetType = msgspec.UNSET
     more: bool | msgspec.UnsetType = msgspec.UNSET
 
 

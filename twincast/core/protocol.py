@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from twincast.core.messages import MessageId
 from twincast.core.model import Args, Command, Control, DataUpdate, DeviceId, Entry, Source, Target, Value
@@ -49,7 +49,7 @@ class Order(Struct):
 
     target: Target
     command: Command
-    args: Args = _ABSENT
+    args: Args = field(default_factory=Raw)
 
 
 class _Typed(Struct):
