@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from benchmarks.loads import fanout, idle, latency, rest
+from benchmarks.loads import delivery, fanout, idle, latency, rest
 from benchmarks.machine import LOAD_CORE, use_core
 from benchmarks.peers import Naive, Nats, PocketBase, Socketify, Streaming, Twincast
 
@@ -92,6 +92,77 @@ def memory_of_idle(system: Streaming) -> Run:
     return run
 
 
+def single_devices(clients: int) -> Run:
+    """Updates a second, when each of so many clients follows one device."""
+
+    def run(seconds: float) -> Iterator[Sample]:
+        use_core(LOAD_CORE)
+        with MEMORY.running() as (_, port):
+            time.sleep(SETTLE_S)
+            rate = uvloop.run(delivery.single_devices(port, clients=clients, in_flight=64, seconds=seconds))
+        yield f"updates, each for one of {clients:,}", MEMORY.name, rate
+
+    return run
+
+
+def dashboards(seconds: float) -> Iterator[Sample]:
+    """A thousand dashboards, each on a thousand devices ten times a second, at 20,000 updates a second."""
+    use_core(LOAD_CORE)
+    with MEMORY.running() as (_, port):
+        time.sleep(SETTLE_S)
+        refreshes, taken = uvloop.run(
+            delivery.dashboards(
+                port, clients=1_000, devices=1_000, updates_per_s=20_000, max_hz=10, seconds=max(4.0, 2 * seconds)
+            )
+        )
+    yield "dashboards: refreshes of a device in a second", MEMORY.name, refreshes
+    yield "dashboards: updates taken in a second", MEMORY.name, taken
+
+
+def event_streams(seconds: float) -> Iterator[Sample]:
+    """Readings delivered in a second, to a hundred event streams together."""
+    use_core(LOAD_CORE)
+    with MEMORY.running() as (_, port):
+        time.sleep(SETTLE_S)
+        rate = uvloop.run(delivery.event_streams(MEMORY, port, clients=100, in_flight=64, seconds=seconds))
+    yield "event streams, 100", MEMORY.name, rate
+
+
+def resumes(_seconds: float) -> Iterator[Sample]:
+    """Seconds until a thousand clients, coming back at once, have the thousand changes that each has missed."""
+    use_core(LOAD_CORE)
+    with SQLITE.running() as (_, port):
+        time.sleep(SETTLE_S)
+        yield "resume of 1,000 clients, s", SQLITE.name, uvloop.run(delivery.resumes(port, clients=1_000, missed=1_000))
+
+
+def reconnect_storm(_seconds: float) -> Iterator[Sample]:
+    """Seconds until 5,000 clients, coming at once, have the state of 10,000 devices, and what it costs in memory."""
+    use_core(LOAD_CORE)
+    with SQLITE.running() as (process, port):
+        time.sleep(SETTLE_S)
+        seconds, grown_bytes = uvloop.run(delivery.storm(process, port, clients=5_000, devices=10_000))
+    yield "reconnect storm, s", SQLITE.name, seconds
+    yield "reconnect storm, bytes for each client", SQLITE.name, grown_bytes / 5_000
+
+
+def beside_stalled(stalled_clients: int) -> Run:
+    """The p99 of 200 clients at 1,000 readings a second, beside some that stop reading."""
+
+    def run(seconds: float) -> Iterator[Sample]:
+        use_core(LOAD_CORE)
+        with SQLITE.running() as (process, port):
+            time.sleep(SETTLE_S)
+            p99_ms, grown_bytes = uvloop.run(
+                delivery.stalled(SQLITE, process, port, stalled_clients=stalled_clients, seconds=3 * seconds)
+            )
+        yield f"latency p99, ms, beside {stalled_clients} stalled", SQLITE.name, p99_ms
+        if stalled_clients:
+            yield "stalled client, bytes", SQLITE.name, max(0.0, grown_bytes) / stalled_clients
+
+    return run
+
+
 def _reading(number: int) -> bytes:
     return b'{"device_id":"lab%d","value":{"n":%d,"ok":true}}' % (number % 100, number)
 
@@ -136,6 +207,12 @@ LOADS: dict[str, list[Run]] = {
     "ingest": [ingest(MEMORY), ingest(SQLITE)],
     "rest": [rest_writes, rest_writes_of_pocketbase],
     "latency": [delays(MEMORY), delays(SQLITE), delays(NATS)],
+    "single": [single_devices(100), single_devices(10_000)],
+    "dashboards": [dashboards],
+    "sse": [event_streams],
+    "resume": [resumes],
+    "storm": [reconnect_storm],
+    "stalled": [beside_stalled(0), beside_stalled(20)],
     "idle": [memory_of_idle(system) for system in (MEMORY, NATS, UWS, NAIVE)],
 }
 
@@ -156,6 +233,8 @@ TARGETS = (
     Target("latency p99, ms", SQLITE.name, MEMORY.name, at_most=5.0),
     Target("idle connection, bytes", MEMORY.name, None, at_most=12_000),
     Target("restart, s", SQLITE.name, None, at_most=2.0),
+    Target("reconnect storm, bytes for each client", SQLITE.name, None, at_most=1_000_000),
+    Target("updates, each for one of 10,000", MEMORY.name, None, at_least=10_000),
 )
 
 

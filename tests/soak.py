@@ -185,7 +185,7 @@ class Soak:
         self._random = random.Random(plan.seed)
         self._port = free_port()
         self._server = self._started()
-        each_bytes = max(2_000, int(plan.updates_per_s * 250 * plan.seconds * plan.watchers / 3 / max(1, plan.cuts)))
+        each_bytes = max(2_000, int(plan.updates_per_s * 250 * plan.seconds * plan.watchers / 5 / max(1, plan.cuts)))
         self._proxy = Proxy(self._port, seed=plan.seed, cut_every_bytes=each_bytes)
         self._stopping = asyncio.Event()
         self._until: int | None = None

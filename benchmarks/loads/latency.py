@@ -36,13 +36,13 @@ class Clock:
             self.all_here.set()
 
 
-async def measure(system: Streaming, port: int, *, seconds: float) -> tuple[float, float]:
+async def measure(system: Streaming, port: int, *, seconds: float, clients: int = CLIENTS) -> tuple[float, float]:
     """Return the 50th and the 99th percentile of all deliveries, in milliseconds.
 
     Raises:
         IncompleteDelivery: not every client got every reading.
     """
-    publishers, everyone = await connect_all(system, port, CLIENTS)
+    publishers, everyone = await connect_all(system, port, clients)
     readings = WARM_UP_READINGS + round(RATE_PER_S * seconds)
     clocks = [Clock(readings) for _ in everyone]
     for client, clock in zip(everyone, clocks, strict=True):
