@@ -1,7 +1,10 @@
 """The JavaScript client on a page of its own, in a real browser, over a network that cuts."""
 
 import re
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +169,27 @@ def test_a_slow_page_counts_what_was_merged(browser_page: Page, server: Server, 
     eventually(lambda: browser_page.evaluate("client.position.seq") == 20, "the newest changes come")
     counted = sum(event.get("merged", 1) for event in heard(browser_page))
     assert counted == 20 > len(heard(browser_page))
+
+
+def test_the_page_of_the_docs_works_from_an_origin_that_is_let_in(browser_page: Page, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "dashboard.md").read_text()
+    [example] = re.findall(r"^```html\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path)) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        origin = f"http://127.0.0.1:{elsewhere.server_port}"
+        with Server(allow_origin=(origin,)) as server:
+            publish(server, "lab/door", "other")
+            (tmp_path / "index.html").write_text(example.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"))
+            browser_page.goto(origin)
+            browser_page.get_by_text("lab/door: 0").wait_for()
+            browser_page.get_by_role("button", name="Lamp on").click()
+            browser_page.get_by_text('lab/lamp: "on"').wait_for()
+            assert server.state["lab/lamp"].value == "on"
+            assert browser_page.locator("li").count() == 2
+            browser_page.goto("about:blank")
+        elsewhere.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass

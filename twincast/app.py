@@ -238,6 +238,7 @@ class _Assets(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["cache-control"] = "no-cache"
         response.headers["x-content-type-options"] = "nosniff"
+        response.headers["access-control-allow-origin"] = "*"  # a page of somebody's own imports the client module
         return response
 
 
