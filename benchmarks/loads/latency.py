@@ -36,14 +36,16 @@ class Clock:
             self.all_here.set()
 
 
-async def measure(system: Streaming, port: int, *, seconds: float, clients: int = CLIENTS) -> tuple[float, float]:
+async def measure(
+    system: Streaming, port: int, *, seconds: float, clients: int = CLIENTS, rate_per_s: int = RATE_PER_S
+) -> tuple[float, float]:
     """Return the 50th and the 99th percentile of all deliveries, in milliseconds.
 
     Raises:
         IncompleteDelivery: not every client got every reading.
     """
     publishers, everyone = await connect_all(system, port, clients)
-    readings = WARM_UP_READINGS + round(RATE_PER_S * seconds)
+    readings = WARM_UP_READINGS + round(rate_per_s * seconds)
     clocks = [Clock(readings) for _ in everyone]
     for client, clock in zip(everyone, clocks, strict=True):
         client.listen(clock.take)
@@ -52,7 +54,7 @@ async def measure(system: Streaming, port: int, *, seconds: float, clients: int 
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for number in range(readings):
-            due_s = began_s + number / RATE_PER_S
+            due_s = began_s + number / rate_per_s
             if (wait_s := due_s - loop.time()) > 0:
                 await asyncio.sleep(wait_s)
             value = b'{"type":"telemetry","device_id":"lab1","value":{"ns":%d}}' % time.perf_counter_ns()
