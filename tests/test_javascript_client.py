@@ -171,6 +171,29 @@ def test_a_slow_page_counts_what_was_merged(browser_page: Page, server: Server, 
     assert counted == 20 > len(heard(browser_page))
 
 
+def test_an_event_source_resumes_by_itself(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    browser_page.goto(proxy.url)
+    browser_page.evaluate(
+        """() => {
+          window.seqs = [];
+          window.source = new EventSource("/api/events?devices=a&mode=every");
+          source.onmessage = ({ data }) => {
+            const message = JSON.parse(data);
+            if (message.type === "data_update") seqs.push(message.seq);
+            else if (message.type === "hello") window.resumed = message.resumed;
+          };
+        }"""
+    )
+    until(browser_page, "window.resumed === false")
+    publish(server, *"aba")
+    until(browser_page, "seqs.length === 2")
+    proxy.cut()
+    publish(server, *"aba")
+    until(browser_page, "seqs.length === 4")
+    assert browser_page.evaluate("[seqs, resumed]") == [[1, 3, 4, 6], True]
+    browser_page.evaluate("source.close()")
+
+
 def test_the_page_of_the_docs_works_from_an_origin_that_is_let_in(browser_page: Page, tmp_path: Path) -> None:
     guide = (ROOT / "docs" / "dashboard.md").read_text()
     [example] = re.findall(r"^```html\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)

@@ -109,3 +109,17 @@ def test_an_address_that_others_reach_is_refused_without_a_login(host: str) -> N
 
 def test_the_status_names_the_edge_that_serves(server_process: StartServer, edge: str) -> None:
     assert server_process("memory:", edge=edge).get("/api/status")["edge"] == edge
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_ends_its_event_streams_when_it_is_told_to_stop(
+    server_process: StartServer, edge: str, how: signal.Signals
+) -> None:
+    server = server_process("memory:", edge=edge)
+    accept = {"Accept": "text/event-stream"}
+    with requests.get(f"{server.url}/api/events", headers=accept, stream=True, timeout=DEADLINE_S) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == b"retry: 2000"
+        printed = server.stop(how)
+        assert any(b'"hello"' in line for line in lines)
+    assert "Traceback" not in printed

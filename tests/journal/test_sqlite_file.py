@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.retries import Receipt
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import sqlite_file
 from twincast.journal.sqlite_file import APPLICATION_ID, SCHEMA_VERSION, SqliteFile
@@ -227,6 +228,54 @@ def test_what_was_pruned_is_truncated(file: SqliteFile, path: Path) -> None:
         reader.read(5, 10)
     assert [entry.seq for entry in reader.read(6, 10)] == [7, 8, 9, 10]
     reader.close()
+
+
+# Keys.
+
+
+def test_keys_are_stored_with_their_entries_and_found_again(path: Path) -> None:
+    with closing(SqliteFile(str(path))) as file:
+        file.append([reading("a")])
+        file.append(
+            [reading("b"), reading("c"), reading("d")], [Receipt("k1", 0, 0, 11), Receipt("k2", 1, 2, 2**32 - 1)]
+        )
+    with closing(SqliteFile(str(path))) as file:
+        assert file.receipts() == [Receipt("k1", 2, 2, 11), Receipt("k2", 3, 4, 2**32 - 1)]
+    assert query(path, "select key, first_seq, last_seq from receipt") == [("k1", 2, 2), ("k2", 3, 4)]
+
+
+def test_keys_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) -> None:
+    with pytest.raises(JournalUnavailable):
+        file.append([reading("a", at=None)], [Receipt("k", 0, 0, 1)])  # type: ignore[arg-type]
+    assert file.receipts() == []
+
+
+def test_keys_that_no_longer_count_are_not_returned_and_go(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 4)
+    for number in range(10):
+        file.append([reading("a")], [Receipt(f"k{number}", 0, 0, 1)])
+    assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
+    monkeypatch.setattr(sqlite_file, "KEYS_MAX", 2)
+    assert [receipt.key for receipt in file.receipts()] == ["k8", "k9"]
+    file.checkpoint()
+    assert [receipt.key for receipt in file.receipts()] == ["k8", "k9"]
+    monkeypatch.setattr(sqlite_file, "KEYS_MAX", 100)
+    monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 100)
+    assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
+
+
+def test_a_journal_of_the_first_version_is_brought_to_this_one(path: Path) -> None:
+    with closing(SqliteFile(str(path))) as file:
+        file.append([reading("a"), reading("b")])
+        epoch = file.epoch
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("drop table receipt")
+        db.execute("pragma user_version = 1")
+    with closing(SqliteFile(str(path))) as file:
+        assert (file.epoch, file.seq, file.receipts()) == (epoch, 2, [])
+        file.append([reading("c")], [Receipt("k", 0, 0, 1)])
+        assert len(file.receipts()) == 1
+    assert query(path, "pragma user_version") == [(SCHEMA_VERSION,)]
 
 
 # Files that cannot serve.

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from twincast.testing import Proxy, Server
+from twincast.testing import Clock, Proxy, Server
 
 DEADLINE_S = 20
 
@@ -117,6 +118,25 @@ def test_a_position_survives_a_restart_of_the_server(server: Server) -> None:
     hello, *missed = (message for _, (_, message) in zip(range(4), events(server, since=since), strict=False))
     assert (hello["resumed"], [event["seq"] for event in missed]) == (True, [3, 4, 5])
     assert [event["seq"] for event in get(server, "/api/events", since=since)["events"]] == [3, 4, 5]
+
+
+class BackwardClock(Clock):
+    """A clock that is set back before each reading, as a machine's may be."""
+
+    def __call__(self) -> str:
+        self._now -= timedelta(hours=1)
+        return super().__call__()
+
+
+def test_a_replay_is_in_the_order_of_seq_not_of_time() -> None:
+    with Server(clock=BackwardClock()) as server:
+        for _ in range(5):
+            publish(server, "a")
+        with ws(server, since=position(server, 0), mode="every") as socket:
+            _, *missed = hear(socket, 6)
+    assert [event["seq"] for event in missed] == [1, 2, 3, 4, 5]
+    times = [event["timestamp_utc"] for event in missed]
+    assert times == sorted(times, reverse=True)
 
 
 @pytest.mark.parametrize("since", ["feedbeef:1", "{epoch}:99"])
