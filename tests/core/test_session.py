@@ -314,3 +314,15 @@ def test_however_a_client_stalls_it_ends_with_the_state_and_missed_nothing(
     assert counted == changes
     assert [message["seq"] for message in heard if message["type"] == "control"] == commands
     assert sum(message["type"] == "pong" for message in heard) == pings
+
+
+def test_wishes_of_a_client_that_is_behind_wait_within_a_bound() -> None:
+    client = Client()
+    client.session.pause()
+    client.stream.change("lamp", b"1")
+    for number in range(150):
+        client.session.receive(b'{"type":"subscribe","id":%d,"devices":["d%d"]}' % (number, number))
+    client.session.resume()
+    heard = client.heard()
+    assert sum(message["type"] == "error" and message["code"] == "too_large" for message in heard) == 50
+    assert [message["id"] for message in heard if message["type"] == "ack"] == list(range(100))

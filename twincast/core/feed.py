@@ -17,10 +17,13 @@ from twincast.core.model import Position
 from twincast.core.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
-from twincast.errors import FellBehind, Truncated, TwincastError
+from twincast.errors import FellBehind, TooLarge, Truncated, TwincastError
 
 DRAIN_BYTES = 256 * 1024
 """How much of its debt a client gets at once; more in one piece would only wait in the connection's buffer."""
+
+WAITING_MAX = 100
+"""How many changes of its subscription a client may ask for while it is behind."""
 
 TookBlock = Callable[[Cast | TwincastError], None]
 
@@ -159,9 +162,15 @@ class Feed:
         return self._group is not None and self._outbox is None and not self._is_held and not self._is_paused
 
     def when_caught_up(self, callback: Callable[[], None]) -> None:
-        """Call back once the client has been sent everything; at once if it has."""
+        """Call back once the client has been sent everything; at once if it has.
+
+        Raises:
+            TooLarge: so many wait already that the client seems not to mind the answers.
+        """
         if self.is_caught_up:
             callback()
+        elif len(self._waiting or ()) >= WAITING_MAX:
+            raise TooLarge(f"{WAITING_MAX} wishes wait until this client has caught up; take what was sent first")
         else:
             self._waiting = [*(self._waiting or ()), callback]
 

@@ -13,7 +13,8 @@ Mode = Literal["latest", "every"]
 Rule = tuple[str, frozenset[Kind]]
 
 KINDS: frozenset[Kind] = frozenset({"data_update", "control"})
-PATTERNS_MAX = 1_000
+PATTERNS_MAX, STARS_MAX = 1_000, 100
+"""Exact names are found in one lookup; patterns with a star are held against every name, and so cost more."""
 MAX_HZ_MIN, MAX_HZ_MAX = 0.01, 1_000.0
 
 
@@ -40,6 +41,8 @@ class Subscription:
         """
         if len(self.rules) > PATTERNS_MAX:
             raise ValidationFailed(f"a subscription takes {PATTERNS_MAX} patterns; this one has {len(self.rules)}")
+        if len(self.patterns) > STARS_MAX:
+            raise ValidationFailed(f"{STARS_MAX} patterns may have a star; of these {len(self.patterns)} have")
         if self.mode not in {"latest", "every"}:
             raise ValidationFailed(f"`mode` is latest or every, not {str(self.mode)[:40]!r}")
         if self.max_hz is not None:

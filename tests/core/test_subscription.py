@@ -1,0 +1,73 @@
+"""What one connection wants: which topics are selected, and what cannot be wanted."""
+
+import pytest
+
+from twincast.core.model import Topic
+from twincast.core.protocol import decode_message
+from twincast.core.subscription import KINDS, Subscription, rules_of
+from twincast.core.wishes import decode_wish, resubscribed
+from twincast.errors import ValidationFailed
+
+DATA: Topic = ("data_update", "lab/fan")
+CONTROL: Topic = ("control", "lab/fan")
+
+
+def test_by_default_everything_is_selected_in_mode_latest() -> None:
+    subscription = Subscription()
+    assert subscription.is_everything and subscription.selects(DATA) and subscription.selects(CONTROL)
+    assert subscription.described() == {"devices": {"*": ["control", "data_update"]}, "mode": "latest", "max_hz": None}
+
+
+@pytest.mark.parametrize("pattern", ["lab/*", "lab/fan"])
+def test_a_pattern_selects_by_its_kinds(pattern: str) -> None:
+    subscription = Subscription(rules_of([pattern], ["control"]))
+    assert subscription.selects(CONTROL)
+    assert not subscription.selects(DATA)
+    assert not subscription.selects(("control", "hall/fan"))
+
+
+def test_nothing_may_be_selected() -> None:
+    assert not Subscription(frozenset()).selects(DATA)
+
+
+def test_equal_subscriptions_are_one_however_they_were_asked_for() -> None:
+    first = decode_wish("devices=a&devices=b&mode=latest").subscription
+    second = decode_wish("kinds=control&devices=b&devices=a&kinds=data_update").subscription
+    assert first == second and hash(first) == hash(second)
+    assert first != decode_wish("devices=a&devices=b&max_hz=1").subscription
+
+
+def test_patterns_are_added_replaced_and_removed() -> None:
+    subscription = Subscription(rules_of(["a", "b"])).adding(rules_of(["b", "c"], ["control"]))
+    assert dict(subscription.rules) == {"a": KINDS, "b": {"control"}, "c": {"control"}}
+    assert dict(subscription.removing(["a", "x"]).rules) == {"b": {"control"}, "c": {"control"}}
+    assert not subscription.removing(None).rules
+
+
+def test_a_subscription_has_so_many_patterns_and_so_many_stars_at_most() -> None:
+    Subscription(rules_of([f"d{n}" for n in range(900)] + [f"s{n}*" for n in range(100)]))
+    with pytest.raises(ValidationFailed, match="1000 patterns"):
+        Subscription(rules_of(f"d{n}" for n in range(1_001)))
+    with pytest.raises(ValidationFailed, match="100 patterns may have a star"):
+        Subscription(rules_of(f"s{n}*" for n in range(101)))
+
+
+def asked(text: bytes, current: Subscription) -> Subscription:
+    return resubscribed(decode_message(text), current)
+
+
+def test_mode_and_frequency_stay_unless_they_are_named() -> None:
+    throttled = decode_wish("devices=a&max_hz=5").subscription
+    assert asked(b'{"type":"subscribe","devices":["b"]}', throttled).max_hz == 5
+    every = asked(b'{"type":"subscribe","mode":"every"}', throttled)
+    assert (every.mode, every.max_hz, dict(every.rules)) == ("every", None, {"a": KINDS})
+    assert asked(b'{"type":"unsubscribe","devices":["a"]}', throttled).max_hz == 5
+    with pytest.raises(ValidationFailed, match="max_hz"):
+        asked(b'{"type":"subscribe","max_hz":3}', every)
+
+
+def test_an_address_says_whether_it_names_devices() -> None:
+    assert not decode_wish("").names_devices
+    assert decode_wish("devices=").names_devices and not decode_wish("devices=").subscription.rules
+    assert decode_wish("page=7").page == 7
+    assert decode_wish("since=e:1", "e:5").since == ("e", 5), "what a browser sends when it comes back counts more"
