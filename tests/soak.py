@@ -120,7 +120,10 @@ class Faulty:
             return []
         fault, self._fault = self._fault, None
         altered = {**message, "value": "altered"}
-        return {"drop": [], "duplicate": [message] * 2, "reorder": [message, self._kept], "alter": [altered]}[fault]
+        skipped = {"type": "pong", "epoch": message["epoch"], "seq": message["seq"]}  # or a resume would bring it again
+        return {"drop": [skipped], "duplicate": [message] * 2, "reorder": [message, self._kept], "alter": [altered]}[
+            fault
+        ]
 
 
 def violations(heard: Heard, log: Sequence[Entry]) -> list[str]:

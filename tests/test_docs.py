@@ -32,6 +32,8 @@ ENDLESS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "twincast watch 'town/*'": lambda twins: True,
 }
 
+STREAM = "curl -N -H 'Accept: text/event-stream' 'http://127.0.0.1:8000/api/events?devices=lab/*'"
+
 
 class Shell:
     """What a reader of the README sits at: a terminal in the checkout, with ports and journal of this test's own."""
@@ -47,7 +49,7 @@ class Shell:
         }
 
     def start(self, command: str, **env: str) -> subprocess.Popen[str]:
-        goes_on = command in {SERVE, *ENDLESS} or command.startswith(RELOAD)
+        goes_on = command in {SERVE, STREAM, *ENDLESS} or command.startswith(RELOAD)
         line = f"exec {command}" if goes_on else command  # or a shell would stand between Ctrl-C and the command
         if not command.startswith("scripts/"):
             line = f". .venv/bin/activate && {line}"
@@ -105,12 +107,22 @@ def test_the_first_screen_has_the_two_commands_and_a_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c not in ENDLESS and c != SERVE and not c.startswith((TEST, RELOAD))]
+    "command", [c for c in COMMANDS if c not in {SERVE, STREAM, *ENDLESS} and not c.startswith((TEST, RELOAD))]
 )
 def test_a_command_of_the_readme_succeeds(shell: Shell, command: str) -> None:
     printed = shell.run(command)
     if command.startswith("curl"):
         assert '"lab/thermometer"' in printed
+
+
+def test_the_stream_shows_the_state_and_then_what_comes(shell: Shell) -> None:
+    assert STREAM in COMMANDS
+    process = shell.start(STREAM)
+    assert process.stdout is not None
+    assert any('"hello"' in line for line in process.stdout)
+    shell.run(next(command for command in COMMANDS if command.startswith("twincast send lab/")))
+    assert any('"device_id":"lab/thermometer"' in line for line in process.stdout)
+    shell.interrupt(process)
 
 
 @pytest.mark.parametrize("command", ENDLESS)
