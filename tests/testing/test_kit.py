@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import requests
+from websockets.asyncio.client import connect as open_websocket_async
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 from websockets.sync.client import connect as open_websocket
 
 from twincast.client import Rest, connect
 from twincast.errors import JournalUnusable
-from twincast.testing import Clock, Server, assert_converged, eventually, eventually_async
+from twincast.testing import Clock, Server, assert_converged, assert_converged_async, eventually, eventually_async
 
 pytest_plugins = ["pytester"]
 
@@ -39,6 +43,28 @@ def test_a_restarted_server_is_at_the_same_address_with_what_its_journal_has(tmp
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(JournalUnusable, match="cannot be opened"):
         Server(f"sqlite:{tmp_path / 'nowhere' / 'journal.db'}")
+
+
+def test_what_a_stopped_server_holds_is_asked_of_nobody() -> None:
+    with Server() as server:
+        server.stop()
+        with pytest.raises(RuntimeError, match="the server is stopped"):
+            server.log()
+        with pytest.raises(RuntimeError, match="the server is stopped"):
+            _ = server.state
+        server.start()
+        assert server.log() == []
+
+
+async def test_a_server_that_ends_says_goodbye_to_clients_in_the_loop_of_the_test() -> None:
+    async with Server() as server:
+        socket = await open_websocket_async(server.ws_url)
+        assert socket.state is State.OPEN
+    assert socket.state is not State.OPEN
+    with pytest.raises(ConnectionClosed) as ended:
+        while True:
+            await socket.recv()
+    assert ended.value.rcvd is not None and ended.value.rcvd.code == 1012
 
 
 def test_a_server_stops_while_somebody_streams() -> None:
@@ -77,16 +103,27 @@ async def test_a_wait_lets_other_tasks_go_on() -> None:
 
 
 async def test_clients_converge_or_the_difference_is_told() -> None:
-    with Server() as server:
-        async with connect(server.url) as first, connect(server.url) as second:
-            seq = await first.publish("lamp", "on")
-            await asyncio.to_thread(assert_converged, server, first, second)
-            twin = server.state["lamp"]
-            liar = SimpleNamespace(state={"lamp": SimpleNamespace(seq=seq, value="off"), "ghost": twin})
-            with pytest.raises(AssertionError) as told:
-                assert_converged(server, first, liar, deadline_s=0.05)
-    assert f"client 2 has ({seq}, 'off') for 'lamp', the server ({seq}, 'on')" in str(told.value)
-    assert "the server 'nothing'" in str(told.value)
+    async with Server() as server, connect(server.url) as first, connect(server.url) as second:
+        seq = await first.publish("lamp", "on")
+        await assert_converged_async(server, first, second)
+        assert_converged(server, server, first.state, {"lamp": "on"})
+        twin = server.state["lamp"]
+        liar = SimpleNamespace(state={"lamp": SimpleNamespace(seq=seq, value="off"), "ghost": twin})
+        words = (
+            "not the same after 0.05 s: client 2 has 'on' (seq 1) for 'ghost', the server nothing;"
+            " client 2 has 'off' (seq 1) for 'lamp', the server 'on' (seq 1)"
+        )
+        with pytest.raises(AssertionError, match=f"^{re.escape(words)}$"):
+            assert_converged(server, first, liar, deadline_s=0.05)
+        with pytest.raises(AssertionError, match=f"^{re.escape(words)}$"):
+            await assert_converged_async(server, first, liar, deadline_s=0.05)
+        with pytest.raises(AssertionError, match=r"client 1 has nothing for 'lamp', the server 'on'$"):
+            assert_converged(server, {}, deadline_s=0.05)
+
+
+def test_of_many_differences_the_first_are_told_and_the_others_counted() -> None:
+    with Server() as server, pytest.raises(AssertionError, match=r"'4', the server nothing; and 2 more$"):
+        assert_converged(server, {str(number): number for number in range(7)}, deadline_s=0.05)
 
 
 def test_the_fixtures_are_there_in_a_project_of_ones_own(pytester: pytest.Pytester) -> None:

@@ -11,6 +11,14 @@ pytest. The guide is docs/testing.md.
 from twincast.testing.clock import Clock
 from twincast.testing.proxy import Proxy
 from twincast.testing.server import Server
-from twincast.testing.waiting import assert_converged, eventually, eventually_async
+from twincast.testing.waiting import assert_converged, assert_converged_async, eventually, eventually_async
 
-__all__ = ["Clock", "Proxy", "Server", "assert_converged", "eventually", "eventually_async"]
+__all__ = [
+    "Clock",
+    "Proxy",
+    "Server",
+    "assert_converged",
+    "assert_converged_async",
+    "eventually",
+    "eventually_async",
+]

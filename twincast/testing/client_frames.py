@@ -8,7 +8,7 @@ WHOLE_TEXT = 0x81  # FIN and text, nothing compressed
 
 
 class ClientFrames:
-    """The bytes of one client, in order. Those of a connection that does not begin with an upgrade pass as they come."""
+    """The bytes of one client, in order. A connection that does not begin with an upgrade passes as it comes."""
 
     def __init__(self) -> None:
         self._phase: Literal["head", "frames", "opaque"] = "head"
@@ -18,8 +18,7 @@ class ClientFrames:
     def split(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         """Return what can be passed on, and whether each part is a whole text message.
 
-        What an upgrade's head and the frames have in common is that their parts, joined, are what was put in. Of a frame
-        that is not complete nothing is returned.
+        The parts of all calls, joined, are what came in; a frame is kept back until it is complete.
         """
         if self._phase == "head":
             return self._split_head(chunk)

@@ -1,28 +1,24 @@
-"""One connection through a network that misbehaves: two ways, each with its own bad luck."""
+"""One connection through a network that misbehaves: two ways, each with its own luck."""
 
 import asyncio
-import contextlib
 import random
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from twincast.testing.client_frames import ClientFrames
 
 Direction = Literal["up", "down"]
+DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 CHUNK_BYTES = 64 * 1024
-DELAYED_MAX_CHUNKS = 64  # with a delay so much is under way at most, as on a long line; then the sender has to wait
+DELAYED_MAX_CHUNKS = 64  # as much may be under way on a slow line; then its sender has to wait
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class _Stamped(Protocol):
-    def __call__(self, chunk: bytes, /) -> bytes: ...
-
-
 def _flowing() -> dict[Direction, asyncio.Event]:
-    flowing: dict[Direction, asyncio.Event] = {"up": asyncio.Event(), "down": asyncio.Event()}
+    flowing = {direction: asyncio.Event() for direction in DIRECTIONS}
     for event in flowing.values():
         event.set()
     return flowing
@@ -34,70 +30,160 @@ class Weather:
 
     delay_s: float = 0.0
     to_repeat: int = 0
-    """How many of the next messages to say twice."""
+    """How many of the next messages are going to be said twice."""
     repeats: int = 0
-    """How many messages were said twice until now."""
+    """How many were until now."""
     flowing: dict[Direction, asyncio.Event] = field(default_factory=_flowing)
 
 
 class Luck:
-    """Where one connection breaks and which of its messages are said twice; the same seed, the same luck."""
+    """Where one connection breaks, and which of its messages are said twice."""
 
-    def __init__(self, seed: str, *, cut_every_bytes: int, repeat_every: int) -> None:
-        """Draw the numbers; 0 for what is not to happen."""
+    def __init__(self, seed: str, *, cut_every_bytes: int = 0, repeat_every: int = 0) -> None:
+        """Draw the numbers from a seed; 0 is for what is not to happen."""
         self._messages = random.Random(f"{seed}/messages")
         self._repeat_every = repeat_every
-        self.bytes_until_cut: dict[Direction, float] = {"up": float("inf"), "down": float("inf")}
+        self.bytes_until_cut = {direction: float("inf") for direction in DIRECTIONS}
         if cut_every_bytes:
-            for direction in self.bytes_until_cut:
-                drawn = random.Random(f"{seed}/{direction}").expovariate(1 / cut_every_bytes)
-                self.bytes_until_cut[direction] = int(drawn)
+            for direction in DIRECTIONS:
+                self.bytes_until_cut[direction] = random.Random(f"{seed}/{direction}").expovariate(1 / cut_every_bytes)
 
     def says_twice(self) -> bool:
-        """Return whether the next message is said twice."""
+        """Draw for the next message."""
         return bool(self._repeat_every) and self._messages.randrange(self._repeat_every) == 0
 
 
 class Pipe:
-    """A client's connection, and the one to the server that belongs to it."""
+    """A client's connection, joined to the one to the server that belongs to it."""
 
     def __init__(
         self, client: Streams, server: Streams, weather: Weather, luck: Luck, on_cut: Callable[[], None]
     ) -> None:
-        """Join two connections; `on_cut` is called when this one breaks, by itself or by `cut`."""
-        self._ends: dict[Direction, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {
-            "up": (client[0], server[1]),
-            "down": (server[0], client[1]),
-        }
+        """Begin to pass on; `on_cut` is called once, if the pipe breaks: by its luck or by `cut`."""
+        self._writers = (client[1], server[1])
         self._weather = weather
         self._luck = luck
         self._on_cut = on_cut
-        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._frames = ClientFrames()
+        self._ways = (
+            self._way("up", (client[0], server[1]), self._heard),
+            self._way("down", (server[0], client[1]), bytes),
+        )
+        self._passing = asyncio.create_task(self._pass(), name="pipe")
+        self._is_cut = False
+
+    async def ended(self) -> None:
+        """Wait until both sides have ended, one is lost, or the pipe is cut."""
+        await asyncio.wait([self._passing])
+        self._abort()
+        if not self._passing.cancelled():
+            self._passing.result()
 
     def cut(self, *, reset: bool = False) -> None:
-        """Break both connections at once; with `reset`, by an RST, else by a FIN."""
-        if self._broken.done():
+        """Break both connections at once: by a FIN, or by an RST."""
+        if self._is_cut or self._passing.done():
             return
-        for _, writer in self._ends.values():
-            if reset:
-                # Closing with no time to linger sends an RST.
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
-        self._broken.set_exception(ConnectionAbortedError("cut"))
+        self._is_cut = True
+        for writer in self._writers if reset else ():
+            # Who closes without time to linger sends an RST.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
         self._on_cut()
 
-    async def run(self) -> None:
-        """Pass everything on until both sides have ended, one is lost, or the connection is cut."""
-        # One side is gone, so the other one goes too.
-        with contextlib.suppress(OSError):
-            await self._run()
-        for _, writer in self._ends.values():
+    def close(self) -> None:
+        """End both connections; that is no fault of the network."""
+        self._abort()
+        self._passing.cancel()
+
+    def _way(self, direction: Direction, streams: Streams, heard: Callable[[bytes], bytes]) -> "_Way":
+        return _Way(
+            streams,
+            self._weather,
+            flowing=self._weather.flowing[direction],
+            bytes_until_cut=self._luck.bytes_until_cut[direction],
+            heard=heard,
+            cut=self.cut,
+        )
+
+    def _abort(self) -> None:
+        for writer in self._writers:
             writer.transport.abort()
 
-    async def _run(self) -> None:
-        ways = asyncio.gather(self._pass_all("up", self._with_repeats), self._pass_all("down", bytes))
+    async def _pass(self) -> None:
         try:
-            await asyncio.wait({ways, self._broken}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ways.cancel()
+            async with asyncio.TaskGroup() as group:
+                for way in self._ways:
+                    group.create_task(way.take(), name="take")
+                    group.create_task(way.give(), name="give")
+        except* OSError:
+            pass  # one side is gone, so the other one goes too
+
+    def _heard(self, chunk: bytes) -> bytes:
+        """Return what the server is to hear of what the client said; all that was kept back, if that was the end."""
+        if not chunk:
+            return self._frames.rest()
+        return b"".join(part * self._times(is_message) for part, is_message in self._frames.split(chunk))
+
+    def _times(self, is_message: bool) -> int:
+        if not is_message:
+            return 1
+        is_twice = self._luck.says_twice()  # drawn for each message, so that `to_repeat` does not shift the luck
+        if self._weather.to_repeat:
+            self._weather.to_repeat -= 1
+        elif not is_twice:
+            return 1
+        self._weather.repeats += 1
+        return 2
+
+
+class _Way:
+    """One direction of a pipe. One task takes and one gives, so that a delay holds up every byte once, not in turn."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        weather: Weather,
+        *,
+        flowing: asyncio.Event,
+        bytes_until_cut: float,
+        heard: Callable[[bytes], bytes],
+        cut: Callable[[], None],
+    ) -> None:
+        self._reader, self._writer = streams
+        self._weather = weather
+        self._flowing = flowing
+        self._bytes_left = bytes_until_cut
+        self._heard = heard
+        self._cut = cut
+        self._under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(DELAYED_MAX_CHUNKS)
+
+    async def take(self) -> None:
+        """Take what one side says, until its end, and note when it is due."""
+        chunk = b"any"
+        while chunk:
+            await self._flowing.wait()
+            if not self._weather.delay_s:
+                await self._under_way.join()  # keep nothing that the other side has no room for
+            chunk = await self._reader.read(CHUNK_BYTES)
+            due_s = asyncio.get_running_loop().time() + self._weather.delay_s
+            if heard := self._heard(chunk):
+                await self._under_way.put((due_s, heard))
+        await self._under_way.put((0.0, b""))
+
+    async def give(self) -> None:
+        """Give it to the other side when it is due, until the end or as far as the luck goes."""
+        while True:
+            due_s, part = await self._under_way.get()
+            wait_s = due_s - asyncio.get_running_loop().time()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            await self._flowing.wait()
+            if not part:
+                self._writer.write_eof()
+                return
+            self._writer.write(part[: int(min(self._bytes_left, len(part)))])
+            await self._writer.drain()
+            self._bytes_left -= len(part)
+            if self._bytes_left <= 0:
+                self._cut()
+            self._under_way.task_done()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -11,7 +11,7 @@ import uvicorn
 from twincast.app import App, create_app
 from twincast.client import Twin
 from twincast.core.messages import encode
-from twincast.hub import system_now_utc
+from twincast.hub import Hub, system_now_utc
 from twincast.server import configured, fast_edge, listen
 from twincast.settings import Settings
 from twincast.testing.clock import Clock
@@ -22,7 +22,11 @@ LOG_MAX = 1_000_000
 
 
 class Server:
-    """The whole server, in a thread: journal, hub, REST, both edges. Use it as a context, or call `stop`."""
+    """The whole server, in a thread: journal, hub, REST, both edges. Use it as a context, or call `stop`.
+
+    Where clients run in the event loop of the test, use `async with`, and call `stop` and `restart` by
+    `asyncio.to_thread`: a server that stops waits for its clients' goodbyes.
+    """
 
     def __init__(
         self, journal: str = "memory:", *, clock: Clock | None = None, edge: str = "picows", **settings: Any
@@ -34,6 +38,9 @@ class Server:
             clock: what updates are stamped by; the time of day if None.
             edge: "picows" or "portable".
             settings: anything else that Settings takes.
+
+        Raises:
+            TwincastError: what kept it from starting, such as a journal that cannot be opened.
         """
         self._settings = Settings(journal=journal, port=0, **settings)
         self._now_utc = clock or system_now_utc
@@ -53,12 +60,17 @@ class Server:
 
     @property
     def state(self) -> Mapping[str, Twin]:
-        """The newest twin of every device, values decoded."""
-        return self._in_loop(self._state())
+        """The newest twin of every device, values decoded. Raises what `log` raises."""
+        return self._ask(self._state)
 
     def log(self, since: int = 0) -> list[dict[str, Any]]:
-        """Return every change after a seq, as events."""
-        return self._in_loop(self._log(since))
+        """Return every change after a seq, as events.
+
+        Raises:
+            RuntimeError: the server is stopped.
+            Truncated: a journal in memory no longer reaches back to `since`.
+        """
+        return self._ask(lambda hub: self._log(hub, since))
 
     def start(self) -> None:
         """Start again after `stop`, on the same port and journal."""
@@ -91,6 +103,12 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.stop)
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
             self._loop = runner.get_loop()
@@ -99,17 +117,17 @@ class Server:
             except SystemExit:
                 return  # it did not start; `start` says why
 
-    async def _state(self) -> Mapping[str, Twin]:
-        assert self._app.hub is not None
-        twins = self._app.hub.state.twins
+    async def _state(self, hub: Hub) -> Mapping[str, Twin]:
         return {
             device_id: Twin(msgspec.json.decode(twin.value), twin.updated_at_utc, twin.seq, twin.source)
-            for device_id, twin in twins.items()
+            for device_id, twin in hub.state.twins.items()
         }
 
-    async def _log(self, since: int) -> list[dict[str, Any]]:
-        assert self._app.hub is not None
-        return [msgspec.json.decode(encode(entry)) for entry in await self._app.hub.read(since, LOG_MAX)]
+    async def _log(self, hub: Hub, since: int) -> list[dict[str, Any]]:
+        return [msgspec.json.decode(encode(entry)) for entry in await hub.read(since, LOG_MAX)]
 
-    def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _ask(self, question: Callable[[Hub], Coroutine[Any, Any, T]]) -> T:
+        hub = self._app.hub
+        if hub is None or not self._thread.is_alive():
+            raise RuntimeError("the server is stopped; what it holds can be read while it runs")
+        return asyncio.run_coroutine_threadsafe(question(hub), self._loop).result()

@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from twincast.client import Twin
+
 T = TypeVar("T")
 DEADLINE_S = 10.0
+DIFFERENCES_MAX = 5
 LOOK_EVERY_S = 0.01  # what happens in another thread or process has no event to wait for
 
 
@@ -15,7 +18,12 @@ class HasState(Protocol):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """The newest twin of every device, each with a `value`."""
+        """The newest twin of every device, with its `value` and `seq`."""
+
+
+Seen = tuple[Any, ...]  # a value, and its seq where that is known
+State = HasState | Mapping[str, Any]
+"""What has converged or not: who has a `state`, or the values by device of a client of one's own."""
 
 
 def eventually(condition: Callable[[], T], awaited: str, deadline_s: float = DEADLINE_S) -> T:
@@ -42,7 +50,7 @@ async def eventually_async(condition: Callable[[], T], awaited: str, deadline_s:
     return result
 
 
-def assert_converged(server: HasState, *clients: HasState, deadline_s: float = DEADLINE_S) -> None:
+def assert_converged(server: HasState, *clients: State, deadline_s: float = DEADLINE_S) -> None:
     """Wait until every client's state is the server's.
 
     Raises:
@@ -51,21 +59,55 @@ def assert_converged(server: HasState, *clients: HasState, deadline_s: float = D
     until_s = time.monotonic() + deadline_s
     while differences := _differences(server, clients):
         if time.monotonic() >= until_s:
-            raise AssertionError(f"not the same after {deadline_s:g} s: " + "; ".join(differences[:5]))
+            raise AssertionError(_told(differences, deadline_s))
         time.sleep(LOOK_EVERY_S)
 
 
-def _differences(server: HasState, clients: tuple[HasState, ...]) -> list[str]:
-    truth = _values(server)
+async def assert_converged_async(server: HasState, *clients: State, deadline_s: float = DEADLINE_S) -> None:
+    """Wait until every client's state is the server's, and let the clients go on; see `assert_converged`."""
+    until_s = time.monotonic() + deadline_s
+    while differences := _differences(server, clients):
+        if time.monotonic() >= until_s:
+            raise AssertionError(_told(differences, deadline_s))
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _told(differences: list[str], deadline_s: float) -> str:
+    more = len(differences) - DIFFERENCES_MAX
+    shown = differences[:DIFFERENCES_MAX] + ([f"and {more} more"] if more > 0 else [])
+    return f"not the same after {deadline_s:g} s: " + "; ".join(shown)
+
+
+def _differences(server: HasState, clients: tuple[State, ...]) -> list[str]:
+    twins = dict(server.state)
     found = []
     for number, client in enumerate(clients, 1):
-        values = _values(client)
-        for device_id in sorted(truth.keys() | values.keys()):
-            ours, theirs = truth.get(device_id, "nothing"), values.get(device_id, "nothing")
-            if ours != theirs:
-                found.append(f"client {number} has {theirs!r} for {device_id!r}, the server {ours!r}")
+        if isinstance(client, Mapping):
+            truth, seen = _values(twins), _values(client)
+        else:
+            truth, seen = _twins(twins), _twins(dict(client.state))
+        for device_id in sorted(truth.keys() | seen.keys()):
+            expected, has = truth.get(device_id), seen.get(device_id)
+            if expected != has:
+                found.append(f"client {number} has {_words(has)} for {device_id!r}, the server {_words(expected)}")
     return found
 
 
-def _values(owner: HasState) -> dict[str, Any]:
-    return {device_id: (twin.seq, twin.value) for device_id, twin in dict(owner.state).items()}
+def _values(values: Mapping[str, Any]) -> dict[str, Seen]:
+    return {
+        device_id: (value.value if isinstance(value, Twin) else value,) for device_id, value in dict(values).items()
+    }
+
+
+def _twins(twins: Mapping[str, Any]) -> dict[str, Seen]:
+    return {device_id: (twin.value, twin.seq) for device_id, twin in twins.items()}
+
+
+def _words(seen: Seen | None) -> str:
+    match seen:
+        case None:
+            return "nothing"
+        case (value, seq):
+            return f"{value!r} (seq {seq})"
+        case _:
+            return repr(seen[0])
