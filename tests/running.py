@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import requests
 
+from twincast import testing
+
+T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 30.0
 
@@ -25,13 +27,9 @@ def free_port() -> int:
         return port
 
 
-def eventually(condition: Callable[[], Any], awaited: str, deadline_s: float = DEADLINE_S) -> Any:
-    """Return what the condition returns as soon as it is true; fail with what was awaited."""
-    until_s = time.monotonic() + deadline_s
-    while not (result := condition()):
-        assert time.monotonic() < until_s, f"waited {deadline_s} s in vain: {awaited}"
-        time.sleep(0.02)  # another process' progress has no event to wait for
-    return result
+def eventually(condition: Callable[[], T], awaited: str, deadline_s: float = DEADLINE_S) -> T:
+    """Wait as the kit does, as long as a process on a busy machine may take."""
+    return testing.eventually(condition, awaited, deadline_s)
 
 
 class ServerProcess:
