@@ -17,6 +17,8 @@ from benchmarks.peers import Streaming
 RATE_PER_S = 1_000
 CLIENTS = 100
 WARM_UP_READINGS = 500
+HEARTBEAT_S = 5.0  # a client from which nothing comes is cut off after half a minute
+PONG = b"\x8a\x80\0\0\0\0"  # unasked and empty, a heartbeat of RFC 6455, section 5.5.3
 _SENT_AT = re.compile(rb'"ns":(\d+)')
 
 
@@ -49,6 +51,7 @@ async def measure(
     clocks = [Clock(readings) for _ in everyone]
     for client, clock in zip(everyone, clocks, strict=True):
         client.listen(clock.take)
+    heartbeat = asyncio.create_task(_keep_alive([client.transport for client in everyone]))
     try:
         sender = publishers[0].transport
         loop = asyncio.get_running_loop()
@@ -66,10 +69,18 @@ async def measure(
             f"of {readings} readings a client got {min(len(clock.delays_ns) for clock in clocks)}"
         ) from None
     finally:
+        heartbeat.cancel()
         for client in everyone:
             client.transport.abort()
     delays_ns = sorted(chain.from_iterable(clock.delays_ns[WARM_UP_READINGS:] for clock in clocks))
     return percentile(delays_ns, 50) / 1e6, percentile(delays_ns, 99) / 1e6
+
+
+async def _keep_alive(transports: Sequence[asyncio.Transport]) -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_S)
+        for transport in transports:
+            transport.write(PONG)
 
 
 def percentile(ordered: Sequence[int], percent: int) -> int:
