@@ -8,9 +8,11 @@ from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
 from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
+from twincast.core.keys import Actor
 from twincast.core.messages import encode_all
 from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot, Source
 from twincast.core.retries import Done, Retry
+from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
 from twincast.errors import Truncated, TwincastError
 
@@ -54,6 +56,28 @@ class StallingConnection(RecordingConnection):
             self.pause()
 
 
+class AnyonesVisit:
+    """The visit of somebody on a server without a login."""
+
+    def __init__(self, end: Callable[[TwincastError], None]) -> None:
+        self.principal: Principal | None = ANYONE
+        self.end = end
+        self.has_left = False
+
+    @property
+    def actor(self) -> Actor:
+        return Actor("anonymous", "127.0.0.1")
+
+    def present(self, text: str) -> Principal:
+        return ANYONE
+
+    def spend(self, updates: int) -> None:
+        """Nothing is counted."""
+
+    def leave(self) -> None:
+        self.has_left = True
+
+
 class CommittingStream:
     """A hub without a journal: what is submitted waits until `commit` makes it the state and casts it.
 
@@ -74,7 +98,9 @@ class CommittingStream:
         self._reads: list[tuple[int, int, TookBlock]] = []
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
-    def submit(self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None) -> None:
+    def submit(
+        self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None, actor: Actor | None = None
+    ) -> None:
         self.submitted.append((entry, size_bytes, done, retry))
 
     def now_utc(self) -> str:

@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw
 
 from twincast.core.cast import Cast
+from twincast.core.keys import Deed
 from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot
 from twincast.core.retries import Receipt, Retry, digest_of
 from twincast.core.state import State
@@ -27,7 +28,7 @@ class GatedJournal(MemoryJournal):
         self.waiting = asyncio.Event()
         self._gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         self.batches.append(len(batch))
         self.waiting.set()
         gate = self._gate
@@ -36,7 +37,7 @@ class GatedJournal(MemoryJournal):
         finally:
             self._gate = asyncio.get_running_loop().create_future()
             self.waiting.clear()
-        return await super().append(batch, keys)
+        return await super().append(batch, keys, deeds)
 
     async def open(self, failure: JournalUnavailable | None = None) -> None:
         """Let the next append through, or make it fail; return when it has come."""

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,20 +17,26 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from twincast import __version__
+from twincast.admission import Admission, Bounds, Caller, Knock
+from twincast.auth.authority import BURST_S, Authority
+from twincast.auth.tokens import KeySet, OneKey, Tokens, fetch_from
 from twincast.core.door import Door
 from twincast.core.messages import encode
+from twincast.core.rates import Rate
 from twincast.core.session import Limits
-from twincast.errors import BadMessage, Forbidden, MethodNotAllowed, NotFound, TwincastError
+from twincast.core.wishes import ticket_of
+from twincast.errors import BadMessage, KeysNotFetched, LoginUnusable, MethodNotAllowed, NotFound, TwincastError
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
 from twincast.transports import asyncapi, schemas
-from twincast.transports.asgi import Receive, Scope, Send
+from twincast.transports.asgi import Receive, Scope, Send, knock_of
 from twincast.transports.events import EventsEndpoint
-from twincast.transports.operation import PROBLEM, problem
+from twincast.transports.operation import PROBLEM, Operation, problem, refuse
 from twincast.transports.rest import Rest
 from twincast.transports.websocket import WebSocketEndpoint
 
@@ -37,6 +44,13 @@ logger = logging.getLogger("twincast")
 
 PACKAGE = Path(__file__).parent
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
+
+KEYS_TIMEOUT_S = 5.0
+"""How long a request waits for the keys of its token's issuer."""
+
+# What the pages load and say is the same for everybody: the program itself, none of its data.
+OPEN_PATHS = frozenset({"/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/asyncapi.json"})
+OPEN_FOLDERS = ("/pages/", "/dashboard/")
 
 PAGE_POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -79,17 +93,27 @@ class App(FastAPI):
             ping_interval_s=settings.ping_interval_s,
             pong_timeout_s=settings.pong_timeout_s,
         )
-        self.door = Door(allow_hosts=settings.allow_host, allow_origins=settings.allow_origin)
+        self.admission = _admission(settings)
         rest = Rest(
             self._open_hub,
+            self.admission,
             body_max_bytes=settings.body_max_bytes,
+            body_timeout_s=settings.body_timeout_s,
             request_max_updates=settings.request_max_updates,
-            facts={"version": __version__, "journal": settings.journal, "edge": edge},
+            facts={"version": __version__, "edge": edge},
+            private_facts={"journal": settings.journal},
         )
-        self.events = EventsEndpoint(self._open_hub, outbox_max_bytes=settings.outbox_max_bytes)
+        self.events = EventsEndpoint(self._open_hub, self.admission, outbox_max_bytes=settings.outbox_max_bytes)
         operations = (*rest.operations, self.events.operation)
-        self._hot = {(operation.method, operation.path): operation for operation in operations}
-        self._websocket = WebSocketEndpoint(self._open_hub, self.door, self.limits)
+        self._hot: dict[tuple[str, str], Operation] = {(each.method, each.path): each for each in operations}
+        self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits)
+        self._cors = CORSMiddleware(
+            self._serve_known,
+            allow_origins=settings.allow_origin,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+            expose_headers=("Retry-After", "Idempotency-Replayed"),
+        )
         for operation in operations:
             operation.describe(self)
         _add_pages(self)
@@ -100,26 +124,72 @@ class App(FastAPI):
         document = super().openapi()
         shapes = document.setdefault("components", {}).setdefault("schemas", {})
         shapes.update(schemas.components(*schemas.IN_REST))
+        document["components"]["securitySchemes"] = {
+            "bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "an API key or a JWT",
+            }
+        }
+        document["security"] = [{"bearer": []}, {}]
         return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection: the door first, then the hot operations without the framework, then the rest."""
+        """Serve one connection: the entrance first, then the hot operations without the framework, then the rest."""
         kind = scope["type"]
         if kind == "http":
             try:
-                self.door.check(*_host_and_origin(scope))
-            except Forbidden as error:
-                await _problem_response(error)(scope, receive, send)
+                knock = knock_of(scope)
+                if knock.origin is not None:
+                    self.admission.check(knock)
+            except TwincastError as error:
+                await refuse(error, send)
                 return
-            hot = self._hot.get((scope["method"], scope["path"]))
-            await (hot or super().__call__)(scope, receive, send)
-        elif kind == "websocket":
-            if scope["path"] == "/ws":
-                await self._websocket(scope, receive, send)
+            if knock.origin is None:
+                await self._serve(scope, receive, send, knock)
             else:
-                await super().__call__(scope, receive, send)
+                await self._cors(scope, receive, send)
+        elif kind == "websocket":
+            await self._serve_websocket(scope, receive, send)
         else:
             await super().__call__(scope, receive, self._plainly(send))
+
+    async def _serve_known(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(scope, receive, send, knock_of(scope))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, knock: Knock) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        try:
+            if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
+                self.admission.check(knock)
+            else:
+                scope["caller"] = await self._identify(scope, path, knock)
+        except TwincastError as error:
+            await refuse(error, send)
+            return
+        hot = self._hot.get((scope["method"], scope["path"]))
+        await (hot or super().__call__)(scope, receive, send)
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].removeprefix(scope.get("root_path", "")) == "/ws":
+            await self._websocket(scope, receive, send)
+            return
+        try:
+            scope["caller"] = self.admission.identify(knock_of(scope))
+        except TwincastError:
+            await send({"type": "websocket.close", "code": 1008})  # before the handshake: the server answers 403
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _identify(self, scope: Scope, path: str, knock: Knock) -> Caller:
+        query = scope["query_string"]
+        ticket = ticket_of(query.decode("latin-1")) if query and path == self.events.operation.path else None
+        try:
+            return self.admission.identify(knock, ticket=ticket)
+        except KeysNotFetched:
+            async with asyncio.timeout(KEYS_TIMEOUT_S):
+                await self.admission.ready_again()
+            return self.admission.identify(knock)
 
     def _open_hub(self) -> Hub:
         if self.hub is None:
@@ -154,6 +224,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             resume_max_entries=settings.resume_max_entries,
             now_utc=app.now_utc,
         )
+        keyring = await hub.keyring(-1)
+        assert keyring is not None
+        app.admission.learn(keyring)
+        await _fetch_keys(app.admission.authority)
     except TwincastError as error:
         app.startup_error = error
         raise
@@ -161,8 +235,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_drive, hub, name="hub")
+            group.start_soon(_keep_keys, app.admission, hub, name="admission")
             _end_streams_on_signals(app.events)
-            yield {"hub": hub, "door": app.door, "limits": app.limits}
+            yield {"hub": hub, "admission": app.admission, "limits": app.limits}
             await hub.stop()
             group.cancel_scope.cancel()
     finally:
@@ -194,6 +269,65 @@ async def _drive(hub: Hub) -> None:
         logger.critical("the state is no longer driven; the server ends here", exc_info=True)
         logging.shutdown()
         os._exit(HUB_DIED)
+
+
+async def _keep_keys(admission: Admission, hub: Hub) -> None:
+    """Follow the keys. A server that no longer hears of revoked ones would let in who must not, so it ends."""
+    try:
+        await admission.run(hub.keyring)
+    except Exception:
+        logger.critical("revoked keys would no longer be noticed; the server ends here", exc_info=True)
+        logging.shutdown()
+        os._exit(HUB_DIED)
+
+
+async def _fetch_keys(authority: Authority) -> None:
+    if authority.tokens is not None and isinstance(authority.tokens.keys, KeySet):
+        try:
+            await authority.tokens.keys.refresh()
+        except LoginUnusable as error:
+            logger.warning("no token is good until the issuer's keys can be fetched: %s", error)
+
+
+def _admission(settings: Settings) -> Admission:
+    authority = Authority(
+        tokens=_tokens(settings),
+        anonymous_may_read=settings.anonymous == "read",
+        rate_per_s=settings.rate_updates_per_s,
+    )
+    bounds = Bounds(
+        settings.address_connections_max,
+        settings.identity_connections_max,
+        settings.unauthenticated_max,
+        settings.failed_logins_per_minute,
+        settings.auth_timeout_s,
+    )
+    door = Door(allow_hosts=settings.allow_host, allow_origins=settings.allow_origin)
+    return Admission(
+        door, authority, bounds, trusted_proxies=settings.trusted_proxy if settings.behind_tls_proxy else ()
+    )
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    keys: KeySet | OneKey
+    if settings.jwt_jwks is not None and settings.jwt_key is not None:
+        raise LoginUnusable("--jwt-jwks and --jwt-key are two ways to the same; one of them")
+    if settings.jwt_jwks is not None:
+        keys = KeySet(fetch_from(settings.jwt_jwks), time.monotonic)
+    elif settings.jwt_key is not None:
+        try:
+            keys = OneKey(Path(settings.jwt_key).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise LoginUnusable(f"--jwt-key {settings.jwt_key} cannot be read: {error}") from None
+    else:
+        return None
+    return Tokens(
+        keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        algorithms=settings.jwt_algorithm,
+        rate=Rate(settings.rate_updates_per_s, BURST_S * settings.rate_updates_per_s),
+    )
 
 
 def _add_pages(app: App) -> None:
@@ -257,13 +391,3 @@ async def _as_problem(request: Request, error: Exception) -> Response:
 
 def _problem_response(error: TwincastError, headers: Any = None) -> Response:
     return Response(problem(error), status_code=error.http_status, media_type=PROBLEM, headers=headers)
-
-
-def _host_and_origin(scope: Scope) -> tuple[str | None, str | None]:
-    host = origin = None
-    for name, value in scope["headers"]:
-        if name == b"host":
-            host = value.decode("latin-1")
-        elif name == b"origin":
-            origin = value.decode("latin-1")
-    return host, origin

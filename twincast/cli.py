@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from twincast import __version__
-from twincast.commands import ask, host, send, simulate, watch
+from twincast.commands import ask, host, keys, send, simulate, watch
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import TwincastError
 from twincast.settings import Settings
@@ -24,6 +24,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+keys_app = typer.Typer(help="Make, list and revoke the API keys of a journal.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+Journal = Annotated[str, typer.Option(envvar="TWINCAST_JOURNAL", help="The server's journal.")]
+HERE_TOO = "sqlite:twincast.db"
 Url = Annotated[str, typer.Option(envvar="TWINCAST_URL", help="The server's address.")]
 HERE = "http://127.0.0.1:8000"
 
@@ -63,7 +68,10 @@ def _twincast(
 @app.command()
 def serve(
     *,
-    host: Annotated[str | None, typer.Option(help="Where to listen; loopback only, for now.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Where to listen. Beyond loopback it takes a login and TLS. [default: 127.0.0.1]"),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="[default: 8000]")] = None,
     journal: Annotated[
         str | None, typer.Option(help="sqlite:PATH, or memory: to forget all at exit. [default: sqlite:twincast.db]")
@@ -72,6 +80,26 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name that the server answers to, besides local ones.")
     ] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="A PEM file: the certificate. Read again if it changes.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="A PEM file: its private key.")] = None,
+    behind_tls_proxy: Annotated[
+        bool | None, typer.Option("--behind-tls-proxy", help="A proxy does TLS, and only it reaches this port.")
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="A network whose X-Forwarded-For is believed. [default: loopback]")
+    ] = None,
+    anonymous: Annotated[
+        str | None, typer.Option(help="none or read: what needs no credential. [default: none]")
+    ] = None,
+    jwt_jwks: Annotated[str | None, typer.Option(help="Where your issuer publishes its keys: https or a file.")] = None,
+    jwt_key: Annotated[str | None, typer.Option(help="Or a PEM file: its public key.")] = None,
+    jwt_issuer: Annotated[str | None, typer.Option(help="Who must have issued a token.")] = None,
+    jwt_audience: Annotated[str | None, typer.Option(help="Whom it must be for.")] = None,
+    jwt_algorithm: Annotated[
+        list[str] | None, typer.Option(help="How it may be signed. [default: EdDSA, ES256, RS256]")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json. [default: text]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: warning]")] = None,
     workers: Annotated[int, typer.Option(help="One, for now.")] = 1,
 ) -> None:
     """Run the server. Every option is also an environment variable, such as TWINCAST_JOURNAL."""
@@ -88,6 +116,18 @@ def serve(
         "journal": journal,
         "allow_origin": allow_origin,
         "allow_host": allow_host,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "behind_tls_proxy": behind_tls_proxy,
+        "trusted_proxy": trusted_proxy,
+        "anonymous": anonymous,
+        "jwt_jwks": jwt_jwks,
+        "jwt_key": jwt_key,
+        "jwt_issuer": jwt_issuer,
+        "jwt_audience": jwt_audience,
+        "jwt_algorithm": jwt_algorithm,
+        "log_format": log_format,
+        "log_level": log_level,
     }
     raise typer.Exit(run_server(Settings(**{name: value for name, value in given.items() if value is not None})))
 
@@ -163,6 +203,59 @@ def _status(
     """Say how the server is. Exit status 1 if it is not well."""
     if not ask.status(_checked(url), as_json=as_json):
         raise typer.Exit(1)
+
+
+@keys_app.command("add")
+def _keys_add(
+    name: Annotated[str, typer.Argument(help="What you call it, such as lab/gateway.")],
+    *,
+    may: Annotated[list[str], typer.Option(help="publish, read, command, admin; several with commas.")],
+    devices: Annotated[list[str] | None, typer.Option(help="A pattern, such as 'lab/*'. [default: *]")] = None,
+    expires: Annotated[str | None, typer.Option(help="In how long, such as 30d. [default: never]")] = None,
+    rate: Annotated[float | None, typer.Option(help="Updates a second. [default: the server's, 1000]")] = None,
+    journal: Journal = HERE_TOO,
+) -> None:
+    """Make a key and show it once. From the first one on, the server asks for a login; it need not be restarted."""
+    keys.add(journal, name, may=may, devices=devices or ["*"], expires=expires, rate_per_s=rate)
+
+
+@keys_app.command("list")
+def _keys_list(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    journal: Journal = HERE_TOO,
+) -> None:
+    """Show all keys: what they may do, until when. Their secrets are not stored, so nobody can show those."""
+    keys.show(journal, as_json=as_json)
+
+
+@keys_app.command("revoke")
+def _keys_revoke(
+    key: Annotated[str, typer.Argument(help="Its name or id.")],
+    journal: Journal = HERE_TOO,
+) -> None:
+    """End a key. Its open connections are closed within a second."""
+    keys.revoke(journal, key)
+
+
+@keys_app.command("clear")
+def _keys_clear(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    journal: Journal = HERE_TOO,
+) -> None:
+    """Forget all keys. After its next start the server asks for no login."""
+    if not yes:
+        typer.confirm("Forget all keys? After its next start the server is open to every program here.", abort=True)
+    keys.clear(journal)
+
+
+@app.command("audit")
+def _audit(
+    limit: Annotated[int, typer.Option(min=1, help="How many records, the newest.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    journal: Journal = HERE_TOO,
+) -> None:
+    """Show who commanded what, and who changed the keys."""
+    keys.audit(journal, limit, as_json=as_json)
 
 
 def _checked(url: str) -> str:

@@ -8,16 +8,24 @@ TwincastError
 │   ├── UnsupportedMedia     a content type or a frame type that is not taken here
 │   ├── KeyReused            an idempotency key came again with other content
 │   ├── NotFound / MethodNotAllowed
-│   └── Forbidden            a Host or Origin that is not ours
+│   ├── Forbidden            a Host or Origin that is not ours
+│   ├── Unauthenticated      no credential, or one that is not known here
+│   │   └── CredentialExpired  it was good once
+│   ├── NotPermitted         a good credential, without the right
+│   └── TooSlow              a request that took too long to come in
 ├── Unavailable              nothing wrong with the request; try again later
 │   ├── JournalUnavailable   the disk does not take the update; nothing was stored
 │   ├── Stopping             the server is shutting down
 │   ├── FellBehind           a client read too slowly; it is to reconnect
 │   ├── NotYet               a position that the server has not reached
+│   ├── RateLimited          more updates, or more failed logins, than are allowed in the time
+│   ├── TooManyConnections   as many connections as the server, an address or an identity may have
+│   ├── KeysNotFetched       a token's signer is not known yet; its keys are being fetched
 │   ├── BufferFull           a client that is offline holds as much as it may
 │   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
 ├── AddressUnusable          the server cannot, or should not, listen there
+├── LoginUnusable            keys or tokens are not set up in a way that can work
 └── Truncated                a position that the journal no longer reaches back to
 
 `code` is the same word on every wire: REST problem details, WebSocket `error` messages, the command line.
@@ -107,6 +115,36 @@ class Forbidden(BadMessage):
     http_status = 403
 
 
+class Unauthenticated(BadMessage):
+    """No credential where one is needed, or one that is not known here."""
+
+    code = "unauthenticated"
+    http_status = 401
+    close_code = 4501
+
+
+class CredentialExpired(Unauthenticated):
+    """A credential that was good once: expired, or revoked."""
+
+    code = "credential_expired"
+    close_code = 4502
+
+
+class NotPermitted(BadMessage):
+    """A good credential, but not the right to do this."""
+
+    code = "not_permitted"
+    http_status = 403
+    close_code = 4503
+
+
+class TooSlow(BadMessage):
+    """A request that did not come in whole in the time it has."""
+
+    code = "too_slow"
+    http_status = 408
+
+
 class Unavailable(TwincastError):
     """Nothing is wrong with the request; the same one may succeed later."""
 
@@ -114,6 +152,9 @@ class Unavailable(TwincastError):
     http_status = 503
     close_code = 1013
     retryable = True
+
+    retry_after_s: float = 1.0
+    """When to try again. A full disk takes longer, but one request a second costs nothing."""
 
 
 class JournalUnavailable(Unavailable):
@@ -142,6 +183,29 @@ class NotYet(Unavailable):
     code = "not_yet"
 
 
+class RateLimited(Unavailable):
+    """More than is allowed in the time: of updates by one identity, or of failed logins from one address."""
+
+    code = "rate_limited"
+    http_status = 429
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyConnections(Unavailable):
+    """As many connections as there may be: in all, from one address, or of one identity."""
+
+    code = "too_many_connections"
+
+
+class KeysNotFetched(Unavailable):
+    """The signer of a token is not known yet; the issuer's keys are being fetched."""
+
+    code = "keys_not_fetched"
+
+
 class BufferFull(Unavailable):
     """A client without connection holds as many updates as it may."""
 
@@ -158,6 +222,12 @@ class AddressUnusable(TwincastError):
     """The server cannot listen at the address, or should not as it is."""
 
     code = "address_unusable"
+
+
+class LoginUnusable(TwincastError):
+    """Keys or tokens are not set up in a way that can work."""
+
+    code = "login_unusable"
 
 
 class Truncated(TwincastError):

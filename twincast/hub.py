@@ -16,6 +16,7 @@ from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
 from twincast.core.greeting import Greetings, select_twins
 from twincast.core.groups import Groups
+from twincast.core.keys import Actor, AuditRecord, Deed, Keyring
 from twincast.core.messages import encode, encode_all
 from twincast.core.model import Entry, Position
 from twincast.core.retries import Done, Receipt, Retries, Retry
@@ -72,6 +73,7 @@ class Hub:
         self._open_bytes = 0
         self._open_max_bytes = open_batch_max_bytes
         self._open_keys: list[Receipt] = []
+        self._open_deeds: list[Deed] = []
         self._receipts: list[tuple[int, Done]] = []
         self._unanswered: deque[_Committed] = deque()
         self._work = asyncio.Event()
@@ -140,20 +142,38 @@ class Hub:
         """
         return await self._journal.read(since, limit)
 
-    def submit(self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None) -> None:
+    async def keyring(self, unless_version: int) -> Keyring | None:
+        """Return the API keys of the journal; see Journal."""
+        return await self._journal.keyring(unless_version)
+
+    async def audit(self, limit: int) -> Sequence[AuditRecord]:
+        """Return the newest records of who did what, newest first; see Journal."""
+        return await self._journal.audit(limit)
+
+    def submit(
+        self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None, actor: Actor | None = None
+    ) -> None:
         """Take one entry into the open batch; see `submit_all`."""
-        if self._stopping or retry is not None:
-            self.submit_all((entry,), size_bytes, done, retry)
+        if self._stopping or retry is not None or actor is not None:
+            self.submit_all((entry,), size_bytes, done, retry, actor)
             return
         self._open.append(entry)
         self._admitted(size_bytes + ENTRY_BYTES, done)
 
-    def submit_all(self, entries: Sequence[Entry], size_bytes: int, done: Done, retry: Retry | None = None) -> None:
+    def submit_all(
+        self,
+        entries: Sequence[Entry],
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+    ) -> None:
         """Take entries into the open batch, to be stored all or none.
 
         `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
         and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
-        stored before, nothing is stored, and its `again` is called instead.
+        stored before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
+        the same breath; commands have one.
         """
         if self._stopping:
             done(Stopping("the server is shutting down"), 0)
@@ -169,6 +189,8 @@ class Hub:
             done = admitted
             first = len(self._open)
             self._open_keys.append(Receipt(retry.key, first, first + len(entries) - 1, retry.digest))
+        if actor is not None:
+            self._open_deeds.extend(Deed(len(self._open) + index, *actor) for index in range(len(entries)))
         self._open.extend(entries)
         self._admitted(size_bytes + ENTRY_BYTES * len(entries), done)
 
@@ -226,11 +248,12 @@ class Hub:
         while True:
             await self._work.wait()
             self._work.clear()
-            batch, receipts, keys = self._open, self._receipts, self._open_keys
-            self._open, self._receipts, self._open_keys, self._open_bytes, self.has_room = [], [], [], 0, True
+            batch, receipts, keys, deeds = self._open, self._receipts, self._open_keys, self._open_deeds
+            self._open, self._receipts, self._open_keys, self._open_deeds = [], [], [], []
+            self._open_bytes, self.has_room = 0, True
             if batch:
                 self._committing = True
-                span = await self._commit(batch, receipts, keys)
+                span = await self._commit(batch, receipts, keys, deeds)
                 self._committing = False
                 if span is None:
                     continue
@@ -240,12 +263,14 @@ class Hub:
                 self._unanswered.append(_Committed(seq, seq, receipts))
             self._answer()
 
-    async def _commit(self, batch: list[Entry], receipts: list[tuple[int, Done]], keys: list[Receipt]) -> range | None:
+    async def _commit(
+        self, batch: list[Entry], receipts: list[tuple[int, Done]], keys: list[Receipt], deeds: list[Deed]
+    ) -> range | None:
         now_utc = self.now_utc()
         for entry in batch:
             entry.timestamp_utc = now_utc
         try:
-            span = await self._journal.append(batch, keys)
+            span = await self._journal.append(batch, keys, deeds)
         except JournalUnavailable as failure:
             if self.failure is None:
                 logger.error("nothing is stored or cast until the journal works again: %s", failure)

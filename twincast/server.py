@@ -1,23 +1,32 @@
 """One server process: the application under uvicorn, with the fast WebSocket edge where it fits."""
 
+import asyncio
 import errno
 import logging
+import resource
 import signal
 import socket
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from types import FrameType
 from typing import Never
 
 import uvicorn
 from rich.console import Console
 
+from twincast import logs
 from twincast.app import App, create_app
 from twincast.errors import AddressUnusable
+from twincast.journal import has_keys
 from twincast.settings import Settings
+from twincast.tls import Certificate
+from twincast.transports.http import BoundedHttp, HttpBounds
 
 logger = logging.getLogger("twincast.server")
 
 BACKLOG = 4_096  # a fleet that reconnects comes all at once
+FILES_FOR_CONNECTIONS = 0.8  # the rest is for the journal, and for those who are told that there are too many
+TLS_HANDSHAKE_S = 10.0
+TICKS_A_LOOK = 10  # uvicorn ticks ten times a second; the certificate is looked at once
 
 
 def serve(settings: Settings) -> int:
@@ -27,11 +36,13 @@ def serve(settings: Settings) -> int:
         The process's exit status: 0 after Ctrl-C or SIGTERM.
 
     Raises:
-        AddressUnusable: the port is in use, or the address is not one for a server without a login.
+        AddressUnusable: the port is in use, or others reach the address and the server is not fit for that.
         JournalUnusable: the journal cannot be opened.
+        LoginUnusable: tokens, or the certificate, are not set up in a way that can work.
     """
-    _refuse_public_address(settings.host)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _refuse_exposure(settings)
+    logs.configure(settings.log_format, settings.log_level)
+    certificate = certificate_of(settings)
     listener = listen(settings.host, settings.port)
     edge = fast_edge()
     app = create_app(settings, edge="picows" if edge else "portable")
@@ -40,7 +51,7 @@ def serve(settings: Settings) -> int:
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
     signal.signal(signal.SIGTERM, _exit_quietly)
     try:
-        _Server(config, app).run(sockets=[listener])
+        Server(config, app, certificate).run(sockets=[listener])
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code not in {0, None} and app.startup_error is None:
             raise
@@ -51,6 +62,17 @@ def serve(settings: Settings) -> int:
     return 0
 
 
+def certificate_of(settings: Settings) -> Certificate | None:
+    """Return the certificate that the settings name; None for plain HTTP.
+
+    Raises:
+        LoginUnusable: it cannot be used.
+    """
+    if settings.tls_cert is None and settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
+
+
 def configured(app: App, edge: type | None) -> uvicorn.Config:
     """Return how uvicorn runs the application; `edge` is the fast WebSocket edge, or None for the portable one."""
     return uvicorn.Config(
@@ -59,7 +81,7 @@ def configured(app: App, edge: type | None) -> uvicorn.Config:
         ws_max_size=2 * app.settings.message_max_bytes,
         ws_per_message_deflate=False,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttp,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -68,26 +90,75 @@ def configured(app: App, edge: type | None) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: App) -> None:
+class Server(uvicorn.Server):
+    """uvicorn's server, with bounds on connections and a certificate that may change."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: App, certificate: Certificate | None = None, *, is_talkative: bool = True
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._certificate = certificate
+        self._is_talkative = is_talkative
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and sockets:
+        """See uvicorn.Server. The sockets are listened to here, for uvicorn sets no time for TLS handshakes."""
+        await super().startup(sockets=[])
+        self.lifespan.state["http_bounds"] = _http_bounds(self._app.settings)
+        tls = None if self._certificate is None else self._certificate.context
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            server = await loop.create_server(
+                self._protocol,
+                sock=listener,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None,
+            )
+            self.servers.append(server)
+        if sockets and self._is_talkative:
             _say_where(self._app, sockets[0])
+
+    async def on_tick(self, counter: int) -> bool:
+        """See uvicorn.Server."""
+        if self._certificate is not None and counter % TICKS_A_LOOK == 0:
+            self._certificate.reload_if_changed()
+        return await super().on_tick(counter)
+
+    def _protocol(self) -> BoundedHttp:
+        return BoundedHttp(self.config, self.server_state, self.lifespan.state)
+
+
+def _http_bounds(settings: Settings) -> HttpBounds:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    proxies = [ip_network(text) for text in settings.trusted_proxy] if settings.behind_tls_proxy else []
+
+    def is_exempt(peer: str) -> bool:
+        address = ip_address(peer.partition("%")[0])
+        return address.is_loopback or any(address in network for network in proxies)
+
+    return HttpBounds(
+        settings.connections_max or int(FILES_FOR_CONNECTIONS * files),
+        settings.address_connections_max,
+        settings.head_max_bytes,
+        settings.head_timeout_s,
+        settings.write_timeout_s,
+        is_exempt,
+    )
 
 
 def _say_where(app: App, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "http" if app.settings.tls_cert is None else "https"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     assert app.hub is not None
     console = Console(highlight=False)
     console.print(f"[bold]twincast[/] {app.version} is up, with {len(app.hub.state.twins):,} devices remembered")
     console.print(f"  Dashboard  [bold cyan]{url}/dashboard[/]", soft_wrap=True)
     console.print(f"  API        {url}/docs", soft_wrap=True)
     console.print(f"  Journal    {app.settings.journal}", soft_wrap=True)
+    if app.admission.authority.is_required:
+        console.print("  Login      asked for; [bold]twincast keys add[/] makes a key", soft_wrap=True)
     console.print("  Ctrl-C stops it; nothing that was accepted is lost")
 
 
@@ -115,16 +186,24 @@ def listen(host: str, port: int) -> socket.socket:
         raise AddressUnusable(f"cannot listen on {host}:{port}: {reason}; --port chooses another") from None
 
 
-def _refuse_public_address(host: str) -> None:
+def _refuse_exposure(settings: Settings) -> None:
+    """Do not let others reach a server that asks nobody who he is, or lets all on the way read along."""
     try:
-        is_local = host == "localhost" or ip_address(host).is_loopback
+        is_local = settings.host == "localhost" or ip_address(settings.host).is_loopback
     except ValueError:
         is_local = False
-    if not is_local:
-        raise AddressUnusable(
-            f"there is no login yet, so twincast does not listen on {host}: anyone who reaches it could read and write."
-            " Use --host 127.0.0.1, behind a proxy that asks for one, or an SSH tunnel"
-        )
+    if is_local and not settings.behind_tls_proxy:
+        return
+    where = "behind a proxy" if is_local else f"on {settings.host}"
+    journal = f" --journal {settings.journal}" if settings.journal != type(settings)().journal else ""
+    missing = []
+    if settings.jwt_jwks is None and settings.jwt_key is None and not has_keys(settings.journal):
+        missing.append(f"a login:  twincast keys add NAME --may publish,read,command --devices '*'{journal}")
+    if settings.tls_cert is None and not settings.behind_tls_proxy:
+        missing.append("TLS:      twincast serve ... --tls-cert CERT.pem --tls-key KEY.pem")
+        missing.append("or        twincast serve ... --behind-tls-proxy, if nobody but the proxy reaches the port")
+    if missing:
+        raise AddressUnusable(f"others would reach a server {where}, so it needs\n  " + "\n  ".join(missing))
 
 
 def _exit_quietly(_signal: int, _frame: FrameType | None) -> Never:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tests.fakes import NOW_UTC, CommittingStream, RecordingConnection, StallingConnection
+from tests.fakes import NOW_UTC, AnyonesVisit, CommittingStream, RecordingConnection, StallingConnection
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.session import Session
 from twincast.errors import FellBehind, JournalUnavailable, Stopping, TooLarge, UnsupportedMedia
@@ -24,7 +24,7 @@ class Client:
     def __init__(self, connection: RecordingConnection | None = None, outbox_max_bytes: int = OUTBOX_MAX_BYTES) -> None:
         self.stream = CommittingStream()
         self.connection = connection or RecordingConnection()
-        self.session = Session(self.connection, self.stream, outbox_max_bytes=outbox_max_bytes)
+        self.session = Session(self.connection, self.stream, AnyonesVisit, outbox_max_bytes=outbox_max_bytes)
         if isinstance(connection, StallingConnection):
             connection.pause = self.session.pause
         self.session.greet()
@@ -43,7 +43,7 @@ class Client:
 def test_the_greeting_has_the_state_and_its_position() -> None:
     stream, connection = CommittingStream(), RecordingConnection()
     stream.change("lamp", b"[1]")
-    Session(connection, stream, outbox_max_bytes=OUTBOX_MAX_BYTES).greet()
+    Session(connection, stream, AnyonesVisit, outbox_max_bytes=OUTBOX_MAX_BYTES).greet()
     assert [json.loads(message) for message in connection.taken()] == [
         {
             "type": "hello",

@@ -1,5 +1,7 @@
 """Device patterns: `*` stands for any characters, also none, also `/`; everything else for itself."""
 
+from collections.abc import Iterable
+
 from twincast.errors import ValidationFailed
 
 PATTERN_MAX_CHARS = 256
@@ -41,6 +43,34 @@ class Pattern:
                 return False
             at += len(part)
         return True
+
+
+class Names:
+    """The names that any of some patterns selects."""
+
+    __slots__ = ("_stars", "exact", "is_all")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        """Read the patterns.
+
+        Raises:
+            ValidationFailed: one of them cannot be.
+        """
+        read = {text: Pattern(text) for text in patterns}
+        self.is_all = "*" in read
+        """Whether every name is selected."""
+        self.exact = frozenset(pattern.exact for pattern in read.values() if pattern.exact is not None)
+        """The names that are selected by their whole text."""
+        self._stars = [pattern for pattern in read.values() if pattern.exact is None]
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether `exact` is all that is selected."""
+        return not self._stars
+
+    def has(self, name: str) -> bool:
+        """Whether a name is selected."""
+        return self.is_all or name in self.exact or any(pattern.matches(name) for pattern in self._stars)
 
 
 def _parts(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from twincast.errors import BadMessage, MalformedJson, TooLarge, TwincastError, 
 T = TypeVar("T")
 _ABSENT = Raw(b"")
 _NO_ARGS = Raw(b"{}")
-_KNOWN = {"telemetry", "control", "ping", "subscribe", "unsubscribe"}
+_KNOWN = {"telemetry", "control", "ping", "subscribe", "unsubscribe", "auth"}
 
 
 class ClientMessage(Struct):
@@ -35,6 +35,7 @@ class ClientMessage(Struct):
     kinds: list[str] | None = None
     mode: str | None = None
     max_hz: float | None = None
+    token: str | None = None
 
 
 class Reading(Struct):
@@ -95,6 +96,8 @@ def decode_message(payload: bytes) -> ClientMessage:
         if message.update_id is not None:
             check_id(message.update_id, "`update_id`")
         message.args = _check_order(message.target, message.command, message.args)
+    elif message.type == "auth" and not message.token:
+        raise ValidationFailed("auth takes a `token`; this message has none")
     return message
 
 

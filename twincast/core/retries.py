@@ -86,14 +86,14 @@ class Retries:
             oldest = stored[next(iter(stored))]
 
 
-def key_of_update(entry: Entry, update_id: str) -> str:
-    """Return the key of a WebSocket message's `update_id`: it counts per device or target."""
-    return _BETWEEN.join((*entry.topic, update_id))
+def key_of_update(entry: Entry, update_id: str, who: str = "") -> str:
+    """Return the key of a WebSocket message's `update_id`: it counts per device or target, and for one identity."""
+    return _BETWEEN.join((*entry.topic, update_id, who) if who else (*entry.topic, update_id))
 
 
-def key_of_request(idempotency_key: str) -> str:
-    """Return the key of a request's `Idempotency-Key`: it counts for the whole server."""
-    return _BETWEEN.join(("request", idempotency_key))
+def key_of_request(idempotency_key: str, who: str = "") -> str:
+    """Return the key of a request's `Idempotency-Key`: it counts for all that one identity asks."""
+    return _BETWEEN.join(("request", idempotency_key, who) if who else ("request", idempotency_key))
 
 
 def digest_of(entries: Sequence[Entry]) -> int:

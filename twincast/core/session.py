@@ -4,6 +4,7 @@ A session knows no socket and no clock. The edge that owns the connection hands 
 came in and when the connection stops or starts taking bytes; the same conversation so runs on every edge.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -13,10 +14,15 @@ from msgspec import Raw
 from twincast.core import feed, protocol, wishes
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
+from twincast.core.keys import Actor
 from twincast.core.messages import Echo, MessageId, encode, encode_ack, encode_error, encode_pong
 from twincast.core.model import Entry, Position, Source
 from twincast.core.retries import Done, Receipt, Retry, digest_of, key_of_update
-from twincast.errors import BadMessage, TwincastError
+from twincast.core.rights import Principal
+from twincast.errors import BadMessage, TwincastError, Unauthenticated
+
+AUTH_MAX_BYTES = 8 * 1024
+"""What a client may say before it has said who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +50,59 @@ class Connection(Protocol):
 class Stream(feed.Stream, Protocol):
     """What a session needs of the hub."""
 
-    def submit(self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None) -> None:
+    def submit(
+        self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None, actor: Actor | None = None
+    ) -> None:
         """Take one entry into the open batch; `done` is called when its fate is known."""
 
     def now_utc(self) -> str:
         """Return the time, in ISO 8601 with offset."""
 
 
+class Visit(Protocol):
+    """What a session needs of the entrance."""
+
+    principal: Principal | None
+
+    @property
+    def actor(self) -> Actor:
+        """What the audit trail notes."""
+
+    def present(self, text: str) -> Principal:
+        """Say who this is by a credential, or renew the one that it was before."""
+
+    def spend(self, updates: int) -> None:
+        """Count updates against the identity's rate."""
+
+    def leave(self) -> None:
+        """Note that the visit is over. May be called again."""
+
+
 class Session:
     """The conversation with one client. Single-threaded; every method returns at once."""
 
-    __slots__ = ("_asked", "_connection", "_source", "_stream", "feed")
+    __slots__ = ("_asked", "_connection", "_query", "_source", "_stream", "_visit", "feed")
 
-    def __init__(self, connection: Connection, stream: Stream, *, outbox_max_bytes: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: Stream,
+        enter: Callable[[Callable[[TwincastError], None]], Visit],
+        *,
+        outbox_max_bytes: int,
+    ) -> None:
+        """Begin a conversation.
+
+        Args:
+            connection: writes and closes.
+            stream: the hub.
+            enter: makes the visit; it is given what ends the conversation. What it raises is raised here.
+            outbox_max_bytes: how much may wait for the client that cannot be merged.
+        """
         self._connection = connection
         self._stream = stream
+        self._visit = enter(self.close)
+        self._query: str | None = None  # what the client asked for, until it has said who it is
         self._asked = False  # whether the client named devices, so that it does not watch everything unasked
         self._source: Source = "websocket"
         self.feed = Feed(connection.write, stream, self.close, outbox_max_bytes=outbox_max_bytes)
@@ -68,20 +112,27 @@ class Session:
         """Whether the conversation is over."""
         return self.feed.is_closed
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the client has still to say who it is."""
+        return self._query is not None
+
     def greet(self, query: str = "") -> None:
-        """Begin as the address asks for: with the state of everything, if it asks for nothing."""
-        try:
-            wish = wishes.decode_wish(query)
-        except BadMessage as error:
-            self._say(encode_error(error))
-            self.close(error)
-            return
-        self._asked = wish.names_devices
-        self.feed.start(wish.subscription, since=wish.since, page=wish.page)
+        """Begin as the address asks for: with the state of everything, if it asks for nothing.
+
+        A client that is not known yet is greeted when it has said who it is.
+        """
+        if self._visit.principal is None:
+            self._query = query
+        else:
+            self._begin(self._visit.principal, query)
 
     def receive(self, payload: bytes) -> None:
         """Take one text message, valid UTF-8. Whatever is wrong with it is answered, never raised."""
         if self.feed.is_closed:
+            return
+        if self._query is not None:
+            self._log_in(payload, self._query)
             return
         try:
             message = protocol.decode_message(payload)
@@ -91,15 +142,19 @@ class Session:
                 self._say(encode_pong(self._stream.now_utc(), self.feed.position))
             elif message.type in {"subscribe", "unsubscribe"}:
                 self.feed.when_caught_up(partial(self._resubscribe, message))
+            elif message.type == "auth":
+                self._renew(message)
             else:
                 self._say(encode(Echo(self._stream.now_utc(), Raw(payload))))
-        except BadMessage as error:
+        except TwincastError as error:
             self._say(encode_error(error, protocol.id_of(payload)))
 
     def refuse(self, error: TwincastError) -> None:
         """Answer something that is not even a message, such as a binary frame."""
         if not self.feed.is_closed:
             self._say(encode_error(error))
+            if self.is_unknown:
+                self.close(Unauthenticated("the first message is `auth`, with a `token`"))
 
     def pause(self) -> None:
         """Note that the connection holds as much as it should; what comes now waits."""
@@ -112,25 +167,64 @@ class Session:
     def end(self) -> None:
         """Note that the client is gone."""
         self.feed.close()
+        self._visit.leave()
 
     def close(self, error: TwincastError) -> None:
         """End the conversation with the error's close code."""
         if not self.feed.is_closed:
             self.feed.close()
+            self._visit.leave()
             self._connection.close(error.close_code, f"{error.code}: {error.message}")
 
     def _say(self, message: bytes) -> None:
         self.feed.offer(Cast((message,)))
 
+    def _begin(self, principal: Principal, query: str) -> None:
+        try:
+            wish = wishes.decode_wish(query)
+        except BadMessage as error:
+            self._say(encode_error(error))
+            self.close(error)
+            return
+        self._asked = wish.names_devices
+        self.feed.start(wish.subscription.inside(principal.readable), since=wish.since, page=wish.page)
+
+    def _log_in(self, payload: bytes, query: str) -> None:
+        try:
+            if len(payload) > AUTH_MAX_BYTES:
+                raise Unauthenticated(f"the first message is `auth`, of up to {AUTH_MAX_BYTES} bytes")
+            message = protocol.decode_message(payload)
+            if message.type != "auth" or message.token is None:
+                raise Unauthenticated("the first message is `auth`, with a `token`")
+            principal = self._visit.present(message.token)
+        except TwincastError as error:  # one try: who guesses is to pay for a connection each time
+            self._say(encode_error(error))
+            self.close(error)
+            return
+        self._query = None
+        self._begin(principal, query)
+
+    def _renew(self, message: protocol.ClientMessage) -> None:
+        assert message.token is not None  # decode_message saw to it
+        self._visit.present(message.token)
+        if message.id is not None:
+            self._acknowledge(message.id, self._stream.state.seq)
+
     def _submit(self, message: protocol.ClientMessage, size_bytes: int) -> None:
         entry = protocol.draft(message, self._source)
+        kind, name = entry.topic
+        principal = self._visit.principal
+        assert principal is not None  # nothing is submitted before it is known
+        if not principal.is_unbounded:
+            principal.require("publish" if kind == "data_update" else "command", name)
+            self._visit.spend(1)
+        actor = None if kind == "data_update" else self._visit.actor
         done: Done = self._refused if message.id is None else partial(self._answer, message.id)
-        if message.update_id is None:
-            self._stream.submit(entry, size_bytes, done)
-            return
-        key = key_of_update(entry, message.update_id)
-        again = partial(self._answer_again, message.id)
-        self._stream.submit(entry, size_bytes, done, Retry(key, digest_of((entry,)), again))
+        retry = None
+        if message.update_id is not None:
+            key = key_of_update(entry, message.update_id, principal.retries_as)
+            retry = Retry(key, digest_of((entry,)), partial(self._answer_again, message.id))
+        self._stream.submit(entry, size_bytes, done, retry, actor)
 
     def _resubscribe(self, message: protocol.ClientMessage) -> None:
         try:

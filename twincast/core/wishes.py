@@ -45,7 +45,7 @@ def decode_wish(query: str, last_event_id: str = "") -> Wish:
     Raises:
         ValidationFailed: one of them is not what it should be, or is not known.
     """
-    given = decode_query(query, {"since", "devices", "kinds", "mode", "max_hz", "page"})
+    given = decode_query(query, {"since", "devices", "kinds", "mode", "max_hz", "page", "auth", "ticket"})
     since = last_event_id or given.get("since", [""])[-1]
     page = given.get("page", ["0"])[-1]
     subscription = Subscription(
@@ -59,6 +59,20 @@ def decode_wish(query: str, last_event_id: str = "") -> Wish:
         whole_number(page, "`page`", PAGE_MAX),
         "devices" in given,
     )
+
+
+def wants_to_log_in(query: str) -> bool:
+    """Whether a client says by its address that its first message will be `auth`."""
+    return "auth=message" in query.split("&")
+
+
+def ticket_of(query: str) -> str | None:
+    """Return the ticket in an address; None if there is none."""
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name == "ticket":
+            return value
+    return None
 
 
 def decode_query(query: str, names: set[str]) -> dict[str, list[str]]:

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.errors import JournalUnusable
+from twincast.journal import sqlite_access
 from twincast.journal.memory import MemoryJournal
 from twincast.journal.sqlite import SqliteJournal
 
@@ -25,7 +27,7 @@ class Journal(Protocol):
     def receipts(self) -> Sequence[Receipt]:
         """The keys of the newest updates when the journal was opened, oldest first."""
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         """Make a batch durable, in order, and give each entry its position.
 
         Returns once the batch survives a crash, all of it. If cancelled, it is stored whole or not at all.
@@ -33,6 +35,7 @@ class Journal(Protocol):
         Args:
             batch: at least one entry, with its time set. The journal sets `seq` and `epoch` on each.
             keys: receipts that are stored in the same breath; their seqs count from the batch's first entry, 0.
+            deeds: who sent which of the batch's commands; stored in the same breath, for the audit trail.
 
         Raises:
             JournalUnavailable: nothing of the batch was stored. The next one may succeed.
@@ -58,8 +61,32 @@ class Journal(Protocol):
             Truncated: the log no longer reaches back to `since`.
         """
 
+    async def keyring(self, unless_version: int = -1) -> Keyring | None:
+        """Return all API keys as they are now, whichever process wrote them; None if their version is the given one.
+
+        Raises:
+            JournalUnavailable: the disk does not give them.
+        """
+
+    async def audit(self, limit: int) -> Sequence[AuditRecord]:
+        """Return the newest `limit` records of the audit trail, newest first.
+
+        Raises:
+            JournalUnavailable: the disk does not give them.
+        """
+
     async def close(self) -> None:
         """Finish what is under way and let go of files and threads."""
+
+
+def has_keys(url: str) -> bool:
+    """Whether a journal holds an API key, or ever did. May be asked while a server runs on it.
+
+    Raises:
+        JournalUnusable: it cannot be read.
+    """
+    kind, _, path = url.partition(":")
+    return kind == "sqlite" and sqlite_access.has_keys(path)
 
 
 async def open_journal(url: str, *, memory_max_bytes: int) -> Journal:

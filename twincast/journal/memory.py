@@ -1,13 +1,17 @@
 """A journal that forgets: for tests, teaching, and state that is worthless after a restart."""
 
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
-from twincast.core.model import DataUpdate, Entry, Snapshot
+from twincast.core.keys import AuditRecord, Deed, Keyring
+from twincast.core.model import Control, DataUpdate, Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.state import twin_of
 from twincast.errors import Truncated
 from twincast.journal.window import Window
+
+AUDIT_MAX = 10_000
 
 
 class MemoryJournal:
@@ -17,6 +21,7 @@ class MemoryJournal:
         self.epoch = secrets.token_hex(4)
         self._window = Window(0, max_bytes)
         self._newest: dict[str, DataUpdate] = {}
+        self._audit: deque[AuditRecord] = deque(maxlen=AUDIT_MAX)
 
     @property
     def oldest_since(self) -> int:
@@ -28,7 +33,7 @@ class MemoryJournal:
         """See Journal.receipts. A new log has none."""
         return ()
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         """See Journal.append. Does not wait for anything; keys live as long as the process, which knows them."""
         first, epoch = self._window.seq + 1, self.epoch
         for seq, entry in enumerate(batch, first):
@@ -36,6 +41,14 @@ class MemoryJournal:
             entry.epoch = epoch
             if isinstance(entry, DataUpdate):
                 self._newest[entry.device_id] = entry
+        for deed in deeds:
+            entry = batch[deed.place]
+            if isinstance(entry, Control):
+                self._audit.appendleft(
+                    AuditRecord(
+                        entry.timestamp_utc, deed.who, deed.address, "command", entry.target, entry.command, entry.seq
+                    )
+                )
         self._window.append(batch)
         return range(first, first + len(batch))
 
@@ -64,6 +77,14 @@ class MemoryJournal:
             batch = self._window.read(since)
             since = batch[-1].seq
             yield batch
+
+    async def keyring(self, unless_version: int = -1) -> Keyring | None:
+        """See Journal.keyring. What forgets everything at its end keeps no keys."""
+        return None if unless_version == 0 else Keyring(0, ())
+
+    async def audit(self, limit: int) -> Sequence[AuditRecord]:
+        """See Journal.audit."""
+        return list(self._audit)[:limit]
 
     async def close(self) -> None:
         """See Journal.close. There is nothing to let go of."""

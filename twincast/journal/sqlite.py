@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Self
 
+from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.errors import JournalUnavailable
+from twincast.journal.sqlite_access import AccessReader
 from twincast.journal.sqlite_file import SqliteFile
 from twincast.journal.sqlite_reader import LogReader
 from twincast.journal.window import Window
@@ -29,8 +31,9 @@ READ_BATCH = 1_000
 class SqliteJournal:
     """Group commit on a file: whatever was appended together is one transaction and one fsync."""
 
-    def __init__(self, file: SqliteFile, thread: ThreadPoolExecutor, reader: LogReader) -> None:
+    def __init__(self, file: SqliteFile, thread: ThreadPoolExecutor, reader: LogReader, access: AccessReader) -> None:
         self._file = file
+        self._access = access
         self._thread = thread
         self._reader = reader
         # A thread of its own, so that one who reads far back keeps no commit waiting.
@@ -58,11 +61,11 @@ class SqliteJournal:
     @classmethod
     def _open(cls, path: str, thread: ThreadPoolExecutor) -> Self:
         file = SqliteFile(path)
-        return cls(file, thread, LogReader(path, file.epoch))
+        return cls(file, thread, LogReader(path, file.epoch), AccessReader(path))
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> range:
+    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         """See Journal.append."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch, keys)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch, keys, deeds)
         future.add_done_callback(partial(self._appended, batch))
         # Shielded, for what has begun in the thread ends there, and the window must learn of it.
         first = await asyncio.shield(future)
@@ -110,10 +113,20 @@ class SqliteJournal:
             since = batch[-1].seq
             yield batch
 
+    async def keyring(self, unless_version: int = -1) -> Keyring | None:
+        """See Journal.keyring."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader_thread, self._access.keyring, unless_version)
+
+    async def audit(self, limit: int) -> Sequence[AuditRecord]:
+        """See Journal.audit."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader_thread, self._access.audit, limit)
+
     async def close(self) -> None:
         """See Journal.close."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._reader_thread, self._reader.close)
+        await loop.run_in_executor(self._reader_thread, self._access.close)
         self._reader_thread.shutdown()
         try:
             await loop.run_in_executor(self._thread, self._file.close)

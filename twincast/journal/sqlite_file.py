@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import apsw
 from msgspec import Raw
 
+from twincast.core.keys import Deed
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Snapshot, Twin
 from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
@@ -19,7 +20,9 @@ from twincast.errors import JournalUnusable
 from twincast.journal.sqlite_reader import unavailable_if_failing
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+BUSY_TIMEOUT_MS = 10_000
+"""How long to wait for another program that writes: `twincast keys` holds the file for a commit's length."""
 CHECKPOINT_ENTRIES = 20_000
 """How many entries of the log one slice folds into the checkpoint: about 20 ms of work, replayed in as long."""
 
@@ -30,6 +33,30 @@ create table receipt (                  -- the keys of updates that may come aga
     key       text not null,
     digest    integer not null          -- CRC-32 of what they say
 );
+"""
+
+_ACCESS = """
+create table access_key (               -- API keys; a revoked one stays, so that a login stays asked for
+    id             text primary key,
+    name           text not null,
+    digest         text not null unique, -- SHA-256 of the secret, in hexadecimal
+    grants         text not null,       -- JSON: patterns by action
+    created_at_utc text not null,
+    rate_per_s     real,                -- updates a second; null for the server's setting
+    expires_s      integer,             -- seconds since 1970
+    revoked_at_utc text
+) without rowid;
+create table audit (                    -- who did what
+    id      integer primary key,
+    at_utc  text not null,
+    who     text not null,              -- key:ID, jwt:SUBJECT, anonymous, or local:USER
+    address text not null,
+    action  text not null,              -- command, keys add, keys revoke, keys clear
+    target  text not null,
+    detail  text not null,
+    seq     integer                     -- of a command: where it is in the log
+);
+insert into meta values ('keyring_version', '1');
 """
 
 _SCHEMA = (
@@ -63,7 +90,10 @@ create view twin as                     -- the state now: the checkpoint and wha
     ) group by device_id;
 """
     + _RECEIPTS
+    + _ACCESS
 )
+_MIGRATIONS = {1: _RECEIPTS, 2: _ACCESS}
+"""What each version lacks that the next one has."""
 
 # One statement a batch: SQLite takes the batch apart itself, so the interpreter lock is not asked for at each row.
 _APPEND = """
@@ -76,6 +106,13 @@ from jsonb_each(?2)
 _APPEND_RECEIPTS = """
 insert into receipt
 select ?1 + (value ->> 1), ?1 + (value ->> 2), value ->> 0, value ->> 3 from jsonb_each(?2)
+"""
+
+_APPEND_DEEDS = """
+insert into audit (at_utc, who, address, action, target, detail, seq)
+select timestamp_utc, deed.value ->> 1, deed.value ->> 2, 'command', device_id, command, seq
+from jsonb_each(?2) as deed join log on seq = ?1 + (deed.value ->> 0)
+order by seq
 """
 
 _CHECKPOINT = """
@@ -108,6 +145,7 @@ class SqliteFile:
         self._lock = _lock(path)
         try:
             self._db = apsw.Connection(path, vfs=vfs)
+            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
             self._prepare(synchronous)
         except apsw.Error as error:
             os.close(self._lock)
@@ -121,12 +159,13 @@ class SqliteFile:
         """Whether the log has run ahead of the checkpoint by a slice."""
         return self.seq - self._checkpoint_seq >= CHECKPOINT_ENTRIES
 
-    def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = ()) -> int:
+    def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> int:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
 
         Args:
             batch: the entries.
             keys: receipts that are stored with them; their seqs count from the batch's first entry, 0.
+            deeds: who sent which of the commands among them.
 
         Returns:
             The seq of the batch's first entry.
@@ -139,6 +178,8 @@ class SqliteFile:
             self._db.execute(_APPEND, (first, encode(batch).decode()))
             if keys:
                 self._db.execute(_APPEND_RECEIPTS, (first, encode(keys).decode()))
+            if deeds:
+                self._db.execute(_APPEND_DEEDS, (first, encode(deeds).decode()))
         self.seq += len(batch)
         return first
 
@@ -213,8 +254,9 @@ class SqliteFile:
         if kind != APPLICATION_ID:
             self._create()
         elif version < SCHEMA_VERSION:
+            missing = "".join(_MIGRATIONS[older] for older in range(version, SCHEMA_VERSION))
             with self._db:
-                self._db.execute(f"{_RECEIPTS} pragma user_version = {SCHEMA_VERSION};")
+                self._db.execute(f"{missing} pragma user_version = {SCHEMA_VERSION};")
         meta = dict(db.execute("select name, value from meta"))
         self.epoch = meta["epoch"]
         self.seq = db.execute("select coalesce(max(seq), 0) from log").get

@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self, TypeVar
 
 import msgspec
-import uvicorn
 
 from twincast.app import App, create_app
 from twincast.client import Twin
 from twincast.core.messages import encode
 from twincast.hub import Hub, system_now_utc
-from twincast.server import configured, fast_edge, listen
+from twincast.server import Server as ServerProcess
+from twincast.server import certificate_of, configured, fast_edge, listen
 from twincast.settings import Settings
 from twincast.testing.clock import Clock
 from twincast.testing.waiting import eventually
@@ -51,12 +51,12 @@ class Server:
     @property
     def url(self) -> str:
         """Where REST and the pages are."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'' if self._settings.tls_cert is None else 's'}://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
         """Where the WebSocket is."""
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws{'' if self._settings.tls_cert is None else 's'}://127.0.0.1:{self.port}/ws"
 
     @property
     def state(self) -> Mapping[str, Twin]:
@@ -77,7 +77,8 @@ class Server:
         self._listener = listen("127.0.0.1", self.port)
         self.port = self._listener.getsockname()[1]
         self._app: App = create_app(self._settings, edge="picows" if self._edge else "portable", now_utc=self._now_utc)
-        self._server = uvicorn.Server(configured(self._app, self._edge))
+        config = configured(self._app, self._edge)
+        self._server = ServerProcess(config, self._app, certificate_of(self._settings), is_talkative=False)
         self._thread = threading.Thread(target=self._run, name="twincast server", daemon=True)
         self._thread.start()
         eventually(lambda: self._server.started or not self._thread.is_alive(), "the server starts")

@@ -9,11 +9,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
+from twincast.admission import Knock
 from twincast.core.cast import Cast
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+_DECIDING = frozenset({b"host", b"origin", b"authorization", b"x-forwarded-for"})
 
 
 class Flow(Protocol):
@@ -82,6 +86,18 @@ class Idle:
     def __init__(self, after_s: float, call: Callable[[], Awaitable[None]]) -> None:
         self.after_s = after_s
         self.call = call
+
+
+def knock_of(scope: Scope) -> Knock:
+    """Return what a request says of itself.
+
+    Raises:
+        BadMessage: see Knock.of.
+    """
+    client = scope.get("client")
+    deciding = [pair for pair in scope["headers"] if pair[0] in _DECIDING]
+    headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in deciding)
+    return Knock.of(client[0] if client else None, headers)
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -6,14 +6,16 @@ from msgspec import Struct
 
 from twincast.transports import schemas
 
+_BEARER = {"$ref": "#/components/securitySchemes/bearer"}
 _WISHES = {parameter["name"]: parameter for parameter in schemas.EVENTS_PARAMETERS if parameter["in"] == "query"}
 _QUERY = {
     "type": "object",
     "properties": {
         name: {**parameter["schema"], "description": parameter["description"].removeprefix("stream: ")}
         for name, parameter in _WISHES.items()
-        if name not in {"limit", "wait_s"}
-    },
+        if name not in {"limit", "wait_s", "ticket"}
+    }
+    | {"auth": {"const": "message", "description": "the first message will be `auth`"}},
 }
 
 
@@ -29,8 +31,8 @@ def document(version: str, host: str) -> dict[str, Any]:
         },
         "defaultContentType": "application/json",
         "servers": {
-            "websocket": {"host": host, "protocol": "ws"},
-            "http": {"host": host, "protocol": "http"},
+            "websocket": {"host": host, "protocol": "ws", "security": [_BEARER]},
+            "http": {"host": host, "protocol": "http", "security": [_BEARER]},
         },
         "channels": {
             "websocket": _channel("/ws", "websocket", both, {"ws": {"method": "GET", "query": _QUERY}}),
@@ -44,6 +46,9 @@ def document(version: str, host: str) -> dict[str, Any]:
         "components": {
             "messages": {_name(kind): _message(kind) for kind in both},
             "schemas": schemas.components(*both),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "where the server asks for a login"}
+            },
         },
     }
 

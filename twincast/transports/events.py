@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from twincast.admission import Admission
 from twincast.core import event_stream, wishes
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
@@ -28,9 +29,10 @@ WAIT_MAX_S = 60
 class EventsEndpoint:
     """The ASGI application behind `/api/events`."""
 
-    def __init__(self, hub: Callable[[], Hub], *, outbox_max_bytes: int) -> None:
+    def __init__(self, hub: Callable[[], Hub], admission: Admission, *, outbox_max_bytes: int) -> None:
         """Make the endpoint; `hub` is asked for at each request, for it opens after the routes exist."""
         self._hub = hub
+        self._admission = admission
         self._outbox_max_bytes = outbox_max_bytes
         self._ends: set[Callable[[], None]] = set()
         self.operation = Operation(
@@ -51,20 +53,25 @@ class EventsEndpoint:
         """Serve one stream of server-sent events.
 
         Raises:
-            BadMessage: the parameters are not what they should be; nothing was sent.
+            TwincastError: it cannot be; nothing was sent.
         """
+        caller = scope["caller"]
+        caller.principal.require_at_all("read")
         query = scope["query_string"].decode("latin-1")
         wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
+        subscription = wish.subscription.inside(caller.principal.readable)
         connection = _EventStream(send, self._hub(), self._outbox_max_bytes)
+        visit = self._admission.enter(caller, connection.cut_off)
         self._ends.add(connection.end)
         try:
             async with asyncio.TaskGroup() as group:
                 leaving = group.create_task(_until_left(receive, connection), name="event stream listens")
-                await connection.serve(wish)
+                await connection.serve(wish._replace(subscription=subscription))
                 leaving.cancel()
         finally:
             self._ends.discard(connection.end)
             connection.feed.close()
+            visit.leave()
 
     async def poll(self, call: Call) -> Answer:
         """Return the changes behind a position, or stream them.
@@ -72,17 +79,22 @@ class EventsEndpoint:
         As JSON: what there is, waiting for the first change for up to `wait_s`. With `Accept: text/event-stream`: the
         state, then every change as it comes, each as an event whose id is its position.
         """
-        names = {"since", "devices", "kinds", "limit", "wait_s"}
+        principal = call.caller.principal
+        principal.require_at_all("read")
+        names = {"since", "devices", "kinds", "limit", "wait_s", "ticket"}
         given = wishes.decode_query(call.query, names)
         since = given.get("since", [""])[-1]
         limit = wishes.whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
         wait_s = wishes.whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
-        poll = _Poll(self._hub(), Subscription(wishes.rules_of_query(given), "every"), limit or 1)
+        subscription = Subscription(wishes.rules_of_query(given), "every").inside(principal.readable)
+        poll = _Poll(self._hub(), subscription, limit or 1)
+        visit = self._admission.enter(call.caller, poll.refuse)
         self._ends.add(poll.wake)
         try:
             return Answer(await poll.answer(Position.parse(since) if since else None, wait_s))
         finally:
             self._ends.discard(poll.wake)
+            visit.leave()
 
 
 class _EventStream(Buffer):
@@ -91,7 +103,7 @@ class _EventStream(Buffer):
     def __init__(self, send: Send, hub: Hub, max_bytes: int) -> None:
         super().__init__(max_bytes)
         self._send = send
-        self.feed = Feed(self.write, hub, self._cut_off, outbox_max_bytes=max_bytes)
+        self.feed = Feed(self.write, hub, self.cut_off, outbox_max_bytes=max_bytes)
         self.flow = self.feed
 
     async def serve(self, wish: wishes.Wish) -> None:
@@ -106,8 +118,9 @@ class _EventStream(Buffer):
         await self.drain_to(self._send_events, idle=Idle(HEARTBEAT_S, self._beat))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _cut_off(self, error: TwincastError) -> None:
-        del error  # the browser comes back with its last position, and is told what it missed
+    def cut_off(self, error: TwincastError) -> None:
+        """End the stream. The browser comes back with its last position, and is told what it missed, or why not."""
+        del error
         self.feed.close()
         self.end()
 
@@ -142,9 +155,15 @@ class _Poll:
         self._subscription = subscription
         self._limit = limit
         self._woken = asyncio.Event()
+        self._refusal: TwincastError | None = None
 
     def wake(self) -> None:
         self._woken.set()
+
+    def refuse(self, error: TwincastError) -> None:
+        """End the poll with an error: whoever asked may not have the answer any more."""
+        self._refusal = error
+        self.wake()
 
     def offer(self, cast: Cast) -> None:
         del cast  # it is read back, with what came before it
@@ -173,6 +192,8 @@ class _Poll:
                 except TimeoutError:
                     pass
                 found = await self._look(found.seq)
+            if self._refusal is not None:
+                raise self._refusal
         except Truncated:
             return self._state("too_old")
         finally:

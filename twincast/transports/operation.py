@@ -1,6 +1,9 @@
 """One REST call: as bare ASGI for speed, and as a FastAPI route for `/docs` and for mounted apps."""
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -9,21 +12,25 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from msgspec import Struct
 
+from twincast.admission import Caller
 from twincast.core import event_stream
 from twincast.core.messages import encode
 from twincast.core.values import check_id
-from twincast.errors import BadMessage, TooLarge, TwincastError, UnsupportedMedia
+from twincast.errors import BadMessage, TooLarge, TooSlow, TwincastError, Unavailable, UnsupportedMedia
 from twincast.transports import schemas
 from twincast.transports.asgi import Receive, Scope, Send, header
 
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
-RETRY_AFTER_S = 1
-"""When to try again after a 503. A full disk takes longer, but one request a second costs nothing."""
+
+
+_JSON_BYTES = JSON.encode()
+_NO_TIMER = nullcontext()
 
 
 class Call(NamedTuple):
-    """What a client asks."""
+    """What a client asks, and who it is."""
 
+    caller: Caller
     query: str
     content_type: str
     key: str | None
@@ -48,24 +55,23 @@ class Operation:
     answers: tuple[type[Struct], ...]
     takes: dict[str, Any] = field(default_factory=dict)
     parameters: Sequence[dict[str, Any]] = ()
-    body_max_bytes: int = 0
+    body_max_bytes: int = 64 * 1024
+    body_timeout_s: float = 30.0
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
     """Serves those who accept an event stream instead; raises only before it has sent anything."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the call as an ASGI application."""
-        status, content_type = HTTPStatus.OK, JSON
         try:
             if self.stream is not None and event_stream.CONTENT_TYPE in (header(scope, b"accept") or ""):
                 await self.stream(scope, receive, send)
                 return
             body, extra = await self.run(await self._read(scope, receive))
         except TwincastError as error:
-            status, content_type, body, extra = HTTPStatus(error.http_status), PROBLEM, problem(error), ()
-        headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body)), *extra]
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-        await send({"type": "http.response.start", "status": int(status), "headers": headers})
+            await refuse(error, send)
+            return
+        headers = [(b"content-type", _JSON_BYTES), (b"content-length", b"%d" % len(body)), *extra]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     def describe(self, app: FastAPI) -> None:
@@ -81,7 +87,11 @@ class Operation:
             openapi_extra=self._extra(),
             responses={
                 200: {"description": "OK", "content": {JSON: {"schema": schemas.reference(*self.answers)}}},
-                **(_refusals(403, 413, 415, 422, 503) if self.takes else _refusals(403, 422, 503)),
+                **(
+                    _refusals(400, 401, 403, 408, 413, 415, 422, 429, 503)
+                    if self.takes
+                    else _refusals(401, 403, 410, 422, 429, 503)
+                ),
             },
         )
 
@@ -103,17 +113,24 @@ class Operation:
                 raise UnsupportedMedia("bodies are taken as they are, not compressed")
         parts: list[bytes] = []
         size_bytes, more = 0, True
-        while more:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise BadMessage("the client left before its body was complete")
-            parts.append(event.get("body", b""))
-            size_bytes += len(parts[-1])
-            if size_bytes > self.body_max_bytes > 0:
-                raise TooLarge(f"a body takes {self.body_max_bytes} bytes; this one is larger")
-            more = event.get("more_body", False)
+        event = await receive()
+        try:
+            # Most bodies are there at once; a timer only for the others.
+            async with asyncio.timeout(self.body_timeout_s) if event.get("more_body") else _NO_TIMER:
+                while more:
+                    if event["type"] == "http.disconnect":
+                        raise BadMessage("the client left before its body was complete")
+                    parts.append(event.get("body", b""))
+                    size_bytes += len(parts[-1])
+                    if size_bytes > self.body_max_bytes:
+                        raise TooLarge(f"a body takes {self.body_max_bytes} bytes here; this one is larger")
+                    more = event.get("more_body", False)
+                    if more:
+                        event = await receive()
+        except TimeoutError:
+            raise TooSlow(f"a body has {self.body_timeout_s:g} s to come in") from None
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        return Call(scope["query_string"].decode("latin-1"), content_type, key, body)
+        return Call(scope["caller"], scope["query_string"].decode("latin-1"), content_type, key, body)
 
 
 class _Respond:
@@ -136,6 +153,25 @@ class _Handed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._operation(scope, receive, send)
+
+
+async def refuse(error: TwincastError, send: Send) -> None:
+    """Send an error as the whole answer."""
+    body = problem(error)
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body)), *refusing_headers(error)]
+    await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def refusing_headers(error: TwincastError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that an error brings with it."""
+    if isinstance(error, Unavailable):
+        return [(b"retry-after", b"%d" % math.ceil(error.retry_after_s))]
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        return [(b"www-authenticate", b'Bearer realm="twincast"')]
+    if isinstance(error, TooSlow | TooLarge):
+        return [(b"connection", b"close")]  # the rest of the body is not waited for
+    return []
 
 
 def problem(error: TwincastError) -> bytes:

@@ -11,7 +11,8 @@ fragmentation (5.4), UTF-8 (8.1) and the closing handshake (7.1).
 import asyncio
 import codecs
 import logging
-from http import HTTPStatus
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -28,11 +29,13 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
 from uvicorn.server import ServerState
 
+from twincast.admission import Admission, End, Knock, Visit
 from twincast.core import frames
 from twincast.core.cast import Cast
 from twincast.core.session import Limits, Session
-from twincast.errors import Forbidden, Stopping, TooLarge, UnsupportedMedia
+from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
 from twincast.hub import Hub
+from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 # An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
 logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
@@ -48,7 +51,7 @@ class Conversation(WSListener):
 
     __slots__ = ("_decoder", "_hub", "_limits", "_parts", "_parts_bytes", "_query", "_transport", "session")
 
-    def __init__(self, hub: Hub, limits: Limits, query: str) -> None:
+    def __init__(self, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Visit]) -> None:
         self._hub = hub
         self._query = query
         self._limits = limits
@@ -56,7 +59,7 @@ class Conversation(WSListener):
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
-        self.session = Session(self, hub, outbox_max_bytes=limits.outbox_max_bytes)
+        self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
 
     def write(self, cast: Cast) -> None:
         """Send a cast in one piece."""
@@ -182,12 +185,13 @@ class Conversation(WSListener):
 class PicowsEdge(WSProtocol):  # type: ignore[misc]
     """What uvicorn makes for each upgrade when it is run with `ws=PicowsEdge`."""
 
-    __slots__ = ("_app_state", "_connections")
+    __slots__ = ("_app_state", "_connections", "_peer")
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         limits: Limits = app_state["limits"]
         self._app_state = app_state
         self._connections = server_state.connections
+        self._peer: str | None = None
         super().__init__(
             None,  # host_port and
             None,  # ws_path are a client's
@@ -209,6 +213,8 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._connections.add(self)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if peer else None
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -240,15 +246,23 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         self._app_state["hub"].when_settled(lambda: session.close(Stopping("the server is restarting")))
 
     def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-        path, _, query = request.path.partition(b"?")
-        if path != b"/ws":
-            return _refuse(HTTPStatus.NOT_FOUND, "the WebSocket is at /ws")
+        path, _, query = request.path.decode("latin-1").partition("?")
+        admission: Admission = self._app_state["admission"]
         try:
-            self._app_state["door"].check(request.headers.get("host"), request.headers.get("origin"))
-        except Forbidden as error:
-            return _refuse(HTTPStatus.FORBIDDEN, error.message)
-        return Conversation(self._app_state["hub"], self._app_state["limits"], query.decode("latin-1"))
+            if path != "/ws":
+                raise NotFound("the WebSocket is at /ws")
+            headers = ((name.lower(), value) for name, value in request.headers.items())
+            knock = Knock.of(self._peer, headers)
+            enter = partial(admission.enter_websocket, knock, query)
+            return Conversation(self._app_state["hub"], self._app_state["limits"], query, enter)
+        except TwincastError as error:
+            return _refuse(error)
 
 
-def _refuse(status: HTTPStatus, reason: str) -> WSUpgradeResponseWithListener:
-    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, reason.encode()), None)
+def _refuse(error: TwincastError) -> WSUpgradeResponseWithListener:
+    headers = {
+        "Content-Type": PROBLEM,
+        **{str(name, "ascii"): str(value, "ascii") for name, value in refusing_headers(error)},
+    }
+    response = WSUpgradeResponse.create_error_response(error.http_status, problem(error), headers)
+    return WSUpgradeResponseWithListener(response, None)

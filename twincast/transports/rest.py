@@ -1,14 +1,18 @@
-"""REST: how the server is, the newest state, readings and commands."""
+"""REST: how the server is, the newest state, readings and commands, tickets and the audit trail."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from twincast.admission import Admission
+from twincast.auth.tickets import TICKET_S
 from twincast.core import protocol, wishes
+from twincast.core.greeting import select_twins
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Position
 from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
+from twincast.core.rights import Principal
 from twincast.core.subscription import Subscription
 from twincast.errors import NotYet, TwincastError, UnsupportedMedia
 from twincast.hub import EVERYTHING, Hub
@@ -17,17 +21,39 @@ from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation
 
 REACH_S = 5.0
 """How long a read waits for the position that it asks for."""
+AUDIT_MAX, AUDIT_DEFAULT = 1_000, 100
 REPLAYED = ((b"idempotency-replayed", b"true"),)
+NO_STORE = ((b"cache-control", b"no-store"),)
 
 
 class Rest:
     """The operations on a hub, which opens after the routes exist and so is asked for at each call."""
 
     def __init__(
-        self, hub: Callable[[], Hub], *, body_max_bytes: int, request_max_updates: int, facts: dict[str, str]
+        self,
+        hub: Callable[[], Hub],
+        admission: Admission,
+        *,
+        body_max_bytes: int,
+        body_timeout_s: float,
+        request_max_updates: int,
+        facts: dict[str, str],
+        private_facts: dict[str, str],
     ) -> None:
-        """Make the operations; `facts` are the parts of the status that never change."""
+        """Make the operations.
+
+        Args:
+            hub: returns the hub.
+            admission: who is asked about rates, and for tickets.
+            body_max_bytes: of a request.
+            body_timeout_s: how long it may take to come in.
+            request_max_updates: how many readings it may hold.
+            facts: the parts of the status that never change.
+            private_facts: those among them that only administrators are told.
+        """
         self._hub = hub
+        self._admission = admission
+        self._private_facts = private_facts
         self._request_max_updates = request_max_updates
         self._facts = facts
         self.operations = (
@@ -41,6 +67,7 @@ class Rest:
                 {JSON: schemas.READINGS, NDJSON: schemas.READING_LINES},
                 schemas.WRITE_PARAMETERS,
                 body_max_bytes,
+                body_timeout_s,
             ),
             Operation(
                 "POST",
@@ -50,22 +77,30 @@ class Rest:
                 {JSON: schemas.ORDER},
                 schemas.WRITE_PARAMETERS,
                 body_max_bytes,
+                body_timeout_s,
             ),
+            Operation("POST", "/api/tickets", self.post_ticket, (schemas.Ticket,), {JSON: schemas.NOTHING}),
+            Operation("GET", "/api/audit", self.audit, (schemas.Audit,), parameters=schemas.AUDIT_PARAMETERS),
         )
 
-    async def status(self, _call: Call) -> Answer:
-        """Say how the server is."""
+    async def status(self, call: Call) -> Answer:
+        """Say how the server is, and what you may do."""
         hub = self._hub()
+        principal = call.caller.principal
         status: dict[str, Any] = {
             "ok": hub.failure is None,
-            "devices_known": len(hub.state.twins),
+            "devices_known": len(select_twins(hub.state, EVERYTHING.inside(principal.readable))),
             "websocket_clients_connected": len(hub.websockets),
             "timestamp_utc": hub.now_utc(),
             "epoch": hub.state.epoch,
             "seq": hub.state.seq,
             "uptime_s": round(hub.uptime_s, 3),
             **self._facts,
+            "identity": principal.id,
+            "rights": principal.rights.described(),
         }
+        if principal.may_at_all("admin"):
+            status |= self._private_facts
         if hub.failure is not None:
             status["problem"] = hub.failure.message
         return Answer(encode(status))
@@ -73,10 +108,12 @@ class Rest:
     async def data(self, call: Call) -> Answer:
         """Return the newest state of every device, or of those that are asked for."""
         hub = self._hub()
-        subscription = EVERYTHING
+        principal = call.caller.principal
+        principal.require_at_all("read")
+        subscription = EVERYTHING.inside(principal.readable)
         if call.query:
             given = wishes.decode_query(call.query, {"devices", "min_seq"})
-            subscription = Subscription(wishes.rules_of_query(given))
+            subscription = Subscription(wishes.rules_of_query(given)).inside(principal.readable)
             if "min_seq" in given:
                 await self._reach(given["min_seq"][-1])
         twins, epoch, seq = hub.snapshot_json(subscription), hub.state.epoch, hub.state.seq
@@ -98,6 +135,7 @@ class Rest:
             entries = protocol.decode_readings(body, "rest", self._request_max_updates)
         else:
             return await self._store_one(protocol.decode_reading(body, "rest"), call, b"stored")
+        _require_publish(call.caller.principal, entries)
         last_seq, replayed = await self._store(entries, call)
         epoch, count = self._hub().state.epoch, len(entries)
         text = b'{"ok":true,"stored":%d,"epoch":"%b","seq":%d,"first_seq":%d,"last_seq":%d}'
@@ -114,7 +152,33 @@ class Rest:
             raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
         return await self._store_one(protocol.decode_order(call.body, "rest"), call, b"dispatched")
 
+    async def post_ticket(self, call: Call) -> Answer:
+        """Give a ticket for an event stream.
+
+        A browser's EventSource can send no credential. `/api/events?ticket=…` opens one stream, once, within 30
+        seconds, with the rights of whoever asked for the ticket.
+        """
+        if call.content_type != JSON:  # a page elsewhere can not send this without asking first
+            raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
+        call.caller.principal.require_at_all("read")
+        ticket = self._admission.tickets.issue(call.caller.principal)
+        return Answer(encode({"ticket": ticket, "expires_in_s": TICKET_S}), NO_STORE)
+
+    async def audit(self, call: Call) -> Answer:
+        """Return who commanded what, and who changed the keys, newest first. Takes the right `admin`."""
+        principal = call.caller.principal
+        principal.require_at_all("admin")
+        given = wishes.decode_query(call.query, {"limit"})
+        limit = wishes.whole_number(given.get("limit", [str(AUDIT_DEFAULT)])[-1], "`limit`", AUDIT_MAX)
+        records = await self._hub().audit(limit)
+        return Answer(encode({"records": [record for record in records if principal.may("admin", record.target)]}))
+
     async def _store_one(self, entry: Entry, call: Call, done: bytes) -> Answer:
+        kind, name = entry.topic
+        if kind == "control":
+            call.caller.principal.require("command", name)
+        else:
+            _require_publish(call.caller.principal, [entry])
         seq, replayed = await self._store([entry], call)
         if replayed:  # the event is the one of the first time
             (entry,) = await self._hub().read(seq - 1, 1)
@@ -123,6 +187,8 @@ class Rest:
     async def _store(self, entries: Sequence[Entry], call: Call) -> tuple[int, bool]:
         """Store entries; return the seq of the last one, and whether that was before this call."""
         hub = self._hub()
+        principal = call.caller.principal
+        self._admission.spend(principal, len(entries))
         while not hub.has_room:
             settled = asyncio.Event()
             hub.when_settled(settled.set)
@@ -130,9 +196,10 @@ class Rest:
         stored: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
         retry = None
         if call.key is not None:
-            key = key_of_request(call.key)
+            key = key_of_request(call.key, principal.retries_as)
             retry = Retry(key, digest_of(entries), partial(_settle_again, stored))
-        hub.submit_all(entries, len(call.body), partial(_settle, stored), retry)
+        actor = call.caller.actor if entries[0].topic[0] == "control" else None
+        hub.submit_all(entries, len(call.body), partial(_settle, stored), retry, actor)
         return await stored
 
     async def _reach(self, min_seq: str) -> None:
@@ -151,6 +218,12 @@ class Rest:
                 await reached.wait()
         except TimeoutError:
             raise NotYet(f"the log is at {hub.state.seq}, not yet at {seq}") from None
+
+
+def _require_publish(principal: Principal, entries: Sequence[Entry]) -> None:
+    if not principal.is_unbounded:
+        for entry in entries:
+            principal.require("publish", entry.topic[1])
 
 
 def _settle(stored: asyncio.Future[tuple[int, bool]], error: TwincastError | None, last_seq: int) -> None:

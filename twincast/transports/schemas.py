@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from twincast.core import messages
+from twincast.core.keys import AuditRecord
 from twincast.core.messages import MessageId, Twins
 from twincast.core.model import Args, Command, Control, DataUpdate, DeviceId, Epoch, Seq, Target, TimeUtc, Twin, Value
 from twincast.core.protocol import Order, Reading
@@ -37,6 +38,13 @@ class Instruction(Struct, tag_field="type", tag="control"):
     args: Args | msgspec.UnsetType = msgspec.UNSET
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
     update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
+
+
+class Auth(Struct, tag_field="type", tag="auth"):
+    """A credential: as the first message of a client that could send no header, or to renew one before it expires."""
+
+    token: str
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
 
 
 class Ping(Struct, tag_field="type", tag="ping"):
@@ -87,6 +95,19 @@ class Dispatched(Struct):
     event: Control
 
 
+class Ticket(Struct):
+    """What opens one event stream, once."""
+
+    ticket: str
+    expires_in_s: float
+
+
+class Audit(Struct):
+    """Who commanded what, and who changed the keys, newest first."""
+
+    records: list[AuditRecord]
+
+
 class Data(Struct):
     """The newest state of every device."""
 
@@ -119,9 +140,11 @@ class Status(Struct):
     version: str
     epoch: Epoch
     seq: Seq
-    journal: str
     edge: Annotated[str, Meta(description="picows or portable")]
     uptime_s: float
+    identity: Annotated[str, Meta(description="who you are: anonymous, key:… or jwt:…")]
+    rights: Annotated[dict[str, list[str]], Meta(description="patterns of devices, by what you may do to them")]
+    journal: Annotated[str, Meta(description="for administrators")] | msgspec.UnsetType = msgspec.UNSET
     problem: Annotated[str, Meta(description="why ok is false")] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -136,7 +159,7 @@ class Problem(Struct):
     retryable: bool
 
 
-FROM_CLIENT: tuple[type[Struct], ...] = (Telemetry, Instruction, Ping, Subscribe, Unsubscribe)
+FROM_CLIENT: tuple[type[Struct], ...] = (Auth, Telemetry, Instruction, Ping, Subscribe, Unsubscribe)
 """What a client may say on the WebSocket."""
 TO_CLIENT: tuple[type[Struct], ...] = (
     messages.Hello,
@@ -150,7 +173,19 @@ TO_CLIENT: tuple[type[Struct], ...] = (
     messages.ErrorMessage,
 )
 """What it may be told, there and on the event stream."""
-IN_REST: tuple[type[Struct], ...] = (Reading, Order, Stored, StoredBatch, Dispatched, Data, Events, Status, Problem)
+IN_REST: tuple[type[Struct], ...] = (
+    Reading,
+    Order,
+    Stored,
+    StoredBatch,
+    Dispatched,
+    Data,
+    Events,
+    Status,
+    Ticket,
+    Audit,
+    Problem,
+)
 
 _EVENTS = {"DataUpdate", "Control"}
 
@@ -211,6 +246,12 @@ DATA_PARAMETERS = (
         "min_seq", _TEXT, "`SEQ` or `EPOCH:SEQ`: answer from this position or a later one, within 5 s or not at all"
     ),
 )
+NOTHING: dict[str, Any] = {"schema": {"type": "object"}, "example": {}}
+"""What a call takes that needs no more than to be asked."""
+
+AUDIT_PARAMETERS = (
+    _parameter("limit", {"type": "integer", "minimum": 0, "maximum": 1_000, "default": 100}, "how many records"),
+)
 WRITE_PARAMETERS = (
     _parameter(
         "Idempotency-Key", {**_TEXT, "maxLength": 128}, "the same key again stores nothing twice", where="header"
@@ -237,6 +278,7 @@ EVENTS_PARAMETERS = (
     _parameter(
         "page", {"type": "integer", "minimum": 1, "maximum": 10_000}, "stream: devices in one page of the state"
     ),
+    _parameter("ticket", _TEXT, "what `POST /api/tickets` gave; for an EventSource, which can send no credential"),
     _parameter(
         "Last-Event-ID",
         _TEXT,

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from twincast.admission import Admission
 from twincast.core.cast import Cast
-from twincast.core.door import Door
 from twincast.core.session import Limits, Session
-from twincast.errors import Forbidden, TooLarge, UnsupportedMedia
+from twincast.errors import TooLarge, TwincastError, UnsupportedMedia
 from twincast.hub import Hub
-from twincast.transports.asgi import Buffer, Receive, Scope, Send, header
+from twincast.transports.asgi import Buffer, Receive, Scope, Send, knock_of
+from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 
 class _Connection(Buffer):
@@ -48,31 +49,32 @@ class _Connection(Buffer):
 class WebSocketEndpoint:
     """The ASGI application behind `/ws`."""
 
-    def __init__(self, hub: Callable[[], Hub], door: Door, limits: Limits) -> None:
+    def __init__(self, hub: Callable[[], Hub], admission: Admission, limits: Limits) -> None:
         """Make the endpoint; `hub` is asked for at each connection, for it opens after the routes exist."""
         self._hub = hub
-        self._door = door
+        self._admission = admission
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection from its handshake to its end."""
         await receive()  # websocket.connect
-        try:
-            self._door.check(header(scope, b"host"), header(scope, b"origin"))
-        except Forbidden:
-            await send({"type": "websocket.close", "code": 1008})  # before the handshake: the server answers 403
-            return
-        await send({"type": "websocket.accept"})
         hub = self._hub()
         connection = _Connection(send, self._limits)
-        session = Session(connection, hub, outbox_max_bytes=self._limits.outbox_max_bytes)
+        query = scope["query_string"].decode("latin-1")
+        try:
+            enter = partial(self._admission.enter_websocket, knock_of(scope), query)
+            session = Session(connection, hub, enter, outbox_max_bytes=self._limits.outbox_max_bytes)
+        except TwincastError as error:
+            await _refuse(error, scope, send)
+            return
         connection.flow = session
         connection.leave = partial(hub.websockets.discard, session)
         hub.websockets.add(session)
         try:
+            await send({"type": "websocket.accept"})
             async with connection.deadline, asyncio.TaskGroup() as group:
                 sender = group.create_task(connection.drain(), name="websocket send")
-                session.greet(scope["query_string"].decode("latin-1"))
+                session.greet(query)
                 await self._receive(hub, session, receive)
                 sender.cancel()
         except TimeoutError:
@@ -101,3 +103,13 @@ class WebSocketEndpoint:
                 settled = asyncio.Event()
                 hub.when_settled(settled.set)
                 await settled.wait()
+
+
+async def _refuse(error: TwincastError, scope: Scope, send: Send) -> None:
+    """Answer instead of the handshake; a server without the extension for that says 403 to all."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-type", PROBLEM.encode()), *refusing_headers(error)]
+    await send({"type": "websocket.http.response.start", "status": error.http_status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": problem(error)})

@@ -1,0 +1,455 @@
+"""Who comes in, for how long, and how many at once: the same for every transport.
+
+A request knocks; it is identified, or refused with the reason. A connection that goes on becomes a visit, which ends
+when its credential expires or is revoked, or when nobody has said who he is in time.
+"""
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+
+from twincast.auth.authority import Authority
+from twincast.auth.tickets import Tickets
+from twincast.auth.tokens import KeySet
+from twincast.core.door import Door
+from twincast.core.keys import Actor, Keyring
+from twincast.core.rates import Buckets, Rate
+from twincast.core.rights import ANYONE, Principal
+from twincast.core.wishes import wants_to_log_in
+from twincast.errors import (
+    BadMessage,
+    CredentialExpired,
+    Forbidden,
+    NotPermitted,
+    RateLimited,
+    TooManyConnections,
+    TwincastError,
+    Unauthenticated,
+)
+
+KEYRING_LOOK_S = 0.25
+"""How often the keyring is looked at. SQLite tells nobody what another process has written, so somebody has to look."""
+TIMER_MAX_S = 86_400.0
+
+_DECIDING = ("host", "origin", "authorization", "x-forwarded-for")
+End = Callable[[TwincastError], None]
+
+
+class Knock(NamedTuple):
+    """What is known of a request before anything is believed of it: an address and some headers."""
+
+    peer: str | None
+    """The other end of the socket; None where there is none, as for an application that is tested without one."""
+    host: str | None = None
+    origin: str | None = None
+    authorization: str | None = None
+    forwarded_for: str | None = None
+
+    @classmethod
+    def of(cls, peer: str | None, headers: Iterable[tuple[str, str]]) -> "Knock":
+        """Read the headers, names in lower case.
+
+        Raises:
+            BadMessage: one that decides who comes in stands there twice; two readers would take different ones.
+        """
+        told: dict[str, str] = {}
+        for name, value in headers:
+            if name not in _DECIDING:
+                continue
+            if name not in told:
+                told[name] = value
+            elif name == "x-forwarded-for":  # a list may come in several lines (RFC 9110, 5.3)
+                told[name] += f",{value}"
+            else:
+                raise BadMessage(f"a request has one {name.title()} header; this one has two")
+        return cls(peer, *map(told.get, _DECIDING))
+
+
+class Caller(NamedTuple):
+    """Who asks, and from where."""
+
+    principal: Principal
+    address: str
+
+    @property
+    def actor(self) -> Actor:
+        """What the audit trail notes."""
+        return Actor(self.principal.id, self.address)
+
+
+class Bounds(NamedTuple):
+    """How many connections may go on at once, and how much in a time."""
+
+    address_connections_max: int = 64
+    identity_connections_max: int = 16
+    unauthenticated_max: int = 256
+    failed_logins_per_minute: int = 10
+    auth_timeout_s: float = 5.0
+
+
+class Visit:
+    """One connection that goes on. Its owner calls `leave` when it is over, and is told by `end` when it must be."""
+
+    __slots__ = ("_admission", "_end", "_timer", "address", "principal")
+
+    def __init__(self, admission: "Admission", address: str, end: End) -> None:
+        self._admission = admission
+        self._end = end
+        self._timer: asyncio.TimerHandle | None = None
+        self.address = address
+        self.principal: Principal | None = None
+        """Who it is; None until that was said."""
+
+    @property
+    def actor(self) -> Actor:
+        """What the audit trail notes."""
+        assert self.principal is not None
+        return Actor(self.principal.id, self.address)
+
+    def present(self, text: str) -> Principal:
+        """Say who this is by a credential, or renew the one that it was before.
+
+        Raises:
+            Unauthenticated: it is not good.
+            NotPermitted: it is somebody else's, or of other rights; that takes a new connection.
+            RateLimited: too many were wrong before.
+            TooManyConnections: of this identity.
+        """
+        principal = self._admission.login(text, self.address)
+        if self.principal is None:
+            self._admission.welcome(self, principal)
+        elif (principal.id, principal.rights) != (self.principal.id, self.principal.rights):
+            raise NotPermitted("a renewal keeps identity and rights; a new connection takes others")
+        self.principal = principal
+        self.watch_the_clock()
+        return principal
+
+    def spend(self, updates: int) -> None:
+        """Count updates against the identity's rate.
+
+        Raises:
+            RateLimited: they are more than it may send now.
+        """
+        assert self.principal is not None
+        self._admission.spend(self.principal, updates)
+
+    def watch_the_clock(self) -> None:
+        """Set the timer anew: for the credential's end, or for the login."""
+        if self._timer is not None:
+            self._timer.cancel()
+        left_s = self._admission.seconds_left(self)
+        if left_s is not None:
+            # A long wait is cut, for the clock of the day may be set meanwhile.
+            self._timer = asyncio.get_running_loop().call_later(min(left_s, TIMER_MAX_S), self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        left_s = self._admission.seconds_left(self)
+        if self.principal is None:
+            self.end(Unauthenticated("nobody said who this is in time: the first message is `auth`, with a `token`"))
+        elif left_s is not None and left_s <= 0:
+            self.end(CredentialExpired(f"the credential of {self.principal.id} has expired"))
+        else:
+            self.watch_the_clock()
+
+    def end(self, error: TwincastError) -> None:
+        """Tell the owner that it is over."""
+        self._end(error)
+
+    def leave(self) -> None:
+        """Note that it is over. May be called again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._admission.forget(self)
+
+
+class Admission:
+    """The entrance. Lives on one event loop; `run` keeps its keys up to date."""
+
+    def __init__(
+        self,
+        door: Door,
+        authority: Authority,
+        bounds: Bounds,
+        *,
+        trusted_proxies: Collection[str] = (),
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make an entrance.
+
+        Args:
+            door: checks Host and Origin.
+            authority: judges credentials.
+            bounds: how many.
+            trusted_proxies: networks whose word in X-Forwarded-For is taken for the client's address.
+            clock_s: a monotonic clock.
+        """
+        self.authority = authority
+        self.tickets = Tickets(clock_s)
+        self._door = door
+        self._bounds = bounds
+        self._proxies = [ip_network(text) for text in trusted_proxies]
+        self._clock_s = clock_s
+        self._updates = Buckets()
+        self._failures = Buckets()
+        self._failure_rate = Rate(bounds.failed_logins_per_minute / 60, bounds.failed_logins_per_minute)
+        self._visits: dict[Visit, None] = {}
+        self._by_address: Counter[str] = Counter()
+        self._by_identity: Counter[str] = Counter()
+        self._unknown_count = 0
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def identify(self, knock: Knock, *, ticket: str | None = None) -> Caller:
+        """Return who asks.
+
+        Raises:
+            Forbidden: a Host or an Origin that is not ours, or somebody from elsewhere where there is no login.
+            Unauthenticated: no credential where one is needed, or a wrong one.
+            RateLimited: too many wrong ones came from this address.
+            KeysNotFetched: the signer of a token is not known yet; see `ready_again`.
+        """
+        address = self.check(knock)
+        if ticket is not None and self.authority.is_required:
+            return Caller(self._redeem(ticket, address), address)
+        if knock.authorization is None:
+            return Caller(self._without_credential(), address)
+        kind, _, token = knock.authorization.partition(" ")
+        if kind.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("a credential comes as `Authorization: Bearer …`")
+        return Caller(self.login(token.strip(), address), address)
+
+    def check(self, knock: Knock) -> str:
+        """Return a request's address, if it may knock at all.
+
+        Raises:
+            Forbidden: see `identify`.
+        """
+        self._door.check(knock.host, knock.origin)
+        peer = _address(knock.peer)
+        if not self.authority.is_required and peer is not None and not peer.is_loopback:
+            raise Forbidden(
+                "a server without a login answers only programs on its own machine; `twincast keys add` makes a key"
+            )
+        if knock.forwarded_for is not None and peer is not None and self._is_proxy(peer):
+            return self._forwarded(knock.forwarded_for) or str(peer)
+        return str(peer) if peer is not None else (knock.peer or "local")
+
+    def login(self, text: str, address: str) -> Principal:
+        """Return who a credential stands for. A good one that is known already passes even a locked address.
+
+        Raises:
+            Unauthenticated: it is not good.
+            RateLimited: too many from this address were not.
+            KeysNotFetched: its signer is not known yet.
+        """
+        block = _block(address)
+        try:
+            principal = self.authority.recognize(text)
+            if principal is not None or not self.authority.is_required:
+                return principal or ANYONE
+            wait_s = self._failures.wait_s(block, self._failure_rate, 1, self._clock_s())
+            if wait_s > 0:
+                raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s)
+            return self.authority.authenticate(text)
+        except Unauthenticated:
+            wait_s = self._failures.spend(block, self._failure_rate, 1, self._clock_s())
+            if wait_s > 0:
+                raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s) from None
+            raise
+
+    def enter_websocket(self, knock: Knock, query: str, end: End) -> Visit:
+        """Let somebody stay on a WebSocket. Who brings no credential may say who he is by the first message.
+
+        Raises:
+            TwincastError: what `identify`, `enter` or `enter_unknown` raise.
+        """
+        if knock.authorization is None and (self.authority.anonymous is None or wants_to_log_in(query)):
+            return self.enter_unknown(self.check(knock), end)
+        return self.enter(self.identify(knock), end)
+
+    def enter(self, caller: Caller, end: End) -> Visit:
+        """Let somebody stay.
+
+        Raises:
+            TooManyConnections: from this address, or of this identity.
+        """
+        visit = self._new_visit(caller.address, end)
+        try:
+            self.welcome(visit, caller.principal)
+        except TooManyConnections:
+            visit.leave()
+            raise
+        visit.watch_the_clock()
+        return visit
+
+    def enter_unknown(self, address: str, end: End) -> Visit:
+        """Let somebody stay who is to say who he is within some seconds.
+
+        Raises:
+            TooManyConnections: from this address, or of such visitors.
+        """
+        if self._unknown_count >= self._bounds.unauthenticated_max:
+            raise TooManyConnections(f"{self._unknown_count} connections have not said yet who they are")
+        visit = self._new_visit(address, end)
+        visit.watch_the_clock()
+        return visit
+
+    def welcome(self, visit: Visit, principal: Principal) -> None:
+        """Count a visit as its identity's, and it as that.
+
+        Raises:
+            TooManyConnections: that one has as many as it may.
+        """
+        identity = _identity(principal)
+        if identity is not None:
+            if self._by_identity[identity] >= self._bounds.identity_connections_max:
+                raise TooManyConnections(
+                    f"{identity} has {self._bounds.identity_connections_max} connections, as many as it may"
+                )
+            self._by_identity[identity] += 1
+        self._unknown_count -= 1
+        visit.principal = principal
+
+    def forget(self, visit: Visit) -> None:
+        """Count a visit no longer."""
+        if visit not in self._visits:
+            return
+        del self._visits[visit]
+        _uncount(self._by_address, _block(visit.address))
+        if visit.principal is None:
+            self._unknown_count -= 1
+        elif (identity := _identity(visit.principal)) is not None:
+            _uncount(self._by_identity, identity)
+
+    def spend(self, principal: Principal, updates: int) -> None:
+        """See Visit.spend.
+
+        Raises:
+            RateLimited: they are more than it may send now.
+        """
+        if principal.rate is None:
+            return
+        wait_s = self._updates.spend(principal.id, principal.rate, updates, self._clock_s())
+        if wait_s > 0:
+            raise RateLimited(f"{principal.id} may send {principal.rate.per_s:g} updates a second", wait_s)
+
+    def seconds_left(self, visit: Visit) -> float | None:
+        """Return for how long a visit may go on as it is; None for no end."""
+        if visit.principal is None:
+            return self._bounds.auth_timeout_s
+        return self.authority.seconds_left(visit.principal)
+
+    def learn(self, keyring: Keyring) -> None:
+        """Take the keys as they are now, and end the visits that those no longer let in."""
+        self.authority.learn(keyring)
+        for visit in tuple(self._visits):
+            if visit.principal is not None and not self.authority.still_holds(visit.principal):
+                if visit.principal.id.startswith("key:"):
+                    visit.end(CredentialExpired("this key was revoked"))
+                else:
+                    visit.end(Unauthenticated("this server asks for a credential from now on"))
+
+    async def ready_again(self) -> None:
+        """Wait until the keys that a token's issuer publishes have been fetched, or could not be."""
+        tokens = self.authority.tokens
+        if tokens is not None and isinstance(tokens.keys, KeySet):
+            await tokens.keys.fetched()
+
+    async def run(self, keyring: Callable[[int], Awaitable[Keyring | None]]) -> None:
+        """Keep the keys up to date, until cancelled.
+
+        Args:
+            keyring: returns the keyring, or None if it still has the version that is given.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_keyring(keyring), name="keyring")
+            tokens = self.authority.tokens
+            if tokens is not None and isinstance(tokens.keys, KeySet):
+                group.create_task(tokens.keys.run(), name="issuer's keys")
+
+    async def _follow_keyring(self, keyring: Callable[[int], Awaitable[Keyring | None]]) -> None:
+        while True:
+            await asyncio.sleep(KEYRING_LOOK_S)
+            news = await keyring(self.authority.version)
+            if news is not None:
+                self.learn(news)
+
+    def _new_visit(self, address: str, end: End) -> Visit:
+        block = _block(address)
+        if not _is_exempt(address) and self._by_address[block] >= self._bounds.address_connections_max:
+            raise TooManyConnections(
+                f"{self._bounds.address_connections_max} connections come from this address, as many as may"
+            )
+        visit = Visit(self, address, end)
+        self._by_address[block] += 1
+        self._unknown_count += 1
+        self._visits[visit] = None
+        return visit
+
+    def _without_credential(self) -> Principal:
+        principal = self.authority.anonymous
+        if principal is None:
+            raise Unauthenticated("a credential is needed: `Authorization: Bearer …`")
+        return principal
+
+    def _redeem(self, ticket: str, address: str) -> Principal:
+        try:
+            principal = self.tickets.redeem(ticket)
+            if not self.authority.still_holds(principal):
+                raise CredentialExpired("the key behind this ticket was revoked")
+        except Unauthenticated:
+            self._failures.spend(_block(address), self._failure_rate, 1, self._clock_s())
+            raise
+        return principal
+
+    def _is_proxy(self, peer: IPv4Address | IPv6Address) -> bool:
+        return any(peer in network for network in self._proxies)
+
+    def _forwarded(self, header: str) -> str | None:
+        """Return the last address in the header that is no proxy of ours; what stands before it, anyone could say."""
+        for text in reversed(header.split(",")):
+            address = _address(text.strip())
+            if address is None:
+                return None
+            if not self._is_proxy(address):
+                return str(address)
+        return None
+
+
+def _address(text: str | None) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _block(address: str) -> str:
+    """Return what counts as one address: of IPv6, the 64 bits that a customer is given."""
+    known = _address(address)
+    if isinstance(known, IPv6Address) and not known.is_loopback:
+        return str(IPv6Network((known, 64), strict=False))
+    return address
+
+
+def _is_exempt(address: str) -> bool:
+    known = _address(address)
+    return known is None or known.is_loopback
+
+
+def _identity(principal: Principal) -> str | None:
+    return None if principal.id == ANYONE.id else principal.id
+
+
+def _uncount(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

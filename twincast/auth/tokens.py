@@ -1,0 +1,237 @@
+"""JSON Web Tokens (RFC 7519) of an issuer elsewhere: verified here, never made here."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+from jwt import PyJWK, PyJWKSet
+from jwt.exceptions import ExpiredSignatureError, PyJWTError
+
+from twincast.auth.keys import check_subject
+from twincast.core.rates import Rate
+from twincast.core.rights import Principal, Rights
+from twincast.errors import (
+    BadMessage,
+    CredentialExpired,
+    KeysNotFetched,
+    LoginUnusable,
+    Unauthenticated,
+    ValidationFailed,
+)
+
+logger = logging.getLogger("twincast.auth")
+
+ASYMMETRIC = ("EdDSA", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
+"""What may be asked for. With the others whoever can check a token could also make one."""
+LEEWAY_S = 30
+REFRESH_MIN_S = 60.0
+REFRESH_MAX_S = 600.0
+"""A key set is fetched again after this long, so that a retired key does not stay good for ever."""
+FETCH_TIMEOUT_S, FETCH_MAX_BYTES = 5.0, 1024 * 1024
+REMEMBERED_MAX = 10_000
+RIGHTS_CLAIM = "twincast"
+
+Fetch = Callable[[], Awaitable[bytes]]
+
+
+class KeySet:
+    """The public keys of an issuer, fetched when needed and at most once a minute; old ones stay when that fails."""
+
+    def __init__(self, fetch: Fetch, clock_s: Callable[[], float]) -> None:
+        """Make an empty set; `run` fetches. `clock_s` is a monotonic clock."""
+        self._fetch = fetch
+        self._clock_s = clock_s
+        self._keys: dict[str | None, PyJWK] = {}
+        self._tried_s = float("-inf")
+        self._wanted = asyncio.Event()
+        self._fetched = asyncio.Condition()
+        self.version = 0
+        """Changes with the keys."""
+
+    def find(self, key_id: str | None) -> PyJWK:
+        """Return the key of a token's head.
+
+        Raises:
+            KeysNotFetched: it is not known yet, and is asked for now.
+            Unauthenticated: the issuer does not publish it.
+        """
+        if key_id is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        if key_id in self._keys:
+            return self._keys[key_id]
+        if self._clock_s() - self._tried_s >= REFRESH_MIN_S:
+            self._wanted.set()
+            raise KeysNotFetched("the issuer's keys are being fetched; try again in a second")
+        raise Unauthenticated("the token is signed with a key that its issuer does not publish")
+
+    async def fetched(self) -> None:
+        """Wait for the fetch that is under way or due."""
+        async with self._fetched:
+            await self._fetched.wait()
+
+    async def run(self) -> None:
+        """Fetch what is wanted, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(REFRESH_MAX_S):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            try:
+                await self.refresh()
+            except LoginUnusable as error:
+                logger.warning("the issuer's keys stay as they were: %s", error)
+
+    async def refresh(self) -> None:
+        """Fetch now.
+
+        Raises:
+            LoginUnusable: no key set came; the old one stays.
+        """
+        self._tried_s = self._clock_s()
+        try:
+            keys = PyJWKSet.from_json((await self._fetch()).decode()).keys
+        except (OSError, httpx.HTTPError, PyJWTError, ValueError, RecursionError) as error:
+            raise LoginUnusable(f"no key set could be read: {error or type(error).__name__}") from None
+        else:
+            self._keys = {key.key_id: key for key in keys}
+            self.version += 1
+        finally:
+            async with self._fetched:
+                self._fetched.notify_all()
+
+
+class OneKey:
+    """A single public key from a PEM file, which stays as long as the server runs."""
+
+    version = 0
+
+    def __init__(self, pem: str) -> None:
+        """Take the key's text."""
+        self._pem = pem
+
+    def find(self, _key_id: str | None) -> str:
+        """See KeySet."""
+        return self._pem
+
+
+class Tokens:
+    """What makes a token good: who signed it, for whom, until when."""
+
+    def __init__(
+        self, keys: KeySet | OneKey, *, issuer: str, audience: str, algorithms: Sequence[str], rate: Rate | None
+    ) -> None:
+        """Trust an issuer.
+
+        Raises:
+            LoginUnusable: issuer or audience are missing, or an algorithm is not asymmetric.
+        """
+        if not issuer or not audience:
+            raise LoginUnusable("tokens need --jwt-issuer and --jwt-audience, or those for another service would do")
+        if not algorithms or not set(algorithms) <= set(ASYMMETRIC):
+            raise LoginUnusable(f"--jwt-algorithm takes {', '.join(ASYMMETRIC)}; not {', '.join(algorithms) or 'none'}")
+        self.keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._algorithms = list(algorithms)
+        self._rate = rate
+        self._remembered: dict[bytes, Principal] = {}
+        self._remembered_version = 0
+
+    def remembered(self, text: str) -> Principal | None:
+        """Return whom a token was verified for before. Whether it has expired since is not looked at."""
+        if self._remembered_version != self.keys.version:
+            self._remembered.clear()
+            self._remembered_version = self.keys.version
+        return self._remembered.get(sha256(text.encode()).digest())
+
+    def verify(self, text: str) -> Principal:
+        """Return who a token speaks for.
+
+        Raises:
+            CredentialExpired: it is too old.
+            Unauthenticated: it is not good for another reason.
+            KeysNotFetched: its signer is not known yet.
+        """
+        try:
+            key_id = jwt.get_unverified_header(text).get("kid")
+            key = self.keys.find(key_id if isinstance(key_id, str) else None)
+            claims = jwt.decode(
+                text,
+                key,
+                algorithms=self._algorithms,
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except ExpiredSignatureError:
+            raise CredentialExpired("the token has expired; get a new one from its issuer") from None
+        except (PyJWTError, ValueError, TypeError, RecursionError) as error:
+            raise Unauthenticated(f"the token is not good here: {str(error)[:200] or type(error).__name__}") from None
+        principal = self._principal(claims)
+        if len(self._remembered) >= REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[sha256(text.encode()).digest()] = principal
+        return principal
+
+    def _principal(self, claims: dict[str, Any]) -> Principal:
+        grants = claims.get(RIGHTS_CLAIM, {})
+        try:
+            rights = Rights.of({action: _texts(patterns) for action, patterns in _object(grants).items()})
+            return Principal(f"jwt:{check_subject(claims['sub'])}", rights, float(claims["exp"]) + LEEWAY_S, self._rate)
+        except BadMessage as error:
+            raise Unauthenticated(f"the token's claims cannot be read: {error.message}") from None
+
+
+def fetch_from(where: str) -> Fetch:
+    """Return what fetches a key set from a file or an address.
+
+    Raises:
+        LoginUnusable: it is an address that anyone on the way could answer for.
+    """
+    parts = urlsplit(where)
+    if parts.scheme not in {"http", "https"}:
+        return lambda: asyncio.to_thread(_read, where)
+    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise LoginUnusable(f"--jwt-jwks takes https, not {where}: anyone on the way could hand out keys of his own")
+    return lambda: _get(where)
+
+
+def _read(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(FETCH_MAX_BYTES)
+
+
+async def _get(url: str) -> bytes:
+    parts: list[bytes] = []
+    async with (
+        asyncio.timeout(FETCH_TIMEOUT_S),
+        httpx.AsyncClient(timeout=FETCH_TIMEOUT_S) as http,
+        http.stream("GET", url) as response,
+    ):
+        response.raise_for_status()
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            if sum(map(len, parts)) > FETCH_MAX_BYTES:
+                raise ValueError(f"more than {FETCH_MAX_BYTES} bytes")
+    return b"".join(parts)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValidationFailed(f"`{RIGHTS_CLAIM}` takes an object of patterns by right, such as {{'read': ['lab/*']}}")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValidationFailed(f"each right in `{RIGHTS_CLAIM}` takes a list of patterns")
+    return value

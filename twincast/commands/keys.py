@@ -1,0 +1,116 @@
+"""`twincast keys` and `twincast audit`: the keys in a journal's file, and who did what."""
+
+import getpass
+import os
+import time
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from twincast.auth.keys import actions_of, duration_s, make_key
+from twincast.commands.terminal import err, out
+from twincast.core.keys import Actor, AuditRecord, Key
+from twincast.core.messages import encode
+from twincast.core.rights import Rights
+from twincast.errors import JournalUnusable
+from twincast.journal.sqlite_access import AccessFile
+
+
+def add(
+    journal: str, name: str, *, may: list[str], devices: list[str], expires: str | None, rate_per_s: float | None
+) -> None:
+    """Make a key, store what may be stored of it, and print the secret: alone on standard output, for a script."""
+    rights = Rights.of({action: devices for action in actions_of(may)})
+    expires_s = None if expires is None else int(time.time()) + duration_s(expires)
+    key, secret = make_key(name, rights, now_utc=_now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
+    with _open(journal) as file:
+        file.add(key, _actor())
+    err.print(f"Key [bold]{key.id}[/] of [bold]{key.name}[/] may {_rights(key)}. It is shown this once:")
+    out.print(secret, soft_wrap=True, highlight=False, markup=False)
+
+
+def show(journal: str, *, as_json: bool) -> None:
+    """Print all keys."""
+    with _open(journal) as file:
+        keys = file.keys()
+    if as_json:
+        for key in keys:
+            told = {name: getattr(key, name) for name in key.__struct_fields__ if name != "digest"}
+            out.print(encode(told).decode(), soft_wrap=True, highlight=False, markup=False)
+        return
+    if not keys:
+        out.print("No keys, so no login is asked for. `twincast keys add` makes one.")
+        return
+    table = Table("id", "name", "may", "updates/s", "state", box=None, header_style="bold")
+    for key in keys:
+        rate = "" if key.rate_per_s is None else f"{key.rate_per_s:g}"
+        table.add_row(key.id, key.name, _rights(key), rate, _state(key))
+    out.print(table)
+
+
+def revoke(journal: str, name_or_id: str) -> None:
+    """End a key."""
+    with _open(journal) as file:
+        key = file.revoke(name_or_id, _now_utc(), _actor())
+    err.print(f"Key {key.id} of {key.name} is revoked; what is connected with it is closed within a second.")
+
+
+def clear(journal: str) -> None:
+    """Forget all keys."""
+    with _open(journal) as file:
+        count = file.clear(_now_utc(), _actor())
+    err.print(f"{count} keys are forgotten. A server that runs goes on asking for a login until it is restarted.")
+
+
+def audit(journal: str, limit: int, *, as_json: bool) -> None:
+    """Print the newest records, the newest last, as a log is read."""
+    with _open(journal) as file:
+        records = file.audit(limit)
+    if as_json:
+        for record in reversed(records):
+            out.print(encode(record).decode(), soft_wrap=True, highlight=False, markup=False)
+        return
+    table = Table("when (UTC)", "who", "from", "did", "to", "", "seq", box=None, header_style="bold")
+    for record in reversed(records):
+        table.add_row(*_row(record))
+    out.print(table)
+
+
+def _open(journal: str) -> AccessFile:
+    kind, _, path = journal.partition(":")
+    if kind != "sqlite" or not path:
+        raise JournalUnusable(f"keys live in a journal on disk, such as sqlite:twincast.db; {journal!r} keeps none")
+    return AccessFile(path)
+
+
+def _actor() -> Actor:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return Actor(f"local:{user}", "command line")
+
+
+def _rights(key: Key) -> str:
+    by_patterns: dict[str, list[str]] = {}
+    for action, patterns in key.grants.items():
+        by_patterns.setdefault(" ".join(sorted(patterns)), []).append(action)
+    return "; ".join(f"{', '.join(actions)} {patterns}" for patterns, actions in by_patterns.items())
+
+
+def _state(key: Key) -> str:
+    if key.revoked_at_utc is not None:
+        return f"revoked {key.revoked_at_utc[:16]}"
+    if key.expires_s is None:
+        return "good"
+    until = datetime.fromtimestamp(key.expires_s, UTC).isoformat(timespec="minutes")[:16]
+    return f"{'good until' if key.expires_s > time.time() else 'expired'} {until}"
+
+
+def _row(record: AuditRecord) -> tuple[str, ...]:
+    seq = "" if record.seq is None else str(record.seq)
+    return (record.at_utc[:19], record.who, record.address, record.action, record.target, record.detail, seq)
+
+
+def _now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

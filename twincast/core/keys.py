@@ -1,0 +1,58 @@
+"""API keys as they are stored, and the trail of who did what with them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+
+class Key(Struct, frozen=True):
+    """An API key, without the secret that it is known by."""
+
+    id: str
+    name: str
+    digest: str
+    """SHA-256 of the secret, in hexadecimal. The secret is 256 random bits, so nobody finds it by trying."""
+    grants: dict[str, list[str]]
+    """Patterns by action, as `Rights.of` takes them."""
+    created_at_utc: str
+    rate_per_s: float | None = None
+    expires_s: int | None = None
+    """Seconds since 1970."""
+    revoked_at_utc: str | None = None
+
+
+class Keyring(NamedTuple):
+    """All keys that were ever added, the revoked ones too, and a number that changes with them."""
+
+    version: int
+    keys: Sequence[Key]
+
+
+class Actor(NamedTuple):
+    """Who does something, and from where. `who` is never a credential."""
+
+    who: str
+    address: str
+
+
+class Deed(NamedTuple):
+    """That somebody sent a command: which of a batch's entries it is, counted from 0, and who."""
+
+    place: int
+    who: str
+    address: str
+
+
+class AuditRecord(Struct, frozen=True):
+    """One line of the audit trail."""
+
+    at_utc: str
+    who: str
+    address: str
+    action: str
+    """`command`, `keys add`, `keys revoke` or `keys clear`."""
+    target: str
+    detail: str
+    seq: int | None = None
+    """Of a command: where it stands in the log."""

@@ -1,0 +1,71 @@
+"""How much in a time: token buckets (https://en.wikipedia.org/wiki/Token_bucket), one a key."""
+
+from typing import NamedTuple
+
+BUCKETS_MAX = 10_000
+"""How many keys are remembered: a few megabytes. Those whose bucket has filled again go first."""
+
+
+class Rate(NamedTuple):
+    """How many a second in the long run, and how many at once."""
+
+    per_s: float
+    burst: float
+
+
+class _Bucket:
+    __slots__ = ("at_s", "rate", "tokens")
+
+    def __init__(self, rate: Rate, now_s: float) -> None:
+        self.rate = rate
+        self.tokens = rate.burst
+        self.at_s = now_s
+
+    def fill(self, now_s: float) -> None:
+        self.tokens = min(self.rate.burst, self.tokens + (now_s - self.at_s) * self.rate.per_s)
+        self.at_s = now_s
+
+
+class Buckets:
+    """A bucket for each key, such as an identity or an address, made full when it is first seen."""
+
+    def __init__(self, max_keys: int = BUCKETS_MAX) -> None:
+        self._buckets: dict[str, _Bucket] = {}
+        self._max_keys = max_keys
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def wait_s(self, key: str, rate: Rate, amount: float, now_s: float) -> float:
+        """Return when so much may be spent: 0 for now, or in how many seconds.
+
+        What is more than the burst is let pass once the bucket is full, and owed: it could never be otherwise.
+        """
+        bucket = self._buckets.get(key)
+        if bucket is None or bucket.rate != rate:
+            return 0.0
+        bucket.fill(now_s)
+        lacks = min(amount, rate.burst) - bucket.tokens
+        return max(0.0, lacks / rate.per_s)
+
+    def spend(self, key: str, rate: Rate, amount: float, now_s: float) -> float:
+        """Spend, if it may be, and return what `wait_s` does."""
+        wait_s = self.wait_s(key, rate, amount, now_s)
+        if wait_s > 0.0:
+            return wait_s
+        bucket = self._buckets.get(key)
+        if bucket is None or bucket.rate != rate:
+            self._make_room(now_s)
+            bucket = self._buckets[key] = _Bucket(rate, now_s)
+        bucket.tokens -= amount
+        return 0.0
+
+    def _make_room(self, now_s: float) -> None:
+        if len(self._buckets) < self._max_keys:
+            return
+        for key, bucket in tuple(self._buckets.items()):
+            bucket.fill(now_s)
+            if bucket.tokens >= bucket.rate.burst:
+                del self._buckets[key]
+        while len(self._buckets) >= self._max_keys:
+            del self._buckets[next(iter(self._buckets))]

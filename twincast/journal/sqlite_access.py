@@ -1,0 +1,190 @@
+"""The keys and the audit trail in an SQLite journal, for the server that reads them and the command that changes them.
+
+Both may have the file open at once. The server keeps the lock that makes it the only one who appends to the log; a
+change of keys is a short transaction of its own beside it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+import msgspec
+
+from twincast.core.keys import Actor, AuditRecord, Key, Keyring
+from twincast.core.messages import encode
+from twincast.errors import JournalUnusable, ValidationFailed
+from twincast.journal.sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
+from twincast.journal.sqlite_reader import unavailable_if_failing
+
+_KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"
+_AUDIT = "select at_utc, who, address, action, target, detail, seq from audit order by id desc limit ?"
+_decode_grants = msgspec.json.Decoder(dict[str, list[str]]).decode
+
+
+class AccessReader:
+    """A read-only connection to an open journal. Every method runs in one and the same thread at a time."""
+
+    def __init__(self, path: str) -> None:
+        """Open beside the SqliteFile, which must stay open for as long as this is used.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with unavailable_if_failing():
+            self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+            self._db.set_busy_timeout(1_000)
+
+    def keyring(self, unless_version: int = -1) -> Keyring | None:
+        """See Journal.keyring."""
+        with unavailable_if_failing():
+            version = _version(self._db)
+            if version == unless_version:
+                return None
+            return Keyring(version, _keys(self._db))
+
+    def audit(self, limit: int) -> list[AuditRecord]:
+        """See Journal.audit."""
+        with unavailable_if_failing():
+            return [AuditRecord(*row) for row in self._db.execute(_AUDIT, (limit,))]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close(True)
+
+
+class AccessFile:
+    """The keys in a journal's file, to be changed; beside a server that runs on it, or without. Use as a context."""
+
+    def __init__(self, path: str) -> None:
+        """Open or create the journal.
+
+        Raises:
+            JournalUnusable: it is not a journal, or cannot be written; the message says why.
+        """
+        if not _is_prepared(path):
+            SqliteFile(path).close()
+        with unavailable_if_failing():
+            self._db = apsw.Connection(path)
+            self._db.set_busy_timeout(3 * BUSY_TIMEOUT_MS)
+            self._db.pragma("synchronous", "full")
+            self._db.wal_autocheckpoint(0)  # a server that runs does that
+            if self._db.readonly("main"):
+                raise JournalUnusable(f"the journal {path} is read-only")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._db.close(True)
+
+    def keys(self) -> Sequence[Key]:
+        """Return all keys that were ever added, by name."""
+        with unavailable_if_failing():
+            return _keys(self._db)
+
+    def add(self, key: Key, actor: Actor) -> None:
+        """Add a key, and note who did.
+
+        Raises:
+            ValidationFailed: a key of that name is in use.
+        """
+        with unavailable_if_failing(), self._db:
+            if any(other.name == key.name and other.revoked_at_utc is None for other in _keys(self._db)):
+                raise ValidationFailed(f"there is a key named {key.name!r} already; `twincast keys revoke` ends it")
+            self._db.execute(
+                "insert into access_key values (?, ?, ?, ?, ?, ?, ?, null)",
+                (
+                    key.id,
+                    key.name,
+                    key.digest,
+                    encode(key.grants).decode(),
+                    key.created_at_utc,
+                    key.rate_per_s,
+                    key.expires_s,
+                ),
+            )
+            self._changed(key.created_at_utc, actor, "keys add", f"key:{key.id}", f"{key.name} {_said(key)}")
+
+    def revoke(self, name_or_id: str, now_utc: str, actor: Actor) -> Key:
+        """End a key, and note who did.
+
+        Raises:
+            ValidationFailed: no key that is in use has that name or id.
+        """
+        with unavailable_if_failing(), self._db:
+            for key in _keys(self._db):
+                if name_or_id in {key.id, f"key:{key.id}", key.name} and key.revoked_at_utc is None:
+                    self._db.execute("update access_key set revoked_at_utc = ? where id = ?", (now_utc, key.id))
+                    self._changed(now_utc, actor, "keys revoke", f"key:{key.id}", key.name)
+                    return key
+        raise ValidationFailed(f"no key in use has the name or id {name_or_id[:80]!r}; `twincast keys list` shows them")
+
+    def clear(self, now_utc: str, actor: Actor) -> int:
+        """Forget all keys, so that no login is asked for at the next start, and note who did. Returns how many."""
+        with unavailable_if_failing(), self._db:
+            count = len(_keys(self._db))
+            self._db.execute("delete from access_key")
+            self._changed(now_utc, actor, "keys clear", "", f"{count} keys forgotten")
+        return count
+
+    def audit(self, limit: int) -> list[AuditRecord]:
+        """Return the newest records of the audit trail, newest first."""
+        with unavailable_if_failing():
+            return [AuditRecord(*row) for row in self._db.execute(_AUDIT, (limit,))]
+
+    def _changed(self, now_utc: str, actor: Actor, action: str, target: str, detail: str) -> None:
+        self._db.execute("update meta set value = value + 1 where name = 'keyring_version'")
+        self._db.execute(
+            "insert into audit (at_utc, who, address, action, target, detail) values (?, ?, ?, ?, ?, ?)",
+            (now_utc, actor.who, actor.address, action, target, detail),
+        )
+
+
+def has_keys(path: str) -> bool:
+    """Whether a journal's file holds a key, or ever did; a file that does not exist holds none.
+
+    Raises:
+        JournalUnusable: it cannot be read.
+    """
+    if not Path(path).exists():
+        return False
+    try:
+        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            tables = db.execute("select count(*) from sqlite_schema where name = 'access_key'").get
+            return bool(tables and db.execute("select count(*) from access_key").get)
+        finally:
+            db.close(True)
+    except apsw.Error as error:
+        raise JournalUnusable(f"the journal {path} cannot be read: {error}") from None
+
+
+def _is_prepared(path: str) -> bool:
+    try:
+        has_keys(path)
+        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    except (apsw.Error, JournalUnusable):
+        return False
+    try:
+        return bool(db.execute("select count(*) from sqlite_schema where name = 'access_key'").get)
+    finally:
+        db.close(True)
+
+
+def _version(db: apsw.Connection) -> int:
+    return int(db.execute("select value from meta where name = 'keyring_version'").get)
+
+
+def _keys(db: apsw.Connection) -> list[Key]:
+    return [_key(row) for row in db.execute(_KEYS + " order by name, created_at_utc")]
+
+
+def _key(row: tuple[Any, ...]) -> Key:
+    key_id, name, digest, grants, *rest = row
+    return Key(key_id, name, digest, _decode_grants(grants), *rest)
+
+
+def _said(key: Key) -> str:
+    return "; ".join(f"{action} {' '.join(patterns)}" for action, patterns in sorted(key.grants.items()))

@@ -1,0 +1,68 @@
+"""What the server writes about itself: few lines, each safe to print, as text or as JSON."""
+
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+CONNECTION: ContextVar[str] = ContextVar("twincast_connection", default="")
+"""Which request or connection a line belongs to, if it belongs to one."""
+
+# Line ends and escape codes that came in with a name would forge lines, or reach the terminal of whoever reads them.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def configure(style: Literal["text", "json"], level: str) -> None:
+    """Send the lines of this program and its libraries to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record; a traceback stands below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        connection = CONNECTION.get()
+        where = f" [{escaped(connection)}]" if connection else ""
+        line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(record.getMessage())}"
+        if record.exc_info:
+            trace = self.formatException(record.exc_info).split("\n")
+            line = "\n".join([line, *(escaped(part) for part in trace)])
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        told = {
+            "time_utc": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if connection := CONNECTION.get():
+            told["connection"] = connection
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return _encode(told).decode()
+
+
+def escaped(text: str) -> str:
+    """Return a text without anything that moves the cursor or ends the line."""
+    return text.translate(_ESCAPES)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,163 @@
+"""HTTP under `twincast serve`: uvicorn's protocol, with bounds on what a client may cost before and beside its request.
+
+uvicorn waits for a head, a body or a reader as long as they like to take. Here each has a time, a head has a size,
+and connections have a number. Bodies are timed where they are read, in `operation`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from twincast.errors import TooLarge, TooManyConnections, TooSlow, TwincastError
+from twincast.transports.operation import PROBLEM, problem, refusing_headers
+
+
+class HttpBounds(NamedTuple):
+    """What HTTP may cost."""
+
+    connections_max: int
+    address_connections_max: int
+    head_max_bytes: int
+    head_timeout_s: float
+    write_timeout_s: float
+    is_exempt: Callable[[str], bool]
+    """Whether connections from an address are not counted by themselves, as those of a proxy are not."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection, until it is closed or handed to the WebSocket edge."""
+
+    open_by_address: ClassVar[Counter[str]] = Counter()
+    """HTTP connections of all servers in this process; WebSockets are counted where they are let in."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._bounds: HttpBounds = app_state["http_bounds"]
+        self._counted = ""
+        self._head_bytes = 0
+        self._is_in_head = self._is_handed_over = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        bounds = self._bounds
+        if len(self.connections) > bounds.connections_max:
+            self._refuse(TooManyConnections(f"this server has {bounds.connections_max} connections, as many as it may"))
+            return
+        address = self.client[0] if self.client else ""
+        if address and not bounds.is_exempt(address):
+            if self.open_by_address[address] >= bounds.address_connections_max:
+                self._refuse(TooManyConnections("too many connections come from this address"))
+                return
+            self.open_by_address[address] += 1
+            self._counted = address
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._let_go()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._is_in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._is_in_head and self._head_bytes > self._bounds.head_max_bytes:
+            self._refuse(HeadTooLarge(f"a request's head takes {self._bounds.head_max_bytes} bytes"))
+        elif self._head_timer is None and (self._is_in_head or self._has_no_request):
+            self._wait_for_head()
+
+    def handle_websocket_upgrade(self) -> None:
+        """See HttpToolsProtocol."""
+        self._let_go()
+        self._is_handed_over = True
+        super().handle_websocket_upgrade()
+
+    def on_message_begin(self) -> None:
+        """See HttpToolsProtocol."""
+        self._is_in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """See HttpToolsProtocol."""
+        self._is_in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        super().on_headers_complete()
+
+    @property
+    def _has_no_request(self) -> bool:
+        """Whether bytes came that began none, such as empty lines, and uvicorn's own timer was set off by them."""
+        if self._is_handed_over or self.transport.is_closing():
+            return False
+        return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self._bounds.write_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._bounds.head_timeout_s, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_for_head()  # it has a request that is still being answered
+        else:
+            self._refuse(TooSlow(f"a request's head has {self._bounds.head_timeout_s:g} s to come in"))
+
+    def _refuse(self, error: TwincastError) -> None:
+        body = problem(error)
+        headers = [
+            (b"content-type", PROBLEM.encode()),
+            (b"content-length", b"%d" % len(body)),
+            *refusing_headers(error),
+        ]
+        lines = [b"HTTP/1.1 %d %b" % (error.http_status, error.code.encode())]
+        lines += [b"%b: %b" % pair for pair in headers if pair[0] != b"connection"]
+        self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
+        self.transport.close()
+
+    def _let_go(self) -> None:
+        for timer in (self._head_timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        self._head_timer = self._write_timer = None
+        if self._counted:
+            self.open_by_address[self._counted] -= 1
+            if self.open_by_address[self._counted] <= 0:
+                del self.open_by_address[self._counted]
+            self._counted = ""
+
+
+class HeadTooLarge(TooLarge):
+    """A request's head is over its limit (RFC 6585, section 5)."""
+
+    http_status = 431
