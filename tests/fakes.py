@@ -71,8 +71,8 @@ class AnyonesVisit:
     def present(self, text: str) -> Principal:
         return ANYONE
 
-    def spend(self, updates: int) -> None:
-        """Nothing is counted."""
+    def owe(self, updates: int) -> float:
+        return 0.0
 
     def leave(self) -> None:
         self.has_left = True

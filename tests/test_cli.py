@@ -263,7 +263,11 @@ def test_serve_refuses_more_than_one_worker_and_says_why() -> None:
 
 
 def test_serve_refuses_a_public_address_and_says_what_to_do() -> None:
-    assert_one_line(run("", "serve", "--host", "0.0.0.0"), 1, "no login")
+    result = run("", "serve", "--host", "0.0.0.0")
+    assert result.returncode == 1
+    assert "twincast keys add" in result.stderr
+    assert "--tls-cert" in result.stderr
+    assert "--behind-tls-proxy" in result.stderr
 
 
 def test_serve_says_that_its_port_is_in_use(server: ServerProcess) -> None:

@@ -31,7 +31,7 @@ from twincast.errors import (
     Unauthenticated,
 )
 
-KEYRING_LOOK_S = 0.25
+KEYRING_LOOK_S = 0.1
 """How often the keyring is looked at. SQLite tells nobody what another process has written, so somebody has to look."""
 TIMER_MAX_S = 86_400.0
 
@@ -128,14 +128,10 @@ class Visit:
         self.watch_the_clock()
         return principal
 
-    def spend(self, updates: int) -> None:
-        """Count updates against the identity's rate.
-
-        Raises:
-            RateLimited: they are more than it may send now.
-        """
+    def owe(self, updates: int) -> float:
+        """Count updates against the identity's rate, and return for how many seconds no more should be read of it."""
         assert self.principal is not None
-        self._admission.spend(self.principal, updates)
+        return self._admission.owe(self.principal, updates)
 
     def watch_the_clock(self) -> None:
         """Set the timer anew: for the credential's end, or for the login."""
@@ -329,7 +325,7 @@ class Admission:
             _uncount(self._by_identity, identity)
 
     def spend(self, principal: Principal, updates: int) -> None:
-        """See Visit.spend.
+        """Count updates against an identity's rate.
 
         Raises:
             RateLimited: they are more than it may send now.
@@ -339,6 +335,12 @@ class Admission:
         wait_s = self._updates.spend(principal.id, principal.rate, updates, self._clock_s())
         if wait_s > 0:
             raise RateLimited(f"{principal.id} may send {principal.rate.per_s:g} updates a second", wait_s)
+
+    def owe(self, principal: Principal, updates: int) -> float:
+        """See Visit.owe."""
+        if principal.rate is None:
+            return 0.0
+        return self._updates.owe(principal.id, principal.rate, updates, self._clock_s())
 
     def seconds_left(self, visit: Visit) -> float | None:
         """Return for how long a visit may go on as it is; None for no end."""

@@ -189,7 +189,7 @@ class RateLimited(Unavailable):
     code = "rate_limited"
     http_status = 429
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

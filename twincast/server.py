@@ -198,7 +198,10 @@ def _refuse_exposure(settings: Settings) -> None:
     journal = f" --journal {settings.journal}" if settings.journal != type(settings)().journal else ""
     missing = []
     if settings.jwt_jwks is None and settings.jwt_key is None and not has_keys(settings.journal):
-        missing.append(f"a login:  twincast keys add NAME --may publish,read,command --devices '*'{journal}")
+        if settings.journal.startswith("sqlite:"):
+            missing.append(f"a login:  twincast keys add NAME --may publish,read,command --devices '*'{journal}")
+        else:
+            missing.append("a login:  a journal on disk, such as --journal sqlite:twincast.db, and `twincast keys add`")
     if settings.tls_cert is None and not settings.behind_tls_proxy:
         missing.append("TLS:      twincast serve ... --tls-cert CERT.pem --tls-key KEY.pem")
         missing.append("or        twincast serve ... --behind-tls-proxy, if nobody but the proxy reaches the port")

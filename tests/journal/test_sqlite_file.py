@@ -269,13 +269,15 @@ def test_a_journal_of_the_first_version_is_brought_to_this_one(path: Path) -> No
         file.append([reading("a"), reading("b")])
         epoch = file.epoch
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("drop table receipt")
+        db.executescript("drop table receipt; drop table access_key; drop table audit;")
+        db.execute("delete from meta where name = 'keyring_version'")
         db.execute("pragma user_version = 1")
     with closing(SqliteFile(str(path))) as file:
         assert (file.epoch, file.seq, file.receipts()) == (epoch, 2, [])
         file.append([reading("c")], [Receipt("k", 0, 0, 1)])
         assert len(file.receipts()) == 1
     assert query(path, "pragma user_version") == [(SCHEMA_VERSION,)]
+    assert query(path, "select value from meta where name = 'keyring_version'") == [("1",)]
 
 
 # Files that cannot serve.

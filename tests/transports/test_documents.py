@@ -98,6 +98,7 @@ def test_a_message_without_one_of_its_fields_does_not_pass(document: Any, kind: 
 MESSAGES: dict[str, list[Any]] = {
     "telemetry": [{"device_id": "a", "value": None}, {"device_id": "a", "value": 1, "id": "x", "update_id": "u"}],
     "control_message": [{"target": "a", "command": "b"}, {"target": "a", "command": "b", "args": {}, "id": 1}],
+    "auth": [{"token": "t"}, {"token": "t", "id": 1}],
     "ping": [{}],
     "subscribe": [{}, {"id": 1, "devices": ["a*"], "kinds": ["control"], "mode": "every"}, {"max_hz": 2.5}],
     "unsubscribe": [{}, {"id": "x", "devices": ["a*"]}],
@@ -128,6 +129,8 @@ def test_what_the_document_lets_a_client_say_is_what_is_taken(document: Any, nam
         ("control_message", {"type": "control", "target": "a", "command": "b", "args": [1]}),
         ("subscribe", {"type": "subscribe", "devices": "a"}),
         ("unsubscribe", {"type": "unsubscribe", "devices": [1]}),
+        ("auth", {"type": "auth"}),
+        ("auth", {"type": "auth", "token": 1}),
     ],
 )
 def test_what_the_document_forbids_is_refused(document: Any, name: str, message: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import Callable
 
 import msgspec
@@ -13,6 +14,7 @@ from twincast.client.link import (
     TIMEOUT_S,
     Link,
     Message,
+    Token,
     decode,
     encode,
     error_of,
@@ -23,7 +25,7 @@ from twincast.client.link import (
 )
 from twincast.client.outgoing import Outgoing
 from twincast.client.watch import Watch
-from twincast.errors import ServerUnreachable, TwincastError
+from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError
 
 PING_INTERVAL_S, SILENCE_MAX_S = 10.0, 25.0
 _PING = encode({"type": "ping"}).decode()
@@ -32,8 +34,19 @@ _PING = encode({"type": "ping"}).decode()
 class Connection:
     """What a hub stands on: `incoming` is what it is told, `outgoing` what it sends."""
 
-    def __init__(self, url: str, incoming: Incoming, outgoing: Outgoing, on_link: Callable[[Link], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        incoming: Incoming,
+        outgoing: Outgoing,
+        on_link: Callable[[Link], None],
+        *,
+        token: Token = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = http_url(url)
+        self._token = token
+        self._tls = tls
         self.failed: TwincastError | None = None
         """Why there will be no connection any more."""
         self._incoming = incoming
@@ -100,7 +113,8 @@ class Connection:
         self._attempt = 0
         while True:
             try:
-                async with open_link(self.url, query_of(self._incoming.wanted(), self._incoming.position)) as socket:
+                query = query_of(self._incoming.wanted(), self._incoming.position)
+                async with open_link(self.url, query, token=self._token, tls=self._tls) as socket:
                     await self._talk(socket)
             except ServerUnreachable as reason:
                 if not self._ready.done() and clock_s() >= until_s:
@@ -142,7 +156,12 @@ class Connection:
             self._disconnected()
         closed = lost.rcvd if isinstance(lost, ConnectionClosed) else None
         message = f"the connection was lost{f': {closed.reason}' if closed and closed.reason else ''}"
-        raise TwincastError(message) if closed and 4500 <= closed.code <= 4999 else ServerUnreachable(message)
+        if closed is None or not 4500 <= closed.code <= 4999:
+            raise ServerUnreachable(message)
+        if closed.code == CredentialExpired.close_code:
+            # Whoever gets a credential for each connection goes on with the next one, at the cursor.
+            raise ServerUnreachable(message) if callable(self._token) else CredentialExpired(closed.reason)
+        raise TwincastError(message)
 
     async def _greet(self, socket: ClientConnection) -> None:
         is_whole = False

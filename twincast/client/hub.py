@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from twincast.client.link import (
     TIMEOUT_S,
     Link,
     Message,
+    Token,
 )
 from twincast.client.outgoing import Outgoing
 from twincast.client.watch import Change, Twin, Watch
@@ -38,12 +40,16 @@ class Hub:
         *,
         buffer_max_bytes: int,
         on_link: Callable[[Link], None] | None,
+        token: Token = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._incoming = Incoming(Subscription(rules_of(devices, ["data_update"])))
         self._outgoing = Outgoing(buffer_max_bytes)
         self._state = MappingProxyType(self._incoming.followed)
         self._handlers: set[asyncio.Task[None]] = set()
-        self.connection = Connection(url, self._incoming, self._outgoing, on_link or (lambda _: None))
+        self.connection = Connection(
+            url, self._incoming, self._outgoing, on_link or (lambda _: None), token=token, tls=tls
+        )
 
     @property
     def state(self) -> Mapping[str, Twin]:
@@ -174,6 +180,8 @@ async def connect(
     timeout_s: float | None = TIMEOUT_S,
     buffer_max_bytes: int = BUFFER_MAX_BYTES,
     on_link: Callable[[Link], None] | None = None,
+    token: Token = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Hub]:
     """Connect to a server for as long as the context lasts, and again whenever the connection is lost.
 
@@ -183,13 +191,17 @@ async def connect(
         timeout_s: how long the first connection may take, attempts repeated; 0 for one attempt, None for ever.
         buffer_max_bytes: how much may wait to be sent while there is no connection.
         on_link: told whenever the connection is there or lost, for programs that show it.
+        token: an API key or a JWT, or a function that gets one for each connection, plain or async; what the
+            environment variable TWINCAST_TOKEN says, if not given.
+        tls: how to check the server's certificate, if not as the system does.
 
     Raises:
         ServerUnreachable: nobody answers there in time, or somebody who is not a twincast server.
+        Unauthenticated: the server asks for a credential, or does not know this one.
         ValueError: `url` is not an address.
     """
     patterns = (devices,) if isinstance(devices, str) else tuple(devices)
-    hub = Hub(url, patterns, buffer_max_bytes=buffer_max_bytes, on_link=on_link)
+    hub = Hub(url, patterns, buffer_max_bytes=buffer_max_bytes, on_link=on_link, token=token, tls=tls)
     running = asyncio.create_task(hub.connection.run(timeout_s), name="client")
     try:
         await hub.connection.wait_ready()

@@ -1,7 +1,9 @@
 """The way to a server: its address, one WebSocket connection, its refusals, and when to come back."""
 
+import os
 import random
-from collections.abc import AsyncIterator, Iterable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -10,7 +12,7 @@ import httpx
 import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import InvalidHandshake, InvalidMessage
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
 
 from twincast import errors
 from twincast.core.model import Position
@@ -63,24 +65,59 @@ def query_of(subscription: Subscription, since: Position | None) -> str:
     return query if len(query) <= ADDRESS_MAX_CHARS else urlencode([*parameters, ("devices", "*")])
 
 
+Token = str | Callable[[], str | Awaitable[str]] | None
+"""A credential, or what gets a new one for each connection; None for what TWINCAST_TOKEN says, if anything."""
+
+
+async def headers_of(token: Token) -> dict[str, str]:
+    """Return the header that says who a program is."""
+    if callable(token):
+        given = token()
+        text = given if isinstance(given, str) else await given
+    else:
+        text = token or os.environ.get("TWINCAST_TOKEN", "")
+    return {"Authorization": f"Bearer {text}"} if text else {}
+
+
 @asynccontextmanager
-async def open_link(base: str, query: str) -> AsyncIterator[ClientConnection]:
+async def open_link(
+    base: str, query: str, *, token: Token = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ClientConnection]:
     """Open one WebSocket connection.
 
     Raises:
-        ServerUnreachable: nobody answers there, or somebody who is not a twincast server.
+        ServerUnreachable: nobody answers there, or somebody who is not a twincast server; or it has no room now.
+        Unauthenticated: the credential is not good there.
     """
     address = f"ws{base.removeprefix('http')}/ws?{query}"
     try:
         socket = await open_websocket(
-            address, compression=None, max_size=None, open_timeout=TIMEOUT_S, ping_interval=None, proxy=None
+            address,
+            additional_headers=await headers_of(token),
+            compression=None,
+            max_size=None,
+            open_timeout=TIMEOUT_S,
+            ping_interval=None,
+            proxy=None,
+            ssl=tls if base.startswith("https:") else None,
         )
+    except InvalidStatus as error:
+        raise _refusal(base, error) from None
     except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
         raise unreachable(base, error) from None
     try:
         yield socket
     finally:
         await socket.close()
+
+
+def _refusal(base: str, answer: InvalidStatus) -> TwincastError:
+    try:
+        problem = decode(answer.response.body or b"")
+        error = error_of(problem["code"], problem["detail"])
+    except (msgspec.DecodeError, KeyError):
+        return unreachable(base, answer)
+    return ServerUnreachable(error.message) if error.retryable else error
 
 
 def wait_s(attempt: int) -> float:

@@ -1,5 +1,7 @@
 """A server's REST calls, for programs that need no stream."""
 
+import os
+import ssl
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +16,19 @@ from twincast.client.link import TIMEOUT_S, Message, decode, encode, error_of, h
 class Rest:
     """A server's REST calls, for programs that need no stream. Use as a context, or call `close`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+        """Make a client.
+
+        Args:
+            url: the server's address.
+            token: an API key or a JWT; what the environment variable TWINCAST_TOKEN says, if not given.
+            tls: how to check the server's certificate, if not as usual.
+        """
         self.url = http_url(url)
-        self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_S, trust_env=False)
+        text = token or os.environ.get("TWINCAST_TOKEN", "")
+        headers = {"Authorization": f"Bearer {text}"} if text else {}
+        verify = True if tls is None else tls
+        self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_S, trust_env=False, headers=headers, verify=verify)
 
     def __enter__(self) -> Self:
         return self

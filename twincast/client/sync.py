@@ -7,6 +7,7 @@ print(change.device_id, change.value)
 """
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, TypeVar, overload
 
 from twincast.client import hub as asynchronous
 from twincast.client.hub import BUFFER_MAX_BYTES
-from twincast.client.link import TIMEOUT_S, Link
+from twincast.client.link import TIMEOUT_S, Link, Token
 from twincast.client.watch import Change, Twin
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
@@ -140,13 +141,15 @@ def connect(
     timeout_s: float | None = TIMEOUT_S,
     buffer_max_bytes: int = BUFFER_MAX_BYTES,
     on_link: Callable[[Link], None] | None = None,
+    token: Token = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Hub]:
     """Connect to a server for as long as the context lasts. Takes and raises what twincast.client.connect does."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="twincast client", daemon=True)
     thread.start()
     context = asynchronous.connect(
-        url, devices, timeout_s=timeout_s, buffer_max_bytes=buffer_max_bytes, on_link=on_link
+        url, devices, timeout_s=timeout_s, buffer_max_bytes=buffer_max_bytes, on_link=on_link, token=token, tls=tls
     )
     try:
         hub = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result()

@@ -15,6 +15,9 @@ from twincast.core.rights import Rights
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite_access import AccessFile
 
+NOTICE_S = 0.3
+"""A server looks at its keys ten times a second. After this a change is in force."""
+
 
 def add(
     journal: str, name: str, *, may: list[str], devices: list[str], expires: str | None, rate_per_s: float | None
@@ -25,6 +28,7 @@ def add(
     key, secret = make_key(name, rights, now_utc=_now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
     with _open(journal) as file:
         file.add(key, _actor())
+    time.sleep(NOTICE_S)
     err.print(f"Key [bold]{key.id}[/] of [bold]{key.name}[/] may {_rights(key)}. It is shown this once:")
     out.print(secret, soft_wrap=True, highlight=False, markup=False)
 
@@ -52,7 +56,8 @@ def revoke(journal: str, name_or_id: str) -> None:
     """End a key."""
     with _open(journal) as file:
         key = file.revoke(name_or_id, _now_utc(), _actor())
-    err.print(f"Key {key.id} of {key.name} is revoked; what is connected with it is closed within a second.")
+    time.sleep(NOTICE_S)
+    err.print(f"Key {key.id} of {key.name} is revoked; a server that runs has closed what was connected with it.")
 
 
 def clear(journal: str) -> None:

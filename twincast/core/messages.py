@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from twincast.core.model import DataUpdate, Entry, Epoch, Position, Seq, TimeUtc
-from twincast.errors import RateLimited, TwincastError
+from twincast.errors import TwincastError
 
 MessageId = str | int
 Reason = Annotated[str, Meta(description="why it was not resumed: epoch, too_old or ahead")]
@@ -32,6 +32,12 @@ class Hello(Struct, tag_field="type", tag="hello"):
     data_snapshot: Twins
     reason: Reason | msgspec.UnsetType = msgspec.UNSET
     more: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class AuthRequired(Struct, tag_field="type", tag="auth_required"):
+    """What a client is told that has not said who it is: the server waits for that, for some seconds."""
+
+    message: str = "the first message is `auth`, with a `token`"
 
 
 class SnapshotPage(Struct, tag_field="type", tag="snapshot"):
@@ -83,9 +89,6 @@ class ErrorMessage(Struct, tag_field="type", tag="error"):
     message: str
     retryable: bool
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
-    retry_after_s: Annotated[float, Meta(description="when to try again, if not at once")] | msgspec.UnsetType = (
-        msgspec.UNSET
-    )
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
@@ -106,8 +109,7 @@ def encode_merged(newest: DataUpdate, merged: int) -> bytes:
 def encode_error(error: TwincastError, message_id: MessageId | None = None) -> bytes:
     """Encode an error for the client whose message caused it."""
     known_id = msgspec.UNSET if message_id is None else message_id
-    after_s = round(error.retry_after_s, 3) if isinstance(error, RateLimited) else msgspec.UNSET
-    return encode(ErrorMessage(error.code, error.message, error.retryable, known_id, after_s))
+    return encode(ErrorMessage(error.code, error.message, error.retryable, known_id))
 
 
 def encode_ack(message_id: MessageId, position: Position, *, replayed: bool = False) -> bytes:

@@ -53,12 +53,22 @@ class Buckets:
         wait_s = self.wait_s(key, rate, amount, now_s)
         if wait_s > 0.0:
             return wait_s
+        self._bucket(key, rate, now_s).tokens -= amount
+        return 0.0
+
+    def owe(self, key: str, rate: Rate, amount: float, now_s: float) -> float:
+        """Spend whether it may be or not, and return in how many seconds the debt is paid; 0 if there is none."""
+        bucket = self._bucket(key, rate, now_s)
+        bucket.fill(now_s)
+        bucket.tokens -= amount
+        return max(0.0, -bucket.tokens / rate.per_s)
+
+    def _bucket(self, key: str, rate: Rate, now_s: float) -> _Bucket:
         bucket = self._buckets.get(key)
         if bucket is None or bucket.rate != rate:
             self._make_room(now_s)
             bucket = self._buckets[key] = _Bucket(rate, now_s)
-        bucket.tokens -= amount
-        return 0.0
+        return bucket
 
     def _make_room(self, now_s: float) -> None:
         if len(self._buckets) < self._max_keys:

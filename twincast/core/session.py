@@ -15,7 +15,7 @@ from twincast.core import feed, protocol, wishes
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
 from twincast.core.keys import Actor
-from twincast.core.messages import Echo, MessageId, encode, encode_ack, encode_error, encode_pong
+from twincast.core.messages import AuthRequired, Echo, MessageId, encode, encode_ack, encode_error, encode_pong
 from twincast.core.model import Entry, Position, Source
 from twincast.core.retries import Done, Receipt, Retry, digest_of, key_of_update
 from twincast.core.rights import Principal
@@ -71,8 +71,8 @@ class Visit(Protocol):
     def present(self, text: str) -> Principal:
         """Say who this is by a credential, or renew the one that it was before."""
 
-    def spend(self, updates: int) -> None:
-        """Count updates against the identity's rate."""
+    def owe(self, updates: int) -> float:
+        """Count updates against the identity's rate, and return for how many seconds no more should be read of it."""
 
     def leave(self) -> None:
         """Note that the visit is over. May be called again."""
@@ -81,7 +81,7 @@ class Visit(Protocol):
 class Session:
     """The conversation with one client. Single-threaded; every method returns at once."""
 
-    __slots__ = ("_asked", "_connection", "_query", "_source", "_stream", "_visit", "feed")
+    __slots__ = ("_asked", "_connection", "_query", "_source", "_stream", "_visit", "feed", "is_ahead")
 
     def __init__(
         self,
@@ -105,6 +105,8 @@ class Session:
         self._query: str | None = None  # what the client asked for, until it has said who it is
         self._asked = False  # whether the client named devices, so that it does not watch everything unasked
         self._source: Source = "websocket"
+        self.is_ahead = False
+        """Whether the client has sent more than its rate allows; it is not to be read on before `ahead_s` is over."""
         self.feed = Feed(connection.write, stream, self.close, outbox_max_bytes=outbox_max_bytes)
 
     @property
@@ -117,6 +119,12 @@ class Session:
         """Whether the client has still to say who it is."""
         return self._query is not None
 
+    def ahead_s(self) -> float:
+        """Return for how many seconds the client is not to be read, so that its rate holds. Nothing of it is lost."""
+        left_s = self._visit.owe(0)
+        self.is_ahead = left_s > 0
+        return left_s
+
     def greet(self, query: str = "") -> None:
         """Begin as the address asks for: with the state of everything, if it asks for nothing.
 
@@ -124,6 +132,7 @@ class Session:
         """
         if self._visit.principal is None:
             self._query = query
+            self._say(encode(AuthRequired()))
         else:
             self._begin(self._visit.principal, query)
 
@@ -217,7 +226,7 @@ class Session:
         assert principal is not None  # nothing is submitted before it is known
         if not principal.is_unbounded:
             principal.require("publish" if kind == "data_update" else "command", name)
-            self._visit.spend(1)
+            self.is_ahead = self._visit.owe(1) > 0
         actor = None if kind == "data_update" else self._visit.actor
         done: Done = self._refused if message.id is None else partial(self._answer, message.id)
         retry = None

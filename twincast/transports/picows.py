@@ -126,10 +126,22 @@ class Conversation(WSListener):
             except UnicodeDecodeError:
                 self._fail(1007, "a text message is UTF-8; this one is not")
                 return
-        self.session.receive(payload)
-        if not self._hub.has_room:
+        session = self.session
+        session.receive(payload)
+        if session.is_ahead:
+            if self._transport.is_reading():
+                self._transport.pause_reading()
+                self._read_on()
+        elif not self._hub.has_room:
             self._transport.pause_reading()
             self._hub.when_settled(self._transport.resume_reading)
+
+    def _read_on(self) -> None:
+        left_s = self.session.ahead_s()
+        if left_s > 0 and not self.session.closed:
+            asyncio.get_running_loop().call_later(left_s, self._read_on)
+        else:
+            self._transport.resume_reading()
 
     def _receive_part(self, frame: WSFrame) -> None:
         if (frame.msg_type == _CONTINUATION) != (self._parts is not None):

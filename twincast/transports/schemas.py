@@ -162,6 +162,7 @@ class Problem(Struct):
 FROM_CLIENT: tuple[type[Struct], ...] = (Auth, Telemetry, Instruction, Ping, Subscribe, Unsubscribe)
 """What a client may say on the WebSocket."""
 TO_CLIENT: tuple[type[Struct], ...] = (
+    messages.AuthRequired,
     messages.Hello,
     messages.SnapshotPage,
     DataUpdate,

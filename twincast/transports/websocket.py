@@ -99,6 +99,8 @@ class WebSocketEndpoint:
                 session.close(error)
                 continue
             session.receive(payload)
+            while session.is_ahead and not session.closed:
+                await asyncio.sleep(session.ahead_s())
             if not hub.has_room:
                 settled = asyncio.Event()
                 hub.when_settled(settled.set)
