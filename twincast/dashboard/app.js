@@ -8,6 +8,7 @@ import { Forms } from "./forms.js";
 import { count } from "./format.js";
 import { Frames } from "./frames.js";
 import { Log, eventOf } from "./log.js";
+import { Login } from "./login.js";
 import { LogView } from "./logview.js";
 import { forgetPalette } from "./palette.js";
 import { explainFailure } from "./probe.js";
@@ -39,6 +40,7 @@ const client = new Client({
   onMessages: takeMessages,
 });
 const status = new Status(client, store, tempo);
+const login = new Login(client);
 const forms = new Forms(client, () => store.devices.keys());
 const logView = new LogView(log, { onNeed: need });
 const detail = new Detail({ onClose: leaveDevice, onSend: sendTo, onNeed: need });
@@ -52,6 +54,7 @@ function need() {
 
 function takeLink(link) {
   status.enter(link);
+  login.enter(link);
   noteLink(link);
   need();
 }

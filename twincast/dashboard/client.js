@@ -13,6 +13,8 @@
  *     client.open();
  *     await client.publish("lab/lamp", "on"); // the server has it on disk
  *
+ * A server with a login takes a credential as `token`; it is sent as the first message, never in an address.
+ *
  * After a lost connection it comes back, goes on at its cursor, and sends again what was not acknowledged; where changes
  * may be missing it says so. The wire is described in docs/delivery.md.
  */
@@ -30,6 +32,8 @@ const PENDING_MAX_CHARS = 1 << 20; // a page in the background draws no frames, 
 const UPDATES_MAX = 1_000;
 const PAGE = 1_000;
 const NORMAL_CLOSE = 1000;
+const CLOSE_UNAUTHENTICATED = 4501;
+const CLOSE_EXPIRED = 4502;
 
 /**
  * Full-jitter back-off: any wait from none up to a bound that doubles, so that a fleet does not come back as one.
@@ -104,8 +108,9 @@ class Updates {
  * @typedef {{value: any, updated_at_utc: string, source: string, seq: number}} Twin
  * @typedef {{from: number, to: number}} Gap the first and the last seq that may be missing
  * @typedef {{phase: "closed"|"connecting"|"live"|"waiting"|"refused", retryAtMs: number,
- *   attempt: number, reason: string, resumed: boolean, gap: Gap|null}} Link
- *   `phase` "waiting" means for the next attempt, at `retryAtMs`; "refused" means until somebody calls `retry`.
+ *   attempt: number, reason: string, resumed: boolean, gap: Gap|null, needsLogin: boolean}} Link
+ *   `phase` "waiting" means for the next attempt, at `retryAtMs`; "refused" means until somebody calls `retry`, or
+ *   `logIn` if `needsLogin`.
  *   When "live": whether it went on where it was, or what may be missing.
  */
 
@@ -123,6 +128,7 @@ export class Client {
   #updates = new Updates();
   #fresh = null; // the pages of a state that is not whole yet
   #gap = null;
+  #token;
 
   /**
    * @param {object} options
@@ -131,6 +137,7 @@ export class Client {
    * @param {string[]} [options.kinds] "data_update", "control", or both
    * @param {"latest"|"every"} [options.mode] whether changes merge when this page does not keep up
    * @param {number} [options.maxHz] in mode "latest": how often a second at most
+   * @param {string|(() => string|Promise<string>)} [options.token] an API key or a JWT, or what gets one for each connection
    * @param {(text: string) => any} [options.parse] reads JSON; one that keeps large numbers, for example
    * @param {(drain: () => void) => void} [options.schedule] runs `drain` soon; messages are decoded together then
    * @param {(link: Link) => void} [options.onLink] the connection's phase changed
@@ -139,8 +146,9 @@ export class Client {
    * @param {(messages: object[]) => void} [options.onMessages] what came since, in order, already folded into `twins`
    * @param {() => Promise<{isFinal: boolean, reason: string}|null>} [options.explain] asked why a handshake failed
    */
-  constructor({ url, devices, kinds, mode, maxHz, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
+  constructor({ url, devices, kinds, mode, maxHz, token, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
     this.url = url;
+    this.#token = token;
     this.devices = devices && new Set(devices);
     this.kinds = kinds ?? [];
     this.mode = mode;
@@ -156,7 +164,7 @@ export class Client {
     /** How far into which log this client has come; what a later connection can resume from. */
     this.position = { epoch: "", seq: 0 };
     /** @type {Link} */
-    this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "", resumed: false, gap: null };
+    this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "", resumed: false, gap: null, needsLogin: false };
     this.roundTripMs = NaN;
     /** How many messages came, answers to heartbeats aside. */
     this.messagesCount = 0;
@@ -172,6 +180,24 @@ export class Client {
   /** Tries again at once, if the client is not connected or connecting. */
   retry() {
     if (this.link.phase === "waiting" || this.link.phase === "refused") this.#connect();
+  }
+
+  /** Whether this client has a credential. */
+  get isLoggedIn() {
+    return Boolean(this.#token);
+  }
+
+  /**
+   * Goes on as somebody else, who may see other devices: with a new connection and the whole state.
+   * @param {string|(() => string|Promise<string>)} [token] nobody, if not given
+   */
+  logIn(token) {
+    this.#token = token;
+    this.#updates.fail(new RequestError("closed", "Somebody else goes on; the update may have been stored."));
+    this.twins = new Map();
+    this.position = { epoch: "", seq: 0 };
+    this.onSnapshot(this.position, this.twins, null);
+    this.#connect();
   }
 
   /** Ends the connection and all attempts. */
@@ -259,6 +285,8 @@ export class Client {
         batch = [];
         this.messagesCount += 1;
         this.#takeState(message);
+      } else if (message?.type === "auth_required") {
+        if (!this.#token) this.#refuse("this server asks for a login", true);
       } else if (message) {
         if (!this.#fold(message)) continue;
         this.messagesCount += 1;
@@ -275,13 +303,23 @@ export class Client {
     let wasOpen = false;
     this.#socket = socket;
     this.#after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server did not greet", wasOpen));
-    socket.onopen = () => { wasOpen = true; };
+    socket.onopen = () => {
+      wasOpen = true;
+      if (this.#token) this.#present(socket);
+    };
     socket.onmessage = ({ data }) => this.#take(data);
     socket.onclose = ({ code, reason }) => {
       this.drain(); // what came before the end counts
-      if (code >= 4500 && code <= 4999) this.#refuse(reason || `close code ${code}`);
+      const isLogin = code === CLOSE_UNAUTHENTICATED || code === CLOSE_EXPIRED;
+      if (code === CLOSE_EXPIRED && typeof this.#token === "function") this.#lose(reason, wasOpen);
+      else if (code >= 4500 && code <= 4999) this.#refuse(plain(reason) || `close code ${code}`, isLogin);
       else this.#lose(reason || sayClose(code), wasOpen);
     };
+  }
+
+  async #present(socket) {
+    const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+    if (socket === this.#socket) socket.send(JSON.stringify({ type: "auth", token }));
   }
 
   #take(text) {
@@ -311,6 +349,7 @@ export class Client {
   #address() {
     const url = new URL(this.url);
     url.searchParams.set("page", PAGE);
+    if (this.#token) url.searchParams.set("auth", "message");
     if (this.position.epoch) url.searchParams.set("since", `${this.position.epoch}:${this.position.seq}`);
     if (this.devices?.size === 0) url.searchParams.set("devices", "");
     for (const pattern of this.devices ?? []) url.searchParams.append("devices", pattern);
@@ -455,9 +494,9 @@ export class Client {
     else if (this.link.phase === "waiting") this.#enter("waiting", why.reason, this.link.retryAtMs);
   }
 
-  #refuse(reason) {
+  #refuse(reason, needsLogin = false) {
     this.#drop();
-    this.#enter("refused", reason);
+    this.#enter("refused", reason, 0, { needsLogin });
   }
 
   #drop() {
@@ -473,8 +512,8 @@ export class Client {
     for (const waiter of [...this.#named.values(), ...this.#unnamed]) this.#fail(waiter, lost);
   }
 
-  #enter(phase, reason = "", retryAtMs = 0, { resumed = false, gap = null } = {}) {
-    this.link = { phase, reason, retryAtMs, attempt: this.#attempt, resumed, gap };
+  #enter(phase, reason = "", retryAtMs = 0, { resumed = false, gap = null, needsLogin = false } = {}) {
+    this.link = { phase, reason, retryAtMs, attempt: this.#attempt, resumed, gap, needsLogin };
     this.onLink(this.link);
   }
 
@@ -487,6 +526,11 @@ export class Client {
     clearTimeout(this.#timers.get(name));
     this.#timers.delete(name);
   }
+}
+
+/** A close reason without the word for programs before it. */
+function plain(reason) {
+  return reason.replace(/^[a-z_]+: /, "");
 }
 
 function sayClose(code) {

@@ -1,16 +1,26 @@
 /** What plain HTTP says about the server, where a WebSocket says only that it failed. */
 
 /**
+ * Asks how the server is, and who this page is to it.
+ * @param {string|null} [token]
+ * @returns {Promise<Response>}
+ */
+export function askStatus(token = null) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  return fetch("/api/status", { cache: "no-store", headers, signal: AbortSignal.timeout(5_000) });
+}
+
+/**
  * Finds out why a WebSocket handshake failed.
  * @returns {Promise<{isFinal: boolean, reason: string}>} `isFinal` if trying again will not help
  */
 export async function explainFailure() {
   try {
-    const response = await fetch("/api/status", { cache: "no-store", signal: AbortSignal.timeout(5_000) });
+    const response = await askStatus();
     if (response.ok) return { isFinal: false, reason: "the server is up, but the WebSocket does not open (a proxy between?)" };
     const problem = await response.json().catch(() => ({}));
     const reason = problem.detail ?? `the server answers ${response.status}`;
-    return { isFinal: response.status === 401 || response.status === 403, reason };
+    return { isFinal: response.status === 403, reason };
   } catch {
     return { isFinal: false, reason: "nobody answers at this address" };
   }

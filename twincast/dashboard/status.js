@@ -72,7 +72,7 @@ export class Status {
 
   /** Shows what to do where the table has nothing to show. */
   #drawBlank(total, shown) {
-    const { phase, reason, attempt } = this.#client.link;
+    const { phase, reason, attempt, needsLogin } = this.#client.link;
     let kind = "";
     if (total && !shown) kind = `no match ${this.#store.filter}`;
     else if (!total && phase === "live") kind = "empty";
@@ -86,6 +86,7 @@ export class Status {
     if (kind === "empty") box.replaceChildren(...firstDevice());
     else if (kind === "connecting") box.replaceChildren(make("p", "lead", "Connecting to the server."));
     else if (phase === "waiting" && !total) box.replaceChildren(...notUp(reason));
+    else if (needsLogin && !total) box.replaceChildren(...loggedOut());
     else if (phase === "refused" && !total) box.replaceChildren(...refused(reason));
     else if (kind) box.replaceChildren(make("p", "lead", "No device matches the filter."), this.#unfilter());
   }
@@ -146,4 +147,11 @@ function refused(reason) {
   button.type = "button";
   button.addEventListener("click", () => byId("retry").click());
   return [make("p", "lead", "The server refuses this page."), make("p", "", sentence(reason)), button];
+}
+
+function loggedOut() {
+  const button = make("button", "button", "Log in");
+  button.type = "button";
+  button.addEventListener("click", () => byId("account").click());
+  return [make("p", "lead", "This server asks for a login."), button];
 }

@@ -99,12 +99,19 @@ class WebSocketEndpoint:
                 session.close(error)
                 continue
             session.receive(payload)
-            while session.is_ahead and not session.closed:
-                await asyncio.sleep(session.ahead_s())
+            if session.is_ahead:
+                await _let_pass(session)
             if not hub.has_room:
                 settled = asyncio.Event()
                 hub.when_settled(settled.set)
                 await settled.wait()
+
+
+async def _let_pass(session: Session) -> None:
+    left_s = session.ahead_s()
+    while left_s > 0 and not session.closed:
+        await asyncio.sleep(left_s)
+        left_s = session.ahead_s()
 
 
 async def _refuse(error: TwincastError, scope: Scope, send: Send) -> None:

@@ -1,0 +1,74 @@
+"""Credentials for tests: keys in a journal's file, and an issuer of tokens."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm
+
+from twincast.auth.keys import make_key
+from twincast.core.keys import Actor
+from twincast.core.rights import Rights
+from twincast.journal.sqlite_access import AccessFile
+from twincast.testing import Server, eventually
+
+NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
+TESTER = Actor("local:tester", "command line")
+ISSUER, AUDIENCE = "https://login.example.org", "twincast"
+
+
+def add_key(path: Path, name: str = "key", *, rate_per_s: float | None = None, **grants: Iterable[str]) -> str:
+    """Add a key to a journal's file, and return its secret."""
+    key, secret = make_key(name, Rights.of(grants), now_utc=NOW_UTC, rate_per_s=rate_per_s, expires_s=None)
+    with AccessFile(str(path)) as file:
+        file.add(key, TESTER)
+    return secret
+
+
+def revoke_key(path: Path, name: str = "key") -> None:
+    """Revoke it."""
+    with AccessFile(str(path)) as file:
+        file.revoke(name, NOW_UTC, TESTER)
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """Return the header that presents a credential."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def until_known(server: Server, secret: str) -> None:
+    """Wait until a server lets a key in."""
+    eventually(lambda: httpx.get(f"{server.url}/api/status", headers=bearer(secret)).is_success, "the key is known")
+
+
+class Issuer:
+    """Somebody elsewhere who signs tokens with a key of his own."""
+
+    def __init__(self, key_id: str = "first") -> None:
+        self.key_id = key_id
+        self._key = ec.generate_private_key(ec.SECP256R1())
+
+    def pem(self) -> str:
+        """Return the public key."""
+        return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def jwk(self) -> dict[str, Any]:
+        """Return the public key as an issuer publishes it."""
+        return {**json.loads(ECAlgorithm.to_jwk(self._key.public_key())), "kid": self.key_id, "alg": "ES256"}
+
+    def token(self, subject: str = "alice", *, lives_s: float = 600, algorithm: str = "ES256", **claims: Any) -> str:
+        """Return a token; claims of None are left out."""
+        told = {"sub": subject, "iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + lives_s, **claims}
+        told = {name: value for name, value in told.items() if value is not None}
+        return jwt.encode(told, self._key, algorithm=algorithm, headers={"kid": self.key_id})
+
+
+def jwks(*issuers: Issuer) -> str:
+    """Return a key set."""
+    return json.dumps({"keys": [issuer.jwk() for issuer in issuers]})

@@ -1,0 +1,156 @@
+"""The dashboard on a server that asks for a login."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer, revoke_key, until_known
+from tests.browser import Witness, open_browser
+from twincast.auth import tokens
+from twincast.testing import Server
+
+EVERYTHING: Any = {"publish": ["*"], "read": ["*"], "command": ["*"]}
+DEADLINE_MS = 20_000
+HOSTILE_ID = "<img src=x onerror=\"document.title='executed'\">"
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    contexts: list[BrowserContext] = []
+    witnesses: list[Witness] = []
+
+    def open_one(server: Server) -> Page:
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(DEADLINE_MS)
+        contexts.append(context)
+        page = context.new_page()
+        witnesses.append(Witness(page))
+        page.goto(f"{server.url}/dashboard")
+        return page
+
+    expect.set_options(timeout=DEADLINE_MS)
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [wrong for witness in witnesses for wrong in witness.wrongs] == []
+
+
+def log_in(page: Page, secret: str) -> None:
+    page.fill("#login-token", secret)
+    page.click("#form-login .primary")
+
+
+def traces_of(page: Page, secret: str) -> list[Any]:
+    """Return where a page keeps a secret that a later visitor of the machine could find."""
+    places = {
+        "address": page.url,
+        "localStorage": page.evaluate("JSON.stringify(localStorage)"),
+        "sessionStorage": page.evaluate("JSON.stringify(sessionStorage)"),
+        "cookies": str(page.context.cookies()),
+        "text": page.content(),
+        "field": page.input_value("#login-token"),
+    }
+    return [place for place, text in places.items() if secret in text]
+
+
+def test_a_page_logs_in_sees_what_its_key_may_read_and_logs_out(tmp_path: Path, open_page: OpenPage) -> None:
+    path = tmp_path / "journal.db"
+    full, lab = add_key(path, "full", **EVERYTHING), add_key(path, "lab", read=["lab/*"])
+    addresses: list[str] = []
+    with Server(f"sqlite:{path}") as server:
+        for device_id in ("lab/kettle", "home/door", HOSTILE_ID):
+            body = {"device_id": device_id, "value": "<script>document.title='executed'</script>"}
+            httpx.post(f"{server.url}/api/data", json=body, headers=bearer(full)).raise_for_status()
+        page = open_page(server)
+        page.on("request", lambda request: addresses.append(request.url))
+        page.on("websocket", lambda socket: addresses.append(socket.url))
+        expect(page.locator("#login")).to_be_visible()
+        log_in(page, "twc_00000000_wrong")
+        expect(page.locator("#form-login output")).to_contain_text("not known")
+        log_in(page, lab)
+        expect(page.locator("#link-phase")).to_have_text("Live")
+        expect(page.locator("#login")).to_be_hidden()
+        expect(page.locator("#devices-count")).to_have_text("1")
+        expect(page.locator("#rows-body")).to_contain_text("lab/kettle")
+        assert "home/door" not in page.content()
+        expect(page.locator("#account")).to_have_text("Log out")
+        assert traces_of(page, lab) == []
+        page.click("#account")
+        expect(page.locator("#login")).to_be_visible()
+        expect(page.locator("#devices-count")).to_have_text("0")
+        assert "lab/kettle" not in page.content()
+        log_in(page, full)
+        expect(page.locator("#devices-count")).to_have_text("3")
+        expect(page.locator("#rows-body")).to_contain_text(HOSTILE_ID)
+        assert page.title() == "twincast"
+        page.reload()
+        expect(page.locator("#login")).to_be_visible()
+        assert not [address for address in addresses if full in address or lab in address]
+
+
+def test_a_page_whose_key_is_revoked_asks_for_another(tmp_path: Path, open_page: OpenPage) -> None:
+    path = tmp_path / "journal.db"
+    secret = add_key(path, **EVERYTHING)
+    with Server(f"sqlite:{path}") as server:
+        page = open_page(server)
+        log_in(page, secret)
+        expect(page.locator("#link-phase")).to_have_text("Live")
+        revoke_key(path)
+        expect(page.locator("#form-login output")).to_contain_text("revoked")
+        other = add_key(path, "other", **EVERYTHING)
+        until_known(server, other)
+        log_in(page, other)
+        expect(page.locator("#link-phase")).to_have_text("Live")
+
+
+def test_a_page_whose_token_expires_while_it_is_open_asks_for_another(
+    tmp_path: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "LEEWAY_S", 0)
+    issuer, pem = Issuer(), tmp_path / "issuer.pem"
+    pem.write_text(issuer.pem())
+    with Server("memory:", jwt_key=str(pem), jwt_issuer=ISSUER, jwt_audience=AUDIENCE) as server:
+        page = open_page(server)
+        log_in(page, issuer.token(lives_s=4, twincast=EVERYTHING))
+        expect(page.locator("#link-phase")).to_have_text("Live")
+        expect(page.locator("#form-login output")).to_contain_text("expired")
+        log_in(page, issuer.token(twincast=EVERYTHING))
+        expect(page.locator("#link-phase")).to_have_text("Live")
+
+
+def test_where_reading_is_open_a_page_may_log_in_to_do_more(tmp_path: Path, open_page: OpenPage) -> None:
+    path = tmp_path / "journal.db"
+    secret = add_key(path, **EVERYTHING)
+    with Server(f"sqlite:{path}", anonymous="read") as server:
+        page = open_page(server)
+        expect(page.locator("#link-phase")).to_have_text("Live")
+        expect(page.locator("#account")).to_have_text("Log in")
+        page.fill("#telemetry-device", "lamp")
+        page.fill("#telemetry-value", "1")
+        page.click("#form-telemetry .primary")
+        expect(page.locator("#form-telemetry output")).to_contain_text("not_permitted")
+        page.click("#account")
+        log_in(page, secret)
+        expect(page.locator("#account")).to_have_text("Log out")
+        page.click("#form-telemetry .primary")
+        expect(page.locator("#form-telemetry output")).to_contain_text("Stored at position 1")
+
+
+def test_a_server_without_a_login_shows_none(open_page: OpenPage) -> None:
+    with Server("memory:") as server:
+        page = open_page(server)
+        expect(page.locator("#link-phase")).to_have_text("Live")
+        expect(page.locator("#account")).to_be_hidden()
+        expect(page.locator("#login")).to_be_hidden()

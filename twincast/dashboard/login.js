@@ -1,0 +1,70 @@
+/**
+ * The login. The credential stays in this module's memory: not in an address, a cookie or any storage, so that it is gone
+ * with the page: to log out is to load it anew. The form is one that password keepers know.
+ */
+
+import { byId, say } from "./dom.js";
+import { askStatus } from "./probe.js";
+
+export class Login {
+  #client;
+  #token = null;
+  #dialog = byId("login");
+  #form = byId("form-login");
+  #button = byId("account");
+
+  /** @param {import("./client.js").Client} client */
+  constructor(client) {
+    this.#client = client;
+    this.#button.addEventListener("click", () => (this.#token ? location.reload() : this.#ask("")));
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#logIn(this.#form.elements.token.value.trim());
+    });
+    byId("login-cancel").addEventListener("click", () => this.#dialog.close());
+  }
+
+  /** Takes note that the connection's phase changed. @param {import("./client.js").Link} link */
+  enter({ phase, reason, needsLogin }) {
+    if (phase === "live") {
+      this.#dialog.close();
+      this.#showWho();
+    } else if (needsLogin) {
+      const hadToken = this.#token !== null;
+      this.#token = null;
+      this.#button.hidden = false;
+      say(this.#button, "Log in");
+      this.#ask(hadToken ? reason : "");
+    }
+  }
+
+  #ask(problem) {
+    const output = this.#form.querySelector("output");
+    output.dataset.state = problem ? "failed" : "";
+    output.textContent = problem;
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#form.elements.token.select();
+  }
+
+  #logIn(token) {
+    if (!token) return;
+    this.#token = token;
+    this.#form.reset();
+    const output = this.#form.querySelector("output");
+    output.dataset.state = "waiting";
+    output.textContent = "Logging in";
+    this.#client.logIn(token);
+  }
+
+  /** Says who this page is to the server; where there is no login, there is nothing to say. */
+  async #showWho() {
+    const token = this.#token;
+    const response = await askStatus(token).catch(() => null);
+    const status = response?.ok ? await response.json() : {};
+    if (token !== this.#token) return;
+    const isReader = status.identity === "anonymous" && !status.rights.publish;
+    this.#button.hidden = !token && !isReader;
+    say(this.#button, token ? "Log out" : "Log in");
+    this.#button.title = token ? `Logged in as ${status.identity ?? "?"}` : "Log in to send readings and commands";
+  }
+}
