@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ TESTER = Actor("local:tester", "command line")
 ISSUER, AUDIENCE = "https://login.example.org", "twincast"
 
 
-def add_key(path: Path, name: str = "key", *, rate_per_s: float | None = None, **grants: Iterable[str]) -> str:
+def add_key(path: Path, name: str = "key", *, rate_per_s: float | None = None, **grants: Any) -> str:
     """Add a key to a journal's file, and return its secret."""
     key, secret = make_key(name, Rights.of(grants), now_utc=NOW_UTC, rate_per_s=rate_per_s, expires_s=None)
     with AccessFile(str(path)) as file:

@@ -114,6 +114,8 @@ def test_those_of_one_kind_do_not_import_one_another(room: str) -> None:
     shared = {
         "twincast.transports.asgi",
         "twincast.transports.operation",
+        "twincast.transports.pages",
+        "twincast.transports.asyncapi",
         "twincast.transports.schemas",
         "twincast.journal.window",
         "twincast.journal.sqlite_access",

@@ -5,6 +5,8 @@ when its credential expires or is revoked, or when nobody has said who he is in 
 """
 
 import asyncio
+import itertools
+import logging
 import math
 import time
 from collections import Counter
@@ -37,6 +39,7 @@ TIMER_MAX_S = 86_400.0
 
 _DECIDING = ("host", "origin", "authorization", "x-forwarded-for")
 End = Callable[[TwincastError], None]
+logger = logging.getLogger("twincast.admission")
 
 
 class Knock(NamedTuple):
@@ -91,16 +94,21 @@ class Bounds(NamedTuple):
     auth_timeout_s: float = 5.0
 
 
+_numbers = itertools.count(1)
+
+
 class Visit:
     """One connection that goes on. Its owner calls `leave` when it is over, and is told by `end` when it must be."""
 
-    __slots__ = ("_admission", "_end", "_timer", "address", "principal")
+    __slots__ = ("_admission", "_end", "_timer", "address", "number", "principal")
 
     def __init__(self, admission: "Admission", address: str, end: End) -> None:
         self._admission = admission
         self._end = end
         self._timer: asyncio.TimerHandle | None = None
         self.address = address
+        self.number = next(_numbers)
+        """By this the lines of a log that are about one connection belong together."""
         self.principal: Principal | None = None
         """Who it is; None until that was said."""
 
@@ -254,7 +262,8 @@ class Admission:
             if wait_s > 0:
                 raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s)
             return self.authority.authenticate(text)
-        except Unauthenticated:
+        except Unauthenticated as error:
+            logger.info("a login from %s failed: %s", address, error.code)
             wait_s = self._failures.spend(block, self._failure_rate, 1, self._clock_s())
             if wait_s > 0:
                 raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s) from None
@@ -312,12 +321,14 @@ class Admission:
             self._by_identity[identity] += 1
         self._unknown_count -= 1
         visit.principal = principal
+        logger.info("connection %d is of %s from %s", visit.number, principal.id, visit.address)
 
     def forget(self, visit: Visit) -> None:
         """Count a visit no longer."""
         if visit not in self._visits:
             return
         del self._visits[visit]
+        logger.info("connection %d is over", visit.number)
         _uncount(self._by_address, _block(visit.address))
         if visit.principal is None:
             self._unknown_count -= 1

@@ -1,6 +1,7 @@
 """Everything put together: the only file that knows every part."""
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -14,18 +15,17 @@ from typing import Any
 
 import anyio
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from twincast import __version__
+from twincast import __version__, logs
 from twincast.admission import Admission, Bounds, Caller, Knock
 from twincast.auth.authority import BURST_S, Authority
 from twincast.auth.tokens import KeySet, OneKey, Tokens, fetch_from
 from twincast.core.door import Door
-from twincast.core.messages import encode
 from twincast.core.rates import Rate
 from twincast.core.session import Limits
 from twincast.core.wishes import ticket_of
@@ -33,31 +33,21 @@ from twincast.errors import BadMessage, KeysNotFetched, LoginUnusable, MethodNot
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
-from twincast.transports import asyncapi, schemas
+from twincast.transports import schemas
 from twincast.transports.asgi import Receive, Scope, Send, knock_of
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse
+from twincast.transports.pages import add_pages, is_open
 from twincast.transports.rest import Rest
 from twincast.transports.websocket import WebSocketEndpoint
 
 logger = logging.getLogger("twincast")
+access_log = logging.getLogger("twincast.access")
 
-PACKAGE = Path(__file__).parent
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
 
 KEYS_TIMEOUT_S = 5.0
 """How long a request waits for the keys of its token's issuer."""
-
-# What the pages load and say is the same for everybody: the program itself, none of its data.
-OPEN_PATHS = frozenset({"/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/asyncapi.json"})
-OPEN_FOLDERS = ("/pages/", "/dashboard/")
-
-PAGE_POLICY = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; connect-src 'self'"
-)
-# Swagger UI and Redoc set styles in the markup that they make, and Redoc searches in a worker.
-DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'") + "; worker-src blob:"
 
 
 class App(FastAPI):
@@ -107,6 +97,7 @@ class App(FastAPI):
         operations = (*rest.operations, self.events.operation)
         self._hot: dict[tuple[str, str], Operation] = {(each.method, each.path): each for each in operations}
         self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits)
+        self._numbers = itertools.count(1)
         self._cors = CORSMiddleware(
             self._serve_known,
             allow_origins=settings.allow_origin,
@@ -116,7 +107,7 @@ class App(FastAPI):
         )
         for operation in operations:
             operation.describe(self)
-        _add_pages(self)
+        add_pages(self, __version__)
         self.add_exception_handler(HTTPException, _as_problem)
 
     def openapi(self) -> dict[str, Any]:
@@ -159,16 +150,22 @@ class App(FastAPI):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, knock: Knock) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        logs.CONNECTION.set(next(self._numbers))
         try:
-            if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
+            if is_open(path):
                 self.admission.check(knock)
             else:
                 scope["caller"] = await self._identify(scope, path, knock)
         except TwincastError as error:
+            access_log.info("%s %s from %s: %s %s", scope["method"], path, knock.peer, error.http_status, error.code)
             await refuse(error, send)
             return
         hot = self._hot.get((scope["method"], scope["path"]))
-        await (hot or super().__call__)(scope, receive, send)
+        serve = hot or super().__call__
+        if access_log.isEnabledFor(logging.INFO):
+            await _serve_noted(serve, scope, receive, send)
+        else:
+            await serve(scope, receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].removeprefix(scope.get("root_path", "")) == "/ws":
@@ -261,6 +258,25 @@ def _end_streams_on_signals(events: EventsEndpoint) -> None:
             signal.signal(number, end_streams)
 
 
+async def _serve_noted(serve: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a request, and note who asked what and how it went; never the query, which may hold a ticket."""
+    began_s = time.perf_counter()
+    status = 0
+
+    async def noting_send(event: MutableMapping[str, Any]) -> None:
+        nonlocal status
+        status = event.get("status", status)
+        await send(event)
+
+    try:
+        await serve(scope, receive, noting_send)
+    finally:
+        caller = scope.get("caller")
+        took_ms = (time.perf_counter() - began_s) * 1_000
+        who = f"{caller.principal.id} {caller.address}" if caller else "-"
+        access_log.info("%s %s %s %s %.1f ms", scope["method"], scope["path"], status, who, took_ms)
+
+
 async def _drive(hub: Hub) -> None:
     """Run the hub. A server whose state nobody drives would answer and lie, so it ends; the journal is on disk."""
     try:
@@ -328,52 +344,6 @@ def _tokens(settings: Settings) -> Tokens | None:
         algorithms=settings.jwt_algorithm,
         rate=Rate(settings.rate_updates_per_s, BURST_S * settings.rate_updates_per_s),
     )
-
-
-def _add_pages(app: App) -> None:
-    pages = PACKAGE / "pages"
-    for path, file, policy in (
-        ("/", pages / "home.html", PAGE_POLICY),
-        ("/docs", pages / "docs.html", DOCS_POLICY),
-        ("/redoc", pages / "redoc.html", DOCS_POLICY),
-        ("/asyncapi", pages / "asyncapi.html", PAGE_POLICY),
-        ("/dashboard", PACKAGE / "dashboard" / "index.html", PAGE_POLICY),
-    ):
-        app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
-    app.add_api_route("/asyncapi.json", _asyncapi, methods=["GET"], include_in_schema=False)
-    app.mount("/pages", _Assets(directory=pages))
-    app.mount("/dashboard", _Assets(directory=PACKAGE / "dashboard"))
-
-
-async def _asyncapi(request: Request) -> Response:
-    return Response(encode(asyncapi.document(__version__, request.url.netloc)), media_type="application/json")
-
-
-class _Page:
-    """One HTML file, under its content security policy."""
-
-    def __init__(self, file: Path, policy: str) -> None:
-        self._file = file
-        self._headers = {
-            "content-security-policy": policy,
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "same-origin",
-            "cache-control": "no-cache",
-        }
-
-    async def __call__(self) -> Response:
-        return FileResponse(self._file, headers=self._headers)
-
-
-class _Assets(StaticFiles):
-    """The files that the pages load; checked for news at each load, so that an update shows at once."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["cache-control"] = "no-cache"
-        response.headers["x-content-type-options"] = "nosniff"
-        response.headers["access-control-allow-origin"] = "*"  # a page of somebody's own imports the client module
-        return response
 
 
 async def _as_problem(request: Request, error: Exception) -> Response:

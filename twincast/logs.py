@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-CONNECTION: ContextVar[str] = ContextVar("twincast_connection", default="")
-"""Which request or connection a line belongs to, if it belongs to one."""
+CONNECTION: ContextVar[int] = ContextVar("twincast_connection", default=0)
+"""The number of the request that a line belongs to, if it belongs to one."""
 
 # Line ends and escape codes that came in with a name would forge lines, or reach the terminal of whoever reads them.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
@@ -33,7 +33,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
         connection = CONNECTION.get()
-        where = f" [{escaped(connection)}]" if connection else ""
+        where = f" [{connection}]" if connection else ""
         line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(record.getMessage())}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).split("\n")
@@ -46,7 +46,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
-        told = {
+        told: dict[str, str | int] = {
             "time_utc": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,

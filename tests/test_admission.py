@@ -1,0 +1,280 @@
+"""The entrance: who comes in, for how long, how many."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import pytest
+
+from tests.access import NOW_UTC
+from twincast.admission import Admission, Bounds, Caller, Knock
+from twincast.auth.authority import Authority
+from twincast.auth.keys import make_key
+from twincast.core.door import Door
+from twincast.core.keys import Key, Keyring
+from twincast.core.rights import ANYONE, Principal, Rights
+from twincast.errors import (
+    BadMessage,
+    CredentialExpired,
+    Forbidden,
+    NotPermitted,
+    RateLimited,
+    TooManyConnections,
+    TwincastError,
+    Unauthenticated,
+)
+from twincast.testing import eventually_async
+
+HERE = Knock("127.0.0.1", "localhost")
+PROXY = "10.0.0.9"
+
+
+class Place:
+    """An entrance with a clock of its own, and what it said to those who stayed."""
+
+    def __init__(self, *, proxies: Sequence[str] = (), anonymous_may_read: bool = False, **bounds: float) -> None:
+        self.now_s = 0.0
+        self.ended: list[TwincastError] = []
+        self.keys: list[Key] = []
+        authority = Authority(anonymous_may_read=anonymous_may_read, now_s=lambda: 1_000.0 + self.now_s)
+        self.admission = Admission(
+            Door(allow_hosts=["twin.example.org"]),
+            authority,
+            Bounds(**bounds),  # type: ignore[arg-type]
+            trusted_proxies=proxies,
+            clock_s=lambda: self.now_s,
+        )
+
+    def add(self, name: str = "a", **grants: list[str]) -> str:
+        rights = Rights.of(grants or {"read": ["*"]})
+        key, secret = make_key(name, rights, now_utc=NOW_UTC, rate_per_s=None, expires_s=None)
+        self.keys.append(key)
+        self.admission.learn(Keyring(len(self.keys), tuple(self.keys)))
+        return secret
+
+    def revoke_all(self) -> None:
+        fields = [{name: getattr(key, name) for name in key.__struct_fields__} for key in self.keys]
+        self.keys = [Key(**{**each, "revoked_at_utc": NOW_UTC}) for each in fields]
+        self.admission.learn(Keyring(99, tuple(self.keys)))
+
+    def stay(self, identity: str = "key:1", address: str = "192.0.2.1") -> None:
+        self.admission.enter(Caller(Principal(identity), address), self.ended.append)
+
+
+def knock(secret: str, peer: str = "127.0.0.1", **more: str) -> Knock:
+    return Knock(peer, "localhost", authorization=f"Bearer {secret}", **more)
+
+
+def test_a_good_credential_says_who_asks() -> None:
+    place = Place()
+    secret = place.add()
+    caller = place.admission.identify(knock(secret))
+    assert caller.principal.id == f"key:{place.keys[0].id}"
+    assert caller.address == "127.0.0.1"
+    assert place.admission.identify(HERE._replace(authorization=f"bearer  {secret} ")).principal == caller.principal
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic YTpi", "twc_x", "Bearer wrong"])
+def test_without_a_good_credential_nobody_comes_in(header: str | None) -> None:
+    place = Place()
+    place.add()
+    with pytest.raises(Unauthenticated):
+        place.admission.identify(HERE._replace(authorization=header))
+
+
+def test_a_server_without_a_login_answers_its_own_machine_alone() -> None:
+    place = Place()
+    assert place.admission.identify(HERE).principal is ANYONE
+    assert place.admission.identify(HERE._replace(peer=None)).principal is ANYONE
+    assert place.admission.identify(HERE._replace(peer="::ffff:127.0.0.1")).principal is ANYONE
+    for peer in ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"):
+        with pytest.raises(Forbidden, match="only programs on its own machine"):
+            place.admission.identify(HERE._replace(peer=peer))
+    secret = place.add()
+    assert place.admission.identify(knock(secret, "192.0.2.1")).address == "192.0.2.1"
+
+
+def test_a_request_that_says_twice_who_it_is_for_or_from_is_refused() -> None:
+    for name in ("host", "origin", "authorization"):
+        with pytest.raises(BadMessage, match="has two"):
+            Knock.of("127.0.0.1", [(name, "a"), ("accept", "b"), (name, "a")])
+    assert Knock.of(None, [("x-forwarded-for", "a"), ("x-forwarded-for", "b")]).forwarded_for == "a,b"
+
+
+def test_only_a_trusted_proxy_says_where_a_client_is() -> None:
+    place = Place(proxies=[f"{PROXY}/32"])
+    secret = place.add()
+
+    def seen(peer: str, forwarded_for: str) -> str:
+        return place.admission.identify(knock(secret, peer, forwarded_for=forwarded_for)).address
+
+    assert seen(PROXY, "192.0.2.7") == "192.0.2.7"
+    assert seen(PROXY, "198.51.100.1, 192.0.2.7") == "192.0.2.7"  # what stands before it, the client said itself
+    assert seen(PROXY, f"192.0.2.7, {PROXY}") == "192.0.2.7"
+    assert seen(PROXY, "nonsense") == PROXY
+    assert seen(PROXY, "") == PROXY
+    assert seen("192.0.2.1", "127.0.0.1") == "192.0.2.1"
+
+
+def test_after_ten_failed_logins_in_a_minute_an_address_waits() -> None:
+    place = Place()
+    secret = place.add()
+    for _ in range(10):
+        with pytest.raises(Unauthenticated):
+            place.admission.identify(knock("wrong", "192.0.2.1"))
+    with pytest.raises(RateLimited) as limited:
+        place.admission.identify(knock("wrong", "192.0.2.1"))
+    assert limited.value.retry_after_s == pytest.approx(6)
+    with pytest.raises(Unauthenticated):
+        place.admission.identify(knock("wrong", "192.0.2.2"))
+    # One who has a key is not locked out by a neighbour behind the same address.
+    assert place.admission.identify(knock(secret, "192.0.2.1")).principal.may("read", "a")
+    place.now_s += 6
+    with pytest.raises(Unauthenticated):
+        place.admission.identify(knock("wrong", "192.0.2.1"))
+
+
+def test_an_address_of_ipv6_counts_by_what_a_customer_is_given() -> None:
+    place = Place()
+    place.add()
+    for number in range(10):
+        with pytest.raises(Unauthenticated):
+            place.admission.identify(knock("wrong", f"2001:db8::{number:x}"))
+    with pytest.raises(RateLimited):
+        place.admission.identify(knock("wrong", "2001:db8::ffff"))
+    with pytest.raises(Unauthenticated):
+        place.admission.identify(knock("wrong", "2001:db8:0:1::1"))
+
+
+async def test_an_identity_has_a_bounded_number_of_connections() -> None:
+    place = Place(identity_connections_max=2)
+    place.stay("key:1")
+    place.stay("key:1")
+    with pytest.raises(TooManyConnections, match="key:1"):
+        place.stay("key:1")
+    place.stay("key:2")
+    assert len(place.admission) == 3
+
+
+async def test_an_address_has_a_bounded_number_of_connections_loopback_excepted() -> None:
+    place = Place(address_connections_max=2, identity_connections_max=100)
+    place.stay()
+    place.stay()
+    with pytest.raises(TooManyConnections, match="address"):
+        place.stay()
+    place.stay(address="192.0.2.2")
+    for _ in range(5):
+        place.stay(address="127.0.0.1")
+
+
+async def test_who_leaves_makes_room() -> None:
+    place = Place(address_connections_max=1, identity_connections_max=1, unauthenticated_max=1)
+    for _ in range(3):
+        visit = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
+        visit.leave()
+        visit.leave()
+        unknown = place.admission.enter_unknown("192.0.2.1", place.ended.append)
+        unknown.leave()
+    assert len(place.admission) == 0
+
+
+async def test_without_a_login_connections_of_anybody_are_not_counted_as_one() -> None:
+    place = Place(identity_connections_max=2)
+    for _ in range(5):
+        place.admission.enter(Caller(ANYONE, "127.0.0.1"), place.ended.append)
+
+
+async def test_those_who_have_not_said_who_they_are_are_few_and_stay_for_seconds() -> None:
+    place = Place(unauthenticated_max=2, auth_timeout_s=0.02)
+    secret = place.add()
+    known = place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    with pytest.raises(TooManyConnections):
+        place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    known.present(secret)
+    place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    await eventually_async(lambda: len(place.ended) == 2, "both are told")
+    assert {type(error) for error in place.ended} == {Unauthenticated}
+
+
+async def test_a_revoked_key_ends_its_visits_and_no_others() -> None:
+    place = Place()
+    secret = place.add("a")
+    place.admission.enter(place.admission.identify(knock(secret)), place.ended.append)
+    place.stay("jwt:alice")
+    place.revoke_all()
+    assert [type(error) for error in place.ended] == [CredentialExpired]
+
+
+async def test_the_first_key_ends_the_visits_of_those_who_had_none() -> None:
+    place = Place()
+    place.admission.enter(place.admission.identify(HERE), place.ended.append)
+    place.add()
+    assert [type(error) for error in place.ended] == [Unauthenticated]
+
+
+async def test_a_credential_is_renewed_by_its_owner_alone() -> None:
+    place = Place()
+    mine, others = place.add("a"), place.add("b")
+    visit = place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    principal = visit.present(mine)
+    assert visit.present(mine) == principal
+    with pytest.raises(NotPermitted, match="a renewal keeps"):
+        visit.present(others)
+    with pytest.raises(Unauthenticated):
+        visit.present("wrong")
+    assert visit.principal == principal
+
+
+async def test_a_visit_ends_with_its_credential() -> None:
+    place = Place()
+    place.add()
+    until_s = 1_000.02
+    place.admission.enter(Caller(Principal("jwt:alice", expires_s=until_s), "127.0.0.1"), place.ended.append)
+    place.now_s = 0.02
+    await eventually_async(lambda: place.ended, "it is over")
+    assert isinstance(place.ended[0], CredentialExpired)
+
+
+async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:
+    place = Place()
+    secret = place.add()
+    caller = place.admission.identify(knock(secret))
+    ticket = place.admission.tickets.issue(caller.principal)
+    assert place.admission.identify(HERE, ticket=ticket).principal == caller.principal
+    with pytest.raises(Unauthenticated):
+        place.admission.identify(HERE, ticket=ticket)
+    late = place.admission.tickets.issue(caller.principal)
+    place.revoke_all()
+    with pytest.raises(CredentialExpired):
+        place.admission.identify(HERE, ticket=late)
+
+
+async def test_a_websocket_may_say_later_who_it_is_if_nobody_is_let_in_unasked() -> None:
+    place = Place(anonymous_may_read=True)
+    assert place.admission.enter_websocket(HERE, "", place.ended.append).principal is ANYONE
+    secret = place.add()
+    assert place.admission.enter_websocket(HERE, "auth=message", place.ended.append).principal is None
+    reader = place.admission.enter_websocket(HERE, "mode=latest", place.ended.append).principal
+    assert reader is not None and not reader.may("publish", "a")
+    with pytest.raises(Unauthenticated):
+        place.admission.enter_websocket(knock("wrong"), "auth=message", place.ended.append)
+    assert place.admission.enter_websocket(knock(secret), "", place.ended.append).principal is not None
+
+
+async def test_the_keyring_is_followed() -> None:
+    place = Place()
+    key, secret = make_key("a", Rights.of({"read": ["*"]}), now_utc=NOW_UTC, rate_per_s=None, expires_s=None)
+    asked: list[int] = []
+
+    async def keyring(unless_version: int) -> Keyring | None:
+        asked.append(unless_version)
+        return Keyring(7, (key,)) if unless_version != 7 else None
+
+    running = asyncio.create_task(place.admission.run(keyring))
+    await eventually_async(lambda: len(asked) >= 2, "the keyring is looked at again")
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert place.admission.identify(knock(secret)).principal.id == f"key:{key.id}"
+    assert asked[:2] == [-1, 7]

@@ -1,0 +1,559 @@
+"""Rights on every path: whatever a path is for, it does for the devices of the right, and for no others."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer, jwks, revoke_key, until_known
+from twincast.core.rights import ACTIONS
+from twincast.testing import Server, eventually
+
+LAB, HOME = "lab/a", "home/a"
+JSON = {"Content-Type": "application/json"}
+
+
+class Place(NamedTuple):
+    """A server with a login, on one of the edges, and a key for each right on `lab/*`."""
+
+    server: Server
+    path: Path
+    master: dict[str, str]
+    keys: dict[str, dict[str, str]]
+
+    def change_both(self) -> None:
+        """Store a reading and a command of both devices; everybody has been told when this returns."""
+        for name in (HOME, LAB):
+            self.post("/api/data", {"device_id": name, "value": time.time()}, self.master).raise_for_status()
+            self.post("/api/control", {"target": name, "command": "x"}, self.master).raise_for_status()
+
+    def post(self, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
+        return httpx.post(f"{self.server.url}{path}", json=body, headers=headers)
+
+    def get(self, path: str, headers: dict[str, str]) -> httpx.Response:
+        return httpx.get(f"{self.server.url}{path}", headers=headers)
+
+    def position(self) -> str:
+        status = self.get("/api/status", self.master).json()
+        return f"{status['epoch']}:{status['seq']}"
+
+    def websocket(self, headers: dict[str, str], query: str = "") -> ClientConnection:
+        return connect(f"{self.server.ws_url}?{query}", additional_headers=headers)
+
+
+@pytest.fixture(scope="module", params=["picows", "portable"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    path = tmp_path_factory.mktemp("access") / "journal.db"
+    master = bearer(add_key(path, "master", **{action: ["*"] for action in ACTIONS}))
+    keys = {str(action): bearer(add_key(path, action, **{action: ["lab/*"]})) for action in ACTIONS}
+    keys["all"] = bearer(add_key(path, "all", **{action: ["lab/*"] for action in ACTIONS}))
+    with Server(f"sqlite:{path}", edge=request.param, identity_connections_max=100) as server:
+        place = Place(server, path, master, keys)
+        place.change_both()
+        yield place
+
+
+def say(socket: ClientConnection, *messages: dict[str, Any]) -> list[Any]:
+    """Say something, and return all that comes up to the answer to a ping."""
+    for message in (*messages, {"type": "ping"}):
+        socket.send(json.dumps(message))
+    heard: list[Any] = []
+    while not heard or heard[-1]["type"] != "pong":
+        heard.append(json.loads(socket.recv(timeout=10)))
+    return heard
+
+
+def names_in(messages: list[Any]) -> set[str]:
+    """Return the devices that messages tell of, by whatever field."""
+    told = [{**each, "subscription": None} if isinstance(each, dict) else each for each in messages]
+    text = json.dumps(told)  # less the patterns that the client has said itself
+    return {name for name in (LAB, HOME) if f'"{name}"' in text}
+
+
+# What each path is for: the devices for which it did what it does.
+
+Probe = Callable[[Place, dict[str, str]], set[str]]
+
+
+def posted(path: str, body: Callable[[str], Any]) -> Probe:
+    def probe(place: Place, key: dict[str, str]) -> set[str]:
+        answers = {name: place.post(path, body(name), key) for name in (LAB, HOME)}
+        assert {answer.status_code for answer in answers.values()} <= {200, 403}
+        return {name for name, answer in answers.items() if answer.status_code == 200}
+
+    return probe
+
+
+def post_lines(place: Place, key: dict[str, str]) -> set[str]:
+    done = set()
+    for name in (LAB, HOME):
+        line = json.dumps({"device_id": name, "value": 1})
+        headers = {**key, "Content-Type": "application/x-ndjson"}
+        answer = httpx.post(f"{place.server.url}/api/data", content=f"{line}\n{line}\n", headers=headers)
+        done |= {name} if answer.status_code == 200 else set()
+    return done
+
+
+def said(message: Callable[[str], dict[str, Any]]) -> Probe:
+    def probe(place: Place, key: dict[str, str]) -> set[str]:
+        done = set()
+        with place.websocket(key) as socket:
+            for name in (LAB, HOME):
+                socket.send(json.dumps({**message(name), "id": name}))
+                while (answer := json.loads(socket.recv(timeout=10))).get("id") != name:
+                    pass
+                assert answer["type"] == "ack" or answer["code"] == "not_permitted"
+                done |= {name} if answer["type"] == "ack" else set()
+        return done
+
+    return probe
+
+
+def got(path: str) -> Probe:
+    def probe(place: Place, key: dict[str, str]) -> set[str]:
+        answer = place.get(path, key)
+        assert answer.status_code in {200, 403}
+        return names_in([answer.json()]) if answer.status_code == 200 else set()
+
+    return probe
+
+
+def counted(place: Place, key: dict[str, str]) -> set[str]:
+    return {LAB, HOME} if place.get("/api/status", key).json()["devices_known"] == 2 else got_count(place, key)
+
+
+def got_count(place: Place, key: dict[str, str]) -> set[str]:
+    return {LAB} if place.get("/api/status", key).json()["devices_known"] == 1 else set()
+
+
+def greeted(place: Place, key: dict[str, str]) -> set[str]:
+    with place.websocket(key) as socket:
+        return names_in([json.loads(socket.recv(timeout=10))])
+
+
+def told_live(query: str) -> Probe:
+    def probe(place: Place, key: dict[str, str]) -> set[str]:
+        with place.websocket(key, query) as socket:
+            hello = json.loads(socket.recv(timeout=10))
+            assert hello["type"] == "hello"
+            place.change_both()
+            return names_in(say(socket))
+
+    return probe
+
+
+def told_on_resuming(place: Place, key: dict[str, str]) -> set[str]:
+    since = place.position()
+    place.change_both()
+    with place.websocket(key, f"since={since}") as socket:
+        assert json.loads(socket.recv(timeout=10))["resumed"]
+        return names_in(say(socket))
+
+
+def told_on_subscribing(place: Place, key: dict[str, str]) -> set[str]:
+    with place.websocket(key, "devices=") as socket:
+        assert json.loads(socket.recv(timeout=10))["data_snapshot"] == {}
+        heard = say(socket, {"type": "subscribe", "devices": ["*", LAB, HOME]})
+        place.change_both()
+        return names_in([message["data_snapshot"] for message in heard if "data_snapshot" in message] + say(socket))
+
+
+def streamed(query: str, *, resumes: bool = False) -> Probe:
+    def probe(place: Place, key: dict[str, str]) -> set[str]:
+        since = place.position()
+        if resumes:
+            place.change_both()
+        address = f"{place.server.url}/api/events?{query}{f'&since={since}' if resumes else ''}"
+        with httpx.stream("GET", address, headers={**key, "Accept": "text/event-stream"}, timeout=10) as answer:
+            if answer.status_code == 403:
+                return set()
+            names: set[str] = set()
+            changes = 0
+            for line in answer.iter_lines():
+                if not line.startswith("data:"):
+                    continue
+                message = json.loads(line[5:])
+                names |= names_in([message])
+                if message["type"] == "hello" and not resumes:
+                    place.change_both()
+                changes += message["type"] in {"data_update", "control"} and LAB in line
+                if changes == 2:  # the last that was changed
+                    return names
+            return names
+
+    return probe
+
+
+def streamed_by_ticket(place: Place, key: dict[str, str]) -> set[str]:
+    answer = place.post("/api/tickets", {}, key)
+    if answer.status_code == 403:
+        return set()
+    return streamed(f"ticket={answer.json()['ticket']}")(place, {})
+
+
+def polled(place: Place, key: dict[str, str]) -> set[str]:
+    since = place.position()
+    place.change_both()
+    return got(f"/api/events?since={since}")(place, key)
+
+
+def polled_waiting(place: Place, key: dict[str, str]) -> set[str]:
+    since, names = place.position(), set[str]()
+    changing = threading.Timer(0.1, place.change_both)
+    changing.start()
+    until = int(since.split(":")[1]) + 4
+    while int(since.split(":")[1]) < until:
+        answer = place.get(f"/api/events?since={since}&wait_s=1", key)
+        if answer.status_code == 403:
+            break
+        names |= names_in(answer.json()["events"])
+        since = f"{answer.json()['epoch']}:{answer.json()['seq']}"
+    changing.join()
+    return names
+
+
+PATHS: dict[str, tuple[str, Probe]] = {
+    "POST a reading": ("publish", posted("/api/data", lambda name: {"device_id": name, "value": 1})),
+    "POST readings": ("publish", posted("/api/data", lambda name: [{"device_id": name, "value": 1}] * 2)),
+    "POST lines": ("publish", post_lines),
+    "say telemetry": ("publish", said(lambda name: {"type": "telemetry", "device_id": name, "value": 1})),
+    "say telemetry with a key": (
+        "publish",
+        said(lambda name: {"type": "telemetry", "device_id": name, "value": 1, "update_id": "k"}),
+    ),
+    "POST a command": ("command", posted("/api/control", lambda name: {"target": name, "command": "x"})),
+    "say control": ("command", said(lambda name: {"type": "control", "target": name, "command": "x"})),
+    "GET the state": ("read", got("/api/data")),
+    "GET some of the state": ("read", got(f"/api/data?devices={LAB}&devices={HOME}")),
+    "count devices": ("read", counted),
+    "be greeted": ("read", greeted),
+    "watch": ("read", told_live("")),
+    "watch by name": ("read", told_live(f"devices={LAB}&devices={HOME}")),
+    "watch every": ("read", told_live("mode=every")),
+    "watch slowly": ("read", told_live("max_hz=1000")),
+    "watch commands": ("read", told_live("kinds=control")),
+    "resume": ("read", told_on_resuming),
+    "subscribe": ("read", told_on_subscribing),
+    "stream": ("read", streamed("")),
+    "stream by name": ("read", streamed(f"devices={LAB}&devices={HOME}")),
+    "stream on": ("read", streamed("", resumes=True)),
+    "stream by ticket": ("read", streamed_by_ticket),
+    "poll the state": ("read", got("/api/events")),
+    "poll": ("read", polled),
+    "poll and wait": ("read", polled_waiting),
+    "GET the audit trail": ("admin", got("/api/audit")),
+}
+
+
+@pytest.mark.parametrize("right", [*ACTIONS, "all", "master"])
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_serves_those_who_have_its_right_for_the_devices_of_that(place: Place, name: str, right: str) -> None:
+    action, probe = PATHS[name]
+    if right == "master":
+        assert probe(place, place.master) == {LAB, HOME}
+    else:
+        assert probe(place, place.keys[right]) == ({LAB} if right in {action, "all"} else set())
+
+
+def test_every_operation_and_every_message_is_in_the_matrix(place: Place) -> None:
+    operations = {
+        f"{method.upper()} {path}"
+        for path, item in place.get("/openapi.json", {}).json()["paths"].items()
+        for method in item
+    }
+    assert operations == {
+        "GET /api/status",
+        "GET /api/data",
+        "POST /api/data",
+        "POST /api/control",
+        "GET /api/events",
+        "POST /api/tickets",
+        "GET /api/audit",
+    }
+
+
+@pytest.mark.parametrize("path", ["/api/status", "/api/data", "/api/events", "/api/audit", "/nothing", "/api/"])
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer twc_00000000_x"}, {"Authorization": "Basic YTpi"}])
+def test_without_a_good_credential_everything_but_the_pages_is_401(
+    place: Place, path: str, header: dict[str, str]
+) -> None:
+    answer = place.get(path, header)
+    assert answer.status_code in {401, 429}  # many tests fail to log in from here
+    assert answer.headers["content-type"] == "application/problem+json"
+    if answer.status_code == 401:
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    else:
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/dashboard/app.js"]
+)
+def test_the_pages_need_no_credential_to_be_loaded(place: Place, path: str) -> None:
+    assert place.get(path, {}).status_code == 200
+
+
+def test_a_reading_that_is_refused_is_not_stored_and_its_batch_neither(place: Place) -> None:
+    before = place.position()
+    body = [{"device_id": LAB, "value": 1}, {"device_id": HOME, "value": 1}]
+    answer = place.post("/api/data", body, place.keys["publish"])
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted")
+    assert place.position() == before
+
+
+def test_what_a_server_says_to_a_device_that_is_not_there_is_what_it_says_to_one_that_may_not_be_seen(
+    place: Place,
+) -> None:
+    for key in (place.keys["read"], place.keys["publish"]):
+        for path in ("/api/data?devices={}", "/api/events?devices={}"):
+            seen, unseen = (place.get(path.format(name), key) for name in (HOME, "nowhere"))
+            assert seen.status_code == unseen.status_code
+            if seen.is_success:
+                assert seen.json().get("data", seen.json().get("data_snapshot")) == {}
+                assert unseen.json().keys() == seen.json().keys()
+    answers = [
+        place.post("/api/data", {"device_id": name, "value": 1}, place.keys["read"]) for name in (HOME, "nohere")
+    ]
+    assert answers[0].text.replace(HOME, "nohere") == answers[1].text
+
+
+def test_nobody_learns_by_the_key_of_a_retry_what_somebody_else_has_stored(place: Place) -> None:
+    body = {"device_id": LAB, "value": 42}
+    first = place.post("/api/data", body, {**place.master, "Idempotency-Key": "secret-key"})
+    again = place.post("/api/data", body, {**place.master, "Idempotency-Key": "secret-key"})
+    other = place.post("/api/data", body, {**place.keys["publish"], "Idempotency-Key": "secret-key"})
+    assert again.json()["event"]["seq"] == first.json()["event"]["seq"]
+    assert other.json()["event"]["seq"] > first.json()["event"]["seq"]
+    assert "idempotency-replayed" not in other.headers
+
+
+def test_the_audit_trail_says_who_commanded_what_from_where(place: Place) -> None:
+    place.post("/api/control", {"target": LAB, "command": "audited"}, place.keys["command"]).raise_for_status()
+    who = place.get("/api/status", place.keys["command"]).json()["identity"]
+    records = place.get("/api/audit?limit=5", place.master).json()["records"]
+    assert (records[0]["who"], records[0]["address"]) == (who, "127.0.0.1")
+    assert (records[0]["action"], records[0]["target"], records[0]["detail"]) == ("command", LAB, "audited")
+    assert records[0]["seq"] == int(place.position().split(":")[1])
+    assert all(
+        record["target"].startswith("lab/") for record in place.get("/api/audit", place.keys["admin"]).json()["records"]
+    )
+
+
+def test_the_status_shows_the_journals_place_to_administrators_alone(place: Place) -> None:
+    assert "journal" in place.get("/api/status", place.master).json()
+    assert "journal" not in place.get("/api/status", place.keys["read"]).json()
+
+
+# The WebSocket's own ways.
+
+
+@contextmanager
+def unknown(place: Place) -> Iterator[ClientConnection]:
+    with connect(f"{place.server.ws_url}?auth=message") as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "auth_required"
+        yield socket
+
+
+def close_code(socket: ClientConnection) -> int | None:
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            socket.recv(timeout=10)
+    return None if closed.value.rcvd is None else int(closed.value.rcvd.code)
+
+
+def test_a_first_message_may_say_who_it_is(place: Place) -> None:
+    with unknown(place) as socket:
+        secret = place.keys["read"]["Authorization"].removeprefix("Bearer ")
+        socket.send(json.dumps({"type": "auth", "token": secret}))
+        assert json.loads(socket.recv(timeout=10))["data_snapshot"].keys() == {LAB}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"type":"auth","token":"wrong"}',
+        '{"type":"auth"}',
+        '{"type":"telemetry","device_id":"lab/a","value":1}',
+        '{"type":"ping"}',
+        "nonsense",
+        b"\x00",
+        json.dumps({"type": "auth", "token": "x" * 9_000}),
+    ],
+    ids=["wrong", "no token", "telemetry", "ping", "no JSON", "binary", "oversized"],
+)
+def test_a_first_message_that_says_nothing_good_is_the_last(place: Place, message: str | bytes) -> None:
+    with unknown(place) as socket:
+        socket.send(message)
+        assert (close_code(socket) or 0) >= 4500
+
+
+def test_an_upgrade_with_a_wrong_credential_is_401(place: Place) -> None:
+    headers = {"Authorization": "Bearer twc_00000000_x"}
+    with pytest.raises(InvalidStatus) as refused, place.websocket(headers):
+        pass
+    assert refused.value.response.status_code in {401, 429}
+
+
+def test_whoever_does_not_say_who_he_is_in_time_is_let_go(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    add_key(path, read=["*"])
+    with Server(f"sqlite:{path}", edge=edge, auth_timeout_s=0.2) as server, connect(server.ws_url) as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "auth_required"
+        assert close_code(socket) == 4501
+
+
+def test_an_expired_token_closes_the_socket_unless_it_was_renewed(tmp_path: Path, edge: str) -> None:
+    issuer, file = Issuer(), tmp_path / "keys.json"
+    file.write_text(jwks(issuer))
+    how: dict[str, Any] = {"jwt_jwks": str(file), "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+
+    def token(lives_s: float) -> str:
+        return issuer.token(lives_s=lives_s - 30, twincast={"read": ["*"]})  # 30 s is the leeway
+
+    with Server("memory:", edge=edge, **how) as server:
+        headers = bearer(token(1.0))
+        with (
+            connect(server.ws_url, additional_headers=headers) as left,
+            connect(server.ws_url, additional_headers=headers) as renewed,
+        ):
+            for socket in (left, renewed):
+                assert json.loads(socket.recv(timeout=10))["type"] == "hello"
+            renewed.send(json.dumps({"type": "auth", "token": token(60), "id": 1}))
+            assert json.loads(renewed.recv(timeout=10))["type"] == "ack"
+            assert close_code(left) == 4502
+            assert say(renewed)[-1]["type"] == "pong"
+
+
+def test_a_revoked_key_is_gone_within_a_second_under_load(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    publisher = bearer(add_key(path, "publisher", publish=["*"], rate_per_s=1e6))
+    watcher = bearer(add_key(path, "watcher", read=["*"]))
+    with Server(f"sqlite:{path}", edge=edge) as server:
+        until_known(server, watcher["Authorization"].removeprefix("Bearer "))
+        stop = threading.Event()
+
+        def push() -> None:
+            body = [{"device_id": f"d{number}", "value": number} for number in range(1_000)]
+            with httpx.Client(headers=publisher) as http:
+                while not stop.is_set():
+                    http.post(f"{server.url}/api/data", json=body).raise_for_status()
+
+        pushing = threading.Thread(target=push)
+        pushing.start()
+        try:
+            with connect(server.ws_url, additional_headers=watcher, max_size=None) as socket:
+                socket.recv(timeout=10)
+                revoke_key(path, "watcher")
+                revoked_s = time.monotonic()
+                code = close_code(socket)
+                took_s = time.monotonic() - revoked_s
+            assert code == 4502
+            assert took_s < 1.0  # not a speed that is measured, but the promise that is made
+            answer = httpx.get(f"{server.url}/api/data", headers=watcher)
+            assert (answer.status_code, answer.json()["code"]) == (401, "credential_expired")
+        finally:
+            stop.set()
+            pushing.join()
+
+
+def test_a_revoked_key_ends_streams_and_polls_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    key = bearer(add_key(path, read=["*"]))
+    with Server(f"sqlite:{path}") as server:
+        statuses: list[int] = []
+        since = httpx.get(f"{server.url}/api/status", headers=key).json()
+
+        def poll() -> None:
+            address = f"{server.url}/api/events?since={since['epoch']}:{since['seq']}&wait_s=30"
+            statuses.append(httpx.get(address, headers=key, timeout=60).status_code)
+
+        polling = threading.Thread(target=poll)
+        polling.start()
+        with httpx.stream("GET", f"{server.url}/api/events", headers={**key, "Accept": "text/event-stream"}) as answer:
+            lines = answer.iter_lines()
+            assert next(lines)
+            revoke_key(path)
+            for _ in lines:
+                pass  # the stream ends
+        polling.join(10)
+        assert statuses == [401]
+
+
+def test_the_first_key_takes_effect_at_once(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    with Server(f"sqlite:{path}", edge=edge) as server, connect(server.ws_url) as socket:
+        socket.recv(timeout=10)
+        assert httpx.get(f"{server.url}/api/data").status_code == 200
+        secret = add_key(path, read=["*"])
+        assert close_code(socket) == 4501
+        assert httpx.get(f"{server.url}/api/data").status_code == 401
+        assert httpx.get(f"{server.url}/api/data", headers=bearer(secret)).status_code == 200
+
+
+def test_where_reading_is_open_one_reads_and_nothing_else(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    secret = add_key(path, publish=["*"])
+    with Server(f"sqlite:{path}", edge=edge, anonymous="read") as server:
+        until_known(server, secret)
+        body = {"device_id": LAB, "value": 1}
+        httpx.post(f"{server.url}/api/data", json=body, headers=bearer(secret)).raise_for_status()
+        assert httpx.get(f"{server.url}/api/data").json()["data"].keys() == {LAB}
+        assert httpx.post(f"{server.url}/api/data", json=body).status_code == 403
+        assert httpx.post(f"{server.url}/api/control", json={"target": "a", "command": "b"}).status_code == 403
+        assert httpx.get(f"{server.url}/api/audit").status_code == 403
+        assert httpx.get(f"{server.url}/api/data", headers=bearer("wrong")).status_code == 401
+        with connect(server.ws_url) as socket:
+            assert json.loads(socket.recv(timeout=10))["data_snapshot"].keys() == {LAB}
+            heard = say(socket, {"type": "telemetry", "device_id": LAB, "value": 2, "id": 1})
+            assert heard[0]["code"] == "not_permitted"
+
+
+def test_a_rate_is_kept_by_answers_over_rest_and_by_patience_over_a_websocket(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    key = bearer(add_key(path, publish=["*"], rate_per_s=10))  # and 50 at once
+    with Server(f"sqlite:{path}", edge=edge) as server:
+        until_known(server, key["Authorization"].removeprefix("Bearer "))
+        with connect(server.ws_url, additional_headers=key) as socket:
+            socket.recv(timeout=10)
+            for number in range(60):
+                socket.send(json.dumps({"type": "telemetry", "device_id": "a", "value": number, "id": number}))
+            answer = httpx.post(f"{server.url}/api/data", json={"device_id": "a", "value": 1}, headers=key)
+            answers = [json.loads(socket.recv(timeout=30)) for _ in range(60)]
+            assert [each["id"] for each in answers] == list(range(60))
+            assert {each["type"] for each in answers} == {"ack"}
+        body = [{"device_id": "a", "value": 1}] * 50
+        *_, refused = (httpx.post(f"{server.url}/api/data", json=body, headers=key) for _ in range(2))
+        assert answer.status_code in {200, 429}
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_an_identity_has_sixteen_streams(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    key = bearer(add_key(path, read=["*"]))
+    with Server(f"sqlite:{path}", edge=edge) as server:
+        until_known(server, key["Authorization"].removeprefix("Bearer "))
+        with ExitStack() as open_sockets:
+            sockets = [open_sockets.enter_context(connect(server.ws_url, additional_headers=key)) for _ in range(16)]
+            with pytest.raises(InvalidStatus) as refused, connect(server.ws_url, additional_headers=key):
+                pass
+            assert refused.value.response.status_code == 503
+            assert refused.value.response.headers["retry-after"] == "1"
+            sockets[0].close()
+            eventually(lambda: _opens(server, key), "there is room again")
+
+
+def _opens(server: Server, key: dict[str, str]) -> bool:
+    try:
+        with connect(server.ws_url, additional_headers=key):
+            return True
+    except InvalidStatus:
+        return False

@@ -1,0 +1,76 @@
+"""The pages: what there is, the documents of the interfaces, the dashboard; all from the installed package."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from twincast.core.messages import encode
+from twincast.transports import asyncapi
+
+PACKAGE = Path(__file__).parents[1]
+
+# What the pages load and say is the same for everybody: the program itself, none of its data.
+OPEN_PATHS = frozenset({"/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/asyncapi.json"})
+OPEN_FOLDERS = ("/pages/", "/dashboard/")
+
+PAGE_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; connect-src 'self'"
+)
+# Swagger UI and Redoc set styles in the markup that they make, and Redoc searches in a worker.
+DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'") + "; worker-src blob:"
+
+
+def is_open(path: str) -> bool:
+    """Whether a path is a page, or something that the pages load: for those nobody needs to log in."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def add_pages(app: FastAPI, version: str) -> None:
+    """Add the pages and their files to an application's routes."""
+
+    async def asyncapi_document(request: Request) -> Response:
+        return Response(encode(asyncapi.document(version, request.url.netloc)), media_type="application/json")
+
+    pages = PACKAGE / "pages"
+    for path, file, policy in (
+        ("/", pages / "home.html", PAGE_POLICY),
+        ("/docs", pages / "docs.html", DOCS_POLICY),
+        ("/redoc", pages / "redoc.html", DOCS_POLICY),
+        ("/asyncapi", pages / "asyncapi.html", PAGE_POLICY),
+        ("/dashboard", PACKAGE / "dashboard" / "index.html", PAGE_POLICY),
+    ):
+        app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/asyncapi.json", asyncapi_document, methods=["GET"], include_in_schema=False)
+    app.mount("/pages", _Assets(directory=pages))
+    app.mount("/dashboard", _Assets(directory=PACKAGE / "dashboard"))
+
+
+class _Page:
+    """One HTML file, under its content security policy."""
+
+    def __init__(self, file: Path, policy: str) -> None:
+        self._file = file
+        self._headers = {
+            "content-security-policy": policy,
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "same-origin",
+            "cache-control": "no-cache",
+        }
+
+    async def __call__(self) -> Response:
+        return FileResponse(self._file, headers=self._headers)
+
+
+class _Assets(StaticFiles):
+    """The files that the pages load; checked for news at each load, so that an update shows at once."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["access-control-allow-origin"] = "*"  # a page of somebody's own imports the client module
+        return response
