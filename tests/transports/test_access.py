@@ -52,9 +52,11 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module", params=["picows", "portable"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     path = tmp_path_factory.mktemp("access") / "journal.db"
-    master = bearer(add_key(path, "master", **{action: ["*"] for action in ACTIONS}))
-    keys = {str(action): bearer(add_key(path, action, **{action: ["lab/*"]})) for action in ACTIONS}
-    keys["all"] = bearer(add_key(path, "all", **{action: ["lab/*"] for action in ACTIONS}))
+    on_all: Any = {action: ["*"] for action in ACTIONS}
+    on_lab: dict[str, Any] = {action: {action: ["lab/*"]} for action in ACTIONS}
+    on_lab["all"] = {action: ["lab/*"] for action in ACTIONS}
+    master = bearer(add_key(path, "master", **on_all))
+    keys = {name: bearer(add_key(path, name, **grants)) for name, grants in on_lab.items()}
     with Server(f"sqlite:{path}", edge=request.param, identity_connections_max=100) as server:
         place = Place(server, path, master, keys)
         place.change_both()

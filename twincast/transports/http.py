@@ -10,11 +10,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from twincast.errors import TooLarge, TooManyConnections, TooSlow, TwincastError
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
+
+LINGER_S = 0.5
+"""How long a refused client has to read why."""
 
 
 class HttpBounds(NamedTuple):
@@ -44,9 +48,10 @@ class BoundedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._bounds: HttpBounds = app_state["http_bounds"]
+        self._running: RequestResponseCycle | None = None
         self._counted = ""
         self._head_bytes = 0
-        self._is_in_head = self._is_handed_over = False
+        self._is_in_head = self._is_handed_over = self._is_refused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -69,10 +74,14 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._let_go()
+        if self._running is not None:
+            self._running.disconnected = True  # uvicorn marks the newest of several requests, not the one under way
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._is_refused:
+            return
         if self._is_in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -108,6 +117,10 @@ class BoundedHttp(HttpToolsProtocol):
             return False
         return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
@@ -128,7 +141,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_timer = None
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._running is not None and not self._running.response_complete:
             self._wait_for_head()  # it has a request that is still being answered
         else:
             self._refuse(TooSlow(f"a request's head has {self._bounds.head_timeout_s:g} s to come in"))
@@ -143,7 +156,11 @@ class BoundedHttp(HttpToolsProtocol):
         lines = [b"HTTP/1.1 %d %b" % (error.http_status, error.code.encode())]
         lines += [b"%b: %b" % pair for pair in headers if pair[0] != b"connection"]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
-        self.transport.close()
+        # The client may be in the midst of sending: closed at once, the connection would be reset and this never read.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._is_refused = True
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def _let_go(self) -> None:
         for timer in (self._head_timer, self._write_timer):

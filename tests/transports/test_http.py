@@ -1,0 +1,240 @@
+"""HTTP's bounds: what a client may cost before, beside and behind its request."""
+
+import socket
+import time
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.access import add_key, bearer
+from twincast.testing import Server, eventually
+
+HEAD = b"GET /api/status HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+def opened(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def everything_from(connection: socket.socket) -> bytes:
+    """Return what comes until the server closes."""
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def answer_to(server: Server, request: bytes) -> bytes:
+    """Return what a server says to some bytes, up to the end of the connection."""
+    with closing(opened(server)) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return everything_from(connection)
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET /api/sta", HEAD, HEAD + b"X-Slow: "], ids=["nothing", "line", "head", "name"]
+)
+def test_a_head_that_does_not_come_is_not_waited_for(begun: bytes) -> None:
+    with Server(head_timeout_s=0.3) as server, closing(opened(server)) as connection:
+        connection.sendall(begun)
+        assert status_of(everything_from(connection)) == 408
+
+
+def test_a_head_that_trickles_has_no_more_time_than_one_that_stops() -> None:
+    with Server(head_timeout_s=0.5) as server, closing(opened(server)) as connection:
+        connection.sendall(HEAD)
+        connection.settimeout(0.05)
+        answer = b""
+        for _ in range(200):
+            try:
+                connection.sendall(b"X-A: b\r\n")
+                answer = connection.recv(1_024)
+                break
+            except TimeoutError:
+                continue
+        assert status_of(answer) == 408
+
+
+def test_empty_lines_do_not_keep_a_connection_open() -> None:
+    with Server(head_timeout_s=0.5) as server, closing(opened(server)) as connection:
+        connection.settimeout(0.05)
+        answer = None
+        for _ in range(200):
+            try:
+                connection.sendall(b"\r\n")
+                answer = connection.recv(1_024)
+                break
+            except TimeoutError:
+                continue
+        assert answer is not None
+
+
+def test_a_connection_that_is_used_is_not_cut_off_by_the_time_of_a_head() -> None:
+    with Server(head_timeout_s=0.3) as server, httpx.Client() as http:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < 1.0:
+            assert http.get(f"{server.url}/api/status").status_code == 200
+        with httpx.stream("GET", f"{server.url}/api/events", headers={"Accept": "text/event-stream"}) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            eventually(lambda: time.monotonic() - began_s > 2.0, "more than a head's time passes")
+            http.post(f"{server.url}/api/data", json={"device_id": "late", "value": 1}).raise_for_status()
+            assert any("late" in line for line in lines if line)
+
+
+def test_a_head_has_a_size() -> None:
+    with Server(head_max_bytes=2_048) as server:
+        connection = opened(server)
+        with closing(connection):
+            connection.sendall(HEAD + b"X-Big: ")
+            answer = b""
+            while not answer:
+                try:
+                    connection.sendall(b"x" * 512)
+                    connection.settimeout(0.01)
+                    answer = connection.recv(1_024)
+                except TimeoutError:
+                    continue
+            assert status_of(answer) == 431
+        assert httpx.get(f"{server.url}/api/status").status_code == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    with Server(body_timeout_s=0.3) as server, closing(opened(server)) as connection:
+        connection.sendall(
+            b"POST /api/data HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        answer = everything_from(connection)
+        assert status_of(answer) == 408
+        assert b"connection: close" in answer.lower()
+
+
+def test_the_body_of_a_request_that_takes_none_is_bounded_too() -> None:
+    with Server() as server:
+        answer = httpx.request("GET", f"{server.url}/api/status", content=b"x" * (1 << 20))
+        assert answer.status_code == 413
+
+
+def test_connections_have_a_number_and_whoever_is_too_many_is_told() -> None:
+    with Server(connections_max=3) as server, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(closing(opened(server))).sendall(HEAD)
+        eventually(lambda: status_of(answer_to(server, HEAD + b"\r\n")) == 503, "the fourth is refused")
+        answer = answer_to(server, HEAD + b"\r\n").lower()
+        assert b"retry-after: 1" in answer
+        assert b"too_many_connections" in answer
+
+
+def test_an_answer_that_nobody_reads_is_given_up(tmp_path: Path) -> None:
+    with Server(write_timeout_s=0.3) as server:
+        body = [{"device_id": f"d{number}", "value": "x" * 1_000} for number in range(3_000)]
+        httpx.post(f"{server.url}/api/data", json=body).raise_for_status()
+        with closing(socket.socket()) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(b"GET /api/data HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 3)
+            connection.settimeout(10)
+            time.sleep(1.0)  # nothing can be waited for: the point is that nobody reads
+            got_bytes = 0
+            with suppress(ConnectionError):
+                while part := connection.recv(65_536):
+                    got_bytes += len(part)
+            assert got_bytes < 3_000_000  # of nine
+
+
+# Requests that two readers would understand differently, and pages from elsewhere.
+
+SMUGGLED = {
+    "two lengths": b"Content-Length: 2\r\nContent-Length: 30\r\n\r\n{}",
+    "length and chunks": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+    "chunked and something": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "a length with a sign": b"Content-Length: +2\r\n\r\n{}",
+    "a space before the colon": b"Content-Length : 2\r\n\r\n{}",
+    "a folded line": b"X-A: b\r\n c\r\nContent-Length: 2\r\n\r\n{}",
+    "a line feed in a name": b"X\nContent-Length: 2\r\n\r\n{}",
+    "a nothing in a value": b"X-A: a\0b\r\n\r\n",
+    "a bad chunk": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+def test_a_head_that_two_readers_would_understand_differently_is_refused(name: str) -> None:
+    head = b"POST /api/data HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    with Server(body_timeout_s=0.5) as server:
+        answer = answer_to(server, head + SMUGGLED[name])
+        assert answer.count(b"HTTP/1.1 ") <= 1  # never a second answer, to a request that was hidden in the first
+        assert not answer or 400 <= status_of(answer) < 500
+        assert httpx.get(f"{server.url}/api/status").json()["seq"] == 0
+
+
+@pytest.mark.parametrize("name", ["Host", "Origin", "Authorization"])
+def test_a_header_that_decides_who_comes_in_stands_there_once(tmp_path: Path, name: str, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    good = bearer(add_key(path, read=["*"]))["Authorization"]
+    values = {"Host": "127.0.0.1", "Origin": "http://127.0.0.1", "Authorization": good}
+    lines = "".join(f"{header}: {value}\r\n" for header, value in values.items() if header != "Origin")
+    twice = f"{lines}{name}: {values[name]}\r\n" + (f"{name}: x\r\n" if name == "Origin" else "")
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    with Server(f"sqlite:{path}", edge=edge) as server:
+        assert status_of(answer_to(server, f"GET /api/data HTTP/1.1\r\n{twice}\r\n".encode())) == 400
+        assert status_of(answer_to(server, f"GET /ws HTTP/1.1\r\n{twice}{upgrade}\r\n".encode())) == 400
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example.org", "127.0.0.1.evil.example.org", "localhost.evil.example.org", "192.0.2.1", "", "[::1", "@"],
+)
+def test_a_name_that_was_made_to_point_here_is_refused(host: str, edge: str) -> None:
+    with Server(edge=edge) as server:
+        for path in ("/api/data", "/dashboard", "/ws"):
+            answer = httpx.get(f"{server.url}{path}", headers={"Host": host})
+            assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["null", "https://evil.example.org", "http://127.0.0.1.evil.example.org", "file://"])
+def test_a_page_from_elsewhere_can_neither_read_nor_write_nor_open_a_websocket(origin: str, edge: str) -> None:
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = "AAAAAAAAAAAAAAAAAAAAAA=="
+    with Server(edge=edge) as server:
+        for method, path, more in (("GET", "/api/data", {}), ("POST", "/api/data", {}), ("GET", "/ws", upgrade)):
+            answer = httpx.request(method, f"{server.url}{path}", headers={"Origin": origin, **more})
+            assert answer.status_code == 403
+            assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_listed_page_may_call_and_the_answer_names_it_and_no_other() -> None:
+    listed = "https://app.example.org"
+    with Server(allow_origin=(listed, "https://other.example.org")) as server:
+        answer = httpx.get(f"{server.url}/api/data", headers={"Origin": listed})
+        assert answer.headers["access-control-allow-origin"] == listed
+        assert "access-control-allow-credentials" not in answer.headers
+        asked = httpx.options(
+            f"{server.url}/api/data",
+            headers={
+                "Origin": listed,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "authorization,content-type",
+            },
+        )
+        assert asked.status_code == 200
+        assert "POST" in asked.headers["access-control-allow-methods"]
+        own = httpx.get(f"{server.url}/api/data", headers={"Origin": server.url})
+        assert own.status_code == 200
+        assert "access-control-allow-origin" not in own.headers
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+@pytest.mark.parametrize("path", ["/api/data", "/api/control", "/api/tickets"])
+def test_what_a_foreign_form_could_send_is_not_taken(path: str, content_type: str) -> None:
+    with Server() as server:
+        answer = httpx.post(f"{server.url}{path}", content=b"{}", headers={"Content-Type": content_type})
+        assert answer.status_code == 415
