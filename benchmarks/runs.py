@@ -9,9 +9,10 @@ import uvloop
 
 from benchmarks.loads import delivery, fanout, idle, latency, rest
 from benchmarks.machine import LOAD_CORE, use_core
-from benchmarks.peers import Naive, Nats, PocketBase, Socketify, Streaming, Twincast
+from benchmarks.peers import Naive, Nats, PocketBase, Socketify, Streaming, Twincast, TwincastWithLogin
 
 MEMORY, SQLITE = Twincast("memory"), Twincast("sqlite")
+LOGIN = TwincastWithLogin()
 NATS, UWS, NAIVE, POCKETBASE = Nats(), Socketify(), Naive(), PocketBase()
 SETTLE_S = 0.3
 
@@ -196,14 +197,15 @@ def _post(path: str) -> Callable[[int], bytes]:
 
 
 def _fan_outs(clients: int) -> list[Run]:
-    return [fan_out(system, clients) for system in (MEMORY, NATS, UWS, SQLITE, NAIVE)]
+    return [fan_out(system, clients) for system in (MEMORY, LOGIN = TwincastWithLogin()
+NATS, UWS, SQLITE, NAIVE)]
 
 
 LOADS: dict[str, list[Run]] = {
     "fanout-1": _fan_outs(1),
     "fanout-10": _fan_outs(10),
-    "fanout-100": _fan_outs(100),
-    "fanout-1000": _fan_outs(1_000),
+    "fanout-100": [*_fan_outs(100), fan_out(LOGIN, 100)],
+    "fanout-1000": [*_fan_outs(1_000), fan_out(LOGIN, 1_000)],
     "ingest": [ingest(MEMORY), ingest(SQLITE)],
     "rest": [rest_writes, rest_writes_of_pocketbase],
     "latency": [delays(MEMORY), delays(SQLITE), delays(NATS)],
@@ -213,7 +215,8 @@ LOADS: dict[str, list[Run]] = {
     "resume": [resumes],
     "storm": [reconnect_storm],
     "stalled": [beside_stalled(0), beside_stalled(20)],
-    "idle": [memory_of_idle(system) for system in (MEMORY, NATS, UWS, NAIVE)],
+    "idle": [memory_of_idle(system) for system in (MEMORY, LOGIN = TwincastWithLogin()
+NATS, UWS, NAIVE)],
 }
 
 TARGETS = (
@@ -225,6 +228,8 @@ TARGETS = (
     Target("fan-out to 1,000", MEMORY.name, UWS.name, at_least=5.0),
     Target("fan-out to 100", SQLITE.name, MEMORY.name, at_least=0.6),
     Target("fan-out to 100", MEMORY.name, NAIVE.name, at_least=60.0),
+    Target("fan-out to 100", LOGIN.name, MEMORY.name, at_least=0.9),
+    Target("fan-out to 1,000", LOGIN.name, MEMORY.name, at_least=0.9),
     Target("ingest over WebSocket", SQLITE.name, None, at_least=60_000),
     Target("ingest over WebSocket", SQLITE.name, MEMORY.name, at_least=0.6),
     Target("REST, one reading a request", SQLITE.name, POCKETBASE.name, at_least=3.0),

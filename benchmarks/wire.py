@@ -8,10 +8,10 @@ import struct
 TEXT, BINARY = 0x81, 0x82
 
 
-def handshake(port: int, path: str) -> bytes:
-    """Return the request that asks for a WebSocket."""
+def handshake(port: int, path: str, head: str = "") -> bytes:
+    """Return the request that asks for a WebSocket; `head` is more lines of it, each with its end."""
     return (
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{head}"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     ).encode()
 

@@ -59,8 +59,8 @@ class StallingConnection(RecordingConnection):
 class AnyonesVisit:
     """The visit of somebody on a server without a login."""
 
-    def __init__(self, end: Callable[[TwincastError], None]) -> None:
-        self.principal: Principal | None = ANYONE
+    def __init__(self, end: Callable[[TwincastError], None], principal: Principal | None = ANYONE) -> None:
+        self.principal = principal
         self.end = end
         self.has_left = False
 

@@ -103,7 +103,7 @@ class Client(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the WebSocket."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(handshake(self._port, self._system.path))
+        self.transport.write(handshake(self._port, self._system.path, self._system.head))
 
     def get_buffer(self, _size_hint: int) -> memoryview:
         """Give the buffer that all clients share."""

@@ -1,13 +1,19 @@
 """The systems that are measured: how each is started, and how a client of each speaks."""
 
 import json
+import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.request import Request, urlopen
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from benchmarks.machine import SERVER_CORE, ServerProcess, free_port, installed, python, started
 from benchmarks.wire import BINARY, TEXT, frame
@@ -20,6 +26,8 @@ class Streaming(Protocol):
 
     name: str
     path: str
+    head: str
+    """More lines of the handshake's head."""
     greeting: bytes
     """What a client sends first, framed."""
     ready: bytes
@@ -43,7 +51,7 @@ def _running(
 class Twincast:
     """This project, as `twincast serve` runs it."""
 
-    path, greeting, ready = "/ws", b"", b'"hello"'
+    path, head, greeting, ready = "/ws", "", b"", b'"hello"'
 
     def __init__(self, journal: str) -> None:
         self.name = f"twincast, {journal}"
@@ -66,10 +74,45 @@ class Twincast:
         return frame(reading)
 
 
+class TwincastWithLogin(Twincast):
+    """The same, where every client has a token that lets it publish and read some devices, and every path asks."""
+
+    def __init__(self) -> None:
+        super().__init__("memory")
+        self.name = "twincast, memory, login"
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        rights = {"publish": ["lab*"], "read": ["lab*"]}
+        claims = {"sub": "load", "iss": "bench", "aud": "bench", "exp": time.time() + 86_400, "twincast": rights}
+        self.head = f"Authorization: Bearer {jwt.encode(claims, self._key, algorithm='ES256')}\r\n"
+
+    @contextmanager
+    def running(
+        self, *, core: int | None = SERVER_CORE, file: Path | None = None
+    ) -> Iterator[tuple[ServerProcess, int]]:
+        """Start it, with all clients as one identity, which may have as many and send as much as they can."""
+        with tempfile.NamedTemporaryFile("wb", suffix=".pem") as pem:
+            pem.write(self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+            pem.flush()
+            settings = {
+                "TWINCAST_JWT_KEY": pem.name,
+                "TWINCAST_JWT_ISSUER": "bench",
+                "TWINCAST_JWT_AUDIENCE": "bench",
+                "TWINCAST_IDENTITY_CONNECTIONS_MAX": "100000",
+                "TWINCAST_RATE_UPDATES_PER_S": "1e9",
+            }
+            os.environ |= settings
+            try:
+                with super().running(core=core, file=file) as both:
+                    yield both
+            finally:
+                for name in settings:
+                    del os.environ[name]
+
+
 class Naive:
     """FastAPI as tutorials show it: a set of sockets, and one `send_json` after another."""
 
-    name, path, greeting, ready = "naive FastAPI", "/ws", b"", b'"hello"'
+    name, path, head, greeting, ready = "naive FastAPI", "/ws", "", b"", b'"hello"'
 
     @contextmanager
     def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
@@ -89,7 +132,7 @@ class Naive:
 class Nats:
     """NATS over WebSocket, with its own protocol inside the frames."""
 
-    name, path, ready = "NATS", "/", b"PONG"
+    name, path, head, ready = "NATS", "/", "", b"PONG"
     greeting = frame(b'CONNECT {"verbose":false,"pedantic":false,"echo":true}\r\nSUB bench 1\r\nPING\r\n', BINARY)
 
     @contextmanager
@@ -113,7 +156,7 @@ class Nats:
 class Socketify:
     """uWebSockets (C++) through socketify: one topic, every message published to it."""
 
-    name, path, greeting, ready = "uWebSockets (socketify)", "/ws", b"", b'"hello"'
+    name, path, head, greeting, ready = "uWebSockets (socketify)", "/ws", "", b"", b'"hello"'
 
     @contextmanager
     def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:

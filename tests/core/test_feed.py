@@ -366,8 +366,16 @@ def test_a_state_of_few_devices_is_always_the_newest() -> None:
 NAMES = ["lab/a", "lab/b", "x", "y", "z"]
 FILTERS = [["*"], ["lab/*"], ["x"], ["x", "lab/a"], ["*/a", "y"], []]
 HOW: tuple[tuple[Mode, float | None], ...] = (("latest", None), ("latest", 10.0), ("every", None))
+READABLE = [
+    frozenset({"*"}),
+    frozenset({"lab/*"}),
+    frozenset({"x", "lab/a"}),
+    frozenset({"*/a", "y"}),
+    frozenset[str](),
+]
 SUBSCRIPTIONS = [
-    Subscription(rules_of(patterns, kinds), mode, max_hz)
+    Subscription(rules_of(patterns, kinds), mode, max_hz).inside(readable)
+    for readable in READABLE
     for patterns in FILTERS
     for kinds in (None, ["data_update"], ["control"])
     for mode, max_hz in HOW
