@@ -197,8 +197,7 @@ def _post(path: str) -> Callable[[int], bytes]:
 
 
 def _fan_outs(clients: int) -> list[Run]:
-    return [fan_out(system, clients) for system in (MEMORY, LOGIN = TwincastWithLogin()
-NATS, UWS, SQLITE, NAIVE)]
+    return [fan_out(system, clients) for system in (MEMORY, NATS, UWS, SQLITE, NAIVE)]
 
 
 LOADS: dict[str, list[Run]] = {
@@ -215,8 +214,7 @@ LOADS: dict[str, list[Run]] = {
     "resume": [resumes],
     "storm": [reconnect_storm],
     "stalled": [beside_stalled(0), beside_stalled(20)],
-    "idle": [memory_of_idle(system) for system in (MEMORY, LOGIN = TwincastWithLogin()
-NATS, UWS, NAIVE)],
+    "idle": [memory_of_idle(system) for system in (MEMORY, NATS, UWS, NAIVE)],
 }
 
 TARGETS = (

@@ -103,14 +103,11 @@ def play(reader: Reader, stream: CommittingStream, operation: str, given_: Any, 
         reader.asked = True
         reader.say(type=operation, devices=given_)
         reader.state = {name: value for name, value in reader.state.items() if selected(reader.wanted, name)}
-    elif operation == "say telemetry":
-        reader.say(type="telemetry", device_id=given_, value=value)
-        for entry, *_ in stream.submitted:
-            assert reader.principal.may("publish" if entry.topic[0] == "data_update" else "command", entry.topic[1])
-        if stream.submitted:
-            stream.commit()
-    elif operation == "say control":
-        reader.say(type="control", target=given_, command="x")
+    elif operation in {"say telemetry", "say control"}:
+        if operation == "say telemetry":
+            reader.say(type="telemetry", device_id=given_, value=value)
+        else:
+            reader.say(type="control", target=given_, command="x")
         for entry, *_ in stream.submitted:
             assert reader.principal.may("publish" if entry.topic[0] == "data_update" else "command", entry.topic[1])
         if stream.submitted:
