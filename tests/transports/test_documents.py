@@ -80,6 +80,8 @@ def test_what_the_server_really_says_is_what_the_document_says(document: Any, se
         socket.send('{"type":"subscribe","devices":["nothing"]}')
         socket.send('{"type":"subscribe","id":4,"devices":["*"],"mode":"latest","max_hz":5}')
         hear("snapshot")
+    with connect(f"{server.ws_url}?auth=message") as socket:
+        hear("auth_required")
     assert set(said) == {str(kind.__struct_config__.tag) for kind in schemas.TO_CLIENT} - {"gap"}
     check(document, payload(document, "gap"), {"type": "gap", "epoch": "e", "from": 1, "to": 2})
 

@@ -57,6 +57,8 @@ class Operation:
     parameters: Sequence[dict[str, Any]] = ()
     body_max_bytes: int = 64 * 1024
     body_timeout_s: float = 30.0
+    links: dict[str, Any] = field(default_factory=dict)
+    """Where to go from an answer: OpenAPI link objects by name."""
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
     """Serves those who accept an event stream instead; raises only before it has sent anything."""
 
@@ -86,7 +88,11 @@ class Operation:
             operation_id=self.run.__name__,
             openapi_extra=self._extra(),
             responses={
-                200: {"description": "OK", "content": {JSON: {"schema": schemas.reference(*self.answers)}}},
+                200: {
+                    "description": "OK",
+                    "content": {JSON: {"schema": schemas.reference(*self.answers)}},
+                    **({"links": self.links} if self.links else {}),
+                },
                 **(
                     _refusals(400, 401, 403, 408, 413, 415, 422, 429, 503)
                     if self.takes

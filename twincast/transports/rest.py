@@ -68,6 +68,7 @@ class Rest:
                 schemas.WRITE_PARAMETERS,
                 body_max_bytes,
                 body_timeout_s,
+                schemas.READ_BACK,
             ),
             Operation(
                 "POST",
@@ -79,7 +80,14 @@ class Rest:
                 body_max_bytes,
                 body_timeout_s,
             ),
-            Operation("POST", "/api/tickets", self.post_ticket, (schemas.Ticket,), {JSON: schemas.NOTHING}),
+            Operation(
+                "POST",
+                "/api/tickets",
+                self.post_ticket,
+                (schemas.Ticket,),
+                {JSON: schemas.NOTHING},
+                links=schemas.USE_TICKET,
+            ),
             Operation("GET", "/api/audit", self.audit, (schemas.Audit,), parameters=schemas.AUDIT_PARAMETERS),
         )
 

@@ -253,9 +253,33 @@ NOTHING: dict[str, Any] = {"schema": {"type": "object"}, "example": {}}
 AUDIT_PARAMETERS = (
     _parameter("limit", {"type": "integer", "minimum": 0, "maximum": 1_000, "default": 100}, "how many records"),
 )
+READ_BACK = {
+    "read_back": {
+        "operationId": "data",
+        "parameters": {"min_seq": "$response.body#/event/seq"},
+        "description": "the state that has the reading",
+    },
+    "read_batch_back": {
+        "operationId": "data",
+        "parameters": {"min_seq": "$response.body#/last_seq"},
+        "description": "the state that has all of the batch",
+    },
+}
+USE_TICKET = {
+    "use": {
+        "operationId": "poll",
+        "parameters": {"ticket": "$response.body#/ticket"},
+        "description": "what the ticket is for",
+    }
+}
+"""Which call may follow which: OpenAPI link objects."""
+
 WRITE_PARAMETERS = (
     _parameter(
-        "Idempotency-Key", {**_TEXT, "maxLength": 128}, "the same key again stores nothing twice", where="header"
+        "Idempotency-Key",
+        {**_TEXT, "minLength": 1, "maxLength": 128},
+        "the same key again stores nothing twice",
+        where="header",
     ),
 )
 EVENTS_PARAMETERS = (
