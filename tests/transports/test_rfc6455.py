@@ -158,6 +158,21 @@ def test_nothing_after_a_close_is_taken(server: ServerProcess, client: RawWebSoc
     assert "late" not in server.get("/api/data")["data"]
 
 
+@pytest.mark.parametrize(("opcode", "payload"), [(TEXT, PING_MESSAGE), (PING, b"x"), (TEXT, b"\xff")])
+def test_a_close_frame_is_the_last_one_when_a_broken_frame_comes_at_once(
+    client: RawWebSocket, opcode: int, payload: bytes
+) -> None:
+    client.socket.sendall(frame(opcode, payload) + frame(0x3))
+    assert client.read_close() in {1002, 1007}
+
+
+def test_a_broken_frame_after_the_close_frame_is_not_answered_by_another(client: RawWebSocket) -> None:
+    client.send(TEXT, b"\xff")
+    assert client.read().close_code == 1007
+    client.send(0x3)
+    assert client.at_end()
+
+
 @pytest.mark.parametrize("size_bytes", [MESSAGE_MAX_BYTES + 1, 100 * 1024, 1024 * 1024])
 def test_a_message_over_the_limit_ends_the_connection_with_1009(client: RawWebSocket, size_bytes: int) -> None:
     client.send(TEXT, b'"' + b"x" * (size_bytes - 2) + b'"')

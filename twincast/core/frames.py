@@ -30,12 +30,11 @@ def pong(payload: bytes) -> bytes:
     return _header(_PONG, len(payload)) + payload
 
 
-def close(code: int | None, reason: str = "") -> bytes:
-    """Say goodbye. A `code` of None answers a close frame that carried none (section 5.5.1).
+def close(code: int | None) -> bytes:
+    """Say goodbye. A `code` of None answers a close frame that carried none (section 5.5.1)."""
+    return _header(_CLOSE, 0) if code is None else _header(_CLOSE, 2) + code.to_bytes(2, "big")
 
-    A reason that is too long for a control frame is cut at a character.
-    """
-    if code is None:
-        return _header(_CLOSE, 0)
-    text_bytes = reason.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore").encode()
-    return _header(_CLOSE, 2 + len(text_bytes)) + code.to_bytes(2, "big") + text_bytes
+
+def close_reason(text: str) -> bytes:
+    """Return a reason for a close frame; one that is too long for a control frame is cut at a character."""
+    return text.encode()[:CLOSE_REASON_MAX_BYTES].decode(errors="ignore").encode()

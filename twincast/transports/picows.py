@@ -13,11 +13,12 @@ import codecs
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from picows import (
     WSAutoPingStrategy,
+    WSCloseCode,
     WSFrame,
     WSListener,
     WSMsgType,
@@ -49,13 +50,24 @@ _PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
 class Conversation(WSListener):
     """One client on this edge: frames to messages for its session, and its session's casts to the socket."""
 
-    __slots__ = ("_decoder", "_hub", "_limits", "_parts", "_parts_bytes", "_query", "_transport", "session")
+    __slots__ = (
+        "_decoder",
+        "_hub",
+        "_limits",
+        "_parts",
+        "_parts_bytes",
+        "_query",
+        "_transport",
+        "_websocket",
+        "session",
+    )
 
     def __init__(self, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Visit]) -> None:
         self._hub = hub
         self._query = query
         self._limits = limits
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything can be sent
+        self._websocket: WSTransport = None  # type: ignore[assignment]  # set before anything can be sent
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # the one below it
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -65,16 +77,18 @@ class Conversation(WSListener):
         """Send a cast in one piece."""
         self._transport.write(cast.frames)
 
-    def close(self, code: int | None, reason: str) -> None:
+    def close(self, code: int, reason: str) -> None:
         """Send a close frame; the client's own, or a deadline, ends the connection."""
         self._hub.websockets.discard(self.session)
-        self._transport.write(frames.close(code, reason))
+        # By picows, so that it knows of it: it would send pings and a close of its own behind this one.
+        self._websocket.send_close(cast("WSCloseCode", code), frames.close_reason(reason))
         self._transport.resume_reading()
         loop = asyncio.get_running_loop()
         loop.call_later(self._limits.close_timeout_s, self._transport.abort)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Greet the client, and offer it all that follows."""
+        self._websocket = transport
         self._transport = transport.underlying_transport
         self._transport.set_write_buffer_limits(high=self._limits.outbox_max_bytes)
         self._hub.websockets.add(self.session)
@@ -102,6 +116,9 @@ class Conversation(WSListener):
         if self.session.closed:
             if kind is _CLOSE:
                 self._transport.close()
+            return
+        if self._websocket.is_close_frame_sent:
+            self._leave()  # picows reads a frame ahead; that one was broken, and nothing may follow the close frame
             return
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(1002, "reserved bits are set, and no extension was agreed on")
