@@ -1,8 +1,11 @@
 """What the fast edge assumes of picows and of uvicorn, neither of which promises it."""
 
 import inspect
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -12,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tests.conftest import StartServer
 from tests.raw_websocket import CLOSE, PING, RawWebSocket
-from tests.running import ROOT
+from tests.running import DEADLINE_S, ROOT
 from twincast.transports.picows import Conversation, PicowsEdge
 
 
@@ -57,5 +60,23 @@ def test_a_request_head_in_pieces_becomes_a_socket(server_process: StartServer) 
     """uvicorn replays a head longer than picows' first buffer."""
     server = server_process("memory:")
     with RawWebSocket(server.port, headers={f"X-Filler-{n}": "x" * 400 for n in range(20)}) as client:
+        assert client.status == 101
+        assert client.read_message()["type"] == "hello"
+
+
+def new_key(journal: str) -> str:
+    command = [sys.executable, "-m", "twincast", "keys", "add", "one", "--may", "read", "--journal", journal]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=DEADLINE_S)
+    return done.stdout.strip()
+
+
+def test_an_upgrade_that_fails_takes_no_place_from_the_next(server_process: StartServer, tmp_path: Path) -> None:
+    journal = f"sqlite:{tmp_path / 'journal.db'}"
+    bearer = {"Authorization": f"Bearer {new_key(journal)}"}
+    server = server_process(journal, TWINCAST_IDENTITY_CONNECTIONS_MAX="1")
+    for _ in range(3):
+        with RawWebSocket(server.port, headers={**bearer, "Sec-WebSocket-Version": "12"}) as refused:
+            assert refused.status == 400
+    with RawWebSocket(server.port, headers=bearer) as client:
         assert client.status == 101
         assert client.read_message()["type"] == "hello"

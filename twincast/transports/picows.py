@@ -250,6 +250,8 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         """See asyncio.Protocol."""
         self._connections.discard(self)
         super().connection_lost(exc)
+        if self.listener is not None:  # picows tells it nothing if the upgrade failed after it was made
+            self.listener.on_broken_frame()
 
     def data_received(self, data: bytes) -> None:
         """Take the request's head that uvicorn has read already."""
