@@ -80,3 +80,22 @@ def test_an_upgrade_that_fails_takes_no_place_from_the_next(server_process: Star
     with RawWebSocket(server.port, headers=bearer) as client:
         assert client.status == 101
         assert client.read_message()["type"] == "hello"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": "Bearer twc_\xe4"}, 401),
+        ({"Host": "127.0.0.\xb9"}, 403),
+        ({"Sec-WebSocket-Version": "1\xb3"}, 400),
+    ],
+)
+def test_a_header_that_is_not_ascii_is_refused_and_leaves_no_traceback(
+    server_process: StartServer, tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    journal = f"sqlite:{tmp_path / 'journal.db'}"
+    bearer = {"Authorization": f"Bearer {new_key(journal)}"}
+    server = server_process(journal)
+    with RawWebSocket(server.port, headers=bearer | headers) as refused:
+        assert refused.status == status
+    assert "Traceback" not in server.stop()

@@ -13,6 +13,7 @@ import codecs
 import logging
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any, cast
 
 import uvicorn
@@ -263,7 +264,12 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
 
     def buffer_updated(self, size_bytes: int) -> None:
         """See asyncio.BufferedProtocol."""
-        super().buffer_updated(size_bytes)
+        try:
+            super().buffer_updated(size_bytes)
+        except UnicodeEncodeError:  # picows cannot answer a head that is wrong where it is not ASCII
+            response = WSUpgradeResponse.create_error_response(HTTPStatus.BAD_REQUEST, b"the request is not HTTP")
+            self.transport.underlying_transport.write(response.to_bytes())
+            self.transport.disconnect()
         if self.transport.is_close_frame_sent and self.listener is not None:
             self.listener.on_broken_frame()
 
@@ -282,7 +288,9 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         try:
             if path != "/ws":
                 raise NotFound("the WebSocket is at /ws")
-            headers = ((name.lower(), value) for name, value in request.headers.items())
+            # picows decodes bytes above ASCII to lone surrogates, which nothing behind here could encode again.
+            told = ((name, value.encode("ascii", "surrogateescape")) for name, value in request.headers.items())
+            headers = ((name.lower(), value.decode("latin-1")) for name, value in told)
             knock = Knock.of(self._peer, headers)
             enter = partial(admission.enter_websocket, knock, query)
             return Conversation(self._app_state["hub"], self._app_state["limits"], query, enter)
