@@ -71,3 +71,10 @@ def test_an_address_says_whether_it_names_devices() -> None:
     assert decode_wish("devices=").names_devices and not decode_wish("devices=").subscription.rules
     assert decode_wish("page=7").page == 7
     assert decode_wish("since=e:1", "e:5").since == ("e", 5), "what a browser sends when it comes back counts more"
+
+
+@pytest.mark.parametrize("kinds", [[], ["x" * 10_000], [f"kind-{n}" for n in range(10_000)]])
+def test_a_refusal_of_kinds_is_short_however_long_they_are(kinds: list[str]) -> None:
+    with pytest.raises(ValidationFailed, match="control and data_update") as refusal:
+        rules_of(["*"], kinds)
+    assert len(refusal.value.message) < 200

@@ -210,3 +210,9 @@ def test_a_name_of_another_length_is_refused_with_its_length(name: str) -> None:
 def test_a_name_with_a_control_character_anywhere_is_refused(before: str, control: str, after: str) -> None:
     with pytest.raises(ValidationFailed, match="no control characters"):
         check_id(before + control + after, "`device_id`")
+
+
+def test_a_refusal_is_short_however_deep_the_value_is() -> None:
+    with pytest.raises(MalformedJson) as refusal:
+        check_value(b"[" * 500 + b"9" * 5_000 + b"]" * 500)
+    assert len(refusal.value.message) < 300

@@ -128,7 +128,8 @@ def rules_of(patterns: Iterable[str], kinds: Iterable[str] | None = None) -> fro
     """
     wanted = frozenset(kinds) if kinds is not None else KINDS
     if not wanted or not wanted <= KINDS:
-        raise ValidationFailed(f"`kinds` takes {' and '.join(sorted(KINDS))}, not {sorted(wanted)!r}")
+        unknown = [kind[:40] for kind in sorted(wanted - KINDS)[:1]]  # what came may be long; its beginning tells
+        raise ValidationFailed(f"`kinds` takes {' and '.join(sorted(KINDS))}, not {unknown!r}")
     texts = list(patterns)
     for text in texts:
         Pattern(text)

@@ -76,7 +76,7 @@ def _parse(text: bytes) -> Any:
     except RecursionError:
         raise TooLarge(f"a value may be nested {VALUE_MAX_DEPTH} deep; this one is deeper") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedJson(f"expected JSON: {error}") from None
+        raise MalformedJson(f"expected JSON: {str(error)[:200]}") from None  # it tells a path, as long as it is deep
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
