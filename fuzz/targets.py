@@ -1,0 +1,497 @@
+"""The targets: each takes bytes and raises only if something that is promised does not hold."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Raw
+
+from fuzz.edge import HEAD, MESSAGE_MAX_BYTES, EdgeClient, standing_still
+from fuzz.oracles import (
+    REFUSAL_MAX_CHARS,
+    Frame,
+    Understood,
+    breaks,
+    frames_of_server,
+    glob,
+    hold,
+    read,
+    read_value,
+    understand,
+)
+from tests.fakes import AnyonesVisit, CommittingStream, RecordingConnection
+from twincast.core import protocol, wishes
+from twincast.core.door import Door
+from twincast.core.keys import Key, Keyring
+from twincast.core.messages import encode, encode_error
+from twincast.core.model import Control, DataUpdate, Kind, Position
+from twincast.core.pattern import Names, Pattern
+from twincast.core.rights import Principal, Rights
+from twincast.core.session import Session
+from twincast.core.subscription import KINDS
+from twincast.core.values import check_value, compact
+from twincast.errors import (
+    BadMessage,
+    Forbidden,
+    JournalUnavailable,
+    TooLarge,
+    TwincastError,
+    Unauthenticated,
+    UnsupportedMedia,
+)
+
+T = TypeVar("T")
+CORPUS = Path(__file__).parent / "corpus"
+OUTBOX_MAX_BYTES = 4_096
+_LINES_MAX = 4
+_decode_raw = msgspec.json.Decoder(Raw).decode
+
+
+class Target(NamedTuple):
+    """What is fuzzed.
+
+    Args:
+        name: also the directory of its examples.
+        run: takes bytes.
+        share: its part of all executions, beside the others' parts.
+        max_bytes: how long an input may be.
+    """
+
+    name: str
+    run: Callable[[bytes], None]
+    share: int
+    max_bytes: int = 8_192
+
+    def examples(self) -> list[bytes]:
+        """Return what mutations begin with."""
+        return [path.read_bytes() for path in sorted((CORPUS / self.name).iterdir())]
+
+
+def message(data: bytes) -> None:
+    """One WebSocket message: shape, names, limits; telemetry and commands as the standard library reads them."""
+    payload = _utf8(data)
+    taken = _taken(lambda: protocol.decode_message(payload), payload)
+    if taken is None:
+        return
+    said = read(payload)
+    hold(isinstance(said, dict), "a message is an object", payload)
+    if taken.type in {"telemetry", "control", "ping", "subscribe", "unsubscribe", "auth"}:
+        hold(said["type"] == taken.type, "the type is the one that was sent", payload)
+        hold(protocol.id_of(payload) == taken.id, "the id is the one that was sent", payload)
+    if taken.type in {"telemetry", "control"}:
+        entry = protocol.draft(taken, "websocket")
+        _hold_entry(entry, said, len(payload))
+        again = protocol.decode_message(_encoded(entry, type=taken.type))
+        hold(protocol.draft(again, "websocket") == entry, "an entry survives its own text", entry)
+
+
+def readings(data: bytes) -> None:
+    """The body of REST's readings: one, an array, and lines, each beside the others."""
+    one = _taken(lambda: protocol.decode_reading(data, "rest"), data)
+    array = _taken(lambda: protocol.decode_readings(data, "rest", _LINES_MAX), data)
+    lines = _taken(lambda: protocol.decode_reading_lines(data, "rest", _LINES_MAX), data)
+    if one is not None:
+        _hold_entry(one, read(data), len(data))
+        hold(protocol.decode_reading(_encoded(one), "rest") == one, "a reading survives its own text", one)
+        hold(protocol.decode_readings(b"[%b]" % data, "rest", 1) == [one], "an array of one is that one", data)
+    if array is not None:
+        _hold_entries(array, read(data), data)
+        text = b"\n".join(map(_encoded, array))
+        hold(protocol.decode_reading_lines(text, "rest", _LINES_MAX) == array, "lines are what an array is", data)
+    written = [line for line in data.split(b"\n") if line.strip()]
+    if lines is not None:
+        _hold_entries(lines, [read(line) for line in written], data)
+        hold([protocol.decode_reading(line, "rest") for line in written] == lines, "each line is a reading", data)
+    if len(written) == 1 and data.strip() == data:
+        hold((lines is None) == (one is None), "one line is what a reading is", data)
+
+
+def order(data: bytes) -> None:
+    """The body of REST's command."""
+    taken = _taken(lambda: protocol.decode_order(data, "rest"), data)
+    if taken is not None:
+        _hold_entry(taken, read(data), len(data))
+        hold(protocol.decode_order(_encoded(taken), "rest") == taken, "an order survives its own text", taken)
+
+
+def value(data: bytes) -> None:
+    """Which values are taken: exactly those that the standard library reads as I-JSON within the bounds."""
+    try:
+        text = bytes(_decode_raw(_utf8(data)))
+    except (msgspec.DecodeError, RecursionError):
+        return
+    taken = _taken(lambda: (check_value(text), compact(text)), text)
+    try:
+        said = read_value(text)
+    except ValueError as error:
+        hold(taken is None, f"a value that is refused by its oracle ({error}) is not taken", text)
+        return
+    hold(taken is not None, "what the oracle takes is taken", text)
+    if taken is not None:
+        _, tight = taken
+        hold(read_value(tight) == said and len(tight) <= len(text), "white space is all that a value loses", text)
+        hold(compact(tight) == tight, "a compact value stays as it is", tight)
+
+
+def wish(data: bytes) -> None:
+    """The address of a stream: back and forth, and what its patterns select."""
+    query = data.decode("latin-1")
+    wishes.wants_to_log_in(query)
+    wishes.ticket_of(query)
+    taken = _taken(lambda: wishes.decode_wish(query), data)
+    if taken is None:
+        return
+    shown = json.loads(encode(taken.subscription.described()))
+    hold(not data or len(encode(shown)) < 12 * len(data) + 200, "what is shown stays in proportion", query)
+    kinds: Sequence[Kind] = sorted({kind for _, kinds in taken.subscription.rules for kind in kinds}) or ["control"]
+    asked = [("mode", shown["mode"]), *(("devices", text) for text in shown["devices"] or [""])]
+    asked += [("kinds", kind) for kind in kinds] + [("page", str(taken.page))]
+    asked += [("max_hz", repr(shown["max_hz"]))] if shown["max_hz"] is not None else []
+    asked += [("since", str(taken.since))] if taken.since is not None else []
+    again = wishes.decode_wish(urlencode(asked))
+    hold(again == taken._replace(names_devices=True), "a wish survives its own address", query, again)
+    patterns = [glob(text) for text in shown["devices"]]
+    for name in (*list(shown["devices"])[:4], *re.split("[&=%]", query)[:4], "lab/lamp"):
+        is_named = any(matches is not None and matches(name) for matches in patterns)
+        for kind in KINDS:
+            selected = taken.subscription.selects((kind, name))
+            hold(selected == (is_named and kind in kinds), "what is selected", query, kind, name)
+
+
+def pattern(data: bytes) -> None:
+    """A device pattern, and names on the lines below it, beside a matcher that tries everything."""
+    text, *names = data.decode(errors="replace").split("\n")
+    matches = glob(text)
+    taken = _taken(lambda: Pattern(text), data)
+    hold((taken is None) == (matches is None), "what a pattern is", text)
+    if taken is None or matches is None:
+        return
+    for name in [name[:128] for name in (*names[:6], text)]:
+        hold(taken.matches(name) == matches(name), "which names a pattern selects", text, name)
+        hold(Names([text]).has(name) == matches(name), "a set of one pattern is that pattern", text, name)
+
+
+def position(data: bytes) -> None:
+    """A place in the log, as text."""
+    text = data.decode(errors="replace")
+    taken = _taken(lambda: Position.parse(text), data)
+    hold((taken is not None) == bool(re.fullmatch(r"(?s:.+):[0-9]{1,18}", text)), "what a position is", text)
+    if taken is not None:
+        hold(Position.parse(str(taken)) == taken, "a position survives its own text", text)
+        hold(str(taken).rpartition(":")[0] == text.rpartition(":")[0], "the epoch is the one that was sent", text)
+
+
+def door(data: bytes) -> None:
+    """The Host on the first line and the Origin on the second, where there is one."""
+    host, *more = data.decode("latin-1").split("\n")
+    origin = more[0] if more else None
+    ours = Door(allow_hosts=["twin.example"], allow_origins=["https://app.example"])
+    passed = [_passes(ours, host, origin) for _ in range(2)]
+    hold(passed[0] == passed[1], "the same request is answered the same", host, origin)
+    plain = re.fullmatch(r"([a-z0-9.-]+)(:[0-9]*)?", host.lower())
+    if plain is not None and host.isascii():
+        name = plain[1]
+        octets = re.fullmatch(r"127" + r"\.(0|[1-9][0-9]{0,2})" * 3, name)
+        known = name in {"localhost", "twin.example"} or name.endswith(".localhost")
+        known = known or (octets is not None and all(int(octet) < 256 for octet in octets.groups()))
+        hold(_passes(ours, host, None) == known, "which hosts are ours", host)
+    if passed[0] and origin is not None:
+        own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
+        hold(origin.lower() in {*own, "https://app.example"}, "which origins may call", host, origin)
+
+
+class LoginVisit(AnyonesVisit):
+    """The visit of somebody who has still to say who he is, and may then do little."""
+
+    def __init__(self, end: Callable[[TwincastError], None]) -> None:
+        super().__init__(end)
+        self.principal = None
+
+    def present(self, text: str) -> Principal:
+        """See Visit."""
+        if text != "good":
+            raise Unauthenticated("the credential is not known here")
+        rights = Rights(publish=frozenset({"lamp"}), read=frozenset({"l*", "lab/fan"}), command=frozenset({"lab/*"}))
+        self.principal = Principal("key:1", rights)
+        return self.principal
+
+
+def conversation(data: bytes) -> None:
+    """Whole conversations, a message a line; see _Talk for the lines that are not messages."""
+    talk = _Talk(data[:1] == b"\x00")
+    query, *lines = data.split(b"\n")
+    talk.session.greet(query.lstrip(b"\x00").decode("latin-1"))
+    talk.hears(len(query))
+    for line in lines[:50]:
+        talk.goes_on(line)
+        talk.hears(len(line))
+    talk.ends()
+
+
+class _Talk:
+    """One client's conversation, beside a watcher who says nothing.
+
+    A line of one byte is an event: 1 a commit, 2 and 3 the buffer is full or drained, 4 the journal refuses,
+    5 time passes, 6 a binary frame, 7 another client's reading.
+    """
+
+    def __init__(self, has_to_log_in: bool) -> None:
+        self.stream = CommittingStream()
+        self.connection, self.other = RecordingConnection(), RecordingConnection()
+        Session(self.other, self.stream, AnyonesVisit, outbox_max_bytes=1 << 30).greet()
+        enter = LoginVisit if has_to_log_in else AnyonesVisit
+        self.session = Session(self.connection, self.stream, enter, outbox_max_bytes=OUTBOX_MAX_BYTES)
+        self._may_hear_bytes = 4_096
+        self._events: dict[bytes, Callable[[], None]] = {
+            b"\x01": self._commit,
+            b"\x02": self.session.pause,
+            b"\x03": self.session.resume,
+            b"\x04": partial(self.stream.refuse, JournalUnavailable("the disk is full")),
+            b"\x05": self._wait,
+            b"\x06": partial(self.session.refuse, UnsupportedMedia("messages are JSON text")),
+            b"\x07": partial(self.stream.change, "lab/fan", b'{"rpm":900}'),
+        }
+
+    def goes_on(self, line: bytes) -> None:
+        """Let an event happen, or the client say something."""
+        event = self._events.get(line)
+        if event is None:
+            self.session.receive(_utf8(line))
+        else:
+            event()
+
+    def hears(self, said_bytes: int) -> list[Any]:
+        """Return what came back. It may be all that was kept for it and was ever said, and an answer each."""
+        taken = self.connection.taken()
+        self._may_hear_bytes += 4 * said_bytes + 3_000
+        hold(sum(map(len, taken)) <= self._may_hear_bytes, "an answer stays in proportion", self._may_hear_bytes)
+        heard = [_object(text) for text in (*taken, *self.other.taken())]
+        hold(len(self.connection.closed_with) <= 1, "a conversation ends once", self.connection.closed_with)
+        for _, reason in self.connection.closed_with:
+            hold(len(reason) < 2 * REFUSAL_MAX_CHARS, "a reason is short", reason)
+        hold(self.session.closed or not self.connection.closed_with, "who was sent away is gone")
+        return heard[: len(taken)]
+
+    def ends(self) -> None:
+        """See that everybody is served to the end."""
+        self.session.resume()
+        self._commit()
+        self._wait()
+        self.hears(0)
+        if not self.session.closed and not self.session.is_unknown:
+            self.session.receive(b'{"type":"ping"}')
+            self._wait()
+            types = [message["type"] for message in self.hears(0)]
+            hold("pong" in types, "a client that takes everything is answered", types)
+        self.session.end()
+        self.stream.change("lab/fan", b"1")
+        hold(not self.connection.taken() and self.other.taken() != [], "who is left is served, who is gone is not")
+
+    def _commit(self) -> None:
+        if self.stream.submitted:
+            self.stream.commit()
+
+    def _wait(self) -> None:
+        self.stream.read_on()
+        self.stream.pass_time(1_000.0)
+
+
+def frames(data: bytes) -> None:
+    """Frames, well formed or not, beside a reader of RFC 6455.
+
+    Up to each LF stands one frame: its first byte, then a payload. A CR before the LF makes it one without mask.
+    """
+    lines = [line for line in data.split(b"\n") if line]
+    said = [Frame(line[0], line[1:].removesuffix(b"\r"), not line.endswith(b"\r")) for line in lines]
+    cut = 1 + len(data) % 61
+    stream = b"".join(map(_framed, said))
+    with standing_still():
+        client = EdgeClient()
+        client.says(HEAD)
+        for at in range(0, len(stream), cut):
+            client.says(stream[at : at + cut])
+        client.leaves()
+    head, _, written = client.heard().partition(b"\r\n\r\n")
+    hold(head.startswith(b"HTTP/1.1 101 "), "an upgrade is answered", head)
+    heard = list(frames_of_server(written))
+    hold(all(frame.opcode != 8 for frame in heard[:-1]), "nothing follows a close frame", heard)
+    due = [_due(understand(way, MESSAGE_MAX_BYTES)) for way in _ways_to_read(said)]
+    hold(_sent(heard) in due, "messages, pings, closes and faults are answered", _sent(heard), due, said)
+
+
+def wire(data: bytes) -> None:
+    """Raw bytes behind a good handshake, in pieces."""
+    _talk_bytes(HEAD, data)
+
+
+def handshake(data: bytes) -> None:
+    """Raw bytes as the head of the request, with keys in force if the first byte is NUL."""
+    key = Key("1", "one", "0" * 64, {"read": ["*"]}, "2026-11-23T16:24:00+00:00", None, None)
+    keyring = Keyring(1, [key]) if data[:1] == b"\x00" else None
+    _talk_bytes(b"", data.removeprefix(b"\x00"), keyring)
+
+
+def control(data: bytes) -> None:
+    """Fail on what a fuzzer can find only by looking: this shows that it would see a fault."""
+    text = data.decode(errors="replace").lower()
+    if "tele" in text and '"value"' in text:
+        raise ValueError("found")
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("message", message, 15),
+        Target("readings", readings, 9),
+        Target("order", order, 12),
+        Target("value", value, 20),
+        Target("wish", wish, 6, 2_048),
+        Target("pattern", pattern, 12, 400),
+        Target("position", position, 10, 256),
+        Target("door", door, 8, 512),
+        Target("conversation", conversation, 3, 2_048),
+        Target("frames", frames, 2, 1_024),
+        Target("wire", wire, 1, 2_048),
+        Target("handshake", handshake, 2, 2_048),
+    )
+}
+CONTROL = Target("control", control, 1)
+
+
+def _utf8(data: bytes) -> bytes:
+    """Return what the edge lets through of a text message."""
+    return data if data.isascii() else data.decode(errors="replace").encode()
+
+
+def _taken(parse: Callable[[], T], given: bytes) -> T | None:
+    """Return what a parser takes; None for what it refuses as it should."""
+    try:
+        return parse()
+    except BadMessage as error:
+        hold(0 < len(error.message) <= REFUSAL_MAX_CHARS, "a refusal is short", error.message, len(error.message))
+        answer = _object(encode_error(error, protocol.id_of(given)))
+        hold(answer["code"] == error.code, "a refusal is answered by its code", answer)
+        return None
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    message = read(text)
+    hold(isinstance(message, dict) and isinstance(message.get("type"), str), "an answer is a typed object", text)
+    assert isinstance(message, dict)
+    return message
+
+
+def _hold_entry(entry: DataUpdate | Control, said: dict[str, Any], said_bytes: int) -> None:
+    event = encode(entry)
+    stored = read_value(event) if len(event) < 100 else read(event)
+    for name in ("device_id", "target", "command"):
+        hold(name not in stored or stored[name] == said[name], "a name is the one that was sent", name, event)
+        hold(name not in stored or 1 <= len(stored[name]) <= 128, "a name is bounded", event)
+    text = bytes(entry.value if isinstance(entry, DataUpdate) else entry.args)
+    expected = said["value"] if isinstance(entry, DataUpdate) else said.get("args") or {}
+    hold(read_value(text) == expected, "a value is the one that was sent", text, said)
+    hold(len(event) <= 2 * said_bytes + 200, "an event stays in proportion", event)
+
+
+def _hold_entries(entries: Sequence[DataUpdate], said: list[dict[str, Any]], body: bytes) -> None:
+    hold(1 <= len(entries) == len(said) <= _LINES_MAX, "a batch is taken whole", body)
+    for entry, reading in zip(entries, said, strict=True):
+        _hold_entry(entry, reading, len(body))
+
+
+def _encoded(entry: DataUpdate | Control, **more: str) -> bytes:
+    fields: dict[str, Any]
+    if isinstance(entry, DataUpdate):
+        fields = {"device_id": entry.device_id, "value": entry.value}
+    else:
+        fields = {"target": entry.target, "command": entry.command, "args": entry.args}
+    return encode(more | fields)
+
+
+def _passes(ours: Door, host: str, origin: str | None) -> bool:
+    try:
+        ours.check(host, origin)
+    except Forbidden as error:
+        hold(len(error.message) <= REFUSAL_MAX_CHARS, "a refusal is short", error.message)
+        return False
+    return True
+
+
+def _framed(frame: Frame) -> bytes:
+    size = len(frame.payload)
+    mask = frame.masked << 7
+    if size < 126:
+        head = bytes((frame.first, mask | size))
+    elif size < 1 << 16:
+        head = bytes((frame.first, mask | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((frame.first, mask | 127)) + size.to_bytes(8, "big")
+    if not frame.masked:
+        return head + frame.payload
+    key = b"\x0f\xf0\xaa\x00"
+    whole = (key * (size // 4 + 1))[:size]
+    masked = int.from_bytes(frame.payload, "big") ^ int.from_bytes(whole, "big")
+    return head + key + masked.to_bytes(size, "big")
+
+
+def _ways_to_read(said: list[Frame]) -> list[tuple[Frame, ...]]:
+    """Return frames as they were said, and as picows may take them.
+
+    It reads a frame ahead, and closes before the frame before a broken one has been looked at; that one is then not
+    taken. A second close frame is broken too.
+    """
+    ways = [tuple(said)]
+    closes = [at for at, frame in enumerate(said) if frame.opcode == 8][1:2]
+    broken = next((at for at, frame in enumerate(said) if at in closes or breaks(frame, MESSAGE_MAX_BYTES)), 0)
+    if broken > 0:
+        wrong = said[broken] if breaks(said[broken], MESSAGE_MAX_BYTES) else Frame(0x83, b"")
+        ways.append((*said[: broken - 1], wrong))
+    return ways
+
+
+def _sent(heard: Sequence[Frame]) -> tuple[list[bytes], list[bytes], list[int]]:
+    """Return the texts, the pongs and the close codes that came back."""
+    closes = [int.from_bytes(frame.payload[:2], "big") for frame in heard if frame.opcode == 8]
+    texts, pongs = ([frame.payload for frame in heard if frame.opcode == opcode] for opcode in (1, 10))
+    return texts, pongs, closes
+
+
+def _due(understood: Understood) -> tuple[list[bytes], list[bytes], list[int]]:
+    """Return what should come back, by a session without an edge."""
+    stream, connection = CommittingStream(), RecordingConnection()
+    session = Session(connection, stream, AnyonesVisit, outbox_max_bytes=64 * 1024)
+    session.greet()
+    for said in understood.messages:
+        if isinstance(said, bytes):
+            session.receive(said)
+        elif said == "binary":
+            session.refuse(UnsupportedMedia("messages are JSON text; binary ones are not taken"))
+        else:
+            session.refuse(TooLarge(f"a message takes {MESSAGE_MAX_BYTES} bytes; this one is larger"))
+    return connection.taken(), understood.pongs, [] if understood.close is None else [understood.close]
+
+
+def _talk_bytes(head: bytes, data: bytes, keyring: Keyring | None = None) -> None:
+    cut = 1 + len(data) % 509
+    with standing_still():
+        client = EdgeClient(keyring)
+        client.says(head)
+        for at in range(0, len(data), cut):
+            client.says(data[at : at + cut])
+        client.leaves()
+    written = client.heard()
+    hold(len(written) <= 16 * len(data) + 4_096, "what is sent stays in proportion", len(written))
+    answer, blank, stream = written.partition(b"\r\n\r\n")
+    status = answer[9:12]
+    hold(not answer or (blank != b"" and answer.startswith(b"HTTP/1.1 ")), "an answer is HTTP", answer)
+    hold(status in {b"", b"101"} or b"400" <= status < b"500", "a bad request is the client's fault", answer, stream)
+    if status == b"101":
+        hold(keyring is None or b'"auth_required"' in stream, "who has no credential is asked for it", stream)
+        for frame in frames_of_server(stream):
+            if frame.opcode == 1:
+                _object(frame.payload)

@@ -1,0 +1,115 @@
+"""The targets of the fuzzer, for some seconds, and that faults would be seen."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fuzz.mutations import mutate
+from fuzz.targets import CONTROL, CORPUS, TARGETS, Target
+from tests.running import ROOT
+from twincast.core import frames, pattern, protocol, session, values, wishes
+
+EXAMPLES = 100
+MUTANTS = {"conversation": 3, "frames": 3, "wire": 3}  # the slower ones; of each example
+
+
+def attack(target: Target, examples: int = EXAMPLES, *, is_repeatable: bool = False) -> None:
+    """Run a target on its corpus, on random bytes and on changes of the corpus; what it raises is raised."""
+    corpus = target.examples()
+    for data in corpus:
+        target.run(data)
+
+    bounds = settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=is_repeatable,
+        suppress_health_check=list(HealthCheck),
+    )
+
+    @bounds
+    @given(st.binary(max_size=200))
+    def random_bytes(data: bytes) -> None:
+        target.run(data)
+
+    @bounds
+    @given(st.integers(0, 2**32), st.sampled_from(corpus))
+    def changes(seed: int, data: bytes) -> None:
+        random = Random(seed)
+        for _ in range(MUTANTS.get(target.name, 20)):
+            target.run(mutate(data, corpus, random, target.max_bytes))
+
+    random_bytes()
+    changes()
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+def test_what_comes_from_outside_is_taken_or_refused_as_promised(target: Target) -> None:
+    attack(target)
+
+
+def test_every_target_has_a_small_corpus() -> None:
+    assert {path.name for path in CORPUS.iterdir()} == {*TARGETS, CONTROL.name}
+    for path in CORPUS.rglob("*/*"):
+        assert path.stat().st_size < 1_024, path
+
+
+def nothing(*_: object, **__: object) -> None:
+    """Do nothing."""
+
+
+def accept_all(text: bytes) -> int:
+    return text.count(b":")
+
+
+def raise_at_null(payload: bytes, decode: Callable[[bytes], object] = protocol.decode_message) -> object:
+    if b"null" in payload:
+        raise ValueError("null")
+    return decode(payload)
+
+
+def first_place_only(self: pattern.Pattern, name: str) -> bool:
+    """Match as if every part between stars stood at its first place in the whole name."""
+    head, *inner, tail = [self._head, *self._inner, self._tail]
+    return name.startswith(head) and name.endswith(tail) and all(part in name for part in inner)
+
+
+BREAKS = {
+    "a parser raises something else": ("message", protocol, "decode_message", raise_at_null),
+    "values are not checked": ("message", protocol, "check_value", accept_all),
+    "numbers are not checked": ("value", values, "_check_number", nothing),
+    "names may come twice": ("order", protocol, "refuse_duplicate_names", nothing),
+    "names may come twice in a reading": ("readings", protocol, "refuse_duplicate_names", nothing),
+    "names are not bounded": ("readings", protocol, "check_id", nothing),
+    "patterns overlap": ("pattern", pattern.Pattern, "matches", first_place_only),
+    "numbers of an address are not checked": ("wish", wishes, "whole_number", lambda text, *_: int(text)),
+    "an answer is no JSON": ("conversation", session, "encode_pong", lambda *_: b'{"type":"pong","seq":NaN}'),
+    "pings are answered in part": ("frames", frames, "pong", lambda payload, whole=frames.pong: whole(payload[:3])),
+    "a session raises": ("wire", session.Session, "receive", lambda *_: 1 // 0),
+}
+
+
+@pytest.mark.parametrize(("name", "where", "what", "instead"), BREAKS.values(), ids=list(BREAKS))
+def test_a_part_that_is_broken_on_purpose_is_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, where: object, what: str, instead: object
+) -> None:
+    monkeypatch.setattr(where, what, instead)
+    with pytest.raises(Exception, match=r".+"):
+        attack(TARGETS[name], examples=5 * EXAMPLES, is_repeatable=True)
+
+
+def test_the_script_tells_of_a_finding_and_of_none() -> None:
+    pytest.importorskip("atheris")
+    command = [sys.executable, "-m", "fuzz", "--executions"]
+    found = subprocess.run([*command, "1000000", CONTROL.name], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert re.search(r"control +[0-9,]+ +[0-9,]+ +[0-9]+  found; \S+", found.stdout)
+    none = subprocess.run([*command, "500", "position"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert none.returncode == 0
+    assert re.search(r"position +50[0-9] .*nothing found", none.stdout), none.stdout
