@@ -23,6 +23,11 @@ def hold(holds: bool, promise: str, *seen: object) -> None:
         raise Fault(f"{promise}: {', '.join(repr(thing)[:500] for thing in seen)}")
 
 
+def as_utf8(data: bytes) -> bytes:
+    """Return what the edge lets through of a text message."""
+    return data if data.isascii() else data.decode(errors="replace").encode()
+
+
 class Number(NamedTuple):
     """A number as it was written, so that none is rounded before it is compared."""
 
@@ -44,6 +49,14 @@ def read(text: bytes) -> Any:
             return _loads(text.decode())
         finally:
             sys.setrecursionlimit(limit)
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """Read an answer: an object with a type."""
+    message = read(text)
+    hold(isinstance(message, dict) and isinstance(message.get("type"), str), "an answer is a typed object", text)
+    assert isinstance(message, dict)
+    return message
 
 
 def read_value(text: bytes) -> Any:

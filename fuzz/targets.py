@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -16,14 +15,17 @@ from fuzz.oracles import (
     REFUSAL_MAX_CHARS,
     Frame,
     Understood,
+    as_utf8,
     breaks,
     frames_of_server,
     glob,
     hold,
     read,
+    read_object,
     read_value,
     understand,
 )
+from fuzz.talk import Talk
 from tests.fakes import AnyonesVisit, CommittingStream, RecordingConnection
 from twincast.core import protocol, wishes
 from twincast.core.door import Door
@@ -31,23 +33,13 @@ from twincast.core.keys import Key, Keyring
 from twincast.core.messages import encode, encode_error
 from twincast.core.model import Control, DataUpdate, Kind, Position
 from twincast.core.pattern import Names, Pattern
-from twincast.core.rights import Principal, Rights
 from twincast.core.session import Session
 from twincast.core.subscription import KINDS
 from twincast.core.values import check_value, compact
-from twincast.errors import (
-    BadMessage,
-    Forbidden,
-    JournalUnavailable,
-    TooLarge,
-    TwincastError,
-    Unauthenticated,
-    UnsupportedMedia,
-)
+from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
 
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
-OUTBOX_MAX_BYTES = 4_096
 _LINES_MAX = 4
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
@@ -74,7 +66,7 @@ class Target(NamedTuple):
 
 def message(data: bytes) -> None:
     """One WebSocket message: shape, names, limits; telemetry and commands as the standard library reads them."""
-    payload = _utf8(data)
+    payload = as_utf8(data)
     taken = _taken(lambda: protocol.decode_message(payload), payload)
     if taken is None:
         return
@@ -122,7 +114,7 @@ def order(data: bytes) -> None:
 def value(data: bytes) -> None:
     """Which values are taken: exactly those that the standard library reads as I-JSON within the bounds."""
     try:
-        text = bytes(_decode_raw(_utf8(data)))
+        text = bytes(_decode_raw(as_utf8(data)))
     except (msgspec.DecodeError, RecursionError):
         return
     taken = _taken(lambda: (check_value(text), compact(text)), text)
@@ -205,25 +197,9 @@ def door(data: bytes) -> None:
         hold(origin.lower() in {*own, "https://app.example"}, "which origins may call", host, origin)
 
 
-class LoginVisit(AnyonesVisit):
-    """The visit of somebody who has still to say who he is, and may then do little."""
-
-    def __init__(self, end: Callable[[TwincastError], None]) -> None:
-        super().__init__(end)
-        self.principal = None
-
-    def present(self, text: str) -> Principal:
-        """See Visit."""
-        if text != "good":
-            raise Unauthenticated("the credential is not known here")
-        rights = Rights(publish=frozenset({"lamp"}), read=frozenset({"l*", "lab/fan"}), command=frozenset({"lab/*"}))
-        self.principal = Principal("key:1", rights)
-        return self.principal
-
-
 def conversation(data: bytes) -> None:
-    """Whole conversations, a message a line; see _Talk for the lines that are not messages."""
-    talk = _Talk(data[:1] == b"\x00")
+    """Whole conversations, a message a line; see Talk for the lines that are not messages."""
+    talk = Talk(data[:1] == b"\x00")
     query, *lines = data.split(b"\n")
     talk.session.greet(query.lstrip(b"\x00").decode("latin-1"))
     talk.hears(len(query))
@@ -231,74 +207,6 @@ def conversation(data: bytes) -> None:
         talk.goes_on(line)
         talk.hears(len(line))
     talk.ends()
-
-
-class _Talk:
-    """One client's conversation, beside a watcher who says nothing.
-
-    A line of one byte is an event: 1 a commit, 2 and 3 the buffer is full or drained, 4 the journal refuses,
-    5 time passes, 6 a binary frame, 7 another client's reading.
-    """
-
-    def __init__(self, has_to_log_in: bool) -> None:
-        self.stream = CommittingStream()
-        self.connection, self.other = RecordingConnection(), RecordingConnection()
-        Session(self.other, self.stream, AnyonesVisit, outbox_max_bytes=1 << 30).greet()
-        enter = LoginVisit if has_to_log_in else AnyonesVisit
-        self.session = Session(self.connection, self.stream, enter, outbox_max_bytes=OUTBOX_MAX_BYTES)
-        self._may_hear_bytes = 4_096
-        self._events: dict[bytes, Callable[[], None]] = {
-            b"\x01": self._commit,
-            b"\x02": self.session.pause,
-            b"\x03": self.session.resume,
-            b"\x04": partial(self.stream.refuse, JournalUnavailable("the disk is full")),
-            b"\x05": self._wait,
-            b"\x06": partial(self.session.refuse, UnsupportedMedia("messages are JSON text")),
-            b"\x07": partial(self.stream.change, "lab/fan", b'{"rpm":900}'),
-        }
-
-    def goes_on(self, line: bytes) -> None:
-        """Let an event happen, or the client say something."""
-        event = self._events.get(line)
-        if event is None:
-            self.session.receive(_utf8(line))
-        else:
-            event()
-
-    def hears(self, said_bytes: int) -> list[Any]:
-        """Return what came back. It may be all that was kept for it and was ever said, and an answer each."""
-        taken = self.connection.taken()
-        self._may_hear_bytes += 4 * said_bytes + 3_000
-        hold(sum(map(len, taken)) <= self._may_hear_bytes, "an answer stays in proportion", self._may_hear_bytes)
-        heard = [_object(text) for text in (*taken, *self.other.taken())]
-        hold(len(self.connection.closed_with) <= 1, "a conversation ends once", self.connection.closed_with)
-        for _, reason in self.connection.closed_with:
-            hold(len(reason) < 2 * REFUSAL_MAX_CHARS, "a reason is short", reason)
-        hold(self.session.closed or not self.connection.closed_with, "who was sent away is gone")
-        return heard[: len(taken)]
-
-    def ends(self) -> None:
-        """See that everybody is served to the end."""
-        self.session.resume()
-        self._commit()
-        self._wait()
-        self.hears(0)
-        if not self.session.closed and not self.session.is_unknown:
-            self.session.receive(b'{"type":"ping"}')
-            self._wait()
-            types = [message["type"] for message in self.hears(0)]
-            hold("pong" in types, "a client that takes everything is answered", types)
-        self.session.end()
-        self.stream.change("lab/fan", b"1")
-        hold(not self.connection.taken() and self.other.taken() != [], "who is left is served, who is gone is not")
-
-    def _commit(self) -> None:
-        if self.stream.submitted:
-            self.stream.commit()
-
-    def _wait(self) -> None:
-        self.stream.read_on()
-        self.stream.pass_time(1_000.0)
 
 
 def frames(data: bytes) -> None:
@@ -363,27 +271,15 @@ TARGETS: dict[str, Target] = {
 CONTROL = Target("control", control, 1)
 
 
-def _utf8(data: bytes) -> bytes:
-    """Return what the edge lets through of a text message."""
-    return data if data.isascii() else data.decode(errors="replace").encode()
-
-
 def _taken(parse: Callable[[], T], given: bytes) -> T | None:
     """Return what a parser takes; None for what it refuses as it should."""
     try:
         return parse()
     except BadMessage as error:
         hold(0 < len(error.message) <= REFUSAL_MAX_CHARS, "a refusal is short", error.message, len(error.message))
-        answer = _object(encode_error(error, protocol.id_of(given)))
+        answer = read_object(encode_error(error, protocol.id_of(given)))
         hold(answer["code"] == error.code, "a refusal is answered by its code", answer)
         return None
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    message = read(text)
-    hold(isinstance(message, dict) and isinstance(message.get("type"), str), "an answer is a typed object", text)
-    assert isinstance(message, dict)
-    return message
 
 
 def _hold_entry(entry: DataUpdate | Control, said: dict[str, Any], said_bytes: int) -> None:
@@ -494,4 +390,4 @@ def _talk_bytes(head: bytes, data: bytes, keyring: Keyring | None = None) -> Non
         hold(keyring is None or b'"auth_required"' in stream, "who has no credential is asked for it", stream)
         for frame in frames_of_server(stream):
             if frame.opcode == 1:
-                _object(frame.payload)
+                read_object(frame.payload)
