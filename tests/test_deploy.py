@@ -1,0 +1,136 @@
+"""The files in deploy/, run for real: nginx and Caddy in front of a server, with TLS, and everything through them."""
+
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.access import add_key, bearer, certificate
+from tests.conftest import StartServer
+from tests.running import ROOT, eventually, free_port
+from twincast.client.sync import connect
+
+DEPLOY = ROOT / "deploy"
+NAME = "localhost"
+
+
+@contextmanager
+def running(command: list[str], folder: Path) -> Iterator[None]:
+    """Run a proxy in a folder of its own, until the context ends."""
+    env = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    printed = (folder / "printed").open("w")
+    process = subprocess.Popen(command, cwd=folder, env=env, stdout=printed, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+        printed.close()
+
+
+def needed(program: str) -> str:
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+    if path is None:
+        pytest.fail(f"no {program}: `scripts/test` installs it, or your package manager does")
+    return path
+
+
+def nginx(folder: Path, cert: Path, key: Path, port: int, server_port: int) -> list[str]:
+    text = (DEPLOY / "nginx.conf").read_text()
+    text = re.sub(r"listen 80;", f"listen 127.0.0.1:{free_port()};", text)
+    text = re.sub(r"listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;", text)
+    text = text.replace("/etc/ssl/twincast/cert.pem", str(cert)).replace("/etc/ssl/twincast/key.pem", str(key))
+    text = text.replace("twin.example.org", NAME).replace("127.0.0.1:8000", f"127.0.0.1:{server_port}")
+    (folder / "site.conf").write_text(text)
+    paths = "".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; pid {folder}/pid; error_log stderr; worker_processes 1; events {{}}"
+        f" http {{ access_log off; {paths} include {folder}/site.conf; }}"
+    )
+    subprocess.run([needed("nginx"), "-t", "-c", str(folder / "nginx.conf")], check=True, capture_output=True)
+    return [needed("nginx"), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+
+
+def caddy(folder: Path, cert: Path, key: Path, port: int, server_port: int) -> list[str]:
+    text = (DEPLOY / "Caddyfile").read_text()
+    # The certificate is our own, for there is nobody here who would sign one.
+    text = text.replace("twin.example.org {", f"https://{NAME}:{port} {{\n\ttls {cert} {key}")
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server_port}")
+    text = text.replace("{\n\tgrace_period", "{\n\tadmin off\n\tauto_https disable_redirects\n\tgrace_period")
+    (folder / "Caddyfile").write_text(text)
+    return [needed("caddy"), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+
+
+@pytest.mark.parametrize("proxy", [nginx, caddy])
+def test_everything_goes_through_a_proxy(
+    proxy: Callable[..., list[str]], server_process: StartServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal.db"
+    token = add_key(path, publish=["*"], read=["*"], command=["*"], admin=["*"])
+    server = server_process(f"sqlite:{path}", TWINCAST_BEHIND_TLS_PROXY="true")
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    cert, key = certificate(tmp_path)
+    port = free_port()
+    trusting = ssl.create_default_context(cafile=str(cert))
+    url = f"https://{NAME}:{port}"
+    with (
+        running(proxy(folder, cert, key, port, server.port), folder),
+        httpx.Client(base_url=url, verify=trusting, headers=bearer(token)) as http,
+    ):
+        eventually(lambda: _answers(http), f"{proxy.__name__} is up")
+        assert http.get("/dashboard").headers["strict-transport-security"] == "max-age=31536000"
+        assert http.get("/api/status", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        with connect(url, token=token, tls=trusting) as hub:  # a WebSocket, through the proxy
+            hub.reached(hub.publish("lab/lamp", 1))
+        with http.stream("GET", "/api/events", headers={"Accept": "text/event-stream"}) as stream:
+            lines = (line for line in stream.iter_lines() if line.startswith("data:"))
+            assert json.loads(next(lines)[5:])["data_snapshot"].keys() == {"lab/lamp"}
+            http.post("/api/data", json={"device_id": "lab/door", "value": 2}).raise_for_status()
+            assert json.loads(next(lines)[5:])["device_id"] == "lab/door"  # at once, not when a page is full
+        assert http.post("/api/data", content=b"x" * (5 << 20)).status_code == 413
+        http.post("/api/control", json={"target": "lab/fan", "command": "on"}, headers={"X-Forwarded-For": "192.0.2.1"})
+        (record,) = [each for each in http.get("/api/audit").json()["records"] if each["action"] == "command"]
+        assert record["address"] == "127.0.0.1"  # what the client said of itself is not believed
+
+
+def _answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/api/status").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_the_unit_and_the_image_name_settings_that_exist() -> None:
+    from twincast.settings import Settings  # noqa: PLC0415
+
+    known = {f"TWINCAST_{name.upper()}" for name in Settings.model_fields}
+    for file in ("twincast.service", "Dockerfile"):
+        text = (DEPLOY / file).read_text()
+        assert set(re.findall(r"TWINCAST_[A-Z_]+", text)) <= known
+    unit = (DEPLOY / "twincast.service").read_text()
+    assert "DynamicUser=yes" in unit and "NoNewPrivileges=yes" in unit
+
+
+def test_what_the_image_starts_with_is_refused_until_there_is_a_key_and_tls(tmp_path: Path) -> None:
+    lines = re.search(r"^ENV (.*?)^EXPOSE", (DEPLOY / "Dockerfile").read_text(), re.S | re.M)
+    assert lines is not None
+    env = dict(re.findall(r"(TWINCAST_\w+)=(\S+)", lines[1]))
+    env["TWINCAST_JOURNAL"] = f"sqlite:{tmp_path / 'journal.db'}"
+    command = [sys.executable, "-m", "twincast", "serve"]
+    result = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 1
+    assert "twincast keys add" in result.stderr and "--tls-cert" in result.stderr
