@@ -1,0 +1,254 @@
+"""Slow and hostile clients beside healthy ones: `scripts/attack [--seconds S] [ATTACK ...]`.
+
+For each attack a server is started anew and asks for logins; 100 healthy clients get 400 readings a second, first calm
+and then beside the attackers. Printed are the 99th percentile of both, their ratio, how much the server grew, and how
+many attackers it threw out. Exit status 1 if a ratio is above 1.5, or the server grew by more than the attack's bound.
+
+Attackers and healthy clients share the load's core and one process: what the attackers cost there counts against the
+server.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import statistics
+import struct
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.loads import latency
+from benchmarks.machine import LOAD_CORE, ServerProcess, allow_many_files, use_core
+from benchmarks.peers import TwincastWithLogin
+from benchmarks.wire import frame, handshake
+
+RATIO_MAX = 1.5
+CLIENTS, RATE_PER_S = 100, 400
+ROUNDS = 3
+PING_OPCODE = 0x89
+MB = 1 << 20
+
+SYSTEM = TwincastWithLogin()
+
+
+class Attacker(asyncio.Protocol):
+    """A connection that says something first, something more each second, and reads or not."""
+
+    def __init__(self, first: bytes, again: bytes = b"", *, reads: bool = True, every_s: float = 1.0) -> None:
+        self._first, self._again, self._reads, self._every_s = first, again, reads, every_s
+        self._timer: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport
+        self.is_over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._first)
+        if not self._reads:
+            self.transport.pause_reading()
+        if self._again:
+            self._go_on()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note that the server had enough."""
+        self.is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            if self._reads or self.transport.get_write_buffer_size() < MB:
+                self.transport.write(self._again)
+            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._go_on)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """So many attackers, what each does, and by how much the server may grow."""
+
+    what: str
+    count: int
+    attacker: Callable[[int], Attacker]
+    grows_max_bytes: int
+
+    @asynccontextmanager
+    async def under_way(self, port: int) -> AsyncIterator[list[Attacker]]:
+        """Attack until the context ends; whoever is thrown out comes again."""
+        loop = asyncio.get_running_loop()
+        attackers: list[Attacker] = []
+        complete = asyncio.Event()
+
+        async def attack() -> None:
+            while True:
+                missing = self.count - sum(not each.is_over for each in attackers)
+                for _ in range(min(missing, 200)):
+                    _, attacker = await loop.create_connection(lambda: self.attacker(port), "127.0.0.1", port)
+                    attackers.append(attacker)
+                    if len(attackers) == self.count:
+                        complete.set()
+                await asyncio.sleep(0.05)
+
+        attacking = asyncio.create_task(attack(), name="attack")
+        await complete.wait()
+        try:
+            yield attackers
+        finally:
+            attacking.cancel()
+            for attacker in attackers:
+                attacker.transport.abort()
+
+
+def _head(method: str = "GET", path: str = "/api/status", more: str = "") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}".encode()
+
+
+def _in_turn(*kinds: Callable[[int], Attacker]) -> Callable[[int], Attacker]:
+    turns = itertools.cycle(kinds)
+
+    def attacker(port: int) -> Attacker:
+        return next(turns)(port)
+
+    return attacker
+
+
+def _bomb() -> bytes:
+    """Return a frame that says it is compressed: a few KB that would become 4 MiB."""
+    squeezed = zlib.compressobj(9, zlib.DEFLATED, -15)
+    payload = squeezed.compress(bytes(4 * MB)) + squeezed.flush(zlib.Z_SYNC_FLUSH)
+    return bytes([0xC1, 0x80 | 126]) + struct.pack(">HI", len(payload), 0) + payload
+
+
+_OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+_GZIPPED = "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 1000000\r\n\r\n"
+_BODY = "Content-Type: application/json\r\nContent-Length: 1000000\r\n"
+
+ATTACKS: dict[str, Attack] = {
+    "slow-heads": Attack("heads that trickle", 1_000, lambda _: Attacker(_head(), b"X-A: b\r\n"), 30 * MB),
+    "slow-bodies": Attack(
+        "bodies that trickle",
+        1_000,
+        lambda _: Attacker(_head("POST", "/api/data", SYSTEM.head + _BODY) + b"\r\n[", b" "),
+        40 * MB,
+    ),
+    "half-open": Attack(
+        "upgrades that are not completed, or nobody's",
+        500,
+        _in_turn(lambda port: Attacker(handshake(port, "/ws")[:-2]), lambda port: Attacker(handshake(port, "/ws"))),
+        40 * MB,
+    ),
+    "never-reading": Attack(
+        "watchers that do not read",
+        200,
+        lambda port: Attacker(handshake(port, "/ws", SYSTEM.head), reads=False),
+        60 * MB,
+    ),
+    "idle": Attack(
+        "idle watchers of nothing",
+        10_000,
+        lambda port: Attacker(handshake(port, "/ws?devices=", SYSTEM.head)),
+        200 * MB,
+    ),
+    "pings": Attack(
+        "ping floods, without reading the pongs",
+        20,
+        lambda port: Attacker(
+            handshake(port, "/ws?devices=", SYSTEM.head), frame(b"p" * 100, PING_OPCODE) * 25, reads=False, every_s=0.1
+        ),
+        30 * MB,
+    ),
+    "bombs": Attack(
+        "compressed frames and bodies",
+        100,
+        _in_turn(
+            lambda port: Attacker(handshake(port, "/ws", SYSTEM.head + _OFFER) + _bomb()),
+            lambda _: Attacker(_head("POST", "/api/data", SYSTEM.head + _GZIPPED), zlib.compress(bytes(MB))),
+        ),
+        30 * MB,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attack did."""
+
+    calm_ms: float
+    attacked_ms: float
+    grown_bytes: int
+    thrown_out: int
+
+    @property
+    def ratio(self) -> float:
+        """The attacked p99 over the calm one."""
+        return self.attacked_ms / self.calm_ms
+
+
+async def _measure(attack: Attack, process: ServerProcess, port: int, seconds: float) -> Outcome:
+    async def p99_ms() -> float:
+        return (await latency.measure(SYSTEM, port, seconds=seconds, clients=CLIENTS, rate_per_s=RATE_PER_S))[1]
+
+    await p99_ms()  # warms up: caches, and the memory that every later run uses again
+    calm_ms = await p99_ms()
+    before_bytes = process.memory_bytes
+    async with attack.under_way(port) as attackers:
+        attacked_ms = await p99_ms()
+        grown_bytes = process.memory_bytes - before_bytes
+        thrown_out = sum(attacker.is_over for attacker in attackers)
+    return Outcome(calm_ms, attacked_ms, max(0, grown_bytes), thrown_out)
+
+
+def run(name: str, seconds: float) -> Outcome:
+    """Run one attack on a server of its own."""
+    attack = ATTACKS[name]
+    use_core(LOAD_CORE)
+    with SYSTEM.running() as (process, port):
+        time.sleep(0.5)
+        return uvloop.run(_measure(attack, process, port, seconds))
+
+
+def main() -> None:
+    """Run attacks, print what came of them, and judge."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", choices=[*ATTACKS, []], help=", ".join(ATTACKS))
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="medians are of so many")
+    given = parser.parse_args()
+    allow_many_files()
+    os.environ["TWINCAST_AUTH_TIMEOUT_S"] = "5"
+    console = Console(highlight=False)
+    table = Table("attack", "by", "p99 calm, ms", "p99 attacked, ms", "ratio", "grew, MB", "thrown out", "", box=None)
+    failed = False
+    for name in given.attacks or ATTACKS:
+        outcomes = []
+        for number in range(given.rounds):
+            console.print(f"{name}: round {number + 1} of {given.rounds}")
+            outcomes.append(run(name, given.seconds))
+        ratio = statistics.median(outcome.ratio for outcome in outcomes)
+        grown = statistics.median(outcome.grown_bytes for outcome in outcomes)
+        good = ratio <= RATIO_MAX and grown <= ATTACKS[name].grows_max_bytes
+        failed |= not good
+        table.add_row(
+            ATTACKS[name].what,
+            f"{ATTACKS[name].count:,}",
+            f"{statistics.median(outcome.calm_ms for outcome in outcomes):.2f}",
+            f"{statistics.median(outcome.attacked_ms for outcome in outcomes):.2f}",
+            f"{ratio:.2f}",
+            f"{grown / MB:.1f} of {ATTACKS[name].grows_max_bytes // MB}",
+            f"{statistics.median(outcome.thrown_out for outcome in outcomes):,.0f}",
+            "held" if good else "NOT HELD",
+        )
+    console.print(table)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
