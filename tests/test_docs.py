@@ -4,15 +4,18 @@ import asyncio
 import os
 import re
 import signal
+import ssl
 import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import requests
 
+from tests.access import bearer, certificate
 from tests.running import DEADLINE_S, ROOT, eventually, free_port
 
 README = (ROOT / "README.md").read_text()
@@ -32,6 +35,8 @@ ENDLESS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "twincast watch 'town/*'": lambda twins: True,
 }
 
+EXPOSED = [command for command in COMMANDS if command.startswith("twincast keys") or "--tls-cert" in command]
+"""Those that make a server one that others may reach; they are a story of their own."""
 STREAM = "curl -N -H 'Accept: text/event-stream' 'http://127.0.0.1:8000/api/events?devices=lab/*'"
 
 
@@ -107,12 +112,38 @@ def test_the_first_screen_has_the_two_commands_and_a_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c not in {SERVE, STREAM, *ENDLESS} and not c.startswith((TEST, RELOAD))]
+    "command",
+    [c for c in COMMANDS if c not in {SERVE, STREAM, *ENDLESS, *EXPOSED} and not c.startswith((TEST, RELOAD))],
 )
 def test_a_command_of_the_readme_succeeds(shell: Shell, command: str) -> None:
     printed = shell.run(command)
     if command.startswith("curl"):
         assert '"lab/thermometer"' in printed
+
+
+def test_a_server_that_others_reach_is_made_as_the_readme_says(tmp_path: Path) -> None:
+    *adding, serving = EXPOSED
+    shell = Shell(tmp_path)
+    secrets = [shell.run(command).splitlines()[-1] for command in adding]
+    assert len(secrets) == 2 and all(secret.startswith("twc_") for secret in secrets)
+    cert, key = certificate(tmp_path)
+    command = serving.replace("cert.pem", str(cert)).replace("key.pem", str(key)).replace("0.0.0.0", "127.0.0.1")
+    server = shell.start(f"exec {command}")
+    url = shell.url.replace("http:", "https:")
+    trusting = ssl.create_default_context(cafile=str(cert))
+    with httpx.Client(base_url=url, verify=trusting, headers={"Host": "twin.example.org"}) as http:
+        eventually(lambda: answers(http), "the server answers")
+        assert http.get("/api/data").status_code == 401
+        for secret in secrets:
+            assert http.get("/api/data", headers=bearer(secret)).status_code == 200
+    shell.interrupt(server)
+
+
+def answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/dashboard").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_the_stream_shows_the_state_and_then_what_comes(shell: Shell) -> None:
