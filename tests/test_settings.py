@@ -79,3 +79,16 @@ def test_a_value_out_of_bounds_is_refused_by_name(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(f"TWINCAST_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+@pytest.mark.parametrize("origin", ["*", "https://*.example.org", "app.example.org", "null", "https://a b", "file://"])
+def test_an_origin_is_exact(origin: str) -> None:
+    with pytest.raises(ValidationError, match="an origin is exact"):
+        Settings(allow_origin=(origin,))
+    Settings(allow_origin=("https://app.example.org", "http://127.0.0.1:3000"))
+
+
+def test_a_proxy_is_a_network() -> None:
+    with pytest.raises(ValidationError):
+        Settings(trusted_proxy=("proxy.example.org",))
+    Settings(trusted_proxy=("10.0.0.0/8", "::1"))

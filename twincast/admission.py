@@ -258,9 +258,7 @@ class Admission:
             principal = self.authority.recognize(text)
             if principal is not None or not self.authority.is_required:
                 return principal or ANYONE
-            wait_s = self._failures.wait_s(block, self._failure_rate, 1, self._clock_s())
-            if wait_s > 0:
-                raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s)
+            self._refuse_locked(block)
             return self.authority.authenticate(text)
         except Unauthenticated as error:
             logger.info("a login from %s failed: %s", address, error.code)
@@ -413,6 +411,7 @@ class Admission:
         return principal
 
     def _redeem(self, ticket: str, address: str) -> Principal:
+        self._refuse_locked(_block(address))
         try:
             principal = self.tickets.redeem(ticket)
             if not self.authority.still_holds(principal):
@@ -421,6 +420,11 @@ class Admission:
             self._failures.spend(_block(address), self._failure_rate, 1, self._clock_s())
             raise
         return principal
+
+    def _refuse_locked(self, block: str) -> None:
+        wait_s = self._failures.wait_s(block, self._failure_rate, 1, self._clock_s())
+        if wait_s > 0:
+            raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s)
 
     def _is_proxy(self, peer: IPv4Address | IPv6Address) -> bool:
         return any(peer in network for network in self._proxies)

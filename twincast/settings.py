@@ -1,8 +1,10 @@
 """What a user can set, by flag or by a `TWINCAST_…` environment variable."""
 
+import re
+from ipaddress import ip_network
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -10,6 +12,21 @@ class Settings(BaseSettings):
     """The frozen settings of one server; each default is the documented one."""
 
     model_config = SettingsConfigDict(env_prefix="TWINCAST_", env_file=".env", extra="ignore", frozen=True)
+
+    @field_validator("allow_origin")
+    @classmethod
+    def _origins_are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/*\s]+/?", origin):
+                raise ValueError(f"an origin is exact, such as https://app.example.org; {origin!r} is not")
+        return origins
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _proxies_are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

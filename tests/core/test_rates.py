@@ -64,3 +64,11 @@ def test_never_more_passes_than_the_burst_and_the_rate_allow(asked: list[tuple[f
             passed += amount
             largest = max(largest, amount)
     assert passed <= TEN.burst + TEN.per_s * now_s + max(0, largest - TEN.burst) + 1e-6
+
+
+def test_a_flood_of_keys_does_not_cost_a_look_at_all_for_each() -> None:
+    buckets = Buckets(max_keys=1_000)
+    for number in range(1_000):
+        buckets.spend(f"spent {number}", TEN, 20, 0.0)
+    buckets.spend("one more", TEN, 20, 0.0)
+    assert len(buckets) <= 751

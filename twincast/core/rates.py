@@ -1,5 +1,6 @@
 """How much in a time: token buckets (https://en.wikipedia.org/wiki/Token_bucket), one a key."""
 
+from itertools import islice
 from typing import NamedTuple
 
 BUCKETS_MAX = 10_000
@@ -77,5 +78,7 @@ class Buckets:
             bucket.fill(now_s)
             if bucket.tokens >= bucket.rate.burst:
                 del self._buckets[key]
-        while len(self._buckets) >= self._max_keys:
-            del self._buckets[next(iter(self._buckets))]
+        if len(self._buckets) >= self._max_keys:
+            # A good part at once: a flood of keys must not cost a look at all of them for each.
+            for key in tuple(islice(self._buckets, self._max_keys // 4 + 1)):
+                del self._buckets[key]

@@ -1,0 +1,107 @@
+"""A server whose WebSocket says back what it hears, as the cases for RFC 6455 want: `python -m tests.echo_server EDGE`.
+
+Both edges are the product's own, apart from what is said on them: the session is another, and binary messages, which
+the product refuses, are said back too. Prints its port, and runs until it is ended.
+"""
+
+import base64
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from picows import WSFrame, WSMsgType
+
+from twincast.app import create_app
+from twincast.core import frames
+from twincast.core.cast import Cast
+from twincast.core.session import Session
+from twincast.errors import TwincastError, UnsupportedMedia
+from twincast.server import Server, configured
+from twincast.settings import Settings
+from twincast.transports import picows, websocket
+from twincast.transports.asgi import Receive, Scope, Send
+from twincast.transports.websocket import WebSocketEndpoint
+
+BINARY_FRAME = 0x82
+LARGEST_BYTES = 16 * 1024 * 1024
+ROOM = 4  # for base64, and for what is on its way
+MARK = "\0binary:"  # no case says this
+
+
+class EchoSession(Session):
+    """A conversation that is its own echo."""
+
+    def greet(self, query: str = "") -> None:
+        """Say nothing; these clients do not expect it."""
+
+    def receive(self, payload: bytes) -> None:
+        """Say it back."""
+        if not self.closed:
+            self._connection.write(Cast((payload,)))
+
+    def refuse(self, error: TwincastError) -> None:
+        """Say a binary message back, which the edge that knows it has kept."""
+        if isinstance(error, UnsupportedMedia) and isinstance(self._connection, EchoConversation):
+            self._connection.say_binary_back()
+
+
+class EchoConversation(picows.Conversation):
+    """The fast edge, which keeps what came in a binary message."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._binary: list[bytes] = []
+
+    def _receive_part(self, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.BINARY:
+            self._binary = []
+        self._binary.append(frame.get_payload_as_bytes())
+        super()._receive_part(frame)
+
+    def say_binary_back(self) -> None:
+        payload = b"".join(self._binary)
+        head = frames.text([payload])[: -len(payload) or None]  # of the same length, and another kind
+        self._transport.write(bytes([BINARY_FRAME]) + head[1:] + payload)
+
+
+class EchoEndpoint(WebSocketEndpoint):
+    """The portable edge, on which binary messages travel as texts that begin with a nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_text() -> Any:
+            event = await receive()
+            if event.get("bytes") is not None:
+                return {**event, "bytes": None, "text": MARK + base64.b64encode(event["bytes"]).decode()}
+            return event
+
+        async def send_as_it_came(event: Any) -> None:
+            if event["type"] == "websocket.send" and event["text"].startswith(MARK):
+                event = {"type": "websocket.send", "bytes": base64.b64decode(event["text"].removeprefix(MARK))}
+            await send(event)
+
+        await super().__call__(scope, receive_text, send_as_it_came)
+
+
+def main(edge: str) -> None:
+    """Serve."""
+    for module, name, substitute in (
+        (picows, "Session", EchoSession),
+        (websocket, "Session", EchoSession),
+        (picows, "Conversation", EchoConversation),
+    ):
+        assert hasattr(module, name)
+        setattr(module, name, substitute)
+    settings = Settings(
+        journal="memory:", message_max_bytes=ROOM * LARGEST_BYTES, outbox_max_bytes=ROOM * LARGEST_BYTES
+    )
+    app = create_app(settings, edge=edge)
+    app._websocket = EchoEndpoint(app._open_hub, app.admission, app.limits)
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    config: uvicorn.Config = configured(app, picows.PicowsEdge if edge == "picows" else None)
+    Server(config, app, is_talkative=False).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
