@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from twincast.core.protocol import decode_message
 from twincast.core.values import check_id, check_value, compact, refuse_duplicate_names
 from twincast.errors import BadMessage, MalformedJson, TooLarge, ValidationFailed
 
@@ -170,6 +171,14 @@ def test_an_array_may_be_as_long_as_its_message() -> None:
 def test_a_number_that_64_bits_do_not_hold_is_refused_with_a_way_out(text: str) -> None:
     with pytest.raises(MalformedJson, match=r"64 bits|out of range"):
         check_value(text.encode())
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_only_python_takes_for_a_number_is_refused_where_no_value_is_read(number: str) -> None:
+    with pytest.raises(MalformedJson, match=number):
+        refuse_duplicate_names(b'{"type":[%b]}' % number.encode())
+    with pytest.raises(MalformedJson):
+        decode_message(b'{"type":[%b]}' % number.encode())
 
 
 def test_a_duplicate_name_is_named() -> None:

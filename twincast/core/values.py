@@ -65,9 +65,14 @@ def compact(text: bytes) -> bytes:
 def refuse_duplicate_names(text: bytes) -> None:
     """Raise MalformedJson if an object anywhere in the text has the same name twice."""
     try:
-        json.loads(text, object_pairs_hook=_unique)
+        json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedJson(f"expected JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which the standard library takes and JSON does not have."""
+    raise MalformedJson(f"expected JSON: {name} is not a number that JSON has")
 
 
 def _parse(text: bytes) -> Any:

@@ -176,6 +176,10 @@ class Conversation(WSListener):
         try:
             if self._decoder is not None:  # at each fragment, so that a bad one is refused before the rest comes
                 self._decoder.decode(part, final=bool(frame.fin))
+                # Python waits for the third byte, but two tell a surrogate already.
+                pending, _ = self._decoder.getstate()
+                if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
+                    raise UnicodeDecodeError("utf-8", pending, 0, len(pending), "a surrogate begins")
         except UnicodeDecodeError:
             self._fail(1007, "a text message is UTF-8; this one is not")
             return
