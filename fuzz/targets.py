@@ -343,10 +343,11 @@ def _ways_to_read(said: list[Frame]) -> list[tuple[Frame, ...]]:
     """
     ways = [tuple(said)]
     closes = [at for at, frame in enumerate(said) if frame.opcode == 8][1:2]
-    broken = next((at for at, frame in enumerate(said) if at in closes or breaks(frame, MESSAGE_MAX_BYTES)), 0)
-    if broken > 0:
-        wrong = said[broken] if breaks(said[broken], MESSAGE_MAX_BYTES) else Frame(0x83, b"")
-        ways.append((*said[: broken - 1], wrong))
+    broken = [at for at, frame in enumerate(said) if at in closes or breaks(frame, MESSAGE_MAX_BYTES)]
+    for at in broken[:2]:  # a close frame with a strange code may be one that picows leaves to us
+        if at > 0:
+            wrong = said[at] if breaks(said[at], MESSAGE_MAX_BYTES) else Frame(0x83, b"")
+            ways.append((*said[: at - 1], wrong))
     return ways
 
 
