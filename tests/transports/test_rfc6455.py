@@ -93,9 +93,7 @@ def test_a_continuation_of_nothing_is_a_protocol_error(client: RawWebSocket) -> 
     assert client.read_close() == 1002
 
 
-def test_a_surrogate_is_refused_before_the_next_fragment_comes(
-    server: ServerProcess, client: RawWebSocket
-) -> None:
+def test_a_surrogate_is_refused_before_the_next_fragment_comes(server: ServerProcess, client: RawWebSocket) -> None:
     client.send(TEXT, b"\xed\xa0", fin=False)
     assert client.read_close() == (1007 if server.edge == "picows" else 1011)  # which is what uvicorn makes of it
 
