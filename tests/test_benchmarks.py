@@ -71,4 +71,4 @@ def test_what_was_not_measured_is_not_judged() -> None:
 def test_the_promised_loads_are_there() -> None:
     assert {"fanout-1", "fanout-10", "fanout-100", "fanout-1000", "ingest", "rest", "latency", "idle"} <= set(LOADS)
     assert {"single", "dashboards", "sse", "resume", "storm", "stalled"} <= set(LOADS)
-    assert len(TARGETS) == 19
+    assert len(TARGETS) == 21
