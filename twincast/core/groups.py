@@ -180,8 +180,13 @@ class Groups:
             group.offer(cast)
         if not self._by_name and not self._by_pattern:
             return
+        topics = cast.topics
+        if len(topics) == 1:  # so nothing needs to be picked
+            for group in self._route(next(iter(topics))):
+                group.offer(cast)
+            return
         picked: dict[Group, list[int]] = {}
-        for topic, indexes in cast.topics.items():
+        for topic, indexes in topics.items():
             for group in self._route(topic):
                 picked.setdefault(group, []).extend(indexes)
         for group, indexes in picked.items():

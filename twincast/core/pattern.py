@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from twincast.errors import ValidationFailed
 
 PATTERN_MAX_CHARS = 256
+KNOWN_MAX = 1_000
+"""How many names an answer is remembered for: a client sends the same few again and again."""
 
 
 class Pattern:
@@ -48,7 +50,7 @@ class Pattern:
 class Names:
     """The names that any of some patterns selects."""
 
-    __slots__ = ("_stars", "exact", "is_all")
+    __slots__ = ("_known", "_stars", "exact", "is_all")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """Read the patterns.
@@ -61,6 +63,7 @@ class Names:
         """Whether every name is selected."""
         self.exact = frozenset(pattern.exact for pattern in read.values() if pattern.exact is not None)
         """The names that are selected by their whole text."""
+        self._known: dict[str, bool] = {}
         self._stars = [pattern for pattern in read.values() if pattern.exact is None]
 
     @property
@@ -70,7 +73,14 @@ class Names:
 
     def has(self, name: str) -> bool:
         """Whether a name is selected."""
-        return self.is_all or name in self.exact or any(pattern.matches(name) for pattern in self._stars)
+        if self.is_all or name in self.exact:
+            return True
+        known = self._known.get(name)
+        if known is None:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            known = self._known[name] = any(pattern.matches(name) for pattern in self._stars)
+        return known
 
 
 def _parts(text: str) -> list[str]:
