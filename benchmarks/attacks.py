@@ -37,7 +37,8 @@ ROUNDS = 3
 PING_OPCODE = 0x89
 MB = 1 << 20
 
-SYSTEM = TwincastWithLogin()
+SYSTEM = TwincastWithLogin(rate_updates_per_s=1_000)  # the default; healthy clients and attackers have one each
+ATTACKERS_HEAD = SYSTEM.head_of("attacker")
 
 
 class Attacker(asyncio.Protocol):
@@ -54,9 +55,14 @@ class Attacker(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.write(self._first)
         if not self._reads:
-            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self.transport.pause_reading)  # uvloop begins to read after this
         if self._again:
             self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        """Take it, unless this one is not to read."""
+        if not self._reads:
+            raise AssertionError(f"an attacker that does not read was given {len(data)} bytes")
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note that the server had enough."""
@@ -136,7 +142,7 @@ ATTACKS: dict[str, Attack] = {
     "slow-bodies": Attack(
         "bodies that trickle",
         1_000,
-        lambda _: Attacker(_head("POST", "/api/data", SYSTEM.head + _BODY) + b"\r\n[", b" "),
+        lambda _: Attacker(_head("POST", "/api/data", ATTACKERS_HEAD + _BODY) + b"\r\n[", b" "),
         40 * MB,
     ),
     "half-open": Attack(
@@ -148,20 +154,31 @@ ATTACKS: dict[str, Attack] = {
     "never-reading": Attack(
         "watchers that do not read",
         200,
-        lambda port: Attacker(handshake(port, "/ws", SYSTEM.head), reads=False),
+        lambda port: Attacker(handshake(port, "/ws", ATTACKERS_HEAD), reads=False),
         60 * MB,
     ),
     "idle": Attack(
         "idle watchers of nothing",
         10_000,
-        lambda port: Attacker(handshake(port, "/ws?devices=", SYSTEM.head)),
+        lambda port: Attacker(handshake(port, "/ws?devices=", ATTACKERS_HEAD)),
         200 * MB,
     ),
     "pings": Attack(
         "ping floods, without reading the pongs",
         20,
         lambda port: Attacker(
-            handshake(port, "/ws?devices=", SYSTEM.head), frame(b"p" * 100, PING_OPCODE) * 25, reads=False, every_s=0.1
+            handshake(port, "/ws?devices=", ATTACKERS_HEAD),
+            frame(b"p" * 100, PING_OPCODE) * 25,
+            reads=False,
+            every_s=0.1,
+        ),
+        30 * MB,
+    ),
+    "chatter": Attack(
+        "floods of small messages",
+        20,
+        lambda port: Attacker(
+            handshake(port, "/ws?devices=", ATTACKERS_HEAD), frame(b'{"type":"ping"}') * 200, every_s=0.1
         ),
         30 * MB,
     ),
@@ -169,8 +186,8 @@ ATTACKS: dict[str, Attack] = {
         "compressed frames and bodies",
         100,
         _in_turn(
-            lambda port: Attacker(handshake(port, "/ws", SYSTEM.head + _OFFER) + _bomb()),
-            lambda _: Attacker(_head("POST", "/api/data", SYSTEM.head + _GZIPPED), zlib.compress(bytes(MB))),
+            lambda port: Attacker(handshake(port, "/ws", ATTACKERS_HEAD + _OFFER) + _bomb()),
+            lambda _: Attacker(_head("POST", "/api/data", ATTACKERS_HEAD + _GZIPPED), zlib.compress(bytes(MB))),
         ),
         30 * MB,
     ),

@@ -71,7 +71,7 @@ class AnyonesVisit:
     def present(self, text: str) -> Principal:
         return ANYONE
 
-    def owe(self, updates: int) -> float:
+    def owe(self, updates: int, frames: int) -> float:
         return 0.0
 
     def leave(self) -> None:

@@ -92,6 +92,7 @@ class Bounds(NamedTuple):
     unauthenticated_max: int = 256
     failed_logins_per_minute: int = 10
     auth_timeout_s: float = 5.0
+    frames_rate: Rate = Rate(1_000, 5_000)
 
 
 _numbers = itertools.count(1)
@@ -136,10 +137,9 @@ class Visit:
         self.watch_the_clock()
         return principal
 
-    def owe(self, updates: int) -> float:
-        """Count updates against the identity's rate, and return for how many seconds no more should be read of it."""
-        assert self.principal is not None
-        return self._admission.owe(self.principal, updates)
+    def owe(self, updates: int, frames: int) -> float:
+        """See Visit in core/session."""
+        return self._admission.owe(self, updates, frames)
 
     def watch_the_clock(self) -> None:
         """Set the timer anew: for the credential's end, or for the login."""
@@ -200,6 +200,7 @@ class Admission:
         self._proxies = [ip_network(text) for text in trusted_proxies]
         self._clock_s = clock_s
         self._updates = Buckets()
+        self._frames = Buckets()
         self._failures = Buckets()
         self._failure_rate = Rate(bounds.failed_logins_per_minute / 60, bounds.failed_logins_per_minute)
         self._visits: dict[Visit, None] = {}
@@ -345,11 +346,18 @@ class Admission:
         if wait_s > 0:
             raise RateLimited(f"{principal.id} may send {principal.rate.per_s:g} updates a second", wait_s)
 
-    def owe(self, principal: Principal, updates: int) -> float:
-        """See Visit.owe."""
+    def owe(self, visit: Visit, updates: int, frames: int) -> float:
+        """See Visit.owe. Who has no identity shares the rate of its address."""
+        if not self.authority.is_required:
+            return 0.0
+        now_s = self._clock_s()
+        principal, rate = visit.principal, self._bounds.frames_rate
+        if principal is None or principal.id == ANYONE.id:
+            return self._frames.owe(_block(visit.address), rate, frames, now_s)
         if principal.rate is None:
             return 0.0
-        return self._updates.owe(principal.id, principal.rate, updates, self._clock_s())
+        wait_s = self._frames.owe(principal.id, max(rate, principal.rate), frames, now_s)
+        return max(wait_s, self._updates.owe(principal.id, principal.rate, updates, now_s))
 
     def seconds_left(self, visit: Visit) -> float | None:
         """Return for how long a visit may go on as it is; None for no end."""

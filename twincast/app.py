@@ -317,6 +317,7 @@ def _admission(settings: Settings) -> Admission:
         settings.unauthenticated_max,
         settings.failed_logins_per_minute,
         settings.auth_timeout_s,
+        _rate(settings),
     )
     door = Door(allow_hosts=settings.allow_host, allow_origins=settings.allow_origin)
     return Admission(
@@ -342,8 +343,12 @@ def _tokens(settings: Settings) -> Tokens | None:
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         algorithms=settings.jwt_algorithm,
-        rate=Rate(settings.rate_updates_per_s, BURST_S * settings.rate_updates_per_s),
+        rate=_rate(settings),
     )
+
+
+def _rate(settings: Settings) -> Rate:
+    return Rate(settings.rate_updates_per_s, BURST_S * settings.rate_updates_per_s)
 
 
 async def _as_problem(request: Request, error: Exception) -> Response:

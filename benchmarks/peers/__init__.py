@@ -77,13 +77,18 @@ class Twincast:
 class TwincastWithLogin(Twincast):
     """The same, where every client has a token that lets it publish and read some devices, and every path asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate_updates_per_s: float = 1e9) -> None:
         super().__init__("memory")
         self.name = "twincast, memory, login"
+        self._rate_updates_per_s = rate_updates_per_s
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self.head = self.head_of("load")
+
+    def head_of(self, subject: str) -> str:
+        """Return the header by which a client logs in as somebody."""
         rights = {"publish": ["lab*"], "read": ["lab*"]}
-        claims = {"sub": "load", "iss": "bench", "aud": "bench", "exp": time.time() + 86_400, "twincast": rights}
-        self.head = f"Authorization: Bearer {jwt.encode(claims, self._key, algorithm='ES256')}\r\n"
+        claims = {"sub": subject, "iss": "bench", "aud": "bench", "exp": time.time() + 86_400, "twincast": rights}
+        return f"Authorization: Bearer {jwt.encode(claims, self._key, algorithm='ES256')}\r\n"
 
     @contextmanager
     def running(
@@ -98,7 +103,7 @@ class TwincastWithLogin(Twincast):
                 "TWINCAST_JWT_ISSUER": "bench",
                 "TWINCAST_JWT_AUDIENCE": "bench",
                 "TWINCAST_IDENTITY_CONNECTIONS_MAX": "100000",
-                "TWINCAST_RATE_UPDATES_PER_S": "1e9",
+                "TWINCAST_RATE_UPDATES_PER_S": str(self._rate_updates_per_s),
             }
             os.environ |= settings
             try:

@@ -71,8 +71,13 @@ class Visit(Protocol):
     def present(self, text: str) -> Principal:
         """Say who this is by a credential, or renew the one that it was before."""
 
-    def owe(self, updates: int) -> float:
-        """Count updates against the identity's rate, and return for how many seconds no more should be read of it."""
+    def owe(self, updates: int, frames: int) -> float:
+        """Count what came against the rates, and return for how many seconds no more should be read of this client.
+
+        Args:
+            updates: readings and commands.
+            frames: everything that came, those too; also pings, for they cost work as well.
+        """
 
     def leave(self) -> None:
         """Note that the visit is over. May be called again."""
@@ -81,7 +86,7 @@ class Visit(Protocol):
 class Session:
     """The conversation with one client. Single-threaded; every method returns at once."""
 
-    __slots__ = ("_asked", "_connection", "_query", "_source", "_stream", "_visit", "feed", "is_ahead")
+    __slots__ = ("_asked", "_connection", "_query", "_source", "_stream", "_updates", "_visit", "feed")
 
     def __init__(
         self,
@@ -105,8 +110,7 @@ class Session:
         self._query: str | None = None  # what the client asked for, until it has said who it is
         self._asked = False  # whether the client named devices, so that it does not watch everything unasked
         self._source: Source = "websocket"
-        self.is_ahead = False
-        """Whether the client has sent more than its rate allows; it is not to be read on before `ahead_s` is over."""
+        self._updates = 0  # since they were counted last
         self.feed = Feed(connection.write, stream, self.close, outbox_max_bytes=outbox_max_bytes)
 
     @property
@@ -119,11 +123,16 @@ class Session:
         """Whether the client has still to say who it is."""
         return self._query is not None
 
-    def ahead_s(self) -> float:
-        """Return for how many seconds the client is not to be read, so that its rate holds. Nothing of it is lost."""
-        left_s = self._visit.owe(0)
-        self.is_ahead = left_s > 0
-        return left_s
+    def count(self, frames: int) -> float:
+        """Count what the client has sent since the last time, in so many frames.
+
+        Returns:
+            For how many seconds it is not to be read, so that its rates hold. Nothing of it is lost.
+        """
+        if self.feed.is_closed:
+            return 0.0
+        updates, self._updates = self._updates, 0
+        return self._visit.owe(updates, frames)
 
     def greet(self, query: str = "") -> None:
         """Begin as the address asks for: with the state of everything, if it asks for nothing.
@@ -226,7 +235,7 @@ class Session:
         assert principal is not None  # nothing is submitted before it is known
         if not principal.is_unbounded:
             principal.require("publish" if kind == "data_update" else "command", name)
-            self.is_ahead = self._visit.owe(1) > 0
+        self._updates += 1
         actor = None if kind == "data_update" else self._visit.actor
         done: Done = self._refused if message.id is None else partial(self._answer, message.id)
         retry = None

@@ -5,6 +5,7 @@ and connections have a number. Bodies are timed where they are read, in `operati
 """
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -19,6 +20,8 @@ from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 LINGER_S = 0.5
 """How long a refused client has to read why."""
+UNSENT_BYTES = 16 * 1024
+"""What the kernel takes for a client beyond what it can send; by itself it takes megabytes, and lets them age."""
 
 
 class HttpBounds(NamedTuple):
@@ -58,6 +61,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
+        _bound_unsent(transport)
         bounds = self._bounds
         if len(self.connections) > bounds.connections_max:
             self._refuse(TooManyConnections(f"this server has {bounds.connections_max} connections, as many as it may"))
@@ -178,3 +182,10 @@ class HeadTooLarge(TooLarge):
     """A request's head is over its limit (RFC 6585, section 5)."""
 
     http_status = 431
+
+
+def _bound_unsent(transport: asyncio.Transport) -> None:
+    """See TCP_NOTSENT_LOWAT in Linux' tcp(7)."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

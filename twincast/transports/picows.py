@@ -43,6 +43,8 @@ from twincast.transports.operation import PROBLEM, problem, refusing_headers
 logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
 
 READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
+WRITE_BUFFER_BYTES = 64 * 1024
+"""What is written ahead for one client; the rest waits in its outbox, where newer changes replace older ones."""
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
@@ -53,10 +55,12 @@ class Conversation(WSListener):
 
     __slots__ = (
         "_decoder",
+        "_frames",
         "_hub",
         "_limits",
         "_parts",
         "_parts_bytes",
+        "_pongs",
         "_query",
         "_transport",
         "_websocket",
@@ -72,6 +76,8 @@ class Conversation(WSListener):
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
+        self._frames = 0
+        self._pongs: list[bytes] = []
         self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
 
     def write(self, cast: Cast) -> None:
@@ -91,7 +97,7 @@ class Conversation(WSListener):
         """Greet the client, and offer it all that follows."""
         self._websocket = transport
         self._transport = transport.underlying_transport
-        self._transport.set_write_buffer_limits(high=self._limits.outbox_max_bytes)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._hub.websockets.add(self.session)
         self.session.greet(self._query)
 
@@ -114,6 +120,9 @@ class Conversation(WSListener):
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame; most are whole text messages."""
         kind = frame.msg_type  # made into a Python object at each access
+        self._frames += 1
+        if self._pongs and kind is not _PING:
+            self._send_pongs()
         if self.session.closed:
             if kind is _CLOSE:
                 self._transport.close()
@@ -128,11 +137,35 @@ class Conversation(WSListener):
         elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
             self._receive_part(frame)
         elif kind is _PING:
-            # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
-            if self._transport.get_write_buffer_size() < self._limits.message_max_bytes:
-                self._transport.write(frames.pong(frame.get_payload_as_bytes()))
+            self._pongs.append(frames.pong(frame.get_payload_as_bytes()))
         elif kind is _CLOSE:
             self._receive_close(frame.get_payload_as_bytes())
+
+    def on_read(self) -> None:
+        """Note that all frames of one read are taken, and read on when the client's rates and the hub allow it."""
+        if self._pongs:
+            self._send_pongs()
+        frames_read, self._frames = self._frames, 0
+        left_s = self.session.count(frames_read)
+        if left_s > 0:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(left_s, self._read_on)
+        elif not self._hub.has_room and not self.session.closed:
+            self._transport.pause_reading()
+            self._hub.when_settled(self._transport.resume_reading)
+
+    def _read_on(self) -> None:
+        left_s = self.session.count(0)
+        if left_s > 0:
+            asyncio.get_running_loop().call_later(left_s, self._read_on)
+        else:
+            self._transport.resume_reading()
+
+    def _send_pongs(self) -> None:
+        pongs, self._pongs = self._pongs, []
+        # A client that does not read gets none, or a flood of pings would fill its buffer without bound.
+        if not self.session.closed and self._transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
+            self._transport.write(b"".join(pongs))
 
     def _receive_text(self, payload: bytes) -> None:
         if len(payload) > self._limits.message_max_bytes:
@@ -144,22 +177,7 @@ class Conversation(WSListener):
             except UnicodeDecodeError:
                 self._fail(1007, "a text message is UTF-8; this one is not")
                 return
-        session = self.session
-        session.receive(payload)
-        if session.is_ahead:
-            if self._transport.is_reading():
-                self._transport.pause_reading()
-                self._read_on()
-        elif not self._hub.has_room:
-            self._transport.pause_reading()
-            self._hub.when_settled(self._transport.resume_reading)
-
-    def _read_on(self) -> None:
-        left_s = self.session.ahead_s()
-        if left_s > 0 and not self.session.closed:
-            asyncio.get_running_loop().call_later(left_s, self._read_on)
-        else:
-            self._transport.resume_reading()
+        self.session.receive(payload)
 
     def _receive_part(self, frame: WSFrame) -> None:
         if (frame.msg_type == _CONTINUATION) != (self._parts is not None):
@@ -274,8 +292,12 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             response = WSUpgradeResponse.create_error_response(HTTPStatus.BAD_REQUEST, b"the request is not HTTP")
             self.transport.underlying_transport.write(response.to_bytes())
             self.transport.disconnect()
-        if self.transport.is_close_frame_sent and self.listener is not None:
+        if self.listener is None:
+            return
+        if self.transport.is_close_frame_sent:
             self.listener.on_broken_frame()
+        else:
+            self.listener.on_read()
 
     def shutdown(self) -> None:
         """End the conversation when the server stops: first the answers that are due, then close code 1012."""

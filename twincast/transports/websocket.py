@@ -99,8 +99,7 @@ class WebSocketEndpoint:
                 session.close(error)
                 continue
             session.receive(payload)
-            if session.is_ahead:
-                await _let_pass(session)
+            await _let_pass(session)
             if not hub.has_room:
                 settled = asyncio.Event()
                 hub.when_settled(settled.set)
@@ -108,10 +107,10 @@ class WebSocketEndpoint:
 
 
 async def _let_pass(session: Session) -> None:
-    left_s = session.ahead_s()
-    while left_s > 0 and not session.closed:
+    left_s = session.count(1)
+    while left_s > 0:
         await asyncio.sleep(left_s)
-        left_s = session.ahead_s()
+        left_s = session.count(0)
 
 
 async def _refuse(error: TwincastError, scope: Scope, send: Send) -> None:
