@@ -217,6 +217,7 @@ async def _measure(attack: Attack, process: ServerProcess, port: int, seconds: f
     calm_ms = await p99_ms()
     before_bytes = process.memory_bytes
     async with attack.under_way(port) as attackers:
+        await p99_ms()  # until the connections of those who do not read are full, they cost what watchers cost
         attacked_ms = await p99_ms()
         grown_bytes = process.memory_bytes - before_bytes
         thrown_out = sum(attacker.is_over for attacker in attackers)

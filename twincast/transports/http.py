@@ -20,7 +20,7 @@ from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 LINGER_S = 0.5
 """How long a refused client has to read why."""
-UNSENT_BYTES = 16 * 1024
+UNSENT_BYTES = 64 * 1024
 """What the kernel takes for a client beyond what it can send; by itself it takes megabytes, and lets them age."""
 
 

@@ -43,8 +43,8 @@ from twincast.transports.operation import PROBLEM, problem, refusing_headers
 logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
 
 READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
-WRITE_BUFFER_BYTES = 64 * 1024
-"""What is written ahead for one client; the rest waits in its outbox, where newer changes replace older ones."""
+WRITE_BUFFER_BYTES = 16 * 1024
+"""What is written for one client in one turn of the event loop; the rest waits in its outbox, where it can merge."""
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
@@ -149,17 +149,20 @@ class Conversation(WSListener):
         left_s = self.session.count(frames_read)
         if left_s > 0:
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_later(left_s, self._read_on)
+            asyncio.get_running_loop().call_later(left_s, self._read_on, frames_read)
         elif not self._hub.has_room and not self.session.closed:
             self._transport.pause_reading()
             self._hub.when_settled(self._transport.resume_reading)
 
-    def _read_on(self) -> None:
+    def _read_on(self, expected_frames: int) -> None:
         left_s = self.session.count(0)
         if left_s > 0:
-            asyncio.get_running_loop().call_later(left_s, self._read_on)
-        else:
-            self._transport.resume_reading()
+            asyncio.get_running_loop().call_later(left_s, self._read_on, expected_frames)
+            return
+        # Counted in advance, so that the other connections of this identity do not all come in the same moment.
+        self._frames -= expected_frames
+        self.session.count(expected_frames)
+        self._transport.resume_reading()
 
     def _send_pongs(self) -> None:
         pongs, self._pongs = self._pongs, []
