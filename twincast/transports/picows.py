@@ -43,6 +43,10 @@ from twincast.transports.operation import PROBLEM, problem, refusing_headers
 logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
 
 READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
+AHEAD_READ_BYTES = 512
+"""What is read at once of a client that is above its rate, so that no other one has to wait for it."""
+AHEAD_READ_FRAMES = AHEAD_READ_BYTES // 32
+"""How many frames that may be, roughly; what it was is set right when they are there."""
 WRITE_BUFFER_BYTES = 16 * 1024
 """What is written for one client in one turn of the event loop; the rest waits in its outbox, where it can merge."""
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
@@ -64,6 +68,7 @@ class Conversation(WSListener):
         "_query",
         "_transport",
         "_websocket",
+        "is_ahead",
         "session",
     )
 
@@ -78,6 +83,8 @@ class Conversation(WSListener):
         self._decoder: codecs.IncrementalDecoder | None = None
         self._frames = 0
         self._pongs: list[bytes] = []
+        self.is_ahead = False
+        """Whether the client has sent more than its rates allow."""
         self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
 
     def write(self, cast: Cast) -> None:
@@ -147,21 +154,22 @@ class Conversation(WSListener):
             self._send_pongs()
         frames_read, self._frames = self._frames, 0
         left_s = self.session.count(frames_read)
-        if left_s > 0:
+        self.is_ahead = left_s > 0
+        if self.is_ahead:
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_later(left_s, self._read_on, frames_read)
+            asyncio.get_running_loop().call_later(left_s, self._read_on)
         elif not self._hub.has_room and not self.session.closed:
             self._transport.pause_reading()
             self._hub.when_settled(self._transport.resume_reading)
 
-    def _read_on(self, expected_frames: int) -> None:
+    def _read_on(self) -> None:
         left_s = self.session.count(0)
         if left_s > 0:
-            asyncio.get_running_loop().call_later(left_s, self._read_on, expected_frames)
+            asyncio.get_running_loop().call_later(left_s, self._read_on)
             return
         # Counted in advance, so that the other connections of this identity do not all come in the same moment.
-        self._frames -= expected_frames
-        self.session.count(expected_frames)
+        self._frames -= AHEAD_READ_FRAMES
+        self.session.count(AHEAD_READ_FRAMES)
         self._transport.resume_reading()
 
     def _send_pongs(self) -> None:
@@ -286,6 +294,11 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             part, data = data[: len(buffer)], data[len(buffer) :]
             buffer[: len(part)] = part
             self.buffer_updated(len(part))
+
+    def get_buffer(self, size_hint_bytes: int) -> memoryview:
+        """See asyncio.BufferedProtocol."""
+        buffer: memoryview = super().get_buffer(size_hint_bytes)
+        return buffer if self.listener is None or not self.listener.is_ahead else buffer[:AHEAD_READ_BYTES]
 
     def buffer_updated(self, size_bytes: int) -> None:
         """See asyncio.BufferedProtocol."""
