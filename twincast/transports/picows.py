@@ -128,8 +128,6 @@ class Conversation(WSListener):
         """Take one frame; most are whole text messages."""
         kind = frame.msg_type  # made into a Python object at each access
         self._frames += 1
-        if self._pongs and kind is not _PING:
-            self._send_pongs()
         if self.session.closed:
             if kind is _CLOSE:
                 self._transport.close()
@@ -137,6 +135,8 @@ class Conversation(WSListener):
         if self._websocket.is_close_frame_sent:
             self._leave()  # picows reads a frame ahead; that one was broken, and nothing may follow the close frame
             return
+        if self._pongs and kind is not _PING:  # so that what is answered in between keeps its place
+            self._send_pongs()
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(1002, "reserved bits are set, and no extension was agreed on")
         elif kind is _TEXT and frame.fin and self._parts is None:
