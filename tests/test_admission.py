@@ -12,6 +12,7 @@ from twincast.auth.authority import Authority
 from twincast.auth.keys import make_key
 from twincast.core.door import Door
 from twincast.core.keys import Key, Keyring
+from twincast.core.rates import Rate
 from twincast.core.rights import ANYONE, Principal, Rights
 from twincast.errors import (
     BadMessage,
@@ -278,3 +279,35 @@ async def test_the_keyring_is_followed() -> None:
         await running
     assert place.admission.identify(knock(secret)).principal.id == f"key:{key.id}"
     assert asked[:2] == [-1, 7]
+
+
+async def test_everything_that_a_client_sends_counts_not_its_updates_alone() -> None:
+    place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    place.add()
+    rated = Principal("key:1", rate=Rate(5, 5))
+    visit = place.admission.enter(Caller(rated, "192.0.2.1"), place.ended.append)
+    assert visit.owe(updates=0, frames=20) == 0
+    assert visit.owe(updates=0, frames=5) == pytest.approx(0.5)
+    place.now_s = 100.0
+    assert visit.owe(updates=10, frames=10) == pytest.approx(1.0)
+    place.now_s = 200.0
+    assert visit.owe(updates=0, frames=20) == 0
+    assert visit.owe(updates=0, frames=-5) == 0, "what was counted in advance and did not come is given back"
+    assert visit.owe(updates=0, frames=5) == 0
+
+
+async def test_those_without_an_identity_share_the_rate_of_their_address() -> None:
+    place = Place(anonymous_may_read=True, frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    place.add()
+    unknown = place.admission.enter_unknown("192.0.2.1", place.ended.append)
+    here, elsewhere = (
+        place.admission.enter(Caller(ANYONE, address), place.ended.append) for address in ("192.0.2.1", "192.0.2.2")
+    )
+    assert unknown.owe(updates=0, frames=15) == 0
+    assert here.owe(updates=0, frames=15) == pytest.approx(1.0)
+    assert elsewhere.owe(updates=0, frames=15) == 0
+
+
+async def test_without_a_login_there_is_no_rate() -> None:
+    visit = Place(frames_rate=Rate(1, 1)).admission.enter(Caller(ANYONE, "127.0.0.1"), print)  # type: ignore[arg-type]
+    assert visit.owe(updates=1_000, frames=1_000) == 0

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer, jwks, revoke_key, until_known
+from tests.raw_websocket import PING, PONG, TEXT, RawWebSocket, frame
 from twincast.core.rights import ACTIONS
 from twincast.testing import Server, eventually
 
@@ -536,6 +537,22 @@ def test_a_rate_is_kept_by_answers_over_rest_and_by_patience_over_a_websocket(tm
         assert answer.status_code in {200, 429}
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
         assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_a_flood_of_pings_is_answered_whole_and_in_order(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    secret = add_key(path, read=["*"])
+    with Server(f"sqlite:{path}", edge=edge, rate_updates_per_s=100) as server:  # and 500 at once
+        until_known(server, secret)
+        with RawWebSocket(server.port, headers=bearer(secret)) as flooding:
+            flooding.read_message()
+            middle = frame(TEXT, b'{"type":"ping"}')
+            pings = [frame(PING, str(number).encode()) for number in range(600)]
+            flooding.socket.sendall(b"".join([*pings[:300], middle, *pings[300:]]))
+            heard = [flooding.read() for _ in range(601)]
+    assert [int(each.payload) for each in heard if each.opcode == PONG] == list(range(600))
+    if edge == "picows":  # uvicorn's own answers pings by itself
+        assert heard[300].opcode == TEXT
 
 
 def test_an_identity_has_sixteen_streams(tmp_path: Path, edge: str) -> None:
