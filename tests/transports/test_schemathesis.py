@@ -35,8 +35,12 @@ def test_every_answer_is_one_that_the_document_knows(tmp_path: Path) -> None:
         bounds = ["--max-examples", "40", "--max-time", str(SECONDS), "--request-timeout", "70", "--no-color"]
         result = subprocess.run(
             [*command, *options, *bounds],
-            cwd=ROOT,
-            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.transports.schemathesis_hooks"},
+            cwd=tmp_path,  # where it leaves what it remembers
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "SCHEMATHESIS_HOOKS": "tests.transports.schemathesis_hooks",
+            },
             capture_output=True,
             text=True,
             timeout=4 * SECONDS,

@@ -64,7 +64,6 @@ class Conversation(WSListener):
         "_limits",
         "_parts",
         "_parts_bytes",
-        "_pongs",
         "_query",
         "_transport",
         "_websocket",
@@ -82,7 +81,6 @@ class Conversation(WSListener):
         self._parts_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
         self._frames = 0
-        self._pongs: list[bytes] = []
         self.is_ahead = False
         """Whether the client has sent more than its rates allow."""
         self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
@@ -135,8 +133,6 @@ class Conversation(WSListener):
         if self._websocket.is_close_frame_sent:
             self._leave()  # picows reads a frame ahead; that one was broken, and nothing may follow the close frame
             return
-        if self._pongs and kind is not _PING:  # so that what is answered in between keeps its place
-            self._send_pongs()
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(1002, "reserved bits are set, and no extension was agreed on")
         elif kind is _TEXT and frame.fin and self._parts is None:
@@ -144,14 +140,14 @@ class Conversation(WSListener):
         elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
             self._receive_part(frame)
         elif kind is _PING:
-            self._pongs.append(frames.pong(frame.get_payload_as_bytes()))
+            # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
+            if self._transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
+                self._transport.write(frames.pong(frame.get_payload_as_bytes()))
         elif kind is _CLOSE:
             self._receive_close(frame.get_payload_as_bytes())
 
     def on_read(self) -> None:
         """Note that all frames of one read are taken, and read on when the client's rates and the hub allow it."""
-        if self._pongs:
-            self._send_pongs()
         frames_read, self._frames = self._frames, 0
         left_s = self.session.count(frames_read)
         self.is_ahead = left_s > 0
@@ -171,12 +167,6 @@ class Conversation(WSListener):
         self._frames -= AHEAD_READ_FRAMES
         self.session.count(AHEAD_READ_FRAMES)
         self._transport.resume_reading()
-
-    def _send_pongs(self) -> None:
-        pongs, self._pongs = self._pongs, []
-        # A client that does not read gets none, or a flood of pings would fill its buffer without bound.
-        if not self.session.closed and self._transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
-            self._transport.write(b"".join(pongs))
 
     def _receive_text(self, payload: bytes) -> None:
         if len(payload) > self._limits.message_max_bytes:
