@@ -254,7 +254,7 @@ class Admission:
             RateLimited: too many from this address were not.
             KeysNotFetched: its signer is not known yet.
         """
-        block = _block(address)
+        block = block_of(address)
         try:
             principal = self.authority.recognize(text)
             if principal is not None or not self.authority.is_required:
@@ -328,7 +328,7 @@ class Admission:
             return
         del self._visits[visit]
         logger.info("connection %d is over", visit.number)
-        _uncount(self._by_address, _block(visit.address))
+        _uncount(self._by_address, block_of(visit.address))
         if visit.principal is None:
             self._unknown_count -= 1
         elif (identity := _identity(visit.principal)) is not None:
@@ -353,7 +353,7 @@ class Admission:
         now_s = self._clock_s()
         principal, rate = visit.principal, self._bounds.frames_rate
         if principal is None or principal.id == ANYONE.id:
-            return self._frames.owe(_block(visit.address), rate, frames, now_s)
+            return self._frames.owe(block_of(visit.address), rate, frames, now_s)
         if principal.rate is None:
             return 0.0
         wait_s = self._frames.owe(principal.id, max(rate, principal.rate), frames, now_s)
@@ -401,7 +401,7 @@ class Admission:
                 self.learn(news)
 
     def _new_visit(self, address: str, end: End) -> Visit:
-        block = _block(address)
+        block = block_of(address)
         if not _is_exempt(address) and self._by_address[block] >= self._bounds.address_connections_max:
             raise TooManyConnections(
                 f"{self._bounds.address_connections_max} connections come from this address, as many as may"
@@ -419,13 +419,13 @@ class Admission:
         return principal
 
     def _redeem(self, ticket: str, address: str) -> Principal:
-        self._refuse_locked(_block(address))
+        self._refuse_locked(block_of(address))
         try:
             principal = self.tickets.redeem(ticket)
             if not self.authority.still_holds(principal):
                 raise CredentialExpired("the key behind this ticket was revoked")
         except Unauthenticated:
-            self._failures.spend(_block(address), self._failure_rate, 1, self._clock_s())
+            self._failures.spend(block_of(address), self._failure_rate, 1, self._clock_s())
             raise
         return principal
 
@@ -457,7 +457,7 @@ def _address(text: str | None) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
-def _block(address: str) -> str:
+def block_of(address: str) -> str:
     """Return what counts as one address: of IPv6, the 64 bits that a customer is given."""
     known = _address(address)
     if isinstance(known, IPv6Address) and not known.is_loopback:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,13 +89,14 @@ class App(FastAPI):
             self._open_hub,
             self.admission,
             body_max_bytes=settings.body_max_bytes,
-            body_timeout_s=settings.body_timeout_s,
             request_max_updates=settings.request_max_updates,
             facts={"version": __version__, "edge": edge},
             private_facts={"journal": settings.journal},
         )
         self.events = EventsEndpoint(self._open_hub, self.admission, outbox_max_bytes=settings.outbox_max_bytes)
-        operations = (*rest.operations, self.events.operation)
+        operations = [
+            replace(each, body_timeout_s=settings.body_timeout_s) for each in (*rest.operations, self.events.operation)
+        ]
         self._hot: dict[tuple[str, str], Operation] = {(each.method, each.path): each for each in operations}
         self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits)
         self._numbers = itertools.count(1)

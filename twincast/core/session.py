@@ -137,8 +137,10 @@ class Session:
     def greet(self, query: str = "") -> None:
         """Begin as the address asks for: with the state of everything, if it asks for nothing.
 
-        A client that is not known yet is greeted when it has said who it is.
+        A client that is not known yet is greeted when it has said who it is; one whose visit has ended meanwhile never.
         """
+        if self.feed.is_closed:
+            return
         if self._visit.principal is None:
             self._query = query
             self._say(encode(AuthRequired()))

@@ -15,6 +15,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from twincast.admission import block_of
 from twincast.errors import TooLarge, TooManyConnections, TooSlow, TwincastError
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
@@ -22,6 +23,10 @@ LINGER_S = 0.5
 """How long a refused client has to read why."""
 UNSENT_BYTES = 64 * 1024
 """What the kernel takes for a client beyond what it can send; by itself it takes megabytes, and lets them age."""
+PIPELINED_MAX = 8
+"""How many requests may wait behind one that is being answered; each costs some kilobytes."""
+UPGRADE_HEAD_MAX_BYTES = 12 * 1024
+"""Of a head that asks for a WebSocket: picows takes 16 KiB, counted as uvicorn writes it anew."""
 
 
 class HttpBounds(NamedTuple):
@@ -52,8 +57,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._bounds: HttpBounds = app_state["http_bounds"]
         self._running: RequestResponseCycle | None = None
-        self._counted = ""
-        self._head_bytes = 0
+        self._counted: str | None = None
+        self._read_bytes = self._body_bytes = 0  # of the message that is coming in, since the read that began it
+        self._came_bytes = 0
         self._is_in_head = self._is_handed_over = self._is_refused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -66,8 +72,8 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.connections) > bounds.connections_max:
             self._refuse(TooManyConnections(f"this server has {bounds.connections_max} connections, as many as it may"))
             return
-        address = self.client[0] if self.client else ""
-        if address and not bounds.is_exempt(address):
+        if self.client and not bounds.is_exempt(self.client[0]):
+            address = block_of(self.client[0])
             if self.open_by_address[address] >= bounds.address_connections_max:
                 self._refuse(TooManyConnections("too many connections come from this address"))
                 return
@@ -86,16 +92,25 @@ class BoundedHttp(HttpToolsProtocol):
         """See asyncio.Protocol."""
         if self._is_refused:
             return
-        if self._is_in_head:
-            self._head_bytes += len(data)
+        self._came_bytes = len(data)
+        self._read_bytes += len(data)
         super().data_received(data)
-        if self._is_in_head and self._head_bytes > self._bounds.head_max_bytes:
-            self._refuse(HeadTooLarge(f"a request's head takes {self._bounds.head_max_bytes} bytes"))
+        if self._is_refused or self._is_handed_over:
+            return
+        # What is neither head nor body frames chunks, or is trailers. It has a head's size, and more with a large body.
+        if self._read_bytes - self._body_bytes > self._bounds.head_max_bytes + self._body_bytes:
+            self._refuse_head()
         elif self._head_timer is None and (self._is_in_head or self._has_no_request):
             self._wait_for_head()
 
     def handle_websocket_upgrade(self) -> None:
         """See HttpToolsProtocol."""
+        if self._running is not None and not self._running.response_complete:
+            self._drop()  # two conversations would write to one connection
+            return
+        if self._head_bytes() > UPGRADE_HEAD_MAX_BYTES:
+            self._refuse(HeadTooLarge(f"the head of an upgrade takes {UPGRADE_HEAD_MAX_BYTES} bytes"))
+            return
         self._let_go()
         self._is_handed_over = True
         super().handle_websocket_upgrade()
@@ -103,7 +118,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See HttpToolsProtocol."""
         self._is_in_head = True
-        self._head_bytes = 0
+        self._read_bytes = self._body_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -112,7 +127,49 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        if len(self.pipeline) >= PIPELINED_MAX:
+            self._drop()
+        elif self._came_bytes > self._bounds.head_max_bytes < self._head_bytes():
+            self._refuse_head()
+        if self._is_refused:
+            return
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            # The parser reports trailers as headers, to the list that the application reads. Here they are nothing.
+            self.headers = _Nowhere()
+
+    def on_body(self, body: bytes) -> None:
+        """See HttpToolsProtocol."""
+        self._body_bytes += len(body)
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See HttpToolsProtocol."""
+        if not self._is_refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """See HttpToolsProtocol."""
+        is_unread = self.cycle is self._running and self.cycle.more_body
+        super().on_response_complete()
+        if is_unread and not self.transport.is_closing():
+            self._linger()  # nobody reads the rest of the body, and nobody would bound it
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See HttpToolsProtocol."""
+        super().timeout_keep_alive_handler()
+        self._end_in_time()
+
+    def send_400_response(self, msg: str) -> None:
+        """See HttpToolsProtocol."""
+        super().send_400_response(msg)
+        self._end_in_time()
+
+    def shutdown(self) -> None:
+        """See HttpToolsProtocol."""
+        super().shutdown()
+        self._end_in_time()
 
     @property
     def _has_no_request(self) -> bool:
@@ -122,8 +179,15 @@ class BoundedHttp(HttpToolsProtocol):
         return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """See HttpToolsProtocol. Repeated, for what uvicorn does at the end of a task has no place for more."""
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._end_in_time()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -134,9 +198,14 @@ class BoundedHttp(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
-        if self._write_timer is not None:
+        if self._write_timer is not None and not self.transport.is_closing():
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _end_in_time(self) -> None:
+        """See that a connection that is closing does, also if the client never takes what is left for it."""
+        if self.transport.is_closing() and self._write_timer is None and self.transport.get_write_buffer_size():
+            self._write_timer = self.loop.call_later(self._bounds.write_timeout_s, self.transport.abort)
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(self._bounds.head_timeout_s, self._head_is_late)
@@ -150,7 +219,16 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self._refuse(TooSlow(f"a request's head has {self._bounds.head_timeout_s:g} s to come in"))
 
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
+
+    def _refuse_head(self) -> None:
+        self._refuse(HeadTooLarge(f"a request's head takes {self._bounds.head_max_bytes} bytes"))
+
     def _refuse(self, error: TwincastError) -> None:
+        if self._running is not None and not self._running.response_complete:
+            self._drop()  # an answer is on its way, and this one would stand in the midst of it
+            return
         body = problem(error)
         headers = [
             (b"content-type", PROBLEM.encode()),
@@ -160,22 +238,44 @@ class BoundedHttp(HttpToolsProtocol):
         lines = [b"HTTP/1.1 %d %b" % (error.http_status, error.code.encode())]
         lines += [b"%b: %b" % pair for pair in headers if pair[0] != b"connection"]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
-        # The client may be in the midst of sending: closed at once, the connection would be reset and this never read.
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close, and take nothing more.
+
+        The client may be in the midst of sending: closed at once, the connection would be reset, and what was answered
+        never read.
+        """
+        self._is_refused = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self._close)
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._end_in_time()
+
+    def _drop(self) -> None:
         self._is_refused = True
-        self.loop.call_later(LINGER_S, self.transport.close)
+        self.transport.abort()
 
     def _let_go(self) -> None:
         for timer in (self._head_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
         self._head_timer = self._write_timer = None
-        if self._counted:
+        if self._counted is not None:
             self.open_by_address[self._counted] -= 1
             if self.open_by_address[self._counted] <= 0:
                 del self.open_by_address[self._counted]
-            self._counted = ""
+            self._counted = None
+
+
+class _Nowhere(list[tuple[bytes, bytes]]):
+    """A list that stays empty."""
+
+    def append(self, _: tuple[bytes, bytes]) -> None:
+        """Take nothing."""
 
 
 class HeadTooLarge(TooLarge):

@@ -23,8 +23,11 @@ from twincast.transports.asgi import Receive, Scope, Send, header
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
 
 
+PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Every answer is for whoever asked, as it was then, and is what its type says."""
 _JSON_BYTES = JSON.encode()
 _NO_TIMER = nullcontext()
+_ANNOUNCES_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Call(NamedTuple):
@@ -72,7 +75,7 @@ class Operation:
         except TwincastError as error:
             await refuse(error, send)
             return
-        headers = [(b"content-type", _JSON_BYTES), (b"content-length", b"%d" % len(body)), *extra]
+        headers = [(b"content-type", _JSON_BYTES), (b"content-length", b"%d" % len(body)), *PRIVATE, *extra]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -108,35 +111,37 @@ class Operation:
         return extra
 
     async def _read(self, scope: Scope, receive: Receive) -> Call:
-        content_type, key = "", None
+        content_type, key, has_body = "", None, False
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value.decode("latin-1").partition(";")[0].strip().lower()
             elif name == b"idempotency-key":
                 key = value.decode("latin-1").strip().strip('"')
                 check_id(key, "`Idempotency-Key`")
+            elif name in _ANNOUNCES_BODY:
+                has_body = True
             elif name == b"content-encoding" and value != b"identity":
                 raise UnsupportedMedia("bodies are taken as they are, not compressed")
-        parts: list[bytes] = []
-        size_bytes, more = 0, True
-        event = await receive()
         try:
-            # Most bodies are there at once; a timer only for the others.
-            async with asyncio.timeout(self.body_timeout_s) if event.get("more_body") else _NO_TIMER:
-                while more:
-                    if event["type"] == "http.disconnect":
-                        raise BadMessage("the client left before its body was complete")
-                    parts.append(event.get("body", b""))
-                    size_bytes += len(parts[-1])
-                    if size_bytes > self.body_max_bytes:
-                        raise TooLarge(f"a body takes {self.body_max_bytes} bytes here; this one is larger")
-                    more = event.get("more_body", False)
-                    if more:
-                        event = await receive()
+            async with asyncio.timeout(self.body_timeout_s) if has_body else _NO_TIMER:
+                body = await self._read_body(receive)
         except TimeoutError:
             raise TooSlow(f"a body has {self.body_timeout_s:g} s to come in") from None
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
         return Call(scope["caller"], scope["query_string"].decode("latin-1"), content_type, key, body)
+
+    async def _read_body(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size_bytes, more = 0, True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise BadMessage("the client left before its body was complete")
+            parts.append(event.get("body", b""))
+            size_bytes += len(parts[-1])
+            if size_bytes > self.body_max_bytes:
+                raise TooLarge(f"a body takes {self.body_max_bytes} bytes here; this one is larger")
+            more = event.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class _Respond:
@@ -172,12 +177,12 @@ async def refuse(error: TwincastError, send: Send) -> None:
 def refusing_headers(error: TwincastError) -> list[tuple[bytes, bytes]]:
     """Return the headers that an error brings with it."""
     if isinstance(error, Unavailable):
-        return [(b"retry-after", b"%d" % math.ceil(error.retry_after_s))]
+        return [*PRIVATE, (b"retry-after", b"%d" % math.ceil(error.retry_after_s))]
     if error.http_status == HTTPStatus.UNAUTHORIZED:
-        return [(b"www-authenticate", b'Bearer realm="twincast"')]
+        return [*PRIVATE, (b"www-authenticate", b'Bearer realm="twincast"')]
     if isinstance(error, TooSlow | TooLarge):
-        return [(b"connection", b"close")]  # the rest of the body is not waited for
-    return []
+        return [*PRIVATE, (b"connection", b"close")]  # the rest of the body is not waited for
+    return [*PRIVATE]
 
 
 def problem(error: TwincastError) -> bytes:

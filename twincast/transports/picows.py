@@ -68,21 +68,29 @@ class Conversation(WSListener):
         "_transport",
         "_websocket",
         "is_ahead",
+        "is_held",
+        "is_open",
         "session",
     )
 
-    def __init__(self, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Visit]) -> None:
+    def __init__(
+        self, websocket: WSTransport, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Visit]
+    ) -> None:
         self._hub = hub
         self._query = query
         self._limits = limits
-        self._websocket: WSTransport = None  # type: ignore[assignment]  # set before anything can be sent
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # the one below it
+        self._websocket = websocket
+        self._transport = websocket.underlying_transport
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
         self._frames = 0
+        self.is_open = False
+        """Whether the handshake is done."""
         self.is_ahead = False
         """Whether the client has sent more than its rates allow."""
+        self.is_held = False
+        """Whether the client is not read for now."""
         self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
 
     def write(self, cast: Cast) -> None:
@@ -92,16 +100,21 @@ class Conversation(WSListener):
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; the client's own, or a deadline, ends the connection."""
         self._hub.websockets.discard(self.session)
+        if not self.is_open:  # the client has not even been answered, and knows no frames yet
+            self._transport.abort()
+            return
         # By picows, so that it knows of it: it would send pings and a close of its own behind this one.
         self._websocket.send_close(cast("WSCloseCode", code), frames.close_reason(reason))
-        self._transport.resume_reading()
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._limits.close_timeout_s, self._transport.abort)
+        self._read()
+        self.abort_later()
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
+    def abort_later(self) -> None:
+        """End the connection also if the client does not take what was written for it."""
+        asyncio.get_running_loop().call_later(self._limits.close_timeout_s, self._transport.abort)
+
+    def on_ws_connected(self, _transport: WSTransport) -> None:
         """Greet the client, and offer it all that follows."""
-        self._websocket = transport
-        self._transport = transport.underlying_transport
+        self.is_open = True
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._hub.websockets.add(self.session)
         self.session.greet(self._query)
@@ -146,17 +159,33 @@ class Conversation(WSListener):
         elif kind is _CLOSE:
             self._receive_close(frame.get_payload_as_bytes())
 
+    def send_user_specific_ping(self, transport: WSTransport) -> None:
+        """Ask whether the client is still there. Not while it is not read, for its answer would not be seen."""
+        if self.is_held:
+            asyncio.get_running_loop().call_soon(transport.notify_user_specific_pong_received)
+        else:
+            transport.send_ping()
+
     def on_read(self) -> None:
         """Note that all frames of one read are taken, and read on when the client's rates and the hub allow it."""
         frames_read, self._frames = self._frames, 0
         left_s = self.session.count(frames_read)
         self.is_ahead = left_s > 0
         if self.is_ahead:
-            self._transport.pause_reading()
+            self._hold()
             asyncio.get_running_loop().call_later(left_s, self._read_on)
         elif not self._hub.has_room and not self.session.closed:
-            self._transport.pause_reading()
-            self._hub.when_settled(self._transport.resume_reading)
+            self._hold()
+            self._hub.when_settled(self._read)
+
+    def _hold(self) -> None:
+        self.is_held = True
+        self._transport.pause_reading()
+        self._websocket.notify_user_specific_pong_received()  # one that is on its way stays there
+
+    def _read(self) -> None:
+        self.is_held = False
+        self._transport.resume_reading()
 
     def _read_on(self) -> None:
         left_s = self.session.count(0)
@@ -166,7 +195,7 @@ class Conversation(WSListener):
         # Counted in advance, so that the other connections of this identity do not all come in the same moment.
         self._frames -= AHEAD_READ_FRAMES
         self.session.count(AHEAD_READ_FRAMES)
-        self._transport.resume_reading()
+        self._read()
 
     def _receive_text(self, payload: bytes) -> None:
         if len(payload) > self._limits.message_max_bytes:
@@ -202,7 +231,8 @@ class Conversation(WSListener):
         except UnicodeDecodeError:
             self._fail(1007, "a text message is UTF-8; this one is not")
             return
-        self._parts.append(part)
+        if part:  # empty ones are free of bytes, and so would be without bound
+            self._parts.append(part)
         if frame.fin:
             payload, is_text = b"".join(self._parts), self._decoder is not None
             self._parts = self._decoder = None
@@ -219,6 +249,7 @@ class Conversation(WSListener):
         self._leave()
         self._transport.write(frames.close(code))
         self._transport.close()
+        self.abort_later()
 
     def _fail_too_large(self) -> None:
         error = TooLarge(f"a message takes {self._limits.message_max_bytes} bytes; this one is larger")
@@ -266,6 +297,8 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._connections.add(self)
+        # uvicorn does so after its replay; by then a large greeting has filled the connection, and told the wrong one.
+        cast(asyncio.Transport, transport).set_protocol(self)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else None
         super().connection_made(transport)
@@ -299,11 +332,20 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             self.transport.underlying_transport.write(response.to_bytes())
             self.transport.disconnect()
         if self.listener is None:
-            return
-        if self.transport.is_close_frame_sent:
+            self._end_in_time()
+        elif not self.listener.is_open:  # picows looks at the rest of the head after it has asked for the listener
+            self.listener.on_broken_frame()
+            self._end_in_time()
+        elif self.transport.is_close_frame_sent:
             self.listener.on_broken_frame()
         else:
             self.listener.on_read()
+
+    def _end_in_time(self) -> None:
+        """See that a refused upgrade ends, also if the client does not read why."""
+        transport = self.transport.underlying_transport
+        if transport.is_closing() and transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self._app_state["limits"].close_timeout_s, transport.abort)
 
     def shutdown(self) -> None:
         """End the conversation when the server stops: first the answers that are due, then close code 1012."""
@@ -325,7 +367,7 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             headers = ((name.lower(), value.decode("latin-1")) for name, value in told)
             knock = Knock.of(self._peer, headers)
             enter = partial(admission.enter_websocket, knock, query)
-            return Conversation(self._app_state["hub"], self._app_state["limits"], query, enter)
+            return Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, enter)
         except TwincastError as error:
             return _refuse(error)
 

@@ -35,7 +35,6 @@ class Rest:
         admission: Admission,
         *,
         body_max_bytes: int,
-        body_timeout_s: float,
         request_max_updates: int,
         facts: dict[str, str],
         private_facts: dict[str, str],
@@ -46,7 +45,6 @@ class Rest:
             hub: returns the hub.
             admission: who is asked about rates, and for tickets.
             body_max_bytes: of a request.
-            body_timeout_s: how long it may take to come in.
             request_max_updates: how many readings it may hold.
             facts: the parts of the status that never change.
             private_facts: those among them that only administrators are told.
@@ -67,8 +65,7 @@ class Rest:
                 {JSON: schemas.READINGS, NDJSON: schemas.READING_LINES},
                 schemas.WRITE_PARAMETERS,
                 body_max_bytes,
-                body_timeout_s,
-                schemas.READ_BACK,
+                links=schemas.READ_BACK,
             ),
             Operation(
                 "POST",
@@ -78,7 +75,6 @@ class Rest:
                 {JSON: schemas.ORDER},
                 schemas.WRITE_PARAMETERS,
                 body_max_bytes,
-                body_timeout_s,
             ),
             Operation(
                 "POST",

@@ -71,8 +71,8 @@ class WebSocketEndpoint:
         connection.leave = partial(hub.websockets.discard, session)
         hub.websockets.add(session)
         try:
-            await send({"type": "websocket.accept"})
             async with connection.deadline, asyncio.TaskGroup() as group:
+                await send({"type": "websocket.accept"})  # which may take its time, and the visit end in it
                 sender = group.create_task(connection.drain(), name="websocket send")
                 session.greet(query)
                 await self._receive(hub, session, receive)
