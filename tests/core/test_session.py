@@ -326,3 +326,16 @@ def test_wishes_of_a_client_that_is_behind_wait_within_a_bound() -> None:
     heard = client.heard()
     assert sum(message["type"] == "error" and message["code"] == "too_large" for message in heard) == 50
     assert [message["id"] for message in heard if message["type"] == "ack"] == list(range(100))
+
+
+@pytest.mark.parametrize("mode", ["latest", "every"])
+def test_a_server_that_stops_says_what_it_owes_and_leaves_changes_to_who_resumes(mode: str) -> None:
+    client = Client()
+    client.says(b'{"type":"subscribe","devices":["*"],"mode":"%b"}' % mode.encode())
+    client.session.pause()
+    assert client.says(b'{"type":"telemetry","id":1,"device_id":"lamp","value":1}') == []
+    assert client.says(b'{"type":"control","id":2,"target":"fan","command":"on"}') == []
+    client.stream.commit()
+    client.session.stop(Stopping("the server is restarting"))
+    assert [(each["type"], each["id"], each["seq"]) for each in client.heard()] == [("ack", 1, 1), ("ack", 2, 2)]
+    assert client.connection.closed_with == [(1012, "stopping: the server is restarting")]

@@ -187,6 +187,15 @@ class Feed:
             self._send_pages(self._stream.greetings.snapshot(added, self._page))
         self._join()
 
+    def answer(self) -> None:
+        """Send the answers that wait, although the connection is full; for the last time, before `close`.
+
+        The changes that wait stay behind: a client that comes back resumes and has them.
+        """
+        if self._outbox is not None:
+            for cast in self._outbox.answers():
+                self._write(cast)
+
     def close(self) -> None:
         """Bring nothing more."""
         self.is_closed = True

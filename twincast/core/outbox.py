@@ -39,6 +39,9 @@ class Outbox(Protocol):
             The seq of the oldest change that the client lacks now; None if there was none.
         """
 
+    def answers(self) -> list[Cast]:
+        """Return what waits and is no change: of that nobody else knows."""
+
 
 class LatestOutbox:
     """The debt of mode `latest`: per device the newest change only, commands and answers each.
@@ -92,6 +95,10 @@ class LatestOutbox:
         """See Outbox. What is forgotten is the newest of some devices, which the state has."""
         self._changes = {}
         return None
+
+    def answers(self) -> list[Cast]:
+        """See Outbox."""
+        return [cast for _, cast in self._kept if not cast.entries]
 
     def _newest(self, device_id: str, state: State) -> DataUpdate:
         return state.newest(device_id)
@@ -197,9 +204,13 @@ class EveryOutbox:
     def forget_changes(self) -> int | None:
         """See Outbox. The journal has them all, commands too."""
         first = next((cast.entries[0].seq for cast in self._casts if cast.entries), None)
-        self._casts = deque(cast for cast in self._casts if not cast.entries)
+        self._casts = deque(self.answers())
         self.size_bytes = sum(map(_cost_bytes, self._casts))
         return first
+
+    def answers(self) -> list[Cast]:
+        """See Outbox."""
+        return [cast for cast in self._casts if not cast.entries]
 
 
 def _cost_bytes(cast: Cast) -> int:

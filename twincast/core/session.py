@@ -196,6 +196,12 @@ class Session:
             self._visit.leave()
             self._connection.close(error.close_code, f"{error.code}: {error.message}")
 
+    def stop(self, error: TwincastError) -> None:
+        """End the conversation as `close` does, with the answers that are due before that."""
+        if not self.feed.is_closed:
+            self.feed.answer()
+            self.close(error)
+
     def _say(self, message: bytes) -> None:
         self.feed.offer(Cast((message,)))
 

@@ -354,7 +354,7 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             return
         self.transport.underlying_transport.pause_reading()
         session = self.listener.session
-        self._app_state["hub"].when_settled(lambda: session.close(Stopping("the server is restarting")))
+        self._app_state["hub"].when_settled(lambda: session.stop(Stopping("the server is restarting")))
 
     def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         path, _, query = request.path.decode("latin-1").partition("?")
