@@ -281,6 +281,11 @@ def test_serve_says_what_is_wrong_with_a_setting() -> None:
     assert_one_line(run("", "serve", "--journal", "tape:x"), 1, "sqlite:PATH")
 
 
+def test_serve_says_which_variable_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINCAST_ALLOW_HOST", "[twin.example.org]")  # what is left when something eats the quotes
+    assert_one_line(run("", "serve"), 2, "TWINCAST_ALLOW_HOST")
+
+
 @pytest.mark.parametrize("content", [b"this is a letter, not a database" * 40, b"SQLite format 3\0" + b"x" * 4_000])
 def test_serve_refuses_a_file_that_is_no_journal(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "letter.txt"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -18,6 +19,7 @@ from tests.access import add_key, bearer, certificate
 from tests.conftest import StartServer
 from tests.running import ROOT, eventually, free_port
 from twincast.client.sync import connect
+from twincast.testing import Server
 
 DEPLOY = ROOT / "deploy"
 NAME = "localhost"
@@ -119,18 +121,78 @@ def test_the_unit_and_the_image_name_settings_that_exist() -> None:
     for file in ("twincast.service", "Dockerfile"):
         text = (DEPLOY / file).read_text()
         assert set(re.findall(r"TWINCAST_[A-Z_]+", text)) <= known
-    unit = (DEPLOY / "twincast.service").read_text()
-    assert "DynamicUser=yes" in unit and "NoNewPrivileges=yes" in unit
 
 
-def test_what_the_image_starts_with_is_refused_until_there_is_a_key_and_tls(tmp_path: Path) -> None:
+def unit_settings(name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", (DEPLOY / "twincast.service").read_text(), re.M)
+
+
+def image_environment() -> dict[str, str]:
     lines = re.search(r"^ENV (.*?)^EXPOSE", (DEPLOY / "Dockerfile").read_text(), re.S | re.M)
     assert lines is not None
-    env = dict(re.findall(r"(TWINCAST_\w+)=(\S+)", lines[1]))
-    env["TWINCAST_JOURNAL"] = f"sqlite:{tmp_path / 'journal.db'}"
+    return dict(re.findall(r"(TWINCAST_\w+)=(\S+)", lines[1]))
+
+
+def unit_environment() -> dict[str, str]:
+    # systemd takes quotes as a shell does: inside a word they are eaten.
+    words = [word for line in unit_settings("Environment") for word in shlex.split(line)]
+    return dict(word.split("=", 1) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("environment", "missing"),
+    [(image_environment, ["twincast keys add", "--tls-cert"]), (unit_environment, ["twincast keys add"])],
+)
+def test_what_is_deployed_is_refused_until_there_is_a_key(
+    environment: Callable[[], dict[str, str]], missing: list[str], tmp_path: Path
+) -> None:
+    env = {**os.environ, **environment(), "TWINCAST_JOURNAL": f"sqlite:{tmp_path / 'journal.db'}"}
     command = [sys.executable, "-m", "twincast", "serve"]
-    result = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
-    )
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
-    assert "twincast keys add" in result.stderr and "--tls-cert" in result.stderr
+    assert all(each in result.stderr for each in missing)
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    text = (DEPLOY / "twincast.service").read_text()
+    unit = tmp_path / "twincast.service"
+    unit.write_text(text.replace("/opt/twincast/bin/twincast serve", "/bin/true"))
+    assert analyze("verify", "--man=no", str(unit)) == (0, "")
+
+
+def test_the_unit_shuts_the_server_in() -> None:
+    # 1.2 is what it has. Most of the rest is that it uses the network, as a server must.
+    status, printed = analyze("security", "--offline=true", "--threshold=12", str(DEPLOY / "twincast.service"))
+    assert status == 0, printed
+
+
+def test_a_key_is_made_as_the_unit_serves() -> None:
+    # systemd-run must share the unit's user and folder, and may not open either to others.
+    header = (DEPLOY / "twincast.service").read_text().partition("[Unit]")[0]
+    properties = re.findall(r"-p (\w+)=(\S+)", header)
+    assert {"DynamicUser", "User", "UMask", "StateDirectory", "StateDirectoryMode"} <= {name for name, _ in properties}
+    for name, value in properties:
+        assert unit_settings(name) == [value]
+
+
+def analyze(*words: str) -> tuple[int, str]:
+    result = subprocess.run(
+        [needed("systemd-analyze"), *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_the_image_asks_its_server_whether_it_answers(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    add_key(path, read=["*"])
+    cert, key = certificate(tmp_path)
+    with Server(f"sqlite:{path}") as server:
+        assert healthcheck(server.port) == 0
+    assert healthcheck(server.port) == 1
+    with Server(f"sqlite:{path}", tls_cert=str(cert), tls_key=str(key)) as server:
+        assert healthcheck(server.port) == 0
+
+
+def healthcheck(port: int) -> int:
+    env = {**os.environ, "TWINCAST_PORT": str(port)}
+    return subprocess.run([sys.executable, DEPLOY / "healthcheck.py"], env=env, timeout=60, check=False).returncode

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import re
 import sys
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from twincast import __version__
 from twincast.commands import ask, host, keys, send, simulate, watch
@@ -47,6 +49,8 @@ def main() -> None:
         status = _say(error.message, 1)
     except ValidationError as error:
         status = _say("; ".join(_setting(problem) for problem in error.errors()), 2)
+    except SettingsError as error:
+        status = _say(_unread(error), 2)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -271,6 +275,14 @@ def _setting(problem: Any) -> str:
     name = str(problem["loc"][0])
     where = f"TWINCAST_{name.upper()}" if f"TWINCAST_{name.upper()}" in os.environ else f"--{name.replace('_', '-')}"
     return f"{where}: {problem['msg']}"
+
+
+def _unread(error: SettingsError) -> str:
+    """Say which variable is no JSON: pydantic-settings names the field, and only in a sentence."""
+    field = re.search(r'field "(\w+)"', str(error))
+    if field is None:
+        return str(error)
+    return f'TWINCAST_{field[1].upper()}: a list is JSON, with its quotes, such as ["twin.example.org"]'
 
 
 def _say(text: str, status: int) -> int:
