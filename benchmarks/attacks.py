@@ -135,15 +135,31 @@ def _bomb() -> bytes:
 
 _OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 _GZIPPED = "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 1000000\r\n\r\n"
+_CHUNKED = "Transfer-Encoding: chunked\r\n"
 _BODY = "Content-Type: application/json\r\nContent-Length: 1000000\r\n"
 
 ATTACKS: dict[str, Attack] = {
     "slow-heads": Attack("heads that trickle", 1_000, lambda _: Attacker(_head(), b"X-A: b\r\n"), 30 * MB),
     "slow-bodies": Attack(
-        "bodies that trickle",
+        "bodies that trickle, or never begin",
         1_000,
-        lambda _: Attacker(_head("POST", "/api/data", ATTACKERS_HEAD + _BODY) + b"\r\n[", b" "),
+        _in_turn(
+            lambda _: Attacker(_head("POST", "/api/data", ATTACKERS_HEAD + _BODY) + b"\r\n[", b" "),
+            lambda _: Attacker(_head("POST", "/api/data", ATTACKERS_HEAD + _BODY) + b"\r\n"),
+        ),
         40 * MB,
+    ),
+    "trailers": Attack(
+        "trailers without end",
+        20,
+        lambda _: Attacker(_head("POST", "/", _CHUNKED) + b"\r\n0\r\n", b"a: b\r\n" * 1_000, every_s=0.05),
+        30 * MB,
+    ),
+    "pipelines": Attack(
+        "requests that are sent all at once, and their answers not read",
+        20,
+        lambda _: Attacker((_head(path="/pages/vendor/swagger-ui-bundle.js") + b"\r\n") * 1_000, reads=False),
+        60 * MB,
     ),
     "half-open": Attack(
         "upgrades that are not completed, or nobody's",
@@ -199,6 +215,8 @@ class Outcome:
     """What one attack did."""
 
     calm_ms: float
+    beginning_ms: float
+    """While the attack begins: until the connections of those who do not read are full, they cost what others cost."""
     attacked_ms: float
     grown_bytes: int
     thrown_out: int
@@ -217,11 +235,11 @@ async def _measure(attack: Attack, process: ServerProcess, port: int, seconds: f
     calm_ms = await p99_ms()
     before_bytes = process.memory_bytes
     async with attack.under_way(port) as attackers:
-        await p99_ms()  # until the connections of those who do not read are full, they cost what watchers cost
+        beginning_ms = await p99_ms()
         attacked_ms = await p99_ms()
         grown_bytes = process.memory_bytes - before_bytes
         thrown_out = sum(attacker.is_over for attacker in attackers)
-    return Outcome(calm_ms, attacked_ms, max(0, grown_bytes), thrown_out)
+    return Outcome(calm_ms, beginning_ms, attacked_ms, max(0, grown_bytes), thrown_out)
 
 
 def run(name: str, seconds: float) -> Outcome:
@@ -243,7 +261,8 @@ def main() -> None:
     allow_many_files()
     os.environ["TWINCAST_AUTH_TIMEOUT_S"] = "5"
     console = Console(highlight=False)
-    table = Table("attack", "by", "p99 calm, ms", "p99 attacked, ms", "ratio", "grew, MB", "thrown out", "", box=None)
+    columns = ("attack", "by", "p99 calm, ms", "beginning", "attacked", "ratio", "grew, MB", "thrown out", "")
+    table = Table(*columns, box=None)
     failed = False
     for name in given.attacks or ATTACKS:
         outcomes = []
@@ -258,6 +277,7 @@ def main() -> None:
             ATTACKS[name].what,
             f"{ATTACKS[name].count:,}",
             f"{statistics.median(outcome.calm_ms for outcome in outcomes):.2f}",
+            f"{statistics.median(outcome.beginning_ms for outcome in outcomes):.2f}",
             f"{statistics.median(outcome.attacked_ms for outcome in outcomes):.2f}",
             f"{ratio:.2f}",
             f"{grown / MB:.1f} of {ATTACKS[name].grows_max_bytes // MB}",
