@@ -260,7 +260,7 @@ def main() -> None:
     given = parser.parse_args()
     allow_many_files()
     os.environ["TWINCAST_AUTH_TIMEOUT_S"] = "5"
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     columns = ("attack", "by", "p99 calm, ms", "beginning", "attacked", "ratio", "grew, MB", "thrown out", "")
     table = Table(*columns, box=None)
     failed = False
