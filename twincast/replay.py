@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
-from twincast.core.messages import encode_all
+from twincast.core.messages import encode
 from twincast.core.model import Entry
 from twincast.errors import TwincastError
 from twincast.journal import Journal
@@ -67,7 +67,8 @@ class Replay:
     async def _fetch(self, span: Span) -> None:
         since, until = span
         try:
-            result: Cast | TwincastError = self._keep(span, await self._journal.read(since, until - since))
+            entries = await self._journal.read(since, until - since, max_bytes=BLOCK_MAX_BYTES)
+            result: Cast | TwincastError = self._keep(span, entries)
         except TwincastError as error:
             logger.warning("changes after %d cannot be read back: %s", since, error)
             result = error
@@ -75,12 +76,14 @@ class Replay:
             took(result)
 
     def _keep(self, span: Span, entries: Sequence[Entry]) -> Cast:
-        messages = encode_all(entries)
-        size_bytes = count = 0
-        while count < len(messages) and size_bytes < BLOCK_MAX_BYTES:
-            size_bytes += len(messages[count])
-            count += 1
-        block = self._cache[span] = Cast(messages[:count], entries[:count])
+        messages: list[bytes] = []
+        size_bytes = 0
+        for entry in entries:  # one by one: what memory has of a span may be many times a block
+            if size_bytes >= BLOCK_MAX_BYTES:
+                break
+            messages.append(encode(entry))
+            size_bytes += len(messages[-1])
+        block = self._cache[span] = Cast(messages, entries[: len(messages)])
         self._cache_bytes += _cost_bytes(block)
         while self._cache_bytes > CACHE_MAX_BYTES:
             self._cache_bytes -= _cost_bytes(self._cache.popitem(last=False)[1])

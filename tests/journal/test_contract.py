@@ -151,6 +151,15 @@ async def test_read_follows_a_position_and_takes_no_more_than_asked(journal: Jou
             assert found == list(range(since + 1, min(since + limit, 10) + 1))
 
 
+async def test_read_stops_at_the_entry_that_makes_it_enough_bytes(journal: Journal) -> None:
+    await journal.append([reading("a", b'"%b"' % (b"x" * 998)) for _ in range(7)])
+    await journal.append([Control("a", "on", Raw(b'{"x":"%b"}' % (b"x" * 992)), NOW_UTC, "rest") for _ in range(3)])
+    for max_bytes, count in ((0, 1), (1, 1), (1_000, 1), (1_001, 2), (3_000, 3), (1_000_000, 10)):
+        assert len(await journal.read(0, 100, max_bytes=max_bytes)) == count
+    assert [entry.seq for entry in await journal.read(6, 100, max_bytes=2_500)] == [7, 8, 9]
+    assert len(await journal.read(0, 2, max_bytes=3_000)) == 2
+
+
 async def test_read_of_an_empty_log_and_at_its_end_returns_nothing(journal: Journal) -> None:
     assert not await journal.read(0, 10)
     await journal.append([reading()])

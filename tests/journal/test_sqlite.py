@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import sqlite, sqlite_file
 from twincast.journal.sqlite import SqliteJournal
+from twincast.journal.sqlite_reader import LogReader
+
+DEADLINE_S = 10
 
 
 def readings(count: int, device_id: str = "a") -> list[Entry]:
@@ -73,6 +77,47 @@ async def test_the_checkpoint_follows_the_log_while_it_grows(tmp_path: Path, mon
     db.close()
     assert checkpoint_seq >= 60
     assert twin_seq == checkpoint_seq
+    await journal.close()
+
+
+async def test_a_follower_that_reads_the_file_takes_little_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "READ_BATCH_BYTES", 3)
+    path = str(tmp_path / "j.db")
+    journal = await SqliteJournal.open(path)
+    await journal.append(readings(8))
+    await journal.close()
+    journal = await SqliteJournal.open(path)
+    sizes: list[int] = []
+    async for batch in journal.follow(0):
+        sizes.append(len(batch))
+        if batch[-1].seq == 8:
+            break
+    assert sizes == [3, 3, 2]
+    await journal.close()
+
+
+async def test_keys_and_the_audit_trail_are_read_while_a_read_of_the_log_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, may_end = threading.Event(), threading.Event()
+
+    def read_long(*_: object) -> list[Entry]:
+        reading.set()
+        assert may_end.wait(DEADLINE_S)
+        return []
+
+    monkeypatch.setattr(LogReader, "read", read_long)
+    journal = await SqliteJournal.open(str(tmp_path / "j.db"))
+    log = asyncio.create_task(journal.read(0, 1))
+    assert await asyncio.to_thread(reading.wait, DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await journal.keyring() is not None
+        assert not await journal.audit(1)
+    assert not log.done()
+    may_end.set()
+    await log
     await journal.close()
 
 

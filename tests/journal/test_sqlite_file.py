@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -217,6 +218,17 @@ def test_a_batch_of_ten_thousand_is_one_transaction(file: SqliteFile, path: Path
     assert file.append([reading(f"device {n}", b"%d" % n) for n in range(10_000)]) == 1
     assert query(path, "select count(*), min(seq), max(seq) from log") == [(10_000, 1, 10_000)]
     assert query(path, "select device_id, value from log where seq = 10000") == [("device 9999", "9999")]
+
+
+def test_a_read_that_stops_half_way_leaves_nothing_open(file: SqliteFile, path: Path) -> None:
+    file.append([reading("a") for _ in range(10)])
+    reader = LogReader(str(path), file.epoch)
+    assert len(reader.read(0, 10, 1)) == 1
+    file.append([reading("a")])
+    with closing(apsw.Connection(str(path))) as db:  # another SQLite would not see this process's locks
+        [(is_busy, _, _)] = db.execute("pragma wal_checkpoint(truncate)")
+    assert not is_busy
+    reader.close()
 
 
 def test_what_was_pruned_is_truncated(file: SqliteFile, path: Path) -> None:

@@ -44,8 +44,13 @@ class Journal(Protocol):
     def recent(self, since: int) -> Sequence[Entry]:
         """Return some of the entries that follow `since`, oldest first, from memory; none if it has no such."""
 
-    async def read(self, since: int, limit: int) -> Sequence[Entry]:
-        """Return up to `limit` entries that follow position `since`, oldest first; none if there are none yet.
+    async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
+        """Return entries that follow position `since`, oldest first; none if there are none yet.
+
+        Args:
+            since: the position.
+            limit: how many entries at most.
+            max_bytes: no entry is read beyond the one whose value makes it so many bytes; None for no such bound.
 
         Raises:
             Truncated: the log no longer reaches back to `since`.

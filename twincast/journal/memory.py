@@ -9,7 +9,7 @@ from twincast.core.model import Control, DataUpdate, Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.state import twin_of
 from twincast.errors import Truncated
-from twincast.journal.window import Window
+from twincast.journal.window import Window, up_to_bytes
 
 AUDIT_MAX = 10_000
 
@@ -56,13 +56,13 @@ class MemoryJournal:
         """See Journal.recent."""
         return self._window.read(since) if since >= self._window.since else ()
 
-    async def read(self, since: int, limit: int) -> Sequence[Entry]:
+    async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """See Journal.read."""
         self._check(since)
         entries: list[Entry] = []
         while len(entries) < limit and (more := self._window.read(since + len(entries))):
             entries.extend(more)
-        return entries[:limit]
+        return up_to_bytes(entries[:limit], max_bytes)
 
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""

@@ -25,7 +25,8 @@ logger = logging.getLogger("twincast.journal")
 
 WINDOW_MAX_BYTES = 8 * 1024 * 1024
 """How much of the log's end followers find in memory; the rest they read from the file."""
-READ_BATCH = 1_000
+READ_BATCH, READ_BATCH_BYTES = 1_000, 1024 * 1024
+"""What a follower that reads from the file takes at once."""
 
 
 class SqliteJournal:
@@ -38,6 +39,8 @@ class SqliteJournal:
         self._reader = reader
         # A thread of its own, so that one who reads far back keeps no commit waiting.
         self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="journal reader")
+        # Another, so that a revoked key is noticed in time, whatever is read.
+        self._access_thread = ThreadPoolExecutor(1, thread_name_prefix="journal keys")
         self._window = Window(file.seq, WINDOW_MAX_BYTES)
         self._checkpointing = False
         self.epoch = file.epoch
@@ -93,10 +96,10 @@ class SqliteJournal:
         """See Journal.recent."""
         return self._window.read(since) if since >= self._window.since else ()
 
-    async def read(self, since: int, limit: int) -> Sequence[Entry]:
+    async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """See Journal.read."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader_thread, self._reader.read, since, limit)
+        return await loop.run_in_executor(self._reader_thread, self._reader.read, since, limit, max_bytes)
 
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
@@ -109,25 +112,25 @@ class SqliteJournal:
             if since >= self._window.since:
                 batch = self._window.read(since)
             else:
-                batch = await self.read(since, READ_BATCH)
+                batch = await self.read(since, READ_BATCH, max_bytes=READ_BATCH_BYTES)
             since = batch[-1].seq
             yield batch
 
     async def keyring(self, unless_version: int = -1) -> Keyring | None:
         """See Journal.keyring."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader_thread, self._access.keyring, unless_version)
+        return await loop.run_in_executor(self._access_thread, self._access.keyring, unless_version)
 
     async def audit(self, limit: int) -> Sequence[AuditRecord]:
         """See Journal.audit."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader_thread, self._access.audit, limit)
+        return await asyncio.get_running_loop().run_in_executor(self._access_thread, self._access.audit, limit)
 
     async def close(self) -> None:
         """See Journal.close."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._reader_thread, self._reader.close)
-        await loop.run_in_executor(self._reader_thread, self._access.close)
-        self._reader_thread.shutdown()
+        for thread, close in (self._reader_thread, self._reader.close), (self._access_thread, self._access.close):
+            await loop.run_in_executor(thread, close)
+            thread.shutdown()
         try:
             await loop.run_in_executor(self._thread, self._file.close)
         except JournalUnavailable as error:

@@ -1,7 +1,7 @@
 """The log of an SQLite journal for those who read it back, on a connection of their own: they hold up no commit."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import apsw
@@ -9,6 +9,11 @@ from msgspec import Raw
 
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.errors import JournalUnavailable, Truncated
+from twincast.journal.window import value_bytes
+
+_READ = """
+select seq, type, device_id, value, command, timestamp_utc, source from log where seq > ? order by seq limit ?
+"""
 
 
 class LogReader:
@@ -25,8 +30,8 @@ class LogReader:
             self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
             self._db.set_busy_timeout(1_000)
 
-    def read(self, since: int, limit: int) -> list[Entry]:
-        """Return up to `limit` entries after `since`.
+    def read(self, since: int, limit: int, max_bytes: int | None = None) -> list[Entry]:
+        """Return up to `limit` entries after `since`; see Journal.read.
 
         Raises:
             Truncated: the log begins later.
@@ -36,16 +41,25 @@ class LogReader:
             oldest = self._db.execute("select min(seq) from log").get
             if oldest is not None and since < oldest - 1:
                 raise Truncated(f"this journal reaches back to {oldest - 1}, not to {since}")
-            rows = self._db.execute(
-                "select seq, type, device_id, value, command, timestamp_utc, source from log"
-                " where seq > ? order by seq limit ?",
-                (since, limit),
-            ).fetchall()
-        return [_entry(row, self._epoch) for row in rows]
+            # A statement that is left half way keeps its view of the file, behind which no checkpoint goes.
+            with closing(self._db.execute(_READ, (since, limit))) as rows:
+                return _entries(rows, self._epoch, max_bytes)
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close(True)
+
+
+def _entries(rows: Iterable[tuple[Any, ...]], epoch: str, max_bytes: int | None) -> list[Entry]:
+    entries = []
+    size_bytes = 0
+    for row in rows:  # row by row, for a value may be as large as a request
+        entry = _entry(row, epoch)
+        entries.append(entry)
+        size_bytes += value_bytes(entry)
+        if max_bytes is not None and size_bytes >= max_bytes:
+            break
+    return entries
 
 
 @contextmanager

@@ -55,10 +55,26 @@ class Window:
             await self._grown.wait()
 
 
+def up_to_bytes(entries: Sequence[Entry], max_bytes: int | None) -> Sequence[Entry]:
+    """Return the first entries, up to the one whose value makes it `max_bytes`; all of them if that is None."""
+    if max_bytes is None:
+        return entries
+    size_bytes = 0
+    for count, entry in enumerate(entries, 1):
+        size_bytes += value_bytes(entry)
+        if size_bytes >= max_bytes:
+            return entries[:count]
+    return entries
+
+
+def value_bytes(entry: Entry) -> int:
+    """Return how long an entry's value is, or a command's args."""
+    return memoryview(entry.value if isinstance(entry, DataUpdate) else entry.args).nbytes
+
+
 def _seq(entry: Entry) -> int:
     return entry.seq
 
 
 def _cost_bytes(batch: Sequence[Entry]) -> int:
-    texts = [memoryview(entry.value if isinstance(entry, DataUpdate) else entry.args) for entry in batch]
-    return sum([text.nbytes for text in texts]) + ENTRY_BYTES * len(batch)
+    return sum(map(value_bytes, batch)) + ENTRY_BYTES * len(batch)
