@@ -1,8 +1,10 @@
 """The one path of every change, over a journal that commits when it is told to."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from msgspec import Raw
@@ -318,6 +320,23 @@ async def test_a_position_that_is_awaited_is_told_once_the_state_has_it() -> Non
         hub.submit(update("c"), 1, receipts.done)
         await receipts.count(2)
         assert reached == [0, 1, 3]
+
+
+async def test_a_position_that_is_awaited_no_longer_is_forgotten() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    async with running(journal) as hub:
+        reached: list[str] = []
+        callback = partial(reached.append, "told")
+        forgets = [hub.when_reached(seq, callback) for seq in (0, 1, 1, 1 << 60)]
+        held = sys.getrefcount(callback)
+        forgets[1]()
+        forgets[3]()
+        assert sys.getrefcount(callback) == held - 2
+        hub.submit(update("a"), 1, receipts.done)
+        await receipts.count(1)
+        for forget in forgets:
+            forget()  # what was told or forgotten can be forgotten again
+    assert reached == ["told"] * 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from twincast.core.cast import Cast
@@ -81,7 +82,7 @@ class Hub:
         self._retries = Retries(journal.receipts)
         self._replay = Replay(journal)
         self._resume_max_entries = resume_max_entries
-        self._awaited: list[tuple[int, Callable[[], None]]] = []
+        self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
         self._snapshot_json = (0, b"{}")
         self._stopping = False
         self.has_room = True
@@ -211,12 +212,18 @@ class Hub:
             self._snapshot_json = (self.state.seq, text)
         return text
 
-    def when_reached(self, seq: int, callback: Callable[[], None]) -> None:
-        """Call back once the state has a position; at once if it has."""
+    def when_reached(self, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
+        """Call back once the state has a position; at once if it has.
+
+        Returns:
+            What forgets the callback; whoever waits no longer calls it, for the position may never come.
+        """
+        waiter = object()
         if self.state.seq >= seq:
             callback()
         else:
-            self._awaited.append((seq, callback))
+            self._awaited[waiter] = (seq, callback)
+        return partial(self._awaited.pop, waiter, None)
 
     async def run(self) -> None:
         """Drive the state: commit what is submitted, apply and cast what the journal made durable.
@@ -294,9 +301,8 @@ class Hub:
                 self._tell_reached()
 
     def _tell_reached(self) -> None:
-        reached = [callback for seq, callback in self._awaited if seq <= self.state.seq]
-        self._awaited = [(seq, callback) for seq, callback in self._awaited if seq > self.state.seq]
-        for callback in reached:
+        reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]
+        for callback in [self._awaited.pop(waiter)[1] for waiter in reached]:
             callback()
 
     def _answer(self) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,9 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from twincast.hub import Hub
 from twincast.testing import Clock, Proxy, Server
+from twincast.transports import rest
 
 DEADLINE_S = 20
 
@@ -186,6 +188,18 @@ def test_min_seq_reads_what_was_written_or_says_not_yet(memory_server: Server) -
     assert get(memory_server, "/api/data", min_seq="soon")["code"] == "validation_failed"
     late = requests.get(f"{memory_server.url}/api/data?min_seq=9", timeout=DEADLINE_S)
     assert (late.status_code, late.json()["code"], late.headers["retry-after"]) == (503, "not_yet", "1")
+
+
+def test_who_waits_for_a_position_in_vain_is_forgotten(memory_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[int] = []
+
+    def when_reached(_hub: Hub, seq: int, _callback: Callable[[], None]) -> Callable[[], object]:
+        return lambda: forgotten.append(seq)
+
+    monkeypatch.setattr(Hub, "when_reached", when_reached)
+    monkeypatch.setattr(rest, "REACH_S", 0.01)
+    assert get(memory_server, "/api/data", min_seq=9)["code"] == "not_yet"
+    assert forgotten == [9]
 
 
 # Subscriptions.

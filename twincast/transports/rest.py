@@ -216,12 +216,14 @@ class Rest:
         else:
             seq = wishes.whole_number(min_seq, "`min_seq`", 1 << 62)
         reached = asyncio.Event()
-        hub.when_reached(seq, reached.set)
+        forget = hub.when_reached(seq, reached.set)
         try:
             async with asyncio.timeout(REACH_S):
                 await reached.wait()
         except TimeoutError:
             raise NotYet(f"the log is at {hub.state.seq}, not yet at {seq}") from None
+        finally:
+            forget()
 
 
 def _require_publish(principal: Principal, entries: Sequence[Entry]) -> None:
