@@ -93,7 +93,12 @@ class App(FastAPI):
             facts={"version": __version__, "edge": edge},
             private_facts={"journal": settings.journal},
         )
-        self.events = EventsEndpoint(self._open_hub, self.admission, outbox_max_bytes=settings.outbox_max_bytes)
+        self.events = EventsEndpoint(
+            self._open_hub,
+            self.admission,
+            outbox_max_bytes=settings.outbox_max_bytes,
+            close_timeout_s=self.limits.close_timeout_s,
+        )
         operations = [
             replace(each, body_timeout_s=settings.body_timeout_s) for each in (*rest.operations, self.events.operation)
         ]

@@ -1,10 +1,13 @@
 """Rights on every path: whatever a path is for, it does for the devices of the right, and for no others."""
 
 import json
+import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +19,12 @@ from websockets.sync.client import ClientConnection, connect
 from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer, jwks, revoke_key, until_known
 from tests.raw_websocket import PING, PONG, TEXT, RawWebSocket, frame
 from twincast.core.rights import ACTIONS
+from twincast.core.session import Limits
 from twincast.testing import Server, eventually
 
 LAB, HOME = "lab/a", "home/a"
 JSON = {"Content-Type": "application/json"}
+DEADLINE_S = 10
 
 
 class Place(NamedTuple):
@@ -488,6 +493,64 @@ def test_a_revoked_key_ends_streams_and_polls_too(tmp_path: Path) -> None:
                 pass  # the stream ends
         polling.join(10)
         assert statuses == [401]
+
+
+@contextmanager
+def unread(server: Server, key: dict[str, str], *paths: str) -> Iterator[socket.socket]:
+    """Ask for large answers, one behind the other on one connection, and do not read them."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
+        client.settimeout(DEADLINE_S)
+        client.connect(("127.0.0.1", server.port))
+        fields = "".join(f"{name}: {value}\r\n" for name, value in {**key, "Accept": "text/event-stream"}.items())
+        client.sendall("".join(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n" for path in paths).encode())
+        yield client
+
+
+def read_until(client: socket.socket, end: bytes) -> bytes:
+    """Read up to some bytes or the end of the connection; return the last part."""
+    read = b""
+    with suppress(ConnectionResetError):
+        while not read.endswith(end) and (part := client.recv(1 << 20)):
+            read = (read + part)[-1_000:]
+    return read
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, dict[str, str]]]:
+    """Run a server with a large state, and make a key that may read it."""
+    monkeypatch.setattr("twincast.app.Limits", partial(Limits, close_timeout_s=0.2))
+    path = tmp_path / "journal.db"
+    reader, publisher = bearer(add_key(path, "read", read=["*"])), bearer(add_key(path, "publish", publish=["*"]))
+    with Server(f"sqlite:{path}") as server:
+        for name in "abcd":
+            body = {"device_id": name, "value": "x" * 4_000_000}
+            httpx.post(f"{server.url}/api/data", json=body, headers=publisher).raise_for_status()
+        yield server, reader
+
+
+def test_a_stream_that_is_not_read_ends_soon_after_its_key(
+    large: tuple[Server, dict[str, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, key = large
+    caplog.set_level(logging.INFO, "twincast")
+    with unread(server, key, "/api/events") as client:
+        eventually(lambda: "is of key:" in caplog.text, "the stream begins")
+        revoke_key(tmp_path / "journal.db", "read")
+        eventually(lambda: "did not take its end" in caplog.text, "the server waits no longer")
+        assert not read_until(client, b"0\r\n\r\n").endswith(b"0\r\n\r\n")
+
+
+def test_a_stream_whose_key_is_revoked_while_it_waits_for_its_turn_tells_nothing(
+    large: tuple[Server, dict[str, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, key = large
+    caplog.set_level(logging.INFO, "twincast")
+    with unread(server, key, "/api/data", "/api/events?devices=a") as client:
+        eventually(lambda: "is of key:" in caplog.text, "the stream waits for the answer before it to be read")
+        revoke_key(tmp_path / "journal.db", "read")
+        eventually(lambda: "is over" in caplog.text, "its place is given back")
+        assert read_until(client, b"0\r\n\r\n").endswith(b"\r\n\r\nd\r\nretry: 2000\n\n\r\n0\r\n\r\n")
 
 
 def test_the_first_key_takes_effect_at_once(tmp_path: Path, edge: str) -> None:

@@ -1,6 +1,7 @@
 """`GET /api/events`: the stream of changes over plain HTTP, as server-sent events or by long poll."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -18,22 +19,36 @@ from twincast.transports import schemas
 from twincast.transports.asgi import Buffer, Idle, Receive, Scope, Send, header
 from twincast.transports.operation import Answer, Call, Operation
 
+logger = logging.getLogger("twincast.events")
+
 RETRY_MS = 2_000
 """How long a browser waits before it comes back."""
 HEARTBEAT_S = 15.0
 """Shorter than the minute after which most proxies give a silent connection up."""
 LIMIT_MAX, LIMIT_DEFAULT = 10_000, 1_000
 WAIT_MAX_S = 60
+POLL_MAX_BYTES = 1024 * 1024
+"""Of the changes in one answer, up to a block more: an answer lies in memory until its client has taken it."""
 
 
 class EventsEndpoint:
     """The ASGI application behind `/api/events`."""
 
-    def __init__(self, hub: Callable[[], Hub], admission: Admission, *, outbox_max_bytes: int) -> None:
-        """Make the endpoint; `hub` is asked for at each request, for it opens after the routes exist."""
+    def __init__(
+        self, hub: Callable[[], Hub], admission: Admission, *, outbox_max_bytes: int, close_timeout_s: float
+    ) -> None:
+        """Make the endpoint.
+
+        Args:
+            hub: is asked for at each request, for it opens after the routes exist.
+            admission: who is asked whether a client may stay.
+            outbox_max_bytes: how much may wait for one client.
+            close_timeout_s: how long a client that is cut off has to take what waits for it.
+        """
         self._hub = hub
         self._admission = admission
         self._outbox_max_bytes = outbox_max_bytes
+        self._close_timeout_s = close_timeout_s
         self._ends: set[Callable[[], None]] = set()
         self.operation = Operation(
             "GET",
@@ -60,14 +75,17 @@ class EventsEndpoint:
         query = scope["query_string"].decode("latin-1")
         wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
         subscription = wish.subscription.inside(caller.principal.readable)
-        connection = _EventStream(send, self._hub(), self._outbox_max_bytes)
+        connection = _EventStream(send, self._hub(), self._outbox_max_bytes, self._close_timeout_s)
         visit = self._admission.enter(caller, connection.cut_off)
+        connection.leave = visit.leave
         self._ends.add(connection.end)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with connection.deadline, asyncio.TaskGroup() as group:
                 leaving = group.create_task(_until_left(receive, connection), name="event stream listens")
                 await connection.serve(wish._replace(subscription=subscription))
                 leaving.cancel()
+        except TimeoutError:  # the response stays unfinished, for which the server ends the connection
+            logger.info("the event stream of %s did not take its end", caller.principal.id)
         finally:
             self._ends.discard(connection.end)
             connection.feed.close()
@@ -100,11 +118,15 @@ class EventsEndpoint:
 class _EventStream(Buffer):
     """One client's response, as its feed sees it."""
 
-    def __init__(self, send: Send, hub: Hub, max_bytes: int) -> None:
+    def __init__(self, send: Send, hub: Hub, max_bytes: int, close_timeout_s: float) -> None:
         super().__init__(max_bytes)
         self._send = send
+        self._close_timeout_s = close_timeout_s
+        self._has_begun = False
+        self.deadline = asyncio.timeout(None)
         self.feed = Feed(self.write, hub, self.cut_off, outbox_max_bytes=max_bytes)
         self.flow = self.feed
+        self.leave: Callable[[], None]
 
     async def serve(self, wish: wishes.Wish) -> None:
         headers = [
@@ -113,15 +135,22 @@ class _EventStream(Buffer):
             (b"x-accel-buffering", b"no"),  # nginx would hold the events back until they fill a page
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._has_begun = True
         await self._send_body(event_stream.retry(RETRY_MS))
-        self.feed.start(wish.subscription, since=wish.since, page=wish.page)
+        if not self.feed.is_closed:  # it may have been cut off while an answer before this one was not read
+            self.feed.start(wish.subscription, since=wish.since, page=wish.page)
         await self.drain_to(self._send_events, idle=Idle(HEARTBEAT_S, self._beat))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def cut_off(self, error: TwincastError) -> None:
         """End the stream. The browser comes back with its last position, and is told what it missed, or why not."""
         del error
+        self.leave()
         self.feed.close()
+        if (
+            self._has_begun
+        ):  # else there is nothing that could be left unfinished; the answer before it has its own time
+            self.deadline.reschedule(asyncio.get_running_loop().time() + self._close_timeout_s)
         self.end()
 
     async def _send_events(self, cast: Cast) -> None:
@@ -203,12 +232,14 @@ class _Poll:
     async def _look(self, since: int) -> _Found:
         hub = self._hub
         messages: list[bytes] = []
-        while since < hub.state.seq and len(messages) < self._limit:
+        size_bytes = 0
+        while since < hub.state.seq and len(messages) < self._limit and size_bytes < POLL_MAX_BYTES:
             block = await self._block(since)
             selected = block.select(self._subscription)
             since = block.entries[-1].seq
             left = self._limit - len(messages)
             messages.extend(selected.messages[:left])
+            size_bytes += selected.size_bytes
             if len(selected.messages) > left:
                 since = selected.entries[left - 1].seq
         return _Found(messages, since)
@@ -220,14 +251,13 @@ class _Poll:
 
     def _changes(self, found: _Found) -> bytes:
         hub = self._hub
-        more = len(found.messages) == self._limit and found.seq < hub.state.seq
         text = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"resumed":true,"events":[%b],"more":%b}'
         return text % (
             hub.now_utc().encode(),
             hub.state.epoch.encode(),
             found.seq,
             b",".join(found.messages),
-            encode(more),
+            encode(found.seq < hub.state.seq),
         )
 
     def _state(self, reason: str) -> bytes:
