@@ -2,18 +2,23 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.access import add_key, bearer
 from tests.conftest import StartServer
+from tests.running import DEADLINE_S
 from twincast import logs
 from twincast.logs import JsonFormatter, TextFormatter
 
 FORGED = "a\nERROR twincast: all is lost\x1b[2J\u2028b\u202e"
+# Controls of ASCII and of Latin-1, ends of lines, marks that turn the direction of what follows (UAX 9, 2).
+UNSAFE = [*map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029))]
+UNSAFE += "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+KEPT = " ~é\xa0☂\u2027\u2030😀"
 
 
 def record(text: str, *arguments: object, error: Exception | None = None) -> logging.LogRecord:
@@ -28,9 +33,31 @@ def test_a_line_of_text_cannot_be_forged_by_a_name() -> None:
     assert "\\x0aERROR" in line
 
 
+@pytest.mark.parametrize("character", UNSAFE, ids=ascii)
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
+def test_no_character_that_acts_on_who_reads_it_is_written(formatter: logging.Formatter, character: str) -> None:
+    line = formatter.format(record("device %s", f"a{character}b", error=ValueError(f"c{character}d")))
+    if isinstance(formatter, TextFormatter):
+        first, *trace = line.split("\n")
+        assert all(part.startswith("  ") for part in trace)
+        code = f"x{ord(character):02x}" if ord(character) < 0x100 else f"u{ord(character):04x}"
+        assert f"a\\{code}b" in first
+        assert character == "\n" or f"c\\{code}d" in trace[-1]
+        assert character not in "".join([first, *trace])
+    else:
+        assert character not in line
+        assert json.loads(line)["message"] == f"device a{character}b"
+        assert f"c{character}d" in json.loads(line)["traceback"]
+
+
+def test_other_characters_stay_as_they_are() -> None:
+    assert KEPT in TextFormatter().format(record("device %s", KEPT))
+    assert json.loads(JsonFormatter().format(record("device %s", KEPT)))["message"].endswith(KEPT)
+
+
 def test_a_line_of_json_is_one_object() -> None:
     line = JsonFormatter().format(record("device %s", FORGED))
-    assert "\n" not in line and "\x1b" not in line
+    assert line.isascii() and line.isprintable()
     told = json.loads(line)
     assert told["message"] == f"device {FORGED}"
     assert (told["level"], told["logger"]) == ("warning", "twincast.test")
@@ -59,10 +86,43 @@ def test_logs_go_to_standard_error(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     try:
         logs.configure("json", "info")
         logging.getLogger("twincast.test").info("hello")
-        assert json.loads(capsys.readouterr().err)["message"] == "hello"
+        logging.getLogger("twincast.test").debug("not so loud")
+        printed = capsys.readouterr()
+        assert json.loads(printed.err)["message"] == "hello"
+        assert printed.out == ""
     finally:
         root.handlers[:], root.level = before
-    assert sys.stderr
+
+
+@pytest.fixture
+def without_picows(tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which the fast edge does not fit."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "picows.py").write_text("raise ImportError('no wheel fits')")
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize("how", ["fast", "portable", "uvicorn"])
+def test_no_server_writes_a_credential_however_much_it_is_to_say(
+    server_process: StartServer, tmp_path: Path, without_picows: dict[str, str], how: str
+) -> None:
+    path = tmp_path / "journal.db"
+    secret = add_key(path, read=["*"], publish=["*"])
+    env = {"TWINCAST_LOG_LEVEL": "debug", "UVICORN_LOG_LEVEL": "debug"} | (without_picows if how == "portable" else {})
+    server = server_process(f"sqlite:{path}", edge="portable" if how == "uvicorn" else "picows", **env)
+    status = httpx.get(f"{server.url}/api/status?thequery", headers=bearer(secret)).json()
+    assert status["edge"] == ("picows" if how == "fast" else "portable")
+    with connect(f"{server.ws_url}?devices=thequery", additional_headers=bearer(secret)) as socket:
+        assert "hello" in str(socket.recv(timeout=DEADLINE_S))
+    with connect(f"{server.ws_url}?auth=message&devices=thequery") as socket:
+        socket.recv(timeout=DEADLINE_S)
+        socket.send(json.dumps({"type": "auth", "token": secret}))
+        assert "hello" in str(socket.recv(timeout=DEADLINE_S))
+    printed = server.stop()
+    assert secret.split("_", 2)[2] not in printed
+    if how != "uvicorn":  # which writes addresses, as its users expect
+        assert "thequery" not in printed
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -80,7 +140,7 @@ def test_what_a_server_writes_names_who_asked_and_never_a_credential(
     printed = server.stop()
     key_id = secret.split("_")[1]
     assert f"key:{key_id} 127.0.0.1" in printed
-    for credential in (secret, secret.split("_")[2], ticket, "thewrongone"):
+    for credential in (secret, secret.split("_", 2)[2], ticket, "thewrongone"):
         assert credential not in printed
     assert "\x1b[2J" not in printed
     assert not any(line.startswith("ERROR") for line in printed.splitlines())

@@ -212,7 +212,8 @@ class App(FastAPI):
 
 
 def create_app(settings: Settings, *, edge: str = "portable", now_utc: Callable[[], str] = system_now_utc) -> App:
-    """Assemble the application from its settings; see App."""
+    """Assemble the application from its settings; see App. From then on uvicorn writes no credential to its log."""
+    logs.keep_credentials_out()
     return App(settings, edge=edge, now_utc=now_utc)
 
 

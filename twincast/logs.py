@@ -1,21 +1,23 @@
 """What the server writes about itself: few lines, each safe to print, as text or as JSON."""
 
+import json
 import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
-import msgspec
-
 CONNECTION: ContextVar[int] = ContextVar("twincast_connection", default=0)
 """The number of the request that a line belongs to, if it belongs to one."""
 
-# Line ends and escape codes that came in with a name would forge lines, or reach the terminal of whoever reads them.
+# Line ends and escape codes that came in with a name would forge lines, or reach the terminal of whoever reads them;
+# the marks of Unicode's bidirectional algorithm (UAX 9, 2) would let a line show another order than it has.
+_BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
-    code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *_BIDI)
 }
-_encode = msgspec.json.Encoder().encode
+_TALKATIVE = ("httpx", "httpcore", "uvicorn.error", "websockets")
+"""Who writes addresses with their queries, heads and messages below the level of warnings, credentials among them."""
 
 
 def configure(style: Literal["text", "json"], level: str) -> None:
@@ -23,12 +25,21 @@ def configure(style: Literal["text", "json"], level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in _TALKATIVE:
+        _raise_level(name, logging.WARNING)
+
+
+def keep_credentials_out() -> None:
+    """Keep the WebSocket of a server that is configured elsewhere from writing heads and messages, as at level debug.
+
+    What else such a server writes is its own: at level info, the addresses of requests with their queries.
+    """
+    for name in _TALKATIVE:
+        _raise_level(name, logging.INFO)
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record; a traceback stands below it."""
+    """One line a record; a traceback stands below it, indented, so that no line of an error's text forges a record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
@@ -37,7 +48,7 @@ class TextFormatter(logging.Formatter):
         line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(record.getMessage())}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).split("\n")
-            line = "\n".join([line, *(escaped(part) for part in trace)])
+            line = "\n  ".join([line, *map(escaped, trace)])
         return line
 
 
@@ -56,12 +67,17 @@ class JsonFormatter(logging.Formatter):
             told["connection"] = connection
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
-        return _encode(told).decode()
+        return json.dumps(told, separators=(",", ":"))  # in ASCII: nothing in it acts on the terminal that shows it
 
 
 def escaped(text: str) -> str:
     """Return a text without anything that moves the cursor or ends the line."""
     return text.translate(_ESCAPES)
+
+
+def _raise_level(name: str, level: int) -> None:
+    logger = logging.getLogger(name)
+    logger.setLevel(max(logger.level, level))
 
 
 def _time(record: logging.LogRecord) -> str:
