@@ -48,6 +48,7 @@ async def test_it_can_be_mounted_below_a_prefix() -> None:
         assert "lamp" in (await http.get("/live/api/data")).json()["data"]
         refused = await http.post("/live/api/data", json={"device_id": "lamp"})
         assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+        assert (await http.get("/live/openapi.json")).json()["servers"] == [{"url": "/live"}]
 
 
 async def test_the_journal_is_opened_and_closed_with_the_lifespan(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
 from twincast.transports import schemas
-from twincast.transports.asgi import Receive, Scope, Send, knock_of
+from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, knock_of
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse
 from twincast.transports.pages import add_pages, is_open
@@ -68,6 +68,7 @@ class App(FastAPI):
             title="twincast",
             version=__version__,
             description="A live state backend. The WebSocket at `/ws` carries the same messages, live.",
+            openapi_url=None,  # the document and what shows it are among the pages
             docs_url=None,
             redoc_url=None,
             lifespan=_lifespan,
@@ -373,4 +374,6 @@ async def _as_problem(request: Request, error: Exception) -> Response:
 
 
 def _problem_response(error: TwincastError, headers: Any = None) -> Response:
-    return Response(problem(error), status_code=error.http_status, media_type=PROBLEM, headers=headers)
+    response = Response(problem(error), status_code=error.http_status, media_type=PROBLEM, headers=headers)
+    response.raw_headers.extend(SAFE_HEADERS)
+    return response

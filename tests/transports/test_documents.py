@@ -164,6 +164,24 @@ def test_rest_answers_with_what_the_openapi_document_says(server: Server) -> Non
     answer("get", f"/api/events?since={epoch}:0")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/openapi.json"),
+        ("HEAD", "/openapi.json"),
+        ("GET", "/asyncapi.json"),
+        ("GET", "/nothing"),
+        ("DELETE", "/api/data"),
+        ("GET", "/api/events"),
+    ],
+)
+def test_documents_streams_and_refusals_are_neither_guessed_at_nor_kept(server: Server, method: str, path: str) -> None:
+    accept = {"Accept": "text/event-stream"}
+    with requests.request(method, server.url + path, headers=accept, stream=True, timeout=10) as response:
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
+
+
 def test_the_page_shows_every_message_and_its_fields(server: Server) -> None:
     with open_browser() as browser:
         page = browser.new_page()

@@ -17,6 +17,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""Of every answer that is no page: it is taken for what it says it is, and nobody on the way keeps what it tells."""
 _DECIDING = frozenset({b"host", b"origin", b"authorization", b"x-forwarded-for"})
 
 

@@ -16,7 +16,7 @@ from twincast.core.subscription import Subscription
 from twincast.errors import Truncated, TwincastError
 from twincast.hub import Hub
 from twincast.transports import schemas
-from twincast.transports.asgi import Buffer, Idle, Receive, Scope, Send, header
+from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
 from twincast.transports.operation import Answer, Call, Operation
 
 logger = logging.getLogger("twincast.events")
@@ -131,7 +131,7 @@ class _EventStream(Buffer):
     async def serve(self, wish: wishes.Wish) -> None:
         headers = [
             (b"content-type", event_stream.CONTENT_TYPE.encode()),
-            (b"cache-control", b"no-store"),
+            *SAFE_HEADERS,
             (b"x-accel-buffering", b"no"),  # nginx would hold the events back until they fill a page
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from twincast.core.messages import encode
 from twincast.transports import asyncapi
+from twincast.transports.asgi import SAFE_HEADERS
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -32,8 +33,13 @@ def is_open(path: str) -> bool:
 def add_pages(app: FastAPI, version: str) -> None:
     """Add the pages and their files to an application's routes."""
 
+    async def openapi_document(request: Request) -> Response:
+        document = app.openapi()
+        prefix = request.scope.get("root_path", "").rstrip("/")
+        return _document({**document, "servers": [{"url": prefix}]} if prefix else document)
+
     async def asyncapi_document(request: Request) -> Response:
-        return Response(encode(asyncapi.document(version, request.url.netloc)), media_type="application/json")
+        return _document(asyncapi.document(version, request.url.netloc))
 
     pages = PACKAGE / "pages"
     for path, file, policy in (
@@ -44,9 +50,16 @@ def add_pages(app: FastAPI, version: str) -> None:
         ("/dashboard", PACKAGE / "dashboard" / "index.html", PAGE_POLICY),
     ):
         app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
-    app.add_api_route("/asyncapi.json", asyncapi_document, methods=["GET"], include_in_schema=False)
+    app.add_route("/openapi.json", openapi_document, include_in_schema=False)
+    app.add_route("/asyncapi.json", asyncapi_document, include_in_schema=False)
     app.mount("/pages", _Assets(directory=pages))
     app.mount("/dashboard", _Assets(directory=PACKAGE / "dashboard"))
+
+
+def _document(content: dict[str, Any]) -> Response:
+    response = Response(encode(content), media_type="application/json")
+    response.raw_headers.extend(SAFE_HEADERS)
+    return response
 
 
 class _Page:
