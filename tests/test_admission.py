@@ -18,6 +18,7 @@ from twincast.errors import (
     BadMessage,
     CredentialExpired,
     Forbidden,
+    JournalUnavailable,
     NotPermitted,
     RateLimited,
     TooManyConnections,
@@ -207,6 +208,31 @@ async def test_a_revoked_key_ends_its_visits_and_no_others() -> None:
     assert [type(error) for error in place.ended] == [CredentialExpired]
 
 
+async def test_one_visit_that_cannot_be_ended_keeps_no_other_from_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    secret = place.add("a")
+
+    def fail(_error: TwincastError) -> None:
+        raise RuntimeError("the socket is in no state for that")
+
+    for end in (fail, place.ended.append, fail, place.ended.append):
+        place.admission.enter(place.admission.identify(knock(secret)), end)
+    place.revoke_all()
+    assert [type(error) for error in place.ended] == [CredentialExpired] * 2
+    assert caplog.text.count("Traceback") == 2
+    assert caplog.text.count("could not be ended") == 2
+
+
+async def test_a_keyring_that_cannot_be_read_ends_what_follows_it() -> None:
+    async def keyring(_unless_version: int) -> Keyring | None:
+        raise JournalUnavailable("the disk does not give it")
+
+    with pytest.raises(ExceptionGroup) as failed:
+        async with asyncio.timeout(5):
+            await Place().admission.run(keyring)
+    assert failed.group_contains(JournalUnavailable)
+
+
 async def test_the_first_key_ends_the_visits_of_those_who_had_none() -> None:
     place = Place()
     place.admission.enter(place.admission.identify(HERE), place.ended.append)
@@ -249,6 +275,33 @@ async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:
     place.revoke_all()
     with pytest.raises(CredentialExpired):
         place.admission.identify(HERE, ticket=late)
+
+
+async def test_a_ticket_does_not_outlive_the_credential_that_it_was_got_with() -> None:
+    place = Place()
+    place.add()
+    ticket = place.admission.tickets.issue(Principal("jwt:alice", expires_s=1_010.0))
+    place.now_s = 10.0
+    with pytest.raises(CredentialExpired):
+        place.admission.identify(HERE, ticket=ticket)
+
+
+def test_whoever_was_let_in_goes_on_while_he_would_be_let_in() -> None:
+    place = Place()
+    place.admission.recheck(ANYONE)
+    secret = place.add()
+    principal = place.admission.identify(knock(secret)).principal
+    brief = Principal("jwt:alice", expires_s=1_010.0)
+    for each in (principal, brief):
+        place.admission.recheck(each)
+    with pytest.raises(Unauthenticated, match="from now on"):
+        place.admission.recheck(ANYONE)
+    place.now_s = 10.0
+    with pytest.raises(CredentialExpired, match="has expired"):
+        place.admission.recheck(brief)
+    place.revoke_all()
+    with pytest.raises(CredentialExpired, match="was revoked"):
+        place.admission.recheck(principal)
 
 
 async def test_a_websocket_may_say_later_who_it_is_if_nobody_is_let_in_unasked() -> None:

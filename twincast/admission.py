@@ -359,6 +359,19 @@ class Admission:
         wait_s = self._frames.owe(principal.id, max(rate, principal.rate), frames, now_s)
         return max(wait_s, self._updates.owe(principal.id, principal.rate, updates, now_s))
 
+    def recheck(self, principal: Principal) -> None:
+        """Let somebody go on who was let in a while ago: what was waited for may have outlived the credential.
+
+        Raises:
+            CredentialExpired: it was revoked meanwhile, or has expired.
+            Unauthenticated: none was needed then, and one is now.
+        """
+        if not self.authority.still_holds(principal):
+            raise _no_longer(principal)
+        left_s = self.authority.seconds_left(principal)
+        if left_s is not None and left_s <= 0:
+            raise CredentialExpired(f"the credential of {principal.id} has expired")
+
     def seconds_left(self, visit: Visit) -> float | None:
         """Return for how long a visit may go on as it is; None for no end."""
         if visit.principal is None:
@@ -369,11 +382,12 @@ class Admission:
         """Take the keys as they are now, and end the visits that those no longer let in."""
         self.authority.learn(keyring)
         for visit in tuple(self._visits):
-            if visit.principal is not None and not self.authority.still_holds(visit.principal):
-                if visit.principal.id.startswith("key:"):
-                    visit.end(CredentialExpired("this key was revoked"))
-                else:
-                    visit.end(Unauthenticated("this server asks for a credential from now on"))
+            if visit.principal is None or self.authority.still_holds(visit.principal):
+                continue
+            try:
+                visit.end(_no_longer(visit.principal))
+            except Exception:  # a fault of one connection; the others are to end all the same
+                logger.exception("connection %d could not be ended, and its credential is not good", visit.number)
 
     async def ready_again(self) -> None:
         """Wait until the keys that a token's issuer publishes have been fetched, or could not be."""
@@ -422,8 +436,7 @@ class Admission:
         self._refuse_locked(block_of(address))
         try:
             principal = self.tickets.redeem(ticket)
-            if not self.authority.still_holds(principal):
-                raise CredentialExpired("the key behind this ticket was revoked")
+            self.recheck(principal)
         except Unauthenticated:
             self._failures.spend(block_of(address), self._failure_rate, 1, self._clock_s())
             raise
@@ -472,6 +485,13 @@ def _is_exempt(address: str) -> bool:
 
 def _identity(principal: Principal) -> str | None:
     return None if principal.id == ANYONE.id else principal.id
+
+
+def _no_longer(principal: Principal) -> Unauthenticated:
+    """Return why somebody who was let in would not be let in now."""
+    if principal.id.startswith("key:"):
+        return CredentialExpired("this key was revoked")
+    return Unauthenticated("this server asks for a credential from now on")
 
 
 def _uncount(counter: Counter[str], key: str) -> None:

@@ -120,6 +120,7 @@ class Rest:
             subscription = Subscription(wishes.rules_of_query(given)).inside(principal.readable)
             if "min_seq" in given:
                 await self._reach(given["min_seq"][-1])
+                self._admission.recheck(principal)
         twins, epoch, seq = hub.snapshot_json(subscription), hub.state.epoch, hub.state.seq
         text = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":%b}'
         return Answer(text % (hub.now_utc().encode(), epoch.encode(), seq, twins))
@@ -197,6 +198,7 @@ class Rest:
             settled = asyncio.Event()
             hub.when_settled(settled.set)
             await settled.wait()
+        self._admission.recheck(principal)  # the body may have taken half a minute to come in
         stored: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
         retry = None
         if call.key is not None:
