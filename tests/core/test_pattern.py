@@ -35,10 +35,11 @@ def test_a_pattern_without_star_names_exactly_one() -> None:
     assert Pattern("a*b").exact is None
 
 
-@pytest.mark.parametrize("text", ["", "a" * 257, "a\\", r"a\b"])
+@pytest.mark.parametrize("text", ["", "a" * 257, "a\\", r"a\b", "lab/\ud800", "*\udfff", "\\\ud800"])
 def test_what_is_no_pattern_is_refused(text: str) -> None:
-    with pytest.raises(ValidationFailed, match="pattern"):
+    with pytest.raises(ValidationFailed, match="pattern") as refused:
         Pattern(text)
+    assert refused.value.message.encode()
 
 
 @given(st.text("ab*", min_size=1, max_size=8), st.text("ab", max_size=10))

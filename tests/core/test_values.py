@@ -221,6 +221,12 @@ def test_a_name_with_a_control_character_anywhere_is_refused(before: str, contro
         check_id(before + control + after, "`device_id`")
 
 
+@given(st.text(max_size=60), st.characters(categories=["Cs"]), st.text(max_size=60))
+def test_a_name_with_a_lone_surrogate_anywhere_is_refused(before: str, surrogate: str, after: str) -> None:
+    with pytest.raises(ValidationFailed, match=r"no control characters|no lone surrogates"):
+        check_id(before + surrogate + after, "`device_id`")
+
+
 def test_a_refusal_is_short_however_deep_the_value_is() -> None:
     with pytest.raises(MalformedJson) as refusal:
         check_value(b"[" * 500 + b"9" * 5_000 + b"]" * 500)

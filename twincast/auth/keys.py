@@ -61,7 +61,7 @@ def check_subject(text: str) -> str:
     """Check that a name from outside may stand in logs.
 
     Raises:
-        ValidationFailed: empty, too long, or with control characters.
+        ValidationFailed: empty, too long, with control characters or lone surrogates.
     """
     check_id(text, "the subject")
     return text

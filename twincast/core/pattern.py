@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from twincast.core.values import check_unicode
 from twincast.errors import ValidationFailed
 
 PATTERN_MAX_CHARS = 256
@@ -21,10 +22,12 @@ class Pattern:
         """Read a pattern.
 
         Raises:
-            ValidationFailed: empty, too long, or a backslash before something else than `*` and itself.
+            ValidationFailed: empty, too long, with a lone surrogate, or a backslash before something else than `*` and
+                itself.
         """
         if not 1 <= len(text) <= PATTERN_MAX_CHARS:
             raise ValidationFailed(f"a pattern takes 1 to {PATTERN_MAX_CHARS} characters; this one has {len(text)}")
+        check_unicode(text, "a pattern")
         parts = _parts(text)
         self.exact: str | None = parts[0] if len(parts) == 1 else None
         """The one name that is selected; None if there may be many."""

@@ -62,6 +62,18 @@ def compact(text: bytes) -> bytes:
     return text if len(text.split(None, 1)) == 1 else msgspec.json.format(text, indent=-1)
 
 
+def check_unicode(text: str, what: str) -> None:
+    """Check that a text has a form in UTF-8, which a lone surrogate has not: what could not be sent is not taken.
+
+    Raises:
+        ValidationFailed: it has none.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValidationFailed(f"{what} takes no lone surrogates") from None
+
+
 def refuse_duplicate_names(text: bytes) -> None:
     """Raise MalformedJson if an object anywhere in the text has the same name twice."""
     try:
@@ -119,12 +131,15 @@ def _check_number(value: Any) -> None:
 
 @lru_cache(maxsize=4_096)  # the same devices send again and again
 def check_id(text: str, what: str) -> None:
-    """Check the name of a device, target or command: 1 to 128 characters, none of them a control character.
+    """Check the name of a device, target or command: 1 to 128 characters, no control character, no lone surrogate.
 
     Raises:
         ValidationFailed: it is not such a name.
     """
     if not 1 <= len(text) <= DEVICE_ID_MAX_CHARS:
         raise ValidationFailed(f"{what} takes 1 to {DEVICE_ID_MAX_CHARS} characters; this one has {len(text)}")
-    if not text.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
+    if text.isprintable():
+        return
+    if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
         raise ValidationFailed(f"{what} takes no control characters")
+    check_unicode(text, what)
