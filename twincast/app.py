@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from twincast import __version__, logs
 from twincast.admission import Admission, Bounds, Caller, Knock
 from twincast.auth.authority import BURST_S, Authority
-from twincast.auth.tokens import KeySet, OneKey, Tokens, fetch_from
+from twincast.auth.tokens import FETCH_TIMEOUT_S, KeySet, OneKey, Tokens, fetch_from
 from twincast.core.door import Door
 from twincast.core.rates import Rate
 from twincast.core.session import Limits
@@ -47,8 +47,8 @@ access_log = logging.getLogger("twincast.access")
 
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
 
-KEYS_TIMEOUT_S = 5.0
-"""How long a request waits for the keys of its token's issuer."""
+KEYS_TIMEOUT_S = FETCH_TIMEOUT_S + 1.0
+"""How long a request waits for the keys of its token's issuer: longer than a fetch takes, to say how it ended."""
 
 
 class App(FastAPI):
@@ -191,9 +191,12 @@ class App(FastAPI):
         ticket = ticket_of(query.decode("latin-1")) if query and path == self.events.operation.path else None
         try:
             return self.admission.identify(knock, ticket=ticket)
-        except KeysNotFetched:
-            async with asyncio.timeout(KEYS_TIMEOUT_S):
-                await self.admission.ready_again()
+        except KeysNotFetched as error:
+            try:
+                async with asyncio.timeout(KEYS_TIMEOUT_S):
+                    await self.admission.ready_again()
+            except TimeoutError:
+                raise error from None
             return self.admission.identify(knock)
 
     def _open_hub(self) -> Hub:

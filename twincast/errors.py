@@ -20,7 +20,7 @@ TwincastError
 │   ├── NotYet               a position that the server has not reached
 │   ├── RateLimited          more updates, or more failed logins, than are allowed in the time
 │   ├── TooManyConnections   as many connections as the server, an address or an identity may have
-│   ├── KeysNotFetched       a token's signer is not known yet; its keys are being fetched
+│   ├── KeysNotFetched       a token's signer is not known yet; its keys are being fetched, or could not be
 │   ├── BufferFull           a client that is offline holds as much as it may
 │   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
@@ -201,9 +201,13 @@ class TooManyConnections(Unavailable):
 
 
 class KeysNotFetched(Unavailable):
-    """The signer of a token is not known yet; the issuer's keys are being fetched."""
+    """The signer of a token is not known yet; the issuer's keys are being fetched, or could not be."""
 
     code = "keys_not_fetched"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BufferFull(Unavailable):

@@ -4,14 +4,14 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jwt
 import pytest
 
 from tests.access import AUDIENCE, ISSUER, Issuer, jwks
-from twincast.auth.tokens import ASYMMETRIC, KeySet, OneKey, Tokens, fetch_from
+from twincast.auth.tokens import ASYMMETRIC, FETCH_MAX_BYTES, KeySet, OneKey, Tokens, fetch_from
+from twincast.core.messages import encode
 from twincast.core.rates import Rate
 from twincast.errors import CredentialExpired, KeysNotFetched, LoginUnusable, Unauthenticated
 
@@ -66,13 +66,26 @@ def test_a_token_without_rights_has_none(issuer: Issuer, tokens: Tokens) -> None
         {"twincast": {"read": [1]}},
         {"twincast": {"fly": ["*"]}},
         {"twincast": {"read": [""]}},
+        {"sub": "\ud800"},
+        {"twincast": {"read": ["lab/\udfff"]}},
+        {"twincast": {"read": ["\\\ud800"]}},
+        {"exp": 10**400},
+        {"exp": -(10**400)},
+        {"exp": float("nan")},
+        {"exp": float("inf")},
+        {"exp": True},
+        {"exp": str(FAR_AHEAD_S)},
+        {"exp": [1]},
+        {"nbf": float("inf")},
+        {"iat": float("-inf")},
     ],
     ids=str,
 )
 def test_a_token_that_is_not_for_us_or_not_whole_is_refused(issuer: Issuer, tokens: Tokens, claims: object) -> None:
     assert isinstance(claims, dict)
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated) as refused:
         tokens.verify(issuer.token(**claims))
+    assert encode(refused.value.message)  # it can be said
 
 
 def test_an_expired_token_is_refused_after_the_leeway(issuer: Issuer, tokens: Tokens) -> None:
@@ -113,12 +126,14 @@ def test_a_token_without_a_signature_is_refused(tokens: Tokens) -> None:
         base64.urlsafe_b64encode(b"[" * 5_000).decode().rstrip("=") + ".e30.AA",
         base64.urlsafe_b64encode(b'{"alg":"ES256","kid":7}').decode() + ".e30.AA",
         "\ud800.\ud800.\ud800".encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
+        base64.urlsafe_b64encode(b'{"alg":"ES256","crit":["\\ud800"],"\\ud800":1}').decode().rstrip("=") + ".e30.AA",
     ],
-    ids=["nothing", "letters", "dots", "empty", "deep", "odd key id", "surrogates"],
+    ids=["nothing", "letters", "dots", "empty", "deep", "odd key id", "surrogates", "a surrogate that is quoted"],
 )
 def test_what_is_no_token_at_all_is_refused(tokens: Tokens, text: str) -> None:
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated) as refused:
         tokens.verify(text)
+    assert encode(refused.value.message)
 
 
 @pytest.mark.parametrize("algorithms", [["HS256"], ["none"], ["ES256", "HS512"], []])
@@ -147,11 +162,14 @@ class Published:
     def __init__(self, *issuers: Issuer) -> None:
         self.text: str | None = jwks(*issuers)
         self.fetches = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.now_s = 1_000.0
         self.keys = KeySet(self.fetch, lambda: self.now_s)
 
     async def fetch(self) -> bytes:
         self.fetches += 1
+        await self.answers.wait()
         if self.text is None:
             raise OSError("nobody answers")
         return self.text.encode()
@@ -181,7 +199,64 @@ async def test_a_key_that_is_not_known_yet_is_fetched_at_most_once_a_minute(issu
         running.cancel()
 
 
-@pytest.mark.parametrize("answer", [None, "", "{}", '{"keys":[]}', "[" * 3_000, "<html>"])
+async def test_while_a_fetch_is_under_way_nobody_is_refused_for_good(issuer: Issuer) -> None:
+    published = Published(issuer)
+    tokens = trusting(published.keys)
+    published.answers.clear()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(published.keys.run())
+        for _ in range(3):
+            with pytest.raises(KeysNotFetched) as told:
+                tokens.verify(issuer.token())
+            assert told.value.retry_after_s == 1
+            await asyncio.sleep(0)
+        waiting = group.create_task(published.keys.fetched())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        published.answers.set()
+        await waiting
+        assert tokens.verify(issuer.token()).id == "jwt:alice"
+        assert published.fetches == 1
+        running.cancel()
+
+
+async def test_after_a_fetch_that_failed_whoever_comes_is_told_when_to_come_again(issuer: Issuer) -> None:
+    published = Published(issuer)
+    tokens = trusting(published.keys)
+    published.text, text = None, published.text
+    with pytest.raises(LoginUnusable):
+        await published.keys.refresh()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(published.keys.run())
+        published.now_s += 20
+        with pytest.raises(KeysNotFetched) as told:
+            tokens.verify(issuer.token())
+        assert told.value.retry_after_s == pytest.approx(40)
+        await published.keys.fetched()  # at once: none is due
+        assert published.fetches == 1
+        published.now_s += 40
+        published.text = text
+        with pytest.raises(KeysNotFetched):
+            tokens.verify(issuer.token())
+        await published.keys.fetched()
+        assert tokens.verify(issuer.token()).id == "jwt:alice"
+        running.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "",
+        "{}",
+        "[]",
+        "null",
+        '{"keys":[]}',
+        '{"keys":[{"kty":"RSA","n":"AQ","e":"AQ","alg":["x"]}]}',
+        "[" * 3_000,
+        "<html>",
+    ],
+)
 async def test_old_keys_stay_when_no_new_ones_come(issuer: Issuer, answer: str | None) -> None:
     published = Published(issuer)
     tokens = trusting(published.keys)
@@ -221,12 +296,25 @@ def test_keys_do_not_come_over_plain_http_from_elsewhere() -> None:
 
 
 @pytest.fixture
-def oversized() -> Iterator[str]:
-    yield '{"keys":[' + " " * (2 << 20) + "]}"
+def oversized(issuer: Issuer) -> str:
+    """Return a key set that is good but for its length."""
+    return jwks(issuer).replace('{"keys":', '{"keys":' + " " * FETCH_MAX_BYTES)
 
 
 async def test_an_oversized_key_file_is_not_taken(tmp_path: Path, oversized: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(oversized)
-    with pytest.raises(LoginUnusable):
+    with pytest.raises(LoginUnusable, match="more than"):
         await KeySet(fetch_from(str(path)), time.monotonic).refresh()
+
+
+async def test_an_oversized_key_set_from_an_address_is_not_taken(oversized: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + oversized.encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(LoginUnusable, match="more than"):
+            await KeySet(fetch_from(f"http://127.0.0.1:{port}/keys.json"), time.monotonic).refresh()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,11 @@ Fetch = Callable[[], Awaitable[bytes]]
 
 
 class KeySet:
-    """The public keys of an issuer, fetched when needed and at most once a minute; old ones stay when that fails."""
+    """The public keys of an issuer, fetched when needed and at most once a minute; old ones stay when that fails.
+
+    That a key is not published can be said only after a fetch that came to a good end. Until then nobody is refused
+    for good: what is not known yet may be good.
+    """
 
     def __init__(self, fetch: Fetch, clock_s: Callable[[], float]) -> None:
         """Make an empty set; `run` fetches. `clock_s` is a monotonic clock."""
@@ -49,8 +55,10 @@ class KeySet:
         self._clock_s = clock_s
         self._keys: dict[str | None, PyJWK] = {}
         self._tried_s = float("-inf")
+        self._failed = False
         self._wanted = asyncio.Event()
-        self._fetched = asyncio.Condition()
+        self._settled = asyncio.Event()
+        self._settled.set()  # no fetch is under way or due
         self.version = 0
         """Changes with the keys."""
 
@@ -58,22 +66,26 @@ class KeySet:
         """Return the key of a token's head.
 
         Raises:
-            KeysNotFetched: it is not known yet, and is asked for now.
+            KeysNotFetched: it is not known yet: a fetch is due, under way, or has failed within the last minute.
             Unauthenticated: the issuer does not publish it.
         """
         if key_id is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         if key_id in self._keys:
             return self._keys[key_id]
-        if self._clock_s() - self._tried_s >= REFRESH_MIN_S:
+        left_s = self._tried_s + REFRESH_MIN_S - self._clock_s()
+        if left_s <= 0 and self._settled.is_set():
+            self._settled.clear()
             self._wanted.set()
+        if not self._settled.is_set():
             raise KeysNotFetched("the issuer's keys are being fetched; try again in a second")
+        if self._failed:
+            raise KeysNotFetched(f"the issuer's keys could not be fetched; try again in {math.ceil(left_s)} s", left_s)
         raise Unauthenticated("the token is signed with a key that its issuer does not publish")
 
     async def fetched(self) -> None:
-        """Wait for the fetch that is under way or due."""
-        async with self._fetched:
-            await self._fetched.wait()
+        """Wait for the fetch that is under way or due, if one is."""
+        await self._settled.wait()
 
     async def run(self) -> None:
         """Fetch what is wanted, until cancelled."""
@@ -96,16 +108,16 @@ class KeySet:
             LoginUnusable: no key set came; the old one stays.
         """
         self._tried_s = self._clock_s()
+        self._settled.clear()
+        self._failed = True
         try:
-            keys = PyJWKSet.from_json((await self._fetch()).decode()).keys
-        except (OSError, httpx.HTTPError, PyJWTError, ValueError, RecursionError) as error:
-            raise LoginUnusable(f"no key set could be read: {error or type(error).__name__}") from None
-        else:
-            self._keys = {key.key_id: key for key in keys}
+            self._keys = _keys_in(await self._fetch())
             self.version += 1
+            self._failed = False
+        except (OSError, httpx.HTTPError, PyJWTError, ValueError, RecursionError) as error:
+            raise LoginUnusable(f"no key set could be read: {_told(error)}") from None
         finally:
-            async with self._fetched:
-                self._fetched.notify_all()
+            self._settled.set()
 
 
 class OneKey:
@@ -174,8 +186,8 @@ class Tokens:
             )
         except ExpiredSignatureError:
             raise CredentialExpired("the token has expired; get a new one from its issuer") from None
-        except (PyJWTError, ValueError, TypeError, RecursionError) as error:
-            raise Unauthenticated(f"the token is not good here: {str(error)[:200] or type(error).__name__}") from None
+        except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:  # of infinite times
+            raise Unauthenticated(f"the token is not good here: {_told(error)}") from None
         principal = self._principal(claims)
         if len(self._remembered) >= REMEMBERED_MAX:
             self._remembered.clear()
@@ -186,7 +198,8 @@ class Tokens:
         grants = claims.get(RIGHTS_CLAIM, {})
         try:
             rights = Rights.of({action: _texts(patterns) for action, patterns in _object(grants).items()})
-            return Principal(f"jwt:{check_subject(claims['sub'])}", rights, float(claims["exp"]) + LEEWAY_S, self._rate)
+            expires_s = _time_s(claims["exp"]) + LEEWAY_S
+            return Principal(f"jwt:{check_subject(claims['sub'])}", rights, expires_s, self._rate)
         except BadMessage as error:
             raise Unauthenticated(f"the token's claims cannot be read: {error.message}") from None
 
@@ -207,7 +220,10 @@ def fetch_from(where: str) -> Fetch:
 
 def _read(path: str) -> bytes:
     with Path(path).open("rb") as file:
-        return file.read(FETCH_MAX_BYTES)
+        text = file.read(FETCH_MAX_BYTES + 1)
+    if len(text) > FETCH_MAX_BYTES:
+        raise ValueError(f"more than {FETCH_MAX_BYTES} bytes")
+    return text
 
 
 async def _get(url: str) -> bytes:
@@ -223,6 +239,27 @@ async def _get(url: str) -> bytes:
             if sum(map(len, parts)) > FETCH_MAX_BYTES:
                 raise ValueError(f"more than {FETCH_MAX_BYTES} bytes")
     return b"".join(parts)
+
+
+def _keys_in(text: bytes) -> dict[str | None, PyJWK]:
+    try:
+        return {key.key_id: key for key in PyJWKSet.from_json(text.decode()).keys}
+    except (AttributeError, TypeError) as error:  # it looks into what it has not checked
+        raise ValueError(f"not a key set: {error}") from None
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says, which may quote the token, as text that can be sent."""
+    return str(error)[:200].encode(errors="backslashreplace").decode() or type(error).__name__
+
+
+def _time_s(value: Any) -> float:
+    """Return a NumericDate (RFC 7519, 2) as a number of seconds."""
+    if type(value) in {int, float}:
+        with suppress(OverflowError):
+            if math.isfinite(seconds := float(value)):
+                return seconds
+    raise ValidationFailed("`exp` takes a time in seconds since 1970")
 
 
 def _object(value: Any) -> dict[str, Any]:
