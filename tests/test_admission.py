@@ -8,7 +8,7 @@ import pytest
 
 from tests.access import NOW_UTC
 from twincast.admission import Admission, Bounds, Caller, Knock
-from twincast.auth.authority import Authority
+from twincast.auth.authority import READER, Authority
 from twincast.auth.keys import make_key
 from twincast.core.door import Door
 from twincast.core.keys import Key, Keyring
@@ -267,11 +267,11 @@ async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:
     place = Place()
     secret = place.add()
     caller = place.admission.identify(knock(secret))
-    ticket = place.admission.tickets.issue(caller.principal)
+    ticket = place.admission.issue_ticket(caller)
     assert place.admission.identify(HERE, ticket=ticket).principal == caller.principal
     with pytest.raises(Unauthenticated):
         place.admission.identify(HERE, ticket=ticket)
-    late = place.admission.tickets.issue(caller.principal)
+    late = place.admission.issue_ticket(caller)
     place.revoke_all()
     with pytest.raises(CredentialExpired):
         place.admission.identify(HERE, ticket=late)
@@ -280,10 +280,30 @@ async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:
 async def test_a_ticket_does_not_outlive_the_credential_that_it_was_got_with() -> None:
     place = Place()
     place.add()
-    ticket = place.admission.tickets.issue(Principal("jwt:alice", expires_s=1_010.0))
+    ticket = place.admission.issue_ticket(Caller(Principal("jwt:alice", expires_s=1_010.0), "127.0.0.1"))
     place.now_s = 10.0
     with pytest.raises(CredentialExpired):
         place.admission.identify(HERE, ticket=ticket)
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        (Caller(Principal("key:1"), "192.0.2.1"), Caller(Principal("key:1"), "192.0.2.2"), "key:2"),
+        (Caller(READER, "2001:db8::1"), Caller(READER, "2001:db8::2"), "key:1"),
+    ],
+    ids=["an identity", "an address without one"],
+)
+def test_nobody_uses_up_the_tickets_of_somebody_else(one: Caller, same: Caller, other: str) -> None:
+    place = Place(anonymous_may_read=True)
+    place.add()
+    for _ in range(100):
+        place.admission.issue_ticket(one)
+    for again in (one, same):
+        with pytest.raises(RateLimited):
+            place.admission.issue_ticket(again)
+    place.admission.issue_ticket(Caller(Principal(other), one.address))
+    place.admission.issue_ticket(Caller(READER, "192.0.2.9"))
 
 
 def test_whoever_was_let_in_goes_on_while_he_would_be_let_in() -> None:

@@ -268,6 +268,16 @@ class Admission:
                 raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s) from None
             raise
 
+    def issue_ticket(self, caller: Caller) -> str:
+        """Return a ticket for an event stream. Who has no identity shares the bound of its address.
+
+        Raises:
+            RateLimited: too many of this owner are not used yet.
+            TooManyConnections: too many are not used yet in all.
+        """
+        owner = _identity(caller.principal) or _block(caller.address)
+        return self.tickets.issue(caller.principal, owner)
+
     def enter_websocket(self, knock: Knock, query: str, end: End) -> Visit:
         """Let somebody stay on a WebSocket. Who brings no credential may say who he is by the first message.
 

@@ -166,7 +166,7 @@ class Rest:
         if call.content_type != JSON:  # a page elsewhere can not send this without asking first
             raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
         call.caller.principal.require_at_all("read")
-        ticket = self._admission.tickets.issue(call.caller.principal)
+        ticket = self._admission.issue_ticket(call.caller)
         return Answer(encode({"ticket": ticket, "expires_in_s": TICKET_S}), NO_STORE)
 
     async def audit(self, call: Call) -> Answer:
