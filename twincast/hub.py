@@ -147,9 +147,9 @@ class Hub:
         """Return the API keys of the journal; see Journal."""
         return await self._journal.keyring(unless_version)
 
-    async def audit(self, limit: int) -> Sequence[AuditRecord]:
+    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
         """Return the newest records of who did what, newest first; see Journal."""
-        return await self._journal.audit(limit)
+        return await self._journal.audit(limit, before)
 
     def submit(
         self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None, actor: Actor | None = None

@@ -22,6 +22,7 @@ def test_a_right_is_an_action_on_the_devices_of_a_pattern() -> None:
     assert not lab.may("command", "lab/lamp")
     assert lab.may_at_all("read")
     assert not lab.may_at_all("admin")
+    assert not lab.may_everywhere("read")
 
 
 def test_whoever_may_not_is_told_what_he_asked_and_nothing_else() -> None:

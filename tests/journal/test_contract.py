@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from twincast.core.keys import Deed
 from twincast.core.messages import encode
 from twincast.core.model import Control, DataUpdate, Entry, Snapshot
 from twincast.core.state import State
@@ -309,3 +310,16 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -
 async def test_an_unknown_url_is_refused_with_those_that_are_known(url: str) -> None:
     with pytest.raises(JournalUnusable, match="`sqlite:PATH` or `memory:`"):
         await open_journal(url, memory_max_bytes=0)
+
+
+async def test_the_audit_trail_is_read_newest_first_from_any_place(journal: Journal) -> None:
+    assert await journal.audit(10) == []
+    batch: list[Entry] = [reading(), *(order(f"t{number}") for number in range(5))]
+    await journal.append(batch, (), [Deed(place, "key:1", "192.0.2.1") for place in range(1, 6)])
+    records = await journal.audit(10)
+    assert [(record.target, record.seq) for _, record in records] == [(f"t{n}", n + 2) for n in (4, 3, 2, 1, 0)]
+    assert (records[0][1].who, records[0][1].address, records[0][1].action) == ("key:1", "192.0.2.1", "command")
+    assert await journal.audit(2) == records[:2]
+    assert await journal.audit(2, before=records[1][0]) == records[2:4]
+    assert await journal.audit(9, before=records[3][0]) == records[4:]
+    assert await journal.audit(9, before=records[4][0]) == []

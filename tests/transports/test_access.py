@@ -21,6 +21,7 @@ from tests.raw_websocket import PING, PONG, TEXT, RawWebSocket, frame
 from twincast.core.rights import ACTIONS
 from twincast.core.session import Limits
 from twincast.testing import Server, eventually
+from twincast.transports import rest
 
 LAB, HOME = "lab/a", "home/a"
 JSON = {"Content-Type": "application/json"}
@@ -353,6 +354,41 @@ def test_the_audit_trail_says_who_commanded_what_from_where(place: Place) -> Non
     assert all(
         record["target"].startswith("lab/") for record in place.get("/api/audit", place.keys["admin"]).json()["records"]
     )
+
+
+def audited(server: Server, key: dict[str, str], limit: int = 100) -> list[str]:
+    answer = httpx.get(f"{server.url}/api/audit?limit={limit}", headers=key)
+    return [record["target"] for record in answer.raise_for_status().json()["records"]]
+
+
+def test_what_an_administrator_may_not_see_takes_no_place_among_what_he_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    master = bearer(add_key(path, "master", admin=["*"], command=["*"]))
+    lab = bearer(add_key(path, "lab", admin=["lab/*"]))
+    monkeypatch.setattr(rest, "AUDIT_BLOCK", 2)
+    monkeypatch.setattr(rest, "AUDIT_LOOK_MAX", 8)
+    with Server(f"sqlite:{path}") as server:
+        for target in ("lab/0", "lab/1", "lab/2", *["home"] * 5):
+            body = {"target": target, "command": "x"}
+            httpx.post(f"{server.url}/api/control", json=body, headers=master).raise_for_status()
+        assert audited(server, lab, 1) == ["lab/2"]
+        assert audited(server, lab, 2) == ["lab/2", "lab/1"]
+        assert audited(server, lab) == ["lab/2", "lab/1", "lab/0"]
+        assert audited(server, lab, 0) == []
+        assert audited(server, master, 6) == ["home"] * 5 + ["lab/2"]
+        httpx.post(f"{server.url}/api/control", json=body, headers=master).raise_for_status()
+        assert audited(server, lab) == ["lab/2", "lab/1"]  # it looks back so far
+
+
+def test_changes_of_the_keys_are_shown_to_administrators_of_all_devices_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    master = bearer(add_key(path, "master", admin=["*"]))
+    narrow = bearer(add_key(path, "narrow", admin=["k*", "key:*"]))
+    with Server(f"sqlite:{path}") as server:
+        assert [target[:4] for target in audited(server, master)] == ["key:", "key:"]
+        assert audited(server, narrow) == []
 
 
 def test_the_status_shows_the_journals_place_to_administrators_alone(place: Place) -> None:

@@ -44,6 +44,10 @@ class Deed(NamedTuple):
     address: str
 
 
+COMMAND = "command"
+"""The action of the audit records that are about a device; the others are about the keys."""
+
+
 class AuditRecord(Struct, frozen=True):
     """One line of the audit trail."""
 

@@ -64,6 +64,10 @@ class Rights:
         """Whether an action is allowed on a device."""
         return self._names[action].has(name)
 
+    def allow_everywhere(self, action: Action) -> bool:
+        """Whether an action is allowed on `*`."""
+        return self._names[action].is_all
+
 
 EVERY_RIGHT = Rights(EVERYWHERE, EVERYWHERE, EVERYWHERE, EVERYWHERE)
 
@@ -106,6 +110,10 @@ class Principal:
     def may_at_all(self, action: Action) -> bool:
         """Whether there can be a device that it may do something to."""
         return bool(getattr(self.rights, action))
+
+    def may_everywhere(self, action: Action) -> bool:
+        """Whether it may do something to every device, and so to what is not one device's, as the keys are."""
+        return self.rights.allow_everywhere(action)
 
     def require(self, action: Action, name: str) -> None:
         """Let an action pass or not.

@@ -73,8 +73,12 @@ class Journal(Protocol):
             JournalUnavailable: the disk does not give them.
         """
 
-    async def audit(self, limit: int) -> Sequence[AuditRecord]:
-        """Return the newest `limit` records of the audit trail, newest first.
+    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
+        """Return the newest `limit` records of the audit trail with their numbers, newest first.
+
+        Args:
+            limit: how many.
+            before: a record's number; only those that are older are returned.
 
         Raises:
             JournalUnavailable: the disk does not give them.

@@ -3,8 +3,9 @@
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 
-from twincast.core.keys import AuditRecord, Deed, Keyring
+from twincast.core.keys import COMMAND, AuditRecord, Deed, Keyring
 from twincast.core.model import Control, DataUpdate, Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.state import twin_of
@@ -21,7 +22,7 @@ class MemoryJournal:
         self.epoch = secrets.token_hex(4)
         self._window = Window(0, max_bytes)
         self._newest: dict[str, DataUpdate] = {}
-        self._audit: deque[AuditRecord] = deque(maxlen=AUDIT_MAX)
+        self._audit: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
 
     @property
     def oldest_since(self) -> int:
@@ -44,11 +45,8 @@ class MemoryJournal:
         for deed in deeds:
             entry = batch[deed.place]
             if isinstance(entry, Control):
-                self._audit.appendleft(
-                    AuditRecord(
-                        entry.timestamp_utc, deed.who, deed.address, "command", entry.target, entry.command, entry.seq
-                    )
-                )
+                number = self._audit[0][0] + 1 if self._audit else 1
+                self._audit.appendleft((number, _record(deed, entry)))
         self._window.append(batch)
         return range(first, first + len(batch))
 
@@ -82,9 +80,10 @@ class MemoryJournal:
         """See Journal.keyring. What forgets everything at its end keeps no keys."""
         return None if unless_version == 0 else Keyring(0, ())
 
-    async def audit(self, limit: int) -> Sequence[AuditRecord]:
+    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
         """See Journal.audit."""
-        return list(self._audit)[:limit]
+        newer = 0 if before is None or not self._audit else max(0, self._audit[0][0] - before + 1)
+        return list(islice(self._audit, newer, newer + limit))
 
     async def close(self) -> None:
         """See Journal.close. There is nothing to let go of."""
@@ -92,3 +91,8 @@ class MemoryJournal:
     def _check(self, since: int) -> None:
         if since < self._window.since:
             raise Truncated(f"this journal reaches back to {self._window.since}, not to {since}")
+
+
+def _record(deed: Deed, entry: Control) -> AuditRecord:
+    who, address = deed.who, deed.address
+    return AuditRecord(entry.timestamp_utc, who, address, COMMAND, entry.target, entry.command, entry.seq)

@@ -121,9 +121,10 @@ class SqliteJournal:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._access_thread, self._access.keyring, unless_version)
 
-    async def audit(self, limit: int) -> Sequence[AuditRecord]:
+    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
         """See Journal.audit."""
-        return await asyncio.get_running_loop().run_in_executor(self._access_thread, self._access.audit, limit)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._access_thread, self._access.audit, limit, before)
 
     async def close(self) -> None:
         """See Journal.close."""

@@ -19,7 +19,9 @@ from twincast.journal.sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
 from twincast.journal.sqlite_reader import unavailable_if_failing
 
 _KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"
-_AUDIT = "select at_utc, who, address, action, target, detail, seq from audit order by id desc limit ?"
+_AUDIT = "select id, at_utc, who, address, action, target, detail, seq from audit where id < ? order by id desc limit ?"
+_AFTER_ALL = (1 << 63) - 1
+"""More than any id of SQLite that is given out in order."""
 _decode_grants = msgspec.json.Decoder(dict[str, list[str]]).decode
 
 
@@ -44,10 +46,9 @@ class AccessReader:
                 return None
             return Keyring(version, _keys(self._db))
 
-    def audit(self, limit: int) -> list[AuditRecord]:
+    def audit(self, limit: int, before: int | None = None) -> list[tuple[int, AuditRecord]]:
         """See Journal.audit."""
-        with unavailable_if_failing():
-            return [AuditRecord(*row) for row in self._db.execute(_AUDIT, (limit,))]
+        return _audit(self._db, limit, _AFTER_ALL if before is None else before)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -131,8 +132,7 @@ class AccessFile:
 
     def audit(self, limit: int) -> list[AuditRecord]:
         """Return the newest records of the audit trail, newest first."""
-        with unavailable_if_failing():
-            return [AuditRecord(*row) for row in self._db.execute(_AUDIT, (limit,))]
+        return [record for _, record in _audit(self._db, limit, _AFTER_ALL)]
 
     def _changed(self, now_utc: str, actor: Actor, action: str, target: str, detail: str) -> None:
         self._db.execute("update meta set value = value + 1 where name = 'keyring_version'")
@@ -175,6 +175,11 @@ def _is_prepared(path: str) -> bool:
 
 def _version(db: apsw.Connection) -> int:
     return int(db.execute("select value from meta where name = 'keyring_version'").get)
+
+
+def _audit(db: apsw.Connection, limit: int, before: int) -> list[tuple[int, AuditRecord]]:
+    with unavailable_if_failing():
+        return [(number, AuditRecord(*row)) for number, *row in db.execute(_AUDIT, (before, limit))]
 
 
 def _keys(db: apsw.Connection) -> list[Key]:

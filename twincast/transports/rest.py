@@ -9,6 +9,7 @@ from twincast.admission import Admission
 from twincast.auth.tickets import TICKET_S
 from twincast.core import protocol, wishes
 from twincast.core.greeting import select_twins
+from twincast.core.keys import COMMAND, AuditRecord
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Position
 from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
@@ -22,6 +23,8 @@ from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation
 REACH_S = 5.0
 """How long a read waits for the position that it asks for."""
 AUDIT_MAX, AUDIT_DEFAULT = 1_000, 100
+AUDIT_BLOCK, AUDIT_LOOK_MAX = 1_000, 20_000
+"""How many records are read at once, for others wait for the same thread; and how many for one request."""
 REPLAYED = ((b"idempotency-replayed", b"true"),)
 NO_STORE = ((b"cache-control", b"no-store"),)
 
@@ -170,13 +173,28 @@ class Rest:
         return Answer(encode({"ticket": ticket, "expires_in_s": TICKET_S}), NO_STORE)
 
     async def audit(self, call: Call) -> Answer:
-        """Return who commanded what, and who changed the keys, newest first. Takes the right `admin`."""
+        """Return who commanded what, and who changed the keys, newest first.
+
+        Takes the right `admin`, and shows the commands to its devices among the newest 20,000 records; the changes of
+        the keys only if it is for all devices.
+        """
         principal = call.caller.principal
         principal.require_at_all("admin")
         given = wishes.decode_query(call.query, {"limit"})
         limit = wishes.whole_number(given.get("limit", [str(AUDIT_DEFAULT)])[-1], "`limit`", AUDIT_MAX)
-        records = await self._hub().audit(limit)
-        return Answer(encode({"records": [record for record in records if principal.may("admin", record.target)]}))
+        return Answer(encode({"records": await self._audited(principal, limit)}))
+
+    async def _audited(self, principal: Principal, limit: int) -> list[AuditRecord]:
+        found: list[AuditRecord] = []
+        before = None
+        for _ in range(0, AUDIT_LOOK_MAX, AUDIT_BLOCK):
+            block = await self._hub().audit(AUDIT_BLOCK, before)
+            found.extend(record for _, record in block if _may_see(principal, record))
+            if len(found) >= limit or len(block) < AUDIT_BLOCK:
+                break
+            before = block[-1][0]
+            await asyncio.sleep(0)  # a journal in memory does not wait, and others are to have their turn
+        return found[:limit]
 
     async def _store_one(self, entry: Entry, call: Call, done: bytes) -> Answer:
         kind, name = entry.topic
@@ -232,6 +250,12 @@ def _require_publish(principal: Principal, entries: Sequence[Entry]) -> None:
     if not principal.is_unbounded:
         for entry in entries:
             principal.require("publish", entry.topic[1])
+
+
+def _may_see(principal: Principal, record: AuditRecord) -> bool:
+    if record.action == COMMAND:
+        return principal.may("admin", record.target)
+    return principal.may_everywhere("admin")
 
 
 def _settle(stored: asyncio.Future[tuple[int, bool]], error: TwincastError | None, last_seq: int) -> None:
