@@ -275,7 +275,7 @@ class Admission:
             RateLimited: too many of this owner are not used yet.
             TooManyConnections: too many are not used yet in all.
         """
-        owner = _identity(caller.principal) or _block(caller.address)
+        owner = _identity(caller.principal) or block_of(caller.address)
         return self.tickets.issue(caller.principal, owner)
 
     def enter_websocket(self, knock: Knock, query: str, end: End) -> Visit:

@@ -18,13 +18,11 @@ from twincast.core.messages import encode
 from twincast.core.values import check_id
 from twincast.errors import BadMessage, TooLarge, TooSlow, TwincastError, Unavailable, UnsupportedMedia
 from twincast.transports import schemas
-from twincast.transports.asgi import Receive, Scope, Send, header
+from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header
 
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
 
 
-PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-"""Every answer is for whoever asked, as it was then, and is what its type says."""
 _JSON_BYTES = JSON.encode()
 _NO_TIMER = nullcontext()
 _ANNOUNCES_BODY = frozenset({b"content-length", b"transfer-encoding"})
@@ -75,7 +73,7 @@ class Operation:
         except TwincastError as error:
             await refuse(error, send)
             return
-        headers = [(b"content-type", _JSON_BYTES), (b"content-length", b"%d" % len(body)), *PRIVATE, *extra]
+        headers = [(b"content-type", _JSON_BYTES), (b"content-length", b"%d" % len(body)), *SAFE_HEADERS, *extra]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -177,12 +175,12 @@ async def refuse(error: TwincastError, send: Send) -> None:
 def refusing_headers(error: TwincastError) -> list[tuple[bytes, bytes]]:
     """Return the headers that an error brings with it."""
     if isinstance(error, Unavailable):
-        return [*PRIVATE, (b"retry-after", b"%d" % math.ceil(error.retry_after_s))]
+        return [*SAFE_HEADERS, (b"retry-after", b"%d" % math.ceil(error.retry_after_s))]
     if error.http_status == HTTPStatus.UNAUTHORIZED:
-        return [*PRIVATE, (b"www-authenticate", b'Bearer realm="twincast"')]
+        return [*SAFE_HEADERS, (b"www-authenticate", b'Bearer realm="twincast"')]
     if isinstance(error, TooSlow | TooLarge):
-        return [*PRIVATE, (b"connection", b"close")]  # the rest of the body is not waited for
-    return [*PRIVATE]
+        return [*SAFE_HEADERS, (b"connection", b"close")]  # the rest of the body is not waited for
+    return [*SAFE_HEADERS]
 
 
 def problem(error: TwincastError) -> bytes:

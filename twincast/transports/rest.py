@@ -26,7 +26,6 @@ AUDIT_MAX, AUDIT_DEFAULT = 1_000, 100
 AUDIT_BLOCK, AUDIT_LOOK_MAX = 1_000, 20_000
 """How many records are read at once, for others wait for the same thread; and how many for one request."""
 REPLAYED = ((b"idempotency-replayed", b"true"),)
-NO_STORE = ((b"cache-control", b"no-store"),)
 
 
 class Rest:
@@ -170,7 +169,7 @@ class Rest:
             raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
         call.caller.principal.require_at_all("read")
         ticket = self._admission.issue_ticket(call.caller)
-        return Answer(encode({"ticket": ticket, "expires_in_s": TICKET_S}), NO_STORE)
+        return Answer(encode({"ticket": ticket, "expires_in_s": TICKET_S}))
 
     async def audit(self, call: Call) -> Answer:
         """Return who commanded what, and who changed the keys, newest first.
