@@ -408,3 +408,18 @@ def test_each_new_file_is_another_log_and_an_old_one_stays_the_same(tmp_path: Pa
     assert again.epoch == epoch
     assert query(tmp_path / "1.db", "select value from meta where name = 'epoch'") == [(epoch,)]
     again.close()
+
+
+def test_a_new_journal_is_its_owners_and_an_old_one_keeps_its_mode(path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with closing(SqliteFile(str(path))) as file:
+            file.append([reading("lamp")])
+            beside = sorted(path.parent.glob(f"{path.name}*"))
+            assert [each.name.removeprefix(path.name) for each in beside] == ["", "-lock", "-shm", "-wal"]
+            assert {each.stat().st_mode & 0o777 for each in beside} == {0o600}
+        path.chmod(0o640)
+        with closing(SqliteFile(str(path))):
+            assert path.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)

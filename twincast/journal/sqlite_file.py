@@ -7,7 +7,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import apsw
 from msgspec import Raw
@@ -143,6 +143,7 @@ class SqliteFile:
         self._checkpoint_seq: int
         self._path = path
         self._lock = _lock(path)
+        _make_private(path)
         try:
             self._db = apsw.Connection(path, vfs=vfs)
             self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
@@ -291,7 +292,7 @@ def _lock(path: str) -> int:
     It is a file of its own, because closing any descriptor of the database would drop SQLite's own locks on it.
     """
     try:
-        descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise JournalUnusable(f"the journal {path} cannot be opened: {error.strerror}") from None
     try:
@@ -300,6 +301,15 @@ def _lock(path: str) -> int:
         os.close(descriptor)
         raise JournalUnusable(f"the journal {path} is in use by another server") from None
     return descriptor
+
+
+def _make_private(path: str) -> None:
+    """Make the file if there is none, for its owner alone; SQLite gives its -wal and -shm the same mode.
+
+    It holds all that was ever said, and who writes it can let himself in. A file that is there keeps its mode.
+    """
+    with suppress(OSError):  # SQLite will say what is wrong
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _why_unusable(path: str, error: apsw.Error) -> str:
