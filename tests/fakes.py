@@ -1,6 +1,6 @@
 """Stand-ins for what surrounds the core, named for what they do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Raw
 
@@ -14,7 +14,7 @@ from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot, 
 from twincast.core.retries import Done, Retry
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
-from twincast.errors import Truncated, TwincastError
+from twincast.errors import NotPermitted, Truncated, TwincastError, Unauthenticated
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 
@@ -76,6 +76,23 @@ class AnyonesVisit:
 
     def leave(self) -> None:
         self.has_left = True
+
+
+class KeyedVisit(AnyonesVisit):
+    """The visit of somebody on a server with a login, who is not known yet; it knows some credentials."""
+
+    def __init__(self, end: Callable[[TwincastError], None], known: Mapping[str, Principal]) -> None:
+        super().__init__(end, None)
+        self._known = known
+
+    def present(self, text: str) -> Principal:
+        if text not in self._known:
+            raise Unauthenticated("the credential is not known here")
+        principal = self._known[text]
+        if self.principal is not None and self.principal.id != principal.id:
+            raise NotPermitted("a renewal keeps identity and rights")
+        self.principal = principal
+        return principal
 
 
 class CommittingStream:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tests.fakes import NOW_UTC, AnyonesVisit, CommittingStream, RecordingConnection, StallingConnection
+from tests.fakes import NOW_UTC, AnyonesVisit, CommittingStream, KeyedVisit, RecordingConnection, StallingConnection
 from twincast.core.model import Control, DataUpdate, Entry
-from twincast.core.session import Session
+from twincast.core.rights import Principal, Rights
+from twincast.core.session import AUTH_MAX_BYTES, Session
 from twincast.errors import FellBehind, JournalUnavailable, Stopping, TooLarge, UnsupportedMedia
 
 OUTBOX_MAX_BYTES = 64 * 1024
@@ -339,3 +341,130 @@ def test_a_server_that_stops_says_what_it_owes_and_leaves_changes_to_who_resumes
     client.session.stop(Stopping("the server is restarting"))
     assert [(each["type"], each["id"], each["seq"]) for each in client.heard()] == [("ack", 1, 1), ("ack", 2, 2)]
     assert client.connection.closed_with == [(1012, "stopping: the server is restarting")]
+
+
+# Who it is.
+
+LAB = Rights.of({"read": ["lab/*"], "publish": ["lab/*"]})
+KNOWN = {
+    "good": Principal("jwt:alice", LAB, expires_s=10.0),
+    "new": Principal("jwt:alice", LAB, expires_s=20.0),
+    "other's": Principal("jwt:bob", LAB),
+}
+
+
+class Stranger(Client):
+    """A session on a server with a login; it has been asked who it is."""
+
+    def __init__(self) -> None:
+        self.stream = CommittingStream()
+        self.stream.change("lab/lamp", b"1")
+        self.stream.change("home/lamp", b"2")
+        self.connection = RecordingConnection()
+        self.visits: list[KeyedVisit] = []
+        self.session = Session(self.connection, self.stream, self._enter, outbox_max_bytes=OUTBOX_MAX_BYTES)
+        self.session.greet("devices=*/lamp")
+
+    def _enter(self, end: Any) -> KeyedVisit:
+        self.visits.append(KeyedVisit(end, KNOWN))
+        return self.visits[-1]
+
+    def presents(self, token: str, message_id: int | None = None) -> list[Any]:
+        message = {"type": "auth", "token": token} | ({} if message_id is None else {"id": message_id})
+        return self.says(json.dumps(message).encode())
+
+
+def test_a_client_is_greeted_as_its_address_asked_once_it_has_said_who_it_is() -> None:
+    stranger = Stranger()
+    assert [message["type"] for message in stranger.heard()] == ["auth_required"]
+    [hello] = stranger.presents("good")
+    assert hello["data_snapshot"].keys() == {"lab/lamp"}
+    assert hello["subscription"]["devices"].keys() == {"*/lamp"}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b'{"type":"auth","token":"wrong"}',
+        b'{"type":"auth"}',
+        b'{"type":"ping"}',
+        TELEMETRY,
+        b"nonsense",
+        b'{"type":"auth","token":"good"}' + b" " * AUTH_MAX_BYTES,
+    ],
+    ids=["wrong", "no token", "ping", "telemetry", "no JSON", "oversized"],
+)
+def test_there_is_one_try_to_say_who_one_is(first: bytes) -> None:
+    stranger = Stranger()
+    stranger.heard()
+    [error] = stranger.says(first)
+    assert error["type"] == "error"
+    assert [code >= 4500 for code, _ in stranger.connection.closed_with] == [True]
+    assert stranger.visits[0].has_left
+    assert stranger.presents("good") == []
+    assert stranger.visits[0].principal is None
+
+
+def test_the_first_message_takes_eight_kibibytes() -> None:
+    assert AUTH_MAX_BYTES == 8 * 1024
+    stranger = Stranger()
+    stranger.heard()
+    message = b'{"type":"auth","token":"good"}'
+    [hello] = stranger.says(message + b" " * (AUTH_MAX_BYTES - len(message)))
+    assert hello["type"] == "hello"
+
+
+def test_a_binary_frame_is_no_way_to_say_who_one_is() -> None:
+    stranger = Stranger()
+    stranger.session.refuse(UnsupportedMedia("binary"))
+    assert [code for code, _ in stranger.connection.closed_with] == [4501]
+
+
+def test_a_credential_is_renewed_while_the_conversation_goes_on() -> None:
+    stranger = Stranger()
+    stranger.presents("good")
+    stranger.heard()
+    assert stranger.presents("new", 7) == [{"type": "ack", "id": 7, "epoch": "epoch-1", "seq": 2}]
+    assert stranger.visits[0].principal is KNOWN["new"]
+    assert stranger.presents("good") == []  # without an id there is no answer
+    assert stranger.visits[0].principal is KNOWN["good"]
+    stranger.stream.change("lab/lamp", b"3")
+    stranger.stream.change("home/lamp", b"4")
+    assert [event["device_id"] for event in stranger.heard()] == ["lab/lamp"]
+
+
+@pytest.mark.parametrize(("token", "code"), [("wrong", "unauthenticated"), ("other's", "not_permitted")])
+def test_a_renewal_that_is_refused_is_answered_and_changes_nothing(token: str, code: str) -> None:
+    stranger = Stranger()
+    stranger.presents("good")
+    stranger.heard()
+    [error] = stranger.presents(token, 7)
+    assert (error["type"], error["code"], error["id"]) == ("error", code, 7)
+    assert stranger.visits[0].principal is KNOWN["good"]
+    assert not stranger.session.closed
+    stranger.stream.change("lab/lamp", b"3")
+    assert [event["device_id"] for event in stranger.heard()] == ["lab/lamp"]
+
+
+def test_rights_are_asked_for_after_a_renewal_as_before() -> None:
+    stranger = Stranger()
+    stranger.presents("good")
+    stranger.presents("new")
+    stranger.heard()
+    [error] = stranger.says(b'{"type":"control","target":"lab/lamp","command":"on","id":1}')
+    assert error["code"] == "not_permitted"
+    stranger.says(b'{"type":"telemetry","device_id":"lab/lamp","value":1}')
+    assert len(stranger.stream.submitted) == 1
+
+
+def test_two_identities_may_use_the_same_update_id() -> None:
+    message = b'{"type":"telemetry","device_id":"lab/lamp","value":1,"update_id":"u"}'
+    keys = []
+    for who in ("jwt:alice", "jwt:bob", "anonymous"):
+        client, stream = RecordingConnection(), CommittingStream()
+        enter = partial(AnyonesVisit, principal=Principal(who))
+        Session(client, stream, enter, outbox_max_bytes=OUTBOX_MAX_BYTES).receive(message)
+        [(_, _, _, retry)] = stream.submitted
+        assert retry is not None
+        keys.append(retry.key)
+    assert len(set(keys)) == 3
