@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.access import NOW_UTC
+from tests.access import AUDIENCE, ISSUER, NOW_UTC, Issuer
 from twincast.admission import Admission, Bounds, Caller, Knock
 from twincast.auth.authority import READER, Authority
 from twincast.auth.keys import make_key
+from twincast.auth.tokens import OneKey, Tokens
 from twincast.core.door import Door
 from twincast.core.keys import Key, Keyring
 from twincast.core.rates import Rate
@@ -34,11 +35,18 @@ PROXY = "10.0.0.9"
 class Place:
     """An entrance with a clock of its own, and what it said to those who stayed."""
 
-    def __init__(self, *, proxies: Sequence[str] = (), anonymous_may_read: bool = False, **bounds: float) -> None:
+    def __init__(
+        self,
+        *,
+        proxies: Sequence[str] = (),
+        anonymous_may_read: bool = False,
+        tokens: Tokens | None = None,
+        **bounds: float,
+    ) -> None:
         self.now_s = 0.0
         self.ended: list[TwincastError] = []
         self.keys: list[Key] = []
-        authority = Authority(anonymous_may_read=anonymous_may_read, now_s=lambda: 1_000.0 + self.now_s)
+        authority = Authority(tokens=tokens, anonymous_may_read=anonymous_may_read, now_s=lambda: 1_000.0 + self.now_s)
         self.admission = Admission(
             Door(allow_hosts=["twin.example.org"]),
             authority,
@@ -253,6 +261,27 @@ async def test_a_credential_is_renewed_by_its_owner_alone() -> None:
     assert visit.principal == principal
 
 
+async def test_a_renewal_keeps_the_rights_and_takes_the_new_end_sooner_or_later() -> None:
+    issuer = Issuer()
+    tokens = Tokens(OneKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
+    place = Place(tokens=tokens)
+    visit = place.admission.enter_unknown("127.0.0.1", place.ended.append)
+
+    def token(lives_s: float, subject: str = "alice", read: str = "lab/*") -> str:
+        return issuer.token(subject, lives_s=lives_s, twincast={"read": [read]})
+
+    first = visit.present(token(600))
+    for lives_s in (900, 300):
+        renewed = visit.present(token(lives_s))
+        assert first.expires_s is not None and renewed.expires_s is not None
+        assert renewed.expires_s - first.expires_s == pytest.approx(lives_s - 600, abs=10)
+        assert visit.principal is renewed
+    for other in (token(600, read="*"), token(600, subject="bob")):
+        with pytest.raises(NotPermitted, match="a renewal keeps"):
+            visit.present(other)
+        assert visit.principal is renewed
+
+
 async def test_a_visit_ends_with_its_credential() -> None:
     place = Place()
     place.add()
@@ -275,6 +304,23 @@ async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:
     place.revoke_all()
     with pytest.raises(CredentialExpired):
         place.admission.identify(HERE, ticket=late)
+
+
+@pytest.mark.parametrize("is_expired", [False, True], ids=["wrong", "expired"])
+def test_a_ticket_that_is_not_good_is_a_failed_login(is_expired: bool) -> None:
+    place = Place()
+    place.add()
+    alice = Caller(Principal("jwt:alice", expires_s=1_010.0), "192.0.2.7")
+    tickets = [place.admission.issue_ticket(alice) if is_expired else f"wrong {number}" for number in range(11)]
+    place.now_s = 11.0 if is_expired else 0.0
+    there = Knock("192.0.2.1", "localhost")
+    for ticket in tickets[:10]:
+        with pytest.raises(Unauthenticated):
+            place.admission.identify(there, ticket=ticket)
+    with pytest.raises(RateLimited):
+        place.admission.identify(there, ticket=tickets[10])
+    with pytest.raises(RateLimited):
+        place.admission.identify(there._replace(authorization="Bearer wrong"))
 
 
 async def test_a_ticket_does_not_outlive_the_credential_that_it_was_got_with() -> None:
@@ -334,6 +380,18 @@ async def test_a_websocket_may_say_later_who_it_is_if_nobody_is_let_in_unasked()
     with pytest.raises(Unauthenticated):
         place.admission.enter_websocket(knock("wrong"), "auth=message", place.ended.append)
     assert place.admission.enter_websocket(knock(secret), "", place.ended.append).principal is not None
+
+
+async def test_host_and_origin_are_looked_at_before_anybody_is_asked_who_he_is() -> None:
+    place = Place(proxies=[f"{PROXY}/32"])
+    place.add()
+    for foreign in (HERE._replace(host="rebound.example.org"), HERE._replace(origin="https://elsewhere.example.org")):
+        for query in ("", "auth=message"):
+            with pytest.raises(Forbidden):
+                place.admission.enter_websocket(foreign, query, place.ended.append)
+    assert len(place.admission) == 0
+    proxied = Knock(PROXY, "localhost", forwarded_for="192.0.2.7")
+    assert place.admission.enter_websocket(proxied, "", place.ended.append).address == "192.0.2.7"
 
 
 async def test_the_keyring_is_followed() -> None:
