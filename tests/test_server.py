@@ -5,18 +5,26 @@ import signal
 import socket
 import threading
 from pathlib import Path
+from typing import Any, Never
 
 import pytest
 import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.access import add_key
 from tests.conftest import StartServer
 from tests.raw_websocket import RawWebSocket
 from tests.running import DEADLINE_S, ServerProcess
-from twincast.errors import AddressUnusable
+from twincast.errors import AddressUnusable, LoginUnusable
 from twincast.server import serve
 from twincast.settings import Settings
+
+EVERYWHERE = "0.0.0.0"
+TLS = {"tls_cert": "missing.pem", "tls_key": "missing.pem"}
+A_LOGIN = "twincast keys add NAME --may publish,read,command --devices '*'"
+TLS_HERE = "twincast serve ... --tls-cert CERT.pem --tls-key KEY.pem"
+TLS_BEFORE = "twincast serve ... --behind-tls-proxy"
 
 
 def read_to_the_end(server: ServerProcess) -> tuple[list[dict[str, object]], ConnectionClosed]:
@@ -101,10 +109,68 @@ def test_requests_that_have_begun_are_answered(server: ServerProcess) -> None:
     assert server.process.returncode == 0
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_an_address_that_others_reach_is_refused_without_a_login(host: str) -> None:
-    with pytest.raises(AddressUnusable, match="a login:"):
-        serve(Settings(host=host, journal="memory:"))
+@pytest.fixture(autouse=True)
+def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server that starts here, where it must not, go no further than that."""
+
+    def listen(host: str, port: int) -> Never:
+        raise AddressUnusable(f"it would start on {host}")
+
+    monkeypatch.setattr("twincast.server.listen", listen)
+    monkeypatch.setattr("twincast.logs.configure", lambda _style, _level: None)
+
+
+@pytest.fixture
+def with_a_key(tmp_path: Path) -> str:
+    path = tmp_path / "journal.db"
+    add_key(path, read=["*"])
+    return f"sqlite:{path}"
+
+
+def refusal(journal: str, host: str = EVERYWHERE, **how: Any) -> str:
+    """Return in which words a server does not start."""
+    with pytest.raises(AddressUnusable) as refused:
+        serve(Settings(host=host, journal=journal, **how))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.0.2.1", "example.org"])
+def test_an_address_that_others_reach_takes_a_login_and_tls(tmp_path: Path, host: str) -> None:
+    journal = f"sqlite:{tmp_path / 'journal.db'}"
+    said = refusal(journal, host)
+    assert f"on {host}," in said
+    assert f"{A_LOGIN} --journal {journal}" in said
+    assert TLS_HERE in said and TLS_BEFORE in said
+
+
+def test_tls_alone_is_missed(with_a_key: str) -> None:
+    said = refusal(with_a_key)
+    assert TLS_HERE in said and TLS_BEFORE in said
+    assert "a login" not in said
+
+
+@pytest.mark.parametrize("how", [TLS, {"behind_tls_proxy": True}])
+def test_a_login_alone_is_missed(tmp_path: Path, how: dict[str, Any]) -> None:
+    said = refusal(f"sqlite:{tmp_path / 'journal.db'}", **how)
+    assert A_LOGIN in said
+    assert "TLS" not in said and "--behind" not in said
+
+
+def test_a_login_takes_a_journal_on_disk() -> None:
+    said = refusal("memory:", **TLS)
+    assert "--journal sqlite:twincast.db" in said and "`twincast keys add`" in said
+
+
+def test_who_comes_by_a_proxy_is_from_elsewhere(tmp_path: Path) -> None:
+    said = refusal(f"sqlite:{tmp_path / 'journal.db'}", "127.0.0.1", behind_tls_proxy=True)
+    assert "behind a proxy" in said and A_LOGIN in said and "TLS:" not in said
+
+
+@pytest.mark.parametrize("login", ["a key", "tokens"])
+def test_with_a_login_and_tls_an_address_that_others_reach_is_fit(with_a_key: str, login: str) -> None:
+    how = {"journal": with_a_key} if login == "a key" else {"journal": "memory:", "jwt_key": "missing.pem"}
+    with pytest.raises(LoginUnusable, match=r"missing\.pem"):  # the next thing that is looked at
+        serve(Settings(host=EVERYWHERE, **TLS, **how))  # type: ignore[arg-type]
 
 
 def test_the_status_names_the_edge_that_serves(server_process: StartServer, edge: str) -> None:

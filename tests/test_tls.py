@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from twincast.client import Rest, connect
 from twincast.errors import LoginUnusable
 from twincast.testing import Server, eventually
 from twincast.tls import Certificate
+
+OLD = [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1]
+ANY_CIPHER = "ALL:@SECLEVEL=0"
 
 
 def presented(server: Server) -> bytes:
@@ -50,6 +54,23 @@ def test_a_changed_certificate_is_shown_without_a_restart(tmp_path: Path) -> Non
         eventually(lambda: presented(server) != first, "the new certificate is shown")
 
 
+@pytest.mark.parametrize("broken", ["cert", "key", "mismatch"])
+def test_a_server_shows_the_old_certificate_while_the_new_one_is_broken(
+    tmp_path: Path, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cert, key = certificate(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    foreign, _ = certificate(other)
+    with Server("memory:", tls_cert=str(cert), tls_key=str(key)) as server:
+        first = presented(server)
+        (key if broken == "key" else cert).write_text(foreign.read_text() if broken == "mismatch" else "nonsense")
+        eventually(lambda: "the certificate stays as it was" in caplog.text, "the change is looked at")
+        assert presented(server) == first
+        certificate(tmp_path)
+        eventually(lambda: presented(server) != first, "the whole one is shown")
+
+
 def test_a_certificate_that_cannot_be_used_leaves_the_old_one(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     loaded = Certificate(str(cert), str(key))
@@ -79,6 +100,51 @@ def test_a_certificate_that_is_not_whole_is_said_at_the_start(tmp_path: Path, wh
         Certificate(*given[which])
 
 
-def test_old_versions_of_tls_are_not_spoken(tmp_path: Path) -> None:
+def client_of(newest: ssl.TLSVersion) -> ssl.SSLContext:
+    """Return the side of a client that speaks old versions up to one, with whatever cipher."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers(ANY_CIPHER)
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, newest
+    return context
+
+
+def spoken(server: ssl.SSLContext, newest: ssl.TLSVersion) -> str | None:
+    """Shake hands in memory; return the version that both settle on."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_of(newest).wrap_bio(to_client, to_server)
+    sides = [client, server.wrap_bio(to_server, to_client, server_side=True)]
+    while sides:
+        for side in tuple(sides):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+                sides.remove(side)
+    return client.version()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize("newest", OLD)
+def test_old_versions_of_tls_are_not_spoken(tmp_path: Path, newest: ssl.TLSVersion) -> None:
     cert, key = (str(path) for path in certificate(tmp_path))
-    assert Certificate(cert, key).context.minimum_version == ssl.TLSVersion.TLSv1_2
+    context = Certificate(cert, key).context
+    context.set_ciphers(ANY_CIPHER)  # else they would be refused for their ciphers too, on this machine
+    with pytest.raises(ssl.SSLError, match=r"(?i)unsupported.protocol"):
+        spoken(context, newest)
+    context.minimum_version = ssl.TLSVersion.TLSv1  # and it is for our bound that they were not
+    assert spoken(context, newest) == {"TLSv1": "TLSv1", "TLSv1_1": "TLSv1.1"}[newest.name]
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_a_server_shakes_hands_from_tls_1_2_on(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    with Server("memory:", tls_cert=str(cert), tls_key=str(key)) as server:
+
+        def shake(newest: ssl.TLSVersion) -> str | None:
+            plain = socket.create_connection(("127.0.0.1", server.port))
+            with client_of(newest).wrap_socket(plain) as secure:
+                return secure.version()
+
+        assert [shake(newest) for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)] == ["TLSv1.2", "TLSv1.3"]
+        for newest in OLD:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                shake(newest)
