@@ -16,29 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm
 
-from twincast.auth.keys import make_key
-from twincast.core.keys import Actor
-from twincast.core.rights import Rights
-from twincast.journal.sqlite_access import AccessFile
 from twincast.testing import Server, eventually
+from twincast.testing.keys import add_key, revoke_key
+
+__all__ = ["Issuer", "add_key", "bearer", "certificate", "jwks", "revoke_key", "until_known"]
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
-TESTER = Actor("local:tester", "command line")
 ISSUER, AUDIENCE = "https://login.example.org", "twincast"
-
-
-def add_key(path: Path, name: str = "key", *, rate_per_s: float | None = None, **grants: Any) -> str:
-    """Add a key to a journal's file, and return its secret."""
-    key, secret = make_key(name, Rights.of(grants), now_utc=NOW_UTC, rate_per_s=rate_per_s, expires_s=None)
-    with AccessFile(str(path)) as file:
-        file.add(key, TESTER)
-    return secret
-
-
-def revoke_key(path: Path, name: str = "key") -> None:
-    """Revoke it."""
-    with AccessFile(str(path)) as file:
-        file.revoke(name, NOW_UTC, TESTER)
 
 
 def bearer(secret: str) -> dict[str, str]:

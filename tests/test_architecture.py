@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": {"errors", "core", "auth", "journal", "client", "simulation"},
     "cli": {"errors", "settings", "server", "client", "commands", "version"},
     "main": {"cli"},
-    "testing": {"errors", "settings", "core", "hub", "app", "server", "client"},
+    "testing": {"errors", "settings", "core", "auth", "journal", "hub", "app", "server", "client"},
     "pytest_plugin": {"testing"},
 }
 KNOW_THE_SETTINGS = {"settings", "app", "server", "cli", "testing"}

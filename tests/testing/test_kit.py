@@ -14,7 +14,7 @@ from websockets.protocol import State
 from websockets.sync.client import connect as open_websocket
 
 from twincast.client import Rest, connect
-from twincast.errors import JournalUnusable
+from twincast.errors import JournalUnusable, ValidationFailed
 from twincast.testing import Clock, Server, assert_converged, assert_converged_async, eventually, eventually_async
 
 pytest_plugins = ["pytester"]
@@ -54,6 +54,39 @@ def test_what_a_stopped_server_holds_is_asked_of_nobody() -> None:
             _ = server.state
         server.start()
         assert server.log() == []
+
+
+@pytest.mark.parametrize("edge", ["picows", "portable"])
+def test_a_key_that_is_added_is_let_in_and_one_that_is_revoked_is_out(tmp_path: Path, edge: str) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}", edge=edge) as server:
+        first, second = server.add_key(publish=["*"]), server.add_key("second", read=["lab/*"])
+        with Rest(server.url, token=first) as rest:
+            rest.publish("lab/lamp", 1)
+        headers = {"Authorization": f"Bearer {second}"}
+        with open_websocket(server.ws_url, additional_headers=headers) as socket:
+            assert list(json.loads(socket.recv(timeout=10))["data_snapshot"]) == ["lab/lamp"]
+            server.revoke_key("second")
+            assert requests.get(f"{server.url}/api/status", headers=headers, timeout=10).status_code == 401
+            with pytest.raises(ConnectionClosed) as ended:
+                socket.recv(timeout=10)
+            assert ended.value.rcvd is not None and ended.value.rcvd.code == 4502
+        with pytest.raises(ValidationFailed, match="no key in use"):
+            server.revoke_key("second")
+
+
+def test_a_stopped_server_knows_the_keys_that_were_added_when_it_starts(tmp_path: Path) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        server.stop()
+        token = server.add_key(read=["*"])
+        server.start()
+        assert requests.get(f"{server.url}/api/status", timeout=10).status_code == 401
+        with Rest(server.url, token=token) as rest:
+            assert rest.data()["data"] == {}
+
+
+def test_a_journal_in_memory_keeps_no_keys() -> None:
+    with Server() as server, pytest.raises(JournalUnusable, match="keeps no keys"):
+        server.add_key(read=["*"])
 
 
 async def test_a_server_that_ends_says_goodbye_to_clients_in_the_loop_of_the_test() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -10,10 +10,12 @@ import msgspec
 from twincast.app import App, create_app
 from twincast.client import Twin
 from twincast.core.messages import encode
+from twincast.errors import JournalUnusable
 from twincast.hub import Hub, system_now_utc
 from twincast.server import Server as ServerProcess
 from twincast.server import certificate_of, configured, fast_edge, listen
 from twincast.settings import Settings
+from twincast.testing import keys
 from twincast.testing.clock import Clock
 from twincast.testing.waiting import eventually
 
@@ -72,6 +74,32 @@ class Server:
         """
         return self._ask(lambda hub: self._log(hub, since))
 
+    def add_key(self, name: str = "key", *, rate_per_s: float | None = None, **grants: Sequence[str]) -> str:
+        """Add an API key, and return its secret once the server lets it in. From the first one on it asks for a login.
+
+        Args:
+            name: by which `revoke_key` finds it.
+            rate_per_s: how many updates a second it may send; the server's setting if None.
+            grants: patterns by right, such as `read=["lab/*"], publish=["lab/lamp"]`.
+
+        Raises:
+            JournalUnusable: the journal is in memory, which keeps no keys.
+            ValidationFailed: no such right, none at all, or a key of that name is in use.
+        """
+        secret = keys.add_key(self._file, name, rate_per_s=rate_per_s, **grants)
+        self._until_keys_are_known()
+        return secret
+
+    def revoke_key(self, name: str = "key") -> None:
+        """End a key, and return once the server has closed what was connected with it.
+
+        Raises:
+            JournalUnusable: the journal is in memory, which keeps no keys.
+            ValidationFailed: no key in use has that name.
+        """
+        keys.revoke_key(self._file, name)
+        self._until_keys_are_known()
+
     def start(self) -> None:
         """Start again after `stop`, on the same port and journal."""
         self._listener = listen("127.0.0.1", self.port)
@@ -126,6 +154,20 @@ class Server:
 
     async def _log(self, hub: Hub, since: int) -> list[dict[str, Any]]:
         return [msgspec.json.decode(encode(entry)) for entry in await hub.read(since, LOG_MAX)]
+
+    @property
+    def _file(self) -> str:
+        kind, _, path = self._settings.journal.partition(":")
+        if kind != "sqlite":
+            raise JournalUnusable('a journal in memory keeps no keys; `Server("sqlite:PATH")` has one on disk')
+        return path
+
+    def _until_keys_are_known(self) -> None:
+        if self._thread.is_alive():  # else it reads them when it starts
+            eventually(lambda: self._ask(self._knows_keys), "the server knows its keys")
+
+    async def _knows_keys(self, hub: Hub) -> bool:
+        return await hub.keyring(self._app.admission.authority.version) is None
 
     def _ask(self, question: Callable[[Hub], Coroutine[Any, Any, T]]) -> T:
         hub = self._app.hub
