@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -100,9 +99,7 @@ class App(FastAPI):
             outbox_max_bytes=settings.outbox_max_bytes,
             close_timeout_s=self.limits.close_timeout_s,
         )
-        operations = [
-            replace(each, body_timeout_s=settings.body_timeout_s) for each in (*rest.operations, self.events.operation)
-        ]
+        operations = (*rest.operations, self.events.operation)
         self._hot: dict[tuple[str, str], Operation] = {(each.method, each.path): each for each in operations}
         self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits)
         self._numbers = itertools.count(1)

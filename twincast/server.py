@@ -142,6 +142,7 @@ def _http_bounds(settings: Settings) -> HttpBounds:
         settings.address_connections_max,
         settings.head_max_bytes,
         settings.head_timeout_s,
+        settings.body_timeout_s,
         settings.write_timeout_s,
         is_exempt,
     )

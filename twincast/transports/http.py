@@ -1,7 +1,7 @@
 """HTTP under `twincast serve`: uvicorn's protocol, with bounds on what a client may cost before and beside its request.
 
 uvicorn waits for a head, a body or a reader as long as they like to take. Here each has a time, a head has a size,
-and connections have a number. Bodies are timed where they are read, in `operation`.
+and connections have a number.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ class HttpBounds(NamedTuple):
     address_connections_max: int
     head_max_bytes: int
     head_timeout_s: float
+    body_timeout_s: float
     write_timeout_s: float
     is_exempt: Callable[[str], bool]
     """Whether connections from an address are not counted by themselves, as those of a proxy are not."""
@@ -60,8 +61,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._counted: str | None = None
         self._read_bytes = self._body_bytes = 0  # of the message that is coming in, since the read that began it
         self._came_bytes = 0
-        self._is_in_head = self._is_handed_over = self._is_refused = False
+        self._is_in_head = self._is_in_body = self._is_handed_over = self._is_refused = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -100,6 +102,9 @@ class BoundedHttp(HttpToolsProtocol):
         # What is neither head nor body frames chunks, or is trailers. It has a head's size, and more with a large body.
         if self._read_bytes - self._body_bytes > self._bounds.head_max_bytes + self._body_bytes:
             self._refuse_head()
+        elif self._is_in_body:  # which most bodies are not: they come with their head
+            if self._body_timer is None:
+                self._body_timer = self.loop.call_later(self._bounds.body_timeout_s, self._body_is_late)
         elif self._head_timer is None and (self._is_in_head or self._has_no_request):
             self._wait_for_head()
 
@@ -132,26 +137,29 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._came_bytes > self._bounds.head_max_bytes < self._head_bytes():
             self._refuse_head()
         if self._is_refused:
-            return
+            raise _Refused  # so that the parser goes no further
         super().on_headers_complete()
         if not self.parser.should_upgrade():
+            self._is_in_body = True
             # The parser reports trailers as headers, to the list that the application reads. Here they are nothing.
             self.headers = _Nowhere()
 
     def on_body(self, body: bytes) -> None:
         """See HttpToolsProtocol."""
         self._body_bytes += len(body)
-        if not self._is_refused:
-            super().on_body(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """See HttpToolsProtocol."""
-        if not self._is_refused:
-            super().on_message_complete()
+        self._is_in_body = False
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """See HttpToolsProtocol."""
-        is_unread = self.cycle is self._running and self.cycle.more_body
+        is_unread = self._is_in_body and self.cycle is self._running
         super().on_response_complete()
         if is_unread and not self.transport.is_closing():
             self._linger()  # nobody reads the rest of the body, and nobody would bound it
@@ -163,8 +171,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """See HttpToolsProtocol."""
-        super().send_400_response(msg)
-        self._end_in_time()
+        if not self._is_refused:
+            super().send_400_response(msg)
+            self._end_in_time()
 
     def shutdown(self) -> None:
         """See HttpToolsProtocol."""
@@ -219,6 +228,15 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self._refuse(TooSlow(f"a request's head has {self._bounds.head_timeout_s:g} s to come in"))
 
+    def _body_is_late(self) -> None:
+        self._body_timer = None
+        if self.cycle is not self._running or self.cycle.response_started:
+            self._drop()
+            return
+        self.cycle.disconnected = True  # for whoever waits for the body
+        self.cycle.message_event.set()
+        self._answer(TooSlow(f"a body has {self._bounds.body_timeout_s:g} s to come in"))
+
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
 
@@ -228,7 +246,10 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(self, error: TwincastError) -> None:
         if self._running is not None and not self._running.response_complete:
             self._drop()  # an answer is on its way, and this one would stand in the midst of it
-            return
+        else:
+            self._answer(error)
+
+    def _answer(self, error: TwincastError) -> None:
         body = problem(error)
         headers = [
             (b"content-type", PROBLEM.encode()),
@@ -260,15 +281,19 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.abort()
 
     def _let_go(self) -> None:
-        for timer in (self._head_timer, self._write_timer):
+        for timer in (self._head_timer, self._body_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
-        self._head_timer = self._write_timer = None
+        self._head_timer = self._body_timer = self._write_timer = None
         if self._counted is not None:
             self.open_by_address[self._counted] -= 1
             if self.open_by_address[self._counted] <= 0:
                 del self.open_by_address[self._counted]
             self._counted = None
+
+
+class _Refused(Exception):
+    """What comes is not to be read on."""
 
 
 class _Nowhere(list[tuple[bytes, bytes]]):

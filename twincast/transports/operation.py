@@ -1,9 +1,7 @@
 """One REST call: as bare ASGI for speed, and as a FastAPI route for `/docs` and for mounted apps."""
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -24,8 +22,6 @@ JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application
 
 
 _JSON_BYTES = JSON.encode()
-_NO_TIMER = nullcontext()
-_ANNOUNCES_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Call(NamedTuple):
@@ -57,7 +53,6 @@ class Operation:
     takes: dict[str, Any] = field(default_factory=dict)
     parameters: Sequence[dict[str, Any]] = ()
     body_max_bytes: int = 64 * 1024
-    body_timeout_s: float = 30.0
     links: dict[str, Any] = field(default_factory=dict)
     """Where to go from an answer: OpenAPI link objects by name."""
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
@@ -109,22 +104,16 @@ class Operation:
         return extra
 
     async def _read(self, scope: Scope, receive: Receive) -> Call:
-        content_type, key, has_body = "", None, False
+        content_type, key = "", None
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value.decode("latin-1").partition(";")[0].strip().lower()
             elif name == b"idempotency-key":
                 key = value.decode("latin-1").strip().strip('"')
                 check_id(key, "`Idempotency-Key`")
-            elif name in _ANNOUNCES_BODY:
-                has_body = True
             elif name == b"content-encoding" and value != b"identity":
                 raise UnsupportedMedia("bodies are taken as they are, not compressed")
-        try:
-            async with asyncio.timeout(self.body_timeout_s) if has_body else _NO_TIMER:
-                body = await self._read_body(receive)
-        except TimeoutError:
-            raise TooSlow(f"a body has {self.body_timeout_s:g} s to come in") from None
+        body = await self._read_body(receive)
         return Call(scope["caller"], scope["query_string"].decode("latin-1"), content_type, key, body)
 
     async def _read_body(self, receive: Receive) -> bytes:
