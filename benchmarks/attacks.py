@@ -215,9 +215,12 @@ class Outcome:
     """What one attack did."""
 
     calm_ms: float
+    """Before and after it, on average: a server that has run longer is a little slower anyway."""
     beginning_ms: float
-    """While the attack begins: until the connections of those who do not read are full, they cost what others cost."""
+    """While it begins: until the connections of those who do not read are full, they cost what others cost."""
     attacked_ms: float
+    cost: float
+    """Of the server's core, beyond what the healthy clients take."""
     grown_bytes: int
     thrown_out: int
 
@@ -228,18 +231,25 @@ class Outcome:
 
 
 async def _measure(attack: Attack, process: ServerProcess, port: int, seconds: float) -> Outcome:
-    async def p99_ms() -> float:
-        return (await latency.measure(SYSTEM, port, seconds=seconds, clients=CLIENTS, rate_per_s=RATE_PER_S))[1]
+    async def window() -> tuple[float, float]:
+        """Return a p99 in milliseconds, and how much of its core the server took."""
+        began_s, cpu_s = time.perf_counter(), process.cpu_s
+        _, p99_ms = await latency.measure(SYSTEM, port, seconds=seconds, clients=CLIENTS, rate_per_s=RATE_PER_S)
+        return p99_ms, (process.cpu_s - cpu_s) / (time.perf_counter() - began_s)
 
-    await p99_ms()  # warms up: caches, and the memory that every later run uses again
-    calm_ms = await p99_ms()
+    await window()  # warms up: caches, and the memory that every later run uses again
+    before_ms, calm_load = await window()
     before_bytes = process.memory_bytes
     async with attack.under_way(port) as attackers:
-        beginning_ms = await p99_ms()
-        attacked_ms = await p99_ms()
+        beginning_ms, _ = await window()
+        attacked_ms, attacked_load = await window()
         grown_bytes = process.memory_bytes - before_bytes
         thrown_out = sum(attacker.is_over for attacker in attackers)
-    return Outcome(calm_ms, beginning_ms, attacked_ms, max(0, grown_bytes), thrown_out)
+    await window()  # until the attackers are gone
+    after_ms, _ = await window()
+    calm_ms = (before_ms + after_ms) / 2
+    cost = max(0.0, attacked_load - calm_load)
+    return Outcome(calm_ms, beginning_ms, attacked_ms, cost, max(0, grown_bytes), thrown_out)
 
 
 def run(name: str, seconds: float) -> Outcome:
@@ -261,7 +271,18 @@ def main() -> None:
     allow_many_files()
     os.environ["TWINCAST_AUTH_TIMEOUT_S"] = "5"
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
-    columns = ("attack", "by", "p99 calm, ms", "beginning", "attacked", "ratio", "grew, MB", "thrown out", "")
+    columns = (
+        "attack",
+        "by",
+        "p99 calm, ms",
+        "beginning",
+        "attacked",
+        "ratio",
+        "of the core",
+        "grew, MB",
+        "thrown out",
+        "",
+    )
     table = Table(*columns, box=None)
     failed = False
     for name in given.attacks or ATTACKS:
@@ -280,6 +301,7 @@ def main() -> None:
             f"{statistics.median(outcome.beginning_ms for outcome in outcomes):.2f}",
             f"{statistics.median(outcome.attacked_ms for outcome in outcomes):.2f}",
             f"{ratio:.2f}",
+            f"{statistics.median(outcome.cost for outcome in outcomes):.0%}",
             f"{grown / MB:.1f} of {ATTACKS[name].grows_max_bytes // MB}",
             f"{statistics.median(outcome.thrown_out for outcome in outcomes):,.0f}",
             "held" if good else "NOT HELD",

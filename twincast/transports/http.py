@@ -25,6 +25,8 @@ UNSENT_BYTES = 64 * 1024
 """What the kernel takes for a client beyond what it can send; by itself it takes megabytes, and lets them age."""
 PIPELINED_MAX = 8
 """How many requests may wait behind one that is being answered; each costs some kilobytes."""
+TRAILERS_MAX = 32
+"""Nobody here reads any; each costs as much as a header."""
 UPGRADE_HEAD_MAX_BYTES = 12 * 1024
 """Of a head that asks for a WebSocket: picows takes 16 KiB, counted as uvicorn writes it anew."""
 
@@ -297,10 +299,17 @@ class _Refused(Exception):
 
 
 class _Nowhere(list[tuple[bytes, bytes]]):
-    """A list that stays empty."""
+    """Where trailers go: a list that stays empty, and does not take many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._came = 0
 
     def append(self, _: tuple[bytes, bytes]) -> None:
-        """Take nothing."""
+        """Count one."""
+        self._came += 1
+        if self._came > TRAILERS_MAX:
+            raise _Refused
 
 
 class HeadTooLarge(TooLarge):
