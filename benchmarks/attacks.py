@@ -56,8 +56,8 @@ class Attacker(asyncio.Protocol):
         self.transport.write(self._first)
         if not self._reads:
             asyncio.get_running_loop().call_soon(self.transport.pause_reading)  # uvloop begins to read after this
-        if self._again:
-            self._go_on()
+        if self._again:  # not at once: what comes behind an upgrade before its answer is not read
+            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._go_on)
 
     def data_received(self, data: bytes) -> None:
         """Take it, unless this one is not to read."""
@@ -72,7 +72,7 @@ class Attacker(asyncio.Protocol):
 
     def _go_on(self) -> None:
         if not self.transport.is_closing():
-            if self._reads or self.transport.get_write_buffer_size() < MB:
+            if self.transport.get_write_buffer_size() < MB:  # it costs the load's core, where the healthy ones are
                 self.transport.write(self._again)
             self._timer = asyncio.get_running_loop().call_later(self._every_s, self._go_on)
 
@@ -135,6 +135,7 @@ def _bomb() -> bytes:
 
 _OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 _GZIPPED = "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 1000000\r\n\r\n"
+_BOMB, _SQUEEZED = _bomb(), zlib.compress(bytes(MB))
 _CHUNKED = "Transfer-Encoding: chunked\r\n"
 _BODY = "Content-Type: application/json\r\nContent-Length: 1000000\r\n"
 
@@ -202,8 +203,8 @@ ATTACKS: dict[str, Attack] = {
         "compressed frames and bodies",
         100,
         _in_turn(
-            lambda port: Attacker(handshake(port, "/ws", ATTACKERS_HEAD + _OFFER) + _bomb()),
-            lambda _: Attacker(_head("POST", "/api/data", ATTACKERS_HEAD + _GZIPPED), zlib.compress(bytes(MB))),
+            lambda port: Attacker(handshake(port, "/ws?devices=", ATTACKERS_HEAD + _OFFER), _BOMB, every_s=0.2),
+            lambda _: Attacker(_head("POST", "/api/data", ATTACKERS_HEAD + _GZIPPED), _SQUEEZED),
         ),
         30 * MB,
     ),

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from twincast.admission import block_of
-from twincast.errors import TooLarge, TooManyConnections, TooSlow, TwincastError
+from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, TwincastError
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 LINGER_S = 0.5
@@ -172,10 +172,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._end_in_time()
 
     def send_400_response(self, msg: str) -> None:
-        """See HttpToolsProtocol."""
+        """See HttpToolsProtocol. Whoever is thrown out in the midst of sending would not read why, and come again."""
         if not self._is_refused:
-            super().send_400_response(msg)
-            self._end_in_time()
+            self._refuse(BadMessage("this is no request as RFC 9112 has it"))
 
     def shutdown(self) -> None:
         """See HttpToolsProtocol."""
@@ -232,12 +231,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _body_is_late(self) -> None:
         self._body_timer = None
-        if self.cycle is not self._running or self.cycle.response_started:
-            self._drop()
-            return
-        self.cycle.disconnected = True  # for whoever waits for the body
-        self.cycle.message_event.set()
-        self._answer(TooSlow(f"a body has {self._bounds.body_timeout_s:g} s to come in"))
+        self._refuse(TooSlow(f"a body has {self._bounds.body_timeout_s:g} s to come in"))
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
@@ -246,10 +240,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(HeadTooLarge(f"a request's head takes {self._bounds.head_max_bytes} bytes"))
 
     def _refuse(self, error: TwincastError) -> None:
+        """Answer instead of the application, where that cannot be taken for the answer to another request."""
         if self._running is not None and not self._running.response_complete:
-            self._drop()  # an answer is on its way, and this one would stand in the midst of it
-        else:
-            self._answer(error)
+            if not self._is_in_body or self.cycle is not self._running or self.cycle.response_started:
+                self._drop()
+                return
+            self.cycle.disconnected = True  # for whoever waits for the body
+            self.cycle.message_event.set()
+        self._answer(error)
 
     def _answer(self, error: TwincastError) -> None:
         body = problem(error)
