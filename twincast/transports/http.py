@@ -21,8 +21,9 @@ from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 LINGER_S = 0.5
 """How long a refused client has to read why."""
-UNSENT_BYTES = 64 * 1024
-"""What the kernel takes for a client beyond what it can send; by itself it takes megabytes, and lets them age."""
+UNSENT_BYTES = 1024 * 1024
+"""What the kernel takes for a client beyond what it can send: enough for a moment's delay, of a browser too. By itself
+it takes several times as much, and lets it age."""
 PIPELINED_MAX = 8
 """How many requests may wait behind one that is being answered; each costs some kilobytes."""
 TRAILERS_MAX = 32

@@ -43,12 +43,14 @@ from twincast.transports.operation import PROBLEM, problem, refusing_headers
 logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
 
 READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
-AHEAD_READ_BYTES = 512
-"""What is read at once of a client that is above its rate, so that no other one has to wait for it."""
+AHEAD_READ_BYTES = 128
+"""What is read at once of a client that is above its rate, so that no other one has to wait for it: each answer is a
+write of its own, and takes tens of microseconds."""
 AHEAD_READ_FRAMES = AHEAD_READ_BYTES // 32
 """How many frames that may be, roughly; what it was is set right when they are there."""
 WRITE_BUFFER_BYTES = 16 * 1024
-"""What is written for one client in one turn of the event loop; the rest waits in its outbox, where it can merge."""
+"""What waits for one client above the system's own buffer, where many small writes cost several times their size; the
+rest waits in its outbox, where it can merge."""
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
