@@ -40,7 +40,7 @@ class EchoSession(Session):
         if not self.closed:
             self._connection.write(Cast((payload,)))
 
-    def refuse(self, error: TwincastError) -> None:
+    def refuse(self, error: TwincastError, payload: bytes = b"") -> None:
         """Say a binary message back, which the edge that knows it has kept."""
         if isinstance(error, UnsupportedMedia) and isinstance(self._connection, EchoConversation):
             self._connection.say_binary_back()

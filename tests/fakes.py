@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Raw
 
+from twincast.core.batch import Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
 from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor
-from twincast.core.messages import encode_all
+from twincast.core.messages import SizeLimits, encode_all
 from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot, Source
 from twincast.core.retries import Done, Retry
 from twincast.core.rights import ANYONE, Principal
@@ -105,7 +106,8 @@ class CommittingStream:
     def __init__(self, *, block_entries: int = 3) -> None:
         self.state = State(Snapshot("epoch-1", 0, {}))
         self.groups = Groups(self.state, self._call_later)
-        self.greetings = Greetings(self.state, self.now_utc, lambda: self.clock_s)
+        self.sizes = SizeLimits()
+        self.greetings = Greetings(self.state, self.now_utc, lambda: self.clock_s, self.sizes)
         self.submitted: list[tuple[Entry, int, Done, Retry | None]] = []
         self.log: list[Entry] = []
         self.oldest_since = 0
@@ -116,7 +118,14 @@ class CommittingStream:
         self._timers: list[tuple[float, Callable[[], None]]] = []
 
     def submit(
-        self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None, actor: Actor | None = None
+        self,
+        entry: Entry,
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
     ) -> None:
         self.submitted.append((entry, size_bytes, done, retry))
 

@@ -14,7 +14,7 @@ from twincast.core.keys import Deed
 from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot
 from twincast.core.retries import Receipt, Retry, digest_of
 from twincast.core.state import State
-from twincast.errors import JournalUnavailable, KeyReused, Stopping, TwincastError
+from twincast.errors import JournalUnavailable, KeyReused, OutOfOrder, Stopping, TwincastError
 from twincast.hub import EVERYTHING, Hub
 from twincast.journal.memory import MemoryJournal
 
@@ -358,3 +358,40 @@ async def test_a_position_is_resumed_from_or_the_reason_is_told(since: Position,
     assert hub.why_not_resume(Position(since.epoch or hub.state.epoch, since.seq)) == reason
     driver.cancel()
     await asyncio.wait([driver])
+
+
+async def test_what_a_lane_sent_behind_a_batch_that_failed_is_refused_and_others_go_on() -> None:
+    journal, first, behind, others = GatedJournal(), Receipts([]), Receipts([]), Receipts([])
+    lane = object()
+    async with running(journal) as hub:
+        hub.submit(update("lamp", b"1"), 1, first.done, lane=lane)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit(update("lamp", b"2"), 1, behind.done, lane=lane)
+        hub.submit(update("fan", b"3"), 1, others.done, lane=object())
+        hub.submit(update("lamp", b"4"), 1, others.done)
+        await journal.open(JournalUnavailable("the disk is full"))
+        [(failed, _)] = await first.count(1)
+        [(refused, _)] = await behind.count(1)
+        await journal.open()
+        assert await others.count(2) == [(None, 1), (None, 2)]
+        assert isinstance(failed, JournalUnavailable) and isinstance(refused, OutOfOrder)
+        assert refused.retryable
+        assert [entry.topic[1] for entry in await hub.read(0, 10)] == ["fan", "lamp"]
+
+
+async def test_a_key_whose_update_was_withdrawn_may_come_again() -> None:
+    journal, receipts = GatedJournal(), Receipts([])
+    lane = object()
+
+    def keyed() -> Retry:
+        return Retry("key", digest_of([update("lamp", b"2")]), lambda _: receipts.done(None, -1))
+
+    async with running(journal) as hub:
+        hub.submit(update("lamp", b"1"), 1, receipts.done, lane=lane)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit(update("lamp", b"2"), 1, receipts.done, keyed(), lane=lane)
+        await journal.open(JournalUnavailable("the disk is full"))
+        await receipts.count(2)
+        hub.submit(update("lamp", b"2"), 1, receipts.done, keyed(), lane=lane)
+        await journal.open()
+        assert (await receipts.count(3))[2] == (None, 1)

@@ -26,6 +26,7 @@ from twincast.admission import Admission, Bounds, Caller, Knock
 from twincast.auth.authority import BURST_S, Authority
 from twincast.auth.tokens import FETCH_TIMEOUT_S, KeySet, OneKey, Tokens, fetch_from
 from twincast.core.door import Door
+from twincast.core.messages import SizeLimits
 from twincast.core.rates import Rate
 from twincast.core.session import Limits
 from twincast.core.wishes import ticket_of
@@ -228,6 +229,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             journal,
             open_batch_max_bytes=settings.open_batch_max_bytes,
             resume_max_entries=settings.resume_max_entries,
+            sizes=SizeLimits(settings.message_max_bytes, settings.value_max_bytes),
             now_utc=app.now_utc,
         )
         keyring = await hub.keyring(-1)

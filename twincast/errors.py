@@ -17,6 +17,7 @@ TwincastError
 │   ├── JournalUnavailable   the disk does not take the update; nothing was stored
 │   ├── Stopping             the server is shutting down
 │   ├── FellBehind           a client read too slowly; it is to reconnect
+│   ├── OutOfOrder           an update behind one that was not stored, on a connection that keeps order
 │   ├── NotYet               a position that the server has not reached
 │   ├── RateLimited          more updates, or more failed logins, than are allowed in the time
 │   ├── TooManyConnections   as many connections as the server, an address or an identity may have
@@ -175,6 +176,12 @@ class FellBehind(Unavailable):
 
     code = "fell_behind"
     close_code = 4008
+
+
+class OutOfOrder(Unavailable):
+    """An update behind one that was not stored, on a connection that asked for its order to be kept."""
+
+    code = "out_of_order"
 
 
 class NotYet(Unavailable):

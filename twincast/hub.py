@@ -13,26 +13,25 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
+from twincast.core.batch import ENTRY_BYTES, Batch, Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
 from twincast.core.greeting import Greetings, select_twins
 from twincast.core.groups import Groups
-from twincast.core.keys import Actor, AuditRecord, Deed, Keyring
-from twincast.core.messages import encode, encode_all
+from twincast.core.keys import Actor, AuditRecord, Keyring
+from twincast.core.messages import SizeLimits, encode, encode_all
 from twincast.core.model import Entry, Position
-from twincast.core.retries import Done, Receipt, Retries, Retry
+from twincast.core.retries import Done, Retries, Retry
 from twincast.core.session import Session
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
-from twincast.errors import JournalUnavailable, KeyReused, Stopping
+from twincast.errors import JournalUnavailable, KeyReused, OutOfOrder, Stopping
 from twincast.journal import Journal
 from twincast.replay import Replay
 
 logger = logging.getLogger("twincast.hub")
 
 EVERYTHING = Subscription()
-ENTRY_BYTES = 256
-"""What an entry that waits costs beside its text."""
 
 
 def system_now_utc() -> str:
@@ -45,7 +44,7 @@ class _Committed(NamedTuple):
 
     first_seq: int
     last_seq: int
-    receipts: list[tuple[int, Done]]
+    batch: Batch
 
 
 class Hub:
@@ -58,6 +57,7 @@ class Hub:
         *,
         open_batch_max_bytes: int,
         resume_max_entries: int = 1_000_000,
+        sizes: SizeLimits | None = None,
         now_utc: Callable[[], str] = system_now_utc,
     ) -> None:
         """Take over a journal and its snapshot; use `Hub.over` to read the snapshot as well.
@@ -67,15 +67,12 @@ class Hub:
             state: the journal's snapshot, applied from here on by this hub alone.
             open_batch_max_bytes: how much may wait for the next commit before senders are held back.
             resume_max_entries: how far back a client's position may be to be resumed from.
+            sizes: how large what a client sends may be; each client is told in its greeting.
             now_utc: the clock, as text.
         """
         self._journal = journal
-        self._open: list[Entry] = []
-        self._open_bytes = 0
+        self._open = Batch()
         self._open_max_bytes = open_batch_max_bytes
-        self._open_keys: list[Receipt] = []
-        self._open_deeds: list[Deed] = []
-        self._receipts: list[tuple[int, Done]] = []
         self._unanswered: deque[_Committed] = deque()
         self._work = asyncio.Event()
         self._committing = False
@@ -89,8 +86,9 @@ class Hub:
         """Whether a sender may go on; if not, `when_settled` tells when to ask again."""
         self.now_utc = now_utc
         self.state = state
+        self.sizes = sizes or SizeLimits()
         self.groups = Groups(state, _call_later)
-        self.greetings = Greetings(state, now_utc, time.monotonic)
+        self.greetings = Greetings(state, now_utc, time.monotonic, self.sizes)
         self.websockets: set[Session] = set()
         """The conversations that go on at the moment."""
         self.failure: JournalUnavailable | None = None
@@ -104,6 +102,7 @@ class Hub:
         *,
         open_batch_max_bytes: int,
         resume_max_entries: int = 1_000_000,
+        sizes: SizeLimits | None = None,
         now_utc: Callable[[], str] = system_now_utc,
     ) -> "Hub":
         """Make a hub on what a journal holds."""
@@ -112,6 +111,7 @@ class Hub:
             State(await journal.snapshot()),
             open_batch_max_bytes=open_batch_max_bytes,
             resume_max_entries=resume_max_entries,
+            sizes=sizes,
             now_utc=now_utc,
         )
 
@@ -152,14 +152,21 @@ class Hub:
         return await self._journal.audit(limit, before)
 
     def submit(
-        self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None, actor: Actor | None = None
+        self,
+        entry: Entry,
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
     ) -> None:
         """Take one entry into the open batch; see `submit_all`."""
         if self._stopping or retry is not None or actor is not None:
-            self.submit_all((entry,), size_bytes, done, retry, actor)
+            self.submit_all((entry,), size_bytes, done, retry, actor, lane=lane)
             return
-        self._open.append(entry)
-        self._admitted(size_bytes + ENTRY_BYTES, done)
+        self._open.entries.append(entry)
+        self._await_commit(size_bytes + ENTRY_BYTES, done, lane)
 
     def submit_all(
         self,
@@ -168,13 +175,16 @@ class Hub:
         done: Done,
         retry: Retry | None = None,
         actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
     ) -> None:
         """Take entries into the open batch, to be stored all or none.
 
         `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
         and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
         stored before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
-        the same breath; commands have one.
+        the same breath; commands have one. When a commit fails, what waits for the next one in a `lane` that had a
+        part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it.
         """
         if self._stopping:
             done(Stopping("the server is shutting down"), 0)
@@ -188,17 +198,13 @@ class Hub:
             if admitted is None:
                 return
             done = admitted
-            first = len(self._open)
-            self._open_keys.append(Receipt(retry.key, first, first + len(entries) - 1, retry.digest))
-        if actor is not None:
-            self._open_deeds.extend(Deed(len(self._open) + index, *actor) for index in range(len(entries)))
-        self._open.extend(entries)
-        self._admitted(size_bytes + ENTRY_BYTES * len(entries), done)
+        self._open.add(entries, retry, actor)
+        self._await_commit(size_bytes + ENTRY_BYTES * len(entries), done, lane)
 
     def when_settled(self, callback: Callable[[], None]) -> None:
         """Call back once everything that was submitted until now has its answer; at once if it has."""
-        if self._open or self._receipts or self._committing or self._unanswered:
-            self._admitted(0, lambda _error, _seq: callback())
+        if self._open.submissions or self._committing or self._unanswered:
+            self._await_commit(0, lambda _error, _seq: callback())
         else:
             callback()
 
@@ -242,53 +248,56 @@ class Hub:
         self.when_settled(settled.set)
         await settled.wait()
 
-    def _admitted(self, size_bytes: int, done: Done) -> None:
-        self._open_bytes += size_bytes
-        if self._open_bytes >= self._open_max_bytes:
-            self.has_room = False
-        if not self._receipts:
+    def _await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None) -> None:
+        batch = self._open
+        if not batch.submissions:
             self._work.set()
-        self._receipts.append((len(self._open), done))
+        batch.await_commit(size_bytes, done, lane)
+        if batch.size_bytes >= self._open_max_bytes:
+            self.has_room = False
 
     async def _commit_batches(self) -> None:
         seq = self.state.seq
         while True:
             await self._work.wait()
             self._work.clear()
-            batch, receipts, keys, deeds = self._open, self._receipts, self._open_keys, self._open_deeds
-            self._open, self._receipts, self._open_keys, self._open_deeds = [], [], [], []
-            self._open_bytes, self.has_room = 0, True
-            if batch:
+            batch, self._open, self.has_room = self._open, Batch(), True
+            if batch.entries:
                 self._committing = True
-                span = await self._commit(batch, receipts, keys, deeds)
+                span = await self._commit(batch)
                 self._committing = False
                 if span is None:
                     continue
                 seq = span[-1]
-                self._unanswered.append(_Committed(span[0], seq, receipts))
+                self._unanswered.append(_Committed(span[0], seq, batch))
             else:
-                self._unanswered.append(_Committed(seq, seq, receipts))
+                self._unanswered.append(_Committed(seq, seq, batch))
             self._answer()
 
-    async def _commit(
-        self, batch: list[Entry], receipts: list[tuple[int, Done]], keys: list[Receipt], deeds: list[Deed]
-    ) -> range | None:
+    async def _commit(self, batch: Batch) -> range | None:
         now_utc = self.now_utc()
-        for entry in batch:
+        for entry in batch.entries:
             entry.timestamp_utc = now_utc
         try:
-            span = await self._journal.append(batch, keys, deeds)
+            span = await self._journal.append(batch.entries, batch.keys, batch.deeds)
         except JournalUnavailable as failure:
             if self.failure is None:
                 logger.error("nothing is stored or cast until the journal works again: %s", failure)
             self.failure = failure
-            for _, done in receipts:
-                done(failure, 0)
+            self._refuse(batch, failure)
             return None
         if self.failure is not None:
             logger.warning("the journal works again")
             self.failure = None
         return span
+
+    def _refuse(self, batch: Batch, failure: JournalUnavailable) -> None:
+        """Tell the senders of a batch that it was not stored, and refuse what their lanes have sent since."""
+        self._open, behind = self._open.without(batch.lanes())
+        for _, done, _ in batch.submissions:
+            done(failure, 0)
+        for done in behind:
+            done(OutOfOrder("an update before this one was not stored"), 0)
 
     async def _follow_journal(self) -> None:
         async for entries in self._journal.follow(self.state.seq):
@@ -309,8 +318,8 @@ class Hub:
         """Answer the senders of all that is both durable and in the state; neither comes first for certain."""
         unanswered = self._unanswered
         while unanswered and unanswered[0].last_seq <= self.state.seq:
-            first_seq, _, receipts = unanswered.popleft()
-            for count, done in receipts:
+            first_seq, _, batch = unanswered.popleft()
+            for count, done, _ in batch.submissions:
                 done(None, first_seq + count - 1)
 
 

@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     message_max_bytes: int = Field(default=64 * 1024, ge=128)
+    value_max_bytes: int = Field(default=63 * 1024, ge=64)
+    """Of one value, or of a command's args, on every way in: with name and time it still fits a message of 64 KiB."""
     body_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     request_max_updates: int = Field(default=10_000, ge=1)
     outbox_max_bytes: int = Field(default=1024 * 1024, ge=64 * 1024)

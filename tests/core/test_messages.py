@@ -56,6 +56,7 @@ HELLO = {
     "resumed": False,
     "subscription": {},
     "data_snapshot": {"a": {}},
+    "limits": {"message_max_bytes": 65_536, "value_max_bytes": 64_512},
 }
 
 

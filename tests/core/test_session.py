@@ -14,7 +14,7 @@ from tests.fakes import NOW_UTC, AnyonesVisit, CommittingStream, KeyedVisit, Rec
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.rights import Principal, Rights
 from twincast.core.session import AUTH_MAX_BYTES, Session
-from twincast.errors import FellBehind, JournalUnavailable, Stopping, TooLarge, UnsupportedMedia
+from twincast.errors import FellBehind, JournalUnavailable, KeyReused, Stopping, TooLarge, UnsupportedMedia
 
 OUTBOX_MAX_BYTES = 64 * 1024
 TELEMETRY = b'{"type":"telemetry","device_id":"lamp","value":1}'
@@ -23,14 +23,19 @@ TELEMETRY = b'{"type":"telemetry","device_id":"lamp","value":1}'
 class Client:
     """A session on a recording connection, joined to a stream."""
 
-    def __init__(self, connection: RecordingConnection | None = None, outbox_max_bytes: int = OUTBOX_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        connection: RecordingConnection | None = None,
+        outbox_max_bytes: int = OUTBOX_MAX_BYTES,
+        query: str = "",
+    ) -> None:
         self.stream = CommittingStream()
         self.connection = connection or RecordingConnection()
         self.session = Session(self.connection, self.stream, AnyonesVisit, outbox_max_bytes=outbox_max_bytes)
         if isinstance(connection, StallingConnection):
             connection.pause = self.session.pause
-        self.session.greet()
-        self.connection.taken()
+        self.session.greet(query)
+        self.greeting = self.heard()
         self.session.resume()
 
     def heard(self) -> list[Any]:
@@ -56,6 +61,7 @@ def test_the_greeting_has_the_state_and_its_position() -> None:
             "resumed": False,
             "subscription": {"devices": {"*": ["control", "data_update"]}, "mode": "latest", "max_hz": None},
             "data_snapshot": {"lamp": {"value": [1], "updated_at_utc": NOW_UTC, "seq": 1, "source": "rest"}},
+            "limits": {"message_max_bytes": 64 * 1024, "value_max_bytes": 63 * 1024},
         }
     ]
 
@@ -105,6 +111,75 @@ def test_a_message_that_could_not_be_stored_is_answered_by_the_error_and_its_id(
         "retryable": True,
     }
     assert with_id == without | {"id": 7}
+
+
+def an_ordered_client() -> Client:
+    """Return a client whose updates stay in order."""
+    client = Client(query="ordered=1")
+    assert client.greeting[0]["ordered"] is True
+    return client
+
+
+def reading(message_id: int) -> bytes:
+    return b'{"type":"telemetry","id":%d,"device_id":"lamp","value":%d}' % (message_id, message_id)
+
+
+ORDER = b'{"type":"control","id":4,"target":"lamp","command":"on"}'
+
+
+@pytest.mark.parametrize("refused", [reading(1), TELEMETRY, ORDER], ids=["with an id", "without", "a command"])
+def test_on_an_ordered_connection_nothing_is_stored_behind_an_update_that_was_not_until_a_restart(
+    refused: bytes,
+) -> None:
+    client = an_ordered_client()
+    client.says(refused)
+    client.stream.refuse(JournalUnavailable("the disk is full"))
+    client.heard()
+    for behind, message_id in (reading(2), 2), (reading(3), 3), (ORDER, 4):
+        [error] = client.says(behind)
+        assert (error["code"], error["retryable"], error["id"]) == ("out_of_order", True, message_id)
+    assert client.stream.submitted == []
+    [ack] = client.says(b'{"type":"restart","id":9}')
+    assert (ack["type"], ack["id"]) == ("ack", 9)
+    assert client.says(reading(2)) == []
+    client.stream.commit()
+    assert [message["type"] for message in client.heard()] == ["data_update", "ack"]
+
+
+def test_an_update_that_can_never_be_stored_holds_back_nothing() -> None:
+    client = an_ordered_client()
+    client.says(b'{"type":"telemetry","id":1,"device_id":"","value":1}')
+    client.says(reading(2))
+    client.stream.refuse(KeyReused("it came before"))
+    client.heard()
+    assert client.says(reading(3)) == []
+    assert len(client.stream.submitted) == 1
+
+
+def test_where_no_order_was_asked_for_updates_go_on_behind_one_that_was_not_stored() -> None:
+    client = Client()
+    client.says(reading(1))
+    client.stream.refuse(JournalUnavailable("the disk is full"))
+    client.heard()
+    assert client.says(reading(2)) == []
+    assert len(client.stream.submitted) == 1
+    assert [message["id"] for message in client.says(b'{"type":"restart","id":9}')] == [9]
+
+
+@pytest.mark.parametrize("field", ["telemetry", "control"])
+def test_a_value_above_its_limit_is_refused_by_itself(field: str) -> None:
+    client = Client()
+    largest = client.stream.sizes.value_max_bytes
+
+    def message(size_bytes: int) -> bytes:
+        if field == "telemetry":
+            return b'{"type":"telemetry","id":1,"device_id":"lamp","value":"%b"}' % (b"x" * (size_bytes - 2))
+        return b'{"type":"control","id":1,"target":"a","command":"b","args":{"x":"%b"}}' % (b"x" * (size_bytes - 8))
+
+    [error] = client.says(message(largest + 1))
+    assert (error["code"], error["id"], error["retryable"]) == ("too_large", 1, False)
+    assert client.says(message(largest)) == []
+    assert len(client.stream.submitted) == 1
 
 
 def test_a_ping_is_answered_by_a_pong() -> None:

@@ -21,6 +21,7 @@ FIELDS = {
     "hello": {
         *POSITION,
         *("type", "message", "timestamp_utc", "resumed", "subscription", "data_snapshot", "reason", "more"),
+        *("limits", "ordered"),
     },
     "snapshot": {*POSITION, "type", "data_snapshot", "more"},
     "data_update": {*POSITION, "type", "device_id", "value", "timestamp_utc", "source", "merged"},

@@ -101,6 +101,7 @@ MESSAGES: dict[str, list[Any]] = {
     "telemetry": [{"device_id": "a", "value": None}, {"device_id": "a", "value": 1, "id": "x", "update_id": "u"}],
     "control_message": [{"target": "a", "command": "b"}, {"target": "a", "command": "b", "args": {}, "id": 1}],
     "auth": [{"token": "t"}, {"token": "t", "id": 1}],
+    "restart": [{}, {"id": 1}],
     "ping": [{}],
     "subscribe": [{}, {"id": 1, "devices": ["a*"], "kinds": ["control"], "mode": "every"}, {"max_hz": 2.5}],
     "unsubscribe": [{}, {"id": "x", "devices": ["a*"]}],

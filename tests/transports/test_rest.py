@@ -238,3 +238,29 @@ def test_the_hot_calls_carry_every_field_that_their_schema_requires(rest: Server
     assert batch <= set(rest.post("/api/data", readings(2)).json())
     order = {"target": "t", "command": "c"}
     assert required("/api/control", "post")[0] <= set(rest.post("/api/control", order).json())
+
+
+LARGEST = LIMITS.value_max_bytes
+
+
+@pytest.mark.parametrize("form", ["one", "array", "lines", "command"])
+def test_a_value_has_one_limit_on_every_way_in(rest: ServerProcess, form: str) -> None:
+    def post(size_bytes: int) -> requests.Response:
+        item = {"device_id": "lamp", "value": "x" * (size_bytes - 2)}
+        if form == "one":
+            return rest.post("/api/data", item)
+        if form == "array":
+            return rest.post("/api/data", [item, *readings(2)])
+        if form == "lines":
+            return rest.post_text("/api/data", as_lines([*readings(2), item]), "application/x-ndjson")
+        args = {"x": "x" * (size_bytes - len('{"x":""}'))}
+        return rest.post("/api/control", {"target": "lamp", "command": "on", "args": args})
+
+    assert_problem(post(LARGEST + 1), 413, "too_large")
+    assert rest.get("/api/status")["seq"] == 0, "all or nothing"
+    assert post(LARGEST).json()["ok"]
+
+
+def test_white_space_does_not_count_as_a_value(rest: ServerProcess) -> None:
+    spaced = '{"device_id": "lamp", "value": [' + " " * LARGEST + "1]}"
+    assert rest.post_text("/api/data", spaced, "application/json").json()["ok"]

@@ -194,9 +194,17 @@ def test_fragments_that_add_up_to_more_than_the_limit_are_1009(client: RawWebSoc
 
 
 def test_a_message_of_exactly_the_limit_is_taken(client: RawWebSocket) -> None:
-    head, tail = b'{"type":"telemetry","device_id":"d","value":"', b'"}'
-    client.send(TEXT, head + b"x" * (MESSAGE_MAX_BYTES - len(head) - len(tail)) + tail)
+    head, tail = b'{"type":"telemetry","device_id":"d","value":1', b"}"
+    client.send(TEXT, head + b" " * (MESSAGE_MAX_BYTES - len(head) - len(tail)) + tail)
     assert client.read_message()["type"] == "data_update"
+
+
+def test_a_message_over_the_limit_is_answered_by_name_before_the_connection_ends(client: RawWebSocket) -> None:
+    head, tail = b'{"type":"telemetry","id":7,"device_id":"d","value":1', b"}"
+    client.send(TEXT, head + b" " * (MESSAGE_MAX_BYTES + 1 - len(head) - len(tail)) + tail)
+    error = client.read_message()
+    assert (error["code"], error["id"], error["retryable"]) == ("too_large", 7, False)
+    assert client.read_close() == 1009
 
 
 def test_a_binary_message_is_refused_and_the_conversation_goes_on(client: RawWebSocket) -> None:

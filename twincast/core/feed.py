@@ -102,13 +102,16 @@ class Feed:
             return None
         return Position(self._stream.state.epoch, self._group.seq)
 
-    def start(self, subscription: Subscription, *, since: Position | None = None, page: int = 0) -> None:
+    def start(
+        self, subscription: Subscription, *, since: Position | None = None, page: int = 0, ordered: bool = False
+    ) -> None:
         """Greet the client, and bring it everything after its position or the state.
 
         Args:
             subscription: what it wants.
             since: its cursor; None for the state as it is.
             page: how many devices a page of the state holds; 0 for all.
+            ordered: what the greeting says of the client's own updates.
         """
         self.subscription = subscription
         self._page = page
@@ -116,9 +119,9 @@ class Feed:
         reason = "" if since is None else self._stream.why_not_resume(since)
         if since is not None and not reason:
             self._seq = since.seq
-            self._write(greetings.resumed(subscription, since.seq))
+            self._write(greetings.resumed(subscription, since.seq, ordered))
         else:
-            greeting = greetings.full(subscription, page, reason)
+            greeting = greetings.full(subscription, page, reason, ordered)
             self._seq = greeting.seq
             self._send_pages(greeting.casts)
         self._go_on()

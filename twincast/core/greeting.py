@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from twincast.core.cast import Cast
-from twincast.core.messages import Hello, SnapshotPage, encode
+from twincast.core.messages import Hello, SizeLimits, SnapshotPage, encode
 from twincast.core.model import Position, Twin
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
@@ -38,15 +38,18 @@ class _Shared(NamedTuple):
 class Greetings:
     """Makes and remembers greetings. A reconnecting fleet is told one and the same bytes."""
 
-    def __init__(self, state: State, now_utc: Callable[[], str], clock_s: Callable[[], float]) -> None:
+    def __init__(
+        self, state: State, now_utc: Callable[[], str], clock_s: Callable[[], float], sizes: SizeLimits
+    ) -> None:
         self._state = state
         self._now_utc = now_utc
         self._clock_s = clock_s
-        self._shared: dict[tuple[Subscription, int, str], _Shared] = {}
+        self._sizes = sizes
+        self._shared: dict[tuple[Subscription, int, str, bool], _Shared] = {}
         self.encoded_count = 0
         """How many snapshots were encoded."""
 
-    def resumed(self, subscription: Subscription, since: int) -> Cast:
+    def resumed(self, subscription: Subscription, since: int, ordered: bool) -> Cast:
         """Return the hello of a client that goes on behind its own position."""
         state = self._state
         hello = Hello(
@@ -57,15 +60,17 @@ class Greetings:
             True,
             subscription.described(),
             Raw(b"{}"),
+            limits=self._sizes,
+            ordered=ordered or msgspec.UNSET,
         )
         return Cast((encode(hello),), cursor=Position(state.epoch, since))
 
-    def full(self, subscription: Subscription, page: int, reason: str = "") -> Greeting:
+    def full(self, subscription: Subscription, page: int, reason: str, ordered: bool) -> Greeting:
         """Return hello and the state that a subscription selects, in pages of `page` devices; 0 means in one piece.
 
         With many devices it may be some changes old; the client goes on behind `seq` either way.
         """
-        key = (subscription, page, reason)
+        key = (subscription, page, reason, ordered)
         shared = self._shared.get(key)
         if shared is not None:
             age = self._state.seq - shared.greeting.seq
@@ -73,7 +78,7 @@ class Greetings:
                 return shared.greeting
             del self._shared[key]
         twins = select_twins(self._state, subscription)
-        greeting = self._make(subscription, twins, page, reason)
+        greeting = self._make(subscription, twins, page, reason, ordered)
         if len(twins) >= SHARED_FROM_DEVICES:
             while len(self._shared) >= SHARED_MAX:
                 del self._shared[next(iter(self._shared))]
@@ -92,7 +97,9 @@ class Greetings:
             casts.append(Cast((encode(message),), cursor=None if more else Position(state.epoch, state.seq)))
         return casts
 
-    def _make(self, subscription: Subscription, twins: dict[str, Twin], page: int, reason: str) -> Greeting:
+    def _make(
+        self, subscription: Subscription, twins: dict[str, Twin], page: int, reason: str, ordered: bool
+    ) -> Greeting:
         state = self._state
         first, *others = _paged(twins, page)
         hello = Hello(
@@ -105,6 +112,8 @@ class Greetings:
             Raw(encode(first)),
             reason or msgspec.UNSET,
             bool(others) or msgspec.UNSET,
+            self._sizes,
+            ordered or msgspec.UNSET,
         )
         position = None if others else Position(state.epoch, state.seq)
         casts = [Cast((encode(hello),), cursor=position)]

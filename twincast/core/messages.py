@@ -11,6 +11,7 @@ from twincast.errors import TwincastError
 
 MessageId = str | int
 Reason = Annotated[str, Meta(description="why it was not resumed: epoch, too_old or ahead")]
+Ordered = Annotated[bool, Meta(description="whether what comes behind a refused update is refused too")]
 Twins = Annotated[
     Raw,
     Meta(
@@ -18,6 +19,13 @@ Twins = Annotated[
         extra_json_schema={"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Twin"}},
     ),
 ]
+
+
+class SizeLimits(Struct, frozen=True):
+    """How large what a client sends may be, so that it need not try: of one message, and of one value in it."""
+
+    message_max_bytes: int = 64 * 1024
+    value_max_bytes: int = 63 * 1024
 
 
 class Hello(Struct, tag_field="type", tag="hello"):
@@ -32,6 +40,8 @@ class Hello(Struct, tag_field="type", tag="hello"):
     data_snapshot: Twins
     reason: Reason | msgspec.UnsetType = msgspec.UNSET
     more: bool | msgspec.UnsetType = msgspec.UNSET
+    limits: SizeLimits = SizeLimits()
+    ordered: Ordered | msgspec.UnsetType = msgspec.UNSET
 
 
 class AuthRequired(Struct, tag_field="type", tag="auth_required"):

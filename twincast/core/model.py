@@ -69,6 +69,11 @@ Topic = tuple[Kind, str]
 """The kind of an entry, and the device or target that it is about."""
 
 
+def value_bytes(entry: Entry) -> int:
+    """Return how long an entry's value is, or a command's args."""
+    return memoryview(entry.value if isinstance(entry, DataUpdate) else entry.args).nbytes
+
+
 class Position(NamedTuple):
     """A place in a log: `epoch` names the log, `seq` counts its entries, 0 is before the first."""
 

@@ -3,21 +3,32 @@
 Decoding checks all that a message promises (shape, names, limits, I-JSON), so what comes out may be stored as it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, field
 
 from twincast.core.messages import MessageId
-from twincast.core.model import Args, Command, Control, DataUpdate, DeviceId, Entry, Source, Target, Value
+from twincast.core.model import (
+    Args,
+    Command,
+    Control,
+    DataUpdate,
+    DeviceId,
+    Entry,
+    Source,
+    Target,
+    Value,
+    value_bytes,
+)
 from twincast.core.values import check_id, check_value, compact, refuse_duplicate_names
 from twincast.errors import BadMessage, MalformedJson, TooLarge, TwincastError, ValidationFailed
 
 T = TypeVar("T")
 _ABSENT = Raw(b"")
 _NO_ARGS = Raw(b"{}")
-_KNOWN = {"telemetry", "control", "ping", "subscribe", "unsubscribe", "auth"}
+_KNOWN = {"telemetry", "control", "ping", "subscribe", "unsubscribe", "auth", "restart"}
 
 
 class ClientMessage(Struct):
@@ -173,6 +184,19 @@ def draft(message: ClientMessage, source: Source) -> Entry:
         return DataUpdate(message.device_id, message.value, "", source)
     assert message.target is not None and message.command is not None
     return Control(message.target, message.command, message.args, "", source)
+
+
+def check_value_sizes(entries: Iterable[Entry], max_bytes: int) -> None:
+    """Check that no value, and no command's args, is longer than a limit.
+
+    Raises:
+        TooLarge: one of them is.
+    """
+    for entry in entries:
+        size_bytes = value_bytes(entry)
+        if size_bytes > max_bytes:
+            name = entry.topic[1]
+            raise TooLarge(f"a value takes {max_bytes} bytes; the one for {name[:128]!r} has {size_bytes}")
 
 
 def _check_telemetry(message: ClientMessage, payload: bytes) -> None:

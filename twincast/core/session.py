@@ -12,14 +12,24 @@ from typing import Protocol
 from msgspec import Raw
 
 from twincast.core import feed, protocol, wishes
+from twincast.core.batch import Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
 from twincast.core.keys import Actor
-from twincast.core.messages import AuthRequired, Echo, MessageId, encode, encode_ack, encode_error, encode_pong
+from twincast.core.messages import (
+    AuthRequired,
+    Echo,
+    MessageId,
+    SizeLimits,
+    encode,
+    encode_ack,
+    encode_error,
+    encode_pong,
+)
 from twincast.core.model import Entry, Position, Source
 from twincast.core.retries import Done, Receipt, Retry, digest_of, key_of_update
 from twincast.core.rights import Principal
-from twincast.errors import BadMessage, TwincastError, Unauthenticated
+from twincast.errors import BadMessage, OutOfOrder, TwincastError, Unauthenticated
 
 AUTH_MAX_BYTES = 8 * 1024
 """What a client may say before it has said who it is."""
@@ -50,8 +60,17 @@ class Connection(Protocol):
 class Stream(feed.Stream, Protocol):
     """What a session needs of the hub."""
 
+    sizes: SizeLimits
+
     def submit(
-        self, entry: Entry, size_bytes: int, done: Done, retry: Retry | None = None, actor: Actor | None = None
+        self,
+        entry: Entry,
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
     ) -> None:
         """Take one entry into the open batch; `done` is called when its fate is known."""
 
@@ -86,7 +105,19 @@ class Visit(Protocol):
 class Session:
     """The conversation with one client. Single-threaded; every method returns at once."""
 
-    __slots__ = ("_asked", "_connection", "_query", "_source", "_stream", "_updates", "_visit", "feed")
+    __slots__ = (
+        "_asked",
+        "_connection",
+        "_has_lost",
+        "_lane",
+        "_query",
+        "_source",
+        "_stream",
+        "_updates",
+        "_value_max_bytes",
+        "_visit",
+        "feed",
+    )
 
     def __init__(
         self,
@@ -111,6 +142,9 @@ class Session:
         self._asked = False  # whether the client named devices, so that it does not watch everything unasked
         self._source: Source = "websocket"
         self._updates = 0  # since they were counted last
+        self._lane: Session | None = None  # this very session, if its updates are to stay in order
+        self._has_lost = False  # whether an update in the lane was not stored, so that none may follow it
+        self._value_max_bytes = stream.sizes.value_max_bytes
         self.feed = Feed(connection.write, stream, self.close, outbox_max_bytes=outbox_max_bytes)
 
     @property
@@ -158,6 +192,8 @@ class Session:
             message = protocol.decode_message(payload)
             if message.type in {"telemetry", "control"}:
                 self._submit(message, len(payload))
+            elif message.type == "restart":
+                self._restart(message)
             elif message.type == "ping":
                 self._say(encode_pong(self._stream.now_utc(), self.feed.position))
             elif message.type in {"subscribe", "unsubscribe"}:
@@ -169,10 +205,10 @@ class Session:
         except TwincastError as error:
             self._say(encode_error(error, protocol.id_of(payload)))
 
-    def refuse(self, error: TwincastError) -> None:
-        """Answer something that is not even a message, such as a binary frame."""
+    def refuse(self, error: TwincastError, payload: bytes = b"") -> None:
+        """Answer something that is not taken as a message, such as a binary frame; a text may have an `id`."""
         if not self.feed.is_closed:
-            self._say(encode_error(error))
+            self._say(encode_error(error, protocol.id_of(payload)))
             if self.is_unknown:
                 self.close(Unauthenticated("the first message is `auth`, with a `token`"))
 
@@ -213,7 +249,9 @@ class Session:
             self.close(error)
             return
         self._asked = wish.names_devices
-        self.feed.start(wish.subscription.inside(principal.readable), since=wish.since, page=wish.page)
+        self._lane = self if wish.ordered else None
+        subscription = wish.subscription.inside(principal.readable)
+        self.feed.start(subscription, since=wish.since, page=wish.page, ordered=wish.ordered)
 
     def _log_in(self, payload: bytes, query: str) -> None:
         try:
@@ -237,7 +275,11 @@ class Session:
             self._acknowledge(message.id, self._stream.state.seq)
 
     def _submit(self, message: protocol.ClientMessage, size_bytes: int) -> None:
+        if self._has_lost:
+            raise OutOfOrder("an update before this one was not stored; `restart`, then send again what was refused")
         entry = protocol.draft(message, self._source)
+        if size_bytes > self._value_max_bytes:
+            protocol.check_value_sizes((entry,), self._value_max_bytes)
         kind, name = entry.topic
         principal = self._visit.principal
         assert principal is not None  # nothing is submitted before it is known
@@ -250,7 +292,7 @@ class Session:
         if message.update_id is not None:
             key = key_of_update(entry, message.update_id, principal.retries_as)
             retry = Retry(key, digest_of((entry,)), partial(self._answer_again, message.id))
-        self._stream.submit(entry, size_bytes, done, retry, actor)
+        self._stream.submit(entry, size_bytes, done, retry, actor, lane=self._lane)
 
     def _resubscribe(self, message: protocol.ClientMessage) -> None:
         try:
@@ -263,15 +305,28 @@ class Session:
         if message.id is not None:
             self._acknowledge(message.id, self._stream.state.seq)
 
+    def _restart(self, message: protocol.ClientMessage) -> None:
+        self._has_lost = False
+        if message.id is not None:
+            self._acknowledge(message.id, self._stream.state.seq)
+
     def _refused(self, error: TwincastError | None, _last_seq: int) -> None:
         if error is not None:
+            self._lose(error)
             self.refuse(error)
 
     def _answer(self, message_id: MessageId, error: TwincastError | None, last_seq: int) -> None:
         if error is None:
             self._acknowledge(message_id, last_seq)
-        elif not self.feed.is_closed:
-            self._say(encode_error(error, message_id))
+        else:
+            self._lose(error)
+            if not self.feed.is_closed:
+                self._say(encode_error(error, message_id))
+
+    def _lose(self, error: TwincastError) -> None:
+        """Note that an update may come again, and what is behind it must not come before it."""
+        if error.retryable and self._lane is not None:
+            self._has_lost = True
 
     def _answer_again(self, message_id: MessageId | None, receipt: Receipt) -> None:
         if message_id is not None:

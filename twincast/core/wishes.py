@@ -19,6 +19,8 @@ class Wish(NamedTuple):
     since: Position | None
     page: int
     names_devices: bool
+    ordered: bool
+    """Whether what comes behind an update that could not be stored is to be refused too."""
 
 
 def resubscribed(message: ClientMessage, current: Subscription) -> Subscription:
@@ -45,7 +47,7 @@ def decode_wish(query: str, last_event_id: str = "") -> Wish:
     Raises:
         ValidationFailed: one of them is not what it should be, or is not known.
     """
-    given = decode_query(query, {"since", "devices", "kinds", "mode", "max_hz", "page", "auth", "ticket"})
+    given = decode_query(query, {"since", "devices", "kinds", "mode", "max_hz", "page", "auth", "ordered", "ticket"})
     since = last_event_id or given.get("since", [""])[-1]
     page = given.get("page", ["0"])[-1]
     subscription = Subscription(
@@ -58,6 +60,7 @@ def decode_wish(query: str, last_event_id: str = "") -> Wish:
         Position.parse(since) if since else None,
         whole_number(page, "`page`", PAGE_MAX),
         "devices" in given,
+        whole_number(given.get("ordered", ["0"])[-1], "`ordered`", 1) == 1,
     )
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import apsw
 from msgspec import Raw
 
-from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.model import Control, DataUpdate, Entry, value_bytes
 from twincast.errors import JournalUnavailable, Truncated
-from twincast.journal.window import value_bytes
 
 _READ = """
 select seq, type, device_id, value, command, timestamp_utc, source from log where seq > ? order by seq limit ?

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 
-from twincast.core.model import DataUpdate, Entry
+from twincast.core.model import Entry, value_bytes
 
 ENTRY_BYTES = 400
 """What an entry costs beside its value: the object, its strings, its slot. Measured on CPython 3.11, rounded up."""
@@ -65,11 +65,6 @@ def up_to_bytes(entries: Sequence[Entry], max_bytes: int | None) -> Sequence[Ent
         if size_bytes >= max_bytes:
             return entries[:count]
     return entries
-
-
-def value_bytes(entry: Entry) -> int:
-    """Return how long an entry's value is, or a command's args."""
-    return memoryview(entry.value if isinstance(entry, DataUpdate) else entry.args).nbytes
 
 
 def _seq(entry: Entry) -> int:

@@ -15,7 +15,10 @@ _QUERY = {
         for name, parameter in _WISHES.items()
         if name not in {"limit", "wait_s", "ticket"}
     }
-    | {"auth": {"const": "message", "description": "the first message will be `auth`"}},
+    | {
+        "auth": {"const": "message", "description": "the first message will be `auth`"},
+        "ordered": {"const": "1", "description": "what comes behind an update that is not stored is refused too"},
+    },
 }
 
 

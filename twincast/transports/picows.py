@@ -201,7 +201,7 @@ class Conversation(WSListener):
 
     def _receive_text(self, payload: bytes) -> None:
         if len(payload) > self._limits.message_max_bytes:
-            self._fail_too_large()
+            self._fail_too_large(payload)
             return
         if not payload.isascii():
             try:
@@ -253,9 +253,9 @@ class Conversation(WSListener):
         self._transport.close()
         self.abort_later()
 
-    def _fail_too_large(self) -> None:
+    def _fail_too_large(self, payload: bytes = b"") -> None:
         error = TooLarge(f"a message takes {self._limits.message_max_bytes} bytes; this one is larger")
-        self.session.refuse(error)
+        self.session.refuse(error, payload)
         self._fail(error.close_code, f"{error.code}: {error.message}")
 
     def _fail(self, code: int, reason: str) -> None:

@@ -210,6 +210,8 @@ class Rest:
         """Store entries; return the seq of the last one, and whether that was before this call."""
         hub = self._hub()
         principal = call.caller.principal
+        if len(call.body) > hub.sizes.value_max_bytes:
+            protocol.check_value_sizes(entries, hub.sizes.value_max_bytes)
         self._admission.spend(principal, len(entries))
         while not hub.has_room:
             settled = asyncio.Event()

@@ -47,6 +47,12 @@ class Auth(Struct, tag_field="type", tag="auth"):
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
 
 
+class Restart(Struct, tag_field="type", tag="restart"):
+    """On an ordered connection: what was refused behind an update that could not be stored comes again from here."""
+
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
+
+
 class Ping(Struct, tag_field="type", tag="ping"):
     """A question whether the server is there, and how far it is."""
 
@@ -159,7 +165,15 @@ class Problem(Struct):
     retryable: bool
 
 
-FROM_CLIENT: tuple[type[Struct], ...] = (Auth, Telemetry, Instruction, Ping, Subscribe, Unsubscribe)
+FROM_CLIENT: tuple[type[Struct], ...] = (
+    Auth,
+    Telemetry,
+    Instruction,
+    Restart,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+)
 """What a client may say on the WebSocket."""
 TO_CLIENT: tuple[type[Struct], ...] = (
     messages.AuthRequired,

@@ -95,7 +95,7 @@ class WebSocketEndpoint:
             payload = text.encode()
             if len(payload) > self._limits.message_max_bytes:
                 error = TooLarge(f"a message takes {self._limits.message_max_bytes} bytes; this one is larger")
-                session.refuse(error)
+                session.refuse(error, payload)
                 session.close(error)
                 continue
             session.receive(payload)

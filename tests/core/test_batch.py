@@ -1,0 +1,50 @@
+"""What collects until a commit: whoever is withdrawn leaves nothing behind, and the rest stays what it was."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from twincast.core.batch import Batch
+from twincast.core.keys import Actor
+from twincast.core.model import Control
+from twincast.core.retries import Retry
+from twincast.errors import TwincastError
+
+submissions = st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.sampled_from([None, "x", "y"]))
+
+
+def _nothing(error: TwincastError | None, last_seq: int) -> None:
+    raise AssertionError("a batch tells nobody by itself")
+
+
+@given(st.lists(submissions, max_size=8), st.sets(st.sampled_from(["x", "y", "z"])))
+def test_what_some_lanes_submitted_is_taken_out_with_its_keys_and_deeds(
+    submitted: list[tuple[int, bool, bool, str | None]], lanes: set[str]
+) -> None:
+    batch, expected = Batch(), Batch()
+    told = []
+    for number, (count, keyed, by_somebody, lane) in enumerate(submitted):
+        entries = [Control(f"{number}-{index}", "on", Raw(b"{}"), "", "rest") for index in range(count)]
+        retry = Retry(f"key {number}", number, lambda _: None) if keyed and entries else None
+        actor = Actor(f"who {number}", "here") if by_somebody else None
+
+        def done(error: TwincastError | None, last_seq: int, number: int = number) -> None:
+            told.append(number)
+
+        for one in (batch,) if lane in lanes else (batch, expected):
+            one.add(entries, retry, actor)
+            one.await_commit(count, done, lane)
+    kept, refused = batch.without(lanes)
+    for tell in refused:
+        tell(None, 0)
+    assert told == [number for number, (*_, lane) in enumerate(submitted) if lane in lanes]
+    assert (kept.entries, kept.keys, kept.deeds) == (expected.entries, expected.keys, expected.deeds)
+    assert kept.submissions == expected.submissions
+    assert kept.size_bytes == batch.size_bytes
+
+
+def test_only_who_asked_for_order_has_a_lane() -> None:
+    batch = Batch()
+    for lane in (None, "x", None, "x", "y"):
+        batch.await_commit(1, _nothing, lane)
+    assert batch.lanes() == {"x", "y"}

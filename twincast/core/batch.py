@@ -1,0 +1,75 @@
+"""The entries of one commit, with all that belongs to them, and who waits to hear of their fate."""
+
+from collections.abc import Collection, Sequence
+
+from twincast.core.keys import Actor, Deed
+from twincast.core.model import Entry
+from twincast.core.retries import Done, Receipt, Retry
+
+ENTRY_BYTES = 256
+"""What an entry that waits costs beside its text."""
+
+Lane = object
+"""Whose updates are to stay in order: a sender that asked for it, by identity. None for all others."""
+
+
+class Batch:
+    """What collects until the next commit. `keys` and `deeds` count places from the batch's first entry, 0."""
+
+    __slots__ = ("deeds", "entries", "keys", "size_bytes", "submissions")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.keys: list[Receipt] = []
+        self.deeds: list[Deed] = []
+        self.submissions: list[tuple[int, Done, Lane | None]] = []
+        """For each submission: how many entries there are up to its last one, whom to tell, and its lane."""
+        self.size_bytes = 0
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+    ) -> None:
+        """Take the entries of one submission, which are stored all or none; `await_commit` follows."""
+        first = len(self.entries)
+        self.entries.extend(entries)
+        last = len(self.entries) - 1
+        if retry is not None:
+            self.keys.append(Receipt(retry.key, first, last, retry.digest))
+        if actor is not None:
+            self.deeds.extend(Deed(place, *actor) for place in range(first, last + 1))
+
+    def await_commit(self, size_bytes: int, done: Done, lane: Lane | None) -> None:
+        """Let a sender wait for all that is here already."""
+        self.size_bytes += size_bytes
+        self.submissions.append((len(self.entries), done, lane))
+
+    def lanes(self) -> set[Lane]:
+        """Return the lanes that have an entry here."""
+        return {lane for _, _, lane in self.submissions if lane is not None}
+
+    def without(self, lanes: Collection[Lane]) -> tuple["Batch", list[Done]]:
+        """Return a batch without what some lanes have submitted, and whom to tell of those that it lacks.
+
+        What is left keeps its order and counts as large as before, until it is committed.
+        """
+        kept, refused = Batch(), []
+        keys = {key.first_seq: key for key in self.keys}
+        deeds = {deed.place: deed for deed in self.deeds}
+        start = 0
+        for end, done, lane in self.submissions:
+            if lane in lanes:
+                refused.append(done)
+            else:
+                shift = len(kept.entries) - start
+                kept.entries.extend(self.entries[start:end])
+                if start < end and (key := keys.get(start)) is not None:
+                    kept.keys.append(key._replace(first_seq=key.first_seq + shift, last_seq=key.last_seq + shift))
+                moved = (deeds[place] for place in range(start, end) if place in deeds)
+                kept.deeds.extend(deed._replace(place=deed.place + shift) for deed in moved)
+                kept.submissions.append((len(kept.entries), done, lane))
+            start = end
+        kept.size_bytes = self.size_bytes
+        return kept, refused
