@@ -326,7 +326,7 @@ class Soak:
 def read_log(journal: Path) -> list[Entry]:
     """Return every entry of a journal that no server has open."""
     file = SqliteFile(str(journal))
-    reader = LogReader(str(journal), file.epoch)
+    reader = LogReader(str(journal), file.lineage.epoch)
     try:
         return reader.read(0, LOG_MAX)
     finally:

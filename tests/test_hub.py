@@ -119,7 +119,7 @@ async def test_nobody_learns_of_a_change_before_it_is_durable_and_watchers_befor
     assert log == ["cast", "answer"]
     assert watcher.casts[0].messages == [
         b'{"type":"data_update","device_id":"lamp","value":1,"timestamp_utc":"now","source":"rest","seq":1,"epoch":"%b"}'
-        % journal.epoch.encode()
+        % journal.lineage.epoch.encode()
     ]
 
 

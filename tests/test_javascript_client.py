@@ -95,6 +95,34 @@ def test_a_cut_is_resumed_without_loss_or_repetition(browser_page: Page, server:
     assert browser_page.evaluate("client.link.resumed") is True
 
 
+def test_a_server_that_starts_anew_on_its_file_is_no_loss(browser_page: Page, server: Server, proxy: Proxy) -> None:
+    start(browser_page, proxy, mode="every")
+    for number in range(3):
+        publish(server, *"abc")
+        until(browser_page, f"seen.length >= {3 * number + 3}")
+        epoch = browser_page.evaluate("client.position.epoch")
+        server.restart()
+        until(browser_page, f'client.link.phase === "live" && client.position.epoch !== "{epoch}"')
+    assert [event["seq"] for event in heard(browser_page)] == list(range(1, 10))
+    assert browser_page.evaluate("snapshots.length") == 1, "the state came once"
+
+
+def test_a_log_that_is_another_one_is_told_with_its_state(browser_page: Page) -> None:
+    with Server() as server, Proxy(server.port) as proxy:
+        start(browser_page, proxy)
+        for size, gap in ((2, {"from": 1, "to": 2}), (0, {"from": 0, "to": 0})):
+            publish(server, *"abc")
+            until(browser_page, "client.position.seq >= 3")
+            proxy.refuse()
+            server.restart()
+            if size:
+                publish(server, *"xy"[:size])
+            proxy.refuse(False)
+            until(browser_page, "snapshots.at(-1).gap !== null")
+            assert browser_page.evaluate("snapshots.at(-1)") == {"seq": size, "size": size, "gap": gap}
+            browser_page.evaluate("snapshots.push({gap: null})")
+
+
 def test_what_may_be_missing_is_told_with_the_state(browser_page: Page, server: Server, proxy: Proxy) -> None:
     publish(server, "a")
     start(browser_page, proxy)

@@ -122,13 +122,14 @@ class Hub:
 
     def why_not_resume(self, since: Position) -> str:
         """See Stream in core/feed."""
-        if since.epoch != self.state.epoch:
-            return "epoch"
-        if since.seq > self.state.seq:
-            return "ahead"
-        if since.seq < max(self._journal.oldest_since, self.state.seq - self._resume_max_entries):
+        reason = self.why_not_ours(since)
+        if not reason and since.seq < max(self._journal.oldest_since, self.state.seq - self._resume_max_entries):
             return "too_old"
-        return ""
+        return reason
+
+    def why_not_ours(self, position: Position) -> str:
+        """Say why a position means nothing here, `epoch` or `ahead`; empty if the log has it. See core/lineage."""
+        return self._journal.lineage.why_not(position, self.state.seq)
 
     def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
         """See Stream in core/feed."""

@@ -328,7 +328,7 @@ async def _catches_up(port: int, reader: Reader, seq: int) -> None:
             await asyncio.sleep(0.05)
             if reader.transport.is_closing():
                 heard = b"".join(reader.kept or ())
-                cursors = re.findall(rb'"seq":(\d+),"epoch":"(\w+)"', heard)
+                cursors = re.findall(rb'"seq":(\d+),"epoch":"([\w-]+)"', heard)
                 since = f"{cursors[-1][1].decode()}:{cursors[-1][0].decode()}" if cursors else ""
                 again = Reader(handshake(port, f"/ws?since={since}" if since else "/ws"), VALUE_MARK)
                 again.kept = reader.kept

@@ -12,7 +12,7 @@ from twincast.errors import KeyReused, TwincastError
 class Asked:
     """What a submission under a key is told."""
 
-    def __init__(self, key: str = "k", digest: int = 7) -> None:
+    def __init__(self, key: str = "k", digest: str = "07") -> None:
         self.answers: list[tuple[TwincastError | None, int]] = []
         self.receipts: list[Receipt] = []
         self.retry = Retry(key, digest, self.receipts.append)
@@ -22,16 +22,16 @@ class Asked:
 
 
 def test_what_a_restart_finds_in_the_journal_is_known() -> None:
-    known = Retries([Receipt("k", 3, 5, 7)])
-    again, other = Asked(), Asked(digest=8)
+    known = Retries([Receipt("k", 3, 5, "07")])
+    again, other = Asked(), Asked(digest="08")
     assert known.admit(again.retry, 3, again.done) is None
-    assert again.receipts == [Receipt("k", 3, 5, 7)]
+    assert again.receipts == [Receipt("k", 3, 5, "07")]
     with pytest.raises(KeyReused):
         known.admit(other.retry, 3, other.done)
 
 
 def test_a_key_whose_submission_failed_may_be_used_again() -> None:
-    known, first, second = Retries(()), Asked(), Asked(digest=8)
+    known, first, second = Retries(()), Asked(), Asked(digest="08")
     settle = known.admit(first.retry, 1, first.done)
     assert settle is not None
     settle(TwincastError("no"), 0)
@@ -39,7 +39,7 @@ def test_a_key_whose_submission_failed_may_be_used_again() -> None:
 
 
 def test_a_key_under_way_with_other_content_is_refused() -> None:
-    known, first, second = Retries(()), Asked(), Asked(digest=8)
+    known, first, second = Retries(()), Asked(), Asked(digest="08")
     assert known.admit(first.retry, 1, first.done)
     with pytest.raises(KeyReused):
         known.admit(second.retry, 1, second.done)

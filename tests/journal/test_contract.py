@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from twincast.core.keys import Deed
 from twincast.core.messages import encode
-from twincast.core.model import Control, DataUpdate, Entry, Snapshot
+from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.journal import Journal, open_journal
@@ -90,7 +90,22 @@ async def test_an_epoch_is_a_short_word_that_stays(journal: Journal) -> None:
     epoch = journal.epoch
     assert epoch.isalnum() and 4 <= len(epoch) <= 32
     await journal.append([reading()])
-    assert journal.epoch == epoch == (await journal.snapshot()).epoch
+    assert journal.epoch == epoch
+
+
+async def test_what_is_said_of_a_position_names_the_log_and_the_run(journal: Journal) -> None:
+    batch: list[Entry] = [reading(), order()]
+    await journal.append(batch)
+    epoch = journal.lineage.epoch
+    log, _, generation = epoch.partition("-")
+    assert (log, len(generation)) == (journal.epoch, 8)
+    read, recent, snapshot = await journal.read(0, 10), journal.recent(0), await journal.snapshot()
+    assert {entry.epoch for entry in [*batch, *read, *recent, *await follow(journal, 0, 2)]} == {epoch}
+    assert snapshot.epoch == epoch
+    assert journal.lineage.why_not(Position(epoch, 2), snapshot.seq) == ""
+    assert journal.lineage.why_not(Position(journal.epoch, 0), snapshot.seq) == "epoch", (
+        "a log that is new has no other"
+    )
 
 
 # append
@@ -225,13 +240,13 @@ async def test_any_value_of_any_device_comes_back_byte_for_byte(
 
 
 async def test_the_snapshot_of_an_empty_log_is_empty(journal: Journal) -> None:
-    assert is_same(await journal.snapshot(), Snapshot(journal.epoch, 0, {}))
+    assert is_same(await journal.snapshot(), Snapshot(journal.lineage.epoch, 0, {}))
 
 
 async def test_the_snapshot_is_the_fold_of_the_log(journal: Journal) -> None:
     for batch in range(20):
         await journal.append([order(), *(reading(f"{n * batch % 11}", b"%d" % batch) for n in range(5))])
-        assert is_same(await journal.snapshot(), fold(journal.epoch, await journal.read(0, 1_000)))
+        assert is_same(await journal.snapshot(), fold(journal.lineage.epoch, await journal.read(0, 1_000)))
 
 
 async def test_a_snapshot_is_the_callers_own(journal: Journal) -> None:
@@ -296,8 +311,14 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -
 
     second = await reopened()
     assert second.epoch == first.epoch
+    epoch = second.lineage.epoch
+    assert epoch != first.lineage.epoch
+    assert second.lineage.why_not(Position(first.lineage.epoch, 4), 4) == ""
+    assert second.lineage.why_not(Position(first.lineage.epoch, 5), 9) == "epoch", "the first run never came so far"
+    for entry in batch:
+        entry.epoch = epoch
     assert plain(await second.read(0, 100)) == plain(batch)
-    assert is_same(await second.snapshot(), before)
+    assert is_same(await second.snapshot(), Snapshot(epoch, before.seq, before.twins))
     assert await second.append([reading()]) == range(5, 6)
     assert [entry.seq for entry in await follow(second, 0, 5)] == [1, 2, 3, 4, 5]
     await second.close()

@@ -58,7 +58,7 @@ def entries_lost(tmp_path: Path, seed: int, synchronous: str) -> int:
             file.close()
 
     file = SqliteFile(str(after / "journal.db"))
-    reader = LogReader(str(after / "journal.db"), file.epoch)
+    reader = LogReader(str(after / "journal.db"), file.lineage.epoch)
     log = reader.read(0, limit=1_000_000)
     reader.close()
     twins = file.snapshot().twins

@@ -19,8 +19,9 @@ from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.retries import Receipt
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import sqlite_file
-from twincast.journal.sqlite_file import APPLICATION_ID, SCHEMA_VERSION, SqliteFile
+from twincast.journal.sqlite_file import SqliteFile
 from twincast.journal.sqlite_reader import LogReader
+from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 
@@ -222,7 +223,7 @@ def test_a_batch_of_ten_thousand_is_one_transaction(file: SqliteFile, path: Path
 
 def test_a_read_that_stops_half_way_leaves_nothing_open(file: SqliteFile, path: Path) -> None:
     file.append([reading("a") for _ in range(10)])
-    reader = LogReader(str(path), file.epoch)
+    reader = LogReader(str(path), file.lineage.epoch)
     assert len(reader.read(0, 10, 1)) == 1
     file.append([reading("a")])
     with closing(apsw.Connection(str(path))) as db:  # another SQLite would not see this process's locks
@@ -235,7 +236,7 @@ def test_what_was_pruned_is_truncated(file: SqliteFile, path: Path) -> None:
     file.append([reading("a") for _ in range(10)])
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("delete from log where seq <= 6")
-    reader = LogReader(str(path), file.epoch)
+    reader = LogReader(str(path), file.lineage.epoch)
     with pytest.raises(Truncated, match="back to 6, not to 5"):
         reader.read(5, 10)
     assert [entry.seq for entry in reader.read(6, 10)] == [7, 8, 9, 10]
@@ -249,23 +250,23 @@ def test_keys_are_stored_with_their_entries_and_found_again(path: Path) -> None:
     with closing(SqliteFile(str(path))) as file:
         file.append([reading("a")])
         file.append(
-            [reading("b"), reading("c"), reading("d")], [Receipt("k1", 0, 0, 11), Receipt("k2", 1, 2, 2**32 - 1)]
+            [reading("b"), reading("c"), reading("d")], [Receipt("k1", 0, 0, "0b"), Receipt("k2", 1, 2, "1" * 32)]
         )
     with closing(SqliteFile(str(path))) as file:
-        assert file.receipts() == [Receipt("k1", 2, 2, 11), Receipt("k2", 3, 4, 2**32 - 1)]
+        assert file.receipts() == [Receipt("k1", 2, 2, "0b"), Receipt("k2", 3, 4, "1" * 32)]
     assert query(path, "select key, first_seq, last_seq from receipt") == [("k1", 2, 2), ("k2", 3, 4)]
 
 
 def test_keys_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) -> None:
     with pytest.raises(JournalUnavailable):
-        file.append([reading("a", at=None)], [Receipt("k", 0, 0, 1)])  # type: ignore[arg-type]
+        file.append([reading("a", at=None)], [Receipt("k", 0, 0, "01")])  # type: ignore[arg-type]
     assert file.receipts() == []
 
 
 def test_keys_that_no_longer_count_are_not_returned_and_go(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 4)
     for number in range(10):
-        file.append([reading("a")], [Receipt(f"k{number}", 0, 0, 1)])
+        file.append([reading("a")], [Receipt(f"k{number}", 0, 0, "01")])
     assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
     monkeypatch.setattr(sqlite_file, "KEYS_MAX", 2)
     assert [receipt.key for receipt in file.receipts()] == ["k8", "k9"]
@@ -274,22 +275,6 @@ def test_keys_that_no_longer_count_are_not_returned_and_go(file: SqliteFile, mon
     monkeypatch.setattr(sqlite_file, "KEYS_MAX", 100)
     monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 100)
     assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
-
-
-def test_a_journal_of_the_first_version_is_brought_to_this_one(path: Path) -> None:
-    with closing(SqliteFile(str(path))) as file:
-        file.append([reading("a"), reading("b")])
-        epoch = file.epoch
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executescript("drop table receipt; drop table access_key; drop table audit;")
-        db.execute("delete from meta where name = 'keyring_version'")
-        db.execute("pragma user_version = 1")
-    with closing(SqliteFile(str(path))) as file:
-        assert (file.epoch, file.seq, file.receipts()) == (epoch, 2, [])
-        file.append([reading("c")], [Receipt("k", 0, 0, 1)])
-        assert len(file.receipts()) == 1
-    assert query(path, "pragma user_version") == [(SCHEMA_VERSION,)]
-    assert query(path, "select value from meta where name = 'keyring_version'") == [("1",)]
 
 
 # Files that cannot serve.

@@ -63,7 +63,7 @@ class Place:
 
     def __init__(self) -> None:
         self.journal = MemoryJournal(max_bytes=1 << 30)
-        self.hub = Hub(self.journal, State(Snapshot(self.journal.epoch, 0, {})), open_batch_max_bytes=1 << 30)
+        self.hub = Hub(self.journal, State(Snapshot(self.journal.lineage.epoch, 0, {})), open_batch_max_bytes=1 << 30)
         self.admission = Admission(Door(), Authority(), Bounds())
 
     def endpoint(self, close_timeout_s: float = LONG_S) -> EventsEndpoint:

@@ -18,6 +18,7 @@ class Incoming:
         self._watches: dict[Watch, None] = {}
         self._known: dict[str, Twin] = {}
         self._fresh: dict[str, Twin] | None = None
+        self._is_same_log = False  # whether what is fresh goes on from what was known
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
         self._held = Subscription(frozenset())
         self.followed: dict[str, Twin] = {}
@@ -104,16 +105,23 @@ class Incoming:
         if kind in {"data_update", "control"}:
             await self._event(Change.of(message))
         elif kind == "hello":
-            self._fresh = None if message["resumed"] else {}
-            if self._fresh is not None:
-                return self._page(message)
+            return self._hello(message)
         elif kind == "snapshot":
             return self._page(message)
         elif kind == "gap":
-            self._fresh = {}
+            self._fresh, self._is_same_log = {}, True
         elif kind == "pong" and "seq" in message:
             self._move(Position(message["epoch"], message["seq"]))
         return True
+
+    def _hello(self, message: Message) -> bool:
+        """Take the epoch of this run of the server; the log behind the cursor is the same if the server says so."""
+        if message["resumed"]:
+            self._fresh = None
+            self.position = Position(message["epoch"], message["seq"])
+            return True
+        self._fresh, self._is_same_log = {}, message.get("reason") == "too_old"
+        return self._page(message)
 
     async def _event(self, change: Change) -> None:
         if change.kind == "data_update":
@@ -146,8 +154,8 @@ class Incoming:
         for device_id, twin in fresh.items():
             self._learn(device_id, twin)
         if before is not None:
-            is_same_log = before.epoch == position.epoch
-            gap = Gap(before.seq + 1 if is_same_log else 1, position.seq)
+            is_same_log = self._is_same_log
+            gap = Gap(before.seq + 1 if is_same_log else min(1, position.seq), position.seq)
             news = [
                 Change.to_twin(device_id, twin, position.epoch)
                 for device_id, twin in sorted(fresh.items(), key=lambda item: item[1].seq)

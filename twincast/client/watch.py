@@ -17,7 +17,10 @@ EVERY_MAX = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What may be missing: the first and the last seq."""
+    """What may be missing: the first and the last seq, in the log that goes on.
+
+    From 1 means that the log is another one, and that what came before does not count either; 0 to 0 that it is empty.
+    """
 
     from_seq: int
     to_seq: int
@@ -117,7 +120,7 @@ class Watch:
 
     def miss(self, gap: Gap) -> None:
         """Note what may be missing before the next change."""
-        self._gap = gap if self._gap is None else Gap(self._gap.from_seq, gap.to_seq)
+        self._gap = gap if self._gap is None else Gap(min(self._gap.from_seq, gap.from_seq), gap.to_seq)
 
     def fail(self, error: TwincastError) -> None:
         """End the iteration with an error, once what waits was taken."""

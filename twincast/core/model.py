@@ -20,7 +20,10 @@ Value = Annotated[Raw, Meta(description="any JSON", examples=[21.5])]
 Args = Annotated[Raw, Meta(examples=[{"rpm": 900}], extra_json_schema={"type": "object"})]
 TimeUtc = Annotated[str, Meta(description="ISO 8601, UTC", extra_json_schema={"format": "date-time"})]
 Seq = Annotated[int, Meta(description="a position in the log")]
-Epoch = Annotated[str, Meta(description="the log's name; positions of another one mean nothing in it")]
+Epoch = Annotated[
+    str,
+    Meta(description="the log and the run of its server, `LOG-GENERATION`; a position counts where its epoch is known"),
+]
 
 NOT_YET = 0
 """The seq of an entry that no journal has stored; the first stored entry has 1."""
@@ -75,7 +78,10 @@ def value_bytes(entry: Entry) -> int:
 
 
 class Position(NamedTuple):
-    """A place in a log: `epoch` names the log, `seq` counts its entries, 0 is before the first."""
+    """A place in a log: `epoch` says which, by its name and the run that gave it out; `seq` counts its entries from 1.
+
+    Whether it means anything in another run or a copy of the log says core/lineage.
+    """
 
     epoch: str
     seq: int
@@ -92,7 +98,7 @@ class Position(NamedTuple):
         """
         epoch, colon, seq = text.rpartition(":")
         if not (colon and epoch and seq.isascii() and seq.isdigit() and len(seq) < 19):
-            raise ValidationFailed(f"a position is EPOCH:SEQ, such as 5f0c9a1e:42, not {text[:64]!r}")
+            raise ValidationFailed(f"a position is EPOCH:SEQ, such as 5f0c9a1e-0b7d3c28:42, not {text[:64]!r}")
         return cls(epoch, int(seq))
 
 

@@ -1,18 +1,20 @@
 """Updates that carry a key are stored once, however often they come (compare draft-ietf-httpapi-idempotency-key)."""
 
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from typing import NamedTuple
-from zlib import crc32
 
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import KeyReused, TwincastError
 
 KEYS_MAX = 100_000
-"""How many keys are remembered: 20 MB in memory."""
+"""How many keys are remembered: 25 MB in memory."""
 WINDOW_ENTRIES = 1_000_000
 """How far back in the log a key counts: what a start reads in a fraction of a second."""
 
-_BETWEEN = "\x1f"  # neither names nor keys hold control characters
+_BETWEEN = "\x1f"  # neither names nor keys nor JSON hold control characters
+DIGEST_HEX = 32
+"""128 bits of SHA-256: nobody finds two contents that have them in common."""
 
 Done = Callable[[TwincastError | None, int], None]
 """What a submission calls in the end: with the error that kept it out, or None and its last seq."""
@@ -24,14 +26,14 @@ class Receipt(NamedTuple):
     key: str
     first_seq: int
     last_seq: int
-    digest: int
+    digest: str
 
 
 class Retry(NamedTuple):
     """A submission's key, and whom to tell if it was stored before."""
 
     key: str
-    digest: int
+    digest: str
     again: Callable[[Receipt], None]
 
 
@@ -41,7 +43,7 @@ class Retries:
     def __init__(self, receipts: Iterable[Receipt]) -> None:
         """Begin with what the journal has, oldest first."""
         self._stored = {receipt.key: receipt for receipt in receipts}
-        self._under_way: dict[str, tuple[int, list[tuple[Retry, Done]]]] = {}
+        self._under_way: dict[str, tuple[str, list[tuple[Retry, Done]]]] = {}
 
     def admit(self, retry: Retry, count: int, done: Done) -> Done | None:
         """Return what a new submission of `count` entries is to call in the end; None if it came before.
@@ -96,18 +98,18 @@ def key_of_request(idempotency_key: str, who: str = "") -> str:
     return _BETWEEN.join(("request", idempotency_key, who) if who else ("request", idempotency_key))
 
 
-def digest_of(entries: Sequence[Entry]) -> int:
-    """Return a checksum of what entries say, without when and where."""
-    digest = 0
+def digest_of(entries: Sequence[Entry]) -> str:
+    """Return a digest of what entries say, without when and where, in hexadecimal."""
+    whole = sha256()
     for entry in entries:
-        said = entry.value if isinstance(entry, DataUpdate) else entry.args
-        names = "" if isinstance(entry, DataUpdate) else entry.command
-        digest = crc32(_BETWEEN.join((*entry.topic, names)).encode(), digest)
-        digest = crc32(bytes(said), digest)
-    return digest
+        command, said = ("", entry.value) if isinstance(entry, DataUpdate) else (entry.command, entry.args)
+        whole.update(_BETWEEN.join((*entry.topic, command, "")).encode())
+        whole.update(said)
+        whole.update(_BETWEEN.encode())
+    return whole.hexdigest()[:DIGEST_HEX]
 
 
-def _compare(first: int, second: int) -> None:
+def _compare(first: str, second: str) -> None:
     if first != second:
         raise KeyReused(
             "this key came before with other content; a retry repeats the same, a new update takes a new key"

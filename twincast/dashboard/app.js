@@ -25,7 +25,6 @@ const frames = new Frames(draw);
 const store = new Store();
 const tempo = new Tempo();
 const log = new Log();
-let epoch = "";
 let noted = "";
 let wordsAtMs = -Infinity;
 let isNeeded = false;
@@ -71,13 +70,12 @@ function noteLink({ phase, reason, resumed, gap }) {
 function sayHow(resumed, gap) {
   if (resumed) return "resumed, nothing is missing";
   const devices = `${count(client.twins.size)} devices`;
-  return gap && gap.to >= gap.from ? `${devices}; changes ${count(gap.from)} to ${count(gap.to)} may be missing` : devices;
+  return gap?.to ? `${devices}; changes ${count(gap.from)} to ${count(gap.to)} may be missing` : devices;
 }
 
-function takeSnapshot(at, twins) {
+function takeSnapshot(at, twins, gap) {
   if (at.timestamp_utc) setServerTime(at.timestamp_utc);
-  store.replace(twins, at.epoch === epoch);
-  epoch = at.epoch;
+  store.replace(twins, !gap || gap.from > 1);
   detail.follow(store.devices);
   openFromAddress();
   need();

@@ -106,7 +106,8 @@ class Updates {
 
 /**
  * @typedef {{value: any, updated_at_utc: string, source: string, seq: number}} Twin
- * @typedef {{from: number, to: number}} Gap the first and the last seq that may be missing
+ * @typedef {{from: number, to: number}} Gap the first and the last seq that may be missing; from 1: the log is another one,
+ *   and what came before does not count either; 0 to 0: it is empty
  * @typedef {{phase: "closed"|"connecting"|"live"|"waiting"|"refused", retryAtMs: number,
  *   attempt: number, reason: string, resumed: boolean, gap: Gap|null, needsLogin: boolean}} Link
  *   `phase` "waiting" means for the next attempt, at `retryAtMs`; "refused" means until somebody calls `retry`, or
@@ -369,13 +370,14 @@ export class Client {
     if (message.type === "hello") {
       this.#stop("hello");
       this.#gap = null;
-      if (message.resumed) {
+      if (message.resumed) { // the epoch is that of the server's run; the log behind the cursor is the same
+        this.position = { epoch: message.epoch, seq: message.seq };
         this.#goLive({ resumed: true });
         return;
       }
       if (this.position.epoch) {
-        const isSameLog = this.position.epoch === message.epoch;
-        this.#gap = { from: isSameLog ? this.position.seq + 1 : 1, to: message.seq };
+        const isSameLog = message.reason === "too_old";
+        this.#gap = { from: isSameLog ? this.position.seq + 1 : Math.min(1, message.seq), to: message.seq };
       }
       this.#fresh = new Map();
     }

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from twincast.core.keys import AuditRecord, Deed, Keyring
+from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.errors import JournalUnusable
@@ -17,7 +18,11 @@ class Journal(Protocol):
 
     @property
     def epoch(self) -> str:
-        """The name of this one log; a wiped or restored one has another."""
+        """The name of this one log; a wiped one has another, a copy the same."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """The runs on this log, of which the newest goes on; whose positions count here, and the epoch on the wire."""
 
     @property
     def oldest_since(self) -> int:
@@ -33,7 +38,7 @@ class Journal(Protocol):
         Returns once the batch survives a crash, all of it. If cancelled, it is stored whole or not at all.
 
         Args:
-            batch: at least one entry, with its time set. The journal sets `seq` and `epoch` on each.
+            batch: at least one entry, with its time set. The journal sets `seq` and, of this run, `epoch` on each.
             keys: receipts that are stored in the same breath; their seqs count from the batch's first entry, 0.
             deeds: who sent which of the batch's commands; stored in the same breath, for the audit trail.
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 
 from twincast.core.keys import COMMAND, AuditRecord, Deed, Keyring
+from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.state import twin_of
@@ -20,6 +21,7 @@ class MemoryJournal:
 
     def __init__(self, *, max_bytes: int) -> None:
         self.epoch = secrets.token_hex(4)
+        self.lineage = Lineage(self.epoch, [Generation(secrets.token_hex(4), 0)])
         self._window = Window(0, max_bytes)
         self._newest: dict[str, DataUpdate] = {}
         self._audit: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
@@ -36,7 +38,7 @@ class MemoryJournal:
 
     async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         """See Journal.append. Does not wait for anything; keys live as long as the process, which knows them."""
-        first, epoch = self._window.seq + 1, self.epoch
+        first, epoch = self._window.seq + 1, self.lineage.epoch
         for seq, entry in enumerate(batch, first):
             entry.seq = seq
             entry.epoch = epoch
@@ -65,7 +67,7 @@ class MemoryJournal:
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
         twins = {device_id: twin_of(update) for device_id, update in self._newest.items()}
-        return Snapshot(self.epoch, self._window.seq, twins)
+        return Snapshot(self.lineage.epoch, self._window.seq, twins)
 
     async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
         """See Journal.follow."""

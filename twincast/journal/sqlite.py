@@ -44,6 +44,7 @@ class SqliteJournal:
         self._window = Window(file.seq, WINDOW_MAX_BYTES)
         self._checkpointing = False
         self.epoch = file.epoch
+        self.lineage = file.lineage
         self.oldest_since = file.oldest_since
         self.receipts = file.receipts()
 
@@ -64,7 +65,7 @@ class SqliteJournal:
     @classmethod
     def _open(cls, path: str, thread: ThreadPoolExecutor) -> Self:
         file = SqliteFile(path)
-        return cls(file, thread, LogReader(path, file.epoch), AccessReader(path))
+        return cls(file, thread, LogReader(path, file.lineage.epoch), AccessReader(path))
 
     async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         """See Journal.append."""
@@ -77,7 +78,7 @@ class SqliteJournal:
     def _appended(self, batch: Sequence[Entry], future: asyncio.Future[int]) -> None:
         if future.cancelled() or future.exception() is not None:
             return
-        epoch = self.epoch
+        epoch = self.lineage.epoch
         for seq, entry in enumerate(batch, future.result()):
             entry.seq = seq
             entry.epoch = epoch

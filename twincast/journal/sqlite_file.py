@@ -1,6 +1,6 @@
-"""The file of the SQLite journal: its schema, and the five things that are done to it. Synchronous, one thread.
+"""The file of the SQLite journal, and the five things that are done to it. Synchronous, one thread.
 
-The schema is public (docs/journal.md): other programs may read it while the server runs.
+Other programs may read it while the server runs; its schema is in sqlite_schema.
 """
 
 import fcntl
@@ -13,87 +13,19 @@ import apsw
 from msgspec import Raw
 
 from twincast.core.keys import Deed
+from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Snapshot, Twin
 from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
 from twincast.errors import JournalUnusable
+from twincast.journal import sqlite_schema
 from twincast.journal.sqlite_reader import unavailable_if_failing
+from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 
-APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
-SCHEMA_VERSION = 3
 BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another program that writes: `twincast keys` holds the file for a commit's length."""
 CHECKPOINT_ENTRIES = 20_000
 """How many entries of the log one slice folds into the checkpoint: about 20 ms of work, replayed in as long."""
-
-_RECEIPTS = """
-create table receipt (                  -- the keys of updates that may come again
-    first_seq integer primary key,      -- the entries that were stored under the key
-    last_seq  integer not null,
-    key       text not null,
-    digest    integer not null          -- CRC-32 of what they say
-);
-"""
-
-_ACCESS = """
-create table access_key (               -- API keys; a revoked one stays, so that a login stays asked for
-    id             text primary key,
-    name           text not null,
-    digest         text not null unique, -- SHA-256 of the secret, in hexadecimal
-    grants         text not null,       -- JSON: patterns by action
-    created_at_utc text not null,
-    rate_per_s     real,                -- updates a second; null for the server's setting
-    expires_s      integer,             -- seconds since 1970
-    revoked_at_utc text
-) without rowid;
-create table audit (                    -- who did what
-    id      integer primary key,
-    at_utc  text not null,
-    who     text not null,              -- key:ID, jwt:SUBJECT, anonymous, or local:USER
-    address text not null,
-    action  text not null,              -- command, keys add, keys revoke, keys clear
-    target  text not null,
-    detail  text not null,
-    seq     integer                     -- of a command: where it is in the log
-);
-insert into meta values ('keyring_version', '1');
-"""
-
-_SCHEMA = (
-    f"""
-pragma application_id = {APPLICATION_ID};
-pragma user_version = {SCHEMA_VERSION};
-create table meta (name text primary key, value text not null) without rowid;
-create table log (
-    seq           integer primary key,  -- 1, 2, 3, ... without gaps
-    type          text not null,        -- data_update or control
-    device_id     text not null,        -- of a control: its target
-    value         text not null,        -- JSON; of a control: its args
-    command       text,                 -- of a control only
-    timestamp_utc text not null,        -- ISO 8601
-    source        text not null         -- rest or websocket
-);
-create table checkpoint (               -- the state as of meta 'checkpoint_seq'
-    device_id      text primary key,
-    value          text not null,
-    updated_at_utc text not null,
-    source         text not null,
-    seq            integer not null
-) without rowid;
-create view twin as                     -- the state now: the checkpoint and what the log has since
-    select device_id, value, updated_at_utc, source, max(seq) as seq from (
-        select device_id, value, updated_at_utc, source, seq from checkpoint
-        union all
-        select device_id, value, timestamp_utc, source, seq from log
-        where type = 'data_update'
-          and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
-    ) group by device_id;
-"""
-    + _RECEIPTS
-    + _ACCESS
-)
-_MIGRATIONS = {1: _RECEIPTS, 2: _ACCESS}
-"""What each version lacks that the next one has."""
 
 # One statement a batch: SQLite takes the batch apart itself, so the interpreter lock is not asked for at each row.
 _APPEND = """
@@ -138,6 +70,7 @@ class SqliteFile:
             JournalUnusable: the message says why, for the person who started the server.
         """
         self.epoch: str
+        self.lineage: Lineage
         self.seq: int
         self.oldest_since: int
         self._checkpoint_seq: int
@@ -220,7 +153,7 @@ class SqliteFile:
         with unavailable_if_failing():
             rows = self._db.execute("select device_id, value, updated_at_utc, seq, source from twin")
             twins = {device: Twin(Raw(value.encode()), at, seq, source) for device, value, at, seq, source in rows}
-        return Snapshot(self.epoch, self.seq, twins)
+        return Snapshot(self.lineage.epoch, self.seq, twins)
 
     def close(self) -> None:
         """Bring the checkpoint up to date and close the file, which then stands alone.
@@ -253,25 +186,36 @@ class SqliteFile:
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", synchronous)
         if kind != APPLICATION_ID:
-            self._create()
+            sqlite_schema.create(db, secrets.token_hex(4))
         elif version < SCHEMA_VERSION:
-            missing = "".join(_MIGRATIONS[older] for older in range(version, SCHEMA_VERSION))
-            with self._db:
-                self._db.execute(f"{missing} pragma user_version = {SCHEMA_VERSION};")
+            sqlite_schema.upgrade(db, version)
         meta = dict(db.execute("select name, value from meta"))
         self.epoch = meta["epoch"]
         self.seq = db.execute("select coalesce(max(seq), 0) from log").get
         self.oldest_since = db.execute("select coalesce(min(seq) - 1, 0) from log").get
         self._checkpoint_seq = int(meta["checkpoint_seq"])
+        self.lineage = Lineage(self.epoch, self._begin_generation())
 
-    def _create(self) -> None:
+    def _begin_generation(self) -> list[Generation]:
+        """Note for good that a run begins here; return the runs that are known, oldest first.
+
+        Only the oldest are forgotten: without one between two others, the end of the one before it would be wrong.
+        """
+        rows = self._db.execute("select name, begin_seq from generation order by id")
+        generations = [Generation(*row) for row in rows]
+        taken = {generation.name for generation in generations}
+        while (name := secrets.token_hex(4)) in taken:
+            pass
         with self._db:
-            self._db.execute(_SCHEMA)
             self._db.execute(
-                "insert into meta values ('epoch', ?), ('checkpoint_seq', '0'),"
-                " ('created_at_utc', strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
-                (secrets.token_hex(4),),
+                "insert into generation (name, begin_seq, began_at_utc)"
+                " values (?, ?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
+                (name, self.seq),
             )
+            self._db.execute(
+                "delete from generation where id <= (select max(id) from generation) - ?", (GENERATIONS_MAX,)
+            )
+        return [*generations, Generation(name, self.seq)][-GENERATIONS_MAX:]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

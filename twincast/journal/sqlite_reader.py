@@ -21,6 +21,11 @@ class LogReader:
     def __init__(self, path: str, epoch: str, *, vfs: str | None = None) -> None:
         """Open beside the SqliteFile, which must stay open for as long as this is used.
 
+        Args:
+            path: the file.
+            epoch: what entries are said with, as of the run that reads them.
+            vfs: another SQLite file layer than the system's.
+
         Raises:
             JournalUnavailable: the disk does not give it.
         """
@@ -53,7 +58,7 @@ def _entries(rows: Iterable[tuple[Any, ...]], epoch: str, max_bytes: int | None)
     entries = []
     size_bytes = 0
     for row in rows:  # row by row, for a value may be as large as a request
-        entry = _entry(row, epoch)
+        entry = entry_of(row, epoch)
         entries.append(entry)
         size_bytes += value_bytes(entry)
         if max_bytes is not None and size_bytes >= max_bytes:
@@ -70,7 +75,8 @@ def unavailable_if_failing() -> Iterator[None]:
         raise JournalUnavailable(f"the journal cannot use its disk: {error}") from error
 
 
-def _entry(row: tuple[Any, ...], epoch: str) -> Entry:
+def entry_of(row: tuple[Any, ...], epoch: str) -> Entry:
+    """Read a row of the log, with its columns in their order."""
     seq, kind, device_id, value, command, at, source = row
     if kind == "control":
         return Control(device_id, command, Raw(value.encode()), at, source, seq, epoch)
