@@ -165,7 +165,7 @@ def pattern(data: bytes) -> None:
         return
     for name in [name[:128] for name in (*names[:6], text)]:
         hold(taken.matches(name) == matches(name), "which names a pattern selects", text, name)
-        hold(Names([text]).has(name) == matches(name), "a set of one pattern is that pattern", text, name)
+        hold(Names([taken]).has(name) == matches(name), "a set of one pattern is that pattern", text, name)
 
 
 def position(data: bytes) -> None:

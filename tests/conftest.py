@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import CountedMatches
 from tests.running import ServerProcess
 
 # Whoever runs the tests in the background has Ctrl-C ignored, and the programs under test would inherit that.
@@ -39,3 +40,9 @@ def edge(request: pytest.FixtureRequest) -> str:
 def server(server_process: StartServer, tmp_path: Path) -> ServerProcess:
     """Run one durable server on the fast edge."""
     return server_process(f"sqlite:{tmp_path / 'journal.db'}")
+
+
+@pytest.fixture
+def matches(monkeypatch: pytest.MonkeyPatch) -> CountedMatches:
+    """Count how often names are held against patterns."""
+    return CountedMatches(monkeypatch)

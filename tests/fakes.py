@@ -1,7 +1,8 @@
 """Stand-ins for what surrounds the core, named for what they do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import pytest
 from msgspec import Raw
 
 from twincast.core.batch import Lane
@@ -12,6 +13,7 @@ from twincast.core.groups import Groups
 from twincast.core.keys import Actor
 from twincast.core.messages import SizeLimits, encode_all
 from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot, Source
+from twincast.core.pattern import Pattern
 from twincast.core.retries import Done, Retry
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
@@ -96,6 +98,33 @@ class KeyedVisit(AnyonesVisit):
         return principal
 
 
+class CountedMatches:
+    """How often a name was held against a pattern with a star since the count was set to 0."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        matches = Pattern.matches
+
+        def counted(pattern: Pattern, name: str) -> bool:
+            self.count += pattern.exact is None
+            return matches(pattern, name)
+
+        monkeypatch.setattr(Pattern, "matches", counted)
+
+
+class WaitingTimer:
+    """A timer among those that wait."""
+
+    def __init__(self, waiting: "list[WaitingTimer]", at_s: float, callback: Callable[[], None]) -> None:
+        self._waiting = waiting
+        self.at_s = at_s
+        self.callback = callback
+
+    def cancel(self) -> None:
+        if self in self._waiting:
+            self._waiting.remove(self)
+
+
 class CommittingStream:
     """A hub without a journal: what is submitted waits until `commit` makes it the state and casts it.
 
@@ -112,10 +141,11 @@ class CommittingStream:
         self.log: list[Entry] = []
         self.oldest_since = 0
         self.reads_wait = False
+        self.prepares = False
         self.clock_s = 0.0
         self._block_entries = block_entries
         self._reads: list[tuple[int, int, TookBlock]] = []
-        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self.timers: list[WaitingTimer] = []
 
     def submit(
         self,
@@ -158,10 +188,10 @@ class CommittingStream:
     def pass_time(self, seconds: float) -> None:
         """Run the timers that are due then."""
         self.clock_s += seconds
-        due = [callback for at_s, callback in self._timers if at_s <= self.clock_s]
-        self._timers = [(at_s, callback) for at_s, callback in self._timers if at_s > self.clock_s]
-        for callback in due:
-            callback()
+        due = [timer for timer in self.timers if timer.at_s <= self.clock_s]
+        self.timers = [timer for timer in self.timers if timer.at_s > self.clock_s]
+        for timer in due:
+            timer.callback()
 
     def commit(self) -> None:
         """Commit what was submitted as one batch: state, watchers, senders, in this order."""
@@ -179,13 +209,23 @@ class CommittingStream:
 
     def cast(self, *entries: Entry) -> None:
         """Apply entries and offer them, as one commit."""
-        for entry in entries:
-            entry.seq = self.state.seq + 1
+        cast = self.drafted(entries)
+        unknown = self.groups.prepare(cast) if self.prepares else None
+        while unknown is not None:
+            unknown = self.groups.prepare(cast, unknown)
+        for entry in cast.entries:
+            self.state.apply(entry)
+        self.log.extend(cast.entries)
+        self.groups.offer(cast)
+
+    def drafted(self, entries: Iterable[Entry]) -> Cast:
+        """Return the cast of the next entries, which are not the state's yet."""
+        stamped = list(entries)
+        for seq, entry in enumerate(stamped, self.state.seq + 1):
+            entry.seq = seq
             entry.epoch = self.state.epoch
             entry.timestamp_utc = NOW_UTC
-            self.state.apply(entry)
-        self.log.extend(entries)
-        self.groups.offer(Cast(encode_all(entries), entries))
+        return Cast(encode_all(stamped), stamped)
 
     def change(self, device_id: str, value: bytes, source: Source = "rest") -> None:
         """Commit one reading."""
@@ -201,5 +241,7 @@ class CommittingStream:
         entries = self.log[since : min(until, since + self._block_entries)]
         return Cast(encode_all(entries), entries)
 
-    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        self._timers.append((self.clock_s + delay_s, callback))
+    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> "WaitingTimer":
+        timer = WaitingTimer(self.timers, self.clock_s + delay_s, callback)
+        self.timers.append(timer)
+        return timer

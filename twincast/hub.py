@@ -302,13 +302,22 @@ class Hub:
 
     async def _follow_journal(self) -> None:
         async for entries in self._journal.follow(self.state.seq):
+            cast = Cast(encode_all(entries), entries)
+            await self._find_routes(cast)
             apply = self.state.apply
             for entry in entries:
                 apply(entry)
-            self.groups.offer(Cast(encode_all(entries), entries))
+            self.groups.offer(cast)
             self._answer()
             if self._awaited:
                 self._tell_reached()
+
+    async def _find_routes(self, cast: Cast) -> None:
+        """Ask who wants a cast, a little at a time: many new names and many patterns hold up nobody but the casts."""
+        unknown = self.groups.prepare(cast)
+        while unknown is not None:
+            await asyncio.sleep(0)
+            unknown = self.groups.prepare(cast, unknown)
 
     def _tell_reached(self) -> None:
         reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]
@@ -324,5 +333,5 @@ class Hub:
                 done(None, first_seq + count - 1)
 
 
-def _call_later(delay_s: float, callback: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_later(delay_s, callback)
+def _call_later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay_s, callback)

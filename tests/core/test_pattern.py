@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twincast.core.pattern import Pattern
+from tests.fakes import CountedMatches
+from twincast.core.pattern import Names, Pattern, names_of
 from twincast.errors import ValidationFailed
 
 
@@ -42,12 +43,89 @@ def test_what_is_no_pattern_is_refused(text: str) -> None:
     assert refused.value.message.encode()
 
 
-@given(st.text("ab*", min_size=1, max_size=8), st.text("ab", max_size=10))
-def test_a_pattern_agrees_with_the_regular_expression_for_it(pattern: str, name: str) -> None:
-    expression = ".*".join(map(re.escape, pattern.split("*")))
-    assert Pattern(pattern).matches(name) == (re.fullmatch(expression, name) is not None)
+def expression_of(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression that says the same as a pattern."""
+    tokens = re.findall(r"(?s)\\.|[^\\]", pattern)
+    return re.compile("(?s)" + "".join(".*" if token == "*" else re.escape(token[-1]) for token in tokens))
 
 
-def test_many_stars_cost_no_more_than_one() -> None:
-    # As a regular expression this would take longer than anybody waits.
-    assert not Pattern("*a" * 100 + "*b").matches("a" * 128)
+TEXTS = st.lists(st.sampled_from(["a", "b", "*", r"\*", r"\\"]), min_size=1, max_size=8).map("".join)
+NAMES = st.text("ab*\\", max_size=10)
+
+
+@given(TEXTS, NAMES)
+def test_a_pattern_agrees_with_the_regular_expression_for_it(text: str, name: str) -> None:
+    assert Pattern(text).matches(name) == (expression_of(text).fullmatch(name) is not None)
+
+
+@given(st.frozensets(TEXTS, max_size=12), st.lists(NAMES, max_size=30, unique=True), st.integers(1, 40))
+def test_many_patterns_select_together_what_each_of_them_does(
+    texts: frozenset[str], names: list[str], max_steps: int
+) -> None:
+    together = Names(map(Pattern, texts))
+    expected = [name for name in names if any(expression_of(text).fullmatch(name) for text in texts)]
+    assert [name for name in names if together.has(name)] == expected
+    assert [name for name in names if together.ask(name)[0]] == expected
+    found: list[str] = []
+    at = 0
+    while at < len(names):
+        part = together.search(names, at, max_steps)
+        assert part.until > at, "every part of a search goes on"
+        found += part.names
+        at = part.until
+    assert found == expected
+
+
+class CountingName(str):
+    """A name that counts how often it is searched, and in how many of its characters that goes on."""
+
+    __slots__ = ("chars", "finds")
+
+    def find(self, part: str, start: int = 0, end: int = 1 << 30) -> int:  # type: ignore[override]
+        place = super().find(part, start, end)
+        self.finds = getattr(self, "finds", 0) + 1
+        self.chars = getattr(self, "chars", 0) + (end if place < 0 else place + len(part)) - start
+        return place
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("*a" * 100 + "*b", "a" * 128),
+        ("*" + "a*" * 60 + "b7*", "a" * 123 + "00042"),
+        ("*ab" * 60 + "*", "ab" * 30 + "a" * 68),
+        ("a*" * 127 + "a", "a" * 128),
+        ("*" + "a" * 60 + "b*" + "a" * 60 + "*", "a" * 128),
+    ],
+)
+def test_each_part_is_looked_for_once_and_no_character_for_two_parts_whatever_the_stars(
+    pattern: str, name: str
+) -> None:
+    counting = CountingName(name)
+    Pattern(pattern).matches(counting)
+    assert getattr(counting, "finds", 0) <= pattern.count("*")
+    assert getattr(counting, "chars", 0) <= len(name)
+    assert getattr(counting, "finds", 0) <= Pattern(pattern).cost
+
+
+def test_of_many_patterns_only_those_are_asked_that_begin_or_end_like_the_name(matches: CountedMatches) -> None:
+    names = names_of(frozenset({*(f"site{n}/*" for n in range(1_000)), *(f"*/door{n}" for n in range(1_000))}))
+    assert names.has("site7/x") and names.has("x/door5") and not names.has("hall/x")
+    assert matches.count == 2
+
+
+@pytest.mark.parametrize("text", ["site{}/*", "*/door{}", "*x{}x*"])
+def test_a_gateway_of_more_names_than_its_rights_remember_costs_no_more_for_each(
+    text: str, matches: CountedMatches
+) -> None:
+    rights = names_of(frozenset(text.format(number) for number in range(100)))
+    devices = [
+        text.replace("*", "y").format(f"{number % 100}{'' if number < 100 else 'no'}") for number in range(1_500)
+    ]
+    for device in devices:
+        rights.has(device)
+    first, matches.count = matches.count, 0
+    for _ in range(3):
+        for device in devices:
+            rights.has(device)
+    assert matches.count <= 3 * len(devices), f"the first time it took {first}"

@@ -89,7 +89,7 @@ def test_those_with_equal_rights_and_wishes_have_equal_subscriptions() -> None:
 
 def test_who_may_read_some_names_costs_one_lookup_each_and_no_pattern() -> None:
     subscription = Subscription().inside(frozenset({"lab/a", "lab/b"}))
-    assert not subscription.patterns
+    assert not subscription.ends
     assert subscription.exact == {(kind, name) for kind in KINDS for name in ("lab/a", "lab/b")}
     assert not subscription.is_everything
 

@@ -74,7 +74,7 @@ class Cast:
         if subscription.is_everything:
             return self
         topics = self.topics
-        if not subscription.patterns and len(subscription.exact) < len(topics):
+        if not subscription.ends and len(subscription.exact) < len(topics):
             lists = [topics[topic] for topic in subscription.exact if topic in topics]
         else:
             lists = [indexes for topic, indexes in topics.items() if subscription.selects(topic)]

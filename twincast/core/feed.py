@@ -287,6 +287,7 @@ class Feed:
         if isinstance(self._outbox, CatchUpOutbox):
             self._outbox = self._outbox.caught_up()
         self._group = self._stream.groups.join(self, self.subscription)
+        self.subscription = self._group.subscription  # equal ones are kept once
 
     def _send_pages(self, casts: Sequence[Cast]) -> None:
         pages = self._pages = self._pages or deque()

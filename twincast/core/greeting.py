@@ -131,7 +131,7 @@ def select_twins(state: State, subscription: Subscription, but_not: Subscription
     if subscription.is_everything and but_not is None:
         return twins
     names: Iterable[str]
-    if subscription.patterns:
+    if subscription.ends:
         names = [name for name in twins if subscription.selects(("data_update", name))]
     else:
         names = [name for kind, name in subscription.exact if kind == "data_update" and name in twins]

@@ -1,22 +1,45 @@
 """Device patterns: `*` stands for any characters, also none, also `/`; everything else for itself."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Generic, NamedTuple, TypeVar
 
 from twincast.core.values import check_unicode
 from twincast.errors import ValidationFailed
 
 PATTERN_MAX_CHARS = 256
-KNOWN_MAX = 1_000
-"""How many names an answer is remembered for: a client sends the same few again and again."""
+KNOWN_MAX = 20_000
+"""How many names an answer is remembered for: a gateway sends the same again and again."""
+KNOWN_FROM_STEPS = 16
+"""What costs less is found out each time: it takes a microsecond or two, and a name some hundred bytes."""
+CHARS_A_STEP = 16
+"""What a part of a pattern costs as much as one more: looking for it is one call, that compares so many characters."""
+SIFT_ENDS, SIFT_NAMES = 8, 256
+"""With how few ends, and how many at once, names are sifted before they are asked about: several times as fast."""
+
+T = TypeVar("T")
+
+
+class End(NamedTuple):
+    """How every name begins or ends that a pattern selects; `ANY_END` if that says nothing."""
+
+    text: str
+    is_tail: bool
+
+
+ANY_END = End("", False)
 
 
 class Pattern:
     r"""Which names are selected: `lab/*`, `*/door`, or one exact name. `\*` is a star, `\\` a backslash.
 
-    Matching takes time proportional to the name, whatever the pattern; a regular expression would not promise that.
+    Matching never goes back: each part between stars is looked for once, behind the one before it, so that no
+    character of a name is searched for two parts. A regular expression would not promise that.
     """
 
-    __slots__ = ("_head", "_inner", "_min_chars", "_tail", "exact")
+    __slots__ = ("_head", "_inner", "_min_chars", "_tail", "cost", "exact", "is_everything")
 
     def __init__(self, text: str) -> None:
         """Read a pattern.
@@ -28,11 +51,22 @@ class Pattern:
         if not 1 <= len(text) <= PATTERN_MAX_CHARS:
             raise ValidationFailed(f"a pattern takes 1 to {PATTERN_MAX_CHARS} characters; this one has {len(text)}")
         check_unicode(text, "a pattern")
-        parts = _parts(text)
-        self.exact: str | None = parts[0] if len(parts) == 1 else None
+        self._head, *others = _parts(text)
+        self.exact: str | None = None if others else self._head
         """The one name that is selected; None if there may be many."""
-        self._head, *self._inner, self._tail = parts if len(parts) > 1 else (*parts, "")
-        self._min_chars = sum(map(len, parts))
+        self.is_everything = text == "*"
+        self._tail = others.pop() if others else ""
+        self._inner = [part for part in others if part]
+        self._min_chars = len(self._head) + len(self._tail) + sum(map(len, self._inner))
+        self.cost = 1 + sum(1 + len(part) // CHARS_A_STEP for part in self._inner)
+        """How many steps it takes at most to hold a name against this."""
+
+    @property
+    def end(self) -> End:
+        """What is known of the names that are selected: how they begin, else how they end."""
+        if self._head or not self._tail:
+            return End(self._head, False)
+        return End(self._tail, True)
 
     def matches(self, name: str) -> bool:
         """Whether a name is selected; the pattern must cover all of it."""
@@ -50,44 +84,190 @@ class Pattern:
         return True
 
 
+class Ends(Generic[T]):
+    """Things by the ends of patterns: which of them can concern a name is found without asking each.
+
+    What says nothing of a name's beginning or end is always found.
+    """
+
+    __slots__ = ("_by_head", "_by_tail", "_head_lengths", "_tail_lengths")
+
+    def __init__(self) -> None:
+        self._by_head: dict[str, dict[T, None]] = {}
+        self._by_tail: dict[str, dict[T, None]] = {}
+        self._head_lengths: Counter[int] = Counter()
+        self._tail_lengths: Counter[int] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self._by_head or self._by_tail)
+
+    @property
+    def ends(self) -> Iterator[End]:
+        """What there is something under."""
+        yield from (End(text, False) for text in self._by_head)
+        yield from (End(text, True) for text in self._by_tail)
+
+    @property
+    def look_cost(self) -> int:
+        """How many steps it takes to look up a name, whatever is found."""
+        return 1 + len(self._head_lengths) + len(self._tail_lengths)
+
+    def add(self, end: End, thing: T) -> None:
+        """Keep a thing under an end; the newest of an end stands last."""
+        found, lengths = self._side(end)
+        things = found.setdefault(end.text, {})
+        if not things:
+            lengths[len(end.text)] += 1
+        things[thing] = None
+
+    def remove(self, end: End, thing: T) -> None:
+        """Forget a thing that was kept under an end."""
+        found, lengths = self._side(end)
+        things = found[end.text]
+        del things[thing]
+        if not things:
+            del found[end.text]
+            lengths[len(end.text)] -= 1
+            if not lengths[len(end.text)]:
+                del lengths[len(end.text)]
+
+    def near(self, name: str) -> Iterator[dict[T, None]]:
+        """Yield what stands under the ends that a name has."""
+        chars = len(name)
+        for length in self._head_lengths:
+            if length <= chars and (things := self._by_head.get(name[:length])) is not None:
+                yield things
+        for length in self._tail_lengths:
+            if length <= chars and (things := self._by_tail.get(name[chars - length :])) is not None:
+                yield things
+
+    def sift(self, names: Sequence[str], others: frozenset[str]) -> list[str]:
+        """Return the names that have one of the ends, or are among some others; fast for a few ends."""
+        heads, tails = tuple(self._by_head), tuple(self._by_tail)
+        if not tails and not others:
+            return [name for name in names if name.startswith(heads)]
+        return [name for name in names if name.startswith(heads) or name.endswith(tails) or name in others]
+
+    def _side(self, end: End) -> tuple[dict[str, dict[T, None]], Counter[int]]:
+        return (self._by_tail, self._tail_lengths) if end.is_tail else (self._by_head, self._head_lengths)
+
+
+class Found(NamedTuple):
+    """What came of a part of a long search: the names that are selected, up to which one it went, and what it cost."""
+
+    names: list[str]
+    until: int
+    steps: int
+
+
 class Names:
     """The names that any of some patterns selects."""
 
-    __slots__ = ("_known", "_stars", "exact", "is_all")
+    __slots__ = ("_ask_cost", "_is_sifted", "_known", "_stars", "exact", "is_all", "star_count")
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        """Read the patterns.
-
-        Raises:
-            ValidationFailed: one of them cannot be.
-        """
-        read = {text: Pattern(text) for text in patterns}
-        self.is_all = "*" in read
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        """Put patterns together; `names_of` reads them from texts."""
+        self.is_all = False
         """Whether every name is selected."""
-        self.exact = frozenset(pattern.exact for pattern in read.values() if pattern.exact is not None)
-        """The names that are selected by their whole text."""
+        self.star_count = 0
+        """How many of the patterns have a star."""
         self._known: dict[str, bool] = {}
-        self._stars = [pattern for pattern in read.values() if pattern.exact is None]
+        self._stars: Ends[Pattern] = Ends()
+        exact: set[str] = set()
+        cost = 0
+        for pattern in patterns:
+            cost += pattern.cost
+            if pattern.exact is not None:
+                exact.add(pattern.exact)
+                continue
+            self.star_count += 1
+            self.is_all |= pattern.is_everything
+            self._stars.add(pattern.end, pattern)
+        self.exact = frozenset(exact)
+        """The names that are selected by their whole text."""
+        self._ask_cost = self._stars.look_cost + cost
+        ends = frozenset(self._stars.ends)
+        self._is_sifted = len(ends) <= SIFT_ENDS and ANY_END not in ends
+
+    @property
+    def ends(self) -> frozenset[End]:
+        """How the selected names begin or end; an exact one begins as all of it."""
+        return frozenset({*self._stars.ends, *(End(name, False) for name in self.exact)})
 
     @property
     def is_listed(self) -> bool:
         """Whether `exact` is all that is selected."""
-        return not self._stars
+        return not self.star_count
 
     def has(self, name: str) -> bool:
-        """Whether a name is selected."""
+        """Whether a name is selected. An answer that was hard to find is remembered."""
         if self.is_all or name in self.exact:
             return True
+        if not self.star_count:
+            return False
         known = self._known.get(name)
         if known is None:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            known = self._known[name] = any(pattern.matches(name) for pattern in self._stars)
+            known, steps = self.ask(name)
+            if steps >= KNOWN_FROM_STEPS:
+                self._remember(name, known)
         return known
+
+    def ask(self, name: str) -> tuple[bool, int]:
+        """Return whether a name is selected, and how many steps it took to find out; nothing is remembered."""
+        if self.is_all or name in self.exact:
+            return True, 1
+        steps = self._stars.look_cost
+        for patterns in self._stars.near(name):
+            for pattern in patterns:
+                steps += pattern.cost
+                if pattern.matches(name):
+                    return True, steps
+        return False, steps
+
+    def search(self, names: Sequence[str], start: int, max_steps: int) -> Found:
+        """Find the selected ones among names from `start` on, in at most about so many steps; at least one is asked.
+
+        Nothing is remembered: who has many names asks for each once.
+        """
+        if self.is_all:
+            return Found(list(names[start:]), len(names), 0)
+        found: list[str] = []
+        steps, at = 0, start
+        size = min(max(1, max_steps // self._ask_cost), SIFT_NAMES)  # no part costs more than what is left for it
+        while at < len(names) and (steps < max_steps or at == start):
+            part = names[at : at + size]
+            at += len(part)
+            if self._is_sifted:
+                steps += len(part)
+                part = self._stars.sift(part, self.exact)
+            for name in part:
+                is_selected, cost = self.ask(name)
+                steps += cost
+                if is_selected:
+                    found.append(name)
+        return Found(found, at, steps)
+
+    def _remember(self, name: str, is_selected: bool) -> None:
+        if len(self._known) >= KNOWN_MAX:
+            for oldest in tuple(islice(self._known, KNOWN_MAX // 4)):
+                del self._known[oldest]
+        self._known[name] = is_selected
+
+
+@lru_cache(maxsize=64)
+def names_of(texts: frozenset[str]) -> Names:
+    """Return the names that texts of patterns select; equal texts share what is remembered.
+
+    Raises:
+        ValidationFailed: one of them cannot be.
+    """
+    return Names(map(Pattern, texts))
 
 
 def _parts(text: str) -> list[str]:
     """Return what stands between the stars."""
+    if "\\" not in text:
+        return text.split("*")
     parts = [""]
     chars = iter(text)
     for char in chars:

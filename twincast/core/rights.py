@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
-from twincast.core.pattern import Names
+from twincast.core.pattern import Names, names_of
 from twincast.core.rates import Rate
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted, ValidationFailed
@@ -39,7 +39,7 @@ class Rights:
             patterns = getattr(self, action)
             if len(patterns) > PATTERNS_MAX:
                 raise ValidationFailed(f"an action takes {PATTERNS_MAX} patterns; {action} has {len(patterns)}")
-            Names(patterns)
+            names_of(patterns)
 
     @classmethod
     def of(cls, grants: Mapping[str, Iterable[str]]) -> "Rights":
@@ -58,7 +58,7 @@ class Rights:
 
     @cached_property
     def _names(self) -> dict[Action, Names]:
-        return {action: Names(getattr(self, action)) for action in ACTIONS}
+        return {action: names_of(getattr(self, action)) for action in ACTIONS}
 
     def allow(self, action: Action, name: str) -> bool:
         """Whether an action is allowed on a device."""

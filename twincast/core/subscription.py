@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, cast
 
 from twincast.core.model import Kind, Topic
-from twincast.core.pattern import Names, Pattern
+from twincast.core.pattern import ANY_END, End, Found, Names, Pattern, names_of
 from twincast.errors import ValidationFailed
 
 Mode = Literal["latest", "every"]
@@ -17,6 +17,45 @@ EVERYWHERE = frozenset({"*"})
 PATTERNS_MAX, STARS_MAX = 1_000, 100
 """Exact names are found in one lookup; patterns with a star are held against every name, and so cost more."""
 MAX_HZ_MIN, MAX_HZ_MAX = 0.01, 1_000.0
+NO_NAMES = Names(())
+SEARCH_STEPS, NO_BOUND = 100, 1 << 62
+"""How long one of two filters is asked, before the other one is asked about what it found."""
+
+
+class Wanted:
+    """What rules ask for, read once: for each kind the names that are selected."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        """Read the patterns of rules.
+
+        Raises:
+            ValidationFailed: one of them cannot be.
+        """
+        by_kinds: dict[frozenset[Kind], list[Pattern]] = {}
+        for text, kinds in rules:
+            by_kinds.setdefault(kinds, []).append(Pattern(text))
+        self.stars = [pattern for patterns in by_kinds.values() for pattern in patterns if pattern.exact is None]
+        self._by_kind: dict[Kind, Names] = {}
+        if len(by_kinds) == 1:  # as nearly always: the kinds share what is known of names
+            ((kinds, patterns),) = by_kinds.items()
+            self._by_kind = dict.fromkeys(kinds, Names(patterns))
+        elif by_kinds:
+            for kind in KINDS:
+                wanting = [patterns for kinds, patterns in by_kinds.items() if kind in kinds]
+                self._by_kind[kind] = Names(pattern for patterns in wanting for pattern in patterns)
+
+    def names(self, kind: Kind) -> Names:
+        """Return the names that are selected of a kind."""
+        return self._by_kind.get(kind, NO_NAMES)
+
+    @cached_property
+    def exact(self) -> frozenset[Topic]:
+        """The topics that are selected by their whole name."""
+        return frozenset((kind, name) for kind, names in self._by_kind.items() for name in names.exact)
+
+    def all_of(self, listed: frozenset[str]) -> frozenset[Topic]:
+        """Return the topics of some names, of the kinds of which every name is selected."""
+        return frozenset((kind, name) for kind, names in self._by_kind.items() if names.is_all for name in listed)
 
 
 @dataclass(frozen=True)
@@ -34,6 +73,7 @@ class Subscription:
     mode: Mode = "latest"
     max_hz: float | None = None
     within: frozenset[str] = EVERYWHERE
+    _wanted: Wanted | None = field(default=None, repr=False, compare=False)  # goes along where the rules stay the same
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +84,9 @@ class Subscription:
         """
         if len(self.rules) > PATTERNS_MAX:
             raise ValidationFailed(f"a subscription takes {PATTERNS_MAX} patterns; this one has {len(self.rules)}")
-        stars = sum(pattern.exact is None for pattern, _ in self._read)
+        if self._wanted is None:
+            object.__setattr__(self, "_wanted", Wanted(self.rules))
+        stars = len(self.wanted.stars)
         if stars > STARS_MAX:
             raise ValidationFailed(f"{STARS_MAX} patterns may have a star; of these {stars} have")
         if self.mode not in {"latest", "every"}:
@@ -59,60 +101,89 @@ class Subscription:
     def __hash__(self) -> int:
         return self._hash
 
+    @property
+    def wanted(self) -> Wanted:
+        """What the rules ask for, wherever it may be."""
+        assert self._wanted is not None
+        return self._wanted
+
+    @cached_property
+    def readable(self) -> Names:
+        """The names that exist for the client."""
+        return names_of(self.within)
+
     @cached_property
     def is_everything(self) -> bool:
         """Whether every change is selected."""
-        return ("*", KINDS) in self.rules and self._readable.is_all
+        return ("*", KINDS) in self.rules and self.readable.is_all
 
     @cached_property
     def exact(self) -> frozenset[Topic]:
         """The topics that are selected by their whole name."""
-        readable = self._readable
-        named = {(kind, p.exact) for p, kinds in self._read if p.exact is not None for kind in kinds}
-        if readable.is_listed:
-            stars = [(p, kinds) for p, kinds in self._read if p.exact is None]
-            named |= {
-                (kind, name) for p, kinds in stars for name in readable.exact if p.matches(name) for kind in kinds
-            }
-        return frozenset((kind, name) for kind, name in named if readable.has(name))
+        wanted, readable = self.wanted, self.readable
+        if readable.is_all:
+            return wanted.exact
+        named = frozenset((kind, name) for kind, name in wanted.exact if readable.has(name))
+        return named | wanted.all_of(readable.exact) if readable.is_listed else named
 
     @cached_property
-    def patterns(self) -> Sequence[tuple[Pattern, frozenset[Kind]]]:
-        """What selects names that are not known yet."""
-        if self._readable.is_listed:
-            return ()
-        return [(pattern, kinds) for pattern, kinds in self._read if pattern.exact is None]
-
-    @cached_property
-    def _read(self) -> Sequence[tuple[Pattern, frozenset[Kind]]]:
-        return [(Pattern(text), kinds) for text, kinds in self.rules]
-
-    @cached_property
-    def _readable(self) -> Names:
-        return Names(self.within)
+    def ends(self) -> frozenset[End]:
+        """How the names begin or end that are selected and not in `exact`; none if there are no others."""
+        wanted, readable = self.wanted, self.readable
+        if readable.is_listed and all(pattern.is_everything for pattern in wanted.stars):
+            return frozenset()
+        ends = frozenset(pattern.end for pattern in wanted.stars)
+        # What is wanted says nothing of a name, so what may be read does.
+        return readable.ends if ANY_END in ends and not readable.is_all else ends
 
     def selects(self, topic: Topic) -> bool:
         """Whether changes of a topic are wanted, and may be had."""
         if self.is_everything or topic in self.exact:
             return True
         kind, name = topic
-        return self._readable.has(name) and any(
-            kind in kinds and pattern.matches(name) for pattern, kinds in self.patterns
-        )
+        return bool(self.ends) and self.readable.has(name) and self.wanted.names(kind).has(name)
+
+    def ask(self, topic: Topic) -> tuple[bool, int]:
+        """Return whether a topic is selected that is not in `exact`, and how many steps that took; remember nothing."""
+        kind, name = topic
+        is_wanted, steps = self.wanted.names(kind).ask(name)
+        if not is_wanted or self.readable.is_all:
+            return is_wanted, steps
+        is_readable, more = self.readable.ask(name)
+        return is_readable, steps + more
+
+    def search(self, names: Sequence[str], start: int, max_steps: int) -> Found:
+        """Find the devices whose readings are selected; see `Names.search`."""
+        wanted, readable = self.wanted.names("data_update"), self.readable
+        if wanted.is_all:
+            return readable.search(names, start, max_steps)
+        if readable.is_all:
+            return wanted.search(names, start, max_steps)
+        found: list[str] = []
+        at, steps = start, 0
+        while at < len(names) and (steps < max_steps or at == start):
+            part = wanted.search(names, at, SEARCH_STEPS)
+            allowed = readable.search(part.names, 0, NO_BOUND)
+            found += allowed.names
+            at, steps = part.until, steps + part.steps + allowed.steps
+        return Found(found, at, steps)
 
     def adding(self, rules: Iterable[Rule]) -> "Subscription":
         """Return this subscription with more patterns; one that it has already takes the new kinds."""
-        merged = dict(self.rules) | dict(rules)
-        return replace(self, rules=frozenset(merged.items()))
+        added = dict(rules)
+        return self._with_rules((dict(self.rules) | added).items()) if added else self
 
     def removing(self, patterns: Sequence[str] | None) -> "Subscription":
         """Return this subscription without some patterns, or without any (None)."""
-        rules = () if patterns is None else ((text, kinds) for text, kinds in self.rules if text not in patterns)
-        return replace(self, rules=frozenset(rules))
+        gone = frozenset(patterns or ())
+        return self._with_rules(() if patterns is None else (rule for rule in self.rules if rule[0] not in gone))
 
     def inside(self, readable: frozenset[str]) -> "Subscription":
         """Return this subscription for a client that may read what some patterns select, and nothing else."""
         return self if readable == self.within else replace(self, within=EVERYWHERE if "*" in readable else readable)
+
+    def _with_rules(self, rules: Iterable[Rule]) -> "Subscription":
+        return replace(self, rules=frozenset(rules), _wanted=None)
 
     def described(self) -> dict[str, Any]:
         """Return it as the wire shows it."""
@@ -121,16 +192,13 @@ class Subscription:
 
 
 def rules_of(patterns: Iterable[str], kinds: Iterable[str] | None = None) -> frozenset[Rule]:
-    """Check patterns and the kinds that each of them selects; both kinds if none are given.
+    """Return patterns with the kinds that each of them selects; all kinds if none are given.
 
     Raises:
-        ValidationFailed: one of them is not what it should be.
+        ValidationFailed: one of the kinds is none. The patterns are read by whoever makes a subscription of them.
     """
     wanted = frozenset(kinds) if kinds is not None else KINDS
     if not wanted or not wanted <= KINDS:
         unknown = [kind[:40] for kind in sorted(wanted - KINDS)[:1]]  # what came may be long; its beginning tells
         raise ValidationFailed(f"`kinds` takes {' and '.join(sorted(KINDS))}, not {unknown!r}")
-    texts = list(patterns)
-    for text in texts:
-        Pattern(text)
-    return frozenset((text, cast("frozenset[Kind]", wanted)) for text in texts)
+    return frozenset((text, cast("frozenset[Kind]", wanted)) for text in patterns)
