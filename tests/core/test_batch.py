@@ -25,7 +25,7 @@ def test_what_some_lanes_submitted_is_taken_out_with_its_keys_and_deeds(
     told = []
     for number, (count, keyed, by_somebody, lane) in enumerate(submitted):
         entries = [Control(f"{number}-{index}", "on", Raw(b"{}"), "", "rest") for index in range(count)]
-        retry = Retry(f"key {number}", number, lambda _: None) if keyed and entries else None
+        retry = Retry(f"key {number}", str(number), lambda _: None) if keyed and entries else None
         actor = Actor(f"who {number}", "here") if by_somebody else None
 
         def done(error: TwincastError | None, last_seq: int, number: int = number) -> None:
