@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from msgspec import Raw
@@ -185,16 +187,17 @@ def door(data: bytes) -> None:
     ours = Door(allow_hosts=["twin.example"], allow_origins=["https://app.example"])
     passed = [_passes(ours, host, origin) for _ in range(2)]
     hold(passed[0] == passed[1], "the same request is answered the same", host, origin)
-    plain = re.fullmatch(r"([a-z0-9.-]+)(:[0-9]*)?", host.lower())
-    if plain is not None and host.isascii():
+    plain = re.fullmatch(r"((?:[a-z0-9-]+\.)*[a-z0-9-]+)(\.?)(?::([0-9]{0,5}))?", host.lower())
+    if plain is not None and len(plain[1]) < 250:
         name = plain[1]
         octets = re.fullmatch(r"127" + r"\.(0|[1-9][0-9]{0,2})" * 3, name)
-        known = name in {"localhost", "twin.example"} or name.endswith(".localhost")
+        known = name == "localhost" or name.endswith(".localhost")
         known = known or (octets is not None and all(int(octet) < 256 for octet in octets.groups()))
+        known = ((known and not plain[2]) or name == "twin.example") and int(plain[3] or 0) < 1 << 16
         hold(_passes(ours, host, None) == known, "which hosts are ours", host)
     if passed[0] and origin is not None:
-        own = {f"{scheme}://{host}".lower() for scheme in ("http", "https")}
-        hold(origin.lower() in {*own, "https://app.example"}, "which origins may call", host, origin)
+        own = {_place(f"{scheme}://{host.rpartition('@')[2]}") for scheme in ("http", "https", "ws", "wss")}
+        hold(_place(origin) in {*own, _place("https://app.example")}, "which origins may call", host, origin)
 
 
 def conversation(data: bytes) -> None:
@@ -307,6 +310,14 @@ def _encoded(entry: DataUpdate | Control, **more: str) -> bytes:
     else:
         fields = {"target": entry.target, "command": entry.command, "args": entry.args}
     return encode(more | fields)
+
+
+def _place(origin: str) -> tuple[str, str, int]:
+    parts = urlsplit(origin.lower())
+    name = parts.hostname or ""
+    with suppress(ValueError):
+        name = str(getattr(ip_address(name), "ipv4_mapped", None) or ip_address(name.partition("%")[0]))
+    return parts.scheme, name, parts.port or {"http": 80, "ws": 80}.get(parts.scheme, 443)
 
 
 def _passes(ours: Door, host: str, origin: str | None) -> bool:

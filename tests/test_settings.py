@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from twincast.settings import Settings
+from twincast.errors import SettingUnusable
+from twincast.settings import CommandSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -77,18 +78,114 @@ def test_settings_do_not_change() -> None:
 )
 def test_a_value_out_of_bounds_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TWINCAST_{name}", value)
-    with pytest.raises(ValidationError, match=name.lower()):
+    with pytest.raises(SettingUnusable, match=f"TWINCAST_{name}: it takes"):
         Settings()
 
 
 @pytest.mark.parametrize("origin", ["*", "https://*.example.org", "app.example.org", "null", "https://a b", "file://"])
 def test_an_origin_is_exact(origin: str) -> None:
-    with pytest.raises(ValidationError, match="an origin is exact"):
+    with pytest.raises(SettingUnusable, match="an origin is exact"):
         Settings(allow_origin=(origin,))
     Settings(allow_origin=("https://app.example.org", "http://127.0.0.1:3000"))
 
 
 def test_a_proxy_is_a_network() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(SettingUnusable, match="--trusted-proxy: a network is"):
         Settings(trusted_proxy=("proxy.example.org",))
     Settings(trusted_proxy=("10.0.0.0/8", "::1"))
+    assert Settings(trusted_proxy=("[::1]",)).trusted_proxy == ("::1/128",)
+
+
+def test_names_and_origins_are_kept_as_requests_have_them() -> None:
+    settings = Settings(allow_host=("Twin.Example.",), allow_origin=("HTTPS://App.Example:443/",), host="[::1]")
+    assert (settings.allow_host, settings.allow_origin) == (("twin.example",), ("https://app.example",))
+    assert settings.host == "::1"
+
+
+@pytest.mark.parametrize("link", ["tcp://10.43.0.1:8000", "udp://10.43.0.1:8000", "tcp://[2001:db8::1]:8000"])
+def test_a_link_to_a_service_of_this_name_is_no_setting(monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    for name, text in {
+        "PORT": link,
+        "SERVICE_HOST": "10.43.0.1",
+        "SERVICE_PORT": "8000",
+        "PORT_8000_TCP": link,
+        "PORT_8000_TCP_PROTO": "tcp",
+    }.items():
+        monkeypatch.setenv(f"TWINCAST_{name}", text)
+    settings = Settings()
+    assert settings.port == 8000
+    assert len(settings.ignored) == 1 and f"TWINCAST_PORT={link}" in settings.ignored[0]
+    Path(".env").write_text("TWINCAST_PORT=9002\n")
+    assert Settings().port == 9002
+
+
+@pytest.mark.parametrize("port", ["tcp://", "tcp://twin:8000", "http://10.0.0.1:8000", "10.0.0.1:8000", "8000 "])
+def test_what_only_resembles_a_link_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("TWINCAST_PORT", port)
+    if port.strip().isdigit():
+        assert Settings().port == 8000
+    else:
+        with pytest.raises(SettingUnusable, match="TWINCAST_PORT: it takes a whole number"):
+            Settings()
+
+
+def test_a_setting_that_is_there_and_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = Settings()
+    for name in (*Settings.model_fields, "url"):
+        monkeypatch.setenv(f"TWINCAST_{name.upper()}", "")
+    assert Settings() == unset
+    assert CommandSettings().url == "http://127.0.0.1:8000"
+
+
+READ_ALL_THE_SAME = {
+    "its mark of UTF-8 and ends of lines of Windows": b"\xef\xbb\xbfTWINCAST_PORT=9002\r\nTWINCAST_HOST=::1\r\n",
+    "quotes and comments": b"# ours\nexport TWINCAST_PORT='9002' # so\nTWINCAST_HOST=\"::1\"\n",
+    "the same twice": b"TWINCAST_PORT=1\nTWINCAST_HOST=::1\nTWINCAST_PORT=9002\n",
+    "names of others, and empty ones": b"\nFOO=bar\nTWINCAST_NOTHING=1\nA=\nB\nTWINCAST_PORT=9002\nTWINCAST_HOST=::1",
+    "what is no setting": b"this is prose, with a = sign\n=5\n!\nTWINCAST_PORT=9002\nTWINCAST_HOST=::1\n",
+}
+
+
+@pytest.mark.parametrize("what", READ_ALL_THE_SAME)
+def test_an_env_file_is_read_with(what: str) -> None:
+    Path(".env").write_bytes(READ_ALL_THE_SAME[what])
+    settings = Settings()
+    assert (settings.port, settings.host) == (9002, "::1")
+
+
+NOT_TEXT = {
+    "Latin-1": b"OWNER=Z\xfcrich\nTWINCAST_PORT=9002\n",
+    "UTF-16 with its mark": "TWINCAST_PORT=9002\n".encode("utf-16"),
+    "UTF-16 without it": "TWINCAST_PORT=9002\n".encode("utf-16-le"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_TEXT)
+def test_an_env_file_that_is_no_text_is_named(what: str) -> None:
+    Path(".env").write_bytes(NOT_TEXT[what])
+    with pytest.raises(SettingUnusable, match=r"the file \.env is not text in UTF-8"):
+        Settings()
+    with pytest.raises(SettingUnusable, match=r"\.env"):
+        CommandSettings()
+
+
+def test_an_env_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").mkdir()
+    assert Settings().port == 8000
+    Path(".env").rmdir()
+    Path(".env").symlink_to("/proc/self/mem")  # which nobody, root neither, reads from its beginning
+    with pytest.raises(SettingUnusable, match=r"the file \.env cannot be read"):
+        Settings()
+
+
+def test_a_setting_of_the_file_is_named_as_such() -> None:
+    Path(".env").write_text("TWINCAST_PORT=http\n")
+    with pytest.raises(SettingUnusable, match=r"TWINCAST_PORT in \.env: it takes a whole number"):
+        Settings()
+
+
+def test_a_file_that_is_wanted_is_named_not_shown() -> None:
+    for name in ("tls_cert", "tls_key", "jwt_key"):
+        with pytest.raises(SettingUnusable) as refused:
+            Settings.model_validate({name: "-----BEGIN PRIVATE KEY-----\nsecret"})
+        assert "the path of a PEM file" in refused.value.message and "secret" not in refused.value.message

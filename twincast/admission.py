@@ -11,9 +11,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
+from twincast.access.addresses import Address, block_of, forwarded, is_local, network, parse
 from twincast.auth.authority import Authority
 from twincast.auth.tickets import Tickets
 from twincast.auth.tokens import KeySet
@@ -197,7 +197,7 @@ class Admission:
         self.tickets = Tickets(clock_s)
         self._door = door
         self._bounds = bounds
-        self._proxies = [ip_network(text) for text in trusted_proxies]
+        self._proxies = [network(text) for text in trusted_proxies]
         self._clock_s = clock_s
         self._updates = Buckets()
         self._frames = Buckets()
@@ -230,6 +230,19 @@ class Admission:
             raise Unauthenticated("a credential comes as `Authorization: Bearer …`")
         return Caller(self.login(token.strip(), address), address)
 
+    def identify_upgrade(self, knock: Knock) -> Caller:
+        """Return who asks for a WebSocket. No page can set Authorization there: with a good one, Origin says nothing.
+
+        Raises:
+            TwincastError: what `identify` raises.
+        """
+        try:
+            return self.identify(knock)
+        except Forbidden:
+            if knock.authorization is None or not self.authority.is_required:
+                raise
+        return self.identify(knock._replace(origin=None))
+
     def check(self, knock: Knock) -> str:
         """Return a request's address, if it may knock at all.
 
@@ -237,14 +250,17 @@ class Admission:
             Forbidden: see `identify`.
         """
         self._door.check(knock.host, knock.origin)
-        peer = _address(knock.peer)
-        if not self.authority.is_required and peer is not None and not peer.is_loopback:
+        peer = parse(knock.peer)
+        if peer is None:
+            return knock.peer or "local"
+        if not self.authority.is_required and not peer.is_loopback:
             raise Forbidden(
-                "a server without a login answers only programs on its own machine; `twincast keys add` makes a key"
+                "a server without a login answers only programs on its own machine;"
+                " `twincast keys add NAME --may publish,read` makes a key"
             )
-        if knock.forwarded_for is not None and peer is not None and self._is_proxy(peer):
-            return self._forwarded(knock.forwarded_for) or str(peer)
-        return str(peer) if peer is not None else (knock.peer or "local")
+        if knock.forwarded_for is not None and self._is_proxy(peer):
+            return str(forwarded(knock.forwarded_for, self._is_proxy) or peer)
+        return str(peer)
 
     def login(self, text: str, address: str) -> Principal:
         """Return who a credential stands for. A good one that is known already passes even a locked address.
@@ -286,7 +302,7 @@ class Admission:
         """
         if knock.authorization is None and (self.authority.anonymous is None or wants_to_log_in(query)):
             return self.enter_unknown(self.check(knock), end)
-        return self.enter(self.identify(knock), end)
+        return self.enter(self.identify_upgrade(knock), end)
 
     def enter(self, caller: Caller, end: End) -> Visit:
         """Let somebody stay.
@@ -457,40 +473,12 @@ class Admission:
         if wait_s > 0:
             raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s)
 
-    def _is_proxy(self, peer: IPv4Address | IPv6Address) -> bool:
-        return any(peer in network for network in self._proxies)
-
-    def _forwarded(self, header: str) -> str | None:
-        """Return the last address in the header that is no proxy of ours; what stands before it, anyone could say."""
-        for text in reversed(header.split(",")):
-            address = _address(text.strip())
-            if address is None:
-                return None
-            if not self._is_proxy(address):
-                return str(address)
-        return None
-
-
-def _address(text: str | None) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address((text or "").partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
-
-
-def block_of(address: str) -> str:
-    """Return what counts as one address: of IPv6, the 64 bits that a customer is given."""
-    known = _address(address)
-    if isinstance(known, IPv6Address) and not known.is_loopback:
-        return str(IPv6Network((known, 64), strict=False))
-    return address
+    def _is_proxy(self, address: Address) -> bool:
+        return any(address in network for network in self._proxies)
 
 
 def _is_exempt(address: str) -> bool:
-    known = _address(address)
-    return known is None or known.is_loopback
+    return parse(address) is None or is_local(address)
 
 
 def _identity(principal: Principal) -> str | None:

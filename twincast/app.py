@@ -178,7 +178,7 @@ class App(FastAPI):
             await self._websocket(scope, receive, send)
             return
         try:
-            scope["caller"] = self.admission.identify(knock_of(scope))
+            scope["caller"] = self.admission.identify_upgrade(knock_of(scope))
         except TwincastError:
             await send({"type": "websocket.close", "code": 1008})  # before the handshake: the server answers 403
         else:
@@ -216,6 +216,8 @@ class App(FastAPI):
 def create_app(settings: Settings, *, edge: str = "portable", now_utc: Callable[[], str] = system_now_utc) -> App:
     """Assemble the application from its settings; see App. From then on uvicorn writes no credential to its log."""
     logs.keep_credentials_out()
+    for line in settings.ignored:
+        logger.warning("%s", line)
     return App(settings, edge=edge, now_utc=now_utc)
 
 

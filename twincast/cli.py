@@ -1,20 +1,18 @@
 """The command line: which commands there are, their options, and how their errors end."""
 
 import asyncio
+import logging
 import os
-import re
 import sys
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from twincast import __version__
 from twincast.commands import ask, host, keys, send, simulate, watch
 from twincast.commands.terminal import err, out, until_interrupted
-from twincast.errors import TwincastError
-from twincast.settings import Settings
+from twincast.errors import SettingUnusable, TwincastError
+from twincast.settings import CommandSettings, Settings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -29,14 +27,15 @@ app = typer.Typer(
 keys_app = typer.Typer(help="Make, list and revoke the API keys of a journal.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
-Journal = Annotated[str, typer.Option(envvar="TWINCAST_JOURNAL", help="The server's journal.")]
-HERE_TOO = "sqlite:twincast.db"
-Url = Annotated[str, typer.Option(envvar="TWINCAST_URL", help="The server's address.")]
-HERE = "http://127.0.0.1:8000"
+Journal = Annotated[
+    str | None, typer.Option(help="The server's journal. [default: TWINCAST_JOURNAL or sqlite:twincast.db]")
+]
+Url = Annotated[str | None, typer.Option(help="The server's address. [default: TWINCAST_URL or http://127.0.0.1:8000]")]
 
 
 def main() -> None:
     """Run the command line: an expected error is one line and exit status 1, a wrong argument one line and 2."""
+    logging.getLogger("dotenv.main").addFilter(_in_our_words)
     try:
         status = app(standalone_mode=False)
     except typer.Exit as end:
@@ -45,12 +44,10 @@ def main() -> None:
         status = INTERRUPTED
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except SettingUnusable as error:
+        status = _say(error.message, 2)
     except TwincastError as error:
         status = _say(error.message, 1)
-    except ValidationError as error:
-        status = _say("; ".join(_setting(problem) for problem in error.errors()), 2)
-    except SettingsError as error:
-        status = _say(_unread(error), 2)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -142,7 +139,7 @@ def _simulate(
     rate: Annotated[float, typer.Option(min=0.01, help="Readings a second, of all devices together.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="How long; until Ctrl-C if not given.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed makes the same fleet.")] = 0,
-    url: Url = HERE,
+    url: Url = None,
 ) -> None:
     """Push the signals of a fleet that does not exist."""
     until_interrupted(simulate.simulate(_checked(url), devices, rate, seconds, seed))
@@ -153,7 +150,7 @@ def _watch(
     patterns: Annotated[
         list[str] | None, typer.Argument(help="Which devices, as in a shell: 'lab/*'. All if none.")
     ] = None,
-    url: Url = HERE,
+    url: Url = None,
 ) -> None:
     """Show every change: a live table, or one JSON line a change if the output is a pipe."""
     until_interrupted(watch.watch(_checked(url), patterns or []))
@@ -165,7 +162,7 @@ def _send(
     value: Annotated[
         str, typer.Argument(help="JSON, or else taken as text; - reads one JSON value a line from stdin.")
     ],
-    url: Url = HERE,
+    url: Url = None,
 ) -> None:
     """Send a reading, or one a line from standard input."""
     if value == "-":
@@ -179,7 +176,7 @@ def _host(
     device: Annotated[str | None, typer.Option(help="Its name. [default: host/ and this machine's name]")] = None,
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between readings.")] = 1.0,
     count: Annotated[int | None, typer.Option(min=1, help="How many readings; until Ctrl-C if not given.")] = None,
-    url: Url = HERE,
+    url: Url = None,
 ) -> None:
     """Push this machine's CPU, memory, disk and network as a device."""
     until_interrupted(host.host(_checked(url), device, interval, count))
@@ -190,7 +187,7 @@ def _control(
     target: Annotated[str, typer.Argument(help="Whom the command is for.")],
     command: Annotated[str, typer.Argument(help="Its name.")],
     args: Annotated[list[str] | None, typer.Argument(help="A JSON object, or NAME=VALUE pairs.")] = None,
-    url: Url = HERE,
+    url: Url = None,
 ) -> None:
     """Send a command to everyone who watches."""
     try:
@@ -202,7 +199,7 @@ def _control(
 @app.command("status")
 def _status(
     as_json: Annotated[bool, typer.Option("--json", help="As the server says it.")] = False,
-    url: Url = HERE,
+    url: Url = None,
 ) -> None:
     """Say how the server is. Exit status 1 if it is not well."""
     if not ask.status(_checked(url), as_json=as_json):
@@ -217,72 +214,70 @@ def _keys_add(
     devices: Annotated[list[str] | None, typer.Option(help="A pattern, such as 'lab/*'. [default: *]")] = None,
     expires: Annotated[str | None, typer.Option(help="In how long, such as 30d. [default: never]")] = None,
     rate: Annotated[float | None, typer.Option(help="Updates a second. [default: the server's, 1000]")] = None,
-    journal: Journal = HERE_TOO,
+    journal: Journal = None,
 ) -> None:
     """Make a key and show it once. From the first one on, the server asks for a login; it need not be restarted."""
-    keys.add(journal, name, may=may, devices=devices or ["*"], expires=expires, rate_per_s=rate)
+    keys.add(_found(journal), name, may=may, devices=devices or ["*"], expires=expires, rate_per_s=rate)
 
 
 @keys_app.command("list")
 def _keys_list(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    journal: Journal = HERE_TOO,
+    journal: Journal = None,
 ) -> None:
     """Show all keys: what they may do, until when. Their secrets are not stored, so nobody can show those."""
-    keys.show(journal, as_json=as_json)
+    keys.show(_found(journal), as_json=as_json)
 
 
 @keys_app.command("revoke")
 def _keys_revoke(
     key: Annotated[str, typer.Argument(help="Its name or id.")],
-    journal: Journal = HERE_TOO,
+    journal: Journal = None,
 ) -> None:
     """End a key. Its open connections are closed within a second."""
-    keys.revoke(journal, key)
+    keys.revoke(_found(journal), key)
 
 
 @keys_app.command("clear")
 def _keys_clear(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    journal: Journal = HERE_TOO,
+    journal: Journal = None,
 ) -> None:
     """Forget all keys. After its next start the server asks for no login."""
     if not yes:
         typer.confirm("Forget all keys? After its next start the server is open to every program here.", abort=True)
-    keys.clear(journal)
+    keys.clear(_found(journal))
 
 
 @app.command("audit")
 def _audit(
     limit: Annotated[int, typer.Option(min=1, help="How many records, the newest.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    journal: Journal = HERE_TOO,
+    journal: Journal = None,
 ) -> None:
     """Show who commanded what, and who changed the keys."""
-    keys.audit(journal, limit, as_json=as_json)
+    keys.audit(_found(journal), limit, as_json=as_json)
 
 
-def _checked(url: str) -> str:
+def _checked(url: str | None) -> str:
     from twincast.client import http_url  # noqa: PLC0415
 
+    settings = CommandSettings()
+    if settings.token is not None:
+        os.environ["TWINCAST_TOKEN"] = settings.token  # where the client looks; it may have stood in .env
     try:
-        return http_url(url)
+        return http_url(settings.url if url is None else url)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
-def _setting(problem: Any) -> str:
-    name = str(problem["loc"][0])
-    where = f"TWINCAST_{name.upper()}" if f"TWINCAST_{name.upper()}" in os.environ else f"--{name.replace('_', '-')}"
-    return f"{where}: {problem['msg']}"
+def _found(journal: str | None) -> str:
+    return CommandSettings().journal if journal is None else journal
 
 
-def _unread(error: SettingsError) -> str:
-    """Say which variable is no JSON: pydantic-settings names the field, and only in a sentence."""
-    field = re.search(r'field "(\w+)"', str(error))
-    if field is None:
-        return str(error)
-    return f'TWINCAST_{field[1].upper()}: a list is JSON, with its quotes, such as ["twin.example.org"]'
+def _in_our_words(record: logging.LogRecord) -> bool:
+    record.msg = "twincast: .env, line %s is not NAME=VALUE; it is ignored"
+    return True
 
 
 def _say(text: str, status: int) -> int:

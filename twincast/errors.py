@@ -27,6 +27,7 @@ TwincastError
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
 ├── AddressUnusable          the server cannot, or should not, listen there
 ├── LoginUnusable            keys or tokens are not set up in a way that can work
+├── SettingUnusable          a setting is none that can be
 └── Truncated                a position that the journal no longer reaches back to
 
 `code` is the same word on every wire: REST problem details, WebSocket `error` messages, the command line.
@@ -239,6 +240,12 @@ class LoginUnusable(TwincastError):
     """Keys or tokens are not set up in a way that can work."""
 
     code = "login_unusable"
+
+
+class SettingUnusable(TwincastError):
+    """A setting, by flag, environment or file, is none that can be."""
+
+    code = "setting_unusable"
 
 
 class Truncated(TwincastError):

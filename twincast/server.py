@@ -4,9 +4,9 @@ import asyncio
 import errno
 import logging
 import resource
+import shlex
 import signal
 import socket
-from ipaddress import ip_address, ip_network
 from types import FrameType
 from typing import Never
 
@@ -14,6 +14,7 @@ import uvicorn
 from rich.console import Console
 
 from twincast import logs
+from twincast.access import addresses
 from twincast.app import App, create_app
 from twincast.errors import AddressUnusable
 from twincast.journal import has_keys
@@ -131,11 +132,11 @@ class Server(uvicorn.Server):
 
 def _http_bounds(settings: Settings) -> HttpBounds:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    proxies = [ip_network(text) for text in settings.trusted_proxy] if settings.behind_tls_proxy else []
+    proxies = [addresses.network(text) for text in settings.trusted_proxy] if settings.behind_tls_proxy else []
 
     def is_exempt(peer: str) -> bool:
-        address = ip_address(peer.partition("%")[0])
-        return address.is_loopback or any(address in network for network in proxies)
+        address = addresses.parse(peer)
+        return address is not None and (address.is_loopback or any(address in network for network in proxies))
 
     return HttpBounds(
         settings.connections_max or int(FILES_FOR_CONNECTIONS * files),
@@ -182,21 +183,27 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = "another program is listening there" if error.errno == errno.EADDRINUSE else error.strerror
-        raise AddressUnusable(f"cannot listen on {host}:{port}: {reason}; --port chooses another") from None
+    except (OSError, UnicodeError) as error:
+        raise AddressUnusable(f"cannot listen on {host}:{port}: {_why_not(error)}") from None
+
+
+def _why_not(error: OSError | UnicodeError) -> str:
+    match getattr(error, "errno", None):
+        case errno.EADDRINUSE:
+            return "another program is listening there; --port chooses another"
+        case errno.EACCES:
+            return "the system lets only its administrator have that port; --port 8000 is anyone's"
+        case _:
+            return "--host takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"
 
 
 def _refuse_exposure(settings: Settings) -> None:
     """Do not let others reach a server that asks nobody who he is, or lets all on the way read along."""
-    try:
-        is_local = settings.host == "localhost" or ip_address(settings.host).is_loopback
-    except ValueError:
-        is_local = False
+    is_local = addresses.is_local(settings.host)
     if is_local and not settings.behind_tls_proxy:
         return
     where = "behind a proxy" if is_local else f"on {settings.host}"
-    journal = f" --journal {settings.journal}" if settings.journal != type(settings)().journal else ""
+    journal = f" --journal {shlex.quote(settings.journal)}" if settings.journal != type(settings)().journal else ""
     missing = []
     if settings.jwt_jwks is None and settings.jwt_key is None and not has_keys(settings.journal):
         if settings.journal.startswith("sqlite:"):

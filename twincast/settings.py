@@ -1,36 +1,124 @@
-"""What a user can set, by flag or by a `TWINCAST_…` environment variable."""
+"""What a user can set, by flag, `TWINCAST_…` environment variable or the file `.env`: the one reader of all three."""
 
+import os
 import re
-from ipaddress import ip_network
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from twincast.access import addresses
+from twincast.errors import SettingUnusable
+
+PREFIX, ENV_FILE = "TWINCAST_", ".env"
+JOURNAL = "sqlite:twincast.db"
+
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\[?[0-9a-fA-F.:]+\]?:[0-9]+")
+"""What Kubernetes puts into TWINCAST_PORT, in each pod, if any service is called `twincast`; Docker's links too."""
 
 
-class Settings(BaseSettings):
-    """The frozen settings of one server; each default is the documented one."""
+class _Read(BaseSettings):
+    """Frozen settings, from where every command takes its own; each default is the documented one.
 
-    model_config = SettingsConfigDict(env_prefix="TWINCAST_", env_file=".env", extra="ignore", frozen=True)
+    Raises:
+        SettingUnusable: one cannot be; the words name it, and hold no library's words and nobody's secrets.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=True,  # as `TWINCAST_PORT=${PORT}` leaves it where there is none
+        extra="ignore",
+        frozen=True,
+    )
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise SettingUnusable("; ".join(_problem(each, given) for each in error.errors())) from None
+        except SettingsError as error:
+            raise SettingUnusable(_unread(error)) from None
+        except UnicodeError:
+            raise SettingUnusable(f"the file {ENV_FILE} is not text in UTF-8; save it as such, or move it") from None
+        except OSError as error:
+            raise SettingUnusable(f"the file {ENV_FILE} cannot be read: {error.strerror}") from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """See BaseSettings: arguments before the environment before the file."""
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            if any("\0" in name for name in source.env_vars):
+                raise UnicodeError  # UTF-16 without its mark: every other byte is 0
+            source.env_vars = {name: text for name, text in source.env_vars.items() if not _is_link(name, text)}
+        return init_settings, env_settings, dotenv_settings
+
+    @property
+    def ignored(self) -> list[str]:
+        """What in the environment looks like a setting and is not meant for this program, in words."""
+        return [
+            f"{name}={text} is ignored: it is a link to a service, as Kubernetes and Docker make them, and no setting"
+            for name, text in sorted(os.environ.items())
+            if _is_link(name, text)
+        ]
+
+
+class CommandSettings(_Read):
+    """What the commands that talk to a server, or open its journal, take from their surroundings."""
+
+    journal: str = JOURNAL
+    url: str = "http://127.0.0.1:8000"
+    token: str | None = None
+
+
+class Settings(_Read):
+    """The settings of one server."""
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_bare(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
+    @field_validator("allow_host")
+    @classmethod
+    def _names_are_as_in_requests(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(addresses.allowed_host, names))
 
     @field_validator("allow_origin")
     @classmethod
-    def _origins_are_exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if not re.fullmatch(r"https?://[^/*\s]+/?", origin):
-                raise ValueError(f"an origin is exact, such as https://app.example.org; {origin!r} is not")
-        return origins
+    def _origins_are_as_in_requests(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(addresses.allowed_origin, origins))
 
     @field_validator("trusted_proxy")
     @classmethod
     def _proxies_are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        for network in networks:
-            ip_network(network)
-        return networks
+        return tuple(str(addresses.network(text)) for text in networks)
+
+    @field_validator("tls_cert", "tls_key", "jwt_key")
+    @classmethod
+    def _files_are_named(cls, path: str | None) -> str | None:
+        if path is not None and ("\n" in path or "-----BEGIN" in path):
+            raise ValueError("it takes the path of a PEM file, not what is in it")
+        return path
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    journal: str = "sqlite:twincast.db"
+    journal: str = JOURNAL
     """`sqlite:PATH`, or `memory:` to forget everything at exit."""
     allow_origin: tuple[str, ...] = ()
     """Web origins, besides the server's own, whose pages may connect."""
@@ -91,3 +179,51 @@ class Settings(BaseSettings):
     ping_interval_s: float = Field(default=20.0, gt=0)
     pong_timeout_s: float = Field(default=10.0, gt=0)
     shutdown_timeout_s: float = Field(default=10.0, gt=0)
+
+
+_TAKES = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "string_unicode": "a text in UTF-8",
+    "tuple_type": 'a list in JSON, such as ["twin.example.org"]',
+}
+"""What a setting takes, by what pydantic finds is wrong with it."""
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def _problem(problem: Any, given: dict[str, Any]) -> str:
+    name, kind, context = str(problem["loc"][0]), problem["type"], problem.get("ctx", {})
+    bounds = [f"{words} {context[sign]}" for sign, words in _BOUNDS.items() if sign in context]
+    if kind == "value_error":
+        said = str(context["error"])
+    elif kind == "literal_error":
+        said = f"it takes {context['expected']}"
+    else:
+        said = f"it takes {_TAKES.get(kind) or ' and '.join(bounds) or 'something else'}"
+    return f"{_where(name, given)}: {said}"
+
+
+def _where(field: str, given: dict[str, Any]) -> str:
+    """Return where a person has set something."""
+    if field in given:
+        return f"--{field.replace('_', '-')}"
+    variable = f"{PREFIX}{field.upper()}"
+    return variable if variable in map(str.upper, os.environ) else f"{variable} in {ENV_FILE}"
+
+
+def _unread(error: SettingsError) -> str:
+    """Say which variable is no JSON: pydantic-settings names the field, and only in a sentence."""
+    field = re.search(r'field "(\w+)"', str(error))
+    where = "a list of the settings" if field is None else _where(field[1], {})
+    return f'{where}: a list is JSON, with its quotes, such as ["twin.example.org"]'
+
+
+def _is_link(name: str, text: str | None) -> bool:
+    return name.upper() == f"{PREFIX}PORT" and _SERVICE_LINK.fullmatch(text or "") is not None

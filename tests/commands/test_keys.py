@@ -1,6 +1,9 @@
 """`twincast keys` and `twincast audit`, as a person or a script runs them."""
 
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +12,7 @@ import httpx
 import pytest
 
 from tests.access import bearer
-from tests.running import ROOT
+from tests.running import ROOT, free_port
 from twincast.testing import Server
 
 
@@ -83,6 +86,7 @@ def test_the_audit_trail_shows_who_did_what(journal: Path) -> None:
 def test_what_cannot_be_is_one_line_that_says_why(
     journal: Path, arguments: tuple[str, ...], status: int, part: str
 ) -> None:
+    run(journal, "keys", "add", "z", "--may", "read")
     result = run(journal, *arguments)
     assert result.returncode == status, result
     assert result.stderr.count("\n") == 1
@@ -115,3 +119,112 @@ def test_a_file_that_is_no_journal_is_refused(journal: Path) -> None:
     assert result.returncode == 1
     assert "not a journal" in result.stderr
     assert journal.read_text().startswith("# Notes")
+
+
+def here(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, with nothing of ours in the environment but what is given."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("TWINCAST_")}
+    command = [sys.executable, "-m", "twincast", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=clean | env, capture_output=True, text=True, input=stdin, timeout=60, check=False
+    )
+
+
+ON_A_JOURNAL = [
+    ("keys", "list"),
+    ("keys", "list", "--json"),
+    ("keys", "revoke", "a"),
+    ("keys", "clear", "--yes"),
+    ("audit",),
+]
+
+
+@pytest.mark.parametrize("arguments", ON_A_JOURNAL, ids=" ".join)
+@pytest.mark.parametrize("how", ["--journal", "TWINCAST_JOURNAL", ".env", "by default"])
+def test_a_path_without_a_journal_is_an_error_that_makes_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], how: str
+) -> None:
+    if how == ".env":
+        (tmp_path / ".env").write_text("TWINCAST_JOURNAL=sqlite:mistyped.db\n")
+    env = {how: "sqlite:mistyped.db"} if how == "TWINCAST_JOURNAL" else {}
+    option = ("--journal", "sqlite:mistyped.db") if how == "--journal" else ()
+    before = sorted(tmp_path.iterdir())
+    result = here(tmp_path, *arguments, *option, **env)
+    name = "twincast.db" if how == "by default" else "mistyped.db"
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1 and f"no journal at {tmp_path / name}" in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", [*ON_A_JOURNAL, ("keys", "add", "a", "--may", "read")], ids=" ".join)
+def test_a_journal_that_can_hold_no_keys_is_one_line_and_makes_nothing(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for journal in ("sqlite:folder", "sqlite:no/such/folder.db", "sqlite:", "sqlite::memory:", "memory:", "tape:x", ""):
+        result = here(tmp_path, *arguments, "--journal", journal)
+        assert result.returncode == 1, (journal, result)
+        assert result.stdout == "" and result.stderr.count("\n") == 1, result.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_a_key_is_made_where_the_server_looks(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TWINCAST_JOURNAL=sqlite:data/real.db\n")
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "real.db"
+    made = here(tmp_path, "keys", "add", "a", "--may", "read")
+    assert f"no journal at {path}; now there is" in made.stderr and f"No server runs on {path} now" in made.stderr
+    assert not (tmp_path / "twincast.db").exists()
+    with Server(f"sqlite:{path}") as server:
+        assert httpx.get(f"{server.url}/api/data", headers=bearer(made.stdout.strip())).status_code == 200
+        again = here(tmp_path, "keys", "add", "b", "--may", "read")
+        assert "now there is" not in again.stderr and f"A server runs on {path}, so it is in force" in again.stderr
+        assert httpx.get(f"{server.url}/api/data", headers=bearer(again.stdout.strip())).status_code == 200
+    assert here(tmp_path, "keys", "list").stdout.count("good") == 2
+    assert here(tmp_path, "keys", "revoke", "a", TWINCAST_JOURNAL=f"sqlite:{path}").returncode == 0
+    assert "keys revoke" in here(tmp_path, "audit").stdout
+
+
+def test_what_a_new_key_says_to_do_works(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder's"
+    folder.mkdir()
+    said = here(tmp_path, "keys", "add", "a", "--may", "read", "--journal", "sqlite:a folder's/it.db").stderr
+    advice = shlex.split(re.findall("`(twincast serve .*)`", said.replace("\n", " "))[0])
+    assert advice == ["twincast", "serve", "--journal", "sqlite:a folder's/it.db"]
+
+
+def test_whoever_talks_to_a_server_finds_it_where_the_settings_are(tmp_path: Path) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        secret = server.add_key(read=["*"], publish=["*"], command=["*"])
+        (tmp_path / ".env").write_text(f"TWINCAST_URL={server.url}\nTWINCAST_TOKEN={secret}\n")
+        for arguments in (("status",), ("send", "a", "1"), ("control", "a", "b"), ("host", "--count", "1")):
+            result = here(tmp_path, *arguments)
+            assert result.returncode == 0, result.stderr
+        assert here(tmp_path, "send", "a", "-", stdin="2\n").returncode == 0
+        # What the environment says counts more, and what a flag says most.
+        assert "credential" in here(tmp_path, "send", "a", "1", TWINCAST_TOKEN="twc_0_wrong").stderr
+        nobody = f"http://127.0.0.1:{free_port()}"
+        assert nobody in here(tmp_path, "status", TWINCAST_URL=nobody).stderr
+        assert here(tmp_path, "status", "--url", server.url, TWINCAST_URL=nobody).returncode == 0
+
+
+def test_a_file_of_settings_that_is_none_is_one_line_for_every_command(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"OWNER=Z\xfcrich\n")
+    for arguments in (
+        *ON_A_JOURNAL,
+        ("keys", "add", "a", "--may", "read"),
+        ("status",),
+        ("send", "a", "1"),
+        ("serve",),
+    ):
+        result = here(tmp_path, *arguments)
+        assert result.returncode == 2, (arguments, result.stderr)
+        assert result.stderr.count("\n") == 1 and ".env" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+def test_a_line_of_the_file_that_says_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=1\nnot a setting\n")
+    made = here(tmp_path, "keys", "add", "a", "--may", "read")
+    assert made.returncode == 0
+    assert ".env, line 2 is not NAME=VALUE" in made.stderr

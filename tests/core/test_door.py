@@ -74,13 +74,59 @@ def test_an_allowed_host_is_ours_with_any_port_and_in_any_case() -> None:
     ],
 )
 def test_a_page_from_elsewhere_may_not_call(origin: str) -> None:
-    with pytest.raises(Forbidden, match="--allow-origin"):
+    with pytest.raises(Forbidden, match="may not call this server"):
         Door().check("localhost:8000", origin)
 
 
 def test_the_servers_own_pages_may_call_over_http_and_https() -> None:
     Door().check("localhost:8000", "http://localhost:8000")
     Door().check("LocalHost:8000", "HTTPS://localhost:8000")
+    Door().check("localhost:8000", "ws://localhost:8000")  # which phones' libraries say, and no page can
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost:80", "http://localhost"),
+        ("localhost", "http://localhost:80"),
+        ("localhost:443", "https://localhost"),
+        ("[0:0::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_an_origin_is_the_servers_own_however_its_port_and_address_are_written(host: str, origin: str) -> None:
+    Door().check(host, origin)
+    with pytest.raises(Forbidden):
+        Door().check(host, f"{origin.rpartition(':')[0]}:9")
+
+
+@pytest.mark.parametrize(
+    "host", ["twin.example.org", "Twin.example.org.", "192.0.2.1:8000", "[2001:db8::1]:80", "localhost."]
+)
+def test_a_host_is_let_in_by_what_its_refusal_says(host: str) -> None:
+    with pytest.raises(Forbidden) as refused:
+        Door().check(host, None)
+    words = refused.value.message.split()
+    Door(allow_hosts=[words[words.index("--allow-host") + 1]]).check(host, None)
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://A.example:80", "https://a.example:8443", "capacitor://localhost", "ftp://a"]
+)
+def test_an_origin_is_let_in_by_what_its_refusal_says(origin: str) -> None:
+    with pytest.raises(Forbidden) as refused:
+        Door().check("localhost", origin)
+    words = refused.value.message.split()
+    Door(allow_origins=[words[words.index("--allow-origin") + 1]]).check("localhost", origin)
+
+
+def test_no_setting_is_named_where_none_helps() -> None:
+    for origin in ("null", "file://", ""):
+        with pytest.raises(Forbidden, match="Authorization: Bearer") as refused:
+            Door().check("localhost", origin)
+        assert "--allow" not in refused.value.message
+    with pytest.raises(Forbidden, match="a Host is a name") as refused:
+        Door().check("a b", None)
+    assert "--allow" not in refused.value.message
 
 
 def test_an_allowed_origin_may_call_with_or_without_a_slash_in_the_setting() -> None:

@@ -475,6 +475,74 @@ def test_a_page_from_elsewhere_does_not_come_so_far_as_to_log_in(
         assert refused.status == 403
 
 
+# What libraries of devices and phones say of themselves, pages within apps say too, and a page from elsewhere.
+ORIGINS = [
+    "file://",
+    "null",
+    "app://-",
+    "capacitor://localhost",
+    "ws://192.0.2.1:8000",
+    "https://elsewhere.example.org",
+]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_good_credential_in_an_upgrades_head_makes_its_origin_void(place: Place, origin: str) -> None:
+    def status(**headers: str) -> int:
+        with RawWebSocket(place.server.port, "/ws", {"Origin": origin, **headers}) as socket:
+            return socket.status
+
+    good = place.keys["read"]["Authorization"]
+    assert status(Authorization=good) == 101
+    assert status(Authorization="Bearer twc_00000000_x") == 401
+    assert status(Authorization=good.removeprefix("Bearer ")) == 401
+    assert status() == 403
+    assert status(Authorization=good, Host="rebound.example.org") == 403
+    # A page could send it over REST, once its browser has asked whether it may; so there the Origin counts.
+    assert place.get("/api/data", {**place.keys["read"], "Origin": origin}).status_code == 403
+
+
+def test_without_a_login_no_credential_is_good_so_the_origin_counts(edge: str) -> None:
+    with Server("memory:", edge=edge) as server:
+        for origin in ORIGINS:
+            headers = {"Origin": origin, "Authorization": "Bearer twc_00000000_x"}
+            with RawWebSocket(server.port, "/ws", headers) as refused:
+                assert refused.status == 403
+
+
+def test_an_origin_that_is_allowed_is_allowed_to_read_the_answer_however_it_was_set(edge: str) -> None:
+    with Server("memory:", edge=edge, allow_origin=("HTTPS://App.Example:443/", "capacitor://localhost")) as server:
+        for origin in ("https://app.example", "capacitor://localhost"):
+            answer = httpx.get(f"{server.url}/api/data", headers={"Origin": origin})
+            assert answer.headers["access-control-allow-origin"] == origin
+            with RawWebSocket(server.port, "/ws", {"Origin": origin}) as socket:
+                assert socket.status == 101
+
+
+FORWARDED = [
+    "203.0.113.{}",
+    "203.0.113.{}:41234",
+    "[2001:db8:{}::1]:443",
+    "::ffff:203.0.113.{}",
+    "203.0.113.{}, 10.0.0.1:80",
+]
+
+
+@pytest.mark.parametrize("form", FORWARDED)
+def test_who_guesses_behind_a_proxy_locks_out_nobody_else(tmp_path: Path, edge: str, form: str) -> None:
+    path = tmp_path / "journal.db"
+    add_key(path, read=["*"])
+    behind: dict[str, Any] = {"behind_tls_proxy": True, "trusted_proxy": ("127.0.0.0/8", "10.0.0.0/8")}
+    with Server(f"sqlite:{path}", edge=edge, failed_logins_per_minute=2, **behind) as server:
+
+        def login(who: int) -> int:
+            headers = {"X-Forwarded-For": form.format(who), "Authorization": "Bearer wrong"}
+            return httpx.get(f"{server.url}/api/data", headers=headers).status_code
+
+        assert [login(5) for _ in range(3)] == [401, 401, 429]
+        assert login(77) == 401
+
+
 def test_an_upgrade_with_a_wrong_credential_is_401(place: Place) -> None:
     headers = {"Authorization": "Bearer twc_00000000_x"}
     with pytest.raises(InvalidStatus) as refused, place.websocket(headers):

@@ -2,9 +2,11 @@
 
 import getpass
 import os
+import shlex
 import time
 from datetime import UTC, datetime
 
+from rich.markup import escape
 from rich.table import Table
 
 from twincast.auth.keys import actions_of, duration_s, make_key
@@ -13,7 +15,7 @@ from twincast.core.keys import Actor, AuditRecord, Key
 from twincast.core.messages import encode
 from twincast.core.rights import Rights
 from twincast.errors import JournalUnusable
-from twincast.journal.sqlite_access import AccessFile
+from twincast.journal.sqlite_access import AccessFile, is_served
 
 NOTICE_S = 0.3
 """A server looks at its keys ten times a second. After this a change is in force."""
@@ -26,10 +28,13 @@ def add(
     rights = Rights.of({action: devices for action in actions_of(may)})
     expires_s = None if expires is None else int(time.time()) + duration_s(expires)
     key, secret = make_key(name, rights, now_utc=_now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
-    with _open(journal) as file:
+    with _open(journal, make=True) as file:
         file.add(key, _actor())
     time.sleep(NOTICE_S)
-    err.print(f"Key [bold]{key.id}[/] of [bold]{key.name}[/] may {_rights(key)}. It is shown this once:")
+    if file.is_new:
+        err.print(f"There was no journal at {_place(journal)}; now there is.", markup=False, soft_wrap=True)
+    err.print(_force(journal), markup=False, soft_wrap=True)
+    err.print(f"Key [bold]{key.id}[/] of [bold]{key.name}[/] may {escape(_rights(key))}. It is shown this once:")
     out.print(secret, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -81,11 +86,34 @@ def audit(journal: str, limit: int, *, as_json: bool) -> None:
     out.print(table)
 
 
-def _open(journal: str) -> AccessFile:
+def _open(journal: str, *, make: bool = False) -> AccessFile:
+    return AccessFile(_path(journal), make=make)
+
+
+def _path(journal: str) -> str:
     kind, _, path = journal.partition(":")
-    if kind != "sqlite" or not path:
-        raise JournalUnusable(f"keys live in a journal on disk, such as sqlite:twincast.db; {journal!r} keeps none")
-    return AccessFile(path)
+    if kind != "sqlite" or path in {"", ":memory:"}:
+        raise JournalUnusable(
+            f"keys live in a journal on disk, such as sqlite:twincast.db; one that begins with {kind[:20]!r} keeps none"
+        )
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise JournalUnusable(f"the path of a journal is text in UTF-8; {path!r} is not") from None
+    return path
+
+
+def _place(journal: str) -> str:
+    return os.path.abspath(_path(journal))
+
+
+def _force(journal: str) -> str:
+    """Say whether a change is in force already."""
+    if is_served(_path(journal)):
+        return f"A server runs on {_place(journal)}, so it is in force."
+    return (
+        f"No server runs on {_place(journal)} now; `twincast serve --journal {shlex.quote(journal)}` asks for a login."
+    )
 
 
 def _actor() -> Actor:

@@ -6,9 +6,17 @@ server made point here.
 """
 
 from collections.abc import Collection
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
+from twincast.access.addresses import (
+    DEFAULT_PORTS,
+    Host,
+    Origin,
+    allowed_host,
+    allowed_origin,
+    host_of,
+    is_local,
+    origin_of,
+)
 from twincast.errors import Forbidden
 
 
@@ -17,8 +25,8 @@ class Door:
 
     def __init__(self, *, allow_hosts: Collection[str] = (), allow_origins: Collection[str] = ()) -> None:
         """Make a door that lets in local names, `allow_hosts` (without port) and `allow_origins` (scheme://host)."""
-        self._hosts = {name.lower() for name in allow_hosts}
-        self._origins = {origin.rstrip("/").lower() for origin in allow_origins}
+        self._hosts = frozenset(map(allowed_host, allow_hosts))
+        self._origins = frozenset(map(allowed_origin, allow_origins))
         self._passed: set[tuple[str | None, str | None]] = set()
 
     def check(self, host: str | None, origin: str | None) -> None:
@@ -29,28 +37,40 @@ class Door:
         """
         if (host, origin) in self._passed:
             return
-        if host is None or not self._is_ours(host):
-            raise Forbidden(f"this server does not answer to the Host {_shown(host)}; --allow-host adds a name")
-        if origin is not None and not self._may_call(origin, host):
-            raise Forbidden(f"pages from {_shown(origin)} may not call this server; --allow-origin adds an origin")
+        # A name and password before the host's name are nothing here (RFC 9110, 4.2.4), and part of no origin.
+        known = None if host is None else host_of(host.rpartition("@")[2])
+        if known is None or not self._is_ours(known):
+            raise Forbidden(f"this server does not answer to the Host {_shown(host)}; {_mended_by(known)}")
+        if origin is not None:
+            self._check_origin(origin, known)
         if len(self._passed) < 1_000:  # local ports and addresses are few; a flood of others is not remembered
             self._passed.add((host, origin))
 
-    def _is_ours(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name == "localhost" or name.endswith(".localhost") or name in self._hosts:
-            return True
-        try:
-            return ip_address(name).is_loopback
-        except ValueError:
-            return False
+    def _is_ours(self, host: Host) -> bool:
+        name = host.name
+        return is_local(name) or name.endswith(".localhost") or name.removesuffix(".") in self._hosts
 
-    def _may_call(self, origin: str, host: str) -> bool:
-        origin = origin.lower()
-        return origin in {f"http://{host.lower()}", f"https://{host.lower()}"} or origin in self._origins
+    def _check_origin(self, text: str, host: Host) -> None:
+        origin = origin_of(text)
+        if origin is None:
+            raise Forbidden(
+                f"pages from {_shown(text)} may not call this server, for any file and any frame can say that;"
+                " a program is let in by `Authorization: Bearer …` on its WebSocket, whatever its Origin says"
+            )
+        if not _is_of(host, origin) and str(origin) not in self._origins:
+            raise Forbidden(f"pages from {_shown(text)} may not call this server; --allow-origin {origin} lets them")
+
+
+def _is_of(host: Host, origin: Origin) -> bool:
+    """Whether an origin is the host that was asked; with ws:// it is a program's own saying, for no page has one."""
+    default = DEFAULT_PORTS.get(origin.scheme)
+    return default is not None and (origin.name, origin.port or default) == (host.name, host.port or default)
+
+
+def _mended_by(host: Host | None) -> str:
+    if host is None:
+        return "a Host is a name or an address, with a port if need be"
+    return f"--allow-host {host.name.removesuffix('.')} adds the name"
 
 
 def _shown(header: str | None) -> str:

@@ -4,8 +4,11 @@ Both may have the file open at once. The server keeps the lock that makes it the
 change of keys is a short transaction of its own beside it.
 """
 
+import fcntl
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISDIR
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,16 +61,26 @@ class AccessReader:
 class AccessFile:
     """The keys in a journal's file, to be changed; beside a server that runs on it, or without. Use as a context."""
 
-    def __init__(self, path: str) -> None:
-        """Open or create the journal.
+    def __init__(self, path: str, *, make: bool = False) -> None:
+        """Open the journal.
+
+        Args:
+            path: its file.
+            make: make one if there is none. Otherwise a mistyped path leaves nothing behind.
 
         Raises:
-            JournalUnusable: it is not a journal, or cannot be written; the message says why.
+            JournalUnusable: it is not there, not a journal, or cannot be written; the message says why.
         """
+        self.is_new = not _is_there(path)
+        """Whether this made the file."""
+        if self.is_new and not make:
+            raise JournalUnusable(
+                f"there is no journal at {os.path.abspath(path)}; --journal or TWINCAST_JOURNAL names the server's"
+            )
         if not _is_prepared(path):
             SqliteFile(path).close()
         with unavailable_if_failing():
-            self._db = apsw.Connection(path)
+            self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
             self._db.set_busy_timeout(3 * BUSY_TIMEOUT_MS)
             self._db.pragma("synchronous", "full")
             self._db.wal_autocheckpoint(0)  # a server that runs does that
@@ -159,6 +172,41 @@ def has_keys(path: str) -> bool:
             db.close(True)
     except apsw.Error as error:
         raise JournalUnusable(f"the journal {path} cannot be read: {error}") from None
+
+
+def is_served(path: str) -> bool:
+    """Whether a server runs on a journal at this moment."""
+    try:
+        descriptor = os.open(f"{path}-lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_there(path: str) -> bool:
+    """Whether a journal's path leads to a file.
+
+    Raises:
+        JournalUnusable: it leads to something else, or nowhere that may be looked at.
+    """
+    try:
+        if S_ISDIR(os.stat(path).st_mode):
+            raise JournalUnusable(f"the journal {path} is a directory; it takes a file, such as one in it")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise JournalUnusable(f"the journal {path!r} cannot be opened: {_reason(error)}") from None
+    return True
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else "its path is not one in UTF-8"
 
 
 def _is_prepared(path: str) -> bool:

@@ -16,7 +16,7 @@ def add_key(path: str | Path, name: str = "key", *, rate_per_s: float | None = N
     """Add a key to a journal's file, which need not exist yet; return its secret. See Server.add_key."""
     rights = Rights.of({action: list(patterns) for action, patterns in grants.items()})
     key, secret = make_key(name, rights, now_utc=system_now_utc(), rate_per_s=rate_per_s, expires_s=None)
-    with AccessFile(str(path)) as file:
+    with AccessFile(str(path), make=True) as file:
         file.add(key, ACTOR)
     return secret
 

@@ -15,7 +15,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from twincast.admission import block_of
+from twincast.access.addresses import block_of
 from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, TwincastError
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 

@@ -1,0 +1,1 @@
+"""Who may come in: so far, how addresses, hosts and origins are read."""
