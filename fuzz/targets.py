@@ -33,7 +33,7 @@ from twincast.core import protocol, wishes
 from twincast.core.door import Door
 from twincast.core.keys import Key, Keyring
 from twincast.core.messages import encode, encode_error
-from twincast.core.model import Control, DataUpdate, Kind, Position
+from twincast.core.model import DataUpdate, Deleted, Entry, Kind, Position
 from twincast.core.pattern import Names, Pattern
 from twincast.core.session import Session
 from twincast.core.subscription import KINDS
@@ -74,10 +74,10 @@ def message(data: bytes) -> None:
         return
     said = read(payload)
     hold(isinstance(said, dict), "a message is an object", payload)
-    if taken.type in {"telemetry", "control", "ping", "subscribe", "unsubscribe", "auth"}:
+    if taken.type in {"telemetry", "control", "delete", "ping", "subscribe", "unsubscribe", "auth"}:
         hold(said["type"] == taken.type, "the type is the one that was sent", payload)
         hold(protocol.id_of(payload) == taken.id, "the id is the one that was sent", payload)
-    if taken.type in {"telemetry", "control"}:
+    if taken.type in {"telemetry", "control", "delete"}:
         entry = protocol.draft(taken, "websocket")
         _hold_entry(entry, said, len(payload))
         again = protocol.decode_message(_encoded(entry, type=taken.type))
@@ -285,15 +285,16 @@ def _taken(parse: Callable[[], T], given: bytes) -> T | None:
         return None
 
 
-def _hold_entry(entry: DataUpdate | Control, said: dict[str, Any], said_bytes: int) -> None:
+def _hold_entry(entry: Entry, said: dict[str, Any], said_bytes: int) -> None:
     event = encode(entry)
     stored = read_value(event) if len(event) < 100 else read(event)
     for name in ("device_id", "target", "command"):
         hold(name not in stored or stored[name] == said[name], "a name is the one that was sent", name, event)
         hold(name not in stored or 1 <= len(stored[name]) <= 128, "a name is bounded", event)
-    text = bytes(entry.value if isinstance(entry, DataUpdate) else entry.args)
-    expected = said["value"] if isinstance(entry, DataUpdate) else said.get("args") or {}
-    hold(read_value(text) == expected, "a value is the one that was sent", text, said)
+    if not isinstance(entry, Deleted):
+        text = bytes(entry.value if isinstance(entry, DataUpdate) else entry.args)
+        expected = said["value"] if isinstance(entry, DataUpdate) else said.get("args") or {}
+        hold(read_value(text) == expected, "a value is the one that was sent", text, said)
     hold(len(event) <= 2 * said_bytes + 200, "an event stays in proportion", event)
 
 
@@ -303,10 +304,12 @@ def _hold_entries(entries: Sequence[DataUpdate], said: list[dict[str, Any]], bod
         _hold_entry(entry, reading, len(body))
 
 
-def _encoded(entry: DataUpdate | Control, **more: str) -> bytes:
+def _encoded(entry: Entry, **more: str) -> bytes:
     fields: dict[str, Any]
     if isinstance(entry, DataUpdate):
         fields = {"device_id": entry.device_id, "value": entry.value}
+    elif isinstance(entry, Deleted):
+        fields = {"device_id": entry.device_id}
     else:
         fields = {"target": entry.target, "command": entry.command, "args": entry.args}
     return encode(more | fields)

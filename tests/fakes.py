@@ -12,7 +12,7 @@ from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor
 from twincast.core.messages import SizeLimits, encode_all
-from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot, Source
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
 from twincast.core.pattern import Pattern
 from twincast.core.retries import Done, Retry
 from twincast.core.rights import ANYONE, Principal
@@ -234,6 +234,10 @@ class CommittingStream:
     def command(self, target: str, command: str = "on") -> None:
         """Commit one command."""
         self.cast(Control(target, command, Raw(b"{}"), "", "rest"))
+
+    def delete(self, device_id: str) -> None:
+        """Commit one deletion."""
+        self.cast(Deleted(device_id, "", "rest"))
 
     def _block(self, since: int, until: int) -> Cast | TwincastError:
         if since < self.oldest_since:

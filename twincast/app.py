@@ -101,13 +101,15 @@ class App(FastAPI):
             close_timeout_s=self.limits.close_timeout_s,
         )
         operations = (*rest.operations, self.events.operation)
-        self._hot: dict[tuple[str, str], Operation] = {(each.method, each.path): each for each in operations}
+        self._hot: dict[tuple[str, str], Operation] = {
+            (each.method, each.path): each for each in operations if each.folder is None
+        }
         self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits)
         self._numbers = itertools.count(1)
         self._cors = CORSMiddleware(
             self._serve_known,
             allow_origins=settings.allow_origin,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
             expose_headers=("Retry-After", "Idempotency-Replayed"),
         )
@@ -366,9 +368,9 @@ def _rate(settings: Settings) -> Rate:
 
 async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.url.path
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
     if error.status_code == MethodNotAllowed.http_status:
-        routes = [route for route in request.app.routes if isinstance(route, Route) and route.path == path]
+        routes = [route for route in request.app.routes if isinstance(route, Route) and route.path_regex.match(path)]
         taken = {method for route in routes for method in route.methods or ()}
         allow = ", ".join(sorted(taken))
         return _problem_response(MethodNotAllowed(f"{path} takes {allow}, not {request.method}"), {"allow": allow})

@@ -97,7 +97,7 @@ class KeyReused(BadMessage):
 
 
 class NotFound(BadMessage):
-    """No such path."""
+    """No such path, or no such device."""
 
     code = "not_found"
     http_status = 404

@@ -20,12 +20,12 @@ from twincast.core.greeting import Greetings, select_twins
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor, AuditRecord, Keyring
 from twincast.core.messages import SizeLimits, encode, encode_all
-from twincast.core.model import Entry, Position
+from twincast.core.model import DataUpdate, Deleted, Entry, Position
 from twincast.core.retries import Done, Retries, Retry
 from twincast.core.session import Session
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
-from twincast.errors import JournalUnavailable, KeyReused, OutOfOrder, Stopping
+from twincast.errors import JournalUnavailable, KeyReused, NotFound, OutOfOrder, Stopping
 from twincast.journal import Journal
 from twincast.replay import Replay
 
@@ -184,8 +184,9 @@ class Hub:
         `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
         and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
         stored before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
-        the same breath; commands have one. When a commit fails, what waits for the next one in a `lane` that had a
-        part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it.
+        the same breath; commands and deletions have one. A device that is not known cannot be deleted. When a commit
+        fails, what waits for the next one in a `lane` that had a part in it is refused with OutOfOrder, so that
+        nothing overtakes what was sent before it.
         """
         if self._stopping:
             done(Stopping("the server is shutting down"), 0)
@@ -199,6 +200,9 @@ class Hub:
             if admitted is None:
                 return
             done = admitted
+        if isinstance(entries[0], Deleted) and not self._knows(entries[0].device_id):
+            done(NotFound(f"there is no device {entries[0].device_id!r}"), 0)
+            return
         self._open.add(entries, retry, actor)
         self._await_commit(size_bytes + ENTRY_BYTES * len(entries), done, lane)
 
@@ -248,6 +252,13 @@ class Hub:
         settled = asyncio.Event()
         self.when_settled(settled.set)
         await settled.wait()
+
+    def _knows(self, device_id: str) -> bool:
+        """Whether there is a device, once all that waits is stored."""
+        for entry in reversed(self._open.entries):
+            if isinstance(entry, DataUpdate | Deleted) and entry.device_id == device_id:
+                return isinstance(entry, DataUpdate)
+        return device_id in self.state.twins
 
     def _await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None) -> None:
         batch = self._open

@@ -13,7 +13,7 @@ from msgspec import Raw
 from tests.fakes import CommittingStream, RecordingConnection, StallingConnection
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
-from twincast.core.model import Control, DataUpdate, Entry, Position
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.errors import FellBehind, JournalUnavailable, TwincastError
 
@@ -183,6 +183,97 @@ def test_kinds_select_by_themselves() -> None:
     stream.change("a", b"1")
     stream.command("a")
     assert (commands.seqs(), data.seqs()) == ([2], [1])
+
+
+def test_a_deletion_comes_in_its_place_and_the_device_is_no_more_in_what_others_begin_with() -> None:
+    stream = a_stream("a", "b")
+    client = a_client(stream, EVERYTHING)
+    stream.delete("a")
+    stream.change("c", b"1")
+    deleted, change = client.heard()
+    assert (deleted["type"], deleted["device_id"], deleted["seq"], change["seq"]) == ("deleted", "a", 3, 4)
+    newcomer, one_who_names_it = Client(stream), Client(stream)
+    newcomer.feed.start(EVERYTHING)
+    one_who_names_it.feed.start(selecting("a", "b"))
+    assert sorted(newcomer.heard()[0]["data_snapshot"]) == ["b", "c"]
+    assert sorted(one_who_names_it.heard()[0]["data_snapshot"]) == ["b"]
+    stream.change("a", b"2")
+    assert (client.seqs(), newcomer.seqs(), one_who_names_it.seqs()) == ([5], [5], [5])
+
+
+def test_a_client_that_comes_back_is_told_what_was_deleted_meanwhile() -> None:
+    stream = a_stream("a", "b")
+    stream.delete("a")
+    client = Client(stream)
+    client.feed.start(EVERYTHING, since=Position("epoch-1", 2))
+    assert [(message["type"], message["seq"]) for message in client.heard()] == [("hello", 2), ("deleted", 3)]
+
+
+def test_who_did_not_keep_up_is_told_that_a_device_is_no_more_and_not_what_it_said_before() -> None:
+    stream = a_stream("a", "b")
+    client = a_client(stream, EVERYTHING)
+    client.feed.pause()
+    stream.change("a", b"7")
+    stream.delete("a")
+    stream.change("b", b"8")
+    client.feed.resume()
+    assert [(m["type"], m["device_id"], m["seq"], m.get("merged", 1)) for m in client.heard()] == [
+        ("deleted", "a", 4, 2),
+        ("data_update", "b", 5, 1),
+    ]
+
+
+def test_who_did_not_keep_up_is_told_the_newest_of_a_device_that_was_made_anew() -> None:
+    stream = a_stream("a")
+    client = a_client(stream, EVERYTHING)
+    client.feed.pause()
+    stream.delete("a")
+    stream.change("a", b"7")
+    client.feed.resume()
+    [change] = client.heard()
+    assert (change["type"], change["seq"], change["merged"]) == ("data_update", 3, 2)
+
+
+@pytest.mark.parametrize("max_hz", [None, 10.0])
+def test_who_asked_for_readings_alone_gets_nothing_of_a_device_that_is_no_more(max_hz: float | None) -> None:
+    stream = a_stream("a")
+    client = a_client(stream, Subscription(rules_of(["*"], ["data_update"]), "latest", max_hz))
+    stream.change("b", b"1")
+    client.heard()
+    client.feed.pause()
+    stream.change("a", b"7")
+    stream.delete("a")
+    client.feed.resume()
+    stream.pass_time(1)
+    assert client.heard() == []
+    assert client.feed.position == ("epoch-1", stream.state.seq)
+    stream.change("a", b"8")
+    stream.pass_time(1)
+    assert [(message["seq"], message["value"]) for message in client.heard()] == [(5, 8)]
+
+
+@pytest.mark.parametrize("mode", ["latest", "every"])
+def test_deletions_of_ever_new_devices_cost_a_stalled_client_no_more_than_its_bound(mode: Mode) -> None:
+    stream = a_stream()
+    client = a_client(stream, selecting("*", mode=mode), outbox_max_bytes=10_000)
+    client.feed.pause()
+    for number in range(1_000):
+        stream.change(f"d{number}", b"1")
+        stream.delete(f"d{number}")
+    if mode == "latest":
+        assert isinstance(client.ended[0], FellBehind)
+    else:
+        client.feed.resume()
+        assert client.seqs() == list(range(1, 2_001))
+
+
+def test_deletions_of_ever_new_devices_wait_in_a_throttled_group_only_up_to_a_bound() -> None:
+    stream = a_stream()
+    client = a_client(stream, selecting("*", max_hz=0.01))
+    for number in range(2_000):
+        stream.change(f"d{number}", b"1")
+        stream.delete(f"d{number}")
+    assert len(client.seqs()) > 1_000, "what cannot be merged goes before its time"
 
 
 def test_equal_subscriptions_share_one_group_and_one_cast() -> None:
@@ -377,7 +468,7 @@ SUBSCRIPTIONS = [
     Subscription(rules_of(patterns, kinds), mode, max_hz).inside(readable)
     for readable in READABLE
     for patterns in FILTERS
-    for kinds in (None, ["data_update"], ["control"])
+    for kinds in (None, ["data_update"], ["control"], ["deleted"], ["data_update", "deleted"])
     for mode, max_hz in HOW
 ]
 
@@ -436,6 +527,7 @@ class Watching:
 
     def _gap(self, message: Any) -> None:
         self.was_cut = True
+        self.state = {}
         self.gaps.append((message["from"], message["to"]))
 
     def _snapshot(self, message: Any) -> None:
@@ -447,10 +539,16 @@ class Watching:
         self.counted[message["device_id"]] += message.get("merged", 1)
         self._moved(message)
 
+    def _deleted(self, message: Any) -> None:
+        self.state.pop(message["device_id"], None)
+        self.counted[message["device_id"]] += message.get("merged", 1)
+        self._moved(message)
+
     def _control(self, message: Any) -> None:
         self._moved(message)
 
     def _moved(self, message: Any) -> None:
+        assert message["type"] == self.stream.log[message["seq"] - 1].topic[0]
         self.seqs.append(message["seq"])
         self.cursor = Position(message["epoch"], message["seq"])
 
@@ -463,12 +561,14 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
         self.stream = CommittingStream(block_entries=4)
         self.clients: list[Watching] = []
 
-    @rule(names=st.lists(st.sampled_from([*NAMES, "!x", "!lab/a"]), min_size=1, max_size=6))
+    @rule(names=st.lists(st.sampled_from([*NAMES, "!x", "!lab/a", "-x", "-y", "-lab/a"]), min_size=1, max_size=6))
     def commit(self, names: list[str]) -> None:
         entries: list[Entry] = []
         for seq, name in enumerate(names, self.stream.state.seq + 1):
             if name.startswith("!"):
                 entries.append(Control(name[1:], "on", Raw(b"{}"), "", "rest"))
+            elif name.startswith("-"):
+                entries.append(Deleted(name[1:], "", "rest"))
             else:
                 entries.append(DataUpdate(name, Raw(b"%d" % seq), "", "rest"))
         self.stream.cast(*entries)
@@ -526,8 +626,14 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
 
     def _check(self, client: Watching) -> None:
         selected = [entry for entry in self.stream.log if client.subscription.selects(entry.topic)]
-        newest = {e.device_id: int(bytes(e.value)) for e in selected if isinstance(e, DataUpdate)}
-        assert client.state == newest
+        newest = {
+            device_id: int(bytes(twin.value))
+            for device_id, twin in self.stream.state.twins.items()
+            if client.subscription.selects(("data_update", device_id))
+        }
+        is_told_of_deletions = all(client.subscription.selects(("deleted", name)) for name in client.state)
+        known = client.state if is_told_of_deletions else {n: v for n, v in client.state.items() if n in newest}
+        assert known == newest
         missing = {seq for first, last in client.gaps for seq in range(first, last + 1)}
         owed = [e for e in selected if e.seq > client.started_at and e.seq not in missing]
         heard = set(client.seqs) - missing
@@ -536,8 +642,13 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
             return
         assert {e.seq for e in owed if isinstance(e, Control)} <= heard
         if not client.was_cut:  # what was merged into a change behind the cursor is not counted again
-            counts = Counter(entry.device_id for entry in owed if isinstance(entry, DataUpdate))
-            assert client.counted == counts
+            counts = Counter(entry.device_id for entry in owed if not isinstance(entry, Control))
+            for name in counts:  # of a device that is no more, nothing comes to one who is not told so
+                if client.subscription.selects(("deleted", name)) or ("deleted", name) not in {
+                    entry.topic for entry in self.stream.log
+                }:
+                    assert client.counted[name] == counts[name]
+            assert client.counted <= counts
 
 
 TestFeedsAgainstTheLog = FeedsAgainstTheLog.TestCase

@@ -12,8 +12,8 @@ from msgspec import Raw
 
 from twincast.core.cast import Cast
 from twincast.core.messages import encode
-from twincast.core.model import Control, DataUpdate, Entry, Snapshot, Twin
-from twincast.core.outbox import EveryOutbox, LatestOutbox
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot, Twin
+from twincast.core.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox
 from twincast.core.state import State
 
 PLENTY_BYTES = 1 << 40
@@ -29,6 +29,10 @@ def update(seq: int, device_id: str = "a") -> DataUpdate:
 
 def control(seq: int, command: str = "on") -> Control:
     return Control("a", command, Raw(b"{}"), f"time {seq}", "rest", seq, "e")
+
+
+def deletion(seq: int, device_id: str = "a") -> Deleted:
+    return Deleted(device_id, f"time {seq}", "rest", seq, "e")
 
 
 def messages_of(casts: Iterable[Cast]) -> list[bytes]:
@@ -136,6 +140,35 @@ def test_changes_that_were_merged_before_count_as_many_as_they_stand_for() -> No
     assert client.take()[0]["merged"] == 3
 
 
+def test_of_a_device_that_was_deleted_the_deletion_comes_and_how_many_changes_it_stands_for() -> None:
+    client = Followed()
+    client.add(update(1), update(2, "b"), deletion(3))
+    assert [(event["type"], event["seq"], event.get("merged", 1)) for event in client.take()] == [
+        ("data_update", 2, 1),
+        ("deleted", 3, 2),
+    ]
+    assert (client.outbox.size_bytes, bool(client.outbox)) == (0, False)
+
+
+def test_a_device_that_is_no_more_is_forgotten_by_one_who_is_not_told() -> None:
+    client = Followed()
+    client.add(update(1), update(2, "b"))
+    client.state.apply(deletion(3))  # not selected, so not added
+    assert [event["seq"] for event in client.take()] == [2]
+    assert not client.outbox
+
+
+def test_what_is_read_back_is_deleted_in_its_place_though_the_state_is_ahead() -> None:
+    outbox, state = CatchUpOutbox(), State(Snapshot("e", 4, {}))
+    outbox.add(cast_of(update(1), update(2, "b"), deletion(3)), 3)
+    first, last = (json.loads(message) for message in messages_of(outbox.take(state, PLENTY_BYTES)))
+    assert (first["seq"], last["type"], last["seq"]) == (2, "deleted", 3)
+    outbox.add(cast_of(update(4), deletion(5, "b")), 5)
+    caught_up = outbox.caught_up()
+    state.apply(deletion(5, "b"))
+    assert [json.loads(m)["type"] for m in messages_of(caught_up.take(state, PLENTY_BYTES))] == ["deleted"]
+
+
 def test_forgotten_changes_leave_commands_and_answers() -> None:
     client = Followed()
     client.add(update(1), control(2))
@@ -184,18 +217,21 @@ class OutboxAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.client = Followed()
         self.counts: Counter[str] = Counter()
+        self.newest: dict[str, DataUpdate | Deleted] = {}
         self.messages: list[tuple[int, bytes]] = []
 
-    @rule(devices=st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=5))
+    @rule(devices=st.lists(st.sampled_from(["a", "b", "c", "-a", "-b", None]), min_size=1, max_size=5))
     def commit(self, devices: list[str | None]) -> None:
         entries: list[Entry] = []
         for seq, device_id in enumerate(devices, self.client.state.seq + 1):
-            entry = control(seq) if device_id is None else update(seq, device_id)
-            entries.append(entry)
             if device_id is None:
-                self.messages.append((seq, encode(entry)))
-            else:
-                self.counts[device_id] += 1
+                entries.append(control(seq))
+                self.messages.append((seq, encode(entries[-1])))
+                continue
+            name = device_id.removeprefix("-")
+            self.newest[name] = update(seq, name) if name == device_id else deletion(seq, name)
+            entries.append(self.newest[name])
+            self.counts[name] += 1
         self.client.add(*entries)
 
     @rule(size=st.integers(0, 200))
@@ -207,9 +243,8 @@ class OutboxAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: self.counts or self.messages)
     @rule(max_bytes=st.integers(1, 1_000))
     def take(self, max_bytes: int) -> None:
-        twins = self.client.state.twins
         debt: list[tuple[int, int, str | None, Any]] = [
-            (twins[device_id].seq, 0, device_id, self._event(device_id)) for device_id in self.counts
+            (self.newest[device_id].seq, 0, device_id, self._event(device_id)) for device_id in self.counts
         ]
         debt += [(seq, 1, None, json.loads(message)) for seq, message in self.messages]
         debt.sort(key=lambda owed: owed[:2])
@@ -227,10 +262,11 @@ class OutboxAgainstModel(RuleBasedStateMachine):
     def it_owes_as_much_as_the_model(self) -> None:
         assert bool(self.client.outbox) == bool(self.counts or self.messages)
         size_bytes = sum(len(message) + 64 for _, message in self.messages)
+        size_bytes += 256 * sum(isinstance(self.newest[device_id], Deleted) for device_id in self.counts)
         assert self.client.outbox.size_bytes == size_bytes
 
     def _event(self, device_id: str) -> Any:
-        event = json.loads(encode(update(self.client.state.twins[device_id].seq, device_id)))
+        event = json.loads(encode(self.newest[device_id]))
         return event if self.counts[device_id] == 1 else event | {"merged": self.counts[device_id]}
 
 

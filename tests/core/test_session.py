@@ -59,7 +59,7 @@ def test_the_greeting_has_the_state_and_its_position() -> None:
             "epoch": "epoch-1",
             "seq": 1,
             "resumed": False,
-            "subscription": {"devices": {"*": ["control", "data_update"]}, "mode": "latest", "max_hz": None},
+            "subscription": {"devices": {"*": ["control", "data_update", "deleted"]}, "mode": "latest", "max_hz": None},
             "data_snapshot": {"lamp": {"value": [1], "updated_at_utc": NOW_UTC, "seq": 1, "source": "rest"}},
             "limits": {"message_max_bytes": 64 * 1024, "value_max_bytes": 63 * 1024},
         }

@@ -10,12 +10,17 @@ from twincast.errors import ValidationFailed
 
 DATA: Topic = ("data_update", "lab/fan")
 CONTROL: Topic = ("control", "lab/fan")
+DELETED: Topic = ("deleted", "lab/fan")
 
 
 def test_by_default_everything_is_selected_in_mode_latest() -> None:
     subscription = Subscription()
     assert subscription.is_everything and subscription.selects(DATA) and subscription.selects(CONTROL)
-    assert subscription.described() == {"devices": {"*": ["control", "data_update"]}, "mode": "latest", "max_hz": None}
+    assert subscription.described() == {
+        "devices": {"*": ["control", "data_update", "deleted"]},
+        "mode": "latest",
+        "max_hz": None,
+    }
 
 
 @pytest.mark.parametrize("pattern", ["lab/*", "lab/fan"])
@@ -26,13 +31,19 @@ def test_a_pattern_selects_by_its_kinds(pattern: str) -> None:
     assert not subscription.selects(("control", "hall/fan"))
 
 
+def test_deletions_come_to_those_who_name_no_kinds_or_this_one() -> None:
+    assert Subscription(rules_of(["lab/*"])).selects(DELETED)
+    assert Subscription(rules_of(["lab/*"], ["deleted"])).selects(DELETED)
+    assert not Subscription(rules_of(["*"], ["data_update", "control"])).selects(DELETED)
+
+
 def test_nothing_may_be_selected() -> None:
     assert not Subscription(frozenset()).selects(DATA)
 
 
 def test_equal_subscriptions_are_one_however_they_were_asked_for() -> None:
     first = decode_wish("devices=a&devices=b&mode=latest").subscription
-    second = decode_wish("kinds=control&devices=b&devices=a&kinds=data_update").subscription
+    second = decode_wish("kinds=control&devices=b&devices=a&kinds=data_update&kinds=deleted").subscription
     assert first == second and hash(first) == hash(second)
     assert first != decode_wish("devices=a&devices=b&max_hz=1").subscription
 
@@ -75,6 +86,6 @@ def test_an_address_says_whether_it_names_devices() -> None:
 
 @pytest.mark.parametrize("kinds", [[], ["x" * 10_000], [f"kind-{n}" for n in range(10_000)]])
 def test_a_refusal_of_kinds_is_short_however_long_they_are(kinds: list[str]) -> None:
-    with pytest.raises(ValidationFailed, match="control and data_update") as refusal:
+    with pytest.raises(ValidationFailed, match="control, data_update and deleted") as refusal:
         rules_of(["*"], kinds)
     assert len(refusal.value.message) < 200

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from twincast.core.keys import Deed
 from twincast.core.messages import encode
-from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.journal import Journal, open_journal
@@ -43,6 +43,10 @@ def reading(device_id: str = "a", value: bytes = b"1") -> DataUpdate:
 
 def order(target: str = "a") -> Control:
     return Control(target, "on", Raw(b'{"x":[1]}'), NOW_UTC, "websocket")
+
+
+def deletion(device_id: str = "a") -> Deleted:
+    return Deleted(device_id, NOW_UTC, "rest")
 
 
 def plain(entries: Sequence[Entry]) -> list[Any]:
@@ -153,7 +157,7 @@ async def test_an_append_that_is_cancelled_under_way_reaches_its_followers(journ
 
 
 async def test_read_returns_what_was_appended(journal: Journal) -> None:
-    batch: list[Entry] = [reading("a", b'{"x":[1,null]}'), order("b"), reading("c", b'""')]
+    batch: list[Entry] = [reading("a", b'{"x":[1,null]}'), order("b"), reading("c", b'""'), deletion("a")]
     await journal.append(batch)
     assert plain(await journal.read(0, 10)) == plain(batch)
 
@@ -245,8 +249,18 @@ async def test_the_snapshot_of_an_empty_log_is_empty(journal: Journal) -> None:
 
 async def test_the_snapshot_is_the_fold_of_the_log(journal: Journal) -> None:
     for batch in range(20):
-        await journal.append([order(), *(reading(f"{n * batch % 11}", b"%d" % batch) for n in range(5))])
+        readings = [reading(f"{n * batch % 11}", b"%d" % batch) for n in range(5)]
+        await journal.append([order(), *readings[:3], deletion(f"{batch % 7}"), *readings[3:], deletion("unknown")])
         assert is_same(await journal.snapshot(), fold(journal.lineage.epoch, await journal.read(0, 1_000)))
+
+
+async def test_a_deleted_device_is_in_no_snapshot_and_a_later_reading_makes_it_anew(journal: Journal) -> None:
+    await journal.append([reading("a"), reading("b")])
+    await journal.append([deletion("a")])
+    assert set((await journal.snapshot()).twins) == {"b"}
+    await journal.append([deletion("b"), reading("a", b"7"), deletion("a"), reading("a", b"8")])
+    twins = (await journal.snapshot()).twins
+    assert {name: (bytes(twin.value), twin.seq) for name, twin in twins.items()} == {"a": (b"8", 7)}
 
 
 async def test_a_snapshot_is_the_callers_own(journal: Journal) -> None:
@@ -304,7 +318,8 @@ async def test_a_snapshot_and_what_follows_it_are_the_state_later(journal: Journ
 
 async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -> None:
     first = await reopened()
-    batch: list[Entry] = [reading("a"), order("b"), reading("c", b'{"x":"y"}'), reading("a", b"2")]
+    batch: list[Entry] = [reading("a"), order("b"), reading("c", b'{"x":"y"}'), deletion("a"), reading("a", b"2")]
+    batch += [reading("d"), deletion("d")]
     await first.append(batch)
     before = await first.snapshot()
     await first.close()
@@ -313,14 +328,14 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -
     assert second.epoch == first.epoch
     epoch = second.lineage.epoch
     assert epoch != first.lineage.epoch
-    assert second.lineage.why_not(Position(first.lineage.epoch, 4), 4) == ""
-    assert second.lineage.why_not(Position(first.lineage.epoch, 5), 9) == "epoch", "the first run never came so far"
+    assert second.lineage.why_not(Position(first.lineage.epoch, 7), 7) == ""
+    assert second.lineage.why_not(Position(first.lineage.epoch, 8), 9) == "epoch", "the first run never came so far"
     for entry in batch:
         entry.epoch = epoch
     assert plain(await second.read(0, 100)) == plain(batch)
     assert is_same(await second.snapshot(), Snapshot(epoch, before.seq, before.twins))
-    assert await second.append([reading()]) == range(5, 6)
-    assert [entry.seq for entry in await follow(second, 0, 5)] == [1, 2, 3, 4, 5]
+    assert await second.append([reading()]) == range(8, 9)
+    assert [entry.seq for entry in await follow(second, 0, 8)] == list(range(1, 9))
     await second.close()
 
 
@@ -344,3 +359,11 @@ async def test_the_audit_trail_is_read_newest_first_from_any_place(journal: Jour
     assert await journal.audit(2, before=records[1][0]) == records[2:4]
     assert await journal.audit(9, before=records[3][0]) == records[4:]
     assert await journal.audit(9, before=records[4][0]) == []
+
+
+async def test_a_deletion_leaves_a_record_in_the_audit_trail(journal: Journal) -> None:
+    await journal.append([reading("lab/fan"), order("lab/fan")])
+    await journal.append([order("x"), deletion("lab/fan")], (), [Deed(1, "key:1", "192.0.2.1")])
+    [(_, record)] = await journal.audit(10)
+    assert (record.action, record.target, record.detail, record.seq) == ("delete", "lab/fan", "", 4)
+    assert (record.who, record.address, record.at_utc) == ("key:1", "192.0.2.1", NOW_UTC)

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.core.retries import Receipt
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import sqlite_file
@@ -44,6 +44,10 @@ def reading(device_id: str, value: bytes = b"1", at: str = NOW_UTC) -> DataUpdat
 
 def order(target: str, args: bytes = b"{}") -> Control:
     return Control(target, "on", Raw(args), NOW_UTC, "websocket")
+
+
+def deletion(device_id: str) -> Deleted:
+    return Deleted(device_id, NOW_UTC, "rest")
 
 
 def query(path: Path, sql: str) -> list[Any]:
@@ -94,19 +98,28 @@ def test_the_view_twin_shows_the_state_before_and_after_a_checkpoint(file: Sqlit
     assert query(path, twins) == expected
     file.append([reading("lamp", b"3")])
     assert query(path, twins) == [expected[0], ("lamp", "3", NOW_UTC, "rest", 5)]
+    file.append([deletion("lamp")])
+    assert query(path, twins) == expected[:1]
+    file.checkpoint()
+    assert query(path, twins) == expected[:1]
+    assert query(path, "select device_id from checkpoint") == [("door",)]
+    assert query(path, "select type, value, command from log where seq = 6") == [("deleted", "null", None)]
 
 
 @given(
     st.lists(
         st.one_of(
-            st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), min_size=1, max_size=6), st.just("checkpoint")
+            st.lists(
+                st.tuples(st.sampled_from("abcd"), st.sampled_from([reading, order, deletion])), min_size=1, max_size=6
+            ),
+            st.just("checkpoint"),
         ),
         max_size=12,
     )
 )
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_view_the_snapshot_and_the_log_agree_wherever_the_checkpoint_is(
-    tmp_path: Path, script: list[list[tuple[str, bool]] | str]
+    tmp_path: Path, script: list[list[tuple[str, Callable[..., Entry]]] | str]
 ) -> None:
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
     file = SqliteFile(str(path))
@@ -116,10 +129,12 @@ def test_the_view_the_snapshot_and_the_log_agree_wherever_the_checkpoint_is(
             file.checkpoint()
             continue
         batch: list[Entry] = []
-        for seq, (name, is_command) in enumerate(step, file.seq + 1):
-            batch.append(order(name) if is_command else reading(name, b"%d" % seq))
-            if not is_command:
+        for seq, (name, make) in enumerate(step, file.seq + 1):
+            batch.append(make(name, b"%d" % seq) if make is reading else make(name))
+            if make is reading:
                 newest[name] = (seq, str(seq))
+            elif make is deletion:
+                newest.pop(name, None)
         file.append(batch)
     view = {name: (seq, value) for name, seq, value in query(path, "select device_id, seq, value from twin")}
     state = {name: (twin.seq, bytes(twin.value).decode()) for name, twin in file.snapshot().twins.items()}

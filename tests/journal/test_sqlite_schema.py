@@ -10,7 +10,7 @@ from zlib import crc32
 import pytest
 from msgspec import Raw
 
-from twincast.core.model import Control, DataUpdate, Entry, Position
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.retries import Receipt, digest_of
 from twincast.journal.sqlite_access import AccessFile
 from twincast.journal.sqlite_file import SqliteFile
@@ -75,6 +75,7 @@ def write(path: Path, version: int, entries: Sequence[Entry] = ENTRIES) -> None:
             if isinstance(entry, DataUpdate):
                 said, command = entry.value, None
             else:
+                assert isinstance(entry, Control)  # there was nothing else then
                 said, command = entry.args, entry.command
             row = (seq, *entry.topic, bytes(said).decode(), command, entry.timestamp_utc, entry.source)
             db.execute("insert into log values (?, ?, ?, ?, ?, ?, ?)", row)
@@ -106,6 +107,9 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_h
         file.append([ENTRIES[0]], [Receipt("k", 0, 0, "01")])
     with closing(SqliteFile(str(path))) as file:
         assert file.receipts() == [Receipt("k", 5, 5, "01")]
+        file.append([Deleted("lamp", NOW_UTC, "rest")])
+        assert set(file.snapshot().twins) == {"door"}
+    assert query(path, "select device_id from twin union select device_id from checkpoint") == [("door",)]
     assert query(path, "pragma user_version") == [(SCHEMA_VERSION,)]
     assert query(path, "select value from meta where name = 'keyring_version'") == [("1",)]
     with closing(SqliteFile(str(tmp_path / "new.db"))):

@@ -80,6 +80,8 @@ def test_what_the_server_really_says_is_what_the_document_says(document: Any, se
         socket.send('{"type":"subscribe","devices":["nothing"]}')
         socket.send('{"type":"subscribe","id":4,"devices":["*"],"mode":"latest","max_hz":5}')
         hear("snapshot")
+        socket.send('{"type":"delete","id":5,"update_id":"u","device_id":"lamp"}')
+        hear("deleted")
     with connect(f"{server.ws_url}?auth=message") as socket:
         hear("auth_required")
     assert set(said) == {str(kind.__struct_config__.tag) for kind in schemas.TO_CLIENT} - {"gap"}
@@ -100,6 +102,7 @@ def test_a_message_without_one_of_its_fields_does_not_pass(document: Any, kind: 
 MESSAGES: dict[str, list[Any]] = {
     "telemetry": [{"device_id": "a", "value": None}, {"device_id": "a", "value": 1, "id": "x", "update_id": "u"}],
     "control_message": [{"target": "a", "command": "b"}, {"target": "a", "command": "b", "args": {}, "id": 1}],
+    "delete": [{"device_id": "a"}, {"device_id": "a", "id": 1, "update_id": "u"}],
     "auth": [{"token": "t"}, {"token": "t", "id": 1}],
     "restart": [{}, {"id": 1}],
     "ping": [{}],
@@ -130,6 +133,8 @@ def test_what_the_document_lets_a_client_say_is_what_is_taken(document: Any, nam
         ("telemetry", {"type": "telemetry", "device_id": "a"}),
         ("control_message", {"type": "control", "target": "a"}),
         ("control_message", {"type": "control", "target": "a", "command": "b", "args": [1]}),
+        ("delete", {"type": "delete"}),
+        ("delete", {"type": "delete", "device_id": ""}),
         ("subscribe", {"type": "subscribe", "devices": "a"}),
         ("unsubscribe", {"type": "unsubscribe", "devices": [1]}),
         ("auth", {"type": "auth"}),
@@ -146,9 +151,9 @@ def test_what_the_document_forbids_is_refused(document: Any, name: str, message:
 def test_rest_answers_with_what_the_openapi_document_says(server: Server) -> None:
     openapi = requests.get(f"{server.url}/openapi.json", timeout=10).json()
 
-    def answer(method: str, path: str, **how: Any) -> None:
+    def answer(method: str, path: str, documented: str = "", **how: Any) -> None:
         response = requests.request(method, server.url + path, timeout=10, **how)
-        operation = openapi["paths"][path.partition("?")[0]][method]
+        operation = openapi["paths"][documented or path.partition("?")[0]][method]
         content = operation["responses"][str(response.status_code)]["content"]
         media = response.headers["content-type"]
         check(openapi, content[media]["schema"], response.json())
@@ -162,6 +167,10 @@ def test_rest_answers_with_what_the_openapi_document_says(server: Server) -> Non
     answer("get", "/api/data?nonsense=1")
     answer("get", "/api/events")
     epoch = requests.get(f"{server.url}/api/status", timeout=10).json()["epoch"]
+    answer("get", f"/api/events?since={epoch}:0")
+    answer("delete", "/api/data/lamp", "/api/data/{device_id}")
+    answer("delete", "/api/data/lamp", "/api/data/{device_id}")
+    answer("delete", "/api/data?device_id=lamp")
     answer("get", f"/api/events?since={epoch}:0")
 
 

@@ -14,6 +14,8 @@ from twincast.core.subscription import Subscription
 
 ROUTES_MAX = 100_000
 """How many topics' routes are remembered. More than there are devices, usually; of a flood of names the oldest go."""
+WAITING_MAX_BYTES = 256 * 1024
+"""How much may wait in a throttled group that cannot be merged, as deletions of ever new devices; more goes at once."""
 ROUTE_STEPS = 4_000
 """How much is asked at once for the routes of a commit: about a millisecond."""
 
@@ -140,7 +142,11 @@ class ThrottledGroup(Group):
         self._waiting.add(cast, self._state.seq)
         for watcher in tuple(self._apart):
             watcher.offer(cast)
-        if self._cooling is None or "control" in {kind for kind, _ in cast.topics}:
+        if (
+            self._cooling is None
+            or self._waiting.size_bytes > WAITING_MAX_BYTES
+            or "control" in {kind for kind, _ in cast.topics}
+        ):
             self.flush()
 
     def flush(self) -> None:

@@ -37,15 +37,15 @@ class Actor(NamedTuple):
 
 
 class Deed(NamedTuple):
-    """That somebody sent a command: which of a batch's entries it is, counted from 0, and who."""
+    """That somebody sent a command or deleted a device: which of a batch's entries it is, counted from 0, and who."""
 
     place: int
     who: str
     address: str
 
 
-COMMAND = "command"
-"""The action of the audit records that are about a device; the others are about the keys."""
+OF_DEVICES = frozenset({"command", "delete"})
+"""The actions of the audit records that are about a device; the others are about the keys."""
 
 
 class AuditRecord(Struct, frozen=True):
@@ -55,8 +55,8 @@ class AuditRecord(Struct, frozen=True):
     who: str
     address: str
     action: str
-    """`command`, `keys add`, `keys revoke` or `keys clear`."""
+    """`command`, `delete`, `keys add`, `keys revoke` or `keys clear`."""
     target: str
     detail: str
     seq: int | None = None
-    """Of a command: where it stands in the log."""
+    """Of a command or a deletion: where it stands in the log."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from twincast.core.model import DataUpdate, Entry, Epoch, Position, Seq, TimeUtc
+from twincast.core.model import Change, Entry, Epoch, Position, Seq, TimeUtc
 from twincast.errors import TwincastError
 
 MessageId = str | int
@@ -110,7 +110,7 @@ def encode_all(entries: Sequence[Entry]) -> list[bytes]:
     return [encode_one(entry) for entry in entries]
 
 
-def encode_merged(newest: DataUpdate, merged: int) -> bytes:
+def encode_merged(newest: Change, merged: int) -> bytes:
     """Encode a device's newest change for a client that missed `merged` - 1 before it."""
     event = encode(newest)
     return event if merged == 1 else b'%b,"merged":%d}' % (event[:-1], merged)

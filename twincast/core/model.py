@@ -7,7 +7,7 @@ from msgspec import Meta, Raw, Struct
 from twincast.errors import ValidationFailed
 
 Source = Literal["rest", "websocket"]
-Kind = Literal["data_update", "control"]
+Kind = Literal["data_update", "control", "deleted"]
 
 # What the documents on the wire say of these; core/values is what checks them.
 _NAME = {"minLength": 1, "maxLength": 128}
@@ -67,14 +67,33 @@ class Control(Struct, tag_field="type", tag="control", gc=False):
         return "control", self.target
 
 
-Entry = DataUpdate | Control
+class Deleted(Struct, tag_field="type", tag="deleted", gc=False):
+    """That a device is no more: its twin goes. What it said before stays in the log; a later reading makes it anew."""
+
+    device_id: DeviceId
+    timestamp_utc: TimeUtc
+    source: Source
+    seq: Seq = NOT_YET
+    epoch: Epoch = ""
+
+    @property
+    def topic(self) -> "Topic":
+        """What subscriptions select by."""
+        return "deleted", self.device_id
+
+
+Entry = DataUpdate | Control | Deleted
+Change = DataUpdate | Deleted
+"""What a device's newest is: a reading, or that it is no more."""
 Topic = tuple[Kind, str]
 """The kind of an entry, and the device or target that it is about."""
 
 
 def value_bytes(entry: Entry) -> int:
-    """Return how long an entry's value is, or a command's args."""
-    return memoryview(entry.value if isinstance(entry, DataUpdate) else entry.args).nbytes
+    """Return how long an entry's value is, or a command's args; a deletion has neither."""
+    if isinstance(entry, DataUpdate):
+        return len(entry.value)
+    return len(entry.args) if isinstance(entry, Control) else 0
 
 
 class Position(NamedTuple):

@@ -6,11 +6,13 @@ from typing import Protocol
 
 from twincast.core.cast import Cast
 from twincast.core.messages import encode_merged
-from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.model import Change, Control, DataUpdate, Deleted, Entry
 from twincast.core.state import State
 
 _SLOT_BYTES = 64
 """What one waiting message costs beside its text: a slot of a deque and a small object, measured and rounded up."""
+_DELETION_BYTES = 256
+"""What a device costs that is no more: its deletion is kept, for the state has forgotten it."""
 
 
 class Outbox(Protocol):
@@ -47,13 +49,15 @@ class LatestOutbox:
     """The debt of mode `latest`: per device the newest change only, commands and answers each.
 
     A waiting device is no more than a count; its value is looked up in the state when the client takes it. So a
-    client that stopped reading costs about a hundred bytes per device, not per change.
+    client that stopped reading costs about a hundred bytes per device, not per change. Of a device that was deleted
+    the deletion itself waits; a client that is not told of deletions gets nothing of a device that is no more.
     """
 
-    __slots__ = ("_changes", "_kept", "_kept_bytes")
+    __slots__ = ("_changes", "_deleted", "_kept", "_kept_bytes")
 
     def __init__(self) -> None:
         self._changes: dict[str, int] = {}
+        self._deleted: dict[str, Deleted] = {}
         self._kept: deque[tuple[int, Cast]] = deque()
         self._kept_bytes = 0
 
@@ -62,46 +66,64 @@ class LatestOutbox:
 
     @property
     def size_bytes(self) -> int:
-        """See Outbox. Devices do not count: there are only so many of them."""
-        return self._kept_bytes
+        """See Outbox. Devices do not count, there are only so many; of deleted ones there may be any number."""
+        return self._kept_bytes + _DELETION_BYTES * len(self._deleted)
 
     def add(self, cast: Cast, seq: int) -> None:
         """See Outbox."""
         if not cast.entries:
             self._keep(seq, cast)
             return
-        changes, merged = self._changes, cast.merged
+        changes, deleted, merged = self._changes, self._deleted, cast.merged
         for index, entry in enumerate(cast.entries):
             if isinstance(entry, Control):
                 self._keep(entry.seq, cast.pick([index]))
-            else:
-                device_id = entry.device_id
-                changes[device_id] = changes.get(device_id, 0) + (1 if merged is None else merged[index])
+                continue
+            device_id = entry.device_id
+            changes[device_id] = changes.get(device_id, 0) + (1 if merged is None else merged[index])
+            if isinstance(entry, Deleted):
+                deleted[device_id] = entry
+            elif deleted:
+                deleted.pop(device_id, None)
 
     def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """See Outbox."""
         taken = _Taken(max_bytes)
-        for seq, device_id in sorted((self._newest(device_id, state).seq, device_id) for device_id in self._changes):
+        for seq, device_id in self._due(state):
             while self._kept and self._kept[0][0] < seq and not taken.is_enough:
                 taken.add_kept(self._pop())
             if taken.is_enough:
                 return taken.casts()
-            taken.add_change(self._newest(device_id, state), self._changes.pop(device_id))
+            newest = self._newest(device_id, state)
+            assert newest is not None  # or it would not be due
+            taken.add_change(newest, self._changes.pop(device_id))
+            self._deleted.pop(device_id, None)
         while self._kept and not taken.is_enough:
             taken.add_kept(self._pop())
         return taken.casts()
 
     def forget_changes(self) -> int | None:
         """See Outbox. What is forgotten is the newest of some devices, which the state has."""
-        self._changes = {}
+        self._changes, self._deleted = {}, {}
         return None
 
     def answers(self) -> list[Cast]:
         """See Outbox."""
         return [cast for _, cast in self._kept if not cast.entries]
 
-    def _newest(self, device_id: str, state: State) -> DataUpdate:
-        return state.newest(device_id)
+    def _due(self, state: State) -> list[tuple[int, str]]:
+        """Return the devices that wait, by the seq of their newest; forget those that went unnoticed by this client."""
+        due = []
+        for device_id in tuple(self._changes):
+            newest = self._newest(device_id, state)
+            if newest is None:
+                del self._changes[device_id]
+            else:
+                due.append((newest.seq, device_id))
+        return sorted(due)
+
+    def _newest(self, device_id: str, state: State) -> Change | None:
+        return self._deleted.get(device_id) or state.newest(device_id)
 
     def _keep(self, seq: int, cast: Cast) -> None:
         self._kept.append((seq, cast))
@@ -130,11 +152,12 @@ class CatchUpOutbox(LatestOutbox):
     def caught_up(self) -> LatestOutbox:
         """Return the same debt, once the state is no longer ahead."""
         outbox = LatestOutbox()
-        outbox._changes, outbox._kept, outbox._kept_bytes = self._changes, self._kept, self._kept_bytes
+        outbox._changes, outbox._deleted = self._changes, self._deleted
+        outbox._kept, outbox._kept_bytes = self._kept, self._kept_bytes
         return outbox
 
-    def _newest(self, device_id: str, state: State) -> DataUpdate:
-        return self._read[device_id]
+    def _newest(self, device_id: str, state: State) -> Change | None:
+        return self._deleted.get(device_id) or self._read[device_id]
 
 
 class _Taken:
@@ -151,7 +174,7 @@ class _Taken:
     def is_enough(self) -> bool:
         return self._left_bytes <= 0
 
-    def add_change(self, entry: DataUpdate, merged: int) -> None:
+    def add_change(self, entry: Change, merged: int) -> None:
         self._messages.append(encode_merged(entry, merged))
         self._entries.append(entry)
         self._merged.append(merged)

@@ -15,6 +15,7 @@ from twincast.core.model import (
     Command,
     Control,
     DataUpdate,
+    Deleted,
     DeviceId,
     Entry,
     Source,
@@ -28,7 +29,7 @@ from twincast.errors import BadMessage, MalformedJson, TooLarge, TwincastError, 
 T = TypeVar("T")
 _ABSENT = Raw(b"")
 _NO_ARGS = Raw(b"{}")
-_KNOWN = {"telemetry", "control", "ping", "subscribe", "unsubscribe", "auth", "restart"}
+_KNOWN = {"telemetry", "control", "delete", "ping", "subscribe", "unsubscribe", "auth", "restart"}
 
 
 class ClientMessage(Struct):
@@ -83,7 +84,8 @@ _decode_order = msgspec.json.Decoder(Order).decode
 def decode_message(payload: bytes) -> ClientMessage:
     """Decode and check one WebSocket text message, valid UTF-8.
 
-    Telemetry comes back with `device_id` and `value` set and checked, control with `target`, `command` and `args`.
+    Telemetry comes back with `device_id` and `value` set and checked, control with `target`, `command` and `args`,
+    delete with `device_id`.
     Messages of other types come back as they are.
 
     Raises:
@@ -103,10 +105,14 @@ def decode_message(payload: bytes) -> ClientMessage:
     refuse_duplicate_names(payload)
     if message.type in _KNOWN:
         _check_message_id(message.id)
+    if message.type in {"control", "delete"} and message.update_id is not None:
+        check_id(message.update_id, "`update_id`")
     if message.type == "control":
-        if message.update_id is not None:
-            check_id(message.update_id, "`update_id`")
         message.args = _check_order(message.target, message.command, message.args)
+    elif message.type == "delete":
+        if message.device_id is None:
+            raise ValidationFailed("delete takes a `device_id`; this message has none")
+        check_id(message.device_id, "`device_id`")
     elif message.type == "auth" and not message.token:
         raise ValidationFailed("auth takes a `token`; this message has none")
     return message
@@ -177,11 +183,24 @@ def decode_order(body: bytes, source: Source) -> Control:
     return Control(order.target, order.command, args, "", source)
 
 
+def draft_deletion(device_id: str, source: Source) -> Deleted:
+    """Make the entry that deletes a device.
+
+    Raises:
+        BadMessage: no device can have that name.
+    """
+    check_id(device_id, "`device_id`")
+    return Deleted(device_id, "", source)
+
+
 def draft(message: ClientMessage, source: Source) -> Entry:
-    """Make the entry that a checked telemetry or control message asks for."""
+    """Make the entry that a checked telemetry, control or delete message asks for."""
     if message.type == "telemetry":
         assert message.device_id is not None  # decode_message saw to it
         return DataUpdate(message.device_id, message.value, "", source)
+    if message.type == "delete":
+        assert message.device_id is not None
+        return Deleted(message.device_id, "", source)
     assert message.target is not None and message.command is not None
     return Control(message.target, message.command, message.args, "", source)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-from twincast.core.model import DataUpdate, Entry
+from twincast.core.model import Control, Deleted, Entry
 from twincast.errors import KeyReused, TwincastError
 
 KEYS_MAX = 100_000
@@ -102,9 +102,10 @@ def digest_of(entries: Sequence[Entry]) -> str:
     """Return a digest of what entries say, without when and where, in hexadecimal."""
     whole = sha256()
     for entry in entries:
-        command, said = ("", entry.value) if isinstance(entry, DataUpdate) else (entry.command, entry.args)
+        command = entry.command if isinstance(entry, Control) else ""
         whole.update(_BETWEEN.join((*entry.topic, command, "")).encode())
-        whole.update(said)
+        if not isinstance(entry, Deleted):
+            whole.update(entry.args if isinstance(entry, Control) else entry.value)
         whole.update(_BETWEEN.encode())
     return whole.hexdigest()[:DIGEST_HEX]
 

@@ -190,7 +190,7 @@ class Session:
             return
         try:
             message = protocol.decode_message(payload)
-            if message.type in {"telemetry", "control"}:
+            if message.type in {"telemetry", "control", "delete"}:
                 self._submit(message, len(payload))
             elif message.type == "restart":
                 self._restart(message)
@@ -284,7 +284,7 @@ class Session:
         principal = self._visit.principal
         assert principal is not None  # nothing is submitted before it is known
         if not principal.is_unbounded:
-            principal.require("publish" if kind == "data_update" else "command", name)
+            principal.require("command" if kind == "control" else "publish", name)
         self._updates += 1
         actor = None if kind == "data_update" else self._visit.actor
         done: Done = self._refused if message.id is None else partial(self._answer, message.id)

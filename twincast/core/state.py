@@ -1,6 +1,6 @@
 """The fold: state is what applying the log's entries in order leaves behind."""
 
-from twincast.core.model import DataUpdate, Entry, Snapshot, Twin
+from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
 
 
 class State:
@@ -24,10 +24,14 @@ class State:
         self.seq = entry.seq
         if isinstance(entry, DataUpdate):
             self.twins[entry.device_id] = twin_of(entry)
+        elif isinstance(entry, Deleted):
+            self.twins.pop(entry.device_id, None)
 
-    def newest(self, device_id: str) -> DataUpdate:
-        """Return the change that a device's twin comes from."""
-        twin = self.twins[device_id]
+    def newest(self, device_id: str) -> DataUpdate | None:
+        """Return the change that a device's twin comes from; None if there is no such device."""
+        twin = self.twins.get(device_id)
+        if twin is None:
+            return None
         return DataUpdate(device_id, twin.value, twin.updated_at_utc, twin.source, twin.seq, self.epoch)
 
 

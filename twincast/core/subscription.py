@@ -12,7 +12,7 @@ from twincast.errors import ValidationFailed
 Mode = Literal["latest", "every"]
 Rule = tuple[str, frozenset[Kind]]
 
-KINDS: frozenset[Kind] = frozenset({"data_update", "control"})
+KINDS: frozenset[Kind] = frozenset({"data_update", "control", "deleted"})
 EVERYWHERE = frozenset({"*"})
 PATTERNS_MAX, STARS_MAX = 1_000, 100
 """Exact names are found in one lookup; patterns with a star are held against every name, and so cost more."""
@@ -200,5 +200,6 @@ def rules_of(patterns: Iterable[str], kinds: Iterable[str] | None = None) -> fro
     wanted = frozenset(kinds) if kinds is not None else KINDS
     if not wanted or not wanted <= KINDS:
         unknown = [kind[:40] for kind in sorted(wanted - KINDS)[:1]]  # what came may be long; its beginning tells
-        raise ValidationFailed(f"`kinds` takes {' and '.join(sorted(KINDS))}, not {unknown!r}")
+        *first, last = sorted(KINDS)
+        raise ValidationFailed(f"`kinds` takes {', '.join(first)} and {last}, not {unknown!r}")
     return frozenset((text, cast("frozenset[Kind]", wanted)) for text in patterns)

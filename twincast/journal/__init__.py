@@ -40,7 +40,7 @@ class Journal(Protocol):
         Args:
             batch: at least one entry, with its time set. The journal sets `seq` and, of this run, `epoch` on each.
             keys: receipts that are stored in the same breath; their seqs count from the batch's first entry, 0.
-            deeds: who sent which of the batch's commands; stored in the same breath, for the audit trail.
+            deeds: who sent which of the batch's commands and deletions; stored in the same breath, for the audit trail.
 
         Raises:
             JournalUnavailable: nothing of the batch was stored. The next one may succeed.

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 
-from twincast.core.keys import COMMAND, AuditRecord, Deed, Keyring
+from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.lineage import Generation, Lineage
-from twincast.core.model import Control, DataUpdate, Entry, Snapshot
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.state import twin_of
 from twincast.errors import Truncated
@@ -44,11 +44,11 @@ class MemoryJournal:
             entry.epoch = epoch
             if isinstance(entry, DataUpdate):
                 self._newest[entry.device_id] = entry
+            elif isinstance(entry, Deleted):
+                self._newest.pop(entry.device_id, None)
         for deed in deeds:
-            entry = batch[deed.place]
-            if isinstance(entry, Control):
-                number = self._audit[0][0] + 1 if self._audit else 1
-                self._audit.appendleft((number, _record(deed, entry)))
+            number = self._audit[0][0] + 1 if self._audit else 1
+            self._audit.appendleft((number, _record(deed, batch[deed.place])))
         self._window.append(batch)
         return range(first, first + len(batch))
 
@@ -95,6 +95,6 @@ class MemoryJournal:
             raise Truncated(f"this journal reaches back to {self._window.since}, not to {since}")
 
 
-def _record(deed: Deed, entry: Control) -> AuditRecord:
-    who, address = deed.who, deed.address
-    return AuditRecord(entry.timestamp_utc, who, address, COMMAND, entry.target, entry.command, entry.seq)
+def _record(deed: Deed, entry: Entry) -> AuditRecord:
+    action, detail = ("command", entry.command) if isinstance(entry, Control) else ("delete", "")
+    return AuditRecord(entry.timestamp_utc, deed.who, deed.address, action, entry.topic[1], detail, entry.seq)

@@ -31,7 +31,8 @@ CHECKPOINT_ENTRIES = 20_000
 _APPEND = """
 insert into log
 select ?1 + key, value ->> 'type', coalesce(value ->> 'device_id', value ->> 'target'),
-       coalesce(value -> 'value', value -> 'args'), value ->> 'command', value ->> 'timestamp_utc', value ->> 'source'
+       coalesce(value -> 'value', value -> 'args', 'null'), value ->> 'command', value ->> 'timestamp_utc',
+       value ->> 'source'
 from jsonb_each(?2)
 """
 
@@ -42,15 +43,23 @@ select ?1 + (value ->> 1), ?1 + (value ->> 2), value ->> 0, value ->> 3 from jso
 
 _APPEND_DEEDS = """
 insert into audit (at_utc, who, address, action, target, detail, seq)
-select timestamp_utc, deed.value ->> 1, deed.value ->> 2, 'command', device_id, command, seq
+select timestamp_utc, deed.value ->> 1, deed.value ->> 2, iif(log.type = 'control', 'command', 'delete'), device_id,
+       coalesce(command, ''), seq
 from jsonb_each(?2) as deed join log on seq = ?1 + (deed.value ->> 0)
 order by seq
 """
 
 _CHECKPOINT = """
 insert or replace into checkpoint
-select device_id, value, timestamp_utc, source, seq from log where seq in (
-    select max(seq) from log where seq > ?1 and seq <= ?2 and type = 'data_update' group by device_id
+select device_id, value, timestamp_utc, source, seq from log where type = 'data_update' and seq in (
+    select max(seq) from log where seq > ?1 and seq <= ?2 and type in ('data_update', 'deleted') group by device_id
+)
+"""
+
+# Before the checkpoint takes the newest readings: what was deleted, whether it came again or not.
+_CHECKPOINT_DELETED = """
+delete from checkpoint where device_id in (
+    select device_id from log where seq > ?1 and seq <= ?2 and type = 'deleted'
 )
 """
 
@@ -99,7 +108,7 @@ class SqliteFile:
         Args:
             batch: the entries.
             keys: receipts that are stored with them; their seqs count from the batch's first entry, 0.
-            deeds: who sent which of the commands among them.
+            deeds: who sent which of the commands and deletions among them.
 
         Returns:
             The seq of the batch's first entry.
@@ -125,6 +134,7 @@ class SqliteFile:
         """
         until = min(self.seq, self._checkpoint_seq + CHECKPOINT_ENTRIES)
         with self._transaction():
+            self._db.execute(_CHECKPOINT_DELETED, (self._checkpoint_seq, until))
             self._db.execute(_CHECKPOINT, (self._checkpoint_seq, until))
             self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(until),))
             self._db.execute("delete from receipt where first_seq <= ?", (until - WINDOW_ENTRIES,))

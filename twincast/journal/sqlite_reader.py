@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 from msgspec import Raw
 
-from twincast.core.model import Control, DataUpdate, Entry, value_bytes
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, value_bytes
 from twincast.errors import JournalUnavailable, Truncated
 
 _READ = """
@@ -80,4 +80,6 @@ def entry_of(row: tuple[Any, ...], epoch: str) -> Entry:
     seq, kind, device_id, value, command, at, source = row
     if kind == "control":
         return Control(device_id, command, Raw(value.encode()), at, source, seq, epoch)
+    if kind == "deleted":
+        return Deleted(device_id, at, source, seq, epoch)
     return DataUpdate(device_id, Raw(value.encode()), at, source, seq, epoch)

@@ -15,9 +15,9 @@ _LOG = """
 create table meta (name text primary key, value text not null) without rowid;
 create table log (
     seq           integer primary key,  -- 1, 2, 3, ... without gaps
-    type          text not null,        -- data_update or control
+    type          text not null,        -- data_update, control or deleted
     device_id     text not null,        -- of a control: its target
-    value         text not null,        -- JSON; of a control: its args
+    value         text not null,        -- JSON; of a control: its args; of a deleted: null
     command       text,                 -- of a control only
     timestamp_utc text not null,        -- ISO 8601
     source        text not null         -- rest or websocket
@@ -29,14 +29,19 @@ create table checkpoint (               -- the state as of meta 'checkpoint_seq'
     source         text not null,
     seq            integer not null
 ) without rowid;
+"""
+
+_TWIN = """
 create view twin as                     -- the state now: the checkpoint and what the log has since
-    select device_id, value, updated_at_utc, source, max(seq) as seq from (
-        select device_id, value, updated_at_utc, source, seq from checkpoint
-        union all
-        select device_id, value, timestamp_utc, source, seq from log
-        where type = 'data_update'
-          and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
-    ) group by device_id;
+    select device_id, value, updated_at_utc, source, seq from (
+        select device_id, value, updated_at_utc, source, max(seq) as seq, type from (
+            select device_id, value, updated_at_utc, source, seq, 'data_update' as type from checkpoint
+            union all
+            select device_id, value, timestamp_utc, source, seq, type from log
+            where type in ('data_update', 'deleted')
+              and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
+        ) group by device_id
+    ) where type = 'data_update';
 """
 
 _RECEIPTS = """
@@ -64,10 +69,10 @@ create table audit (                    -- who did what
     at_utc  text not null,
     who     text not null,              -- key:ID, jwt:SUBJECT, anonymous, or local:USER
     address text not null,
-    action  text not null,              -- command, keys add, keys revoke, keys clear
+    action  text not null,              -- command, delete, keys add, keys revoke, keys clear
     target  text not null,
     detail  text not null,
-    seq     integer                     -- of a command: where it is in the log
+    seq     integer                     -- of a command, a deletion: where it is in the log
 );
 insert into meta values ('keyring_version', '1');
 """
@@ -92,7 +97,7 @@ def create(db: apsw.Connection, log: str) -> None:
     with db:
         db.pragma("application_id", APPLICATION_ID)
         db.pragma("user_version", SCHEMA_VERSION)
-        db.execute(_LOG + _RECEIPTS + _ACCESS + _GENERATIONS)
+        db.execute(_LOG + _TWIN + _RECEIPTS + _ACCESS + _GENERATIONS)
         db.execute(
             "insert into meta values ('epoch', ?), ('checkpoint_seq', '0'),"
             " ('created_at_utc', strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
@@ -121,6 +126,7 @@ def _to_4(db: apsw.Connection) -> None:
     # Positions that are out there name the log alone. They count up to where the first named generation begins: here.
     db.execute("insert into generation values (1, '', 0, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))")
     _digest_receipts(db)
+    db.execute("drop view twin;" + _TWIN)  # there were no deletions
 
 
 _UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2, 2: _to_3, 3: _to_4}

@@ -8,9 +8,11 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
+from urllib.parse import unquote, unquote_to_bytes
 
 from twincast.admission import Knock
 from twincast.core.cast import Cast
+from twincast.errors import NotFound, ValidationFailed
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -100,6 +102,28 @@ def knock_of(scope: Scope) -> Knock:
     deciding = [pair for pair in scope["headers"] if pair[0] in _DECIDING]
     headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in deciding)
     return Knock.of(client[0] if client else None, headers)
+
+
+def segment_below(scope: Scope, folder: str) -> str:
+    """Return the one segment of a request's path below a folder, decoded: in it `%2F` is a slash of the name.
+
+    The path that ASGI calls `path` is decoded as a whole, and no longer tells such a slash from one between segments.
+
+    Raises:
+        NotFound: there are more segments than one.
+        ValidationFailed: it is not UTF-8, percent-encoded.
+    """
+    prefix = scope.get("root_path", "")
+    raw_path = scope.get("raw_path")
+    if raw_path is None:  # ASGI does not promise it; what is left is one segment then, whatever is in it
+        return str(scope["path"]).removeprefix(prefix).removeprefix(folder)
+    head, slash, segment = raw_path.rpartition(b"/")
+    if unquote((head + slash).decode("latin-1")).removeprefix(prefix) != folder:
+        raise NotFound(f"there is nothing here: below {folder} stands one name, and a `/` in it is written %2F")
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        raise ValidationFailed("a name in a path is UTF-8, percent-encoded; this one is not") from None
 
 
 def header(scope: Scope, name: bytes) -> str | None:

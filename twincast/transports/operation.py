@@ -3,12 +3,14 @@
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from msgspec import Struct
+from starlette.convertors import Convertor, register_url_convertor
 
 from twincast.admission import Caller
 from twincast.core import event_stream
@@ -16,7 +18,7 @@ from twincast.core.messages import encode
 from twincast.core.values import check_id
 from twincast.errors import BadMessage, TooLarge, TooSlow, TwincastError, Unavailable, UnsupportedMedia
 from twincast.transports import schemas
-from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header
+from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header, segment_below
 
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
 
@@ -33,6 +35,8 @@ class Call(NamedTuple):
     key: str | None
     """The Idempotency-Key."""
     body: bytes
+    name: str = ""
+    """What stands in the path where the operation's has a name in braces."""
 
 
 class Answer(NamedTuple):
@@ -58,6 +62,12 @@ class Operation:
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
     """Serves those who accept an event stream instead; raises only before it has sent anything."""
 
+    @cached_property
+    def folder(self) -> str | None:
+        """What stands before the name in the path; None if there is no name in it."""
+        folder, brace, _ = self.path.partition("{")
+        return folder if brace else None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the call as an ASGI application."""
         try:
@@ -75,7 +85,7 @@ class Operation:
     def describe(self, app: FastAPI) -> None:
         """Add the call to an application's routes and to its OpenAPI document."""
         app.add_api_route(
-            self.path,
+            self.path.replace("}", ":name}"),
             _Respond(self),
             methods=[self.method],
             response_model=None,
@@ -89,13 +99,15 @@ class Operation:
                     "content": {JSON: {"schema": schemas.reference(*self.answers)}},
                     **({"links": self.links} if self.links else {}),
                 },
-                **(
-                    _refusals(400, 401, 403, 408, 413, 415, 422, 429, 503)
-                    if self.takes
-                    else _refusals(401, 403, 410, 422, 429, 503)
-                ),
+                **_refusals(*self._refused_with),
             },
         )
+
+    @property
+    def _refused_with(self) -> Sequence[int]:
+        if self.method == "DELETE":
+            return (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
+        return (400, 401, 403, 408, 413, 415, 422, 429, 503) if self.takes else (401, 403, 410, 422, 429, 503)
 
     def _extra(self) -> dict[str, Any]:
         extra: dict[str, Any] = {"parameters": list(self.parameters)} if self.parameters else {}
@@ -114,7 +126,8 @@ class Operation:
             elif name == b"content-encoding" and value != b"identity":
                 raise UnsupportedMedia("bodies are taken as they are, not compressed")
         body = await self._read_body(receive)
-        return Call(scope["caller"], scope["query_string"].decode("latin-1"), content_type, key, body)
+        name = "" if self.folder is None else segment_below(scope, self.folder)
+        return Call(scope["caller"], scope["query_string"].decode("latin-1"), content_type, key, body, name)
 
     async def _read_body(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
@@ -129,6 +142,23 @@ class Operation:
                 raise TooLarge(f"a body takes {self.body_max_bytes} bytes here; this one is larger")
             more = event.get("more_body", False)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _Name(Convertor[str]):
+    """Matches whatever stands in a path: which part of it is the name, only the path as it was sent can tell."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """See Convertor."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """See Convertor."""
+        return value
+
+
+register_url_convertor("name", _Name())
 
 
 class _Respond:

@@ -9,13 +9,13 @@ from twincast.admission import Admission
 from twincast.auth.tickets import TICKET_S
 from twincast.core import protocol, wishes
 from twincast.core.greeting import select_twins
-from twincast.core.keys import COMMAND, AuditRecord
+from twincast.core.keys import OF_DEVICES, AuditRecord
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Position
 from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
 from twincast.core.rights import Principal
 from twincast.core.subscription import Subscription
-from twincast.errors import NotYet, TwincastError, UnsupportedMedia
+from twincast.errors import NotYet, TwincastError, UnsupportedMedia, ValidationFailed
 from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
 from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation
@@ -59,6 +59,20 @@ class Rest:
         self.operations = (
             Operation("GET", "/api/status", self.status, (schemas.Status,)),
             Operation("GET", "/api/data", self.data, (schemas.Data,), parameters=schemas.DATA_PARAMETERS),
+            Operation(
+                "DELETE",
+                "/api/data",
+                self.delete_data,
+                (schemas.Deletion,),
+                parameters=(schemas.DEVICE_IN_QUERY, *schemas.WRITE_PARAMETERS),
+            ),
+            Operation(
+                "DELETE",
+                "/api/data/{device_id}",
+                self.delete_device,
+                (schemas.Deletion,),
+                parameters=(schemas.DEVICE_IN_PATH, *schemas.WRITE_PARAMETERS),
+            ),
             Operation(
                 "POST",
                 "/api/data",
@@ -150,6 +164,26 @@ class Rest:
             text % (count, epoch.encode(), last_seq, last_seq - count + 1, last_seq), REPLAYED if replayed else ()
         )
 
+    async def delete_device(self, call: Call) -> Answer:
+        """Delete a device.
+
+        Its newest state goes, and everyone who watches is told. What it said before stays in the log, and a later
+        reading makes it anew. The name is one segment of the path, percent-encoded: a `/` in it is written `%2F`.
+        """
+        if call.query:
+            raise ValidationFailed("the device stands in the path; this address takes no parameters")
+        return await self._store_one(protocol.draft_deletion(call.name, "rest"), call, b"deleted")
+
+    async def delete_data(self, call: Call) -> Answer:
+        """Delete the device that `device_id` names.
+
+        The same as `DELETE /api/data/{device_id}`, for names that browsers and proxies change in a path, as `..` is.
+        """
+        names = wishes.decode_query(call.query, {"device_id"}).get("device_id", [])
+        if len(names) != 1:
+            raise ValidationFailed(f"`device_id` names the one device that is deleted; this address has {len(names)}")
+        return await self._store_one(protocol.draft_deletion(names[0], "rest"), call, b"deleted")
+
     async def post_control(self, call: Call) -> Answer:
         """Dispatch a command to everyone who watches.
 
@@ -172,9 +206,9 @@ class Rest:
         return Answer(encode({"ticket": ticket, "expires_in_s": TICKET_S}))
 
     async def audit(self, call: Call) -> Answer:
-        """Return who commanded what, and who changed the keys, newest first.
+        """Return who commanded or deleted what, and who changed the keys, newest first.
 
-        Takes the right `admin`, and shows the commands to its devices among the newest 20,000 records; the changes of
+        Takes the right `admin`, and shows what was done to its devices among the newest 20,000 records; the changes of
         the keys only if it is for all devices.
         """
         principal = call.caller.principal
@@ -223,7 +257,7 @@ class Rest:
         if call.key is not None:
             key = key_of_request(call.key, principal.retries_as)
             retry = Retry(key, digest_of(entries), partial(_settle_again, stored))
-        actor = call.caller.actor if entries[0].topic[0] == "control" else None
+        actor = None if entries[0].topic[0] == "data_update" else call.caller.actor
         hub.submit_all(entries, len(call.body), partial(_settle, stored), retry, actor)
         return await stored
 
@@ -254,7 +288,7 @@ def _require_publish(principal: Principal, entries: Sequence[Entry]) -> None:
 
 
 def _may_see(principal: Principal, record: AuditRecord) -> bool:
-    if record.action == COMMAND:
+    if record.action in OF_DEVICES:
         return principal.may("admin", record.target)
     return principal.may_everywhere("admin")
 

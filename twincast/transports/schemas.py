@@ -11,13 +11,26 @@ from msgspec import Meta, Struct
 from twincast.core import messages
 from twincast.core.keys import AuditRecord
 from twincast.core.messages import MessageId, Twins
-from twincast.core.model import Args, Command, Control, DataUpdate, DeviceId, Epoch, Seq, Target, TimeUtc, Twin, Value
+from twincast.core.model import (
+    Args,
+    Command,
+    Control,
+    DataUpdate,
+    Deleted,
+    DeviceId,
+    Epoch,
+    Seq,
+    Target,
+    TimeUtc,
+    Twin,
+    Value,
+)
 from twincast.core.protocol import Order, Reading
 from twincast.core.subscription import Mode
 
 UpdateId = Annotated[str, Meta(description="the same again stores nothing twice", extra_json_schema={"maxLength": 128})]
 Patterns = Annotated[list[str], Meta(description="`*` stands for any characters", examples=[["lab/*"]])]
-Kinds = Annotated[list[str], Meta(description="data_update, control; both if left out", examples=[["data_update"]])]
+Kinds = Annotated[list[str], Meta(description="data_update, control, deleted; or all", examples=[["data_update"]])]
 MaxHz = Annotated[float, Meta(description="in mode latest: how often a second at most", examples=[10])]
 
 
@@ -36,6 +49,14 @@ class Instruction(Struct, tag_field="type", tag="control"):
     target: Target
     command: Command
     args: Args | msgspec.UnsetType = msgspec.UNSET
+    id: MessageId | msgspec.UnsetType = msgspec.UNSET
+    update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
+
+
+class Delete(Struct, tag_field="type", tag="delete"):
+    """A wish that a device be no more; a later reading makes it anew."""
+
+    device_id: DeviceId
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
     update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
 
@@ -101,6 +122,14 @@ class Dispatched(Struct):
     event: Control
 
 
+class Deletion(Struct):
+    """The answer to a deletion, once it is durable and sent to everyone who watches."""
+
+    ok: bool
+    deleted: bool
+    event: Deleted
+
+
 class Ticket(Struct):
     """What opens one event stream, once."""
 
@@ -109,7 +138,7 @@ class Ticket(Struct):
 
 
 class Audit(Struct):
-    """Who commanded what, and who changed the keys, newest first."""
+    """Who commanded or deleted what, and who changed the keys, newest first."""
 
     records: list[AuditRecord]
 
@@ -130,7 +159,7 @@ class Events(Struct):
     epoch: Epoch
     seq: Annotated[int, Meta(description="the cursor for the next call")]
     resumed: bool
-    events: list[DataUpdate | Control]
+    events: list[DataUpdate | Control | Deleted]
     more: Annotated[bool, Meta(description="the limit was reached before the end")]
     reason: messages.Reason | msgspec.UnsetType = msgspec.UNSET
     data_snapshot: Twins | msgspec.UnsetType = msgspec.UNSET
@@ -169,6 +198,7 @@ FROM_CLIENT: tuple[type[Struct], ...] = (
     Auth,
     Telemetry,
     Instruction,
+    Delete,
     Restart,
     Ping,
     Subscribe,
@@ -181,6 +211,7 @@ TO_CLIENT: tuple[type[Struct], ...] = (
     messages.SnapshotPage,
     DataUpdate,
     Control,
+    Deleted,
     messages.Ack,
     messages.Pong,
     messages.Gap,
@@ -194,6 +225,7 @@ IN_REST: tuple[type[Struct], ...] = (
     Stored,
     StoredBatch,
     Dispatched,
+    Deletion,
     Data,
     Events,
     Status,
@@ -202,7 +234,7 @@ IN_REST: tuple[type[Struct], ...] = (
     Problem,
 )
 
-_EVENTS = {"DataUpdate", "Control"}
+_EVENTS = {"DataUpdate", "Control", "Deleted"}
 
 
 def components(*types: type[Struct]) -> dict[str, Any]:
@@ -253,7 +285,9 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
 _DEVICES = _parameter("devices", _TEXTS, "patterns, such as `lab/*`; `*` stands for any characters")
 _SINCE = _parameter("since", _TEXT, "a position, `EPOCH:SEQ`; what came after it is returned")
-_KINDS = _parameter("kinds", {"type": "array", "items": {"enum": ["data_update", "control"]}}, "which events")
+_KINDS = _parameter(
+    "kinds", {"type": "array", "items": {"enum": ["data_update", "control", "deleted"]}}, "which events"
+)
 
 DATA_PARAMETERS = (
     _DEVICES,
@@ -267,6 +301,16 @@ NOTHING: dict[str, Any] = {"schema": {"type": "object"}, "example": {}}
 AUDIT_PARAMETERS = (
     _parameter("limit", {"type": "integer", "minimum": 0, "maximum": 1_000, "default": 100}, "how many records"),
 )
+DEVICE_IN_PATH = {
+    **_parameter("device_id", {**_TEXT, "minLength": 1}, "the device's name, percent-encoded", where="path"),
+    "required": True,
+    "example": "lab/thermometer",
+}
+DEVICE_IN_QUERY = {
+    **_parameter("device_id", {**_TEXT, "minLength": 1, "maxLength": 128}, "the device's name"),
+    "required": True,
+    "example": "lab/thermometer",
+}
 READ_BACK = {
     "read_back": {
         "operationId": "data",
