@@ -112,6 +112,16 @@ class CountedMatches:
         monkeypatch.setattr(Pattern, "matches", counted)
 
 
+class FreePayer:
+    """Somebody for whom nothing is too much."""
+
+    def __init__(self, account: str = "anyone") -> None:
+        self.account = account
+
+    def pay(self, steps: int) -> float:
+        return 0.0
+
+
 class WaitingTimer:
     """A timer among those that wait."""
 

@@ -19,7 +19,7 @@ from twincast.auth.tickets import Tickets
 from twincast.auth.tokens import KeySet
 from twincast.core.door import Door
 from twincast.core.keys import Actor, Keyring
-from twincast.core.rates import Buckets, Rate
+from twincast.core.rates import Buckets, Means, Rate
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.wishes import wants_to_log_in
 from twincast.errors import (
@@ -101,11 +101,13 @@ _numbers = itertools.count(1)
 class Visit:
     """One connection that goes on. Its owner calls `leave` when it is over, and is told by `end` when it must be."""
 
-    __slots__ = ("_admission", "_end", "_timer", "address", "number", "principal")
+    __slots__ = ("_admission", "_end", "_means", "_owes", "_timer", "address", "number", "principal")
 
     def __init__(self, admission: "Admission", address: str, end: End) -> None:
         self._admission = admission
         self._end = end
+        self._means: Means | None = None  # nearly all ask for what costs nothing
+        self._owes = False
         self._timer: asyncio.TimerHandle | None = None
         self.address = address
         self.number = next(_numbers)
@@ -139,7 +141,25 @@ class Visit:
 
     def owe(self, updates: int, frames: int) -> float:
         """See Visit in core/session."""
-        return self._admission.owe(self, updates, frames)
+        wait_s = self._admission.owe(self, updates, frames)
+        return max(wait_s, self.pay(0)) if self._owes else wait_s
+
+    @property
+    def account(self) -> str:
+        """See Payer in core/turns."""
+        return self._own_means().account
+
+    def pay(self, steps: int) -> float:
+        """See Payer in core/turns. A visit that has asked for too much is not read until its account has paid."""
+        debt_s = self._own_means().pay(steps)
+        self._owes = debt_s > 0
+        return debt_s
+
+    def _own_means(self) -> Means:
+        if self._means is None:
+            assert self.principal is not None
+            self._means = self._admission.means(Caller(self.principal, self.address))
+        return self._means
 
     def watch_the_clock(self) -> None:
         """Set the timer anew: for the credential's end, or for the login."""
@@ -201,6 +221,7 @@ class Admission:
         self._clock_s = clock_s
         self._updates = Buckets()
         self._frames = Buckets()
+        self._reads = Buckets()
         self._failures = Buckets()
         self._failure_rate = Rate(bounds.failed_logins_per_minute / 60, bounds.failed_logins_per_minute)
         self._visits: dict[Visit, None] = {}
@@ -384,6 +405,31 @@ class Admission:
             return 0.0
         wait_s = self._frames.owe(principal.id, max(rate, principal.rate), frames, now_s)
         return max(wait_s, self._updates.owe(principal.id, principal.rate, updates, now_s))
+
+    def means(self, caller: Caller) -> Means:
+        """Return what a caller may spend on what it reads.
+
+        Who has no identity shares with its address. Where there is no login, each request and each connection has
+        means of its own: programs of one machine are not told apart.
+        """
+        principal, rate = caller.principal, self._bounds.frames_rate
+        if not self.authority.is_required:
+            return Means(f"visit {next(_numbers)}", Buckets(), rate, self._clock_s)
+        if principal.id == ANYONE.id:
+            return Means(block_of(caller.address), self._reads, rate, self._clock_s)
+        return Means(principal.id, self._reads, max(rate, principal.rate or rate), self._clock_s)
+
+    def begin_reading(self, caller: Caller) -> Means:
+        """Let somebody read, and return the means that it is counted against.
+
+        Raises:
+            RateLimited: what its account has read before was too much.
+        """
+        means = self.means(caller)
+        debt_s = means.pay(0)
+        if debt_s > 0:
+            raise RateLimited(f"{caller.principal.id} has read more than it may for now", debt_s)
+        return means
 
     def recheck(self, principal: Principal) -> None:
         """Let somebody go on who was let in a while ago: what was waited for may have outlived the credential.

@@ -206,11 +206,17 @@ class Names:
         if not self.star_count:
             return False
         known = self._known.get(name)
-        if known is None:
-            known, steps = self.ask(name)
-            if steps >= KNOWN_FROM_STEPS:
-                self._remember(name, known)
-        return known
+        return self.learn(name)[0] if known is None else known
+
+    def learn(self, name: str) -> tuple[bool, int]:
+        """Return what `has` does, and how many steps it took to find out."""
+        known = self._known.get(name)
+        if known is not None:
+            return known, 1
+        is_selected, steps = self.ask(name)
+        if steps >= KNOWN_FROM_STEPS:
+            self._remember(name, is_selected)
+        return is_selected, steps
 
     def ask(self, name: str) -> tuple[bool, int]:
         """Return whether a name is selected, and how many steps it took to find out; nothing is remembered."""
@@ -230,7 +236,8 @@ class Names:
         Nothing is remembered: who has many names asks for each once.
         """
         if self.is_all:
-            return Found(list(names[start:]), len(names), 0)
+            part = names[start : start + max_steps]
+            return Found(list(part), start + len(part), len(part))
         found: list[str] = []
         steps, at = 0, start
         size = min(max(1, max_steps // self._ask_cost), SIFT_NAMES)  # no part costs more than what is left for it

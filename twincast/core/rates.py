@@ -1,10 +1,17 @@
 """How much in a time: token buckets (https://en.wikipedia.org/wiki/Token_bucket), one a key."""
 
+import math
+from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
 BUCKETS_MAX = 10_000
 """How many keys are remembered: a few megabytes. Those whose bucket has filled again go first."""
+
+STEPS_A_UNIT = 100
+"""How many steps of a search cost as much as one update: about ten microseconds."""
+DEBT_MAX_S = 60.0
+"""More is forgiven: whoever asked for too much can read again after a minute."""
 
 
 class Rate(NamedTuple):
@@ -57,11 +64,11 @@ class Buckets:
         self._bucket(key, rate, now_s).tokens -= amount
         return 0.0
 
-    def owe(self, key: str, rate: Rate, amount: float, now_s: float) -> float:
+    def owe(self, key: str, rate: Rate, amount: float, now_s: float, debt_max_s: float = math.inf) -> float:
         """Spend whether it may be or not, and return in how many seconds the debt is paid; 0 if there is none."""
         bucket = self._bucket(key, rate, now_s)
         bucket.fill(now_s)
-        bucket.tokens -= amount
+        bucket.tokens = max(bucket.tokens - amount, -debt_max_s * rate.per_s)
         return max(0.0, -bucket.tokens / rate.per_s)
 
     def _bucket(self, key: str, rate: Rate, now_s: float) -> _Bucket:
@@ -82,3 +89,27 @@ class Buckets:
             # A good part at once: a flood of keys must not cost a look at all of them for each.
             for key in tuple(islice(self._buckets, self._max_keys // 4 + 1)):
                 del self._buckets[key]
+
+
+class Means:
+    """What one account may spend on work that it asks for; see Payer in core/turns."""
+
+    __slots__ = ("_buckets", "_clock_s", "_rate", "account")
+
+    def __init__(self, account: str, buckets: Buckets, rate: Rate, clock_s: Callable[[], float]) -> None:
+        """Make the means of an account.
+
+        Args:
+            account: whose.
+            buckets: where they are counted.
+            rate: how many units a second, of `STEPS_A_UNIT` steps each.
+            clock_s: a monotonic clock.
+        """
+        self.account = account
+        self._buckets = buckets
+        self._rate = rate
+        self._clock_s = clock_s
+
+    def pay(self, steps: int) -> float:
+        """See Payer."""
+        return self._buckets.owe(self.account, self._rate, steps / STEPS_A_UNIT, self._clock_s(), DEBT_MAX_S)

@@ -1,17 +1,23 @@
 """The fold: state is what applying the log's entries in order leaves behind."""
 
+from itertools import islice
+
 from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
 
 
 class State:
     """The newest twin of every device, as of `seq`. Nothing but `apply` changes it."""
 
-    __slots__ = ("epoch", "seq", "twins")
+    __slots__ = ("_births", "_births_seen", "deaths", "epoch", "seq", "twins")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.epoch = snapshot.epoch
         self.seq = snapshot.seq
         self.twins = snapshot.twins
+        self.deaths = 0
+        """How many devices have gone."""
+        self._births: list[str] = []
+        self._births_seen = 0
 
     def apply(self, entry: Entry) -> None:
         """Take the next entry of the log.
@@ -25,7 +31,22 @@ class State:
         if isinstance(entry, DataUpdate):
             self.twins[entry.device_id] = twin_of(entry)
         elif isinstance(entry, Deleted):
-            self.twins.pop(entry.device_id, None)
+            self.deaths += self.twins.pop(entry.device_id, None) is not None
+
+    def births(self) -> list[str]:
+        """Return the devices in the order in which they came, in a list that grows at its end.
+
+        So who has read some of it can go on there. One that has gone may be in it, and one that has come back more than
+        once; when those are too many, it is another list, without them.
+        """
+        births = len(self.twins) + self.deaths
+        unseen, self._births_seen = births - self._births_seen, births
+        if unseen:
+            if unseen >= len(self.twins) or len(self._births) > 2 * len(self.twins) + 1_000:
+                self._births = list(self.twins)
+            else:  # a dict keeps its order, so what came last stands last
+                self._births.extend(reversed(tuple(islice(reversed(self.twins), unseen))))
+        return self._births
 
     def newest(self, device_id: str) -> DataUpdate | None:
         """Return the change that a device's twin comes from; None if there is no such device."""

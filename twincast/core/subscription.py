@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, cast
 
 from twincast.core.model import Kind, Topic
-from twincast.core.pattern import ANY_END, End, Found, Names, Pattern, names_of
+from twincast.core.pattern import ANY_END, End, Names, Pattern, names_of
 from twincast.errors import ValidationFailed
 
 Mode = Literal["latest", "every"]
@@ -18,8 +18,6 @@ PATTERNS_MAX, STARS_MAX = 1_000, 100
 """Exact names are found in one lookup; patterns with a star are held against every name, and so cost more."""
 MAX_HZ_MIN, MAX_HZ_MAX = 0.01, 1_000.0
 NO_NAMES = Names(())
-SEARCH_STEPS, NO_BOUND = 100, 1 << 62
-"""How long one of two filters is asked, before the other one is asked about what it found."""
 
 
 class Wanted:
@@ -144,7 +142,7 @@ class Subscription:
         return bool(self.ends) and self.readable.has(name) and self.wanted.names(kind).has(name)
 
     def ask(self, topic: Topic) -> tuple[bool, int]:
-        """Return whether a topic is selected that is not in `exact`, and how many steps that took; remember nothing."""
+        """Return what `selects` does, and how many steps it took to find out; nothing is remembered."""
         kind, name = topic
         is_wanted, steps = self.wanted.names(kind).ask(name)
         if not is_wanted or self.readable.is_all:
@@ -152,21 +150,16 @@ class Subscription:
         is_readable, more = self.readable.ask(name)
         return is_readable, steps + more
 
-    def search(self, names: Sequence[str], start: int, max_steps: int) -> Found:
-        """Find the devices whose readings are selected; see `Names.search`."""
-        wanted, readable = self.wanted.names("data_update"), self.readable
-        if wanted.is_all:
-            return readable.search(names, start, max_steps)
-        if readable.is_all:
-            return wanted.search(names, start, max_steps)
-        found: list[str] = []
-        at, steps = start, 0
-        while at < len(names) and (steps < max_steps or at == start):
-            part = wanted.search(names, at, SEARCH_STEPS)
-            allowed = readable.search(part.names, 0, NO_BOUND)
-            found += allowed.names
-            at, steps = part.until, steps + part.steps + allowed.steps
-        return Found(found, at, steps)
+    def learn(self, topic: Topic) -> tuple[bool, int]:
+        """Return what `ask` does; what was hard to find is remembered."""
+        if self.is_everything or topic in self.exact:
+            return True, 1
+        kind, name = topic
+        is_wanted, steps = self.wanted.names(kind).learn(name)
+        if not is_wanted or self.readable.is_all:
+            return is_wanted, steps
+        is_readable, more = self.readable.learn(name)
+        return is_readable, steps + more
 
     def adding(self, rules: Iterable[Rule]) -> "Subscription":
         """Return this subscription with more patterns; one that it has already takes the new kinds."""
