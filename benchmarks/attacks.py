@@ -11,16 +11,19 @@ server.
 import argparse
 import asyncio
 import itertools
+import json
 import os
 import statistics
 import struct
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import uvloop
 from rich.console import Console
@@ -34,18 +37,26 @@ from benchmarks.wire import frame, handshake
 RATIO_MAX = 1.5
 CLIENTS, RATE_PER_S = 100, 400
 ROUNDS = 3
-PING_OPCODE = 0x89
+CLOSE_OPCODE, PING_OPCODE = 0x88, 0x89
 MB = 1 << 20
 
 SYSTEM = TwincastWithLogin(rate_updates_per_s=1_000)  # the default; healthy clients and attackers have one each
 ATTACKERS_HEAD = SYSTEM.head_of("attacker")
+_numbers = itertools.count()
 
 
 class Attacker(asyncio.Protocol):
-    """A connection that says something first, something more each second, and reads or not."""
+    """A connection that says something first, something more each second, and reads or not.
 
-    def __init__(self, first: bytes, again: bytes = b"", *, reads: bool = True, every_s: float = 1.0) -> None:
-        self._first, self._again, self._reads, self._every_s = first, again, reads, every_s
+    What it says more may be many things, one after another, as long as there are.
+    """
+
+    def __init__(
+        self, first: bytes, again: bytes | Iterable[bytes] = b"", *, reads: bool = True, every_s: float = 1.0
+    ) -> None:
+        self._first, self._reads, self._every_s = first, reads, every_s
+        self._again = itertools.repeat(again) if isinstance(again, bytes) else iter(again)
+        self._says_more = again != b""
         self._timer: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport
         self.is_over = False
@@ -56,7 +67,7 @@ class Attacker(asyncio.Protocol):
         self.transport.write(self._first)
         if not self._reads:
             asyncio.get_running_loop().call_soon(self.transport.pause_reading)  # uvloop begins to read after this
-        if self._again:  # not at once: what comes behind an upgrade before its answer is not read
+        if self._says_more:  # not at once: what comes behind an upgrade before its answer is not read
             self._timer = asyncio.get_running_loop().call_later(self._every_s, self._go_on)
 
     def data_received(self, data: bytes) -> None:
@@ -73,7 +84,7 @@ class Attacker(asyncio.Protocol):
     def _go_on(self) -> None:
         if not self.transport.is_closing():
             if self.transport.get_write_buffer_size() < MB:  # it costs the load's core, where the healthy ones are
-                self.transport.write(self._again)
+                self.transport.write(next(self._again, b""))
             self._timer = asyncio.get_running_loop().call_later(self._every_s, self._go_on)
 
 
@@ -87,6 +98,9 @@ class Attack:
     grows_max_bytes: int
     begins_s: float = 0.0
     """How long it takes until what it does shows: until the connections of those who do not read are full."""
+    devices: int = 0
+    """How many there are besides those of the healthy clients, with names that are long and alike."""
+    value_bytes: int = 1
 
     @asynccontextmanager
     async def under_way(self, port: int) -> AsyncIterator[list[Attacker]]:
@@ -133,6 +147,54 @@ def _bomb() -> bytes:
     squeezed = zlib.compressobj(9, zlib.DEFLATED, -15)
     payload = squeezed.compress(bytes(4 * MB)) + squeezed.flush(zlib.Z_SYNC_FLUSH)
     return bytes([0xC1, 0x80 | 126]) + struct.pack(">HI", len(payload), 0) + payload
+
+
+LONG_NAME = "attacked/" + "a" * 91
+DEVICES = 20_000
+READERS_HEAD = SYSTEM.head_of("reader", "attacked*")
+
+
+def _devices(*patterns: str) -> str:
+    return "?" + urlencode([("devices", pattern) for pattern in patterns])
+
+
+def _get(path: str, *, reads: bool = True) -> Attacker:
+    request = _head(path=path, more=READERS_HEAD) + b"\r\n"
+    return Attacker(request, request if reads else b"", reads=reads, every_s=0.5)
+
+
+def _watch(port: int, path: str, again: bytes | Iterable[bytes] = b"", every_s: float = 1.0) -> Attacker:
+    return Attacker(handshake(port, path, READERS_HEAD), again, every_s=every_s)
+
+
+def _many_stars(count: int) -> list[str]:
+    return ["attacked*" + "a*" * 60 + f"b{number}*" for number in range(count)]
+
+
+def _subscribe(kind: str, **more: object) -> bytes:
+    return frame(json.dumps({"type": kind, **more}).encode())
+
+
+def _changing_frequency() -> Iterable[bytes]:
+    """Ask for 960 names, then change how often they are to come as fast as frames are read."""
+    for block in range(12):
+        yield _subscribe("subscribe", devices=[f"attacked/{block}-{number}-{'p' * 90}" for number in range(80)])
+    for number in itertools.count():
+        yield b"".join(_subscribe("subscribe", max_hz=0.01 + (number * 20 + each) / 1e7) for each in range(20))
+
+
+def _changing_patterns() -> Iterable[bytes]:
+    """Take one pattern away and another one in, again and again."""
+    for number in itertools.count():
+        patterns = [f"attacked/*a*{number % 100}x"]
+        yield _subscribe("unsubscribe", devices=patterns) + _subscribe("subscribe", devices=patterns)
+
+
+def _publishing(names: Sequence[str], value_bytes: int) -> Iterable[bytes]:
+    """Say a large value of one device after another."""
+    for name in itertools.cycle(names):
+        text = json.dumps({"type": "telemetry", "device_id": name, "value": "x" * value_bytes})
+        yield frame(text.encode())
 
 
 _OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -211,6 +273,69 @@ ATTACKS: dict[str, Attack] = {
         ),
         30 * MB,
     ),
+    "patterns": Attack(
+        "GETs with 100 patterns of many stars, over 20,000 long names",
+        4,
+        lambda _: _get("/api/data" + _devices(*_many_stars(100))),
+        60 * MB,
+        devices=DEVICES,
+    ),
+    "harmless-patterns": Attack(
+        "GETs with 100 patterns that select nothing, over 20,000 names",
+        4,
+        lambda _: _get("/api/data" + _devices(*(f"attacked/zone{number}/*" for number in range(100)))),
+        60 * MB,
+        devices=DEVICES,
+    ),
+    "pattern-sockets": Attack(
+        "watchers with 40 patterns of many stars, that come again and again",
+        8,
+        lambda port: _watch(port, "/ws" + _devices(*_many_stars(40)), [b"", frame(b"", CLOSE_OPCODE)], every_s=2.0),
+        60 * MB,
+        devices=DEVICES,
+    ),
+    "changing-frequency": Attack(
+        "a watcher of 960 names that changes `max_hz` 1,000 times a second",
+        1,
+        lambda port: _watch(port, "/ws?devices=", _changing_frequency(), every_s=0.02),
+        30 * MB,
+    ),
+    "changing-patterns": Attack(
+        "watchers with 100 patterns that change one 20 times a second",
+        15,
+        lambda port: _watch(
+            port, "/ws" + _devices(*(f"attacked/*a*{number}y" for number in range(99))), _changing_patterns(), 0.05
+        ),
+        60 * MB,
+        devices=2_000,
+    ),
+    "unread-greetings": Attack(
+        "greetings of 45 MB that are not read",
+        15,
+        lambda port: Attacker(handshake(port, "/ws", READERS_HEAD), reads=False),
+        120 * MB,
+        devices=900,
+        value_bytes=50_000,
+    ),
+    "unread-states": Attack(
+        "GETs of 45 MB that are not read",
+        15,
+        lambda _: _get("/api/data", reads=False),
+        120 * MB,
+        devices=900,
+        value_bytes=50_000,
+    ),
+    "large-values": Attack(
+        "a publisher of 60,000 bytes a device, of new devices at its rate",
+        4,
+        lambda port: _watch(
+            port,
+            "/ws?devices=",
+            _publishing([f"attacked/{next(_numbers)}-{device}" for device in range(10_000)], 60_000),
+            every_s=0.01,
+        ),
+        600 * MB,
+    ),
 }
 
 
@@ -256,12 +381,25 @@ async def _measure(attack: Attack, process: ServerProcess, port: int, seconds: f
     return Outcome(calm_ms, beginning_ms, attacked_ms, cost, max(0, grown_bytes), thrown_out)
 
 
+def _fill(port: int, devices: int, value_bytes: int) -> None:
+    """Store a value for each of so many devices, by one identity for each request: none may send more at once."""
+    each = min(5_000, 3 * MB // (len(LONG_NAME) + value_bytes + 40))
+    names = [f"{LONG_NAME}{number:05d}" for number in range(devices)]
+    for start in range(0, devices, each):
+        body = json.dumps([{"device_id": name, "value": "x" * value_bytes} for name in names[start : start + each]])
+        head = SYSTEM.head_of(f"filler {start}", "attacked*").strip().partition(": ")
+        request = Request(f"http://127.0.0.1:{port}/api/data", body.encode(), {"Content-Type": "application/json"})
+        request.add_header(head[0], head[2])
+        urlopen(request).close()
+
+
 def run(name: str, seconds: float) -> Outcome:
     """Run one attack on a server of its own."""
     attack = ATTACKS[name]
     use_core(LOAD_CORE)
     with SYSTEM.running() as (process, port):
         time.sleep(0.5)
+        _fill(port, attack.devices, attack.value_bytes)
         return uvloop.run(_measure(attack, process, port, seconds))
 
 

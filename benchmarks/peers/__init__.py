@@ -84,9 +84,9 @@ class TwincastWithLogin(Twincast):
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.head = self.head_of("load")
 
-    def head_of(self, subject: str) -> str:
-        """Return the header by which a client logs in as somebody."""
-        rights = {"publish": ["lab*"], "read": ["lab*"]}
+    def head_of(self, subject: str, devices: str = "lab*") -> str:
+        """Return the header by which a client logs in as somebody with rights to some devices."""
+        rights = {"publish": [devices], "read": [devices]}
         claims = {"sub": subject, "iss": "bench", "aud": "bench", "exp": time.time() + 86_400, "twincast": rights}
         return f"Authorization: Bearer {jwt.encode(claims, self._key, algorithm='ES256')}\r\n"
 
