@@ -105,6 +105,29 @@ def test_a_debt_is_paid_in_pieces_and_is_gone_when_it_is_paid() -> None:
     assert client.take() == []
 
 
+class CountingState(State):
+    """A state that counts how often the newest of a device is looked up."""
+
+    looked_up = 0
+
+    def newest(self, device_id: str) -> DataUpdate | None:
+        self.looked_up += 1
+        return super().newest(device_id)
+
+
+def test_a_large_debt_is_put_in_order_once_however_small_the_pieces_it_is_paid_in() -> None:
+    followed = Followed()
+    followed.state = CountingState(Snapshot("e", 0, {}))
+    followed.add(*(update(seq, f"d{seq % 2_000}") for seq in range(1, 3_001)))
+    pieces, seqs = 0, []
+    while followed.outbox:
+        pieces += 1
+        seqs += [event["seq"] for event in followed.take(max_bytes=300)]
+    assert (len(seqs), seqs) == (2_000, sorted(seqs))
+    assert pieces > 500
+    assert followed.state.looked_up <= 2_000 + pieces
+
+
 def test_a_device_that_was_paid_counts_anew() -> None:
     client = Followed()
     client.add(update(1), update(2))

@@ -53,10 +53,11 @@ class LatestOutbox:
     the deletion itself waits; a client that is not told of deletions gets nothing of a device that is no more.
     """
 
-    __slots__ = ("_changes", "_deleted", "_kept", "_kept_bytes")
+    __slots__ = ("_changes", "_deleted", "_kept", "_kept_bytes", "_taken")
 
     def __init__(self) -> None:
-        self._changes: dict[str, int] = {}
+        self._changes: dict[str, int] = {}  # in order of the newest change's seq: who changes goes to the end
+        self._taken = 0  # how many have left since the dict was made: it keeps their places
         self._deleted: dict[str, Deleted] = {}
         self._kept: deque[tuple[int, Cast]] = deque()
         self._kept_bytes = 0
@@ -80,7 +81,7 @@ class LatestOutbox:
                 self._keep(entry.seq, cast.pick([index]))
                 continue
             device_id = entry.device_id
-            changes[device_id] = changes.get(device_id, 0) + (1 if merged is None else merged[index])
+            changes[device_id] = changes.pop(device_id, 0) + (1 if merged is None else merged[index])
             if isinstance(entry, Deleted):
                 deleted[device_id] = entry
             elif deleted:
@@ -88,39 +89,39 @@ class LatestOutbox:
 
     def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """See Outbox."""
-        taken = _Taken(max_bytes)
-        for seq, device_id in self._due(state):
-            while self._kept and self._kept[0][0] < seq and not taken.is_enough:
-                taken.add_kept(self._pop())
-            if taken.is_enough:
-                return taken.casts()
+        taken, left = _Taken(max_bytes), []
+        for device_id, merged in self._changes.items():
             newest = self._newest(device_id, state)
-            assert newest is not None  # or it would not be due
-            taken.add_change(newest, self._changes.pop(device_id))
-            self._deleted.pop(device_id, None)
-        while self._kept and not taken.is_enough:
-            taken.add_kept(self._pop())
+            if newest is not None:  # None: it is gone, which this client is not told
+                while self._kept and self._kept[0][0] < newest.seq and not taken.is_enough:
+                    taken.add_kept(self._pop())
+                if taken.is_enough:
+                    break
+                taken.add_change(newest, merged)
+            left.append(device_id)
+        else:
+            while self._kept and not taken.is_enough:
+                taken.add_kept(self._pop())
+        self._let_go(left)
         return taken.casts()
 
     def forget_changes(self) -> int | None:
         """See Outbox. What is forgotten is the newest of some devices, which the state has."""
-        self._changes, self._deleted = {}, {}
+        self._changes, self._deleted, self._taken = {}, {}, 0
         return None
 
     def answers(self) -> list[Cast]:
         """See Outbox."""
         return [cast for _, cast in self._kept if not cast.entries]
 
-    def _due(self, state: State) -> list[tuple[int, str]]:
-        """Return the devices that wait, by the seq of their newest; forget those that went unnoticed by this client."""
-        due = []
-        for device_id in tuple(self._changes):
-            newest = self._newest(device_id, state)
-            if newest is None:
-                del self._changes[device_id]
-            else:
-                due.append((newest.seq, device_id))
-        return sorted(due)
+    def _let_go(self, devices: Sequence[str]) -> None:
+        for device_id in devices:
+            del self._changes[device_id]
+            self._deleted.pop(device_id, None)
+        self._taken += len(devices)
+        if self._taken > len(self._changes):
+            self._changes = dict(self._changes)
+            self._taken = 0
 
     def _newest(self, device_id: str, state: State) -> Change | None:
         return self._deleted.get(device_id) or state.newest(device_id)
@@ -152,7 +153,7 @@ class CatchUpOutbox(LatestOutbox):
     def caught_up(self) -> LatestOutbox:
         """Return the same debt, once the state is no longer ahead."""
         outbox = LatestOutbox()
-        outbox._changes, outbox._deleted = self._changes, self._deleted
+        outbox._changes, outbox._deleted, outbox._taken = self._changes, self._deleted, self._taken
         outbox._kept, outbox._kept_bytes = self._kept, self._kept_bytes
         return outbox
 
