@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from tests.access import AUDIENCE, ISSUER, NOW_UTC, Issuer
-from twincast.admission import Admission, Bounds, Caller, Knock
+from twincast.admission import KEYS_UNSEEN_MAX_S, Admission, Bounds, Caller, Knock
 from twincast.auth.authority import READER, Authority
 from twincast.auth.keys import make_key
 from twincast.auth.tokens import OneKey, Tokens
@@ -231,14 +231,124 @@ async def test_one_visit_that_cannot_be_ended_keeps_no_other_from_its_end(caplog
     assert caplog.text.count("could not be ended") == 2
 
 
-async def test_a_keyring_that_cannot_be_read_ends_what_follows_it() -> None:
-    async def keyring(_unless_version: int) -> Keyring | None:
-        raise JournalUnavailable("the disk does not give it")
+class FailingKeyring:
+    """A keyring on a disk that gives it, or not."""
 
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.keys = tuple(keys)
+        self.failure: Exception | None = None
+        self.looks = 0
+
+    async def __call__(self, unless_version: int) -> Keyring | None:
+        self.looks += 1
+        if self.failure is not None:
+            raise self.failure
+        return None if unless_version == len(self.keys) else Keyring(len(self.keys), self.keys)
+
+    async def looked_at(self) -> None:
+        before = self.looks
+        await eventually_async(lambda: self.looks >= before + 2, "the keyring is looked at again")
+
+
+@contextlib.asynccontextmanager
+async def followed(place: Place, keyring: FailingKeyring) -> AsyncIterator[None]:
+    running = asyncio.create_task(place.admission.run(keyring))
+    try:
+        yield
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_a_disk_that_does_not_give_the_keys_for_a_moment_changes_nothing() -> None:
+    place = Place()
+    secret = place.add()
+    visit = place.admission.enter(place.admission.identify(knock(secret)), place.ended.append)
+    keyring = FailingKeyring(place.keys)
+    async with followed(place, keyring):
+        keyring.failure = JournalUnavailable("EIO")
+        await keyring.looked_at()
+        place.now_s += KEYS_UNSEEN_MAX_S - 0.1
+        await keyring.looked_at()
+        assert place.admission.identify(knock(secret)).principal == visit.principal
+        assert not place.ended
+        keyring.failure = None
+        await keyring.looked_at()
+        place.now_s += KEYS_UNSEEN_MAX_S
+        keyring.failure = JournalUnavailable("EIO")
+        await keyring.looked_at()
+        assert place.admission.identify(knock(secret)), "the time counts from the last look that succeeded"
+
+
+async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = Place(anonymous_may_read=True)
+    secret = place.add()
+    ticket = place.admission.issue_ticket(place.admission.identify(knock(secret)))
+    principal = place.admission.enter(place.admission.identify(knock(secret)), place.ended.append).principal
+    assert principal is not None
+    reader_ended: list[TwincastError] = []
+    place.admission.enter(place.admission.identify(HERE), reader_ended.append)
+    keyring = FailingKeyring(place.keys)
+    async with followed(place, keyring):
+        keyring.failure = JournalUnavailable("EIO")
+        await keyring.looked_at()
+        place.now_s += KEYS_UNSEEN_MAX_S
+        await keyring.looked_at()
+        assert [type(error) for error in place.ended] == [JournalUnavailable], "it may come back: it is not refused"
+        for refused in (
+            lambda: place.admission.identify(knock(secret)),
+            lambda: place.admission.identify(knock(f"{secret}x")),
+            lambda: place.admission.identify(HERE, ticket=ticket),
+            lambda: place.admission.recheck(principal),
+        ):
+            with pytest.raises(JournalUnavailable, match="revoked cannot be seen: EIO"):
+                refused()
+        assert place.admission.identify(HERE).principal == READER, "who needs no key is not concerned"
+        assert not reader_ended
+        keyring.failure = None
+        await keyring.looked_at()
+        assert place.admission.identify(knock(secret)).principal == principal
+    assert caplog.text.count("no API key is believed") == 1
+
+
+async def test_a_disk_that_hangs_is_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twincast.admission.KEYRING_WAIT_S", 0.01)
+    place = Place()
+    secret = place.add()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def keyring(_unless_version: int) -> Keyring | None:
+        asked.set()
+        await answer.wait()
+        return None
+
+    running = asyncio.create_task(place.admission.run(keyring))
+    await asked.wait()
+
+    def is_doubted() -> bool:
+        place.now_s += 1
+        return bool(place.admission.authority.doubt)
+
+    await eventually_async(is_doubted, "no key is believed")
+    with pytest.raises(JournalUnavailable, match="does not answer"):
+        place.admission.identify(knock(secret))
+    answer.set()
+    await eventually_async(lambda: not place.admission.authority.doubt, "they are believed again")
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_fault_that_nobody_foresaw_ends_what_follows_the_keyring() -> None:
+    keyring = FailingKeyring(())
+    keyring.failure = RuntimeError("a fault")
     with pytest.raises(ExceptionGroup) as failed:
         async with asyncio.timeout(5):
             await Place().admission.run(keyring)
-    assert failed.group_contains(JournalUnavailable)
+    assert failed.group_contains(RuntimeError)
 
 
 async def test_the_first_key_ends_the_visits_of_those_who_had_none() -> None:

@@ -26,15 +26,21 @@ from twincast.errors import (
     BadMessage,
     CredentialExpired,
     Forbidden,
+    JournalUnavailable,
     NotPermitted,
     RateLimited,
     TooManyConnections,
     TwincastError,
     Unauthenticated,
+    Unavailable,
 )
 
 KEYRING_LOOK_S = 0.1
 """How often the keyring is looked at. SQLite tells nobody what another process has written, so somebody has to look."""
+KEYS_UNSEEN_MAX_S = 5.0
+"""For how long looks may fail, on a disk that gives nothing, before no API key is believed any more."""
+KEYRING_WAIT_S = 2.0
+"""A look that takes longer counts as one that failed: a disk may also hang."""
 TIMER_MAX_S = 86_400.0
 
 _DECIDING = ("host", "origin", "authorization", "x-forwarded-for")
@@ -437,9 +443,10 @@ class Admission:
         Raises:
             CredentialExpired: it was revoked meanwhile, or has expired.
             Unauthenticated: none was needed then, and one is now.
+            JournalUnavailable: it is an API key, and whether it was revoked cannot be seen.
         """
         if not self.authority.still_holds(principal):
-            raise _no_longer(principal)
+            raise self._no_longer(principal)
         left_s = self.authority.seconds_left(principal)
         if left_s is not None and left_s <= 0:
             raise CredentialExpired(f"the credential of {principal.id} has expired")
@@ -453,13 +460,7 @@ class Admission:
     def learn(self, keyring: Keyring) -> None:
         """Take the keys as they are now, and end the visits that those no longer let in."""
         self.authority.learn(keyring)
-        for visit in tuple(self._visits):
-            if visit.principal is None or self.authority.still_holds(visit.principal):
-                continue
-            try:
-                visit.end(_no_longer(visit.principal))
-            except Exception:  # a fault of one connection; the others are to end all the same
-                logger.exception("connection %d could not be ended, and its credential is not good", visit.number)
+        self._end_visits_that_no_longer_hold()
 
     async def ready_again(self) -> None:
         """Wait until the keys that a token's issuer publishes have been fetched, or could not be."""
@@ -471,7 +472,8 @@ class Admission:
         """Keep the keys up to date, until cancelled.
 
         Args:
-            keyring: returns the keyring, or None if it still has the version that is given.
+            keyring: returns the keyring, or None if it still has the version that is given. While it raises
+                JournalUnavailable nothing changes, for KEYS_UNSEEN_MAX_S; then no API key is believed until it returns.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_keyring(keyring), name="keyring")
@@ -480,11 +482,50 @@ class Admission:
                 group.create_task(tokens.keys.run(), name="issuer's keys")
 
     async def _follow_keyring(self, keyring: Callable[[int], Awaitable[Keyring | None]]) -> None:
+        failing_since_s: float | None = None
         while True:
             await asyncio.sleep(KEYRING_LOOK_S)
-            news = await keyring(self.authority.version)
+            look = asyncio.ensure_future(keyring(self.authority.version))
+            try:
+                while not (await asyncio.wait({look}, timeout=KEYRING_WAIT_S))[0]:
+                    failing_since_s = self._not_seen(failing_since_s, "the disk does not answer")
+                news = look.result()
+            except Unavailable as failure:
+                failing_since_s = self._not_seen(failing_since_s, failure.message)
+                continue
+            finally:
+                look.cancel()
+            failing_since_s, self.authority.doubt = None, ""
             if news is not None:
                 self.learn(news)
+
+    def _not_seen(self, failing_since_s: float | None, why: str) -> float:
+        """Note that the keys could not be seen; from some time on none is believed. Return since when."""
+        now_s = self._clock_s()
+        if failing_since_s is None:
+            logger.warning("a key that is revoked now would not be noticed: %s", why)
+            return now_s
+        if now_s - failing_since_s >= KEYS_UNSEEN_MAX_S and not self.authority.doubt:
+            logger.error("no API key is believed until the keys can be read again: %s", why)
+            self.authority.doubt = f"whether an API key was revoked cannot be seen: {why}"
+            self._end_visits_that_no_longer_hold()
+        return failing_since_s
+
+    def _end_visits_that_no_longer_hold(self) -> None:
+        for visit in tuple(self._visits):
+            if visit.principal is None or self.authority.still_holds(visit.principal):
+                continue
+            try:
+                visit.end(self._no_longer(visit.principal))
+            except Exception:  # a fault of one connection; the others are to end all the same
+                logger.exception("connection %d could not be ended, and its credential is not good", visit.number)
+
+    def _no_longer(self, principal: Principal) -> TwincastError:
+        """Return why somebody who was let in would not be let in now."""
+        if principal.id.startswith("key:"):
+            doubt = self.authority.doubt
+            return JournalUnavailable(doubt) if doubt else CredentialExpired("this key was revoked")
+        return Unauthenticated("this server asks for a credential from now on")
 
     def _new_visit(self, address: str, end: End) -> Visit:
         block = block_of(address)
@@ -529,13 +570,6 @@ def _is_exempt(address: str) -> bool:
 
 def _identity(principal: Principal) -> str | None:
     return None if principal.id == ANYONE.id else principal.id
-
-
-def _no_longer(principal: Principal) -> Unauthenticated:
-    """Return why somebody who was let in would not be let in now."""
-    if principal.id.startswith("key:"):
-        return CredentialExpired("this key was revoked")
-    return Unauthenticated("this server asks for a credential from now on")
 
 
 def _uncount(counter: Counter[str], key: str) -> None:

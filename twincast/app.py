@@ -303,7 +303,7 @@ async def _drive(hub: Hub) -> None:
 
 
 async def _keep_keys(admission: Admission, hub: Hub) -> None:
-    """Follow the keys. A server that no longer hears of revoked ones would let in who must not, so it ends."""
+    """Follow the keys. A failing disk makes it believe none; a fault that nobody foresaw makes it end."""
     try:
         await admission.run(hub.keyring)
     except Exception:

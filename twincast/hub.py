@@ -93,6 +93,7 @@ class Hub:
         """The conversations that go on at the moment."""
         self.failure: JournalUnavailable | None = None
         """Why the newest commit failed; None as soon as one succeeds."""
+        self._unreadable: JournalUnavailable | None = None
         self._started_s = time.monotonic()
 
     @classmethod
@@ -114,6 +115,11 @@ class Hub:
             sizes=sizes,
             now_utc=now_utc,
         )
+
+    @property
+    def problem(self) -> JournalUnavailable | None:
+        """Why the journal does not serve as it should at the moment."""
+        return self.failure or self._unreadable
 
     @property
     def uptime_s(self) -> float:
@@ -145,8 +151,14 @@ class Hub:
         return await self._journal.read(since, limit)
 
     async def keyring(self, unless_version: int) -> Keyring | None:
-        """Return the API keys of the journal; see Journal."""
-        return await self._journal.keyring(unless_version)
+        """Return the API keys of the journal; see Journal. They are looked at often, which tells how the disk is."""
+        try:
+            keyring = await self._journal.keyring(unless_version)
+        except JournalUnavailable as failure:
+            self._unreadable = failure
+            raise
+        self._unreadable = None
+        return keyring
 
     async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
         """Return the newest records of who did what, newest first; see Journal."""

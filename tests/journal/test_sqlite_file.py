@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -366,21 +367,24 @@ def refusal_of_a_user_who_may_not_write(path: Path) -> str:
     return subprocess.run(run, cwd=root, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_read_only_file_is_refused(path: Path) -> None:
-    SqliteFile(str(path)).close()
-    path.chmod(0o444)
-    path.with_name("journal.db-lock").chmod(0o666)
-    path.parent.chmod(0o777)
-    for folder in path.parents[1:4]:
-        folder.chmod(0o755)
-    assert "is read-only; the server must be able to write it" in refusal_of_a_user_who_may_not_write(path)
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A journal's path in a folder that everybody reaches; pytest's own are its user's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder) / "journal.db"
 
 
-def test_a_read_only_directory_is_refused(path: Path) -> None:
-    path.parent.chmod(0o555)
-    for folder in path.parents[1:4]:
-        folder.chmod(0o755)
-    assert "cannot be opened: Permission denied" in refusal_of_a_user_who_may_not_write(path)
+def test_a_read_only_file_is_refused(shared: Path) -> None:
+    SqliteFile(str(shared)).close()
+    shared.chmod(0o444)
+    shared.with_name("journal.db-lock").chmod(0o666)
+    assert "is read-only; the server must be able to write it" in refusal_of_a_user_who_may_not_write(shared)
+
+
+def test_a_read_only_directory_is_refused(shared: Path) -> None:
+    shared.parent.chmod(0o555)
+    assert "cannot be opened: Permission denied" in refusal_of_a_user_who_may_not_write(shared)
 
 
 def test_a_second_server_is_refused_and_the_first_goes_on(file: SqliteFile, path: Path) -> None:

@@ -9,7 +9,7 @@ from twincast.core.keys import Key, Keyring
 from twincast.core.rates import Rate
 from twincast.core.rights import ANYONE, EVERY_RIGHT, Principal, Rights
 from twincast.core.subscription import EVERYWHERE
-from twincast.errors import CredentialExpired, Unauthenticated
+from twincast.errors import CredentialExpired, JournalUnavailable, Unauthenticated
 
 TOKEN_MAX_BYTES = 8 * 1024
 BURST_S = 5.0
@@ -48,6 +48,8 @@ class Authority:
         self._version = -1
         self.is_required = tokens is not None
         """Whether a request needs a credential."""
+        self.doubt = ""
+        """Why no API key is believed at the moment; nothing while it can be seen which were revoked."""
 
     @property
     def anonymous(self) -> Principal | None:
@@ -73,8 +75,11 @@ class Authority:
 
         Raises:
             CredentialExpired: it was good once.
+            JournalUnavailable: it is an API key, and whether it was revoked cannot be seen.
         """
         if text.startswith(PREFIX):
+            if self.doubt and self.is_required:
+                raise JournalUnavailable(self.doubt)
             digest = digest_of(text)
             if digest in self._ended:
                 raise CredentialExpired("this key was revoked")
@@ -106,7 +111,7 @@ class Authority:
     def still_holds(self, principal: Principal) -> bool:
         """Whether somebody who was let in would be let in now."""
         if principal.id.startswith("key:"):
-            return self._by_id.get(principal.id) == principal
+            return not self.doubt and self._by_id.get(principal.id) == principal
         if principal.id.startswith("jwt:"):
             return True
         return principal == self.anonymous

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Self
 
@@ -27,6 +28,8 @@ WINDOW_MAX_BYTES = 8 * 1024 * 1024
 """How much of the log's end followers find in memory; the rest they read from the file."""
 READ_BATCH, READ_BATCH_BYTES = 1_000, 1024 * 1024
 """What a follower that reads from the file takes at once."""
+READ_AGAIN_S = 0.2
+"""When a follower tries again what the disk did not give."""
 
 
 class SqliteJournal:
@@ -43,6 +46,7 @@ class SqliteJournal:
         self._access_thread = ThreadPoolExecutor(1, thread_name_prefix="journal keys")
         self._window = Window(file.seq, WINDOW_MAX_BYTES)
         self._checkpointing = False
+        self._is_settled = False
         self.epoch = file.epoch
         self.lineage = file.lineage
         self.oldest_since = file.oldest_since
@@ -64,22 +68,44 @@ class SqliteJournal:
 
     @classmethod
     def _open(cls, path: str, thread: ThreadPoolExecutor) -> Self:
-        file = SqliteFile(path)
-        return cls(file, thread, LogReader(path, file.lineage.epoch), AccessReader(path))
+        with ExitStack() as undo:
+            file = SqliteFile(path)
+            undo.callback(file.close)
+            reader = LogReader(path, file.lineage.epoch)
+            undo.callback(reader.close)
+            journal = cls(file, thread, reader, AccessReader(path))
+            undo.pop_all()
+            return journal
 
     async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         """See Journal.append."""
+        self._look_at_files()
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch, keys, deeds)
         future.add_done_callback(partial(self._appended, batch))
         # Shielded, for what has begun in the thread ends there, and the window must learn of it.
         first = await asyncio.shield(future)
         return range(first, first + len(batch))
 
+    def _look_at_files(self) -> None:
+        # Here and not in the thread, which would ask for the interpreter's lock after each call, and wait for the loop.
+        try:
+            self._file.guard.check()
+        except JournalUnavailable:
+            if not self._is_settled:
+                self._is_settled = True
+                loop = asyncio.get_running_loop()
+                loop.run_in_executor(self._thread, self._file.settle).add_done_callback(_say_unsettled)
+            raise
+        self._is_settled = False
+
     def _appended(self, batch: Sequence[Entry], future: asyncio.Future[int]) -> None:
         if future.cancelled() or future.exception() is not None:
             return
         epoch = self.lineage.epoch
-        for seq, entry in enumerate(batch, future.result()):
+        first = future.result()
+        if first > self._window.seq + 1:  # what another program wrote comes before; followers read that in the file
+            self._window.skip_to(first - 1)
+        for seq, entry in enumerate(batch, first):
             entry.seq = seq
             entry.epoch = epoch
         self._window.append(batch)
@@ -113,12 +139,25 @@ class SqliteJournal:
             if since >= self._window.since:
                 batch = self._window.read(since)
             else:
-                batch = await self.read(since, READ_BATCH, max_bytes=READ_BATCH_BYTES)
+                batch = await self._read_until_it_works(since)
             since = batch[-1].seq
             yield batch
 
+    async def _read_until_it_works(self, since: int) -> Sequence[Entry]:
+        """Read for a follower, who drives the state: a disk that fails for a while holds it up, and does not end it."""
+        is_failing = False
+        while True:
+            try:
+                return await self.read(since, READ_BATCH, max_bytes=READ_BATCH_BYTES)
+            except JournalUnavailable as error:
+                if not is_failing:
+                    logger.warning("changes after %d cannot be read yet: %s", since, error)
+                is_failing = True
+                await asyncio.sleep(READ_AGAIN_S)
+
     async def keyring(self, unless_version: int = -1) -> Keyring | None:
         """See Journal.keyring."""
+        self._look_at_files()  # other files would have other keys
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._access_thread, self._access.keyring, unless_version)
 
@@ -139,3 +178,8 @@ class SqliteJournal:
             logger.warning("the journal closed on a failing disk; what was acknowledged is in its log: %s", error)
         finally:
             self._thread.shutdown()
+
+
+def _say_unsettled(future: asyncio.Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.warning("the newest changes are in the journal's -wal alone: %s", error)

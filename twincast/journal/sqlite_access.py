@@ -17,7 +17,7 @@ import msgspec
 
 from twincast.core.keys import Actor, AuditRecord, Key, Keyring
 from twincast.core.messages import encode
-from twincast.errors import JournalUnusable, ValidationFailed
+from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFailed
 from twincast.journal.sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
 from twincast.journal.sqlite_reader import unavailable_if_failing
 
@@ -47,7 +47,10 @@ class AccessReader:
             version = _version(self._db)
             if version == unless_version:
                 return None
-            return Keyring(version, _keys(self._db))
+            try:
+                return Keyring(version, _keys(self._db))
+            except (msgspec.MsgspecError, ValueError, TypeError) as error:
+                raise JournalUnavailable(f"the keys in the journal are not such as twincast writes: {error}") from None
 
     def audit(self, limit: int, before: int | None = None) -> list[tuple[int, AuditRecord]]:
         """See Journal.audit."""
@@ -222,7 +225,10 @@ def _is_prepared(path: str) -> bool:
 
 
 def _version(db: apsw.Connection) -> int:
-    return int(db.execute("select value from meta where name = 'keyring_version'").get)
+    version = db.execute("select cast(value as integer) from meta where name = 'keyring_version'").get
+    if version is None:
+        raise JournalUnavailable("the journal has lost its keyring_version, which another program must have deleted")
+    return int(version)
 
 
 def _audit(db: apsw.Connection, limit: int, before: int) -> list[tuple[int, AuditRecord]]:

@@ -3,11 +3,10 @@
 Other programs may read it while the server runs; its schema is in sqlite_schema.
 """
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 
 import apsw
 from msgspec import Raw
@@ -19,8 +18,11 @@ from twincast.core.model import Entry, Snapshot, Twin
 from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
 from twincast.errors import JournalUnusable
 from twincast.journal import sqlite_schema
+from twincast.journal.sqlite_guard import Guard
+from twincast.journal.sqlite_lock import ServerLock, why_not_usable
 from twincast.journal.sqlite_reader import unavailable_if_failing
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from twincast.journal.sqlite_strangers import STRANGERS, accept
 
 BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another program that writes: `twincast keys` holds the file for a commit's length."""
@@ -28,12 +30,13 @@ CHECKPOINT_ENTRIES = 20_000
 """How many entries of the log one slice folds into the checkpoint: about 20 ms of work, replayed in as long."""
 
 # One statement a batch: SQLite takes the batch apart itself, so the interpreter lock is not asked for at each row.
+# It inserts nothing if the newest entry is not the one that this server knows.
 _APPEND = """
 insert into log
 select ?1 + key, value ->> 'type', coalesce(value ->> 'device_id', value ->> 'target'),
        coalesce(value -> 'value', value -> 'args', 'null'), value ->> 'command', value ->> 'timestamp_utc',
        value ->> 'source'
-from jsonb_each(?2)
+from jsonb_each(?2) where ?1 = (select coalesce(max(seq), 0) + 1 from log)
 """
 
 _APPEND_RECEIPTS = """
@@ -83,19 +86,25 @@ class SqliteFile:
         self.seq: int
         self.oldest_since: int
         self._checkpoint_seq: int
-        self._path = path
-        self._lock = _lock(path)
-        _make_private(path)
-        try:
-            self._db = apsw.Connection(path, vfs=vfs)
-            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
-            self._prepare(synchronous)
-        except apsw.Error as error:
-            os.close(self._lock)
-            raise JournalUnusable(_why_unusable(path, error)) from None
-        except BaseException:
-            os.close(self._lock)
-            raise
+        self._path = os.path.realpath(path)
+        with ExitStack() as undo:
+            self._lock = ServerLock(self._path)
+            undo.callback(self._lock.release)
+            try:
+                self._db = apsw.Connection(self._path, vfs=vfs)
+                undo.callback(self._db.close, True)
+                self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+                self._prepare(synchronous)
+            except apsw.Error as error:
+                raise JournalUnusable(_why_unusable(self._path, error)) from None
+            try:
+                self._lock.shield()
+                undo.callback(self._lock.unshield)
+                self.guard = Guard(path, self._path)
+                """Whether what is appended will be found again. To be asked before each append."""
+            except OSError as error:
+                raise JournalUnusable(f"the journal {path} cannot be opened: {error}") from None
+            undo.pop_all()
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -115,15 +124,22 @@ class SqliteFile:
 
         Raises:
             JournalUnavailable: nothing of the batch was stored.
+
+        Entries that another program wrote behind the newest one come before the batch.
         """
         first = self.seq + 1
+        text = encode(batch).decode()
         with self._transaction():
-            self._db.execute(_APPEND, (first, encode(batch).decode()))
+            self._db.execute(_APPEND, (first, text))
+            if self._db.changes() != len(batch):
+                with closing(self._db.execute(STRANGERS, (self.seq,))) as rows:
+                    first = accept(rows, self.seq) + 1
+                self._db.execute(_APPEND, (first, text))
             if keys:
                 self._db.execute(_APPEND_RECEIPTS, (first, encode(keys).decode()))
             if deeds:
                 self._db.execute(_APPEND_DEEDS, (first, encode(deeds).decode()))
-        self.seq += len(batch)
+        self.seq = first + len(batch) - 1
         return first
 
     def checkpoint(self) -> None:
@@ -165,6 +181,17 @@ class SqliteFile:
             twins = {device: Twin(Raw(value.encode()), at, seq, source) for device, value, at, seq, source in rows}
         return Snapshot(self.lineage.epoch, self.seq, twins)
 
+    def settle(self) -> None:
+        """Bring what was appended from the -wal into the database that is open, wherever that is by now.
+
+        For a journal whose files are not those that were opened any more: a renamed one then has all that it promised.
+
+        Raises:
+            JournalUnavailable: the disk failed.
+        """
+        with unavailable_if_failing():
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
     def close(self) -> None:
         """Bring the checkpoint up to date and close the file, which then stands alone.
 
@@ -172,14 +199,28 @@ class SqliteFile:
             JournalUnavailable: the disk failed; everything that was appended is in the log all the same.
         """
         try:
+            self.guard.check()
             while self._checkpoint_seq < self.seq:
                 self.checkpoint()
         finally:
             try:
-                with unavailable_if_failing():
-                    self._db.close()
+                self._let_go()
             finally:
-                os.close(self._lock)
+                self.guard.close()
+                self._lock.release()
+
+    def _let_go(self) -> None:
+        with unavailable_if_failing():
+            self._lock.unshield()
+            try:
+                if not self.guard.owns_what_is_beside():
+                    # SQLite removes -wal and -shm by their names; what stands there is somebody else's.
+                    self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                    self.settle()
+                elif self.guard.has_only_moved():
+                    self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                self._db.close()
 
     def _prepare(self, synchronous: str) -> None:
         db = self._db
@@ -240,35 +281,11 @@ class SqliteFile:
                 raise
 
 
-def _lock(path: str) -> int:
-    """Keep a second server off the file: two would give out the same positions. Returns the lock's descriptor.
-
-    It is a file of its own, because closing any descriptor of the database would drop SQLite's own locks on it.
-    """
-    try:
-        descriptor = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise JournalUnusable(f"the journal {path} cannot be opened: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise JournalUnusable(f"the journal {path} is in use by another server") from None
-    return descriptor
-
-
-def _make_private(path: str) -> None:
-    """Make the file if there is none, for its owner alone; SQLite gives its -wal and -shm the same mode.
-
-    It holds all that was ever said, and who writes it can let himself in. A file that is there keeps its mode.
-    """
-    with suppress(OSError):  # SQLite will say what is wrong
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
 def _why_unusable(path: str, error: apsw.Error) -> str:
     if isinstance(error, apsw.NotADBError):
         return f"{path} is not a journal: the file is something else"
+    if isinstance(error, apsw.CantOpenError | apsw.PermissionsError) and (why := why_not_usable(path)):
+        return f"the journal {path} cannot be opened: {why}"
     if isinstance(error, apsw.ReadOnlyError):
         return f"the journal {path} is read-only; the server must be able to write it"
     if isinstance(error, apsw.FullError):

@@ -37,6 +37,12 @@ class Window:
         self._grown.set()
         self._grown = asyncio.Event()
 
+    def skip_to(self, seq: int) -> None:
+        """Forget everything up to a position that is not here: whoever follows from before it reads the log itself."""
+        self._batches.clear()
+        self._size_bytes = 0
+        self.since = self.seq = seq
+
     def read(self, since: int) -> Sequence[Entry]:
         """Return the rest of the batch that holds the entry after `since`, which must not be before `self.since`."""
         if since >= self.seq:

@@ -108,7 +108,7 @@ class Rest:
         hub = self._hub()
         principal = call.caller.principal
         status: dict[str, Any] = {
-            "ok": hub.failure is None,
+            "ok": hub.problem is None,
             "devices_known": len(select_twins(hub.state, EVERYTHING.inside(principal.readable))),
             "websocket_clients_connected": len(hub.websockets),
             "timestamp_utc": hub.now_utc(),
@@ -121,8 +121,8 @@ class Rest:
         }
         if principal.may_at_all("admin"):
             status |= self._private_facts
-        if hub.failure is not None:
-            status["problem"] = hub.failure.message
+        if hub.problem is not None:
+            status["problem"] = hub.problem.message
         return Answer(encode(status))
 
     async def data(self, call: Call) -> Answer:
