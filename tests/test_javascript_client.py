@@ -110,7 +110,7 @@ def test_a_server_that_starts_anew_on_its_file_is_no_loss(browser_page: Page, se
 def test_a_log_that_is_another_one_is_told_with_its_state(browser_page: Page) -> None:
     with Server() as server, Proxy(server.port) as proxy:
         start(browser_page, proxy)
-        for size, gap in ((2, {"from": 1, "to": 2}), (0, {"from": 0, "to": 0})):
+        for size, gap in ((2, {"from": 1, "to": 2, "reason": "epoch"}), (0, {"from": 0, "to": 0, "reason": "epoch"})):
             publish(server, *"abc")
             until(browser_page, "client.position.seq >= 3")
             proxy.refuse()
@@ -131,7 +131,11 @@ def test_what_may_be_missing_is_told_with_the_state(browser_page: Page, server: 
     publish(server, *("b" for _ in range(1_500)))
     proxy.refuse(False)
     eventually(lambda: browser_page.evaluate("snapshots.length") == 2, "the state comes again")
-    assert browser_page.evaluate("snapshots[1]") == {"seq": 1_501, "size": 2, "gap": {"from": 2, "to": 1_501}}
+    assert browser_page.evaluate("snapshots[1]") == {
+        "seq": 1_501,
+        "size": 2,
+        "gap": {"from": 2, "to": 1_501, "reason": "too_old"},
+    }
     assert browser_page.evaluate('client.twins.get("b").value') == 1_499
 
 

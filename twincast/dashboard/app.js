@@ -75,7 +75,7 @@ function sayHow(resumed, gap) {
 
 function takeSnapshot(at, twins, gap) {
   if (at.timestamp_utc) setServerTime(at.timestamp_utc);
-  store.replace(twins, !gap || gap.from > 1);
+  store.replace(twins, !gap || gap.reason === "too_old");
   detail.follow(store.devices);
   openFromAddress();
   need();
