@@ -7,6 +7,7 @@ TwincastError
 │   ├── TooLarge             over a limit in bytes, items, depth or keys
 │   ├── UnsupportedMedia     a content type or a frame type that is not taken here
 │   ├── KeyReused            an idempotency key came again with other content
+│   ├── UnknownEpoch         a position of another log, or of a past that this one does not share
 │   ├── NotFound / MethodNotAllowed
 │   ├── Forbidden            a Host or Origin that is not ours
 │   ├── Unauthenticated      no credential, or one that is not known here
@@ -94,6 +95,13 @@ class KeyReused(BadMessage):
 
     code = "key_reused"
     http_status = 422
+
+
+class UnknownEpoch(BadMessage):
+    """A position of another log, or of a past that this one does not share. It will never come here."""
+
+    code = "unknown_epoch"
+    http_status = 410
 
 
 class NotFound(BadMessage):

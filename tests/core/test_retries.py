@@ -1,10 +1,15 @@
 """Keys under which an update is stored once."""
 
+import re
+from zlib import crc32
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core import retries
-from twincast.core.model import Control, DataUpdate
+from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.retries import Receipt, Retries, Retry, digest_of, key_of_request, key_of_update
 from twincast.errors import KeyReused, TwincastError
 
@@ -88,3 +93,26 @@ def test_a_digest_is_of_what_is_said_not_of_when() -> None:
     digests = [digest_of(entries) for entries in ([update()], [update(value=b"2")], [update("door")], [update()] * 2)]
     orders = [digest_of([Control("lamp", command, Raw(b"{}"), "", "rest")]) for command in ("on", "off")]
     assert len({*digests, *orders}) == 6
+
+
+def test_contents_with_the_same_checksum_are_not_the_same() -> None:
+    one, other = "plumless", "buckeroo"
+    assert crc32(one.encode()) == crc32(other.encode()), "as anybody can find them"
+    digests = {digest_of([DataUpdate("lamp", Raw(f'"{text}"'.encode()), "", "rest")]) for text in (one, other)}
+    assert len(digests) == 2
+
+
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=3)
+entries = st.one_of(
+    st.builds(lambda name, value: DataUpdate(name, Raw(b"%d" % value), "", "rest"), texts, st.integers(0, 99)),
+    st.builds(
+        lambda name, word, n: Control(name, word, Raw(b'{"n":%d}' % n), "", "rest"), texts, texts, st.integers(0)
+    ),
+)
+
+
+@given(st.lists(entries, max_size=4), st.lists(entries, max_size=4))
+def test_no_two_submissions_that_differ_run_together_to_one_digest(one: list[Entry], other: list[Entry]) -> None:
+    """Such as two readings whose names and values, joined, are those of a third."""
+    assert (digest_of(one) == digest_of(other)) == (one == other)
+    assert re.fullmatch(r"[0-9a-f]{32}", digest_of(one))

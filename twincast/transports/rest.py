@@ -15,7 +15,7 @@ from twincast.core.model import Entry, Position
 from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
 from twincast.core.rights import Principal
 from twincast.core.subscription import Subscription
-from twincast.errors import NotYet, TwincastError, UnsupportedMedia, ValidationFailed
+from twincast.errors import NotYet, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
 from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
 from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation
@@ -215,7 +215,8 @@ class Rest:
         principal.require_at_all("admin")
         given = wishes.decode_query(call.query, {"limit"})
         limit = wishes.whole_number(given.get("limit", [str(AUDIT_DEFAULT)])[-1], "`limit`", AUDIT_MAX)
-        return Answer(encode({"records": await self._audited(principal, limit)}))
+        records = await self._audited(principal, limit)
+        return Answer(encode({"epoch": self._hub().state.epoch, "records": records}))
 
     async def _audited(self, principal: Principal, limit: int) -> list[AuditRecord]:
         found: list[AuditRecord] = []
@@ -265,8 +266,11 @@ class Rest:
         hub = self._hub()
         if ":" in min_seq:
             position = Position.parse(min_seq)
-            if position.epoch != hub.state.epoch:
-                raise NotYet(f"this log is {hub.state.epoch}; {position.epoch} is another one")
+            if hub.why_not_ours(position) == "epoch":
+                raise UnknownEpoch(
+                    f"{min_seq[:80]!r} is of another log, or of a past that this one, {hub.state.epoch}, does not "
+                    "share; read without `min_seq`, and go on from what is answered"
+                )
             seq = position.seq
         else:
             seq = wishes.whole_number(min_seq, "`min_seq`", 1 << 62)

@@ -140,6 +140,7 @@ class Ticket(Struct):
 class Audit(Struct):
     """Who commanded or deleted what, and who changed the keys, newest first."""
 
+    epoch: Annotated[Epoch, Meta(description="of the records' seqs")]
     records: list[AuditRecord]
 
 
@@ -292,7 +293,10 @@ _KINDS = _parameter(
 DATA_PARAMETERS = (
     _DEVICES,
     _parameter(
-        "min_seq", _TEXT, "`SEQ` or `EPOCH:SEQ`: answer from this position or a later one, within 5 s or not at all"
+        "min_seq",
+        _TEXT,
+        "`SEQ` or `EPOCH:SEQ`: answer from this position or a later one, within 5 s or not at all (503); 410 if the "
+        "log does not know the epoch, or has another past",
     ),
 )
 NOTHING: dict[str, Any] = {"schema": {"type": "object"}, "example": {}}
