@@ -397,9 +397,50 @@ async def test_a_visit_ends_with_its_credential() -> None:
     place.add()
     until_s = 1_000.02
     place.admission.enter(Caller(Principal("jwt:alice", expires_s=until_s), "127.0.0.1"), place.ended.append)
+    place.now_s = 0.01
+    assert place.admission.sweep() == pytest.approx(0.01)
+    assert not place.ended
     place.now_s = 0.02
-    await eventually_async(lambda: place.ended, "it is over")
+    place.admission.sweep()
     assert isinstance(place.ended[0], CredentialExpired)
+
+
+@pytest.mark.parametrize("jump_s", [7_200, 40_000 * 86_400])
+async def test_a_clock_that_is_set_right_ends_every_visit_beyond_its_credential(jump_s: float) -> None:
+    place = Place()
+    place.add()
+    ends = (3_600.0, 7_000.0, 1e12, None)
+    for number, until_s in enumerate(ends):
+        caller = Caller(Principal(f"jwt:{number}", expires_s=until_s), "127.0.0.1")
+        place.admission.enter(caller, place.ended.append)
+
+    async def keyring(_unless_version: int) -> Keyring | None:
+        return None
+
+    running = asyncio.create_task(place.admission.run(keyring))
+    await asyncio.sleep(0)  # it has looked once, and waits; no timer of the loop's knows what comes
+    place.now_s = jump_s
+    await eventually_async(lambda: len(place.ended) == 2, "two are over")
+    place.now_s = 0.0
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert {type(error) for error in place.ended} == {CredentialExpired}
+
+
+async def test_what_cannot_be_ended_keeps_nobody_else_in() -> None:
+    place = Place()
+    place.add()
+    brief = Caller(Principal("jwt:alice", expires_s=1_010.0), "127.0.0.1")
+
+    def break_down(error: TwincastError) -> None:
+        raise RuntimeError
+
+    place.admission.enter(brief, break_down)
+    place.admission.enter(brief, place.ended.append)
+    place.now_s = 11.0
+    place.admission.sweep()
+    assert len(place.ended) == 1
 
 
 async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:

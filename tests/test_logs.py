@@ -8,7 +8,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.access import add_key, bearer
+from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S
 from twincast import logs
@@ -18,7 +18,8 @@ FORGED = "a\nERROR twincast: all is lost\x1b[2J\u2028b\u202e"
 # Controls of ASCII and of Latin-1, ends of lines, marks that turn the direction of what follows (UAX 9, 2).
 UNSAFE = [*map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029))]
 UNSAFE += "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-KEPT = " ~é\xa0☂\u2027\u2030😀"
+KEPT = "~é☂\u2027\u2030😀"
+BETWEEN_FIELDS = [" ", "\t", "\xa0", "\u2003", "\u3000", '"', "'", "\\", "`"]
 
 
 def record(text: str, *arguments: object, error: Exception | None = None) -> logging.LogRecord:
@@ -53,6 +54,30 @@ def test_no_character_that_acts_on_who_reads_it_is_written(formatter: logging.Fo
 def test_other_characters_stay_as_they_are() -> None:
     assert KEPT in TextFormatter().format(record("device %s", KEPT))
     assert json.loads(JsonFormatter().format(record("device %s", KEPT)))["message"].endswith(KEPT)
+
+
+@pytest.mark.parametrize("character", BETWEEN_FIELDS, ids=ascii)
+def test_a_name_is_one_field_of_a_line_whatever_is_in_it(character: str) -> None:
+    name = f"/x{character}200{character}key:1"
+    line = TextFormatter().format(record("%s %s %s", "GET", name, 404))
+    said = line.partition("twincast.test: ")[2]
+    assert len(said.split()) == 3 and character not in said.split(" ")[1].replace("\\x", "").replace("\\u", "")
+    assert json.loads(JsonFormatter().format(record("%s", name)))["message"] == name
+    assert TextFormatter().format(record("%s %s", "", "b")).endswith(": - b")
+
+
+def test_two_names_are_two_fields_that_differ() -> None:
+    fields = {TextFormatter().format(record("%s", name)).split()[-1] for name in ("a b", "a\\x20b", "a\u2003b", "ab")}
+    assert len(fields) == 4
+
+
+def test_a_sentence_is_not_taken_for_a_name() -> None:
+    assert (
+        TextFormatter().format(record("it failed: %s", ValueError("no room here"))).endswith("it failed: no room here")
+    )
+    assert TextFormatter().format(record("a line as it is")).endswith("a line as it is")
+    of_a_library = logging.LogRecord("uvicorn.error", logging.WARNING, "here", 1, "%s", ("it says so",), None)
+    assert TextFormatter().format(of_a_library).endswith("it says so")
 
 
 def test_a_line_of_json_is_one_object() -> None:
@@ -155,3 +180,29 @@ def test_a_server_that_nothing_happens_to_writes_nothing(server_process: StartSe
     httpx.get(f"{server.url}/nothing")
     printed = server.stop()
     assert "WARNING" not in printed and "INFO" not in printed and "ERROR" not in printed
+
+
+def test_whoever_asks_forges_no_field_of_the_access_log(server_process: StartServer, tmp_path: Path) -> None:
+    issuer = Issuer()
+    (tmp_path / "issuer.pem").write_text(issuer.pem())
+    server = server_process(
+        "memory:",
+        TWINCAST_LOG_LEVEL="info",
+        TWINCAST_JWT_KEY=str(tmp_path / "issuer.pem"),
+        TWINCAST_JWT_ISSUER=ISSUER,
+        TWINCAST_JWT_AUDIENCE=AUDIENCE,
+    )
+    token = issuer.token('alice from 192.0.2.1 "x" jwt:bob', twincast={"read": ["*"]})
+    for path in ("/api/data", "/a%20200%20jwt:root%20::1%20%22%20b", "/x%0d%0aGET%20/y"):
+        httpx.get(f"{server.url}{path}", headers=bearer(token))
+        httpx.get(f"{server.url}{path}")  # which is refused, and noted otherwise
+    with connect(server.ws_url, additional_headers=bearer(token)) as socket:
+        socket.recv(timeout=DEADLINE_S)
+    lines = server.stop().splitlines()
+    asked = [line.partition("twincast.access")[2].partition(": ")[2].split(" ") for line in lines if ".access" in line]
+    assert {len(fields) for fields in asked if fields[2] != "from"} == {7}
+    assert {len(fields) for fields in asked if fields[2] == "from"} == {6}
+    assert {fields[0] for fields in asked} == {"GET"}
+    assert {fields[4] for fields in asked if fields[2] != "from"} == {"127.0.0.1"}
+    (entered,) = [line for line in lines if "twincast.admission" in line and "jwt:" in line]
+    assert entered.endswith("from 127.0.0.1") and entered.count(" from ") == 1

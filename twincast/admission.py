@@ -41,7 +41,8 @@ KEYS_UNSEEN_MAX_S = 5.0
 """For how long looks may fail, on a disk that gives nothing, before no API key is believed any more."""
 KEYRING_WAIT_S = 2.0
 """A look that takes longer counts as one that failed: a disk may also hang."""
-TIMER_MAX_S = 86_400.0
+SWEEP_S = 1.0
+"""How often it is asked, at least, whose credential has expired: the clock of the day may have been set meanwhile."""
 
 _DECIDING = ("host", "origin", "authorization", "x-forwarded-for")
 End = Callable[[TwincastError], None]
@@ -107,14 +108,14 @@ _numbers = itertools.count(1)
 class Visit:
     """One connection that goes on. Its owner calls `leave` when it is over, and is told by `end` when it must be."""
 
-    __slots__ = ("_admission", "_end", "_means", "_owes", "_timer", "address", "number", "principal")
+    __slots__ = ("_admission", "_end", "_login_timer", "_means", "_owes", "address", "number", "principal")
 
     def __init__(self, admission: "Admission", address: str, end: End) -> None:
         self._admission = admission
         self._end = end
         self._means: Means | None = None  # nearly all ask for what costs nothing
         self._owes = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._login_timer: asyncio.TimerHandle | None = None
         self.address = address
         self.number = next(_numbers)
         """By this the lines of a log that are about one connection belong together."""
@@ -142,7 +143,7 @@ class Visit:
         elif (principal.id, principal.rights) != (self.principal.id, self.principal.rights):
             raise NotPermitted("a renewal keeps identity and rights; a new connection takes others")
         self.principal = principal
-        self.watch_the_clock()
+        self._stop_timer()
         return principal
 
     def owe(self, updates: int, frames: int) -> float:
@@ -167,24 +168,18 @@ class Visit:
             self._means = self._admission.means(Caller(self.principal, self.address))
         return self._means
 
-    def watch_the_clock(self) -> None:
-        """Set the timer anew: for the credential's end, or for the login."""
-        if self._timer is not None:
-            self._timer.cancel()
-        left_s = self._admission.seconds_left(self)
-        if left_s is not None:
-            # A long wait is cut, for the clock of the day may be set meanwhile.
-            self._timer = asyncio.get_running_loop().call_later(min(left_s, TIMER_MAX_S), self._time_is_up)
+    def wait_for_login(self, timeout_s: float) -> None:
+        """End unless somebody says in time who this is."""
+        self._login_timer = asyncio.get_running_loop().call_later(timeout_s, self._nobody_came)
 
-    def _time_is_up(self) -> None:
-        self._timer = None
-        left_s = self._admission.seconds_left(self)
-        if self.principal is None:
-            self.end(Unauthenticated("nobody said who this is in time: the first message is `auth`, with a `token`"))
-        elif left_s is not None and left_s <= 0:
-            self.end(CredentialExpired(f"the credential of {self.principal.id} has expired"))
-        else:
-            self.watch_the_clock()
+    def _nobody_came(self) -> None:
+        self._login_timer = None
+        self.end(Unauthenticated("nobody said who this is in time: the first message is `auth`, with a `token`"))
+
+    def _stop_timer(self) -> None:
+        if self._login_timer is not None:
+            self._login_timer.cancel()
+            self._login_timer = None
 
     def end(self, error: TwincastError) -> None:
         """Tell the owner that it is over."""
@@ -192,9 +187,7 @@ class Visit:
 
     def leave(self) -> None:
         """Note that it is over. May be called again."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._admission.forget(self)
 
 
@@ -343,7 +336,6 @@ class Admission:
         except TooManyConnections:
             visit.leave()
             raise
-        visit.watch_the_clock()
         return visit
 
     def enter_unknown(self, address: str, end: End) -> Visit:
@@ -355,7 +347,7 @@ class Admission:
         if self._unknown_count >= self._bounds.unauthenticated_max:
             raise TooManyConnections(f"{self._unknown_count} connections have not said yet who they are")
         visit = self._new_visit(address, end)
-        visit.watch_the_clock()
+        visit.wait_for_login(self._bounds.auth_timeout_s)
         return visit
 
     def welcome(self, visit: Visit, principal: Principal) -> None:
@@ -451,11 +443,28 @@ class Admission:
         if left_s is not None and left_s <= 0:
             raise CredentialExpired(f"the credential of {principal.id} has expired")
 
-    def seconds_left(self, visit: Visit) -> float | None:
-        """Return for how long a visit may go on as it is; None for no end."""
-        if visit.principal is None:
-            return self._bounds.auth_timeout_s
-        return self.authority.seconds_left(visit.principal)
+    def sweep(self) -> float:
+        """End the visits whose credential has expired by the clock of the day.
+
+        One look at all of them, not a timer for each: no timer notices that the clock was set, and 10,000 cost 1 ms.
+
+        Returns:
+            In how many seconds the next one does.
+        """
+        now_s, next_s = self.authority.now_s(), math.inf
+        expired: list[Visit] = []
+        for visit in self._visits:
+            principal = visit.principal
+            if principal is None or principal.expires_s is None:
+                continue
+            if principal.expires_s <= now_s:
+                expired.append(visit)
+            elif principal.expires_s < next_s:
+                next_s = principal.expires_s
+        for visit in expired:
+            assert visit.principal is not None
+            self._end(visit, CredentialExpired(f"the credential of {visit.principal.id} has expired"))
+        return next_s - now_s
 
     def learn(self, keyring: Keyring) -> None:
         """Take the keys as they are now, and end the visits that those no longer let in."""
@@ -477,6 +486,7 @@ class Admission:
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_keyring(keyring), name="keyring")
+            group.create_task(self._follow_clock(), name="clock of the day")
             tokens = self.authority.tokens
             if tokens is not None and isinstance(tokens.keys, KeySet):
                 group.create_task(tokens.keys.run(), name="issuer's keys")
@@ -488,10 +498,10 @@ class Admission:
             look = asyncio.ensure_future(keyring(self.authority.version))
             try:
                 while not (await asyncio.wait({look}, timeout=KEYRING_WAIT_S))[0]:
-                    failing_since_s = self._not_seen(failing_since_s, "the disk does not answer")
+                    failing_since_s = self._not_seen(failing_since_s, JournalUnavailable("the disk does not answer"))
                 news = look.result()
             except Unavailable as failure:
-                failing_since_s = self._not_seen(failing_since_s, failure.message)
+                failing_since_s = self._not_seen(failing_since_s, failure)
                 continue
             finally:
                 look.cancel()
@@ -499,7 +509,7 @@ class Admission:
             if news is not None:
                 self.learn(news)
 
-    def _not_seen(self, failing_since_s: float | None, why: str) -> float:
+    def _not_seen(self, failing_since_s: float | None, why: Unavailable) -> float:
         """Note that the keys could not be seen; from some time on none is believed. Return since when."""
         now_s = self._clock_s()
         if failing_since_s is None:
@@ -513,12 +523,8 @@ class Admission:
 
     def _end_visits_that_no_longer_hold(self) -> None:
         for visit in tuple(self._visits):
-            if visit.principal is None or self.authority.still_holds(visit.principal):
-                continue
-            try:
-                visit.end(self._no_longer(visit.principal))
-            except Exception:  # a fault of one connection; the others are to end all the same
-                logger.exception("connection %d could not be ended, and its credential is not good", visit.number)
+            if visit.principal is not None and not self.authority.still_holds(visit.principal):
+                self._end(visit, self._no_longer(visit.principal))
 
     def _no_longer(self, principal: Principal) -> TwincastError:
         """Return why somebody who was let in would not be let in now."""
@@ -526,6 +532,17 @@ class Admission:
             doubt = self.authority.doubt
             return JournalUnavailable(doubt) if doubt else CredentialExpired("this key was revoked")
         return Unauthenticated("this server asks for a credential from now on")
+
+    async def _follow_clock(self) -> None:
+        while True:
+            next_s = self.sweep()
+            await asyncio.sleep(min(next_s, SWEEP_S))
+
+    def _end(self, visit: Visit, error: TwincastError) -> None:
+        try:
+            visit.end(error)
+        except Exception:  # a fault of one connection; the others are to end all the same
+            logger.exception("connection %d could not be ended, and its credential is not good", visit.number)
 
     def _new_visit(self, address: str, end: End) -> Visit:
         block = block_of(address)

@@ -219,7 +219,7 @@ def create_app(settings: Settings, *, edge: str = "portable", now_utc: Callable[
     """Assemble the application from its settings; see App. From then on uvicorn writes no credential to its log."""
     logs.keep_credentials_out()
     for line in settings.ignored:
-        logger.warning("%s", line)
+        logger.warning(line)
     return App(settings, edge=edge, now_utc=now_utc)
 
 
@@ -288,8 +288,8 @@ async def _serve_noted(serve: ASGIApp, scope: Scope, receive: Receive, send: Sen
     finally:
         caller = scope.get("caller")
         took_ms = (time.perf_counter() - began_s) * 1_000
-        who = f"{caller.principal.id} {caller.address}" if caller else "-"
-        access_log.info("%s %s %s %s %.1f ms", scope["method"], scope["path"], status, who, took_ms)
+        who, where = (caller.principal.id, caller.address) if caller else ("-", "-")
+        access_log.info("%s %s %s %s %s %.1f ms", scope["method"], scope["path"], status, who, where, took_ms)
 
 
 async def _drive(hub: Hub) -> None:

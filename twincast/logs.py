@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
     code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *_BIDI)
 }
+_BETWEEN_FIELDS = re.compile(r"""[\s"'`\\]""")
 _TALKATIVE = ("httpx", "httpcore", "uvicorn.error", "websockets")
 """Who writes addresses with their queries, heads and messages below the level of warnings, credentials among them."""
 
@@ -39,13 +41,17 @@ def keep_credentials_out() -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record; a traceback stands below it, indented, so that no line of an error's text forges a record."""
+    """One line a record, of fields between spaces; a traceback stands below it, indented.
+
+    No line of an error's text forges a record, and no name in it, a path or a subject, another field: each text that
+    goes into a line of ours is one field. What is a sentence goes in as its error, or as the line itself.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
         connection = CONNECTION.get()
         where = f" [{connection}]" if connection else ""
-        line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(record.getMessage())}"
+        line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(_message(record))}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).split("\n")
             line = "\n  ".join([line, *map(escaped, trace)])
@@ -73,6 +79,22 @@ class JsonFormatter(logging.Formatter):
 def escaped(text: str) -> str:
     """Return a text without anything that moves the cursor or ends the line."""
     return text.translate(_ESCAPES)
+
+
+def _message(record: logging.LogRecord) -> str:
+    if not isinstance(record.args, tuple) or not record.name.startswith("twincast"):
+        return record.getMessage()
+    return str(record.msg) % tuple(field(each) if isinstance(each, str) else each for each in record.args)
+
+
+def field(text: str) -> str:
+    """Return a text as one field: no space, quote or backslash in it, and never empty."""
+    return _BETWEEN_FIELDS.sub(lambda found: _escape(found[0]), text) or "-"
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _raise_level(name: str, level: int) -> None:

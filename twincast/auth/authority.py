@@ -41,7 +41,7 @@ class Authority:
         self.tokens = tokens
         self._anonymous = READER if anonymous_may_read else None
         self._rate_per_s = rate_per_s
-        self._now_s = now_s
+        self.now_s = now_s
         self._by_digest: dict[str, Principal] = {}
         self._by_id: dict[str, Principal] = {}
         self._ended: set[str] = set()
@@ -86,7 +86,7 @@ class Authority:
             principal = self._by_digest.get(digest)
         else:
             principal = None if self.tokens is None else self.tokens.remembered(text)
-        if principal is not None and principal.expires_s is not None and principal.expires_s <= self._now_s():
+        if principal is not None and principal.expires_s is not None and principal.expires_s <= self.now_s():
             raise CredentialExpired(f"the credential of {principal.id} has expired")
         return principal
 
@@ -118,7 +118,7 @@ class Authority:
 
     def seconds_left(self, principal: Principal) -> float | None:
         """Return for how long a credential is good; None for no end."""
-        return None if principal.expires_s is None else principal.expires_s - self._now_s()
+        return None if principal.expires_s is None else principal.expires_s - self.now_s()
 
     def _principal(self, key: Key) -> Principal:
         rate_per_s = self._rate_per_s if key.rate_per_s is None else key.rate_per_s
