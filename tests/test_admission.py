@@ -10,6 +10,7 @@ from tests.access import AUDIENCE, ISSUER, NOW_UTC, Issuer
 from twincast.admission import KEYS_UNSEEN_MAX_S, Admission, Bounds, Caller, Knock
 from twincast.auth.authority import READER, Authority
 from twincast.auth.keys import make_key
+from twincast.auth.tickets import TicketUse
 from twincast.auth.tokens import OneKey, Tokens
 from twincast.core.door import Door
 from twincast.core.keys import Key, Keyring
@@ -73,6 +74,10 @@ class Place:
 
 def knock(secret: str, peer: str = "127.0.0.1", **more: str) -> Knock:
     return Knock(peer, "localhost", authorization=f"Bearer {secret}", **more)
+
+
+def once(ticket: str, *, resumes: bool = False) -> TicketUse:
+    return TicketUse(ticket, f"ticket={ticket}", is_stream=resumes, resumes=resumes)
 
 
 def test_a_good_credential_says_who_asks() -> None:
@@ -448,13 +453,13 @@ async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:
     secret = place.add()
     caller = place.admission.identify(knock(secret))
     ticket = place.admission.issue_ticket(caller)
-    assert place.admission.identify(HERE, ticket=ticket).principal == caller.principal
+    assert place.admission.identify(HERE, ticket=once(ticket)).principal == caller.principal
     with pytest.raises(Unauthenticated):
-        place.admission.identify(HERE, ticket=ticket)
+        place.admission.identify(HERE, ticket=once(ticket))
     late = place.admission.issue_ticket(caller)
     place.revoke_all()
     with pytest.raises(CredentialExpired):
-        place.admission.identify(HERE, ticket=late)
+        place.admission.identify(HERE, ticket=once(late))
 
 
 @pytest.mark.parametrize("is_expired", [False, True], ids=["wrong", "expired"])
@@ -467,9 +472,9 @@ def test_a_ticket_that_is_not_good_is_a_failed_login(is_expired: bool) -> None:
     there = Knock("192.0.2.1", "localhost")
     for ticket in tickets[:10]:
         with pytest.raises(Unauthenticated):
-            place.admission.identify(there, ticket=ticket)
+            place.admission.identify(there, ticket=once(ticket))
     with pytest.raises(RateLimited):
-        place.admission.identify(there, ticket=tickets[10])
+        place.admission.identify(there, ticket=once(tickets[10]))
     with pytest.raises(RateLimited):
         place.admission.identify(there._replace(authorization="Bearer wrong"))
 
@@ -480,7 +485,7 @@ async def test_a_ticket_does_not_outlive_the_credential_that_it_was_got_with() -
     ticket = place.admission.issue_ticket(Caller(Principal("jwt:alice", expires_s=1_010.0), "127.0.0.1"))
     place.now_s = 10.0
     with pytest.raises(CredentialExpired):
-        place.admission.identify(HERE, ticket=ticket)
+        place.admission.identify(HERE, ticket=once(ticket))
 
 
 @pytest.mark.parametrize(
@@ -593,3 +598,32 @@ async def test_those_without_an_identity_share_the_rate_of_their_address() -> No
 async def test_without_a_login_there_is_no_rate() -> None:
     visit = Place(frames_rate=Rate(1, 1)).admission.enter(Caller(ANYONE, "127.0.0.1"), print)  # type: ignore[arg-type]
     assert visit.owe(updates=1_000, frames=1_000) == 0
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_a_stream_that_comes_back_by_its_ticket_ends_with_its_owners_credential(how: str) -> None:
+    place = Place()
+    secret = place.add()
+    owner = place.admission.identify(knock(secret)).principal
+    if how == "expired":
+        owner = Principal("jwt:alice", expires_s=1_050.0)
+    use = once(place.admission.issue_ticket(Caller(owner, "127.0.0.1")), resumes=True)
+    for _ in range(3):
+        assert place.admission.identify(HERE, ticket=use).principal == owner
+    if how == "expired":
+        place.now_s = 50.0
+    else:
+        place.revoke_all()
+    with pytest.raises(CredentialExpired):
+        place.admission.identify(HERE, ticket=use)
+
+
+def test_streams_that_come_back_to_a_server_that_was_restarted_lock_nobody_out() -> None:
+    place = Place()
+    secret = place.add()
+    for number in range(50):
+        with pytest.raises(Unauthenticated):
+            place.admission.identify(HERE, ticket=once(f"of before {number}", resumes=True))
+    with pytest.raises(Unauthenticated):
+        place.admission.identify(knock("wrong"))
+    assert place.admission.identify(knock(secret))

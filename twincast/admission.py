@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from twincast.access.addresses import Address, block_of, forwarded, is_local, network, parse
 from twincast.auth.authority import Authority
-from twincast.auth.tickets import Tickets
+from twincast.auth.tickets import Tickets, TicketUse
 from twincast.auth.tokens import KeySet
 from twincast.core.door import Door
 from twincast.core.keys import Actor, Keyring
@@ -231,7 +231,7 @@ class Admission:
     def __len__(self) -> int:
         return len(self._visits)
 
-    def identify(self, knock: Knock, *, ticket: str | None = None) -> Caller:
+    def identify(self, knock: Knock, *, ticket: TicketUse | None = None) -> Caller:
         """Return who asks.
 
         Raises:
@@ -562,13 +562,14 @@ class Admission:
             raise Unauthenticated("a credential is needed: `Authorization: Bearer …`")
         return principal
 
-    def _redeem(self, ticket: str, address: str) -> Principal:
+    def _redeem(self, ticket: TicketUse, address: str) -> Principal:
         self._refuse_locked(block_of(address))
         try:
             principal = self.tickets.redeem(ticket)
             self.recheck(principal)
         except Unauthenticated:
-            self._failures.spend(block_of(address), self._failure_rate, 1, self._clock_s())
+            if not ticket.resumes:  # who was told a position of this log guesses nothing: the server was restarted
+                self._failures.spend(block_of(address), self._failure_rate, 1, self._clock_s())
             raise
         return principal
 

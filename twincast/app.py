@@ -29,7 +29,6 @@ from twincast.core.door import Door
 from twincast.core.messages import SizeLimits
 from twincast.core.rates import Rate
 from twincast.core.session import Limits
-from twincast.core.wishes import ticket_of
 from twincast.errors import BadMessage, KeysNotFetched, LoginUnusable, MethodNotAllowed, NotFound, TwincastError
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
@@ -187,8 +186,7 @@ class App(FastAPI):
             await super().__call__(scope, receive, send)
 
     async def _identify(self, scope: Scope, path: str, knock: Knock) -> Caller:
-        query = scope["query_string"]
-        ticket = ticket_of(query.decode("latin-1")) if query and path == self.events.operation.path else None
+        ticket = self.events.ticket_in(scope) if path == self.events.operation.path else None
         try:
             return self.admission.identify(knock, ticket=ticket)
         except KeysNotFetched as error:

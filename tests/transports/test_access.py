@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -128,6 +129,22 @@ def said(message: Callable[[str], dict[str, Any]]) -> Probe:
     return probe
 
 
+def deleted(address: Callable[[str], str]) -> Probe:
+    def probe(place: Place, key: dict[str, str]) -> set[str]:
+        answers = {name: httpx.delete(f"{place.server.url}{address(name)}", headers=key) for name in (LAB, HOME)}
+        place.change_both()  # so that both are there again
+        assert {answer.status_code for answer in answers.values()} <= {200, 403}
+        return {name for name, answer in answers.items() if answer.status_code == 200}
+
+    return probe
+
+
+def say_delete(place: Place, key: dict[str, str]) -> set[str]:
+    done = said(lambda name: {"type": "delete", "device_id": name})(place, key)
+    place.change_both()
+    return done
+
+
 def got(path: str) -> Probe:
     def probe(place: Place, key: dict[str, str]) -> set[str]:
         answer = place.get(path, key)
@@ -210,6 +227,15 @@ def streamed_by_ticket(place: Place, key: dict[str, str]) -> set[str]:
     return streamed(f"ticket={answer.json()['ticket']}")(place, {})
 
 
+def streamed_again_by_ticket(place: Place, key: dict[str, str]) -> set[str]:
+    answer = place.post("/api/tickets", {}, key)
+    if answer.status_code == 403:
+        return set()
+    query = f"ticket={answer.json()['ticket']}"
+    streamed(query)(place, {})
+    return streamed(query)(place, {"Last-Event-ID": place.position()})
+
+
 def polled(place: Place, key: dict[str, str]) -> set[str]:
     since = place.position()
     place.change_both()
@@ -240,6 +266,9 @@ PATHS: dict[str, tuple[str, Probe]] = {
         "publish",
         said(lambda name: {"type": "telemetry", "device_id": name, "value": 1, "update_id": "k"}),
     ),
+    "DELETE a device": ("publish", deleted(lambda name: f"/api/data/{quote(name, safe='')}")),
+    "DELETE by parameter": ("publish", deleted(lambda name: f"/api/data?device_id={name}")),
+    "say delete": ("publish", say_delete),
     "POST a command": ("command", posted("/api/control", lambda name: {"target": name, "command": "x"})),
     "say control": ("command", said(lambda name: {"type": "control", "target": name, "command": "x"})),
     "GET the state": ("read", got("/api/data")),
@@ -257,6 +286,7 @@ PATHS: dict[str, tuple[str, Probe]] = {
     "stream by name": ("read", streamed(f"devices={LAB}&devices={HOME}")),
     "stream on": ("read", streamed("", resumes=True)),
     "stream by ticket": ("read", streamed_by_ticket),
+    "stream by ticket again": ("read", streamed_again_by_ticket),
     "poll the state": ("read", got("/api/events")),
     "poll": ("read", polled),
     "poll and wait": ("read", polled_waiting),
@@ -284,6 +314,8 @@ def test_every_operation_and_every_message_is_in_the_matrix(place: Place) -> Non
         "GET /api/status",
         "GET /api/data",
         "POST /api/data",
+        "DELETE /api/data",
+        "DELETE /api/data/{device_id}",
         "POST /api/control",
         "GET /api/events",
         "POST /api/tickets",
@@ -473,6 +505,109 @@ def test_a_page_from_elsewhere_does_not_come_so_far_as_to_log_in(
 ) -> None:
     with RawWebSocket(place.server.port, f"/ws{query}", headers) as refused:
         assert refused.status == 403
+
+
+# A ticket and the stream that comes back by it.
+
+
+class EventSource:
+    """A browser's event stream as it comes and goes: one address, and its last position."""
+
+    def __init__(self, place: Place, query: str = "") -> None:
+        self._place = place
+        ticket = place.post("/api/tickets", {}, place.keys["read"]).json()["ticket"]
+        self.address = f"/api/events?ticket={ticket}{query}"
+        self.last = ""
+
+    def status(self, address: str = "", *, last: str | None = None, accept: str = "text/event-stream") -> int:
+        """Ask once more, and leave at once."""
+        headers = {"Accept": accept, "Last-Event-ID": self.last if last is None else last}
+        headers = {name: text for name, text in headers.items() if text}
+        with httpx.stream("GET", f"{self._place.server.url}{address or self.address}", headers=headers) as answer:
+            return answer.status_code
+
+    @contextmanager
+    def opened(self) -> Iterator[Iterator[str]]:
+        """Open the stream; yields the lines of its data, and keeps the newest position."""
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": self.last} if self.last else {})}
+        address = f"{self._place.server.url}{self.address}"
+        with httpx.stream("GET", address, headers=headers, timeout=DEADLINE_S) as answer:
+            assert answer.status_code == 200
+
+            def data() -> Iterator[str]:
+                for line in answer.iter_lines():
+                    if line.startswith("id:"):
+                        self.last = line.removeprefix("id:").strip()
+                    elif line.startswith("data:"):
+                        yield line.removeprefix("data:")
+
+            yield data()
+
+
+def test_an_event_source_with_a_ticket_comes_back_and_misses_nothing(place: Place) -> None:
+    source = EventSource(place, "&devices=lab/*")
+    with source.opened() as data:
+        assert json.loads(next(data))["type"] == "hello"
+    for number in range(3):  # as often as its connection is lost
+        place.post("/api/data", {"device_id": LAB, "value": number}, place.master).raise_for_status()
+        with source.opened() as data:
+            assert json.loads(next(data))["resumed"] is True
+            assert json.loads(next(data))["value"] == number
+
+
+def test_a_used_ticket_opens_nothing_but_its_own_stream_again(place: Place) -> None:
+    source = EventSource(place, "&devices=lab/*")
+    with source.opened() as data:
+        next(data)
+    epoch = place.position().partition(":")[0]
+    ticket = source.address.partition("ticket=")[2].partition("&")[0]
+    for status in (
+        source.status(f"/api/events?ticket={ticket}"),
+        source.status(f"/api/events?ticket={ticket}&devices=*"),
+        source.status(f"/api/events?devices=lab/*&ticket={ticket}"),
+        source.status(f"/api/data?ticket={ticket}"),
+        source.status(f"/api/status?ticket={ticket}"),
+        source.status(accept="application/json"),
+        source.status(last="nonsense"),
+        source.status(last="00000000-00000000:1"),
+        source.status(last=f"{epoch}:999999999"),
+    ):
+        assert status == 401
+    last, source.last = source.last, ""
+    assert source.status() == 401
+    source.last = last
+    assert source.status() == 200
+
+
+def test_the_newer_stream_of_a_ticket_ends_the_older(place: Place) -> None:
+    source = EventSource(place, "&devices=lab/*")
+    with source.opened() as older:
+        next(older)
+        with source.opened() as newer:
+            assert json.loads(next(newer))["type"] == "hello"
+            assert list(older) == []
+            place.post("/api/data", {"device_id": LAB, "value": 1}, place.master).raise_for_status()
+            assert json.loads(next(newer))["value"] == 1
+
+
+def test_a_stream_does_not_come_back_when_its_owners_key_was_revoked(tmp_path: Path, edge: str) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}", edge=edge) as server:
+        place = Place(server, tmp_path, {}, {"read": bearer(server.add_key("gone", read=["*"]))})
+        source = EventSource(place)
+        with source.opened() as data:
+            next(data)
+            server.revoke_key("gone")
+            assert list(data) == []
+        assert source.status() == 401
+
+
+def test_a_stream_that_comes_back_takes_its_own_place(tmp_path: Path, edge: str) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}", edge=edge, identity_connections_max=1) as server:
+        source = EventSource(Place(server, tmp_path, {}, {"read": bearer(server.add_key(read=["*"]))}))
+        with source.opened() as first:
+            next(first)
+            with source.opened() as second:  # its line is dead, though the server does not know
+                next(second)
 
 
 # What libraries of devices and phones say of themselves, pages within apps say too, and a page from elsewhere.

@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from twincast.admission import Admission
+from twincast.admission import Admission, Visit
+from twincast.auth.tickets import TicketUse
 from twincast.core import event_stream, wishes
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
 from twincast.core.messages import encode
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
-from twincast.errors import Truncated, TwincastError
+from twincast.errors import Stopping, Truncated, TwincastError, ValidationFailed
 from twincast.hub import Hub
 from twincast.transports import schemas
 from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
@@ -76,16 +78,48 @@ class EventsEndpoint:
         wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
         subscription = wish.subscription.inside(caller.principal.readable)
         connection = _EventStream(send, self._hub(), self._outbox_max_bytes, self._close_timeout_s)
-        visit = self._admission.enter(caller, connection.cut_off)
-        connection.leave = visit.leave
+        with self._held(wishes.ticket_of(query), connection):
+            visit = self._admission.enter(caller, connection.cut_off)
+            connection.leave = visit.leave
+            await self._serve(connection, visit, wish._replace(subscription=subscription), receive)
+
+    def ticket_in(self, scope: Scope) -> TicketUse | None:
+        """Return the ticket in a request's address, and what it is used for; None if it has none."""
+        query = scope["query_string"].decode("latin-1")
+        ticket = wishes.ticket_of(query) if query else None
+        if ticket is None:
+            return None
+        is_stream = scope["method"] == "GET" and event_stream.CONTENT_TYPE in (header(scope, b"accept") or "")
+        return TicketUse(ticket, query, is_stream, self._is_ours(header(scope, b"last-event-id")))
+
+    def _is_ours(self, position: str | None) -> bool:
+        try:
+            return position is not None and not self._hub().why_not_ours(Position.parse(position))
+        except ValidationFailed:
+            return False
+
+    @contextmanager
+    def _held(self, ticket: str | None, connection: "_EventStream") -> Iterator[None]:
+        """Have a stream end when its ticket opens it anew, and let it come back for a while when it has ended."""
+        if ticket is None:
+            yield
+            return
+        tickets, end = self._admission.tickets, connection.be_left
+        tickets.hold(ticket, end)
+        try:
+            yield
+        finally:
+            tickets.release(ticket, end)
+
+    async def _serve(self, connection: "_EventStream", visit: Visit, wish: wishes.Wish, receive: Receive) -> None:
         self._ends.add(connection.end)
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
                 leaving = group.create_task(_until_left(receive, connection), name="event stream listens")
-                await connection.serve(wish._replace(subscription=subscription))
+                await connection.serve(wish)
                 leaving.cancel()
         except TimeoutError:  # the response stays unfinished, for which the server ends the connection
-            logger.info("the event stream of %s did not take its end", caller.principal.id)
+            logger.info("the event stream of %s did not take its end", visit.actor.who)
         finally:
             self._ends.discard(connection.end)
             connection.feed.close()
@@ -141,6 +175,10 @@ class _EventStream(Buffer):
             self.feed.start(wish.subscription, since=wish.since, page=wish.page)
         await self.drain_to(self._send_events, idle=Idle(HEARTBEAT_S, self._beat))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def be_left(self) -> None:
+        """End the stream: its client has come back by another connection."""
+        self.cut_off(Stopping("the same ticket opened it anew"))
 
     def cut_off(self, error: TwincastError) -> None:
         """End the stream. The browser comes back with its last position, and is told what it missed, or why not."""

@@ -197,7 +197,7 @@ class Rest:
         """Give a ticket for an event stream.
 
         A browser's EventSource can send no credential. `/api/events?ticket=…` opens one stream, once, within 30
-        seconds, with the rights of whoever asked for the ticket.
+        seconds, with the rights of whoever asked for the ticket; and the same one again within 60 seconds of its end.
         """
         if call.content_type != JSON:  # a page elsewhere can not send this without asking first
             raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
