@@ -306,7 +306,7 @@ async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked
         for refused in (
             lambda: place.admission.identify(knock(secret)),
             lambda: place.admission.identify(knock(f"{secret}x")),
-            lambda: place.admission.identify(HERE, ticket=ticket),
+            lambda: place.admission.identify(HERE, ticket=once(ticket)),
             lambda: place.admission.recheck(principal),
         ):
             with pytest.raises(JournalUnavailable, match="revoked cannot be seen: EIO"):

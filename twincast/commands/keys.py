@@ -15,7 +15,8 @@ from twincast.core.keys import Actor, AuditRecord, Key
 from twincast.core.messages import encode
 from twincast.core.rights import Rights
 from twincast.errors import JournalUnusable
-from twincast.journal.sqlite_access import AccessFile, is_served
+from twincast.journal.sqlite_access import AccessFile
+from twincast.journal.sqlite_lock import serves_the_file
 
 NOTICE_S = 0.3
 """A server looks at its keys ten times a second. After this a change is in force."""
@@ -109,7 +110,7 @@ def _place(journal: str) -> str:
 
 def _force(journal: str) -> str:
     """Say whether a change is in force already."""
-    if is_served(_path(journal)):
+    if serves_the_file(_path(journal)):
         return f"A server runs on {_place(journal)}, so it is in force."
     return (
         f"No server runs on {_place(journal)} now; `twincast serve --journal {shlex.quote(journal)}` asks for a login."

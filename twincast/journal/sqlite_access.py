@@ -4,7 +4,6 @@ Both may have the file open at once. The server keeps the lock that makes it the
 change of keys is a short transaction of its own beside it.
 """
 
-import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,21 +174,6 @@ def has_keys(path: str) -> bool:
             db.close(True)
     except apsw.Error as error:
         raise JournalUnusable(f"the journal {path} cannot be read: {error}") from None
-
-
-def is_served(path: str) -> bool:
-    """Whether a server runs on a journal at this moment."""
-    try:
-        descriptor = os.open(f"{path}-lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _is_there(path: str) -> bool:
