@@ -142,11 +142,13 @@ class CommittingStream:
     when `pass_time` is called.
     """
 
-    def __init__(self, *, block_entries: int = 3) -> None:
+    def __init__(self, *, block_entries: int = 3, part_max_bytes: int = 256 * 1024) -> None:
         self.state = State(Snapshot("epoch-1", 0, {}))
         self.groups = Groups(self.state, self._call_later)
         self.sizes = SizeLimits()
-        self.greetings = Greetings(self.state, self.now_utc, lambda: self.clock_s, self.sizes)
+        self.greetings = Greetings(
+            self.state, self.now_utc, lambda: self.clock_s, self.sizes, part_max_bytes=part_max_bytes
+        )
         self.submitted: list[tuple[Entry, int, Done, Retry | None]] = []
         self.log: list[Entry] = []
         self.oldest_since = 0

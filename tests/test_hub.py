@@ -234,12 +234,12 @@ async def test_changes_that_another_server_appended_are_cast_too() -> None:
 async def test_the_state_is_encoded_once_per_position() -> None:
     journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
     async with running(journal) as hub:
-        assert hub.snapshot_json() == b"{}"
+        assert list(hub.greetings.texts(EVERYTHING)) == [b"{}"]
         hub.submit(update("a"), 1, receipts.done)
         await receipts.count(1)
-        first = hub.snapshot_json()
+        [first] = hub.greetings.texts(EVERYTHING)
         assert first == b'{"a":{"value":1,"updated_at_utc":"now","seq":1,"source":"rest"}}'
-        assert hub.snapshot_json() is first
+        assert next(hub.greetings.texts(EVERYTHING)) is first
 
 
 async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:

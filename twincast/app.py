@@ -232,6 +232,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             open_batch_max_bytes=settings.open_batch_max_bytes,
             resume_max_entries=settings.resume_max_entries,
             sizes=SizeLimits(settings.message_max_bytes, settings.value_max_bytes),
+            snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
             now_utc=app.now_utc,
         )
         keyring = await hub.keyring(-1)

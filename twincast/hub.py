@@ -16,10 +16,10 @@ from typing import NamedTuple
 from twincast.core.batch import ENTRY_BYTES, Batch, Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
-from twincast.core.greeting import Greetings, select_twins
+from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor, AuditRecord, Keyring
-from twincast.core.messages import SizeLimits, encode, encode_all
+from twincast.core.messages import SizeLimits, encode_all
 from twincast.core.model import DataUpdate, Deleted, Entry, Position
 from twincast.core.retries import Done, Retries, Retry
 from twincast.core.session import Session
@@ -58,6 +58,7 @@ class Hub:
         open_batch_max_bytes: int,
         resume_max_entries: int = 1_000_000,
         sizes: SizeLimits | None = None,
+        snapshot_part_max_bytes: int = 256 * 1024,
         now_utc: Callable[[], str] = system_now_utc,
     ) -> None:
         """Take over a journal and its snapshot; use `Hub.over` to read the snapshot as well.
@@ -68,6 +69,7 @@ class Hub:
             open_batch_max_bytes: how much may wait for the next commit before senders are held back.
             resume_max_entries: how far back a client's position may be to be resumed from.
             sizes: how large what a client sends may be; each client is told in its greeting.
+            snapshot_part_max_bytes: how much of the state one message holds.
             now_utc: the clock, as text.
         """
         self._journal = journal
@@ -80,7 +82,6 @@ class Hub:
         self._replay = Replay(journal)
         self._resume_max_entries = resume_max_entries
         self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
-        self._snapshot_json = (0, b"{}")
         self._stopping = False
         self.has_room = True
         """Whether a sender may go on; if not, `when_settled` tells when to ask again."""
@@ -88,7 +89,7 @@ class Hub:
         self.state = state
         self.sizes = sizes or SizeLimits()
         self.groups = Groups(state, _call_later)
-        self.greetings = Greetings(state, now_utc, time.monotonic, self.sizes)
+        self.greetings = Greetings(state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes)
         self.websockets: set[Session] = set()
         """The conversations that go on at the moment."""
         self.failure: JournalUnavailable | None = None
@@ -104,6 +105,7 @@ class Hub:
         open_batch_max_bytes: int,
         resume_max_entries: int = 1_000_000,
         sizes: SizeLimits | None = None,
+        snapshot_part_max_bytes: int = 256 * 1024,
         now_utc: Callable[[], str] = system_now_utc,
     ) -> "Hub":
         """Make a hub on what a journal holds."""
@@ -113,6 +115,7 @@ class Hub:
             open_batch_max_bytes=open_batch_max_bytes,
             resume_max_entries=resume_max_entries,
             sizes=sizes,
+            snapshot_part_max_bytes=snapshot_part_max_bytes,
             now_utc=now_utc,
         )
 
@@ -224,16 +227,6 @@ class Hub:
             self._await_commit(0, lambda _error, _seq: callback())
         else:
             callback()
-
-    def snapshot_json(self, subscription: Subscription = EVERYTHING) -> bytes:
-        """Return the twins that are selected as a JSON object; all of them encoded at most once per position."""
-        if not subscription.is_everything:
-            return encode(select_twins(self.state, subscription))
-        seq, text = self._snapshot_json
-        if seq != self.state.seq:
-            text = encode(self.state.twins)
-            self._snapshot_json = (self.state.seq, text)
-        return text
 
     def when_reached(self, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
         """Call back once the state has a position; at once if it has.

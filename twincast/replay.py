@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Sequence
 
+from twincast.core.cache import Cache
 from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
 from twincast.core.messages import encode
@@ -29,8 +29,7 @@ class Replay:
     def __init__(self, journal: Journal) -> None:
         """Read a journal back; what is not in memory comes as long as `run` runs."""
         self._journal = journal
-        self._cache: OrderedDict[Span, Cast] = OrderedDict()
-        self._cache_bytes = 0
+        self._cache: Cache[Span, Cast] = Cache(CACHE_MAX_BYTES)
         self._asked: dict[Span, list[TookBlock]] = {}
         self._unread: asyncio.Queue[Span] = asyncio.Queue()  # each span once: no more than there are clients
 
@@ -40,7 +39,6 @@ class Replay:
         span = since, min(until, (since // BLOCK_ENTRIES + 1) * BLOCK_ENTRIES)
         block = self._cache.get(span)
         if block is not None:
-            self._cache.move_to_end(span)
             return block
         entries = self._remembered(*span)
         if entries:
@@ -83,10 +81,8 @@ class Replay:
                 break
             messages.append(encode(entry))
             size_bytes += len(messages[-1])
-        block = self._cache[span] = Cast(messages, entries[: len(messages)])
-        self._cache_bytes += _cost_bytes(block)
-        while self._cache_bytes > CACHE_MAX_BYTES:
-            self._cache_bytes -= _cost_bytes(self._cache.popitem(last=False)[1])
+        block = Cast(messages, entries[: len(messages)])
+        self._cache.keep(span, block, _cost_bytes(block))
         return block
 
 

@@ -163,6 +163,8 @@ class Settings(_Read):
     message_max_bytes: int = Field(default=64 * 1024, ge=128)
     value_max_bytes: int = Field(default=63 * 1024, ge=64)
     """Of one value, or of a command's args, on every way in: with name and time it still fits a message of 64 KiB."""
+    snapshot_part_max_bytes: int = Field(default=256 * 1024, ge=1024)
+    """Of the state in one WebSocket message; a larger one comes in parts, for many clients take no more than 1 MiB."""
     body_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     request_max_updates: int = Field(default=10_000, ge=1)
     outbox_max_bytes: int = Field(default=1024 * 1024, ge=64 * 1024)

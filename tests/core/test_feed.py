@@ -444,6 +444,60 @@ def test_a_state_of_many_devices_is_encoded_once_for_all_who_come_together() -> 
     assert stream.greetings.encoded_count == 2, "a second later the bytes are made anew"
 
 
+def test_a_large_state_comes_in_parts_also_unasked_and_no_message_of_it_is_larger_than_a_part() -> None:
+    stream = CommittingStream(part_max_bytes=2_000)
+    names = [f'ü"\\{number}' for number in range(40)] + ["large"]
+    stream.cast(*(DataUpdate(name, Raw(b'"%b"' % (b"x" * 90)), "", "websocket") for name in names[:-1]))
+    stream.change("large", b'"%b"' % (b"x" * 9_000))
+    client = Client(stream)
+    client.feed.start(EVERYTHING)
+    sizes = [len(message) for message in client.connection.messages]
+    hello, *parts = client.heard()
+    assert (hello["type"], {part["type"] for part in parts}) == ("hello", {"snapshot"})
+    assert [message.get("more", False) for message in (hello, *parts)] == [True] * len(parts) + [False]
+    assert [name for message in (hello, *parts) for name in message["data_snapshot"]] == names
+    assert max(sizes[:-1]) < 2_000 + 400 < sizes[-1], "beside a twin that is larger by itself"
+    stream.change("a", b"1")
+    assert client.seqs() == [42]
+
+
+def test_a_client_that_takes_the_state_slowly_is_spared_what_it_has_already_and_no_device_goes_back() -> None:
+    for mode in ("latest", "every"):
+        stream = a_stream(*"abcdef")
+        client = Client(stream, StallingConnection(writes_until_full=1))
+        client.feed.start(selecting("*", mode=mode), page=2)
+        for device_id in "acace":
+            stream.change(device_id, b"%d" % (stream.state.seq + 1))
+        messages = []
+        for _ in range(10):
+            messages += client.heard()
+            client.feed.resume()
+        pages, events = messages[:3], messages[3:]
+        assert [{name: twin["seq"] for name, twin in page["data_snapshot"].items()} for page in pages] == [
+            {"a": 1, "b": 2},
+            {"c": 10, "d": 4},
+            {"e": 11, "f": 6},
+        ]
+        assert {page["seq"] for page in pages} == {6}
+        heard = [(event["device_id"], event["seq"], event.get("merged", 1)) for event in events]
+        assert heard == ([("a", 9, 2)] if mode == "latest" else [("a", 7, 1), ("a", 9, 1)])
+
+
+def test_clients_that_never_take_the_state_keep_no_more_of_it_than_a_part_each() -> None:
+    stream = CommittingStream(part_max_bytes=4_000)
+    stream.cast(*(DataUpdate(f"d{number}", Raw(b'"%b"' % (b"x" * 300)), "", "rest") for number in range(1_000)))
+    whole = sum(memoryview(twin.value).nbytes for twin in stream.state.twins.values())
+    clients = []
+    for number in range(50):
+        client = Client(stream, StallingConnection(writes_until_full=1))
+        client.feed.start(selecting("*", f"{number}"))
+        clients.append(client)
+        for device in range(200):  # so that no greeting can be shared with the next one
+            stream.change(f"d{device}", b'"%b"' % (b"y" * 300))
+    assert stream.greetings.encoded_count == len(clients)
+    assert sum(len(message) for client in clients for message in client.connection.messages) < whole
+
+
 def test_a_state_of_few_devices_is_always_the_newest() -> None:
     stream = a_stream("a")
     for number in range(5):
@@ -484,6 +538,7 @@ class Watching:
         self.state: dict[str, Any] = {}
         self.counted: Counter[str] = Counter()
         self.seqs: list[int] = []
+        self.newer: dict[str, int] = {}
         self.gaps: list[tuple[int, int]] = []
         self.started_at = 0
         self.was_cut = False
@@ -522,8 +577,9 @@ class Watching:
                 self.gaps.append((self.cursor.seq + 1, message["seq"]))
             else:
                 self.started_at = message["seq"]
-            self.state = {device: twin["value"] for device, twin in message["data_snapshot"].items()}
-        self.cursor = Position(message["epoch"], message["seq"])
+            self.state = {}
+            self._snapshot(message)
+        self.cursor = None if message.get("more") else Position(message["epoch"], message["seq"])
 
     def _gap(self, message: Any) -> None:
         self.was_cut = True
@@ -531,10 +587,15 @@ class Watching:
         self.gaps.append((message["from"], message["to"]))
 
     def _snapshot(self, message: Any) -> None:
-        self.state |= {device: twin["value"] for device, twin in message["data_snapshot"].items()}
-        self.cursor = Position(message["epoch"], message["seq"])
+        for device, twin in message["data_snapshot"].items():
+            self.state[device] = twin["value"]
+            if twin["seq"] > message["seq"]:
+                self.newer[device] = twin["seq"]
+        if not message.get("more"):
+            self.cursor = Position(message["epoch"], message["seq"])
 
     def _data_update(self, message: Any) -> None:
+        assert message["seq"] > self.newer.get(message["device_id"], 0), "no device goes back"
         self.state[message["device_id"]] = message["value"]
         self.counted[message["device_id"]] += message.get("merged", 1)
         self._moved(message)
@@ -558,7 +619,7 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.stream = CommittingStream(block_entries=4)
+        self.stream = CommittingStream(block_entries=4, part_max_bytes=150)
         self.clients: list[Watching] = []
 
     @rule(names=st.lists(st.sampled_from([*NAMES, "!x", "!lab/a", "-x", "-y", "-lab/a"]), min_size=1, max_size=6))
@@ -637,12 +698,14 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
         missing = {seq for first, last in client.gaps for seq in range(first, last + 1)}
         owed = [e for e in selected if e.seq > client.started_at and e.seq not in missing]
         heard = set(client.seqs) - missing
+        told = {e.seq for e in owed if not isinstance(e, Control) and e.seq <= client.newer.get(e.device_id, 0)}
         if client.subscription.mode == "every":
-            assert heard == {entry.seq for entry in owed}
+            assert heard | told == {entry.seq for entry in owed}
             return
         assert {e.seq for e in owed if isinstance(e, Control)} <= heard
         if not client.was_cut:  # what was merged into a change behind the cursor is not counted again
-            counts = Counter(entry.device_id for entry in owed if not isinstance(entry, Control))
+            due = (entry for entry in owed if not isinstance(entry, Control) and entry.seq not in told)
+            counts = Counter(entry.device_id for entry in due)
             for name in counts:  # of a device that is no more, nothing comes to one who is not told so
                 if client.subscription.selects(("deleted", name)) or ("deleted", name) not in {
                     entry.topic for entry in self.stream.log

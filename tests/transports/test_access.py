@@ -800,7 +800,7 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ser
     monkeypatch.setattr("twincast.app.Limits", partial(Limits, close_timeout_s=0.2))
     path = tmp_path / "journal.db"
     reader, publisher = bearer(add_key(path, "read", read=["*"])), bearer(add_key(path, "publish", publish=["*"]))
-    with Server(f"sqlite:{path}") as server:
+    with Server(f"sqlite:{path}", value_max_bytes=4_100_000) as server:
         for name in "abcd":
             body = {"device_id": name, "value": "x" * 4_000_000}
             httpx.post(f"{server.url}/api/data", json=body, headers=publisher).raise_for_status()
@@ -824,11 +824,12 @@ def test_a_stream_whose_key_is_revoked_while_it_waits_for_its_turn_tells_nothing
 ) -> None:
     server, key = large
     caplog.set_level(logging.INFO, "twincast")
-    with unread(server, key, "/api/data", "/api/events?devices=a") as client:
+    with unread(server, key, "/api/data?devices=a", "/api/events?devices=a") as client:
         eventually(lambda: "is of key:" in caplog.text, "the stream waits for the answer before it to be read")
         revoke_key(tmp_path / "journal.db", "read")
         eventually(lambda: "is over" in caplog.text, "its place is given back")
-        assert read_until(client, b"0\r\n\r\n").endswith(b"\r\n\r\nd\r\nretry: 2000\n\n\r\n0\r\n\r\n")
+        end = b"\r\n\r\nd\r\nretry: 2000\n\n\r\n0\r\n\r\n"
+        assert read_until(client, end).endswith(end)
 
 
 def test_the_first_key_takes_effect_at_once(tmp_path: Path, edge: str) -> None:

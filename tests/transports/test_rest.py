@@ -267,3 +267,17 @@ def test_a_value_has_one_limit_on_every_way_in(rest: ServerProcess, form: str) -
 def test_white_space_does_not_count_as_a_value(rest: ServerProcess) -> None:
     spaced = '{"device_id": "lamp", "value": [' + " " * LARGEST + "1]}"
     assert rest.post_text("/api/data", spaced, "application/json").json()["ok"]
+
+
+@pytest.mark.parametrize("path", ["/api/data", "/api/data?devices=*7", "/api/events"])
+def test_a_state_of_many_parts_is_one_document(rest: ServerProcess, path: str) -> None:
+    for start in range(0, 6_000, 3_000):
+        batch = [{"device_id": f'ü"{n}', "value": [n, "x" * 200]} for n in range(start, start + 3_000)]
+        assert rest.post("/api/data", batch).ok
+    answer = requests.get(rest.url + path, timeout=DEADLINE_S)
+    assert len(answer.content) > (150_000 if "?" in path else 1_500_000)
+    document = answer.json()
+    twins = document.get("data") or document["data_snapshot"]
+    wanted = [n for n in range(6_000) if path != "/api/data?devices=*7" or n % 10 == 7]
+    assert [twin["value"][0] for twin in twins.values()] == wanted
+    assert (document["seq"], document.get("events", [])) == (6_000, [])

@@ -5,15 +5,15 @@ the same step, so that nothing comes twice or is left out. If the client does no
 `every` forgets what waits, and reads it back when the client takes it.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol
 
 from twincast.core.cast import Cast
-from twincast.core.greeting import Greetings, select_twins
+from twincast.core.greeting import Greetings, Page, select_names
 from twincast.core.groups import Group, Groups
 from twincast.core.messages import Gap, encode
-from twincast.core.model import Position
+from twincast.core.model import Control, Position
 from twincast.core.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
@@ -54,6 +54,8 @@ class Feed:
         "_is_held",
         "_is_paused",
         "_is_reading",
+        "_newer",
+        "_newer_until",
         "_outbox",
         "_outbox_max_bytes",
         "_page",
@@ -87,8 +89,10 @@ class Feed:
         self._end = end
         self._outbox_max_bytes = outbox_max_bytes
         self._outbox: Outbox | None = None  # most clients keep up and never need one
-        self._pages: deque[Cast] | None = None
+        self._pages: Iterator[Page] | None = None  # of the state, as far as the client has not taken them
         self._page = 0
+        self._newer: dict[str, int] | None = None  # what the pages had that the cursor is behind of: devices' seqs
+        self._newer_until = 0
         self._seq = 0  # the cursor, while there is no group
         self._group: Group | None = None
         self._is_paused = self._is_held = self._is_reading = self.is_closed = False
@@ -123,7 +127,7 @@ class Feed:
         else:
             greeting = greetings.full(subscription, page, reason, ordered)
             self._seq = greeting.seq
-            self._send_pages(greeting.casts)
+            self._pages = greeting.pages()
         self._go_on()
 
     def offer(self, cast: Cast) -> None:
@@ -182,13 +186,14 @@ class Feed:
         assert self._group is not None
         self._group.flush()
         self._stream.groups.leave(self, self._group)
-        added = select_twins(self._stream.state, subscription, but_not=self.subscription)
+        added = select_names(self._stream.state, subscription, but_not=self.subscription)
         self.subscription = subscription
         self._group = None
         self._seq = self._stream.state.seq
         if added:
-            self._send_pages(self._stream.greetings.snapshot(added, self._page))
-        self._join()
+            self._pages = self._stream.greetings.snapshot(added, self._page).pages()
+            self._send_pages()
+        self._catch_up()
 
     def answer(self) -> None:
         """Send the answers that wait, although the connection is full; for the last time, before `close`.
@@ -207,11 +212,9 @@ class Feed:
 
     def _go_on(self) -> None:
         """Bring what is due, in order: pages of the state, what waits, what the log has since."""
-        while self._pages and not self._is_paused:
-            self._write(self._pages.popleft())
-        if self._pages or self.is_closed:
+        self._send_pages()
+        if self._pages is not None or self.is_closed:
             return
-        self._pages = None
         self._pay()
         self._catch_up()
         self._pay()
@@ -241,7 +244,7 @@ class Feed:
             self._take_block(block)
 
     def _may_read(self) -> bool:
-        if self._group is not None or self._is_reading or self._pages or self.is_closed:
+        if self._group is not None or self._is_reading or self._pages is not None or self.is_closed:
             return False
         if self.subscription.mode == "every":
             return self._outbox is None and not self._is_paused
@@ -263,6 +266,8 @@ class Feed:
     def _take_block(self, block: Cast) -> None:
         self._seq = block.entries[-1].seq
         selected = block.select(self.subscription)
+        if self._newer is not None:
+            selected = self._not_known(selected, self._newer)
         if not selected.entries:
             return
         if self.subscription.max_hz is None:
@@ -280,8 +285,10 @@ class Feed:
             kept, self._outbox = self._outbox.take(state, 1 << 62), None
         gap = Cast((encode(Gap(state.epoch, self._seq + 1, state.seq)),))
         self._seq = state.seq
-        twins = select_twins(state, self.subscription)
-        self._send_pages([*kept, gap, *self._stream.greetings.snapshot(twins, self._page)])
+        before = [Page(cast, False, {}) for cast in (*kept, gap)]
+        names = select_names(state, self.subscription)
+        self._pages = chain(before, self._stream.greetings.snapshot(names, self._page).pages())
+        self._newer = None
 
     def _join(self) -> None:
         if isinstance(self._outbox, CatchUpOutbox):
@@ -289,13 +296,29 @@ class Feed:
         self._group = self._stream.groups.join(self, self.subscription)
         self.subscription = self._group.subscription  # equal ones are kept once
 
-    def _send_pages(self, casts: Sequence[Cast]) -> None:
-        pages = self._pages = self._pages or deque()
-        pages.extend(casts)
-        while pages and not self._is_paused:
-            self._write(pages.popleft())
-        if not pages:
-            self._pages = None
+    def _send_pages(self) -> None:
+        """Send what is left of the state, as far as the client takes it."""
+        while self._pages is not None and not self._is_paused:
+            page = next(self._pages)
+            if page.is_last:
+                self._pages = None
+            if page.newer:
+                self._newer = self._newer or {}
+                self._newer.update(page.newer)
+                self._newer_until = max(self._newer_until, *page.newer.values())
+            self._write(page.cast)
+
+    def _not_known(self, cast: Cast, newer: dict[str, int]) -> Cast:
+        """Leave out what the client had with the state already: no device is to go back for it."""
+        if self._seq >= self._newer_until:
+            self._newer = None
+        return cast.pick(
+            [
+                index
+                for index, entry in enumerate(cast.entries)
+                if isinstance(entry, Control) or entry.seq > newer.get(entry.device_id, 0)
+            ]
+        )
 
     def _owe(self, cast: Cast) -> None:
         if self.is_closed:

@@ -1,5 +1,6 @@
 """The fold: state is what applying the log's entries in order leaves behind."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
@@ -8,7 +9,7 @@ from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
 class State:
     """The newest twin of every device, as of `seq`. Nothing but `apply` changes it."""
 
-    __slots__ = ("_births", "_births_seen", "deaths", "epoch", "seq", "twins")
+    __slots__ = ("_births", "_births_seen", "_names", "_names_as_of", "deaths", "epoch", "seq", "twins")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.epoch = snapshot.epoch
@@ -18,6 +19,8 @@ class State:
         """How many devices have gone."""
         self._births: list[str] = []
         self._births_seen = 0
+        self._names: Sequence[str] = ()
+        self._names_as_of = (0, 0)
 
     def apply(self, entry: Entry) -> None:
         """Take the next entry of the log.
@@ -32,6 +35,13 @@ class State:
             self.twins[entry.device_id] = twin_of(entry)
         elif isinstance(entry, Deleted):
             self.deaths += self.twins.pop(entry.device_id, None) is not None
+
+    def names(self) -> Sequence[str]:
+        """Return the devices that there are, each once: one and the same sequence until there are others."""
+        as_of = (len(self.twins), self.deaths)
+        if as_of != self._names_as_of:
+            self._names, self._names_as_of = tuple(self.twins), as_of
+        return self._names
 
     def births(self) -> list[str]:
         """Return the devices in the order in which they came, in a list that grows at its end.

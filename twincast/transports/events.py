@@ -19,7 +19,7 @@ from twincast.errors import Stopping, Truncated, TwincastError, ValidationFailed
 from twincast.hub import Hub
 from twincast.transports import schemas
 from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
-from twincast.transports.operation import Answer, Call, Operation
+from twincast.transports.operation import Answer, Call, Operation, pieces
 
 logger = logging.getLogger("twincast.events")
 
@@ -143,7 +143,7 @@ class EventsEndpoint:
         visit = self._admission.enter(call.caller, poll.refuse)
         self._ends.add(poll.wake)
         try:
-            return Answer(await poll.answer(Position.parse(since) if since else None, wait_s))
+            return await poll.answer(Position.parse(since) if since else None, wait_s)
         finally:
             self._ends.discard(poll.wake)
             visit.leave()
@@ -244,7 +244,7 @@ class _Poll:
     def release(self) -> None:
         """See Watcher."""
 
-    async def answer(self, since: Position | None, wait_s: float) -> bytes:
+    async def answer(self, since: Position | None, wait_s: float) -> Answer:
         hub = self._hub
         reason = "" if since is None else hub.why_not_resume(since)
         if since is None or reason:
@@ -265,7 +265,7 @@ class _Poll:
             return self._state("too_old")
         finally:
             hub.groups.leave(self, group)
-        return self._changes(found)
+        return Answer(self._changes(found))
 
     async def _look(self, since: int) -> _Found:
         hub = self._hub
@@ -298,17 +298,15 @@ class _Poll:
             encode(found.seq < hub.state.seq),
         )
 
-    def _state(self, reason: str) -> bytes:
+    def _state(self, reason: str) -> Answer:
         hub = self._hub
-        text = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"resumed":false,%b"data_snapshot":%b,"events":[],%b}'
-        return text % (
+        head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"resumed":false,%b"data_snapshot":' % (
             hub.now_utc().encode(),
             hub.state.epoch.encode(),
             hub.state.seq,
             b'"reason":%b,' % encode(reason) if reason else b"",
-            hub.snapshot_json(self._subscription),
-            b'"more":false',
         )
+        return pieces(head, hub.greetings.texts(self._subscription), b',"events":[],"more":false}')
 
 
 def _settle(taken: asyncio.Future[Cast], block: Cast | TwincastError) -> None:

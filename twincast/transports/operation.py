@@ -1,10 +1,12 @@
 """One REST call: as bare ASGI for speed, and as a FastAPI route for `/docs` and for mounted apps."""
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -44,6 +46,8 @@ class Answer(NamedTuple):
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    rest: Iterator[bytes] | None = None
+    """What follows the body, encoded piece by piece as the client takes it; None if the body is all."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,21 @@ class Operation:
             if self.stream is not None and event_stream.CONTENT_TYPE in (header(scope, b"accept") or ""):
                 await self.stream(scope, receive, send)
                 return
-            body, extra = await self.run(await self._read(scope, receive))
+            answer = await self.run(await self._read(scope, receive))
         except TwincastError as error:
             await refuse(error, send)
             return
-        headers = [(b"content-type", _JSON_BYTES), (b"content-length", b"%d" % len(body)), *SAFE_HEADERS, *extra]
+        body, extra, rest = answer
+        headers = [(b"content-type", _JSON_BYTES), *SAFE_HEADERS, *extra]
+        if rest is None:
+            headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
+        if rest is not None:
+            for piece in rest:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await asyncio.sleep(0)  # a client that takes all at once is to hold nobody up
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def describe(self, app: FastAPI) -> None:
         """Add the call to an application's routes and to its OpenAPI document."""
@@ -181,6 +193,14 @@ class _Handed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._operation(scope, receive, send)
+
+
+def pieces(before: bytes, state: Iterator[bytes], after: bytes) -> Answer:
+    """Return an answer with a state in pieces in its midst; one that is a single piece is sent whole."""
+    first, second = next(state), next(state, None)
+    if second is None:
+        return Answer(before + first + after)
+    return Answer(before + first, rest=chain((second,), state, (after,)))
 
 
 async def refuse(error: TwincastError, send: Send) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from twincast.admission import Admission
 from twincast.auth.tickets import TICKET_S
 from twincast.core import protocol, wishes
-from twincast.core.greeting import select_twins
+from twincast.core.greeting import select_names
 from twincast.core.keys import OF_DEVICES, AuditRecord
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Position
@@ -18,7 +18,7 @@ from twincast.core.subscription import Subscription
 from twincast.errors import NotYet, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
 from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
-from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation
+from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation, pieces
 
 REACH_S = 5.0
 """How long a read waits for the position that it asks for."""
@@ -109,7 +109,7 @@ class Rest:
         principal = call.caller.principal
         status: dict[str, Any] = {
             "ok": hub.problem is None,
-            "devices_known": len(select_twins(hub.state, EVERYTHING.inside(principal.readable))),
+            "devices_known": len(select_names(hub.state, EVERYTHING.inside(principal.readable))),
             "websocket_clients_connected": len(hub.websockets),
             "timestamp_utc": hub.now_utc(),
             "epoch": hub.state.epoch,
@@ -137,9 +137,9 @@ class Rest:
             if "min_seq" in given:
                 await self._reach(given["min_seq"][-1])
                 self._admission.recheck(principal)
-        twins, epoch, seq = hub.snapshot_json(subscription), hub.state.epoch, hub.state.seq
-        text = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":%b}'
-        return Answer(text % (hub.now_utc().encode(), epoch.encode(), seq, twins))
+        epoch, seq = hub.state.epoch, hub.state.seq
+        head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":' % (hub.now_utc().encode(), epoch.encode(), seq)
+        return pieces(head, hub.greetings.texts(subscription), b"}")
 
     async def post_data(self, call: Call) -> Answer:
         """Store one reading, or many.
