@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [LOAD…] [--rounds N] [--quick]`."""
+"""Run the benchmarks: `python -m benchmarks [LOAD…] [--rounds N] [--quick] [--against COMMIT]`."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
 
-from benchmarks import report
+from benchmarks import against, report
 from benchmarks.loads import restart
 from benchmarks.machine import ROOT, allow_many_files
 from benchmarks.runs import LOADS, SQLITE, TARGETS, Sample, described
@@ -24,7 +24,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run; medians are reported")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long one run takes, about")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything works")
+    parser.add_argument("--against", metavar="COMMIT", help="measure the server of another commit too, in turns")
     asked = parser.parse_args()
+    if asked.against is not None:
+        return _compare(asked, parser)
     unknown = set(asked.loads) - {*LOADS, "restart"}
     if unknown:
         parser.error(f"there is no load {', '.join(sorted(unknown))}; there are {described()}")
@@ -42,6 +45,31 @@ def main() -> int:
         report.plot(samples, PLOT)
         console.print(f"written: {RESULTS.relative_to(ROOT)}/latest.md, {PLOT.relative_to(ROOT)}")
     return 0 if all(verdict.is_met for verdict in verdicts) else 1
+
+
+def _compare(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Measure this tree and another commit in turns; the exit status is 1 if something has become worse."""
+    there_are = against.Side(against.NOW, ROOT).runs()
+    if unknown := set(asked.loads) - set(there_are):
+        parser.error(f"{', '.join(sorted(unknown))} is not compared; there are {', '.join(there_are)}")
+    rounds, seconds = (1, 0.5) if asked.quick else (asked.rounds, asked.seconds)
+    chosen = asked.loads or list(there_are)
+    allow_many_files()
+    console = Console()
+    try:
+        with against.tree_of(asked.against) as then, Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("", total=rounds * 2 * sum(len(there_are[name]) for name in chosen))
+
+            def told(what: str) -> None:
+                progress.update(bar, description=what)
+                progress.advance(bar)
+
+            samples = report.gathered(against.measured(chosen, then, rounds, seconds, told))
+    except ValueError as error:
+        parser.error(str(error))
+    found = against.changes(samples)
+    console.print(Markdown(against.table(found)))
+    return 1 if any(change.is_loss for change in found) else 0
 
 
 def _measured(chosen: list[str], rounds: int, seconds: float, console: Console) -> list[Sample]:

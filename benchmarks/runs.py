@@ -42,10 +42,11 @@ def fan_out(system: Streaming, clients: int) -> Run:
 
     def run(seconds: float) -> Iterator[Sample]:
         use_core(LOAD_CORE)
-        with system.running() as (_, port):
+        with system.running() as (process, port):
             time.sleep(SETTLE_S)
-            result = uvloop.run(fanout.measure(system, port, clients, in_flight=64, seconds=seconds))
+            result = uvloop.run(fanout.measure(system, process, port, clients, in_flight=64, seconds=seconds))
         yield f"fan-out to {clients:,}", system.name, result.deliveries_per_s
+        yield f"CPU µs a reading, fan-out to {clients:,}", system.name, result.cpu_us_a_reading
 
     return run
 
@@ -55,10 +56,11 @@ def ingest(system: Streaming) -> Run:
 
     def run(seconds: float) -> Iterator[Sample]:
         use_core(None)
-        with system.running(core=None) as (_, port):
+        with system.running(core=None) as (process, port):
             time.sleep(SETTLE_S)
-            result = uvloop.run(fanout.measure(system, port, 1, in_flight=4_096, seconds=seconds))
+            result = uvloop.run(fanout.measure(system, process, port, 1, in_flight=4_096, seconds=seconds))
         yield "ingest over WebSocket", system.name, result.deliveries_per_s
+        yield "CPU µs a reading, ingest over WebSocket", system.name, result.cpu_us_a_reading
 
     return run
 
@@ -168,19 +170,25 @@ def _reading(number: int) -> bytes:
     return b'{"device_id":"lab%d","value":{"n":%d,"ok":true}}' % (number % 100, number)
 
 
-def rest_writes(seconds: float) -> Iterator[Sample]:
+def rest_writes(system: Streaming) -> Run:
     """Readings stored in a second by REST: one a request on 64 connections, and 1,000 a request on 4."""
-    use_core(LOAD_CORE)
     batch = rest.request("POST", "/api/data", b"[%b]" % b",".join(map(_reading, range(1_000))))
-    with SQLITE.running() as (_, port):
-        time.sleep(SETTLE_S)
-        answered, elapsed_s = uvloop.run(rest.measure(port, _post("/api/data"), connections=64, seconds=seconds))
-        yield "REST, one reading a request", SQLITE.name, answered / elapsed_s
-        batches, elapsed_s = uvloop.run(rest.measure(port, lambda _: batch, connections=4, seconds=seconds))
-        yield "REST, 1,000 readings a request", SQLITE.name, 1_000 * batches / elapsed_s
-        stored = answered + 1_000 * batches
-        if (seq := uvloop.run(rest.status(port))["seq"]) != stored:
-            raise rest.Refused(f"{stored} readings were acknowledged, {seq} are stored")
+
+    def run(seconds: float) -> Iterator[Sample]:
+        use_core(LOAD_CORE)
+        with system.running() as (process, port):
+            time.sleep(SETTLE_S)
+            cpu_s = process.cpu_s
+            answered, elapsed_s = uvloop.run(rest.measure(port, _post("/api/data"), connections=64, seconds=seconds))
+            yield "REST, one reading a request", system.name, answered / elapsed_s
+            yield "CPU µs a reading, REST", system.name, 1e6 * (process.cpu_s - cpu_s) / answered
+            batches, elapsed_s = uvloop.run(rest.measure(port, lambda _: batch, connections=4, seconds=seconds))
+            yield "REST, 1,000 readings a request", system.name, 1_000 * batches / elapsed_s
+            stored = answered + 1_000 * batches
+            if (seq := uvloop.run(rest.status(port))["seq"]) != stored:
+                raise rest.Refused(f"{stored} readings were acknowledged, {seq} are stored")
+
+    return run
 
 
 def rest_writes_of_pocketbase(seconds: float) -> Iterator[Sample]:
@@ -206,7 +214,7 @@ LOADS: dict[str, list[Run]] = {
     "fanout-100": [*_fan_outs(100), fan_out(LOGIN, 100)],
     "fanout-1000": [*_fan_outs(1_000), fan_out(LOGIN, 1_000)],
     "ingest": [ingest(MEMORY), ingest(SQLITE)],
-    "rest": [rest_writes, rest_writes_of_pocketbase],
+    "rest": [rest_writes(SQLITE), rest_writes_of_pocketbase],
     "latency": [delays(MEMORY), delays(SQLITE), delays(NATS)],
     "single": [single_devices(100), single_devices(10_000)],
     "dashboards": [dashboards],

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import report
+from benchmarks import against, report
 from benchmarks.loads.fanout import MARK, OWN_MARKS, READING_BYTES, IncompleteDelivery, Marks, check, reading
 from benchmarks.loads.latency import percentile
+from benchmarks.machine import ROOT
 from benchmarks.runs import LOADS, TARGETS, Target
 
 
@@ -72,3 +73,27 @@ def test_the_promised_loads_are_there() -> None:
     assert {"fanout-1", "fanout-10", "fanout-100", "fanout-1000", "ingest", "rest", "latency", "idle"} <= set(LOADS)
     assert {"single", "dashboards", "sse", "resume", "storm", "stalled"} <= set(LOADS)
     assert len(TARGETS) == 21
+
+
+def test_a_change_is_a_loss_only_if_every_round_says_so_and_less_is_better_of_costs() -> None:
+    samples = {
+        ("fan-out to 10: x", "then"): [100.0, 100.0],
+        ("fan-out to 10: x", "now"): [90.0, 98.0],
+        ("CPU µs a reading, REST: x", "then"): [10.0, 10.0],
+        ("CPU µs a reading, REST: x", "now"): [12.0, 11.0],
+        ("latency p50, ms: x", "then"): [2.0, 2.0],
+        ("latency p50, ms: x", "now"): [1.0, 4.0],
+    }
+    speed, cost, delay = against.changes(samples)
+    assert (speed.ratios, speed.is_loss) == ([0.9, 0.98], False)
+    assert cost.is_loss and max(cost.ratios) == 10 / 11
+    assert (delay.ratios, delay.is_loss) == ([2.0, 0.5], False)
+    assert against.table([speed, cost, delay]).count("**loss**") == 1
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="these files are no git checkout, so there are no commits")
+def test_the_tree_of_another_commit_is_laid_out_and_an_unknown_one_is_named() -> None:
+    with against.tree_of("HEAD") as tree:
+        assert (tree / "twincast" / "hub.py").is_file()
+    with pytest.raises(ValueError, match="nonsense"), against.tree_of("nonsense"):
+        pass

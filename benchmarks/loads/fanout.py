@@ -12,10 +12,11 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
+from benchmarks.machine import ServerProcess
 from benchmarks.peers import Streaming
 from benchmarks.wire import handshake
 
@@ -42,11 +43,18 @@ class Result:
     readings: int
     clients: int
     seconds: float
+    cpu_s: float = 0.0
+    """What the server has spent."""
 
     @property
     def deliveries_per_s(self) -> float:
         """Readings received, of all clients together, in a second."""
         return self.readings * self.clients / self.seconds
+
+    @property
+    def cpu_us_a_reading(self) -> float:
+        """Processor time of the server for each reading, its deliveries included, in microseconds."""
+        return 1e6 * self.cpu_s / self.readings
 
 
 def reading(number: int, own_mark: bytes) -> bytes:
@@ -237,7 +245,9 @@ def check(publishers: list[Publisher], everyone: list[Client], share: int) -> No
         raise IncompleteDelivery(f"a client found {len(numbers)} different readings among {len(found)}")
 
 
-async def measure(system: Streaming, port: int, clients: int, *, in_flight: int, seconds: float) -> Result:
+async def measure(
+    system: Streaming, process: ServerProcess, port: int, clients: int, *, in_flight: int, seconds: float
+) -> Result:
     """Find out how many readings fill the time, then measure that many."""
     publishers, everyone = await connect_all(system, port, clients)
     try:
@@ -247,7 +257,9 @@ async def measure(system: Streaming, port: int, clients: int, *, in_flight: int,
             elapsed_s = warm.seconds
             readings *= 2
         readings = max(in_flight, round(warm.readings / warm.seconds * seconds))
-        return await publish_to_all(publishers, everyone, readings, in_flight)
+        cpu_s = process.cpu_s
+        result = await publish_to_all(publishers, everyone, readings, in_flight)
+        return replace(result, cpu_s=process.cpu_s - cpu_s)
     finally:
         for client in everyone:
             client.transport.abort()

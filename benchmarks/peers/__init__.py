@@ -15,7 +15,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from benchmarks.machine import SERVER_CORE, ServerProcess, free_port, installed, python, started
+from benchmarks.machine import ROOT, SERVER_CORE, ServerProcess, free_port, installed, python, started
 from benchmarks.wire import BINARY, TEXT, frame
 
 _USER, _PASSWORD = "bench@example.org", "bench-password"  # of a server that lives for seconds, on loopback
@@ -53,9 +53,10 @@ class Twincast:
 
     path, head, greeting, ready = "/ws", "", b"", b'"hello"'
 
-    def __init__(self, journal: str) -> None:
+    def __init__(self, journal: str, root: Path = ROOT) -> None:
         self.name = f"twincast, {journal}"
         self._journal = journal
+        self._root = root
 
     @contextmanager
     def running(
@@ -66,7 +67,7 @@ class Twincast:
         with tempfile.TemporaryDirectory() as directory:
             journal = "memory:" if self._journal == "memory" else f"sqlite:{file or Path(directory) / 'journal.db'}"
             command = python("-m", "twincast", "serve", "--port", str(port), "--journal", journal)
-            with _running(command, port, core) as both:
+            with _running(command, port, core, self._root) as both:
                 yield both
 
     def publish(self, reading: bytes) -> bytes:
@@ -77,8 +78,8 @@ class Twincast:
 class TwincastWithLogin(Twincast):
     """The same, where every client has a token that lets it publish and read some devices, and every path asks."""
 
-    def __init__(self, rate_updates_per_s: float = 1e9) -> None:
-        super().__init__("memory")
+    def __init__(self, rate_updates_per_s: float = 1e9, root: Path = ROOT) -> None:
+        super().__init__("memory", root)
         self.name = "twincast, memory, login"
         self._rate_updates_per_s = rate_updates_per_s
         self._key = ec.generate_private_key(ec.SECP256R1())
