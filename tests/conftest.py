@@ -30,6 +30,12 @@ def server_process() -> Iterator[StartServer]:
         server.stop()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have clients come back soon, however often they were cut off."""
+    monkeypatch.setattr("twincast.client.backoff.MAX_S", 0.2)
+
+
 @pytest.fixture(params=["picows", "portable"])
 def edge(request: pytest.FixtureRequest) -> str:
     """Each of the two WebSocket edges."""

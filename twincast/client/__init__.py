@@ -10,8 +10,10 @@ acknowledged. `twincast.client.sync` has the same without asyncio, `Rest` by sin
 docs/client.md is the guide.
 """
 
+from twincast.client.address import http_url
 from twincast.client.hub import Hub, connect
-from twincast.client.link import Link, error_of, http_url
+from twincast.client.link import Link
+from twincast.client.reasons import error_of
 from twincast.client.rest import Rest
 from twincast.client.watch import Change, Gap, Twin, Watch
 

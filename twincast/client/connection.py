@@ -1,101 +1,102 @@
 """A connection that keeps itself alive: it comes back after a loss, goes on at the cursor, sends again what waits."""
 
 import asyncio
-import itertools
-import ssl
+import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from twincast.client.address import is_too_long, query_of
+from twincast.client.backoff import TIMEOUT_S, Backoff
 from twincast.client.incoming import Incoming
-from twincast.client.link import (
-    TIMEOUT_S,
-    Link,
-    Message,
-    Token,
-    decode,
-    encode,
-    error_of,
-    http_url,
-    open_link,
-    query_of,
-    wait_s,
-)
-from twincast.client.outgoing import Outgoing
-from twincast.client.watch import Watch
-from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError
+from twincast.client.link import Link, Message, Socket, decode, encode
+from twincast.client.negotiation import Negotiation
+from twincast.client.outgoing import Answered, Limits, Outgoing
+from twincast.client.reasons import Retried, error_of, odd, of_close, of_login
+from twincast.core.subscription import Subscription
+from twincast.errors import ServerUnreachable, TwincastError, Unauthenticated
 
 PING_INTERVAL_S, SILENCE_MAX_S = 10.0, 25.0
+WIDE = Subscription()
 _PING = encode({"type": "ping"}).decode()
+
+logger = logging.getLogger("twincast.client")
+
+OpenLink = Callable[[str], AbstractAsyncContextManager[Socket]]
+"""Opens a connection to an address with these parameters. Raises Retried, or the TwincastError that is final."""
+
+
+class _OddAnswer(Exception):
+    """What came is nothing that a server says, or tells too little to go on with."""
+
+    def __init__(self, error: TwincastError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class Connection:
-    """What a hub stands on: `incoming` is what it is told, `outgoing` what it sends."""
+    """What a hub stands on: what it is told goes to `incoming`, what it sends comes from `outgoing`."""
 
     def __init__(
         self,
-        url: str,
+        base: str,
+        open_link: OpenLink,
         incoming: Incoming,
         outgoing: Outgoing,
-        on_link: Callable[[Link], None],
+        on_link: Callable[[Link], object],
         *,
-        token: Token = None,
-        tls: ssl.SSLContext | None = None,
+        credential: str = "fixed",
+        wait_max_s: float | None = None,
     ) -> None:
-        self.url = http_url(url)
-        self._token = token
-        self._tls = tls
+        """Make one; `run` connects it.
+
+        Args:
+            base: the server's address, for people.
+            open_link: see OpenLink.
+            incoming: see above.
+            outgoing: see above.
+            on_link: told of each change; what it raises is logged.
+            credential: "none", "fixed" or "renewed", see Credential.
+            wait_max_s: see Backoff.
+        """
         self.failed: TwincastError | None = None
         """Why there will be no connection any more."""
+        self.watches = Negotiation(incoming, self)
+        """Begins and ends watches."""
+        self._base = base
+        self._open_link = open_link
+        self._credential = credential
         self._incoming = incoming
         self._outgoing = outgoing
         self._on_link = on_link
         self._live = asyncio.Event()
-        self._attempt = 0
-        self._ids = itertools.count(1)
-        self._answers: dict[str, Callable[[TwincastError | None], None]] = {}
+        self._backoff = Backoff(wait_max_s)
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._live_at_s: float | None = None
+        self._said: TwincastError | None = None
         self._heard_s = 0.0
 
-    async def start(self, watch: Watch) -> None:
-        """See Feeder."""
-        while not await self._started(watch):
-            pass  # the connection was lost meanwhile; the next one is asked again
+    @property
+    def is_live(self) -> bool:
+        """See Line."""
+        return self._outgoing.is_connected
 
-    def end(self, watch: Watch) -> None:
-        """See Feeder."""
-        self._incoming.remove(watch)
-        patterns = self._incoming.no_longer_needed()
-        if self._live.is_set() and patterns:
-            self._ask({"type": "unsubscribe", "devices": patterns}, lambda _: None)
+    @property
+    def is_asking(self) -> bool:
+        """See Line."""
+        return self._outgoing.is_asking
 
-    async def _started(self, watch: Watch) -> bool:
+    async def live(self) -> None:
+        """See Line."""
         await self._live.wait()
         if self.failed is not None:
             raise self.failed
-        missing = self._incoming.lacks(watch.subscription)
-        if missing is None:
-            self._incoming.add(watch)
-            return True
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def answered(error: TwincastError | None) -> None:
-            if error is None:  # in the very step in which it is read: what comes behind it is the watch's
-                self._incoming.add(watch)
-            _resolve(started, error)
-
-        *first, last = [{"devices": [text], "kinds": sorted(kinds)} for text, kinds in missing.rules] or [{}]
-        for part in first:
-            self._ask({"type": "subscribe", **part}, lambda _: None)
-        how = {"mode": missing.mode} if missing.max_hz is None else {"mode": missing.mode, "max_hz": missing.max_hz}
-        self._ask({"type": "subscribe", **last, **how}, answered)
-        try:
-            await started
-        except ServerUnreachable:
-            return False
-        return True
+    def ask(self, message: Message, answered: Answered) -> None:
+        """See Line."""
+        self._outgoing.ask(message, answered)
 
     async def run(self, timeout_s: float | None) -> None:
         """Connect, and connect again, until cancelled or refused; `connect` runs this."""
@@ -104,115 +105,143 @@ class Connection:
         except TwincastError as error:
             self.fail(error)
         except Exception as error:
-            self.fail(TwincastError(f"the client failed: {error!r}"))
+            self.fail(TwincastError(f"the client failed: {type(error).__name__}"))
             raise
 
     async def _stay_connected(self, timeout_s: float | None) -> None:
         clock_s = asyncio.get_running_loop().time
         until_s = clock_s() + timeout_s if timeout_s is not None else float("inf")
-        self._attempt = 0
         while True:
+            self._live_at_s = held_s = None
             try:
-                query = query_of(self._incoming.wanted(), self._incoming.position)
-                async with open_link(self.url, query, token=self._token, tls=self._tls) as socket:
-                    await self._talk(socket)
-            except ServerUnreachable as reason:
+                await self._connect_once()
+            except Retried as reason:
                 if not self._ready.done() and clock_s() >= until_s:
-                    raise
-                pause_s = wait_s(self._attempt)
+                    raise reason.error from None
+                if self._live_at_s is not None:
+                    held_s = clock_s() - self._live_at_s
+                pause_s = self._backoff.wait_s(held_s)
                 if not self._ready.done():
                     pause_s = min(pause_s, max(0.0, until_s - clock_s()))
-                self._attempt += 1
-                self._on_link(Link("waiting", reason.message, pause_s))
+                self._tell(Link("waiting", reason.error.message, pause_s))
                 await asyncio.sleep(pause_s)
+
+    async def _connect_once(self) -> None:
+        needed = self.watches.anew()
+        query = query_of(needed, self._incoming.position)
+        is_wide = is_too_long(query)
+        if is_wide:
+            query = query_of(Subscription(WIDE.rules, needed.mode, needed.max_hz), self._incoming.position)
+        async with self._open_link(query) as socket:
+            await self._talk(socket, needed if is_wide else None)
 
     async def wait_ready(self) -> None:
         """Wait for the first connection."""
         await asyncio.shield(self._ready)
 
-    def _ask(self, message: Message, answered: Callable[[TwincastError | None], None]) -> None:
-        message_id = f"ask-{next(self._ids)}"
-        self._answers[message_id] = answered
-        self._outgoing.ask(encode({**message, "id": message_id}).decode())
-
-    async def _talk(self, socket: ClientConnection) -> None:
-        """Converse until the connection is lost.
-
-        Raises:
-            ServerUnreachable: it was.
-            TwincastError: the server does not want this client as it is.
-        """
-        lost: Exception = ConnectionError()
+    async def _talk(self, socket: Socket, narrower: Subscription | None) -> None:
+        """Converse until the connection is lost. Raises Retried, or what is final."""
+        lost: BaseException | None = None
+        self._said = None
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._greet(socket)
+            await self._be_greeted(socket)
+            if narrower is not None:
+                self.watches.narrow(narrower)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._outgoing.send_all(socket.send), name="client sends")
                 group.create_task(self._ping(socket), name="client pings")
                 await self._read(socket)
-        except* (ConnectionClosed, TimeoutError) as errors:
+        except* (ConnectionClosed, TimeoutError, _OddAnswer) as errors:
             lost = errors.exceptions[0]
         finally:
-            self._disconnected()
-        closed = lost.rcvd if isinstance(lost, ConnectionClosed) else None
-        message = f"the connection was lost{f': {closed.reason}' if closed and closed.reason else ''}"
-        if closed is None or not 4500 <= closed.code <= 4999:
-            raise ServerUnreachable(message)
-        if closed.code == CredentialExpired.close_code:
-            # Whoever gets a credential for each connection goes on with the next one, at the cursor.
-            raise ServerUnreachable(message) if callable(self._token) else CredentialExpired(closed.reason)
-        raise TwincastError(message)
+            closed = lost.rcvd if isinstance(lost, ConnectionClosed) else None
+            self._live.clear()
+            self._outgoing.disconnected(closed.code if closed else None)
+        if isinstance(lost, _OddAnswer):
+            raise Retried(lost.error)
+        code, reason = (closed.code, closed.reason) if closed else (None, "")
+        raise of_close(code, reason, self._said, credential=self._credential)
 
-    async def _greet(self, socket: ClientConnection) -> None:
+    async def _be_greeted(self, socket: Socket) -> None:
+        hello: Message | None = None
         is_whole = False
         while not is_whole:
-            try:
-                message = decode(await socket.recv())
-            except msgspec.DecodeError:
-                message = {}
-            if message.get("type") == "error":
-                raise error_of(message["code"], message["message"])
-            if message.get("type") not in {"hello", "snapshot"}:
-                raise ServerUnreachable(f"what answers at {self.url} is not a twincast server")
-            is_whole = await self._incoming.take(message)
-        self._attempt = 0
-        self._outgoing.connected()
+            async with asyncio.timeout(TIMEOUT_S):
+                text = await socket.recv()
+            message = self._decoded(text)
+            kind = message.get("type")
+            if kind == "error":  # its close code says whether that is final
+                self._said = error_of(str(message.get("code")), str(message.get("message")))
+                continue
+            if kind == "auth_required":
+                raise of_login(self._unknown(), credential=self._credential)
+            if kind != ("hello" if hello is None else "snapshot"):
+                raise self._odd()
+            hello = hello or message
+            is_whole = await self._take(message, len(text))
+        self._begin(hello or {})
+
+    def _begin(self, hello: Message) -> None:
+        told = hello.get("limits", {})
+        limits = Limits(told.get("message_max_bytes"), told.get("value_max_bytes"))
+        self._live_at_s = asyncio.get_running_loop().time()
+        self._outgoing.connected(limits, is_ordered=hello.get("ordered", False) is True)
         self._live.set()
-        self._on_link(Link("live"))
+        self._tell(Link("live"))
         _resolve(self._ready, None)
 
-    async def _read(self, socket: ClientConnection) -> None:
+    async def _read(self, socket: Socket) -> None:
         clock_s = asyncio.get_running_loop().time
         while True:
             self._heard_s = clock_s()
             text = await socket.recv()
             self._heard_s = float("inf")  # while somebody takes his time with a change, silence means nothing
-            message = decode(text)
-            message_id = message.get("id")
-            if isinstance(message_id, int):
-                self._outgoing.answer(message)
-            elif message_id is not None:
-                refused = message["type"] == "error"
-                error = error_of(message["code"], message["message"]) if refused else None
-                answered = self._answers.pop(message_id, None)
-                if answered is not None:
-                    answered(error)
-            else:
-                await self._incoming.take(message)
+            message = self._decoded(text)
+            if message.get("type") not in {"ack", "error"}:
+                await self._take(message, len(text))
+            elif not self._answered(message):
+                raise _OddAnswer(ServerUnreachable("something was refused without saying what; it goes one by one now"))
 
-    async def _ping(self, socket: ClientConnection) -> None:
+    def _answered(self, message: Message) -> bool:
+        try:
+            return self._outgoing.answer(message)
+        except (KeyError, TypeError) as error:
+            raise self._odd(error) from None
+
+    async def _take(self, message: Message, size_bytes: int) -> bool:
+        try:
+            return await self._incoming.take(message, size_bytes)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._odd(error) from None
+
+    def _decoded(self, text: str | bytes) -> Message:
+        try:
+            return decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise self._odd() from None
+
+    def _odd(self, error: Exception | None = None) -> _OddAnswer:
+        if error is not None:
+            logger.warning("what %s said could not be taken", self._base, exc_info=error)
+        return _OddAnswer(odd(self._base).error)
+
+    def _unknown(self) -> Unauthenticated:
+        if self._credential == "none":
+            return Unauthenticated(f"{self._base} asks for a credential")
+        return Unauthenticated(f"{self._base} asks for a credential; the one that was sent did not come through")
+
+    async def _ping(self, socket: Socket) -> None:
         while True:
             await asyncio.sleep(PING_INTERVAL_S)
             if asyncio.get_running_loop().time() - self._heard_s > SILENCE_MAX_S:
                 raise TimeoutError
             await socket.send(_PING)
 
-    def _disconnected(self) -> None:
-        self._live.clear()
-        self._outgoing.disconnected()
-        answers, self._answers = self._answers, {}
-        for answered in answers.values():
-            answered(ServerUnreachable("the connection was lost"))
+    def _tell(self, link: Link) -> None:
+        try:
+            self._on_link(link)
+        except Exception:
+            logger.exception("the callback for the state of the connection failed")
 
     def fail(self, error: TwincastError) -> None:
         """End everything that waits with an error."""

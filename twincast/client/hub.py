@@ -5,22 +5,22 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
+from twincast.client.address import http_url
+from twincast.client.backoff import TIMEOUT_S
 from twincast.client.connection import Connection
+from twincast.client.credential import Credential, Token
+from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.incoming import Incoming
-from twincast.client.link import (
-    TIMEOUT_S,
-    Link,
-    Message,
-    Token,
-)
-from twincast.client.outgoing import Outgoing
+from twincast.client.link import CLOSE_TIMEOUT_S, Link, Message, open_link, trust_of
+from twincast.client.outgoing import Outgoing, refused
 from twincast.client.watch import Change, Twin, Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode, Subscription, rules_of
-from twincast.errors import ServerUnreachable
+from twincast.errors import BadMessage, ServerUnreachable, TwincastError
 
 logger = logging.getLogger("twincast.client")
 
@@ -42,13 +42,20 @@ class Hub:
         on_link: Callable[[Link], None] | None,
         token: Token = None,
         tls: ssl.SSLContext | None = None,
+        close_timeout_s: float = CLOSE_TIMEOUT_S,
+        wait_max_s: float | None = None,
     ) -> None:
-        self._incoming = Incoming(Subscription(rules_of(devices, ["data_update"])))
+        self._incoming = Incoming(Subscription(rules_of(devices, ["data_update", "deleted"])))
         self._outgoing = Outgoing(buffer_max_bytes)
         self._state = MappingProxyType(self._incoming.followed)
         self._handlers: set[asyncio.Task[None]] = set()
+        base, credential = http_url(url), Credential(token)
+        opened = partial(
+            open_link, base, credential=credential, trust=trust_of(base, tls), close_timeout_s=close_timeout_s
+        )
+        told = on_link or (lambda _: None)
         self.connection = Connection(
-            url, self._incoming, self._outgoing, on_link or (lambda _: None), token=token, tls=tls
+            base, opened, self._incoming, self._outgoing, told, credential=credential.kind, wait_max_s=wait_max_s
         )
 
     @property
@@ -71,8 +78,13 @@ class Hub:
 
         While there is no connection it waits for one. What the server cannot store at the moment is sent again.
 
+        Args:
+            device_id: whose reading it is.
+            value: what JSON has a form for, see docs/client.md.
+
         Raises:
-            BadMessage: the server refused it, in its own words.
+            TooLarge: the value, or the message, is larger than this server takes.
+            BadMessage: the value has no form in JSON, or the server refused it, in its own words.
             BufferFull: there is no connection, and as much waits for one as may.
             ServerUnreachable: the hub was closed first; the reading may or may not be stored.
         """
@@ -82,18 +94,42 @@ class Hub:
         """Take a reading and return at once; the future becomes its seq, or the error that `publish` raises.
 
         Waits only while as many readings are under way as a connection needs.
+
+        Raises:
+            BufferFull: see `publish`.
+            ServerUnreachable: the hub is closed.
         """
-        return await self._put({"type": "telemetry", "device_id": device_id, "value": value})
+        try:
+            name, text = checked(device_id, "`device_id`"), encode_value(value)
+        except BadMessage as error:
+            return refused(error)
+        return await self._put({"type": "telemetry", "device_id": name, "value": text}, memoryview(text).nbytes)
 
     async def publish_many(self, readings: Iterable[tuple[str, Any]]) -> list[int]:
-        """Send readings, each stored by itself, and return their seqs. Raises what `publish` raises."""
+        """Send readings, each stored by itself, and return their seqs.
+
+        If some are refused the others are stored all the same; then what `publish` raises is raised for the first.
+        """
         futures = [await self.submit(device_id, value) for device_id, value in readings]
-        return list(await asyncio.gather(*futures))
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, int)]
 
     async def control(self, target: str, command: str, args: Mapping[str, Any] | None = None) -> int:
         """Send a command to everyone who watches; return its seq. Raises what `publish` raises."""
-        message = {"type": "control", "target": target, "command": command, "args": dict(args or {})}
-        return await (await self._put(message))
+        names = {"target": checked(target, "`target`"), "command": checked(command, "`command`")}
+        return await (await self._put({"type": "control", **names, "args": encode_args(args)}))
+
+    async def delete(self, device_id: str) -> int:
+        """Delete a device, until a later reading makes it anew; return the seq of that. What it said stays in the log.
+
+        Raises:
+            NotFound: there is no such device.
+            BadMessage: what `publish` raises.
+        """
+        return await (await self._put({"type": "delete", "device_id": checked(device_id, "`device_id`")}))
 
     async def settle(self) -> None:
         """Wait until everything that was submitted has its answer."""
@@ -117,7 +153,7 @@ class Hub:
             devices: patterns, such as `lab/*`; everything if there are none.
             mode: "latest": what waits for a slow reader merges, device by device. "every": nothing merges; a reader
                 that is too slow holds up the connection, and with it the other watches.
-            kinds: "data_update", "control", or both.
+            kinds: "data_update", "control", "deleted"; all if None.
             max_hz: in mode "latest", how often a second to be told at most.
             initial: whether to begin with the newest state of each device.
 
@@ -125,7 +161,7 @@ class Hub:
             ValidationFailed: one of these is not what it should be.
         """
         subscription = Subscription(rules_of(devices or ("*",), kinds), mode, max_hz)
-        return Watch(self.connection, subscription, initial=initial)
+        return Watch(self.connection.watches, subscription, initial=initial)
 
     @overload
     def on_command(self, target: str) -> Callable[[C], C]: ...
@@ -154,22 +190,30 @@ class Hub:
             await asyncio.wait(list(self._handlers))
         self.connection.fail(ServerUnreachable("the connection was closed"))
 
-    async def _put(self, message: Message) -> asyncio.Future[int]:
-        if self.connection.failed is not None:
-            raise self.connection.failed
-        return await self._outgoing.put(message)
+    async def _put(self, message: Message, value_bytes: int = 0) -> asyncio.Future[int]:
+        return await self._outgoing.put(message, value_bytes)
 
     async def _handle(self, watch: Watch, call: OnCommand) -> None:
         try:
             async for change in watch:
-                try:
-                    result = call(change)
-                    if result is not None:
-                        await result
-                except Exception:
-                    logger.exception("the callback for commands to %s failed", change.device_id)
+                await self._call(call, change)
         except ServerUnreachable:
             return  # the hub was closed
+        except TwincastError as error:
+            logger.error("commands are no longer obeyed: %s", error.message)
+
+    async def _call(self, call: OnCommand, change: Change) -> None:
+        try:
+            result = call(change)
+            if result is not None:
+                await result
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # it is the hub that ends
+                raise
+            logger.exception("the callback for commands to %s was cancelled", change.device_id)
+        except Exception:
+            logger.exception("the callback for commands to %s failed", change.device_id)
 
 
 @asynccontextmanager
@@ -182,6 +226,8 @@ async def connect(
     on_link: Callable[[Link], None] | None = None,
     token: Token = None,
     tls: ssl.SSLContext | None = None,
+    close_timeout_s: float = CLOSE_TIMEOUT_S,
+    wait_max_s: float | None = None,
 ) -> AsyncIterator[Hub]:
     """Connect to a server for as long as the context lasts, and again whenever the connection is lost.
 
@@ -194,14 +240,26 @@ async def connect(
         token: an API key or a JWT, or a function that gets one for each connection, plain or async; what the
             environment variable TWINCAST_TOKEN says, if not given.
         tls: how to check the server's certificate, if not as the system does.
+        close_timeout_s: how long the goodbye may take, over a network that may be dead.
+        wait_max_s: up to which bound the waits between attempts double; 15 seconds if None.
 
     Raises:
         ServerUnreachable: nobody answers there in time, or somebody who is not a twincast server.
         Unauthenticated: the server asks for a credential, or does not know this one.
+        ValidationFailed: `token` cannot be a credential; or `devices` are not patterns.
         ValueError: `url` is not an address.
     """
     patterns = (devices,) if isinstance(devices, str) else tuple(devices)
-    hub = Hub(url, patterns, buffer_max_bytes=buffer_max_bytes, on_link=on_link, token=token, tls=tls)
+    hub = Hub(
+        url,
+        patterns,
+        buffer_max_bytes=buffer_max_bytes,
+        on_link=on_link,
+        token=token,
+        tls=tls,
+        close_timeout_s=close_timeout_s,
+        wait_max_s=wait_max_s,
+    )
     running = asyncio.create_task(hub.connection.run(timeout_s), name="client")
     try:
         await hub.connection.wait_ready()

@@ -1,13 +1,14 @@
 """What a program is told: the cursor, the state that follows from it, and the watches that take their part."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 from twincast.client.link import Message
 from twincast.client.watch import Change, Gap, Twin, Watch
 from twincast.core.model import Kind, Position
 from twincast.core.subscription import Mode, Subscription
-from twincast.errors import TwincastError
+from twincast.errors import NotYet, TwincastError
 
 
 class Incoming:
@@ -15,57 +16,43 @@ class Incoming:
 
     def __init__(self, following: Subscription) -> None:
         self._following = following
+        self._wanted: dict[Watch, None] = {}  # those that are about to begin, too
         self._watches: dict[Watch, None] = {}
         self._known: dict[str, Twin] = {}
         self._fresh: dict[str, Twin] | None = None
-        self._is_same_log = False  # whether what is fresh goes on from what was known
+        self._reason = ""
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
-        self._held = Subscription(frozenset())
+        self._failed: TwincastError | None = None
         self.followed: dict[str, Twin] = {}
         self.position: Position | None = None
 
-    def wanted(self) -> Subscription:
-        """Return what a server is to be asked for: what is followed and what is watched, together."""
-        self._held = self._needed()
-        return self._held
+    def needed(self, *, soon: bool = True) -> Subscription:
+        """Return what is followed and what is watched, together; with what is about to be watched, if `soon`.
 
-    def no_longer_needed(self) -> Sequence[str]:
-        """Return the patterns that a connection may stop to bring."""
-        before, self._held = self._held, self._needed()
-        return sorted(dict(before.rules).keys() - dict(self._held.rules).keys())
-
-    def _needed(self) -> Subscription:
-        every = any(watch.subscription.mode == "every" for watch in self._watches)
-        subscriptions = [watch.subscription for watch in self._watches]
+        Raises:
+            ValidationFailed: it is more than a subscription takes.
+        """
+        subscriptions = [watch.subscription for watch in (self._wanted if soon else self._watches)]
+        every = any(subscription.mode == "every" for subscription in subscriptions)
         if self._following.rules:
             subscriptions.append(self._following)
         rules: dict[str, frozenset[Kind]] = {}
         for subscription in subscriptions:
-            for text, kinds in subscription.rules:
+            for text, kinds in with_deletions(subscription).rules:
                 rules[text] = rules.get(text, frozenset()) | kinds
         rates = [subscription.max_hz for subscription in subscriptions]
         max_hz = None if every or None in rates else max((rate for rate in rates if rate), default=None)
         mode: Mode = "every" if every else "latest"
         return Subscription(frozenset(rules.items()), mode, max_hz)
 
-    def lacks(self, subscription: Subscription) -> Subscription | None:
-        """Return what a connection must be asked for in addition, None if it brings all of a subscription already."""
-        held = self._held
-        rules = dict(held.rules)
-        missing = {text: rules.get(text, frozenset()) | kinds for text, kinds in subscription.rules}
-        missing = {text: kinds for text, kinds in missing.items() if rules.get(text) != kinds}
-        if held.is_everything:
-            missing = {}
-        mode: Mode = "every" if "every" in {held.mode, subscription.mode} else "latest"
-        max_hz = None
-        if mode == "latest" and held.rules and held.max_hz is not None and subscription.max_hz is not None:
-            max_hz = max(held.max_hz, subscription.max_hz)
-        elif mode == "latest" and not held.rules:
-            max_hz = subscription.max_hz
-        if not missing and (mode, max_hz) == (held.mode, held.max_hz):
-            return None
-        self._held = Subscription(frozenset((rules | missing).items()), mode, max_hz)
-        return Subscription(frozenset(missing.items()), mode, max_hz)
+    def want(self, watch: Watch) -> None:
+        """Count a watch that is about to begin among what is needed.
+
+        Raises:
+            ValidationFailed: together that is more than a subscription takes.
+        """
+        self._wanted[watch] = None
+        self.needed()
 
     def add(self, watch: Watch) -> None:
         """Pass on to a watch what it selects, from here on."""
@@ -77,61 +64,80 @@ class Incoming:
 
     def remove(self, watch: Watch) -> None:
         """Pass nothing more on to a watch."""
+        self._wanted.pop(watch, None)
         self._watches.pop(watch, None)
+
+    def forget_all_but(self, kept: Subscription) -> None:
+        """Forget the devices that the connection no longer tells about: nobody would say what becomes of them."""
+        if "data_update" in dict(kept.rules).get("*", ()):
+            return
+        self._known = {
+            device_id: twin for device_id, twin in self._known.items() if kept.selects(("data_update", device_id))
+        }
 
     def fail(self, error: TwincastError) -> None:
         """End all watches and waits with an error."""
+        self._failed = error
         for watch in tuple(self._watches):
             watch.fail(error)
-        for _, future in self._awaited:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()
-        self._awaited = []
+        self._end_waits(error)
 
     async def reached(self, seq: int) -> None:
-        """Wait until the cursor is at a seq or behind it."""
-        if self.position is None or self.position.seq < seq:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._awaited.append((seq, future))
-            await future
+        """Wait until the cursor is at a seq or behind it.
 
-    async def take(self, message: Message) -> bool:
+        Raises:
+            NotYet: the server goes on in another log, or one that was set back, before it came there.
+            TwincastError: there will be no connection any more.
+        """
+        if self.position is not None and self.position.seq >= seq:
+            return
+        if self._failed is not None:
+            raise self._failed
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.append((seq, future))
+        await future
+
+    async def take(self, message: Message, size_bytes: int = 0) -> bool:
         """Take one message that is not an answer; return whether the state is whole, so that the cursor counts.
 
         Waits while a watch in mode `every` has as much as it may hold.
         """
         kind = message["type"]
-        if kind in {"data_update", "control"}:
-            await self._event(Change.of(message))
+        if kind in {"data_update", "control", "deleted"}:
+            await self._event(Change.of(message), size_bytes)
         elif kind == "hello":
             return self._hello(message)
         elif kind == "snapshot":
             return self._page(message)
         elif kind == "gap":
-            self._fresh, self._is_same_log = {}, True
+            self._fresh, self._reason = {}, "too_old"
         elif kind == "pong" and "seq" in message:
             self._move(Position(message["epoch"], message["seq"]))
         return True
 
     def _hello(self, message: Message) -> bool:
-        """Take the epoch of this run of the server; the log behind the cursor is the same if the server says so."""
-        if message["resumed"]:
-            self._fresh = None
-            self.position = Position(message["epoch"], message["seq"])
-            return True
-        self._fresh, self._is_same_log = {}, message.get("reason") == "too_old"
-        return self._page(message)
+        if not message["resumed"]:
+            self._fresh, self._reason = {}, message.get("reason", "epoch")
+            return self._page(message)
+        self._fresh = None
+        if self.position is not None:  # the same place; a server that was started again may call its log otherwise
+            self.position = Position(message["epoch"], self.position.seq)
+        return True
 
-    async def _event(self, change: Change) -> None:
+    async def _event(self, change: Change, size_bytes: int) -> None:
         if change.kind == "data_update":
             self._learn(change.device_id, Twin(change.value, change.timestamp_utc, change.seq, change.source))
+        elif change.kind == "deleted":
+            self._known.pop(change.device_id, None)
+            self.followed.pop(change.device_id, None)
         topic = (change.kind, change.device_id)
-        for watch in tuple(self._watches):
-            if watch.subscription.selects(topic):
-                watch.offer(change)
-                await watch.room()
+        offered = [watch for watch in self._watches if watch.subscription.selects(topic)]
+        for watch in offered:
+            watch.offer(change, size_bytes)
+        # Before anybody is waited for: if the connection is lost then, the next one does not bring the change again.
         self._move(Position(change.epoch, change.seq))
+        for watch in offered:
+            await watch.room()
 
     def _page(self, message: Message) -> bool:
         twins = {device_id: Twin(**twin) for device_id, twin in message["data_snapshot"].items()}
@@ -140,37 +146,53 @@ class Incoming:
                 self._learn(device_id, twin)
             return True
         self._fresh.update(twins)
-        if "more" in message:
+        if message.get("more"):
             return False
         fresh, self._fresh = self._fresh, None
         self._replace(fresh, Position(message["epoch"], message["seq"]))
         return True
 
-    def _replace(self, fresh: Mapping[str, Twin], position: Position) -> None:
+    def _replace(self, fresh: dict[str, Twin], position: Position) -> None:
         """Begin anew with a state; tell the watches what is new in it, and what may be missing."""
         older, before = self._known, self.position
-        self._known = {}
+        self._known = fresh
         self.followed.clear()
         for device_id, twin in fresh.items():
-            self._learn(device_id, twin)
-        if before is not None:
-            is_same_log = self._is_same_log
-            gap = Gap(before.seq + 1 if is_same_log else min(1, position.seq), position.seq)
-            news = [
-                Change.to_twin(device_id, twin, position.epoch)
-                for device_id, twin in sorted(fresh.items(), key=lambda item: item[1].seq)
-                if not is_same_log or device_id not in older or older[device_id].seq < twin.seq
-            ]
-            for watch in self._watches:
+            self._follow(device_id, twin)
+        self.position = position
+        if before is None:
+            self._release(position)
+            return
+        is_same_log = self._reason == "too_old"
+        other: Literal["epoch", "ahead"] = "ahead" if self._reason == "ahead" else "epoch"
+        gap = Gap.between(before, position) if is_same_log else Gap(None, None, other)
+        news = [
+            Change.to_deletion(device_id, twin, position) for device_id, twin in older.items() if device_id not in fresh
+        ]
+        news += [
+            Change.to_twin(device_id, twin, position.epoch)
+            for device_id, twin in sorted(fresh.items(), key=lambda item: item[1].seq)
+            if _is_news(twin, older.get(device_id), is_same_log=is_same_log)
+        ]
+        self._tell(gap, news)
+        if is_same_log:
+            self._release(position)
+        else:
+            self._end_waits(NotYet("the server's log is another one, or was set back; what is waited for is not in it"))
+
+    def _tell(self, gap: Gap | None, news: list[Change]) -> None:
+        for watch in self._watches:
+            if gap is not None:
                 watch.miss(gap)
-                for change in news:
-                    if watch.subscription.selects(("data_update", change.device_id)):
-                        watch.offer(change)
-        self.position = None
-        self._move(position)
+            for change in news:
+                if watch.subscription.selects((change.kind, change.device_id)):
+                    watch.offer(change)
 
     def _learn(self, device_id: str, twin: Twin) -> None:
         self._known[device_id] = twin
+        self._follow(device_id, twin)
+
+    def _follow(self, device_id: str, twin: Twin) -> None:
         if self._following.selects(("data_update", device_id)):
             self.followed[device_id] = twin
 
@@ -178,7 +200,31 @@ class Incoming:
         if self.position is not None and position <= self.position and position.epoch == self.position.epoch:
             return
         self.position = position
+        self._release(position)
+
+    def _release(self, position: Position) -> None:
         for seq, future in self._awaited:
             if seq <= position.seq and not future.done():
                 future.set_result(None)
         self._awaited = [(seq, future) for seq, future in self._awaited if not future.done()]
+
+    def _end_waits(self, error: TwincastError) -> None:
+        for _, future in self._awaited:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+        self._awaited = []
+
+
+def with_deletions(subscription: Subscription) -> Subscription:
+    """Return a subscription that hears of deletions where it hears of readings: without them no state stays true."""
+    more: dict[bool, frozenset[Kind]] = {True: frozenset({"deleted"}), False: frozenset()}
+    rules = frozenset((text, kinds | more["data_update" in kinds]) for text, kinds in subscription.rules)
+    return replace(subscription, rules=rules)
+
+
+def _is_news(twin: Twin, older: Twin | None, *, is_same_log: bool) -> bool:
+    """Whether a watch was not told of a device's newest state yet."""
+    if older is None:
+        return True
+    return twin.seq > older.seq if is_same_log else twin != older

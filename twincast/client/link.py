@@ -1,33 +1,31 @@
-"""The way to a server: its address, one WebSocket connection, its refusals, and when to come back."""
+"""The way to a server: one WebSocket connection, and the trust that it stands on."""
 
-import os
-import random
+import asyncio
+import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal, NamedTuple
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from typing import Any, Literal, NamedTuple, Protocol
 
-import httpx
 import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 
-from twincast import errors
-from twincast.core.model import Position
-from twincast.core.subscription import Subscription
-from twincast.errors import ServerUnreachable, TwincastError
+from twincast.client.backoff import TIMEOUT_S
+from twincast.client.credential import Credential, headers_of
+from twincast.client.reasons import Retried, of_status, unreachable
 
-TIMEOUT_S = 10.0
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 15.0
-PAGE = 1_000
-ADDRESS_MAX_CHARS = 4_000
-"""Longer ones do not pass every proxy; a client with so many patterns takes all and selects for itself."""
+CLOSE_TIMEOUT_S = 1.0
+"""How long a goodbye may take. Who says none is not missed: the server takes a lost connection for one."""
 
 Message = dict[str, Any]
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+logger = logging.getLogger("twincast.client")
+_silent = logging.getLogger("twincast.client.websocket")
+_silent.setLevel(logging.INFO)  # below that the library writes down headers, and with them credentials
 
 
 class Link(NamedTuple):
@@ -38,113 +36,74 @@ class Link(NamedTuple):
     wait_s: float = 0.0
 
 
-def http_url(url: str) -> str:
-    """Return a server's address for REST, whichever way it was written.
+class Socket(Protocol):
+    """One connection. Both raise ConnectionClosed of websockets when it ends."""
 
-    Raises:
-        ValueError: it is not an address of a server.
-    """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"http": "http", "ws": "http", "https": "https", "wss": "https"}.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise ValueError(f"expected a server's address such as http://127.0.0.1:8000, not {url!r}")
-    return urlunsplit((scheme, parts.netloc, "", "", ""))
+    async def send(self, text: str, /) -> None:
+        """Send a message; return once there is room for the next one."""
+
+    async def recv(self) -> str | bytes:
+        """Wait for a message."""
 
 
-def query_of(subscription: Subscription, since: Position | None) -> str:
-    """Return the parameters that ask a server for at least what a subscription selects."""
-    patterns = sorted(text for text, _ in subscription.rules)
-    kinds = sorted({kind for _, kinds in subscription.rules for kind in kinds})
-    parameters: list[tuple[str, Any]] = [("page", PAGE), ("mode", subscription.mode)]
-    if subscription.max_hz is not None:
-        parameters.append(("max_hz", subscription.max_hz))
-    if since is not None:
-        parameters.append(("since", since))
-    selecting = [("devices", text) for text in patterns or [""]] + [("kinds", kind) for kind in kinds]
-    query = urlencode(parameters + selecting)
-    return query if len(query) <= ADDRESS_MAX_CHARS else urlencode([*parameters, ("devices", "*")])
+class _Handshake(open_websocket):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow nobody elsewhere: not with a credential, and not without saying so."""
+        return exc
 
 
-Token = str | Callable[[], str | Awaitable[str]] | None
-"""A credential, or what gets a new one for each connection; None for what TWINCAST_TOKEN says, if anything."""
-
-
-async def headers_of(token: Token) -> dict[str, str]:
-    """Return the header that says who a program is."""
-    if callable(token):
-        given = token()
-        text = given if isinstance(given, str) else await given
-    else:
-        text = token or os.environ.get("TWINCAST_TOKEN", "")
-    return {"Authorization": f"Bearer {text}"} if text else {}
+def trust_of(base: str, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """Return how a server's certificate is checked: as given, else as the system does; None without TLS."""
+    if not base.startswith("https:"):
+        return None
+    return tls or ssl.create_default_context()
 
 
 @asynccontextmanager
 async def open_link(
-    base: str, query: str, *, token: Token = None, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[ClientConnection]:
+    base: str, query: str, *, credential: Credential, trust: ssl.SSLContext | None, close_timeout_s: float
+) -> AsyncIterator[Socket]:
     """Open one WebSocket connection.
 
     Raises:
-        ServerUnreachable: nobody answers there, or somebody who is not a twincast server; or it has no room now.
-        Unauthenticated: the credential is not good there.
+        Retried: there is none now; the next attempt may do better.
+        TwincastError: the server does not want this client as it is.
     """
-    address = f"ws{base.removeprefix('http')}/ws?{query}"
+    headers = headers_of(await credential.get())
     try:
-        socket = await open_websocket(
-            address,
-            additional_headers=await headers_of(token),
+        socket = await _Handshake(
+            f"ws{base.removeprefix('http')}/ws?{query}",
+            additional_headers=headers,
             compression=None,
             max_size=None,
             open_timeout=TIMEOUT_S,
+            close_timeout=close_timeout_s,
             ping_interval=None,
             proxy=None,
-            ssl=tls if base.startswith("https:") else None,
+            logger=_silent,
+            ssl=trust,
         )
     except InvalidStatus as error:
-        raise _refusal(base, error) from None
-    except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
-        raise unreachable(base, error) from None
+        raise _refusal(base, error, credential.kind) from None
+    except Exception as error:
+        if not isinstance(error, OSError | WebSocketException):
+            logger.warning("an attempt to connect failed in an unexpected way", exc_info=error)
+        raise Retried(unreachable(base, error)) from None
     try:
         yield socket
     finally:
-        await socket.close()
+        await _say_goodbye(socket, close_timeout_s)
 
 
-def _refusal(base: str, answer: InvalidStatus) -> TwincastError:
+def _refusal(base: str, error: InvalidStatus, credential: str) -> Exception:
+    answer = error.response
+    location = answer.headers.get("Location", "")
+    return of_status(base, answer.status_code, bytes(answer.body or b""), location, credential=credential)
+
+
+async def _say_goodbye(socket: ClientConnection, timeout_s: float) -> None:
     try:
-        problem = decode(answer.response.body or b"")
-        error = error_of(problem["code"], problem["detail"])
-    except (msgspec.DecodeError, KeyError):
-        return unreachable(base, answer)
-    return ServerUnreachable(error.message) if error.retryable else error
-
-
-def wait_s(attempt: int) -> float:
-    """Return how long to wait before another attempt: a random part of a bound that doubles ("full jitter").
-
-    So a fleet does not return all at once.
-    """
-    return random.uniform(0, min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempt, 10)))
-
-
-def unreachable(base: str, error: Exception) -> ServerUnreachable:
-    """Say in words why a server could not be talked to."""
-    if isinstance(error, (httpx.ConnectError, ConnectionRefusedError)) or "Connect call failed" in str(error):
-        return ServerUnreachable(f"nobody answers at {base}; `twincast serve` starts a server there")
-    return ServerUnreachable(f"what answers at {base} does not speak like a twincast server: {error}")
-
-
-def error_of(code: str, message: str) -> TwincastError:
-    """Return the error that a server means by a code; a plain TwincastError for one that this version does not know."""
-    kind = _KINDS.get(code)
-    return kind(message) if kind else TwincastError(f"{code}: {message}")
-
-
-def _kinds(kind: type[TwincastError]) -> Iterable[type[TwincastError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _kinds(child)
-
-
-_KINDS = {kind.code: kind for kind in _kinds(errors.TwincastError)}
+        async with asyncio.timeout(timeout_s):
+            await socket.close()
+    except TimeoutError:
+        socket.transport.abort()

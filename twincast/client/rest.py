@@ -1,6 +1,5 @@
 """A server's REST calls, for programs that need no stream."""
 
-import os
 import ssl
 from collections.abc import Iterable
 from types import TracebackType
@@ -10,7 +9,14 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from twincast.client.link import TIMEOUT_S, Message, decode, encode, error_of, http_url, unreachable
+from twincast.client.address import http_url
+from twincast.client.backoff import TIMEOUT_S
+from twincast.client.credential import given, headers_of
+from twincast.client.encoding import checked, encode_args, encode_value
+from twincast.client.link import Message, decode, encode, trust_of
+from twincast.client.reasons import HOW_TO_LOG_IN, elsewhere, error_of, unreachable
+from twincast.core.values import check_id
+from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed
 
 
 class Rest:
@@ -22,12 +28,16 @@ class Rest:
         Args:
             url: the server's address.
             token: an API key or a JWT; what the environment variable TWINCAST_TOKEN says, if not given.
-            tls: how to check the server's certificate, if not as usual.
+            tls: how to check the server's certificate, if not as the system does.
+
+        Raises:
+            ValidationFailed: `token` cannot be a credential.
+            ValueError: `url` is not an address.
         """
         self.url = http_url(url)
-        text = token or os.environ.get("TWINCAST_TOKEN", "")
-        headers = {"Authorization": f"Bearer {text}"} if text else {}
-        verify = True if tls is None else tls
+        headers = headers_of(given(token))
+        self._has_login = bool(headers)
+        verify = trust_of(self.url, tls) or False  # without TLS there is nothing to check
         self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_S, trust_env=False, headers=headers, verify=verify)
 
     def __enter__(self) -> Self:
@@ -66,37 +76,84 @@ class Rest:
 
         Args:
             device_id: whose reading it is.
-            value: any JSON.
+            value: what JSON has a form for, see docs/client.md.
             key: the same key again stores nothing twice, so that you may try again after a lost answer.
 
         Raises:
-            TwincastError: the server refused it, in its own words.
+            BadMessage: the value has no form in JSON, or the server refused it, in its own words.
+            TwincastError: the server could not store it.
         """
-        event: Message = self._call("POST", "/api/data", {"device_id": device_id, "value": value}, key)["event"]
+        body = _reading(device_id, value)
+        event: Message = self._call("POST", "/api/data", body, key)["event"]
         return event
 
     def publish_all(self, readings: Iterable[tuple[str, Any]], *, key: str | None = None) -> range:
         """Store up to 10,000 readings, all or none, and return their seqs. Takes and raises what `publish` does."""
-        body = [{"device_id": device_id, "value": value} for device_id, value in readings]
+        body = [_numbered(number, device_id, value) for number, (device_id, value) in enumerate(readings, 1)]
         answer = self._call("POST", "/api/data", body, key)
         return range(answer["first_seq"], answer["last_seq"] + 1)
 
     def control(self, target: str, command: str, args: Message | None = None, *, key: str | None = None) -> Message:
         """Send a command to everyone who watches, and return its event. Takes and raises what `publish` does."""
-        body = {"target": target, "command": command, "args": args or {}}
+        names = {"target": checked(target, "`target`"), "command": checked(command, "`command`")}
+        body = {**names, "args": encode_args(args)}
         event: Message = self._call("POST", "/api/control", body, key)["event"]
         return event
 
+    def delete(self, device_id: str, *, key: str | None = None) -> Message:
+        """Delete a device, until a later reading makes it anew, and return the event. What it said stays in the log.
+
+        Raises:
+            NotFound: there is no such device.
+            TwincastError: what `publish` raises.
+        """
+        query = urlencode({"device_id": checked(device_id, "`device_id`")})
+        event: Message = self._call("DELETE", f"/api/data?{query}", key=key)["event"]
+        return event
+
     def _call(self, method: str, path: str, body: Any = None, key: str | None = None) -> Message:
-        content = None if body is None else encode(body)
         headers = {"Content-Type": "application/json"}
         if key is not None:
-            headers["Idempotency-Key"] = key
+            headers["Idempotency-Key"] = _key_of(key)
+        content = None if body is None else encode(body)
         try:
             response = self._http.request(method, path, content=content, headers=headers)
-            answer = decode(response.content)
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+        except (httpx.HTTPError, httpx.StreamError) as error:
             raise unreachable(self.url, error) from None
+        return self._answer(response)
+
+    def _answer(self, response: httpx.Response) -> Message:
+        if response.is_redirect:
+            raise elsewhere(self.url, response.headers.get("Location", ""))
+        try:
+            answer = decode(response.content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            words = (
+                f"what answers at {self.url} does not speak like a twincast server: HTTP status {response.status_code}"
+            )
+            raise ServerUnreachable(words) from None
         if response.is_success:
             return answer
-        raise error_of(str(answer.get("code")), str(answer.get("detail", f"HTTP status {response.status_code}")))
+        error = error_of(str(answer.get("code")), str(answer.get("detail", f"HTTP status {response.status_code}")))
+        if isinstance(error, Unauthenticated) and not self._has_login:
+            raise Unauthenticated(f"{error.message}; {HOW_TO_LOG_IN}")
+        raise error
+
+
+def _reading(device_id: str, value: Any) -> Message:
+    return {"device_id": checked(device_id, "`device_id`"), "value": encode_value(value)}
+
+
+def _numbered(number: int, device_id: str, value: Any) -> Message:
+    try:
+        return _reading(device_id, value)
+    except BadMessage as error:
+        raise type(error)(f"reading {number}: {error.message}") from None
+
+
+def _key_of(key: str) -> str:
+    """Check a key, which a header has to hold."""
+    if not (isinstance(key, str) and key.isascii()):
+        raise ValidationFailed("`key` takes ASCII, because a header has to hold it")
+    check_id(key, "`key`")
+    return key

@@ -7,18 +7,23 @@ print(change.device_id, change.value)
 """
 
 import asyncio
+import os
 import ssl
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from typing import Any, TypeVar, overload
 
 from twincast.client import hub as asynchronous
+from twincast.client.backoff import TIMEOUT_S
+from twincast.client.credential import Token
 from twincast.client.hub import BUFFER_MAX_BYTES
-from twincast.client.link import TIMEOUT_S, Link, Token
+from twincast.client.link import CLOSE_TIMEOUT_S, Link
 from twincast.client.watch import Change, Twin
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
+from twincast.errors import ServerUnreachable
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[[Change], None])
@@ -27,9 +32,9 @@ C = TypeVar("C", bound=Callable[[Change], None])
 class Hub:
     """A server, as a script sees it. Made by `connect`; every method may be called from any thread."""
 
-    def __init__(self, hub: asynchronous.Hub, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, hub: asynchronous.Hub, background: "_Background") -> None:
         self._hub = hub
-        self._loop = loop
+        self._wait = background.wait
 
     @property
     def state(self) -> Mapping[str, Twin]:
@@ -58,6 +63,10 @@ class Hub:
         """Send a command to everyone who watches; return its seq."""
         return self._wait(self._hub.control(target, command, args))
 
+    def delete(self, device_id: str) -> int:
+        """Delete a device, until a later reading makes it anew; return the seq of that."""
+        return self._wait(self._hub.delete(device_id))
+
     def reached(self, seq: int) -> None:
         """Wait until `state` has everything up to a seq, such as `publish` returned."""
         self._wait(self._hub.reached(seq))
@@ -76,7 +85,7 @@ class Hub:
         Args:
             devices: patterns; everything if there are none.
             mode: "latest" or "every".
-            kinds: "data_update", "control", or both.
+            kinds: "data_update", "control", "deleted"; all if None.
             max_hz: how often a second to be told at most.
             initial: whether to begin with the newest state of each device.
             timeout_s: when to end because no change came; None for never.
@@ -118,22 +127,114 @@ class Hub:
                 except TimeoutError:
                     return
         finally:
-            if self._loop.is_running():  # a loop over changes may outlive its hub
+            with suppress(ServerUnreachable):  # a loop over changes may outlive its hub
                 self._wait(changes.aclose())
 
     async def _copy_state(self) -> Mapping[str, Twin]:
         return dict(self._hub.state)
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+
+class _Background:
+    """A client in an event loop, in a thread of its own, for the process that made it."""
+
+    def __init__(self, context: AbstractAsyncContextManager[asynchronous.Hub]) -> None:
+        self._context = context
+        self._process_id = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="twincast client", daemon=True)
+        self._thread.start()
+
+    def enter(self) -> asynchronous.Hub:
+        """Connect. Raises what the context raises, and ends the thread then."""
+        try:
+            return self.wait(self._enter())
+        except BaseException:
+            self.close()
+            raise
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work in the loop and return what comes of it.
+
+        Raises:
+            RuntimeError: it could never be done: this process was forked, or this is the loop's own thread.
+            ServerUnreachable: the client was closed.
+        """
+        try:
+            self._check()
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except BaseException:
+            work.close()
+            raise
         try:
             return future.result()
         except KeyboardInterrupt:
             future.cancel()
             raise
 
+    def leave(self) -> None:
+        """Close the client and end the thread, once."""
+        if not self._is_elsewhere and not self._loop.is_closed():
+            try:
+                self.wait(self._leave())
+            finally:
+                self.close()
 
-@contextmanager
+    def abandon(self) -> None:
+        """Do the same for a client that nobody holds any more, and wait for nothing."""
+        if not self._is_elsewhere and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._leave_alone()))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether this is a copy in a forked child: the thread is its parent's, and nothing would ever be done here."""
+        return self._process_id != os.getpid()
+
+    def _check(self) -> None:
+        if self._is_elsewhere:
+            raise RuntimeError("this client is of the process that was forked; a child makes one of its own")
+        if self._loop.is_closed():
+            raise ServerUnreachable("the connection was closed")
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("this is a callback of the client; what waits for the client in it would wait for ever")
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _enter(self) -> asynchronous.Hub:
+        return await self._context.__aenter__()
+
+    async def _leave(self) -> None:
+        await self._context.__aexit__(None, None, None)
+
+    async def _leave_alone(self) -> None:
+        try:
+            await self._leave()
+        finally:
+            self._loop.stop()
+
+
+class _Connecting(AbstractContextManager[Hub]):
+    def __init__(self, context: AbstractAsyncContextManager[asynchronous.Hub]) -> None:
+        self._context = context
+        self._background: _Background | None = None
+
+    def __enter__(self) -> Hub:
+        self._background = _Background(self._context)
+        hub = Hub(self._background.enter(), self._background)
+        weakref.finalize(hub, self._background.abandon).atexit = False
+        return hub
+
+    def __exit__(self, *_: object) -> None:
+        if self._background is not None:
+            self._background.leave()
+
+
 def connect(
     url: str,
     devices: str | Sequence[str] = "*",
@@ -143,21 +244,20 @@ def connect(
     on_link: Callable[[Link], None] | None = None,
     token: Token = None,
     tls: ssl.SSLContext | None = None,
-) -> Iterator[Hub]:
+    close_timeout_s: float = CLOSE_TIMEOUT_S,
+    wait_max_s: float | None = None,
+) -> AbstractContextManager[Hub]:
     """Connect to a server for as long as the context lasts. Takes and raises what twincast.client.connect does."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="twincast client", daemon=True)
-    thread.start()
-    context = asynchronous.connect(
-        url, devices, timeout_s=timeout_s, buffer_max_bytes=buffer_max_bytes, on_link=on_link, token=token, tls=tls
+    return _Connecting(
+        asynchronous.connect(
+            url,
+            devices,
+            timeout_s=timeout_s,
+            buffer_max_bytes=buffer_max_bytes,
+            on_link=on_link,
+            token=token,
+            tls=tls,
+            close_timeout_s=close_timeout_s,
+            wait_max_s=wait_max_s,
+        )
     )
-    try:
-        hub = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result()
-        try:
-            yield Hub(hub, loop)
-        finally:
-            asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result()
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

@@ -32,6 +32,10 @@ class Board:
             args = f" {_text(change.args)}" if change.args else ""
             self._command = f"{device}: {change.command}{args}"
             return
+        if change.kind == "deleted":
+            self._twins.pop(device, None)
+            self._changes += change.merged
+            return
         merged = change.merged if is_new else 0
         _, _, count = self._twins.pop(device, (None, None, 0))
         self._changes += merged
@@ -88,6 +92,8 @@ def _line(change: Change) -> str:
     said: dict[str, Any]
     if change.kind == "control":
         said = {"type": change.kind, "target": change.device_id, "command": change.command, "args": change.args}
+    elif change.kind == "deleted":
+        said = {"type": change.kind, "device_id": change.device_id}
     else:
         said = {"type": change.kind, "device_id": change.device_id, "value": change.value}
     said |= {"timestamp_utc": change.timestamp_utc, "source": change.source, "seq": change.seq, "epoch": change.epoch}
