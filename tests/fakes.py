@@ -16,7 +16,9 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, S
 from twincast.core.pattern import Pattern
 from twincast.core.retries import Done, Retry
 from twincast.core.rights import ANYONE, Principal
+from twincast.core.selection import Selections
 from twincast.core.state import State
+from twincast.core.turns import Turns
 from twincast.errors import NotPermitted, Truncated, TwincastError, Unauthenticated
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
@@ -77,6 +79,11 @@ class AnyonesVisit:
     def owe(self, updates: int, frames: int) -> float:
         return 0.0
 
+    account = "anyone"
+
+    def pay(self, steps: int) -> float:
+        return 0.0
+
     def leave(self) -> None:
         self.has_left = True
 
@@ -113,12 +120,14 @@ class CountedMatches:
 
 
 class FreePayer:
-    """Somebody for whom nothing is too much."""
+    """Somebody for whom nothing is too much, and who remembers what he has paid."""
 
     def __init__(self, account: str = "anyone") -> None:
         self.account = account
+        self.paid: list[int] = []
 
     def pay(self, steps: int) -> float:
+        self.paid.append(steps)
         return 0.0
 
 
@@ -149,6 +158,8 @@ class CommittingStream:
         self.greetings = Greetings(
             self.state, self.now_utc, lambda: self.clock_s, self.sizes, part_max_bytes=part_max_bytes
         )
+        self.turns = Turns(self._call_later)
+        self.selections = Selections(self.state)
         self.submitted: list[tuple[Entry, int, Done, Retry | None]] = []
         self.log: list[Entry] = []
         self.oldest_since = 0

@@ -14,7 +14,7 @@ from twincast.auth.tickets import TicketUse
 from twincast.auth.tokens import OneKey, Tokens
 from twincast.core.door import Door
 from twincast.core.keys import Key, Keyring
-from twincast.core.rates import Rate
+from twincast.core.rates import DEBT_MAX_S, STEPS_A_UNIT, Rate
 from twincast.core.rights import ANYONE, Principal, Rights
 from twincast.errors import (
     BadMessage,
@@ -627,3 +627,80 @@ def test_streams_that_come_back_to_a_server_that_was_restarted_lock_nobody_out()
     with pytest.raises(Unauthenticated):
         place.admission.identify(knock("wrong"))
     assert place.admission.identify(knock(secret))
+
+
+STEPS = STEPS_A_UNIT
+
+
+async def test_what_an_identity_reads_counts_whatever_it_reads_by() -> None:
+    place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    place.add()
+    caller = Caller(Principal("key:1"), "192.0.2.1")
+    visit = place.admission.enter(caller, place.ended.append)
+    assert place.admission.begin_reading(caller).pay(15 * STEPS) == 0
+    assert visit.pay(10 * STEPS) == pytest.approx(0.5)
+    with pytest.raises(RateLimited) as refused:
+        place.admission.begin_reading(caller)
+    assert refused.value.retry_after_s == pytest.approx(0.5)
+    assert place.admission.begin_reading(Caller(Principal("key:2"), "192.0.2.1")).account == "key:2"
+    place.now_s = 0.5
+    place.admission.begin_reading(caller)
+
+
+async def test_a_visit_is_read_no_more_until_what_it_asked_for_is_paid_and_no_other_visit_is_held_for_it() -> None:
+    place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    place.add()
+    caller = Caller(Principal("key:1"), "192.0.2.1")
+    greedy, other = (place.admission.enter(caller, place.ended.append) for _ in range(2))
+    greedy.pay(50 * STEPS)
+    other.pay(STEPS)
+    assert greedy.owe(updates=0, frames=1) == pytest.approx(3.1), "20 at once, and 10 a second"
+    assert other.owe(updates=0, frames=1) == pytest.approx(0.1), "it waits for what it asked for itself"
+    place.now_s = 0.1
+    assert other.owe(updates=0, frames=1) == 0
+    place.now_s = 3.1
+    assert greedy.owe(updates=0, frames=0) == pytest.approx(0.0, abs=1e-6)
+
+
+async def test_what_is_read_within_the_rate_is_never_waited_for() -> None:
+    place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    place.add()
+    visit = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
+    for _ in range(100):
+        place.now_s += 1.0
+        visit.pay(10 * STEPS)
+        assert visit.owe(updates=0, frames=1) == 0
+
+
+async def test_a_debt_of_reading_is_forgiven_after_a_minute_and_one_of_updates_is_its_own() -> None:
+    place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    place.add()
+    principal = Principal("key:1", rate=Rate(10, 20))
+    means = place.admission.means(Caller(principal, "192.0.2.1"))
+    assert means.pay(1_000_000 * STEPS) == pytest.approx(DEBT_MAX_S)
+    place.admission.spend(principal, 20)
+    place.now_s = DEBT_MAX_S
+    assert means.pay(0) == 0
+
+
+async def test_readers_without_an_identity_share_with_their_address() -> None:
+    place = Place(anonymous_may_read=True, frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    place.add()
+    place.admission.means(Caller(READER, "2001:db8::1")).pay(50 * STEPS)
+    with pytest.raises(RateLimited):
+        place.admission.begin_reading(Caller(READER, "2001:db8::2"))
+    place.admission.begin_reading(Caller(READER, "2001:db8:0:1::1"))
+
+
+async def test_without_a_login_each_reader_has_means_of_its_own() -> None:
+    place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
+    here = Caller(ANYONE, "127.0.0.1")
+    greedy = place.admission.begin_reading(here)
+    assert greedy.pay(50 * STEPS) == pytest.approx(3.0)
+    assert place.admission.begin_reading(here).account != greedy.account
+    visit, other = (place.admission.enter(here, place.ended.append) for _ in range(2))
+    visit.pay(50 * STEPS)
+    other.pay(STEPS)
+    assert visit.account != other.account
+    assert visit.owe(updates=0, frames=1) == pytest.approx(3.0)
+    assert other.owe(updates=0, frames=1) == 0

@@ -2,18 +2,22 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from msgspec import Raw
 
+from twincast.core import groups
 from twincast.core.cast import Cast
+from twincast.core.groups import Groups
 from twincast.core.keys import Deed
 from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot
 from twincast.core.retries import Receipt, Retry, digest_of
 from twincast.core.state import State
+from twincast.core.subscription import Subscription, rules_of
 from twincast.errors import JournalUnavailable, KeyReused, OutOfOrder, Stopping, TwincastError
 from twincast.hub import EVERYTHING, Hub
 from twincast.journal.memory import MemoryJournal
@@ -234,12 +238,12 @@ async def test_changes_that_another_server_appended_are_cast_too() -> None:
 async def test_the_state_is_encoded_once_per_position() -> None:
     journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
     async with running(journal) as hub:
-        assert list(hub.greetings.texts(EVERYTHING)) == [b"{}"]
+        assert list(hub.greetings.texts(EVERYTHING, hub.state.names())) == [b"{}"]
         hub.submit(update("a"), 1, receipts.done)
         await receipts.count(1)
-        [first] = hub.greetings.texts(EVERYTHING)
+        [first] = hub.greetings.texts(EVERYTHING, hub.state.names())
         assert first == b'{"a":{"value":1,"updated_at_utc":"now","seq":1,"source":"rest"}}'
-        assert next(hub.greetings.texts(EVERYTHING)) is first
+        assert next(hub.greetings.texts(EVERYTHING, hub.state.names())) is first
 
 
 async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:
@@ -395,3 +399,46 @@ async def test_a_key_whose_update_was_withdrawn_may_come_again() -> None:
         hub.submit(update("lamp", b"2"), 1, receipts.done, keyed(), lane=lane)
         await journal.open()
         assert (await receipts.count(3))[2] == (None, 1)
+
+
+class AskingGroups(Groups):
+    """Groups that note how often somebody is asked about a topic in the moment of a cast."""
+
+    asked_in_offer = 0
+    is_offering = False
+    came: Callable[[], None] | None = None
+
+    def prepare(self, cast: Cast, start: int = 0) -> int | None:
+        if self.came is not None and start > 10:
+            came, self.came = self.came, None
+            came()
+        return super().prepare(cast, start)
+
+    def offer(self, cast: Cast) -> None:
+        self.is_offering = True
+        super().offer(cast)
+        self.is_offering = False
+
+    def _renew(self, *how: Any) -> Any:
+        self.asked_in_offer += self.is_offering
+        return super()._renew(*how)
+
+
+async def test_nobody_is_asked_in_the_moment_of_a_cast_not_even_who_came_while_others_were_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(groups, "ROUTE_STEPS", 50)
+    turns: list[int] = []
+    async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
+        asking = hub.groups = AskingGroups(hub.state, lambda *_: asyncio.get_running_loop().call_soon(lambda: None))
+        log: list[str] = []
+        first, late = RecordingWatcher(log), RecordingWatcher(log)
+        asking.join(first, Subscription(rules_of(f"*{number}*" for number in range(20))))
+        asking.came = lambda: turns.append(len(asking.join(late, Subscription(rules_of(["*1*"]))).members))
+        receipts = Receipts([])
+        hub.submit_all([update(f"d{number}") for number in range(100)], 1, receipts.done)
+        await receipts.count(1)
+    assert turns == [1], "somebody came while the routes were looked for"
+    assert asking.asked_in_offer == 0
+    assert [len(cast.entries) for cast in first.casts] == [100]
+    assert [len(cast.entries) for cast in late.casts] == [sum("1" in str(number) for number in range(100))]

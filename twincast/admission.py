@@ -108,13 +108,13 @@ _numbers = itertools.count(1)
 class Visit:
     """One connection that goes on. Its owner calls `leave` when it is over, and is told by `end` when it must be."""
 
-    __slots__ = ("_admission", "_end", "_login_timer", "_means", "_owes", "address", "number", "principal")
+    __slots__ = ("_admission", "_end", "_login_timer", "_means", "_paid_at_s", "address", "number", "principal")
 
     def __init__(self, admission: "Admission", address: str, end: End) -> None:
         self._admission = admission
         self._end = end
         self._means: Means | None = None  # nearly all ask for what costs nothing
-        self._owes = False
+        self._paid_at_s = 0.0
         self._login_timer: asyncio.TimerHandle | None = None
         self.address = address
         self.number = next(_numbers)
@@ -149,7 +149,7 @@ class Visit:
     def owe(self, updates: int, frames: int) -> float:
         """See Visit in core/session."""
         wait_s = self._admission.owe(self, updates, frames)
-        return max(wait_s, self.pay(0)) if self._owes else wait_s
+        return max(wait_s, self._reading_wait_s()) if self._paid_at_s else wait_s
 
     @property
     def account(self) -> str:
@@ -157,10 +157,21 @@ class Visit:
         return self._own_means().account
 
     def pay(self, steps: int) -> float:
-        """See Payer in core/turns. A visit that has asked for too much is not read until its account has paid."""
-        debt_s = self._own_means().pay(steps)
-        self._owes = debt_s > 0
-        return debt_s
+        """See Payer in core/turns.
+
+        A visit is not read until what it asked for itself is paid, or the debt of its account is.
+        """
+        means = self._own_means()
+        self._paid_at_s = max(self._paid_at_s, means.now_s) + means.seconds(steps)
+        return means.pay(steps)
+
+    def _reading_wait_s(self) -> float:
+        means = self._own_means()
+        own_s = self._paid_at_s - means.now_s
+        if own_s <= 0:
+            self._paid_at_s = 0.0
+            return 0.0
+        return min(own_s, means.pay(0))
 
     def _own_means(self) -> Means:
         if self._means is None:

@@ -22,16 +22,24 @@ from twincast.core.keys import Actor, AuditRecord, Keyring
 from twincast.core.messages import SizeLimits, encode_all
 from twincast.core.model import DataUpdate, Deleted, Entry, Position
 from twincast.core.retries import Done, Retries, Retry
+from twincast.core.selection import Picking, Selections
 from twincast.core.session import Session
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
-from twincast.errors import JournalUnavailable, KeyReused, NotFound, OutOfOrder, Stopping
+from twincast.core.turns import Payer, Turns, Work
+from twincast.errors import JournalUnavailable, KeyReused, NotFound, OutOfOrder, RateLimited, Stopping
 from twincast.journal import Journal
 from twincast.replay import Replay
 
 logger = logging.getLogger("twincast.hub")
 
 EVERYTHING = Subscription()
+ROUTE_PASSES = 8
+"""How often those are asked who came while others were asked. Who comes all the time is not to hold the casts up."""
+READS_WAITING_MAX = 16
+"""How many reads may wait for one account: each holds what it has found."""
+READ_MAX_S = 30.0
+"""How long a read is worked on: only one that its account cannot pay for takes so long."""
 
 
 def system_now_utc() -> str:
@@ -89,6 +97,8 @@ class Hub:
         self.state = state
         self.sizes = sizes or SizeLimits()
         self.groups = Groups(state, _call_later)
+        self.turns = Turns(_call_later)
+        self.selections = Selections(state)
         self.greetings = Greetings(state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes)
         self.websockets: set[Session] = set()
         """The conversations that go on at the moment."""
@@ -228,6 +238,51 @@ class Hub:
         else:
             callback()
 
+    async def select(self, subscription: Subscription, payer: Payer) -> Sequence[str]:
+        """Return the devices that a subscription selects, found in turns with others.
+
+        Raises:
+            RateLimited: as much as may be waits for this account already, or it has taken too long.
+        """
+        if subscription.is_everything:
+            return self.state.names()
+        selection = self.selections.of(subscription)
+        await self._do(selection, payer)
+        return selection.names()
+
+    async def count(self, subscription: Subscription, payer: Payer) -> int:
+        """Return how many devices a subscription selects."""
+        if subscription.is_everything:
+            return len(self.state.twins)
+        selection = self.selections.of(subscription)
+        await self._do(selection, payer)
+        return selection.count()
+
+    async def pick(self, cast: Cast, subscription: Subscription, payer: Payer) -> Cast:
+        """Return what a subscription selects of a cast, found in turns with others."""
+        picking = Picking(cast, subscription)
+        await self._do(picking, payer)
+        return picking.picked()
+
+    async def _do(self, work: Work, payer: Payer) -> None:
+        """Return when work is done, in the same step."""
+        if self.turns.waiting(payer.account) >= READS_WAITING_MAX:
+            raise RateLimited(f"{READS_WAITING_MAX} reads of {payer.account} wait already", max(1.0, payer.pay(0)))
+        try:
+            async with asyncio.timeout(READ_MAX_S):
+                while True:
+                    done = asyncio.Event()
+                    forget = self.turns.do(work, payer, done.set)
+                    if forget is None:
+                        return
+                    try:
+                        await done.wait()
+                    finally:
+                        forget()
+        except TimeoutError:
+            debt_s = max(1.0, payer.pay(0))
+            raise RateLimited(f"this read has cost more than {payer.account} may spend; ask for less", debt_s) from None
+
     def when_reached(self, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
         """Call back once the state has a position; at once if it has.
 
@@ -330,10 +385,14 @@ class Hub:
 
     async def _find_routes(self, cast: Cast) -> None:
         """Ask who wants a cast, a little at a time: many new names and many patterns hold up nobody but the casts."""
-        unknown = self.groups.prepare(cast)
-        while unknown is not None:
-            await asyncio.sleep(0)
-            unknown = self.groups.prepare(cast, unknown)
+        for _ in range(ROUTE_PASSES):
+            version = self.groups.version
+            unknown = self.groups.prepare(cast)
+            while unknown is not None:
+                await asyncio.sleep(0)
+                unknown = self.groups.prepare(cast, unknown)
+            if version == self.groups.version:
+                return
 
     def _tell_reached(self) -> None:
         reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]

@@ -153,7 +153,10 @@ class Settings(_Read):
     unauthenticated_max: int = Field(default=256, ge=1)
     """WebSockets that have not said yet who they are."""
     rate_updates_per_s: float = Field(default=1_000.0, gt=0)
-    """Updates of one identity; five times as many at once. Without a login there is no such limit."""
+    """Updates of one identity, and as much again of what it reads; five times as many at once.
+
+    Without a login there is no such limit on updates, and each connection has its own for what it reads.
+    """
     failed_logins_per_minute: int = Field(default=10, ge=1)
     """From one address."""
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import Raw
 
-from tests.fakes import CommittingStream, RecordingConnection, StallingConnection
+from tests.fakes import CommittingStream, FreePayer, RecordingConnection, StallingConnection
 from twincast.core.cast import Cast
-from twincast.core.feed import Feed
+from twincast.core.feed import ENTRIES_AT_ONCE, Feed
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.subscription import Mode, Subscription, rules_of
+from twincast.core.turns import AT_ONCE_STEPS, SLICE_STEPS
 from twincast.errors import FellBehind, JournalUnavailable, TwincastError
 
 PLENTY_BYTES = 1 << 40
@@ -37,7 +39,10 @@ class Client:
     ) -> None:
         self.connection = connection or RecordingConnection()
         self.ended: list[TwincastError] = []
-        self.feed = Feed(self.connection.write, stream, self.ended.append, outbox_max_bytes=outbox_max_bytes)
+        self.payer = FreePayer()
+        self.feed = Feed(
+            self.connection.write, stream, self.ended.append, payer=self.payer, outbox_max_bytes=outbox_max_bytes
+        )
         if isinstance(self.connection, StallingConnection):
             self.connection.pause = self.feed.pause
 
@@ -402,7 +407,7 @@ def test_a_position_is_told_only_to_those_who_have_everything_up_to_it() -> None
 def test_a_changed_subscription_brings_the_state_of_what_it_adds_and_nothing_of_what_it_leaves() -> None:
     stream = a_stream("a", "b", "c")
     client = a_client(stream, selecting("a", "b"))
-    client.feed.change(selecting("b", "c"))
+    client.feed.change(selecting("b", "c"), lambda: None)
     [snapshot] = client.heard()
     assert (snapshot["type"], snapshot["seq"], list(snapshot["data_snapshot"])) == ("snapshot", 3, ["c"])
     for device_id in "abc":
@@ -506,6 +511,122 @@ def test_a_state_of_few_devices_is_always_the_newest() -> None:
         client.feed.start(EVERYTHING)
         [hello] = client.heard()
         assert hello["data_snapshot"]["a"]["value"] == number
+
+
+def waiting(stream: CommittingStream) -> CommittingStream:
+    """Return a stream on which no work is so short that it is done at once."""
+    stream.turns.at_once_steps = 0
+    return stream
+
+
+def work_on(stream: CommittingStream) -> None:
+    for _ in range(20):
+        stream.pass_time(0)
+
+
+def test_until_it_is_known_what_is_selected_a_client_is_told_nothing_and_then_all_in_order() -> None:
+    stream = waiting(a_stream("lab/a", "x"))
+    client = Client(stream)
+    client.feed.start(selecting("lab/*"))
+    client.feed.offer(CAST_OF_PONG)
+    stream.change("lab/b", b"1")
+    client.feed.resume()
+    assert (client.heard(), client.feed.position) == ([], None)
+    stream.change("lab/c", b"1")
+    work_on(stream)
+    hello, pong = client.heard()
+    assert (hello["type"], hello["seq"], sorted(hello["data_snapshot"])) == ("hello", 4, ["lab/a", "lab/b", "lab/c"])
+    assert pong["type"] == "pong"
+    stream.change("lab/a", b"2")
+    assert client.seqs() == [5]
+
+
+def test_until_it_is_known_what_a_change_adds_the_old_subscription_goes_on_and_other_wishes_wait() -> None:
+    stream = a_stream("a", "b1", "b2")
+    client = a_client(stream, selecting("a"))
+    told: list[str] = []
+
+    def change(pattern: str) -> None:
+        told.append(f"begins {pattern}")
+        client.feed.change(selecting(pattern), lambda: told.append(pattern))
+
+    waiting(stream)
+    for pattern in ("b*", "c"):
+        client.feed.when_caught_up(partial(change, pattern))
+    stream.change("a", b"2")
+    stream.change("b1", b"2")
+    assert (client.seqs(), told) == ([4], ["begins b*"])
+    stream.turns.at_once_steps = AT_ONCE_STEPS
+    work_on(stream)
+    [snapshot] = client.heard()
+    assert {device: twin["seq"] for device, twin in snapshot["data_snapshot"].items()} == {"b1": 5, "b2": 3}
+    assert told == ["begins b*", "b*", "begins c", "c"]
+    for device_id in ("a", "b1", "c"):
+        stream.change(device_id, b"3")
+    assert client.seqs() == [8]
+
+
+def test_a_change_of_one_who_fell_behind_meanwhile_waits_until_he_has_caught_up() -> None:
+    stream = a_stream("a", "b")
+    client = a_client(stream, selecting("a"))
+    told: list[str] = []
+    waiting(stream)
+    client.feed.when_caught_up(lambda: client.feed.change(selecting("b*"), lambda: told.append("b*")))
+    client.feed.pause()
+    stream.change("a", b"2")
+    work_on(stream)
+    assert (client.heard(), told) == ([], [])
+    stream.change("bee", b"1")
+    client.feed.resume()
+    work_on(stream)
+    update, snapshot = client.heard()
+    assert (update["seq"], sorted(snapshot["data_snapshot"]), told) == (3, ["b", "bee"], ["b*"])
+
+
+def test_who_leaves_is_worked_for_no_longer() -> None:
+    stream = a_stream(*(f"d{number}" for number in range(9)), block_entries=3)
+    live = a_client(stream, selecting("x"))
+    waiting(stream)
+    coming, resuming = Client(stream), Client(stream)
+    coming.feed.start(selecting("d*"))
+    resuming.feed.start(selecting("*1"), since=Position("epoch-1", 0))
+    live.feed.change(selecting("*7"), lambda: None)
+    assert len(stream.turns) == 3
+    for client in (coming, resuming, live):
+        client.feed.close()
+        client.payer.paid.clear()
+    work_on(stream)
+    assert coming.payer.paid == resuming.payer.paid == live.payer.paid == []
+    assert (len(stream.turns), len(stream.groups), stream.timers) == (0, 0, [])
+    assert coming.heard() == [] and live.heard() == []
+
+
+def test_a_log_that_selects_nothing_is_read_back_with_pauses_for_others() -> None:
+    stream = CommittingStream(block_entries=512)
+    stream.cast(*(DataUpdate(f"d{number % 10}", Raw(b"1"), "", "rest") for number in range(5 * ENTRIES_AT_ONCE)))
+    client = Client(stream)
+    client.feed.start(selecting("x"), since=Position("epoch-1", 0))
+    turns = 0
+    while not client.feed.is_caught_up:
+        turns += 1
+        stream.pass_time(0)
+    assert turns >= 5
+    stream.change("x", b"1")
+    assert client.seqs() == [0, stream.state.seq]
+
+
+def test_many_devices_and_patterns_are_asked_about_in_slices_and_paid_for() -> None:
+    stream = CommittingStream(block_entries=512)
+    stream.cast(*(DataUpdate(f"{'a' * 100}{number}", Raw(b"1"), "", "rest") for number in range(300)))
+    a_name = 100 * 62 + 2
+    for since in (None, Position("epoch-1", 0)):
+        payer, connection = FreePayer(), RecordingConnection()
+        feed = Feed(connection.write, stream, lambda _: None, payer=payer, outbox_max_bytes=PLENTY_BYTES)
+        feed.start(selecting(*("*" + "a*" * 60 + f"b{number}*" for number in range(100))), since=since)
+        while not feed.is_caught_up:
+            stream.pass_time(0)
+        assert max(payer.paid) <= SLICE_STEPS + a_name
+        assert sum(payer.paid) >= 300 * 100 * 60
 
 
 NAMES = ["lab/a", "lab/b", "x", "y", "z"]
@@ -668,6 +789,14 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
     def read_on(self, wait: bool) -> None:
         self.stream.reads_wait = wait
         self.stream.read_on()
+
+    @rule(waits=st.booleans())
+    def let_work_wait(self, waits: bool) -> None:
+        self.stream.turns.at_once_steps = 0 if waits else AT_ONCE_STEPS
+
+    @rule()
+    def work_on(self) -> None:
+        self.stream.pass_time(0)
 
     @rule(keep=st.integers(0, 20))
     def prune(self, keep: int) -> None:

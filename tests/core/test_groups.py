@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tests.fakes import CommittingStream, CountedMatches, RecordingConnection
+from tests.fakes import CommittingStream, CountedMatches, FreePayer, RecordingConnection
 from twincast.core import groups
 from twincast.core.feed import Feed
 from twincast.core.groups import Groups
@@ -19,7 +19,7 @@ from twincast.core.subscription import KINDS, Subscription, rules_of
 
 def come(stream: CommittingStream, *patterns: str, max_hz: float | None = None) -> tuple[Feed, RecordingConnection]:
     connection = RecordingConnection()
-    feed = Feed(connection.write, stream, lambda _: None, outbox_max_bytes=1 << 40)
+    feed = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
     feed.start(Subscription(rules_of(patterns), max_hz=max_hz))
     connection.taken()
     return feed, connection
@@ -83,7 +83,9 @@ def test_a_group_that_is_over_keeps_no_subscription_even_where_a_route_remembers
 def test_ten_thousand_distinct_patterns_cost_a_new_device_what_one_does(matches: CountedMatches) -> None:
     stream = CommittingStream()
     for number in range(10_000):
-        stream.groups.join(Feed(lambda _: None, stream, lambda _: None, outbox_max_bytes=1), of(f"site{number}/*"))
+        stream.groups.join(
+            Feed(lambda _: None, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1), of(f"site{number}/*")
+        )
     matches.count = 0
     report(stream, [f"site{number}/door" for number in range(1_000)])
     assert matches.count == 1_000
@@ -117,7 +119,7 @@ def test_everyone_is_told_what_he_selects_whoever_has_come_and_gone(
     for what, how in steps:
         if what == "join" and isinstance(how, Subscription):
             connection = RecordingConnection()
-            feed = Feed(connection.write, stream, lambda _: None, outbox_max_bytes=1 << 40)
+            feed = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
             feed.start(how)
             connection.taken()
             watching.append((feed, connection, how))
@@ -163,7 +165,7 @@ def test_the_timer_of_a_throttled_group_ends_with_it() -> None:
         stream.change("a", b"1")
         stream.change("a", b"2")
         assert len(stream.timers) == 1, "one group, one timer"
-        feed.change(Subscription(rules_of(["a"]), max_hz=0.01 + number / 1e7))
+        feed.change(Subscription(rules_of(["a"]), max_hz=0.01 + number / 1e7), lambda: None)
     feed.close()
     assert (len(stream.timers), len(stream.groups)) == (0, 0)
 
@@ -171,7 +173,7 @@ def test_the_timer_of_a_throttled_group_ends_with_it() -> None:
 def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
     stream = CommittingStream()
     connection = RecordingConnection()
-    commands = Feed(connection.write, stream, lambda _: None, outbox_max_bytes=1 << 40)
+    commands = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
     commands.start(Subscription(frozenset({("a*", frozenset({"control"})), ("b*", KINDS)})))
     connection.taken()
     for name in ("a1", "b1", "a1"):

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -884,6 +884,29 @@ def test_a_rate_is_kept_by_answers_over_rest_and_by_patience_over_a_websocket(tm
         refused = httpx.post(f"{server.url}/api/data", json=[{"device_id": "a", "value": 1}] * 50, headers=key)
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
         assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_reading_counts_by_what_it_costs_for_whoever_asks_and_nobody_else(tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    publisher = bearer(add_key(path, "publisher", publish=["*"], rate_per_s=1e6))
+    greedy, modest = (add_key(path, name, read=["*"]) for name in ("greedy", "modest"))
+    costly = [("devices", "*" + "a*" * 60 + f"b{number}*") for number in range(20)]
+    with Server(f"sqlite:{path}", edge=edge, rate_updates_per_s=100) as server:  # and 500 units at once
+        until_known(server, modest)
+        readings = [{"device_id": "a" * 100 + str(number), "value": 1} for number in range(300)]
+        httpx.post(f"{server.url}/api/data", json=readings, headers=publisher).raise_for_status()
+
+        def read(path: str, secret: str) -> httpx.Response:
+            return httpx.get(f"{server.url}{path}", headers=bearer(secret), timeout=60)
+
+        assert read(f"/api/data?{urlencode(costly)}", greedy).json()["data"] == {}
+        for refused in (read("/api/data", greedy), read("/api/events", greedy)):
+            assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert len(read("/api/data", modest).json()["data"]) == 300
+        assert read("/api/status", greedy).json()["devices_known"] == 300
+        with connect(server.ws_url, additional_headers=bearer(greedy)) as socket:  # it is told all the same
+            assert len(json.loads(socket.recv(timeout=10))["data_snapshot"]) == 300
 
 
 def test_a_flood_of_pings_is_answered_whole_and_in_order(tmp_path: Path, edge: str) -> None:

@@ -6,17 +6,20 @@ the same step, so that nothing comes twice or is left out. If the client does no
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
 from twincast.core.cast import Cast
-from twincast.core.greeting import Greetings, Page, select_names
+from twincast.core.greeting import Greetings, Page
 from twincast.core.groups import Group, Groups
 from twincast.core.messages import Gap, encode
 from twincast.core.model import Control, Position
 from twincast.core.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
+from twincast.core.selection import Picking, Selection, Selections
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
+from twincast.core.turns import Pause, Payer, Turns, Work
 from twincast.errors import FellBehind, TooLarge, Truncated, TwincastError
 
 DRAIN_BYTES = 256 * 1024
@@ -24,6 +27,11 @@ DRAIN_BYTES = 256 * 1024
 
 WAITING_MAX = 100
 """How many changes of its subscription a client may ask for while it is behind."""
+
+ENTRIES_AT_ONCE = 2_048
+"""How much of the log is taken before others have their turn."""
+BYTES_A_STEP = 256
+"""How much of the state costs as much as a step of a search: it was encoded for many, and goes to one."""
 
 TookBlock = Callable[[Cast | TwincastError], None]
 
@@ -34,6 +42,8 @@ class Stream(Protocol):
     state: State
     groups: Groups
     greetings: Greetings
+    selections: Selections
+    turns: Turns
 
     def why_not_resume(self, since: Position) -> str:
         """Say why a stream cannot go on behind a position: epoch, too_old or ahead. Empty if it can."""
@@ -50,6 +60,8 @@ class Feed:
 
     __slots__ = (
         "_end",
+        "_forget_change",
+        "_forget_work",
         "_group",
         "_is_held",
         "_is_paused",
@@ -60,6 +72,7 @@ class Feed:
         "_outbox_max_bytes",
         "_page",
         "_pages",
+        "_payer",
         "_seq",
         "_stream",
         "_waiting",
@@ -74,6 +87,7 @@ class Feed:
         stream: Stream,
         end: Callable[[TwincastError], None],
         *,
+        payer: Payer,
         outbox_max_bytes: int,
     ) -> None:
         """Make a feed that has not begun.
@@ -82,11 +96,13 @@ class Feed:
             write: sends a cast; may call `pause` before it returns.
             stream: the hub.
             end: told when the client cannot be served any longer.
+            payer: whom what this client asks for is counted against.
             outbox_max_bytes: how much may wait for the client that cannot be merged.
         """
         self._write = write
         self._stream = stream
         self._end = end
+        self._payer = payer
         self._outbox_max_bytes = outbox_max_bytes
         self._outbox: Outbox | None = None  # most clients keep up and never need one
         self._pages: Iterator[Page] | None = None  # of the state, as far as the client has not taken them
@@ -96,6 +112,8 @@ class Feed:
         self._seq = 0  # the cursor, while there is no group
         self._group: Group | None = None
         self._is_paused = self._is_held = self._is_reading = self.is_closed = False
+        self._forget_work: Callable[[], None] | None = None  # what the client waits for, if it does
+        self._forget_change: Callable[[], None] | None = None  # the same, of a change that goes on meanwhile
         self._waiting: list[Callable[[], None]] | None = None
         self.subscription = Subscription()
 
@@ -119,15 +137,25 @@ class Feed:
         """
         self.subscription = subscription
         self._page = page
-        greetings = self._stream.greetings
         reason = "" if since is None else self._stream.why_not_resume(since)
         if since is not None and not reason:
             self._seq = since.seq
-            self._write(greetings.resumed(subscription, since.seq, ordered))
+            self._write(self._stream.greetings.resumed(subscription, since.seq, ordered))
+            self._go_on()
         else:
-            greeting = greetings.full(subscription, page, reason, ordered)
-            self._seq = greeting.seq
-            self._pages = greeting.pages()
+            self._greet(reason, ordered)
+
+    def _greet(self, reason: str, ordered: bool) -> None:
+        """Begin with the state, once it is known what of it is selected."""
+        greetings = self._stream.greetings
+        greeting = greetings.shared(self.subscription, self._page, reason, ordered)
+        if greeting is None:
+            names = self._selected(partial(self._greet, reason, ordered))
+            if names is None:
+                return
+            greeting = greetings.full(self.subscription, names, self._page, reason, ordered)
+        self._seq = greeting.seq
+        self._pages = greeting.pages()
         self._go_on()
 
     def offer(self, cast: Cast) -> None:
@@ -166,7 +194,9 @@ class Feed:
     @property
     def is_caught_up(self) -> bool:
         """Whether the client was sent everything that there is for it."""
-        return self._group is not None and self._outbox is None and not self._is_held and not self._is_paused
+        if self._group is None or self._forget_change is not None:
+            return False
+        return self._outbox is None and not self._is_held and not self._is_paused
 
     def when_caught_up(self, callback: Callable[[], None]) -> None:
         """Call back once the client has been sent everything; at once if it has.
@@ -181,19 +211,36 @@ class Feed:
         else:
             self._waiting = [*(self._waiting or ()), callback]
 
-    def change(self, subscription: Subscription) -> None:
-        """Take another subscription from here on; the state of what it adds goes before. Only when caught up."""
+    def change(self, subscription: Subscription, done: Callable[[], None]) -> None:
+        """Take another subscription from here on; the state of what it adds goes before. Only when caught up.
+
+        Until it is known what that is, the old one goes on. `done` is called when the new one holds.
+        """
+        self._change(subscription, self._stream.selections.added(subscription, self.subscription), done)
+
+    def _change(self, subscription: Subscription, added: Selection, done: Callable[[], None]) -> None:
+        again = partial(self._change, subscription, added, done)
+        self._forget_change = self._do(added, partial(self._change_on, again))
+        if self._forget_change is not None:
+            return
         assert self._group is not None
         self._group.flush()
         self._stream.groups.leave(self, self._group)
-        added = select_names(self._stream.state, subscription, but_not=self.subscription)
+        names = added.names()
         self.subscription = subscription
         self._group = None
         self._seq = self._stream.state.seq
-        if added:
-            self._pages = self._stream.greetings.snapshot(added, self._page).pages()
+        if names:
+            self._pages = self._stream.greetings.snapshot(names, self._page).pages()
             self._send_pages()
         self._catch_up()
+        done()
+
+    def _change_on(self, again: Callable[[], None]) -> None:
+        """Go on with a change, before the wishes that came behind it."""
+        self._forget_change = None
+        self._waiting = [again, *(self._waiting or ())]
+        self._go_on()
 
     def answer(self) -> None:
         """Send the answers that wait, although the connection is full; for the last time, before `close`.
@@ -209,6 +256,26 @@ class Feed:
         self.is_closed = True
         self._leave()
         self._outbox = self._pages = self._waiting = None
+        for forget in (self._forget_work, self._forget_change):
+            if forget is not None:
+                forget()
+
+    def _do(self, work: Work, then: Callable[[], None]) -> Callable[[], None] | None:
+        """Do work and return None; or return what forgets it, and call `then` once it is done and this goes on."""
+        return self._stream.turns.do(work, self._payer, partial(self._worked, then))
+
+    def _worked(self, then: Callable[[], None]) -> None:
+        if not self.is_closed:
+            then()
+
+    def _selected(self, then: Callable[[], None]) -> Sequence[str] | None:
+        """Return the devices that are selected, or None and call `then` when they are known; until then all waits."""
+        if self.subscription.is_everything:
+            return self._stream.state.names()
+        selection = self._stream.selections.of(self.subscription)
+        self._forget_work = self._do(selection, then)
+        self._is_held = self._is_reading = self._forget_work is not None
+        return None if self._is_held else selection.names()
 
     def _go_on(self) -> None:
         """Bring what is due, in order: pages of the state, what waits, what the log has since."""
@@ -232,6 +299,7 @@ class Feed:
             self._outbox = None
 
     def _catch_up(self) -> None:
+        entries_left = ENTRIES_AT_ONCE
         while self._may_read():
             until = self._stream.state.seq
             if self._seq >= until:
@@ -241,7 +309,14 @@ class Feed:
             if block is None:
                 self._is_reading = True
                 return
-            self._take_block(block)
+            picking = Picking(block, self.subscription)
+            entries_left -= len(block.entries)
+            work = picking if entries_left > 0 else Pause(picking)
+            self._forget_work = self._do(work, partial(self._picked, block, picking))
+            if self._forget_work is not None:
+                self._is_reading = True
+                return
+            self._take_block(block, picking.picked())
 
     def _may_read(self) -> bool:
         if self._group is not None or self._is_reading or self._pages is not None or self.is_closed:
@@ -255,17 +330,24 @@ class Feed:
         if self.is_closed:
             return
         if isinstance(block, Cast):
-            self._take_block(block)
+            picking = Picking(block, self.subscription)
+            self._forget_work = self._do(picking, partial(self._picked, block, picking))
+            if self._forget_work is None:
+                self._picked(block, picking)
+            else:
+                self._is_reading = True
         elif isinstance(block, Truncated):
             self._tell_gap()
         else:
             self._end(block)
-            return
+
+    def _picked(self, block: Cast, picking: Picking) -> None:
+        self._is_reading, self._forget_work = False, None
+        self._take_block(block, picking.picked())
         self._go_on()
 
-    def _take_block(self, block: Cast) -> None:
+    def _take_block(self, block: Cast, selected: Cast) -> None:
         self._seq = block.entries[-1].seq
-        selected = block.select(self.subscription)
         if self._newer is not None:
             selected = self._not_known(selected, self._newer)
         if not selected.entries:
@@ -278,6 +360,9 @@ class Feed:
 
     def _tell_gap(self) -> None:
         """Say what the log no longer has, and begin anew with the state."""
+        names = self._selected(self._tell_gap)
+        if names is None:
+            return
         state = self._stream.state
         kept: Sequence[Cast] = ()
         if self._outbox is not None:
@@ -286,9 +371,9 @@ class Feed:
         gap = Cast((encode(Gap(state.epoch, self._seq + 1, state.seq)),))
         self._seq = state.seq
         before = [Page(cast, False, {}) for cast in (*kept, gap)]
-        names = select_names(state, self.subscription)
         self._pages = chain(before, self._stream.greetings.snapshot(names, self._page).pages())
         self._newer = None
+        self._go_on()
 
     def _join(self) -> None:
         if isinstance(self._outbox, CatchUpOutbox):
@@ -306,6 +391,7 @@ class Feed:
                 self._newer = self._newer or {}
                 self._newer.update(page.newer)
                 self._newer_until = max(self._newer_until, *page.newer.values())
+            self._payer.pay(page.cast.size_bytes // BYTES_A_STEP)
             self._write(page.cast)
 
     def _not_known(self, cast: Cast, newer: dict[str, int]) -> Cast:

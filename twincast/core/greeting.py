@@ -126,10 +126,10 @@ class Greetings:
         )
         return Cast((encode(hello),), cursor=Position(state.epoch, since))
 
-    def full(self, subscription: Subscription, page: int, reason: str, ordered: bool) -> Greeting:
-        """Return hello and the state that a subscription selects, in pages of up to `page` devices; 0 for any number.
+    def shared(self, subscription: Subscription, page: int, reason: str, ordered: bool) -> Greeting | None:
+        """Return what `full` has made for others who came a moment ago.
 
-        With many devices it may be some changes old; the client goes on behind `seq` either way.
+        It may be some changes old; the client goes on behind its `seq`.
         """
         key = (subscription, page, reason, ordered)
         shared = self._shared.get(key)
@@ -138,7 +138,20 @@ class Greetings:
             if age <= shared.stale_max and self._clock_s() - shared.made_s <= SHARED_MAX_S:
                 return shared.greeting
             del self._shared[key]
-        parts = self._cut(select_names(self._state, subscription), page)
+        return None
+
+    def full(self, subscription: Subscription, names: Sequence[str], page: int, reason: str, ordered: bool) -> Greeting:
+        """Return hello and the state that a subscription selects, in pages of up to `page` devices; 0 for any number.
+
+        Args:
+            subscription: what the client wants.
+            names: the devices that it selects; not changed by anybody.
+            page: how many in a page.
+            reason: why the client cannot go on from where it was.
+            ordered: what the greeting says of the client's own updates.
+        """
+        key = (subscription, page, reason, ordered)
+        parts = self._cut(names, page)
         devices = len(parts.names)
         hello = self._hello(subscription, reason, ordered)
         greeting = Greeting(
@@ -157,8 +170,8 @@ class Greetings:
         parts = self._cut(names, page)
         return Greeting(parts, lambda _, part: self._wrap(parts.seq, part, None), None)
 
-    def texts(self, subscription: Subscription) -> Iterator[bytes]:
-        """Yield the state that a subscription selects as one JSON object, in pieces.
+    def texts(self, subscription: Subscription, names: Sequence[str]) -> Iterator[bytes]:
+        """Yield the state of the devices that a subscription selects as one JSON object, in pieces.
 
         Like those of a greeting they are encoded when they are asked for; a twin may be newer than the first one's seq.
         """
@@ -167,7 +180,7 @@ class Greetings:
             self._now.pop(subscription, None)
             while len(self._now) >= SHARED_MAX:
                 del self._now[next(iter(self._now))]
-            parts = self._now[subscription] = self._cut(select_names(self._state, subscription), 0)
+            parts = self._now[subscription] = self._cut(names, 0)
         part = self._text(parts, 0)
         if part.is_last:
             yield part.text
@@ -215,18 +228,3 @@ class Greetings:
             else msgspec.structs.replace(hello, data_snapshot=twins, more=more)
         )
         return Cast((encode(message),), cursor=Position(epoch, seq) if part.is_last else None)
-
-
-def select_names(state: State, subscription: Subscription, but_not: Subscription | None = None) -> Sequence[str]:
-    """Return the devices that a subscription selects, without those that another one does."""
-    if subscription.is_everything and but_not is None:
-        return state.names()
-    twins = state.twins
-    names: list[str]
-    if subscription.ends:
-        names = [name for name in twins if subscription.selects(("data_update", name))]
-    else:
-        names = [name for kind, name in subscription.exact if kind == "data_update" and name in twins]
-    if but_not is not None:
-        names = [name for name in names if not but_not.selects(("data_update", name))]
-    return names

@@ -202,7 +202,8 @@ class Groups:
         self._by_name: dict[Topic, dict[Group, None]] = {}
         self._by_end: Ends[Group] = Ends()
         self._routes: dict[Topic, _Route] = {}
-        self._version = 0
+        self.version = 0
+        """Grows whenever somebody with a pattern comes or leaves."""
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -233,10 +234,10 @@ class Groups:
         steps_left = ROUTE_STEPS
         for topic in islice(topics, start, None):
             route = self._routes.get(topic)
-            if route is None or route.version != self._version:
+            if route is None or route.version != self.version:
                 route, steps = self._renew(topic, route, steps_left)
                 steps_left -= steps
-                if route.version != self._version or steps_left <= 0:
+                if route.version != self.version or steps_left <= 0:
                     return start
             start += 1
         return None
@@ -264,7 +265,7 @@ class Groups:
         if not self._by_end:
             return tuple(named or ())
         route = self._routes.get(topic)
-        while route is None or route.version != self._version:
+        while route is None or route.version != self.version:
             route, _ = self._renew(topic, route, ROUTE_STEPS)
         return route.groups if named is None else (*named, *route.groups)
 
@@ -286,7 +287,7 @@ class Groups:
                 version = group.serial
                 break
         else:
-            version = self._version
+            version = self.version
         if len(self._routes) >= ROUTES_MAX:
             for oldest in tuple(islice(self._routes, ROUTES_MAX // 4)):
                 del self._routes[oldest]
@@ -305,11 +306,11 @@ class Groups:
         return sorted(newcomers, key=_serial)
 
     def _add(self, subscription: Subscription) -> Group:
-        self._version += bool(subscription.ends)
+        self.version += bool(subscription.ends)
         group = (
-            Group(subscription, self._state, self._version)
+            Group(subscription, self._state, self.version)
             if subscription.max_hz is None
-            else ThrottledGroup(subscription, self._state, self._version, self._call_later)
+            else ThrottledGroup(subscription, self._state, self.version, self._call_later)
         )
         self._groups[subscription] = group
         if subscription.is_everything:
@@ -323,7 +324,7 @@ class Groups:
 
     def _remove(self, group: Group) -> None:
         subscription = group.subscription
-        self._version += bool(subscription.ends)
+        self.version += bool(subscription.ends)
         del self._groups[subscription]
         group.end()
         if subscription.is_everything:

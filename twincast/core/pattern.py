@@ -68,6 +68,11 @@ class Pattern:
             return End(self._head, False)
         return End(self._tail, True)
 
+    @property
+    def is_end(self) -> bool:
+        """Whether `end` says all."""
+        return not self._inner and not (self._head and self._tail)
+
     def matches(self, name: str) -> bool:
         """Whether a name is selected; the pattern must cover all of it."""
         if self.exact is not None:
@@ -163,7 +168,7 @@ class Found(NamedTuple):
 class Names:
     """The names that any of some patterns selects."""
 
-    __slots__ = ("_ask_cost", "_is_sifted", "_known", "_stars", "exact", "is_all", "star_count")
+    __slots__ = ("_ask_cost", "_is_found_by_sifting", "_is_sifted", "_known", "_stars", "exact", "is_all", "star_count")
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         """Put patterns together; `names_of` reads them from texts."""
@@ -174,13 +179,14 @@ class Names:
         self._known: dict[str, bool] = {}
         self._stars: Ends[Pattern] = Ends()
         exact: set[str] = set()
-        cost = 0
+        cost, is_told_by_ends = 0, True
         for pattern in patterns:
             cost += pattern.cost
             if pattern.exact is not None:
                 exact.add(pattern.exact)
                 continue
             self.star_count += 1
+            is_told_by_ends &= pattern.is_end
             self.is_all |= pattern.is_everything
             self._stars.add(pattern.end, pattern)
         self.exact = frozenset(exact)
@@ -188,6 +194,7 @@ class Names:
         self._ask_cost = self._stars.look_cost + cost
         ends = frozenset(self._stars.ends)
         self._is_sifted = len(ends) <= SIFT_ENDS and ANY_END not in ends
+        self._is_found_by_sifting = self._is_sifted and is_told_by_ends
 
     @property
     def ends(self) -> frozenset[End]:
@@ -247,6 +254,9 @@ class Names:
             if self._is_sifted:
                 steps += len(part)
                 part = self._stars.sift(part, self.exact)
+                if self._is_found_by_sifting:
+                    found += part
+                    continue
             for name in part:
                 is_selected, cost = self.ask(name)
                 steps += cost

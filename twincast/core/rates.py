@@ -110,6 +110,15 @@ class Means:
         self._rate = rate
         self._clock_s = clock_s
 
+    @property
+    def now_s(self) -> float:
+        """The time of its clock."""
+        return self._clock_s()
+
+    def seconds(self, steps: int) -> float:
+        """Return how long it takes to earn so many steps."""
+        return steps / STEPS_A_UNIT / self._rate.per_s
+
     def pay(self, steps: int) -> float:
         """See Payer."""
         return self._buckets.owe(self.account, self._rate, steps / STEPS_A_UNIT, self._clock_s(), DEBT_MAX_S)

@@ -84,10 +84,24 @@ class Selection:
 
     def names(self) -> list[str]:
         """Return the devices, of those that there are now."""
-        if self._listed is None and self._state.deaths == self._deaths:
-            return list(self._found)
-        twins = self._state.twins
-        return [name for name in self._found if name in twins]
+        if self._listed is not None:
+            twins = self._state.twins
+            return [name for name in self._found if name in twins]
+        self._bury()
+        return list(self._found)
+
+    def count(self) -> int:
+        """Return how many devices there are among them now."""
+        if self._listed is not None:
+            return len(self.names())
+        self._bury()
+        return len(self._found)
+
+    def _bury(self) -> None:
+        """Forget who has gone; whoever comes back comes as one who is new."""
+        if self._deaths != self._state.deaths:
+            self._deaths, twins = self._state.deaths, self._state.twins
+            self._found = {name: None for name in self._found if name in twins}
 
     def _names(self) -> Sequence[str]:
         return self._state.births() if self._listed is None else self._listed

@@ -29,6 +29,8 @@ from twincast.core.messages import (
 from twincast.core.model import Entry, Position, Source
 from twincast.core.retries import Done, Receipt, Retry, digest_of, key_of_update
 from twincast.core.rights import Principal
+from twincast.core.subscription import RULE_STEPS
+from twincast.core.turns import Payer
 from twincast.errors import BadMessage, OutOfOrder, TwincastError, Unauthenticated
 
 AUTH_MAX_BYTES = 8 * 1024
@@ -78,8 +80,8 @@ class Stream(feed.Stream, Protocol):
         """Return the time, in ISO 8601 with offset."""
 
 
-class Visit(Protocol):
-    """What a session needs of the entrance."""
+class Visit(Payer, Protocol):
+    """What a session needs of the entrance. What it has to pay keeps its client from being read; see `owe`."""
 
     principal: Principal | None
 
@@ -145,7 +147,7 @@ class Session:
         self._lane: Session | None = None  # this very session, if its updates are to stay in order
         self._has_lost = False  # whether an update in the lane was not stored, so that none may follow it
         self._value_max_bytes = stream.sizes.value_max_bytes
-        self.feed = Feed(connection.write, stream, self.close, outbox_max_bytes=outbox_max_bytes)
+        self.feed = Feed(connection.write, stream, self.close, payer=self._visit, outbox_max_bytes=outbox_max_bytes)
 
     @property
     def closed(self) -> bool:
@@ -251,6 +253,7 @@ class Session:
         self._asked = wish.names_devices
         self._lane = self if wish.ordered else None
         subscription = wish.subscription.inside(principal.readable)
+        self._visit.pay(RULE_STEPS * len(subscription.rules))
         self.feed.start(subscription, since=wish.since, page=wish.page, ordered=wish.ordered)
 
     def _log_in(self, payload: bytes, query: str) -> None:
@@ -297,13 +300,17 @@ class Session:
     def _resubscribe(self, message: protocol.ClientMessage) -> None:
         try:
             current = self.feed.subscription if self._asked else self.feed.subscription.removing(None)
-            self.feed.change(wishes.resubscribed(message, current))
-            self._asked = True
+            wanted = wishes.resubscribed(message, current)
         except BadMessage as error:
             self._say(encode_error(error, message.id))
             return
-        if message.id is not None:
-            self._acknowledge(message.id, self._stream.state.seq)
+        self._asked = True
+        self._visit.pay(RULE_STEPS * len(wanted.rules))
+        self.feed.change(wanted, partial(self._resubscribed, message.id))
+
+    def _resubscribed(self, message_id: MessageId | None) -> None:
+        if message_id is not None:
+            self._acknowledge(message_id, self._stream.state.seq)
 
     def _restart(self, message: protocol.ClientMessage) -> None:
         self._has_lost = False

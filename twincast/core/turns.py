@@ -43,6 +43,24 @@ class Work(Protocol):
         """Do about so many steps, and some at least; return how many it took."""
 
 
+class Pause:
+    """Work that is not done before others have had their turn."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._is_over = False
+
+    @property
+    def is_done(self) -> bool:
+        """See Work."""
+        return self._is_over and self._work.is_done
+
+    def advance(self, max_steps: int) -> int:
+        """See Work."""
+        self._is_over = max_steps >= SLICE_STEPS
+        return 0 if self._work.is_done else self._work.advance(max_steps)
+
+
 class _Job:
     """Work under way, and who waits for it; the first one pays."""
 

@@ -14,12 +14,13 @@ from twincast.core.cast import Cast
 from twincast.core.feed import Feed
 from twincast.core.messages import encode
 from twincast.core.model import Position
-from twincast.core.subscription import Subscription
+from twincast.core.subscription import RULE_STEPS, Subscription
+from twincast.core.turns import Payer
 from twincast.errors import Stopping, Truncated, TwincastError, ValidationFailed
 from twincast.hub import Hub
 from twincast.transports import schemas
 from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
-from twincast.transports.operation import Answer, Call, Operation, pieces
+from twincast.transports.operation import Answer, Call, Operation, paid, pieces
 
 logger = logging.getLogger("twincast.events")
 
@@ -77,7 +78,9 @@ class EventsEndpoint:
         query = scope["query_string"].decode("latin-1")
         wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
         subscription = wish.subscription.inside(caller.principal.readable)
-        connection = _EventStream(send, self._hub(), self._outbox_max_bytes, self._close_timeout_s)
+        means = self._admission.means(caller)
+        means.pay(RULE_STEPS * len(subscription.rules))
+        connection = _EventStream(send, self._hub(), means, self._outbox_max_bytes, self._close_timeout_s)
         with self._held(wishes.ticket_of(query), connection):
             visit = self._admission.enter(caller, connection.cut_off)
             connection.leave = visit.leave
@@ -139,7 +142,9 @@ class EventsEndpoint:
         limit = wishes.whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
         wait_s = wishes.whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
         subscription = Subscription(wishes.rules_of_query(given), "every").inside(principal.readable)
-        poll = _Poll(self._hub(), subscription, limit or 1)
+        means = self._admission.begin_reading(call.caller)
+        means.pay(RULE_STEPS * len(subscription.rules))
+        poll = _Poll(self._hub(), subscription, means, limit or 1)
         visit = self._admission.enter(call.caller, poll.refuse)
         self._ends.add(poll.wake)
         try:
@@ -152,13 +157,13 @@ class EventsEndpoint:
 class _EventStream(Buffer):
     """One client's response, as its feed sees it."""
 
-    def __init__(self, send: Send, hub: Hub, max_bytes: int, close_timeout_s: float) -> None:
+    def __init__(self, send: Send, hub: Hub, payer: Payer, max_bytes: int, close_timeout_s: float) -> None:
         super().__init__(max_bytes)
         self._send = send
         self._close_timeout_s = close_timeout_s
         self._has_begun = False
         self.deadline = asyncio.timeout(None)
-        self.feed = Feed(self.write, hub, self.cut_off, outbox_max_bytes=max_bytes)
+        self.feed = Feed(self.write, hub, self.cut_off, payer=payer, outbox_max_bytes=max_bytes)
         self.flow = self.feed
         self.leave: Callable[[], None]
 
@@ -217,9 +222,10 @@ class _Found(NamedTuple):
 class _Poll:
     """One long poll. While it waits it watches, so that only a change that it wants wakes it."""
 
-    def __init__(self, hub: Hub, subscription: Subscription, limit: int) -> None:
+    def __init__(self, hub: Hub, subscription: Subscription, payer: Payer, limit: int) -> None:
         self._hub = hub
         self._subscription = subscription
+        self._payer = payer
         self._limit = limit
         self._woken = asyncio.Event()
         self._refusal: TwincastError | None = None
@@ -248,7 +254,7 @@ class _Poll:
         hub = self._hub
         reason = "" if since is None else hub.why_not_resume(since)
         if since is None or reason:
-            return self._state(reason)
+            return await self._state(reason)
         group = hub.groups.join(self, self._subscription)
         try:
             found = await self._look(since.seq)
@@ -262,7 +268,7 @@ class _Poll:
             if self._refusal is not None:
                 raise self._refusal
         except Truncated:
-            return self._state("too_old")
+            return await self._state("too_old")
         finally:
             hub.groups.leave(self, group)
         return Answer(self._changes(found))
@@ -273,13 +279,14 @@ class _Poll:
         size_bytes = 0
         while since < hub.state.seq and len(messages) < self._limit and size_bytes < POLL_MAX_BYTES:
             block = await self._block(since)
-            selected = block.select(self._subscription)
+            selected = await hub.pick(block, self._subscription, self._payer)
             since = block.entries[-1].seq
             left = self._limit - len(messages)
             messages.extend(selected.messages[:left])
             size_bytes += selected.size_bytes
             if len(selected.messages) > left:
                 since = selected.entries[left - 1].seq
+            await asyncio.sleep(0)  # what memory has does not wait, and others are to have their turn
         return _Found(messages, since)
 
     async def _block(self, since: int) -> Cast:
@@ -298,15 +305,18 @@ class _Poll:
             encode(found.seq < hub.state.seq),
         )
 
-    def _state(self, reason: str) -> Answer:
+    async def _state(self, reason: str) -> Answer:
         hub = self._hub
+        names = await hub.select(self._subscription, self._payer)
         head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"resumed":false,%b"data_snapshot":' % (
             hub.now_utc().encode(),
             hub.state.epoch.encode(),
             hub.state.seq,
             b'"reason":%b,' % encode(reason) if reason else b"",
         )
-        return pieces(head, hub.greetings.texts(self._subscription), b',"events":[],"more":false}')
+        return pieces(
+            head, paid(hub.greetings.texts(self._subscription, names), self._payer), b',"events":[],"more":false}'
+        )
 
 
 def _settle(taken: asyncio.Future[Cast], block: Cast | TwincastError) -> None:

@@ -16,7 +16,9 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from twincast.admission import Caller
 from twincast.core import event_stream
+from twincast.core.feed import BYTES_A_STEP
 from twincast.core.messages import encode
+from twincast.core.turns import Payer
 from twincast.core.values import check_id
 from twincast.errors import BadMessage, TooLarge, TooSlow, TwincastError, Unavailable, UnsupportedMedia
 from twincast.transports import schemas
@@ -193,6 +195,13 @@ class _Handed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._operation(scope, receive, send)
+
+
+def paid(state: Iterator[bytes], payer: Payer) -> Iterator[bytes]:
+    """Yield a state in pieces, each counted against who is told it."""
+    for piece in state:
+        payer.pay(len(piece) // BYTES_A_STEP)
+        yield piece
 
 
 def pieces(before: bytes, state: Iterator[bytes], after: bytes) -> Answer:

@@ -8,17 +8,16 @@ from typing import Any
 from twincast.admission import Admission
 from twincast.auth.tickets import TICKET_S
 from twincast.core import protocol, wishes
-from twincast.core.greeting import select_names
 from twincast.core.keys import OF_DEVICES, AuditRecord
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Position
 from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
 from twincast.core.rights import Principal
-from twincast.core.subscription import Subscription
+from twincast.core.subscription import RULE_STEPS, Subscription
 from twincast.errors import NotYet, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
 from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
-from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation, pieces
+from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation, paid, pieces
 
 REACH_S = 5.0
 """How long a read waits for the position that it asks for."""
@@ -109,7 +108,7 @@ class Rest:
         principal = call.caller.principal
         status: dict[str, Any] = {
             "ok": hub.problem is None,
-            "devices_known": len(select_names(hub.state, EVERYTHING.inside(principal.readable))),
+            "devices_known": await hub.count(EVERYTHING.inside(principal.readable), self._admission.means(call.caller)),
             "websocket_clients_connected": len(hub.websockets),
             "timestamp_utc": hub.now_utc(),
             "epoch": hub.state.epoch,
@@ -130,16 +129,19 @@ class Rest:
         hub = self._hub()
         principal = call.caller.principal
         principal.require_at_all("read")
+        means = self._admission.begin_reading(call.caller)
         subscription = EVERYTHING.inside(principal.readable)
         if call.query:
             given = wishes.decode_query(call.query, {"devices", "min_seq"})
             subscription = Subscription(wishes.rules_of_query(given)).inside(principal.readable)
+            means.pay(RULE_STEPS * len(subscription.rules))
             if "min_seq" in given:
                 await self._reach(given["min_seq"][-1])
                 self._admission.recheck(principal)
+        names = await hub.select(subscription, means)
         epoch, seq = hub.state.epoch, hub.state.seq
         head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":' % (hub.now_utc().encode(), epoch.encode(), seq)
-        return pieces(head, hub.greetings.texts(subscription), b"}")
+        return pieces(head, paid(hub.greetings.texts(subscription, names), means), b"}")
 
     async def post_data(self, call: Call) -> Answer:
         """Store one reading, or many.
