@@ -374,7 +374,8 @@ class Hub:
     async def _follow_journal(self) -> None:
         async for entries in self._journal.follow(self.state.seq):
             cast = Cast(encode_all(entries), entries)
-            await self._find_routes(cast)
+            if (unknown := self.groups.prepare(cast)) is not None:
+                await self._find_routes(cast, unknown)
             apply = self.state.apply
             for entry in entries:
                 apply(entry)
@@ -383,16 +384,16 @@ class Hub:
             if self._awaited:
                 self._tell_reached()
 
-    async def _find_routes(self, cast: Cast) -> None:
+    async def _find_routes(self, cast: Cast, unknown: int | None) -> None:
         """Ask who wants a cast, a little at a time: many new names and many patterns hold up nobody but the casts."""
         for _ in range(ROUTE_PASSES):
             version = self.groups.version
-            unknown = self.groups.prepare(cast)
             while unknown is not None:
                 await asyncio.sleep(0)
                 unknown = self.groups.prepare(cast, unknown)
             if version == self.groups.version:
                 return
+            unknown = self.groups.prepare(cast)
 
     def _tell_reached(self) -> None:
         reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]
