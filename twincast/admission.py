@@ -19,7 +19,7 @@ from twincast.auth.tickets import Tickets, TicketUse
 from twincast.auth.tokens import KeySet
 from twincast.core.door import Door
 from twincast.core.keys import Actor, Keyring
-from twincast.core.rates import Buckets, Means, Rate
+from twincast.core.rates import STEPS_A_UNIT, Buckets, Means, Rate
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.wishes import wants_to_log_in
 from twincast.errors import (
@@ -159,8 +159,11 @@ class Visit:
     def pay(self, steps: int) -> float:
         """See Payer in core/turns.
 
-        A visit is not read until what it asked for itself is paid, or the debt of its account is.
+        A visit is not read until what it asked for itself is paid, or the debt of its account is. The first things that
+        cost less than a unit are free: most connections ask for nothing else, and so need no account.
         """
+        if self._means is None and steps < STEPS_A_UNIT:
+            return 0.0
         means = self._own_means()
         self._paid_at_s = max(self._paid_at_s, means.now_s) + means.seconds(steps)
         return means.pay(steps)

@@ -541,6 +541,16 @@ def test_until_it_is_known_what_is_selected_a_client_is_told_nothing_and_then_al
     assert client.seqs() == [5]
 
 
+def test_nothing_is_said_before_the_greeting_not_even_at_the_end() -> None:
+    stream = waiting(a_stream("lab/a"))
+    client = Client(stream)
+    client.feed.start(selecting("lab/*"))
+    client.feed.offer(CAST_OF_PONG)
+    client.feed.answer()
+    client.feed.close()
+    assert client.heard() == []
+
+
 def test_until_it_is_known_what_a_change_adds_the_old_subscription_goes_on_and_other_wishes_wait() -> None:
     stream = a_stream("a", "b1", "b2")
     client = a_client(stream, selecting("a"))

@@ -63,6 +63,7 @@ class Feed:
         "_forget_change",
         "_forget_work",
         "_group",
+        "_is_greeted",
         "_is_held",
         "_is_paused",
         "_is_reading",
@@ -111,7 +112,7 @@ class Feed:
         self._newer_until = 0
         self._seq = 0  # the cursor, while there is no group
         self._group: Group | None = None
-        self._is_paused = self._is_held = self._is_reading = self.is_closed = False
+        self._is_paused = self._is_held = self._is_reading = self._is_greeted = self.is_closed = False
         self._forget_work: Callable[[], None] | None = None  # what the client waits for, if it does
         self._forget_change: Callable[[], None] | None = None  # the same, of a change that goes on meanwhile
         self._waiting: list[Callable[[], None]] | None = None
@@ -139,7 +140,7 @@ class Feed:
         self._page = page
         reason = "" if since is None else self._stream.why_not_resume(since)
         if since is not None and not reason:
-            self._seq = since.seq
+            self._seq, self._is_greeted = since.seq, True
             self._write(self._stream.greetings.resumed(subscription, since.seq, ordered))
             self._go_on()
         else:
@@ -154,7 +155,7 @@ class Feed:
             if names is None:
                 return
             greeting = greetings.full(self.subscription, names, self._page, reason, ordered)
-        self._seq = greeting.seq
+        self._seq, self._is_greeted = greeting.seq, True
         self._pages = greeting.pages()
         self._go_on()
 
@@ -245,9 +246,10 @@ class Feed:
     def answer(self) -> None:
         """Send the answers that wait, although the connection is full; for the last time, before `close`.
 
-        The changes that wait stay behind: a client that comes back resumes and has them.
+        The changes that wait stay behind: a client that comes back resumes and has them. One that was not greeted yet
+        gets nothing, for nothing comes before that.
         """
-        if self._outbox is not None:
+        if self._outbox is not None and self._is_greeted:
             for cast in self._outbox.answers():
                 self._write(cast)
 

@@ -66,6 +66,8 @@ class Buckets:
 
     def owe(self, key: str, rate: Rate, amount: float, now_s: float, debt_max_s: float = math.inf) -> float:
         """Spend whether it may be or not, and return in how many seconds the debt is paid; 0 if there is none."""
+        if not amount and key not in self._buckets:
+            return 0.0
         bucket = self._bucket(key, rate, now_s)
         bucket.fill(now_s)
         bucket.tokens = max(bucket.tokens - amount, -debt_max_s * rate.per_s)
