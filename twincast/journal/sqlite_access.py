@@ -18,7 +18,9 @@ from twincast.core.keys import Actor, AuditRecord, Key, Keyring
 from twincast.core.messages import encode
 from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFailed
 from twincast.journal.sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
+from twincast.journal.sqlite_lock import serves_the_file, serves_the_name
 from twincast.journal.sqlite_reader import unavailable_if_failing
+from twincast.journal.sqlite_wal import open_with_its_wal, refuse_lonely_wal
 
 _KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"
 _AUDIT = "select id, at_utc, who, address, action, target, detail, seq from audit where id < ? order by id desc limit ?"
@@ -73,16 +75,20 @@ class AccessFile:
         Raises:
             JournalUnusable: it is not there, not a journal, or cannot be written; the message says why.
         """
+        real = os.path.realpath(path)
+        is_served = serves_the_file(real)
+        if not is_served:
+            _refuse_strange_files(real)
         self.is_new = not _is_there(path)
         """Whether this made the file."""
         if self.is_new and not make:
             raise JournalUnusable(
                 f"there is no journal at {os.path.abspath(path)}; --journal or TWINCAST_JOURNAL names the server's"
             )
-        if not _is_prepared(path):
-            SqliteFile(path).close()
+        if not is_served and not _is_prepared(real):
+            SqliteFile(real).close()
         with unavailable_if_failing():
-            self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            self._db = apsw.Connection(real) if is_served else open_with_its_wal(real)
             self._db.set_busy_timeout(3 * BUSY_TIMEOUT_MS)
             self._db.pragma("synchronous", "full")
             self._db.wal_autocheckpoint(0)  # a server that runs does that
@@ -174,6 +180,16 @@ def has_keys(path: str) -> bool:
             db.close(True)
     except apsw.Error as error:
         raise JournalUnusable(f"the journal {path} cannot be read: {error}") from None
+
+
+def _refuse_strange_files(path: str) -> None:
+    """Refuse what a server that runs on this path, or one that was killed, would not know as its own."""
+    if serves_the_name(path):
+        raise JournalUnusable(
+            f"a server runs that was started on {path}, but its file is no longer there, or is another one. End that"
+            " server, see to the journal, and start it again"
+        )
+    refuse_lonely_wal(path)
 
 
 def _is_there(path: str) -> bool:

@@ -23,6 +23,7 @@ from twincast.journal.sqlite_lock import ServerLock, why_not_usable
 from twincast.journal.sqlite_reader import unavailable_if_failing
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite_strangers import STRANGERS, accept
+from twincast.journal.sqlite_wal import open_with_its_wal, refuse_lonely_wal
 
 BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another program that writes: `twincast keys` holds the file for a commit's length."""
@@ -88,10 +89,11 @@ class SqliteFile:
         self._checkpoint_seq: int
         self._path = os.path.realpath(path)
         with ExitStack() as undo:
+            refuse_lonely_wal(self._path)
             self._lock = ServerLock(self._path)
             undo.callback(self._lock.release)
             try:
-                self._db = apsw.Connection(self._path, vfs=vfs)
+                self._db = open_with_its_wal(self._path, vfs=vfs)
                 undo.callback(self._db.close, True)
                 self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
                 self._prepare(synchronous)
