@@ -11,6 +11,7 @@ from twincast.core.feed import TookBlock
 from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor
+from twincast.core.lineage import Generation, Lineage
 from twincast.core.messages import SizeLimits, encode_all
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
 from twincast.core.pattern import Pattern
@@ -152,7 +153,8 @@ class CommittingStream:
     """
 
     def __init__(self, *, block_entries: int = 3, part_max_bytes: int = 256 * 1024) -> None:
-        self.state = State(Snapshot("epoch-1", 0, {}))
+        self.lineage = Lineage("epoch", [Generation("1", 0)])
+        self.state = State(Snapshot(self.lineage.epoch, 0, {}))
         self.groups = Groups(self.state, self._call_later)
         self.sizes = SizeLimits()
         self.greetings = Greetings(
@@ -186,11 +188,8 @@ class CommittingStream:
         return NOW_UTC
 
     def why_not_resume(self, since: Position) -> str:
-        if since.epoch != self.state.epoch:
-            return "epoch"
-        if since.seq > self.state.seq:
-            return "ahead"
-        return "too_old" if since.seq < self.oldest_since else ""
+        too_old = "too_old" if since.seq < self.oldest_since else ""
+        return self.lineage.why_not(since, self.state.seq) or too_old
 
     def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
         if self.reads_wait:

@@ -88,6 +88,7 @@ class Heard:
     def _hello(self, message: Any) -> None:
         if message["resumed"]:
             self.resumes += 1
+            self.cursor = (message["epoch"], message["seq"])
             return
         if self.cursor is None:
             self.started_at = message["seq"]

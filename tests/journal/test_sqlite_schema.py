@@ -1,17 +1,20 @@
 """Files that earlier versions wrote, brought to this one: positions and keys that are out there keep their worth."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import apsw
 import pytest
 from msgspec import Raw
 
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.retries import Receipt, digest_of
+from twincast.errors import JournalUnavailable
+from twincast.journal import sqlite_file
 from twincast.journal.sqlite_access import AccessFile
 from twincast.journal.sqlite_file import SqliteFile
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
@@ -173,6 +176,9 @@ def test_keys_are_changed_in_a_file_of_version_three_as_it_is(tmp_path: Path) ->
     assert query(path, "pragma user_version") == [(3,)]
 
 
+# The runs on a file.
+
+
 def test_each_start_opens_a_generation_where_the_log_ends(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     epochs = []
@@ -186,3 +192,76 @@ def test_each_start_opens_a_generation_where_the_log_ends(tmp_path: Path) -> Non
     assert [f"{file.epoch}-{name}" for name, _, _ in rows] == epochs
     assert [begin_seq for _, begin_seq, _ in rows] == [0, 0, 2]
     assert all(began.endswith("+00:00") for _, _, began in rows)
+
+
+def test_only_the_newest_runs_are_kept_and_positions_of_older_ones_are_of_another_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "GENERATIONS_MAX", 3)
+    path = tmp_path / "journal.db"
+    epochs: list[str] = []
+    for _ in range(6):
+        with closing(SqliteFile(str(path))) as file:
+            epochs.append(file.lineage.epoch)
+            assert query(path, "select count(*) from generation") == [(min(3, len(epochs)),)]
+            seq = file.append([ENTRIES[0]])
+            reasons = [file.lineage.why_not(Position(epoch, 1), seq) for epoch in epochs]
+            assert reasons == ["epoch"] * (len(epochs) - 3) + [""] * min(3, len(epochs))
+
+
+class _FullDisk(apsw.VFS):
+    """A disk that takes nothing while `is_full`."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        super().__init__("full-disk", "")
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # SQLite's names
+        disk = self
+
+        class File(apsw.VFSFile):
+            def xWrite(self, data: Any, offset: int) -> None:
+                if disk.is_full:
+                    raise apsw.FullError
+                super().xWrite(data, offset)
+
+        return File("", name, flags)
+
+
+@pytest.fixture
+def disk() -> Iterator[_FullDisk]:
+    disk = _FullDisk()
+    yield disk
+    disk.unregister()
+
+
+def test_a_run_that_began_on_a_full_disk_is_noted_before_its_first_entry(tmp_path: Path, disk: _FullDisk) -> None:
+    path = tmp_path / "journal.db"
+    with closing(SqliteFile(str(path))) as file:
+        before = Position(file.lineage.epoch, file.append([ENTRIES[0]]))
+    disk.is_full = True
+    full = SqliteFile(str(path), vfs="full-disk")
+    epoch = full.lineage.epoch
+    assert (full.snapshot().seq, full.snapshot().epoch) == (1, epoch)
+    assert full.lineage.why_not(before, 1) == ""
+    with pytest.raises(JournalUnavailable):
+        full.append([ENTRIES[1]])
+    assert query(path, "select count(*) from generation") == [(1,)]
+    disk.is_full = False
+    assert [full.append([entry]) for entry in ENTRIES[1:3]] == [2, 3]
+    full.close()
+    assert query(path, "select begin_seq from generation order by id") == [(0,), (1,)]
+    with closing(SqliteFile(str(path))) as file:
+        positions = [before, Position(before.epoch, 2), Position(epoch, 3)]
+        assert [file.lineage.why_not(position, 3) for position in positions] == ["", "epoch", ""]
+
+
+def test_a_run_that_never_got_room_leaves_nothing_behind(tmp_path: Path, disk: _FullDisk) -> None:
+    path = tmp_path / "journal.db"
+    SqliteFile(str(path)).close()
+    disk.is_full = True
+    full = SqliteFile(str(path), vfs="full-disk")
+    full.close()
+    with closing(SqliteFile(str(path))) as file:
+        assert file.lineage.why_not(Position(full.lineage.epoch, 0), 0) == "epoch"
+    assert query(path, "select count(*) from generation") == [(2,)]

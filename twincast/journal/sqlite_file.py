@@ -84,6 +84,7 @@ class SqliteFile:
         """
         self.epoch: str
         self.lineage: Lineage
+        self._unstored: Generation | None = None
         self.seq: int
         self.oldest_since: int
         self._checkpoint_seq: int
@@ -132,6 +133,8 @@ class SqliteFile:
         first = self.seq + 1
         text = encode(batch).decode()
         with self._transaction():
+            if self._unstored is not None:
+                self._store_generation(self._unstored)
             self._db.execute(_APPEND, (first, text))
             if self._db.changes() != len(batch):
                 with closing(self._db.execute(STRANGERS, (self.seq,))) as rows:
@@ -141,6 +144,7 @@ class SqliteFile:
                 self._db.execute(_APPEND_RECEIPTS, (first, encode(keys).decode()))
             if deeds:
                 self._db.execute(_APPEND_DEEDS, (first, encode(deeds).decode()))
+        self._unstored = None
         self.seq = first + len(batch) - 1
         return first
 
@@ -252,35 +256,46 @@ class SqliteFile:
     def _begin_generation(self) -> list[Generation]:
         """Note for good that a run begins here; return the runs that are known, oldest first.
 
-        Only the oldest are forgotten: without one between two others, the end of the one before it would be wrong.
+        A disk that takes nothing now gets the note with the first entries: they must not stand in the log without it,
+        for they would count as of the run before. Only the oldest runs are forgotten: without one between two others,
+        the end of the one before it would be wrong.
         """
         rows = self._db.execute("select name, begin_seq from generation order by id")
         generations = [Generation(*row) for row in rows]
         taken = {generation.name for generation in generations}
         while (name := secrets.token_hex(4)) in taken:
             pass
-        with self._db:
-            self._db.execute(
-                "insert into generation (name, begin_seq, began_at_utc)"
-                " values (?, ?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
-                (name, self.seq),
-            )
-            self._db.execute(
-                "delete from generation where id <= (select max(id) from generation) - ?", (GENERATIONS_MAX,)
-            )
-        return [*generations, Generation(name, self.seq)][-GENERATIONS_MAX:]
+        generations.append(Generation(name, self.seq))
+        try:
+            with self._atomically():
+                self._store_generation(generations[-1])
+        except (apsw.FullError, apsw.IOError):
+            self._unstored = generations[-1]
+        return generations[-GENERATIONS_MAX:]
+
+    def _store_generation(self, generation: Generation) -> None:
+        self._db.execute(
+            "insert into generation (name, begin_seq, began_at_utc)"
+            " values (?, ?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
+            generation,
+        )
+        self._db.execute("delete from generation where id <= (select max(id) from generation) - ?", (GENERATIONS_MAX,))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with unavailable_if_failing():
-            try:
-                self._db.execute("begin immediate")
-                yield
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+        with unavailable_if_failing(), self._atomically():
+            yield
+
+    @contextmanager
+    def _atomically(self) -> Iterator[None]:
+        try:
+            self._db.execute("begin immediate")
+            yield
+            self._db.execute("commit")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            raise
 
 
 def _why_unusable(path: str, error: apsw.Error) -> str:
