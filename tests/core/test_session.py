@@ -394,15 +394,44 @@ def test_however_a_client_stalls_it_ends_with_the_state_and_missed_nothing(
 
 
 def test_wishes_of_a_client_that_is_behind_wait_within_a_bound() -> None:
-    client = Client()
+    client = Client(outbox_max_bytes=1 << 20)
     client.session.pause()
     client.stream.change("lamp", b"1")
-    for number in range(150):
-        client.session.receive(b'{"type":"subscribe","id":%d,"devices":["d%d"]}' % (number, number))
+    for number in range(1_050):
+        client.session.receive(b'{"type":"subscribe","id":%d,"devices":["d%d"]}' % (number, number % 10))
     client.session.resume()
     heard = client.heard()
     assert sum(message["type"] == "error" and message["code"] == "too_large" for message in heard) == 50
-    assert [message["id"] for message in heard if message["type"] == "ack"] == list(range(100))
+    assert [message["id"] for message in heard if message["type"] == "ack"] == list(range(1_000))
+
+
+def test_wishes_that_wait_are_bounded_in_bytes_too() -> None:
+    client = Client(outbox_max_bytes=65_536)
+    client.session.pause()
+    client.stream.change("lamp", b"1")
+    for number in range(20):
+        client.session.receive(b'{"type":"subscribe","id":%d,"devices":["%s"]}' % (number, b"d" * 250) + b" " * 6_000)
+    client.session.resume()
+    acknowledged = [message["id"] for message in client.heard() if message["type"] == "ack"]
+    assert acknowledged == list(range(10)), "of 6 KB each"
+
+
+def test_a_burst_of_costly_changes_is_made_a_few_in_a_turn_in_order_and_none_is_lost() -> None:
+    client = Client(outbox_max_bytes=1 << 20)
+    names = ",".join(f'"{"p" * 50}{number}"' for number in range(500))
+    client.says(b'{"type":"subscribe","devices":[%b]}' % names.encode())
+    for _ in range(10):
+        client.stream.pass_time(0)
+    client.heard()
+    for number in range(100):
+        client.session.receive(b'{"type":"subscribe","id":%d,"max_hz":%f}' % (number, 1 + number / 100))
+    told: list[int] = []
+    while len(told) < 100:
+        before = len(told)
+        told += [message["id"] for message in client.heard() if message["type"] == "ack"]
+        assert len(told) - before <= 1, "each of them finds its place among those of all clients anew"
+        client.stream.pass_time(0)
+    assert told == list(range(100))
 
 
 @pytest.mark.parametrize("mode", ["latest", "every"])

@@ -5,9 +5,11 @@ the same step, so that nothing comes twice or is left out. If the client does no
 `every` forgets what waits, and reads it back when the client takes it.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Protocol
 
 from twincast.core.cast import Cast
@@ -18,15 +20,16 @@ from twincast.core.model import Control, Position
 from twincast.core.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
 from twincast.core.selection import Picking, Selection, Selections
 from twincast.core.state import State
-from twincast.core.subscription import Subscription
-from twincast.core.turns import Pause, Payer, Turns, Work
+from twincast.core.subscription import RULE_STEPS, Subscription
+from twincast.core.turns import Pause, Payer, Toll, Turns, Work
 from twincast.errors import FellBehind, TooLarge, Truncated, TwincastError
 
 DRAIN_BYTES = 256 * 1024
 """How much of its debt a client gets at once; more in one piece would only wait in the connection's buffer."""
 
-WAITING_MAX = 100
-"""How many changes of its subscription a client may ask for while it is behind."""
+WAITING_MAX = 1_000
+"""How many changes of its subscription a client may ask for before the first one is made; and no more bytes than its
+outbox may have."""
 
 ENTRIES_AT_ONCE = 2_048
 """How much of the log is taken before others have their turn."""
@@ -115,7 +118,7 @@ class Feed:
         self._is_paused = self._is_held = self._is_reading = self._is_greeted = self.is_closed = False
         self._forget_work: Callable[[], None] | None = None  # what the client waits for, if it does
         self._forget_change: Callable[[], None] | None = None  # the same, of a change that goes on meanwhile
-        self._waiting: list[Callable[[], None]] | None = None
+        self._waiting: deque[tuple[Callable[[], None], int]] | None = None
         self.subscription = Subscription()
 
     @property
@@ -199,29 +202,35 @@ class Feed:
             return False
         return self._outbox is None and not self._is_held and not self._is_paused
 
-    def when_caught_up(self, callback: Callable[[], None]) -> None:
+    def when_caught_up(self, callback: Callable[[], None], size_bytes: int = 0) -> None:
         """Call back once the client has been sent everything; at once if it has.
+
+        Args:
+            callback: does what the client wishes.
+            size_bytes: what it keeps until then.
 
         Raises:
             TooLarge: so many wait already that the client seems not to mind the answers.
         """
         if self.is_caught_up:
             callback()
-        elif len(self._waiting or ()) >= WAITING_MAX:
-            raise TooLarge(f"{WAITING_MAX} wishes wait until this client has caught up; take what was sent first")
-        else:
-            self._waiting = [*(self._waiting or ()), callback]
+            return
+        waiting = self._waiting = self._waiting or deque()
+        if len(waiting) >= WAITING_MAX or sum(map(itemgetter(1), waiting)) + size_bytes > self._outbox_max_bytes:
+            raise TooLarge(f"{len(waiting)} wishes wait until this client has caught up; take what was sent first")
+        waiting.append((callback, size_bytes))
 
     def change(self, subscription: Subscription, done: Callable[[], None]) -> None:
         """Take another subscription from here on; the state of what it adds goes before. Only when caught up.
 
         Until it is known what that is, the old one goes on. `done` is called when the new one holds.
         """
-        self._change(subscription, self._stream.selections.added(subscription, self.subscription), done)
+        added = self._stream.selections.added(subscription, self.subscription)
+        self._change(subscription, added, Toll(added, RULE_STEPS * len(subscription.rules)), done)
 
-    def _change(self, subscription: Subscription, added: Selection, done: Callable[[], None]) -> None:
-        again = partial(self._change, subscription, added, done)
-        self._forget_change = self._do(added, partial(self._change_on, again))
+    def _change(self, subscription: Subscription, added: Selection, work: Work, done: Callable[[], None]) -> None:
+        again = partial(self._change, subscription, added, work, done)
+        self._forget_change = self._do(work, partial(self._change_on, again))
         if self._forget_change is not None:
             return
         assert self._group is not None
@@ -240,7 +249,8 @@ class Feed:
     def _change_on(self, again: Callable[[], None]) -> None:
         """Go on with a change, before the wishes that came behind it."""
         self._forget_change = None
-        self._waiting = [again, *(self._waiting or ())]
+        self._waiting = self._waiting or deque()
+        self._waiting.appendleft((again, 0))
         self._go_on()
 
     def answer(self) -> None:
@@ -288,7 +298,7 @@ class Feed:
         self._catch_up()
         self._pay()
         while self._waiting and self.is_caught_up:
-            self._waiting.pop(0)()
+            self._waiting.popleft()[0]()
 
     def _pay(self) -> None:
         """Empty the outbox, if the client takes it and what is in it may go."""

@@ -199,7 +199,7 @@ class Session:
             elif message.type == "ping":
                 self._say(encode_pong(self._stream.now_utc(), self.feed.position))
             elif message.type in {"subscribe", "unsubscribe"}:
-                self.feed.when_caught_up(partial(self._resubscribe, message))
+                self.feed.when_caught_up(partial(self._resubscribe, message), len(payload))
             elif message.type == "auth":
                 self._renew(message)
             else:
@@ -305,7 +305,6 @@ class Session:
             self._say(encode_error(error, message.id))
             return
         self._asked = True
-        self._visit.pay(RULE_STEPS * len(wanted.rules))
         self.feed.change(wanted, partial(self._resubscribed, message.id))
 
     def _resubscribed(self, message_id: MessageId | None) -> None:

@@ -16,7 +16,7 @@ KINDS: frozenset[Kind] = frozenset({"data_update", "control", "deleted"})
 EVERYWHERE = frozenset({"*"})
 PATTERNS_MAX, STARS_MAX = 1_000, 100
 """Exact names are found in one lookup; patterns with a star are held against every name, and so cost more."""
-RULE_STEPS = 50
+RULE_STEPS = 20
 """What it costs to read a pattern, to put it among those of all clients and to take it out again: steps of a search."""
 MAX_HZ_MIN, MAX_HZ_MAX = 0.01, 1_000.0
 NO_NAMES = Names(())

@@ -61,6 +61,27 @@ class Pause:
         return 0 if self._work.is_done else self._work.advance(max_steps)
 
 
+class Toll:
+    """Work that has its cost before it: what it leads to takes so long."""
+
+    def __init__(self, work: Work, steps: int) -> None:
+        self._work = work
+        self._left = steps
+
+    @property
+    def is_done(self) -> bool:
+        """See Work."""
+        return self._left <= 0 and self._work.is_done
+
+    def advance(self, max_steps: int) -> int:
+        """See Work."""
+        paid = min(self._left, max_steps)
+        self._left -= paid
+        if paid == max_steps or self._work.is_done:
+            return paid
+        return paid + self._work.advance(max_steps - paid)
+
+
 class _Job:
     """Work under way, and who waits for it; the first one pays."""
 
@@ -93,7 +114,7 @@ class Turns:
         return len(self._due.get(account, ())) + len(self._owing.get(account, ()))
 
     def do(self, work: Work, payer: Payer, done: Callable[[], None]) -> Callable[[], None] | None:
-        """Do work: now if it is short, else in turns.
+        """Do work: now if it is short and its payer is not in debt, else in turns.
 
         Returns:
             None if it is done. Otherwise `done` is called when it was, in a later turn, and may find that there is more
@@ -101,12 +122,13 @@ class Turns:
         """
         job = self._jobs.get(id(work))
         if job is None:
-            if not work.is_done and self.at_once_steps:
-                payer.pay(work.advance(self.at_once_steps))
+            debt_s = 0.0 if work.is_done else payer.pay(0)
+            if not work.is_done and self.at_once_steps and debt_s <= 0:
+                debt_s = payer.pay(work.advance(self.at_once_steps))
             if work.is_done:
                 return None
             job = self._jobs[id(work)] = _Job(work)
-            self._queue(job, payer, payer.pay(0))
+            self._queue(job, payer, debt_s)
         waiter = object()
         job.waiting[waiter] = (payer, done)
         return lambda: self._forget(job, waiter)
