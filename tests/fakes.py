@@ -181,6 +181,7 @@ class CommittingStream:
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
+        who: str = "",
     ) -> None:
         self.submitted.append((entry, size_bytes, done, retry))
 

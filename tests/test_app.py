@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -49,6 +51,43 @@ async def test_it_can_be_mounted_below_a_prefix() -> None:
         refused = await http.post("/live/api/data", json={"device_id": "lamp"})
         assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
         assert (await http.get("/live/openapi.json")).json()["servers"] == [{"url": "/live"}]
+
+
+NAMES = ["lamp", "lab/lamp", "a b", "%2F", "..", "é", "live", "a/live/b"]
+
+
+@pytest.mark.parametrize("prefix", ["/live", "/a b/live", "/api/data"])
+async def test_a_device_is_deleted_below_a_prefix_whatever_its_name(prefix: str) -> None:
+    inner, outer = memory_app(), FastAPI()
+    outer.mount(prefix, inner)
+    async with inner.router.lifespan_context(inner), client(outer) as http:
+        for name in NAMES:
+            await http.post(f"{prefix}/api/data", json={"device_id": name, "value": 1})
+            path = f"{quote(prefix)}/api/data/{quote(name, safe='').replace('.', '%2e')}"
+            deleted = await http.delete(path)
+            assert (deleted.status_code, deleted.json()["event"]["device_id"]) == (200, name)
+        assert (await http.get(f"{prefix}/api/data")).json()["data"] == {}
+
+
+async def test_a_server_that_tells_no_raw_path_deletes_too() -> None:
+    app = memory_app()
+
+    async def without_raw_path(scope: Any, receive: Any, send: Any) -> None:
+        await app({**{key: value for key, value in scope.items() if key != "raw_path"}, "root_path": ""}, receive, send)
+
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(without_raw_path), base_url=HERE)
+    async with app.router.lifespan_context(app), http:
+        for name in ("lab/lamp", "a b"):
+            await http.post("/api/data", json={"device_id": name, "value": 1})
+            assert (await http.delete(f"/api/data/{quote(name, safe='')}")).status_code == 200
+
+
+def test_a_device_is_deleted_under_a_servers_root_path(server_process: StartServer) -> None:
+    server = server_process(edge="portable", UVICORN_ROOT_PATH="/live")
+    assert server.get("/openapi.json")["servers"] == [{"url": "/live"}]
+    server.post("/api/data", {"device_id": "lab/../lamp", "value": 1})
+    answer = httpx.delete(f"{server.url}/api/data/lab%2F..%2Flamp")
+    assert (answer.status_code, answer.json()["event"]["device_id"]) == (200, "lab/../lamp")
 
 
 async def test_the_journal_is_opened_and_closed_with_the_lifespan(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], status: int, part:
 def test_version_and_help_are_there() -> None:
     assert run("", "--version").stdout.strip() == __version__
     overview = run("", "--help").stdout
-    for command in ("serve", "simulate", "watch", "send", "host", "control", "status"):
+    for command in ("serve", "simulate", "watch", "send", "host", "control", "delete", "status"):
         assert command in overview
     assert "--journal" in run("", "serve", "--help").stdout
 
@@ -149,6 +149,15 @@ def test_control_says_what_arguments_it_takes(server: ServerProcess) -> None:
     assert_one_line(run(server.url, "control", "fan", "start", "{bad"), 2, "JSON object")
 
 
+@pytest.mark.parametrize("name", ["lab/fan", "..", "a b", "é", "-x", "[red]"])
+def test_delete_asks_nothing_and_says_what_it_did(server: ServerProcess, name: str) -> None:
+    server.post("/api/data", [{"device_id": name, "value": 1}, {"device_id": "other", "value": 1}])
+    done = run(server.url, "delete", name)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"deleted {name}, as number 3\n", "")
+    assert values(server) == {"other": 1}
+    assert_one_line(run(server.url, "delete", name), 1, f"there is no device {name!r}")
+
+
 def test_status_is_a_table_or_json(server: ServerProcess) -> None:
     assert json.loads(run(server.url, "status", "--json").stdout)["ok"] is True
     table = run(server.url, "status").stdout
@@ -201,10 +210,11 @@ def test_watch_prints_a_line_a_change_into_a_pipe(server: ServerProcess) -> None
         server.post("/api/data", {"device_id": "elsewhere", "value": 0})
         server.post("/api/data", {"device_id": "lab/x", "value": 1.5})
         server.post("/api/control", {"target": "hall/fan", "command": "stop"})
+        run(server.url, "delete", "lab/x")
         assert command.stdout is not None
-        events = [json.loads(command.stdout.readline()) for _ in range(2)]
+        events = [json.loads(command.stdout.readline()) for _ in range(3)]
         assert interrupt(command)[0] == 0
-    assert [(event["type"], event["seq"]) for event in events] == [("data_update", 2), ("control", 3)]
+    assert [(event["type"], event["seq"]) for event in events] == [("data_update", 2), ("control", 3), ("deleted", 4)]
 
 
 def test_watch_is_a_live_table_in_a_terminal(server: ServerProcess) -> None:
@@ -242,7 +252,7 @@ def screen_until(terminal: int, part: str | None) -> str:
 
 def test_a_server_that_is_not_up_is_one_line() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    for words in (("status",), ("send", "x", "1"), ("send", "x", "-"), ("control", "x", "y")):
+    for words in (("status",), ("send", "x", "1"), ("send", "x", "-"), ("control", "x", "y"), ("delete", "x")):
         assert_one_line(run(url, *words), 1, f"nobody answers at {url}; `twincast serve` starts a server there")
 
 

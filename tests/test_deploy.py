@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -101,10 +102,23 @@ def test_everything_goes_through_a_proxy(
             assert json.loads(next(lines)[5:])["data_snapshot"].keys() == {"lab/lamp"}
             http.post("/api/data", json={"device_id": "lab/door", "value": 2}).raise_for_status()
             assert json.loads(next(lines)[5:])["device_id"] == "lab/door"  # at once, not when a page is full
+        _delete_by_odd_names(http)
         assert http.post("/api/data", content=b"x" * (5 << 20)).status_code == 413
         http.post("/api/control", json={"target": "lab/fan", "command": "on"}, headers={"X-Forwarded-For": "192.0.2.1"})
         (record,) = [each for each in http.get("/api/audit").json()["records"] if each["action"] == "command"]
         assert record["address"] == "127.0.0.1"  # what the client said of itself is not believed
+
+
+def _delete_by_odd_names(http: httpx.Client) -> None:
+    """Delete devices whose names a proxy may take for something else. It must pass a path on as it came."""
+    names = ["lab/lamp", "a b", "100%", "%2F", "é", "a?b", "a//b", "lab/../lamp"]
+    paths = [*((name, f"/api/data/{quote(name, safe='')}") for name in names)]
+    paths += [(name, f"/api/data?{urlencode({'device_id': name})}") for name in (*names, "..", "../../../..", ".")]
+    for name, path in paths:
+        http.post("/api/data", json={"device_id": name, "value": 1}).raise_for_status()
+        answer = http.delete(path)
+        assert (answer.status_code, answer.json().get("event", {}).get("device_id")) == (200, name), path
+        assert http.delete(path).status_code == 404
 
 
 def _answers(http: httpx.Client) -> bool:

@@ -13,8 +13,9 @@ from msgspec import Raw
 from twincast.core import groups
 from twincast.core.cast import Cast
 from twincast.core.groups import Groups
-from twincast.core.keys import Deed
-from twincast.core.model import Control, DataUpdate, Entry, Position, Snapshot
+from twincast.core.keys import Actor, Deed
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
+from twincast.core.quotas import Quotas
 from twincast.core.retries import Receipt, Retry, digest_of
 from twincast.core.state import State
 from twincast.core.subscription import Subscription, rules_of
@@ -442,3 +443,98 @@ async def test_nobody_is_asked_in_the_moment_of_a_cast_not_even_who_came_while_o
     assert asking.asked_in_offer == 0
     assert [len(cast.entries) for cast in first.casts] == [100]
     assert [len(cast.entries) for cast in late.casts] == [sum("1" in str(number) for number in range(100))]
+
+
+# Deletions, and what there is no room for.
+
+
+def deletion(device_id: str) -> Deleted:
+    return Deleted(device_id, "", "rest")
+
+
+DISK_FULL = JournalUnavailable("disk full")
+
+
+def codes(answers: Sequence[tuple[TwincastError | None, int]]) -> list[str]:
+    return ["ok" if error is None else error.code for error, _ in answers]
+
+
+async def test_a_deletion_is_decided_in_the_light_of_all_that_was_submitted_before_it() -> None:
+    journal, receipts = GatedJournal(), Receipts([])
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        for entry in (deletion("a"), deletion("a"), update("a"), deletion("a"), deletion("b")):
+            hub.submit(entry, 1, receipts.done, actor=Actor("key:1", "here"))
+        await journal.open()
+        await journal.open()
+        answers = await receipts.count(6)
+    assert sorted(codes(answers)) == ["not_found", "not_found", "ok", "ok", "ok", "ok"]
+    assert codes(answers[:3]) == ["ok", "ok", "not_found"], "answers come in order"
+    assert (hub.state.seq, dict(hub.state.twins)) == (4, {})
+
+
+async def test_of_two_deletions_at_once_one_is_told_that_there_is_no_such_device() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done)
+        await receipts.count(1)
+        for _ in range(2):
+            hub.submit_all([deletion("a")], 1, receipts.done)
+        assert codes(await receipts.count(3)) == ["ok", "ok", "not_found"]
+        hub.submit_all([deletion("a")], 1, receipts.done)
+        assert codes(receipts.answers[3:]) == ["not_found"], "nothing waits, so it is told at once"
+
+
+async def test_what_was_decided_on_a_batch_that_is_not_stored_is_not_stored_either_and_no_lie_is_told() -> None:
+    journal, receipts = GatedJournal(), Receipts([])
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done)
+        await journal.open()
+        await receipts.count(1)
+        hub.submit_all([deletion("a")], 1, receipts.done)  # under way, and will fail
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit_all([deletion("a")], 1, receipts.done)  # decided on it: there would be no such device
+        hub.submit(update("c"), 1, receipts.done)
+        await journal.open(DISK_FULL)
+        assert codes((await receipts.count(4))[1:]) == ["journal_unavailable"] * 3
+        assert list(hub.state.twins) == ["a"]
+        hub.submit(update("x"), 1, receipts.done)  # will fail
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit_all([deletion("x")], 1, receipts.done)  # decided on it: there would be one
+        await journal.open(DISK_FULL)
+        assert codes((await receipts.count(6))[4:]) == ["journal_unavailable"] * 2
+        hub.submit_all([deletion("x")], 1, receipts.done)
+        hub.submit_all([deletion("a")], 1, receipts.done)
+        await journal.open()
+        assert codes((await receipts.count(8))[6:]) == ["not_found", "ok"]
+
+
+async def test_a_retry_of_a_deletion_is_answered_by_the_first_though_the_device_is_no_more() -> None:
+    journal, receipts, replays = MemoryJournal(max_bytes=1 << 20), Receipts([]), Replays()
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done)
+        hub.submit_all([deletion("a")], 1, receipts.done, replays.retry("k", deletion("a")))
+        await receipts.count(2)
+        hub.submit_all([deletion("a")], 1, receipts.done, replays.retry("k", deletion("a")))
+        assert [receipt.last_seq for receipt in replays.receipts] == [2]
+        for _ in range(2):  # a refusal leaves its key free
+            hub.submit_all([deletion("b")], 1, receipts.done, replays.retry("k2", deletion("b")))
+        assert codes((await receipts.count(4))[2:]) == ["not_found"] * 2
+
+
+async def test_what_there_is_no_room_for_is_refused_and_a_deletion_makes_room() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    state = State(await journal.snapshot())
+    hub = Hub(journal, state, open_batch_max_bytes=1 << 20, quotas=Quotas(devices_max=2), now_utc=lambda: "now")
+    driver = asyncio.create_task(hub.run())
+    for name in ("a", "b", "c", "a"):
+        hub.submit(update(name), 1, receipts.done)
+    hub.submit_all([update("b"), update("c")], 1, receipts.done)
+    hub.submit_all([deletion("a")], 1, receipts.done)
+    hub.submit_all([update("b"), update("c")], 1, receipts.done)
+    answers = await receipts.count(7)
+    assert codes(answers) == ["ok", "ok", "state_full", "ok", "state_full", "ok", "ok"]
+    assert (sorted(state.twins), state.seq) == (["b", "c"], 6)
+    driver.cancel()
+    await asyncio.wait([driver])

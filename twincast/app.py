@@ -27,6 +27,7 @@ from twincast.auth.authority import BURST_S, Authority
 from twincast.auth.tokens import FETCH_TIMEOUT_S, KeySet, OneKey, Tokens, fetch_from
 from twincast.core.door import Door
 from twincast.core.messages import SizeLimits
+from twincast.core.quotas import Quotas
 from twincast.core.rates import Rate
 from twincast.core.session import Limits
 from twincast.errors import BadMessage, KeysNotFetched, LoginUnusable, MethodNotAllowed, NotFound, TwincastError
@@ -231,6 +232,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             journal,
             open_batch_max_bytes=settings.open_batch_max_bytes,
             resume_max_entries=settings.resume_max_entries,
+            quotas=Quotas(settings.devices_max, settings.state_max_bytes, settings.identity_state_max_bytes),
             sizes=SizeLimits(settings.message_max_bytes, settings.value_max_bytes),
             snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
             now_utc=app.now_utc,

@@ -196,6 +196,15 @@ def _control(
         raise typer.BadParameter(str(error)) from None
 
 
+@app.command("delete", context_settings={"ignore_unknown_options": True})
+def _delete(
+    device: Annotated[str, typer.Argument(help="The device's name.")],
+    url: Url = None,
+) -> None:
+    """Delete a device: its newest state goes, and everyone who watches is told. A later reading makes it anew."""
+    ask.delete(_checked(url), device)
+
+
 @app.command("status")
 def _status(
     as_json: Annotated[bool, typer.Option("--json", help="As the server says it.")] = False,
@@ -255,7 +264,7 @@ def _audit(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     journal: Journal = None,
 ) -> None:
-    """Show who commanded what, and who changed the keys."""
+    """Show who commanded or deleted what, and who changed the keys."""
     keys.audit(_found(journal), limit, as_json=as_json)
 
 

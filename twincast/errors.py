@@ -25,6 +25,7 @@ TwincastError
 │   ├── KeysNotFetched       a token's signer is not known yet; its keys are being fetched, or could not be
 │   ├── BufferFull           a client that is offline holds as much as it may
 │   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
+├── StateFull                more devices, or more state, than the server or an identity may have
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
 ├── AddressUnusable          the server cannot, or should not, listen there
 ├── LoginUnusable            keys or tokens are not set up in a way that can work
@@ -230,6 +231,13 @@ class BufferFull(Unavailable):
     """A client without connection holds as many updates as it may."""
 
     code = "buffer_full"
+
+
+class StateFull(TwincastError):
+    """More devices, or more bytes of state, than this server or this identity may have. Deleting makes room."""
+
+    code = "state_full"
+    http_status = 507
 
 
 class JournalUnusable(TwincastError):

@@ -20,14 +20,15 @@ from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor, AuditRecord, Keyring
 from twincast.core.messages import SizeLimits, encode_all
-from twincast.core.model import DataUpdate, Deleted, Entry, Position
+from twincast.core.model import Deleted, Entry, Position
+from twincast.core.quotas import Account, Quotas
 from twincast.core.retries import Done, Retries, Retry
 from twincast.core.selection import Picking, Selections
 from twincast.core.session import Session
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.core.turns import Payer, Turns, Work
-from twincast.errors import JournalUnavailable, KeyReused, NotFound, OutOfOrder, RateLimited, Stopping
+from twincast.errors import JournalUnavailable, KeyReused, NotFound, OutOfOrder, RateLimited, StateFull, Stopping
 from twincast.journal import Journal
 from twincast.replay import Replay
 
@@ -67,6 +68,7 @@ class Hub:
         resume_max_entries: int = 1_000_000,
         sizes: SizeLimits | None = None,
         snapshot_part_max_bytes: int = 256 * 1024,
+        quotas: Quotas | None = None,
         now_utc: Callable[[], str] = system_now_utc,
     ) -> None:
         """Take over a journal and its snapshot; use `Hub.over` to read the snapshot as well.
@@ -78,6 +80,7 @@ class Hub:
             resume_max_entries: how far back a client's position may be to be resumed from.
             sizes: how large what a client sends may be; each client is told in its greeting.
             snapshot_part_max_bytes: how much of the state one message holds.
+            quotas: how much state there may be.
             now_utc: the clock, as text.
         """
         self._journal = journal
@@ -85,7 +88,10 @@ class Hub:
         self._open_max_bytes = open_batch_max_bytes
         self._unanswered: deque[_Committed] = deque()
         self._work = asyncio.Event()
-        self._committing = False
+        self._committing: Batch | None = None
+        self._account = Account(state, quotas or Quotas())
+        self._at_ease = self._account.at_ease
+        self._free_bytes = self._account.free_bytes(0)
         self._retries = Retries(journal.receipts)
         self._replay = Replay(journal)
         self._resume_max_entries = resume_max_entries
@@ -116,6 +122,7 @@ class Hub:
         resume_max_entries: int = 1_000_000,
         sizes: SizeLimits | None = None,
         snapshot_part_max_bytes: int = 256 * 1024,
+        quotas: Quotas | None = None,
         now_utc: Callable[[], str] = system_now_utc,
     ) -> "Hub":
         """Make a hub on what a journal holds."""
@@ -126,6 +133,7 @@ class Hub:
             resume_max_entries=resume_max_entries,
             sizes=sizes,
             snapshot_part_max_bytes=snapshot_part_max_bytes,
+            quotas=quotas,
             now_utc=now_utc,
         )
 
@@ -186,13 +194,19 @@ class Hub:
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
+        who: str = "",
     ) -> None:
         """Take one entry into the open batch; see `submit_all`."""
-        if self._stopping or retry is not None or actor is not None:
-            self.submit_all((entry,), size_bytes, done, retry, actor, lane=lane)
+        if (
+            retry is not None
+            or actor is not None
+            or self._open.size_bytes + size_bytes > self._free_bytes
+            or who not in self._at_ease
+        ):
+            self.submit_all((entry,), size_bytes, done, retry, actor, lane=lane, who=who)
             return
         self._open.entries.append(entry)
-        self._await_commit(size_bytes + ENTRY_BYTES, done, lane)
+        self._await_commit(size_bytes + ENTRY_BYTES, done, lane, who)
 
     def submit_all(
         self,
@@ -203,15 +217,19 @@ class Hub:
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
+        who: str = "",
     ) -> None:
         """Take entries into the open batch, to be stored all or none.
 
         `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
         and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
         stored before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
-        the same breath; commands and deletions have one. A device that is not known cannot be deleted. When a commit
-        fails, what waits for the next one in a `lane` that had a part in it is refused with OutOfOrder, so that
-        nothing overtakes what was sent before it.
+        the same breath; commands and deletions have one. When a commit fails, what waits for the next one in a `lane`
+        that had a part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it.
+
+        A deletion of a device that is not known is refused with NotFound, and what would bring the state, or the share
+        of `who` in it, beyond its bounds with StateFull: in the light of all that was submitted before. The refusal
+        comes when that is stored; if it cannot be, the next batch fails like it, for it was decided on what is not so.
         """
         if self._stopping:
             done(Stopping("the server is shutting down"), 0)
@@ -225,18 +243,17 @@ class Hub:
             if admitted is None:
                 return
             done = admitted
-        if isinstance(entries[0], Deleted) and not self._knows(entries[0].device_id):
-            done(NotFound(f"there is no device {entries[0].device_id!r}"), 0)
+        size_bytes += ENTRY_BYTES * len(entries)
+        refusal = self._refusal(entries, size_bytes, who)
+        if refusal is not None:
+            self._when_settled(lambda error, _: done(error or refusal, 0), lane)
             return
         self._open.add(entries, retry, actor)
-        self._await_commit(size_bytes + ENTRY_BYTES * len(entries), done, lane)
+        self._await_commit(size_bytes, done, lane, who)
 
     def when_settled(self, callback: Callable[[], None]) -> None:
         """Call back once everything that was submitted until now has its answer; at once if it has."""
-        if self._open.submissions or self._committing or self._unanswered:
-            self._await_commit(0, lambda _error, _seq: callback())
-        else:
-            callback()
+        self._when_settled(lambda _error, _seq: callback())
 
     async def select(self, subscription: Subscription, payer: Payer) -> Sequence[str]:
         """Return the devices that a subscription selects, found in turns with others.
@@ -309,22 +326,49 @@ class Hub:
     async def stop(self) -> None:
         """Refuse what is new, and return when all that was accepted has its answer."""
         self._stopping = True
+        self._free_bytes = -1
         settled = asyncio.Event()
         self.when_settled(settled.set)
         await settled.wait()
 
-    def _knows(self, device_id: str) -> bool:
-        """Whether there is a device, once all that waits is stored."""
-        for entry in reversed(self._open.entries):
-            if isinstance(entry, DataUpdate | Deleted) and entry.device_id == device_id:
-                return isinstance(entry, DataUpdate)
-        return device_id in self.state.twins
+    def _refusal(self, entries: Sequence[Entry], size_bytes: int, who: str) -> NotFound | StateFull | None:
+        """Decide, in the light of all that waits, whether entries of one submission are refused."""
+        account, entry = self._account, entries[0]
+        if isinstance(entry, Deleted):
+            self._open.leans = True
+            is_known = account.knows(entry.device_id, self._waiting)
+            return None if is_known else NotFound(f"there is no device {entry.device_id!r}")
+        if self._open.size_bytes + size_bytes <= self._free_bytes and who in self._at_ease:
+            return None
+        counted_bytes = size_bytes + sum(batch.size_bytes for batch in self._waiting)
+        refusal = account.refusal(entries, who, self._waiting, counted_bytes)
+        self._open.leans |= refusal is not None
+        return refusal
 
-    def _await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None) -> None:
+    @property
+    def _waiting(self) -> list[Batch]:
+        """All batches that are not in the state yet, the oldest first."""
+        stored = [committed.batch for committed in self._unanswered]
+        return [*stored, self._open] if self._committing is None else [*stored, self._committing, self._open]
+
+    def _when_settled(self, done: Done, lane: Lane | None = None) -> None:
+        """Tell when all that was submitted is in the state, or the error that kept the last of it out."""
+        if self._open.submissions or self._committing or self._unanswered:
+            self._await_commit(0, done, lane)
+        else:
+            done(None, self.state.seq)
+
+    def _measure_room(self) -> None:
+        """Work out how large the open batch may get before its entries are looked at one by one."""
+        if not self._stopping:
+            waiting_bytes = sum(batch.size_bytes for batch in self._waiting[:-1])
+            self._free_bytes = self._account.free_bytes(waiting_bytes)
+
+    def _await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None, who: str = "") -> None:
         batch = self._open
         if not batch.submissions:
             self._work.set()
-        batch.await_commit(size_bytes, done, lane)
+        batch.await_commit(size_bytes, done, lane, who)
         if batch.size_bytes >= self._open_max_bytes:
             self.has_room = False
 
@@ -335,10 +379,12 @@ class Hub:
             self._work.clear()
             batch, self._open, self.has_room = self._open, Batch(), True
             if batch.entries:
-                self._committing = True
+                self._committing = batch
+                self._measure_room()
                 span = await self._commit(batch)
-                self._committing = False
+                self._committing = None
                 if span is None:
+                    self._measure_room()
                     continue
                 seq = span[-1]
                 self._unanswered.append(_Committed(span[0], seq, batch))
@@ -365,8 +411,15 @@ class Hub:
 
     def _refuse(self, batch: Batch, failure: JournalUnavailable) -> None:
         """Tell the senders of a batch that it was not stored, and refuse what their lanes have sent since."""
-        self._open, behind = self._open.without(batch.lanes())
-        for _, done, _ in batch.submissions:
+        self._account.forget_outlooks()
+        failed = [done for _, done, *_ in batch.submissions]
+        behind: list[Done] = []
+        if self._open.leans:
+            failed += [done for _, done, *_ in self._open.submissions]
+            self._open = Batch()
+        else:
+            self._open, behind = self._open.without(batch.lanes())
+        for done in failed:
             done(failure, 0)
         for done in behind:
             done(OutOfOrder("an update before this one was not stored"), 0)
@@ -405,8 +458,10 @@ class Hub:
         unanswered = self._unanswered
         while unanswered and unanswered[0].last_seq <= self.state.seq:
             first_seq, _, batch = unanswered.popleft()
-            for count, done, _ in batch.submissions:
+            self._account.settle(batch)
+            for count, done, *_ in batch.submissions:
                 done(None, first_seq + count - 1)
+        self._measure_room()
 
 
 def _call_later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:

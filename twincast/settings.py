@@ -172,6 +172,11 @@ class Settings(_Read):
     request_max_updates: int = Field(default=10_000, ge=1)
     outbox_max_bytes: int = Field(default=1024 * 1024, ge=64 * 1024)
     open_batch_max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+    devices_max: int = Field(default=1_000_000, ge=1)
+    state_max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
+    """Of the newest state of all devices; each counts as its value's bytes and 512 more."""
+    identity_state_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    """Of the devices that one key or token subject wrote last, since the server started."""
     memory_journal_max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
     resume_max_entries: int = Field(default=1_000_000, ge=0)
     head_max_bytes: int = Field(default=32 * 1024, ge=1024)

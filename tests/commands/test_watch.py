@@ -1,12 +1,13 @@
 """The board that `twincast watch` draws."""
 
 import io
+import json
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
 from twincast.client import Change
-from twincast.commands.watch import Board
+from twincast.commands.watch import Board, _line
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -14,6 +15,10 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def event(device_id: str, value: object, seconds_ago: float = 0, merged: int = 1) -> Change:
     at = (NOW - timedelta(seconds=seconds_ago)).isoformat()
     return Change("data_update", device_id, 1, "e", at, "rest", value, merged=merged)
+
+
+def deletion(device_id: str) -> Change:
+    return Change("deleted", device_id, 2, "e", NOW.isoformat(), "rest")
 
 
 def drawn(board: Board, rows: int = 10) -> list[str]:
@@ -44,6 +49,27 @@ def test_a_device_cannot_style_the_screen() -> None:
     board.take(event("[red]x[/red]", "[bold]y"))
     text = "\n".join(drawn(board))
     assert "[red]x[/red]" in text and "[bold]y" in text
+
+
+def test_a_device_that_is_deleted_leaves_the_board() -> None:
+    board = Board()
+    for change in (event("a", 1), event("b", 2), deletion("a"), deletion("unknown")):
+        board.take(change)
+    assert "1 devices; 4 changes" in drawn(board)[-1]
+    assert not any(line.split("│")[1].strip() == "a" for line in drawn(board) if "│" in line)
+    board.take(event("a", 3))
+    assert "2 devices; 5 changes" in drawn(board)[-1]
+
+
+def test_a_deletion_is_a_line_as_the_wire_has_it() -> None:
+    assert json.loads(_line(deletion("a"))) == {
+        "type": "deleted",
+        "device_id": "a",
+        "timestamp_utc": NOW.isoformat(),
+        "source": "rest",
+        "seq": 2,
+        "epoch": "e",
+    }
 
 
 def test_a_board_starts_from_the_state_and_shows_the_last_command() -> None:

@@ -1,4 +1,4 @@
-"""`twincast status` and `twincast control`: one question, one answer."""
+"""`twincast status`, `twincast control` and `twincast delete`: one question, one answer."""
 
 import json
 from datetime import timedelta
@@ -23,6 +23,17 @@ def control(url: str, target: str, command: str, args: list[str]) -> None:
     with Rest(url) as rest:
         event = rest.control(target, command, args_of(args))
     out.print(f"dispatched as number {event['seq']:,}")
+
+
+def delete(url: str, device_id: str) -> None:
+    """Delete a device.
+
+    Raises:
+        TwincastError: there is none of that name, or the server refused it, or is not there.
+    """
+    with Rest(url) as rest:
+        event = rest.delete(device_id)
+    out.print(f"deleted {device_id}, as number {event['seq']:,}", markup=False, emoji=False, soft_wrap=True)
 
 
 def args_of(words: list[str]) -> dict[str, Any]:

@@ -16,15 +16,17 @@ Lane = object
 class Batch:
     """What collects until the next commit. `keys` and `deeds` count places from the batch's first entry, 0."""
 
-    __slots__ = ("deeds", "entries", "keys", "size_bytes", "submissions")
+    __slots__ = ("deeds", "entries", "keys", "leans", "size_bytes", "submissions")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.keys: list[Receipt] = []
         self.deeds: list[Deed] = []
-        self.submissions: list[tuple[int, Done, Lane | None]] = []
-        """For each submission: how many entries there are up to its last one, whom to tell, and its lane."""
+        self.submissions: list[tuple[int, Done, Lane | None, str]] = []
+        """For each submission: how many entries there are up to its last one, whom to tell, its lane and its sender."""
         self.size_bytes = 0
+        self.leans = False
+        """Whether something here was decided in the light of what came before: without that nothing here is stored."""
 
     def add(
         self,
@@ -41,14 +43,14 @@ class Batch:
         if actor is not None:
             self.deeds.extend(Deed(place, *actor) for place in range(first, last + 1))
 
-    def await_commit(self, size_bytes: int, done: Done, lane: Lane | None) -> None:
+    def await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None, who: str = "") -> None:
         """Let a sender wait for all that is here already."""
         self.size_bytes += size_bytes
-        self.submissions.append((len(self.entries), done, lane))
+        self.submissions.append((len(self.entries), done, lane, who))
 
     def lanes(self) -> set[Lane]:
         """Return the lanes that have an entry here."""
-        return {lane for _, _, lane in self.submissions if lane is not None}
+        return {lane for _, _, lane, _ in self.submissions if lane is not None}
 
     def without(self, lanes: Collection[Lane]) -> tuple["Batch", list[Done]]:
         """Return a batch without what some lanes have submitted, and whom to tell of those that it lacks.
@@ -59,7 +61,7 @@ class Batch:
         keys = {key.first_seq: key for key in self.keys}
         deeds = {deed.place: deed for deed in self.deeds}
         start = 0
-        for end, done, lane in self.submissions:
+        for end, done, lane, who in self.submissions:
             if lane in lanes:
                 refused.append(done)
             else:
@@ -69,7 +71,7 @@ class Batch:
                     kept.keys.append(key._replace(first_seq=key.first_seq + shift, last_seq=key.last_seq + shift))
                 moved = (deeds[place] for place in range(start, end) if place in deeds)
                 kept.deeds.extend(deed._replace(place=deed.place + shift) for deed in moved)
-                kept.submissions.append((len(kept.entries), done, lane))
+                kept.submissions.append((len(kept.entries), done, lane, who))
             start = end
         kept.size_bytes = self.size_bytes
         return kept, refused

@@ -93,9 +93,9 @@ class Principal:
         """Whether everything is allowed, so that nothing needs to be asked."""
         return self.rights == EVERY_RIGHT and self.rate is None
 
-    @property
-    def retries_as(self) -> str:
-        """Whose keys of retries are whose: nobody is to learn by a key what another one has stored."""
+    @cached_property
+    def identity(self) -> str:
+        """Whose keys of retries and share of the state are whose; empty for those who have no identity."""
         return "" if self.id == "anonymous" else self.id
 
     @property

@@ -73,6 +73,7 @@ class Stream(feed.Stream, Protocol):
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
+        who: str = "",
     ) -> None:
         """Take one entry into the open batch; `done` is called when its fate is known."""
 
@@ -293,9 +294,9 @@ class Session:
         done: Done = self._refused if message.id is None else partial(self._answer, message.id)
         retry = None
         if message.update_id is not None:
-            key = key_of_update(entry, message.update_id, principal.retries_as)
+            key = key_of_update(entry, message.update_id, principal.identity)
             retry = Retry(key, digest_of((entry,)), partial(self._answer_again, message.id))
-        self._stream.submit(entry, size_bytes, done, retry, actor, lane=self._lane)
+        self._stream.submit(entry, size_bytes, done, retry, actor, lane=self._lane, who=principal.identity)
 
     def _resubscribe(self, message: protocol.ClientMessage) -> None:
         try:

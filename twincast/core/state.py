@@ -5,16 +5,31 @@ from itertools import islice
 
 from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
 
+DEVICE_BYTES = 512
+"""What a device counts beside its value: its name, its times and what holds them, here and where it is written."""
+
 
 class State:
     """The newest twin of every device, as of `seq`. Nothing but `apply` changes it."""
 
-    __slots__ = ("_births", "_births_seen", "_names", "_names_as_of", "deaths", "epoch", "seq", "twins")
+    __slots__ = (
+        "_births",
+        "_births_seen",
+        "_names",
+        "_names_as_of",
+        "deaths",
+        "epoch",
+        "seq",
+        "size_bytes",
+        "twins",
+    )
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.epoch = snapshot.epoch
         self.seq = snapshot.seq
         self.twins = snapshot.twins
+        self.size_bytes: int = sum(DEVICE_BYTES + len(twin.value) for twin in snapshot.twins.values())
+        """What the devices take: 512 bytes each, and their values."""
         self.deaths = 0
         """How many devices have gone."""
         self._births: list[str] = []
@@ -32,9 +47,14 @@ class State:
             raise ValueError(f"the log goes on at {self.seq + 1}, not at {entry.seq}")
         self.seq = entry.seq
         if isinstance(entry, DataUpdate):
+            before = self.twins.get(entry.device_id)
+            self.size_bytes += len(entry.value) + (DEVICE_BYTES if before is None else -len(before.value))
             self.twins[entry.device_id] = twin_of(entry)
         elif isinstance(entry, Deleted):
-            self.deaths += self.twins.pop(entry.device_id, None) is not None
+            before = self.twins.pop(entry.device_id, None)
+            if before is not None:
+                self.deaths += 1
+                self.size_bytes -= DEVICE_BYTES + len(before.value)
 
     def names(self) -> Sequence[str]:
         """Return the devices that there are, each once: one and the same sequence until there are others."""

@@ -121,7 +121,7 @@ class Operation:
     def _refused_with(self) -> Sequence[int]:
         if self.method == "DELETE":
             return (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
-        return (400, 401, 403, 408, 413, 415, 422, 429, 503) if self.takes else (401, 403, 410, 422, 429, 503)
+        return (400, 401, 403, 408, 413, 415, 422, 429, 503, 507) if self.takes else (401, 403, 410, 422, 429, 503)
 
     def _extra(self) -> dict[str, Any]:
         extra: dict[str, Any] = {"parameters": list(self.parameters)} if self.parameters else {}

@@ -258,10 +258,10 @@ class Rest:
         stored: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
         retry = None
         if call.key is not None:
-            key = key_of_request(call.key, principal.retries_as)
+            key = key_of_request(call.key, principal.identity)
             retry = Retry(key, digest_of(entries), partial(_settle_again, stored))
         actor = None if entries[0].topic[0] == "data_update" else call.caller.actor
-        hub.submit_all(entries, len(call.body), partial(_settle, stored), retry, actor)
+        hub.submit_all(entries, len(call.body), partial(_settle, stored), retry, actor, who=principal.identity)
         return await stored
 
     async def _reach(self, min_seq: str) -> None:

@@ -326,6 +326,11 @@ READ_BACK = {
         "parameters": {"min_seq": "$response.body#/last_seq"},
         "description": "the state that has all of the batch",
     },
+    "delete": {
+        "operationId": "delete_device",
+        "parameters": {"device_id": "$response.body#/event/device_id"},
+        "description": "the end of the device",
+    },
 }
 USE_TICKET = {
     "use": {

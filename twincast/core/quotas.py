@@ -1,0 +1,215 @@
+"""How much state there may be: of all together and of one identity, counted with what still waits to be stored.
+
+An update far from every bound costs one comparison. Near one, or if a device is to be deleted, it is worked out what
+the state will be once all that waits is stored, each entry once.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from twincast.core.batch import ENTRY_BYTES, Batch
+from twincast.core.model import Change, Control, DataUpdate, Entry
+from twincast.core.state import DEVICE_BYTES, State
+from twincast.errors import StateFull
+
+AT_EASE_MAX = 100_000
+"""How many identities are remembered as far from their bound; more are looked at again."""
+
+
+class Quotas(NamedTuple):
+    """What may be kept. A device counts as its value's bytes and 512 more, which its name and the rest of it take."""
+
+    devices_max: int = 1_000_000
+    state_max_bytes: int = 1 << 30
+    identity_state_max_bytes: int = 256 << 20
+
+
+class _Held(NamedTuple):
+    """What a device takes, and of whose share; nobody's, if it was written without a login or before this start."""
+
+    size_bytes: int
+    who: str
+
+
+_NOTHING = _Held(0, "")
+
+
+def _left_by(entry: Change, who: str) -> _Held:
+    """Return what a device takes after a change."""
+    return _Held(DEVICE_BYTES + len(entry.value), who) if isinstance(entry, DataUpdate) else _NOTHING
+
+
+class _Outlook:
+    """What one batch will change, as far as it was looked at."""
+
+    __slots__ = ("devices", "entries_seen", "held", "size_bytes", "submissions_seen", "used")
+
+    def __init__(self) -> None:
+        self.held: dict[str, _Held] = {}
+        self.devices = 0
+        self.size_bytes = 0
+        self.used: Counter[str] = Counter()
+        self.submissions_seen = self.entries_seen = 0
+
+    def take(self, device_id: str, before: _Held, after: _Held) -> None:
+        self.held[device_id] = after
+        self.devices += bool(after.size_bytes) - bool(before.size_bytes)
+        self.size_bytes += after.size_bytes - before.size_bytes
+        self.used[before.who] -= before.size_bytes
+        self.used[after.who] += after.size_bytes
+
+
+class Account:
+    """Who holds how much of the state, since this account began; and what may be added.
+
+    The log does not say who sent a reading. So after a start all devices are nobody's, and each becomes the share of
+    whoever writes it next. What all hold together is always known.
+    """
+
+    def __init__(self, state: State, quotas: Quotas) -> None:
+        self._state = state
+        self._quotas = quotas
+        self._shares: dict[str, _Held] = {}
+        self._used: Counter[str] = Counter()
+        self._outlooks: dict[Batch, _Outlook] = {}
+        self._has_shares = False  # as soon as somebody comes who has an identity
+        self.at_ease: set[str] = {""}
+        """Identities whose updates need not be looked at, while no more than `free_bytes` wait."""
+
+    def free_bytes(self, waiting_bytes: int) -> int:
+        """Return up to which size a batch needs no look, if so many bytes wait before it.
+
+        The size of a batch counts 256 bytes for each entry, half of what a new device takes. So the state grows by no
+        more than twice that size.
+        """
+        quotas, state = self._quotas, self._state
+        return (
+            min(
+                (quotas.state_max_bytes - state.size_bytes) // 2,
+                (quotas.devices_max - len(state.twins)) * ENTRY_BYTES,
+                quotas.identity_state_max_bytes // 4,  # for those at ease, who have used a half at most
+            )
+            - waiting_bytes
+            - ENTRY_BYTES
+        )
+
+    def knows(self, device_id: str, waiting: Sequence[Batch]) -> bool:
+        """Whether there will be a device once batches are stored, the oldest first."""
+        self._look_at(waiting)
+        return self._after(device_id, waiting).size_bytes > 0
+
+    def refusal(
+        self, entries: Sequence[Entry], who: str, waiting: Sequence[Batch], counted_bytes: int
+    ) -> StateFull | None:
+        """Return why entries cannot be taken behind batches that wait; None if they can.
+
+        What does not grow is always taken, so that a full state stays up to date.
+
+        Args:
+            entries: all or none of them are taken.
+            who: whose share they will be; empty for nobody's.
+            waiting: the batches, oldest first.
+            counted_bytes: the size of all that waits and of the entries, as a batch counts it.
+        """
+        self._has_shares |= bool(who)
+        if self._is_far(counted_bytes, who):
+            self._judge(who)
+            return None
+        self._look_at(waiting)
+        grown = _Outlook()
+        for entry in entries:
+            if isinstance(entry, DataUpdate):
+                before = grown.held.get(entry.device_id) or self._after(entry.device_id, waiting)
+                grown.take(entry.device_id, before, _left_by(entry, who))
+        outlooks = [grown, *(self._outlooks[batch] for batch in waiting)]
+        quotas, state = self._quotas, self._state
+        if grown.devices > 0 and len(state.twins) + sum(each.devices for each in outlooks) > quotas.devices_max:
+            return StateFull(f"there may be {quotas.devices_max:,} devices; delete one, or raise TWINCAST_DEVICES_MAX")
+        if grown.size_bytes > 0 and state.size_bytes + sum(o.size_bytes for o in outlooks) > quotas.state_max_bytes:
+            return StateFull(
+                f"the state of all devices may take {quotas.state_max_bytes:,} bytes; "
+                "delete one, or raise TWINCAST_STATE_MAX_BYTES"
+            )
+        if who and grown.used[who] > 0:
+            used = self._used[who] + sum(each.used[who] for each in outlooks)
+            if used > quotas.identity_state_max_bytes:
+                return StateFull(
+                    f"the devices that {who} wrote last may take {quotas.identity_state_max_bytes:,} bytes; "
+                    "delete one, or raise TWINCAST_IDENTITY_STATE_MAX_BYTES"
+                )
+        return None
+
+    def settle(self, batch: Batch) -> None:
+        """Note whose share is what, once a batch is in the state."""
+        self._outlooks.pop(batch, None)
+        if not self._has_shares:
+            return
+        shares, used = self._shares, self._used
+        touched = set()
+        ends = [0, *(end for end, *_ in batch.submissions)]
+        for (start, end), (*_, who) in zip(pairwise(ends), batch.submissions, strict=True):
+            for entry in batch.entries[start:end]:
+                if isinstance(entry, Control):
+                    continue
+                before = shares.pop(entry.device_id, None)
+                if before is not None:
+                    used[before.who] -= before.size_bytes
+                    touched.add(before.who)
+                if who and isinstance(entry, DataUpdate):
+                    held = shares[entry.device_id] = _left_by(entry, who)
+                    used[who] += held.size_bytes
+                    touched.add(who)
+        for who in touched:
+            self._judge(who)
+
+    def forget_outlooks(self) -> None:
+        """Note that a batch will not be stored after all: what was worked out behind it is void."""
+        self._outlooks.clear()
+
+    def _is_far(self, counted_bytes: int, who: str) -> bool:
+        quotas, state, most_bytes = self._quotas, self._state, 2 * counted_bytes
+        return (
+            state.size_bytes + most_bytes <= quotas.state_max_bytes
+            and len(state.twins) + counted_bytes // ENTRY_BYTES <= quotas.devices_max
+            and (not who or self._used[who] + most_bytes <= quotas.identity_state_max_bytes)
+        )
+
+    def _judge(self, who: str) -> None:
+        if self._used[who] <= 0:
+            del self._used[who]
+        if self._used[who] > self._quotas.identity_state_max_bytes // 2:
+            self.at_ease.discard(who)
+            return
+        if len(self.at_ease) > AT_EASE_MAX:
+            self.at_ease.clear()
+            self.at_ease.add("")
+        self.at_ease.add(who)
+
+    def _look_at(self, waiting: Sequence[Batch]) -> None:
+        """Work out what each batch changes; what was looked at before is not looked at again."""
+        for place, batch in enumerate(waiting):
+            outlook = self._outlooks.get(batch)
+            if outlook is None:
+                outlook = self._outlooks[batch] = _Outlook()
+            older = waiting[:place]
+            for end, _, _, who in batch.submissions[outlook.submissions_seen :]:
+                for entry in batch.entries[outlook.entries_seen : end]:
+                    if not isinstance(entry, Control):
+                        before = outlook.held.get(entry.device_id) or self._after(entry.device_id, older)
+                        outlook.take(entry.device_id, before, _left_by(entry, who))
+                outlook.entries_seen = end
+            outlook.submissions_seen = len(batch.submissions)
+
+    def _after(self, device_id: str, batches: Sequence[Batch]) -> _Held:
+        """Return what a device takes once batches that were looked at are stored."""
+        for batch in reversed(batches):
+            held = self._outlooks[batch].held.get(device_id)
+            if held is not None:
+                return held
+        twin = self._state.twins.get(device_id)
+        if twin is None:
+            return _NOTHING
+        share = self._shares.get(device_id)
+        return _Held(DEVICE_BYTES + len(twin.value), share.who if share else "")
