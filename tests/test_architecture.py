@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "auth": {"errors", "core"},
     "admission": {"errors", "access", "core", "auth"},
     "tls": {"errors"},
-    "logs": set(),
+    "logs": {"errors"},
     "client": {"errors", "core", "version"},
     "replay": {"errors", "core", "journal"},
     "hub": {"errors", "core", "journal", "replay"},

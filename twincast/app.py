@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -348,10 +347,7 @@ def _tokens(settings: Settings) -> Tokens | None:
     if settings.jwt_jwks is not None:
         keys = KeySet(fetch_from(settings.jwt_jwks), time.monotonic)
     elif settings.jwt_key is not None:
-        try:
-            keys = OneKey(Path(settings.jwt_key).read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            raise LoginUnusable(f"--jwt-key {settings.jwt_key} cannot be read: {error}") from None
+        keys = OneKey.of_file(settings.jwt_key)
     else:
         return None
     return Tokens(

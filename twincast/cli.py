@@ -11,7 +11,7 @@ import typer
 from twincast import __version__
 from twincast.commands import ask, host, keys, send, simulate, watch
 from twincast.commands.terminal import err, out, until_interrupted
-from twincast.errors import SettingUnusable, TwincastError
+from twincast.errors import SettingUnusable, TwincastError, masked
 from twincast.settings import CommandSettings, Settings
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -290,5 +290,5 @@ def _in_our_words(record: logging.LogRecord) -> bool:
 
 
 def _say(text: str, status: int) -> int:
-    err.print(f"twincast: {text}", markup=False, soft_wrap=True)
+    err.print(f"twincast: {masked(text)}", markup=False, soft_wrap=True)
     return status

@@ -36,7 +36,20 @@ TwincastError
 Close codes 4000-4499 mean "reconnect and resume", 4500-4999 "do not come back as you are".
 """
 
+import re
 from typing import ClassVar
+
+_SECRETS = re.compile(
+    r"(?P<key>\btwc_[0-9A-Za-z]{1,16}_)[\w-]+"  # an API key; its id is none
+    r"|(?P<token>(?<![\w-])eyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)*"  # a JWT: `{"`, in Base64
+    r"|(?P<header>\b[Bb]earer +)[\w.~+/=-]{8,}"
+    r"|(?P<address>//)[^/\s@]+(?=@)"  # a name and password before a host
+)
+
+
+def masked(text: str) -> str:
+    """Return a text without the credentials in it, by whatever way they came there."""
+    return _SECRETS.sub(lambda found: f"{found[found.lastgroup or 0]}…", text)
 
 
 class TwincastError(Exception):
@@ -49,8 +62,8 @@ class TwincastError(Exception):
 
     @property
     def message(self) -> str:
-        """Say what was expected and what came, in one sentence."""
-        return str(self)
+        """Say what was expected and what came, in one sentence; never a credential."""
+        return masked(str(self))
 
 
 class BadMessage(TwincastError):

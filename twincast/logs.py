@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
+from twincast.errors import masked
+
 CONNECTION: ContextVar[int] = ContextVar("twincast_connection", default=0)
 """The number of the request that a line belongs to, if it belongs to one."""
 
@@ -51,9 +53,9 @@ class TextFormatter(logging.Formatter):
         """See logging.Formatter."""
         connection = CONNECTION.get()
         where = f" [{connection}]" if connection else ""
-        line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(_message(record))}"
+        line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(masked(_message(record)))}"
         if record.exc_info:
-            trace = self.formatException(record.exc_info).split("\n")
+            trace = masked(self.formatException(record.exc_info)).split("\n")
             line = "\n  ".join([line, *map(escaped, trace)])
         return line
 
@@ -67,12 +69,12 @@ class JsonFormatter(logging.Formatter):
             "time_utc": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
         if connection := CONNECTION.get():
             told["connection"] = connection
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
+            told["traceback"] = masked(self.formatException(record.exc_info))
         return json.dumps(told, separators=(",", ":"))  # in ASCII: nothing in it acts on the terminal that shows it
 
 

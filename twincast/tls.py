@@ -24,9 +24,9 @@ class Certificate:
         self.context = _new_context()
         self._seen = self._stamps()
         try:
-            self.context.load_cert_chain(cert, key)
-        except (OSError, ssl.SSLError) as error:
-            raise LoginUnusable(f"the certificate {cert} with the key {key} cannot be used: {error}") from None
+            self._load_into(self.context)
+        except (OSError, ValueError) as error:
+            raise LoginUnusable(self._unusable(error)) from None
 
     def reload_if_changed(self) -> bool:
         """Read the files again if they have changed; keep the old certificate if the new one cannot be used."""
@@ -36,16 +36,44 @@ class Certificate:
         self._seen = stamps
         try:
             # A try-out first: a context that fails half way is left with a certificate and another one's key.
-            _new_context().load_cert_chain(self._cert, self._key)
-            self.context.load_cert_chain(self._cert, self._key)
-        except (OSError, ssl.SSLError) as error:
-            logger.warning("the certificate stays as it was, the changed one cannot be used: %s", error)
+            self._load_into(_new_context())
+            self._load_into(self.context)
+        except (OSError, ValueError) as error:
+            logger.warning(f"the certificate stays as it was: {self._unusable(error)}")
             return False
         logger.info("the certificate was read again")
         return True
 
+    def _load_into(self, context: ssl.SSLContext) -> None:
+        context.load_cert_chain(self._cert, self._key, password=_no_password)
+
+    def _unusable(self, error: OSError | ValueError) -> str:
+        for path in (self._cert, self._key):
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as unread:
+                return f"the file {path} cannot be read: {unread.strerror}"
+        why = _WORDS.get(getattr(error, "reason", ""), "they are not a certificate and its key, both in PEM")
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
+            why = "the key is locked by a password, which nobody could type at a restart; unlock it"
+        return f"the certificate {self._cert} with the key {self._key} cannot be used: {why}"
+
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(map(_stamp, (self._cert, self._key)))
+
+
+_WORDS = {
+    "KEY_VALUES_MISMATCH": "the key is another certificate's",
+    "EE_KEY_TOO_SMALL": "the key is too short",
+    "CA_MD_TOO_WEAK": "it is signed in a way that is no longer safe",
+}
+"""What OpenSSL says most, by its reasons."""
+
+
+def _no_password() -> str:
+    """Say that there is none; OpenSSL would ask for it on the terminal, and a server waits there for ever."""
+    raise ValueError
 
 
 def _new_context() -> ssl.SSLContext:

@@ -23,6 +23,8 @@ def make_key(
     Raises:
         ValidationFailed: the name is not one, or there is no right.
     """
+    if name.startswith(PREFIX):
+        raise ValidationFailed("a key's name is what you call it, such as lab/gateway; the key itself is no name")
     if not _NAME.fullmatch(name):
         raise ValidationFailed(f"a key's name takes 1 to 64 letters, digits and . _ / -; not {name[:80]!r}")
     grants = rights.described()

@@ -12,8 +12,20 @@ from urllib.parse import urlsplit
 
 import httpx
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from jwt import PyJWK, PyJWKSet
-from jwt.exceptions import ExpiredSignatureError, PyJWTError
+from jwt.exceptions import (
+    DecodeError,
+    ExpiredSignatureError,
+    ImmatureSignatureError,
+    InvalidAlgorithmError,
+    InvalidAudienceError,
+    InvalidIssuerError,
+    InvalidKeyError,
+    InvalidSignatureError,
+    MissingRequiredClaimError,
+    PyJWTError,
+)
 
 from twincast.auth.keys import check_subject
 from twincast.core.rates import Rate
@@ -115,7 +127,7 @@ class KeySet:
             self.version += 1
             self._failed = False
         except (OSError, httpx.HTTPError, PyJWTError, ValueError, RecursionError) as error:
-            raise LoginUnusable(f"no key set could be read: {_told(error)}") from None
+            raise LoginUnusable(f"no key set could be read: {_why_not_read(error)}") from None
         finally:
             self._settled.set()
 
@@ -128,6 +140,23 @@ class OneKey:
     def __init__(self, pem: str) -> None:
         """Take the key's text."""
         self._pem = pem
+
+    @classmethod
+    def of_file(cls, path: str) -> "OneKey":
+        """Read a key.
+
+        Raises:
+            LoginUnusable: there is none in the file.
+        """
+        try:
+            pem = Path(path).read_text()
+        except OSError as error:
+            raise LoginUnusable(f"--jwt-key {path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise LoginUnusable(f"--jwt-key {path} is no public key in PEM, which is text") from None
+        if not any(_reads(algorithm, pem) for algorithm in ASYMMETRIC):
+            raise LoginUnusable(f"--jwt-key {path} is no public key in PEM: `-----BEGIN PUBLIC KEY-----` begins one")
+        return cls(pem)
 
     def find(self, _key_id: str | None) -> str:
         """See KeySet."""
@@ -187,7 +216,7 @@ class Tokens:
         except ExpiredSignatureError:
             raise CredentialExpired("the token has expired; get a new one from its issuer") from None
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:  # of infinite times
-            raise Unauthenticated(f"the token is not good here: {_told(error)}") from None
+            raise Unauthenticated(f"the token is not good here: {_why_not_good(error)}") from None
         principal = self._principal(claims)
         if len(self._remembered) >= REMEMBERED_MAX:
             self._remembered.clear()
@@ -214,7 +243,9 @@ def fetch_from(where: str) -> Fetch:
     if parts.scheme not in {"http", "https"}:
         return lambda: asyncio.to_thread(_read, where)
     if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise LoginUnusable(f"--jwt-jwks takes https, not {where}: anyone on the way could hand out keys of his own")
+        raise LoginUnusable(
+            f"--jwt-jwks takes https, not http://{parts.hostname}: anyone on the way could hand out keys of his own"
+        )
     return lambda: _get(where)
 
 
@@ -222,7 +253,7 @@ def _read(path: str) -> bytes:
     with Path(path).open("rb") as file:
         text = file.read(FETCH_MAX_BYTES + 1)
     if len(text) > FETCH_MAX_BYTES:
-        raise ValueError(f"more than {FETCH_MAX_BYTES} bytes")
+        raise _TooMuch
     return text
 
 
@@ -237,20 +268,67 @@ async def _get(url: str) -> bytes:
         async for part in response.aiter_bytes():
             parts.append(part)
             if sum(map(len, parts)) > FETCH_MAX_BYTES:
-                raise ValueError(f"more than {FETCH_MAX_BYTES} bytes")
+                raise _TooMuch
     return b"".join(parts)
 
 
 def _keys_in(text: bytes) -> dict[str | None, PyJWK]:
     try:
         return {key.key_id: key for key in PyJWKSet.from_json(text.decode()).keys}
-    except (AttributeError, TypeError) as error:  # it looks into what it has not checked
-        raise ValueError(f"not a key set: {error}") from None
+    except (AttributeError, TypeError):  # it looks into what it has not checked
+        raise ValueError from None
 
 
-def _told(error: Exception) -> str:
-    """Return what an error says, which may quote the token, as text that can be sent."""
-    return str(error)[:200].encode(errors="backslashreplace").decode() or type(error).__name__
+_NOT_GOOD: tuple[tuple[type[Exception], str], ...] = (
+    (InvalidSignatureError, "its signature is not of its issuer's key"),
+    (InvalidIssuerError, "it is of another issuer than --jwt-issuer"),
+    (InvalidAudienceError, "it is for others than --jwt-audience"),
+    (ImmatureSignatureError, "it is not good yet, by this machine's clock"),
+    (InvalidAlgorithmError, "it is signed by an algorithm that --jwt-algorithm does not list"),
+    (InvalidKeyError, "it is signed by an algorithm that its issuer's key is not for"),
+    (MissingRequiredClaimError, "it takes the claims exp, iss, aud and sub"),
+    (DecodeError, "it is no JSON Web Token"),
+    (UnicodeError, "it is no JSON Web Token"),
+)
+"""Why a token is refused, by what its library raises: that quotes the token here and there."""
+
+
+def _why_not_good(error: Exception) -> str:
+    return next(
+        (words for kind, words in _NOT_GOOD if isinstance(error, kind)), "a claim in it is not such as it takes"
+    )
+
+
+def _why_not_read(error: Exception) -> str:
+    """Say why no key set came. The library's words hold the whole address, whose query may be a secret."""
+    match error:
+        case httpx.HTTPStatusError():
+            why = f"its server answers {error.response.status_code}"
+        case httpx.TimeoutException() | TimeoutError():
+            why = f"nothing came within {FETCH_TIMEOUT_S:g} s"
+        case httpx.ConnectError():
+            why = "nobody who can be trusted answers there: no server, or a certificate that is not good"
+        case httpx.HTTPError():
+            why = "the connection broke"
+        case _TooMuch():
+            why = f"it has more than {FETCH_MAX_BYTES} bytes"
+        case OSError():
+            why = error.strerror or "the file cannot be read"
+        case _:
+            why = "it is no key set with a key that can be used (RFC 7517)"
+    return why
+
+
+class _TooMuch(ValueError):
+    """A key set is larger than any can be."""
+
+
+def _reads(algorithm: str, pem: str) -> bool:
+    try:
+        jwt.get_algorithm_by_name(algorithm).prepare_key(pem)
+    except (PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _time_s(value: Any) -> float:

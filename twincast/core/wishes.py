@@ -86,8 +86,8 @@ def decode_query(query: str, names: set[str]) -> dict[str, list[str]]:
     """
     try:
         given = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=2_000)
-    except ValueError as error:
-        raise ValidationFailed(f"the parameters of the address cannot be read: {error}") from None
+    except ValueError:
+        raise ValidationFailed("the parameters of an address are percent-encoded UTF-8, 2,000 at most") from None
     if unknown := sorted(set(given) - names):
         raise ValidationFailed(f"the address takes {', '.join(sorted(names))}; not {unknown[0][:40]!r}")
     return given

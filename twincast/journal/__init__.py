@@ -114,4 +114,4 @@ async def open_journal(url: str, *, memory_max_bytes: int) -> Journal:
         return MemoryJournal(max_bytes=memory_max_bytes)
     if kind == "sqlite" and rest:
         return await SqliteJournal.open(rest)
-    raise JournalUnusable(f"a journal is `sqlite:PATH` or `memory:`; this is {url!r}")
+    raise JournalUnusable(f"a journal is `sqlite:PATH` or `memory:`; this begins with {kind[:20]!r}")

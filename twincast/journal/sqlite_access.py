@@ -19,7 +19,7 @@ from twincast.core.messages import encode
 from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFailed
 from twincast.journal.sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
 from twincast.journal.sqlite_lock import serves_the_file, serves_the_name
-from twincast.journal.sqlite_reader import unavailable_if_failing
+from twincast.journal.sqlite_reader import in_words, unavailable_if_failing
 from twincast.journal.sqlite_wal import open_with_its_wal, refuse_lonely_wal
 
 _KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"
@@ -50,8 +50,8 @@ class AccessReader:
                 return None
             try:
                 return Keyring(version, _keys(self._db))
-            except (msgspec.MsgspecError, ValueError, TypeError) as error:
-                raise JournalUnavailable(f"the keys in the journal are not such as twincast writes: {error}") from None
+            except (msgspec.MsgspecError, ValueError, TypeError):
+                raise JournalUnavailable("the keys in the journal are not such as twincast writes") from None
 
     def audit(self, limit: int, before: int | None = None) -> list[tuple[int, AuditRecord]]:
         """See Journal.audit."""
@@ -179,7 +179,7 @@ def has_keys(path: str) -> bool:
         finally:
             db.close(True)
     except apsw.Error as error:
-        raise JournalUnusable(f"the journal {path} cannot be read: {error}") from None
+        raise JournalUnusable(f"the journal {path} cannot be read: {in_words(error)}") from None
 
 
 def _refuse_strange_files(path: str) -> None:

@@ -20,7 +20,7 @@ from twincast.errors import JournalUnusable
 from twincast.journal import sqlite_schema
 from twincast.journal.sqlite_guard import Guard
 from twincast.journal.sqlite_lock import ServerLock, why_not_usable
-from twincast.journal.sqlite_reader import unavailable_if_failing
+from twincast.journal.sqlite_reader import in_words, unavailable_if_failing
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite_strangers import STRANGERS, accept
 from twincast.journal.sqlite_wal import open_with_its_wal, refuse_lonely_wal
@@ -106,7 +106,7 @@ class SqliteFile:
                 self.guard = Guard(path, self._path)
                 """Whether what is appended will be found again. To be asked before each append."""
             except OSError as error:
-                raise JournalUnusable(f"the journal {path} cannot be opened: {error}") from None
+                raise JournalUnusable(f"the journal {path} cannot be opened: {in_words(error)}") from None
             undo.pop_all()
 
     @property
@@ -307,4 +307,4 @@ def _why_unusable(path: str, error: apsw.Error) -> str:
         return f"the journal {path} is read-only; the server must be able to write it"
     if isinstance(error, apsw.FullError):
         return f"the disk of the journal {path} is full"
-    return f"the journal {path} cannot be opened: {error}"
+    return f"the journal {path} cannot be opened: {in_words(error)}"

@@ -66,7 +66,7 @@ class Guard:
             if self._cut:
                 raise _lost(self._cut, "was cut short")
         except OSError as error:
-            raise JournalUnavailable(f"the journal cannot use its disk: {error}") from None
+            raise JournalUnavailable(f"the journal cannot use its disk: {error.strerror}") from None
         self._database_bytes = database.st_size
 
     def owns_what_is_beside(self) -> bool:
