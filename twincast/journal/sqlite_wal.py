@@ -13,6 +13,7 @@ import apsw
 import msgspec
 
 from twincast.errors import JournalUnusable
+from twincast.journal.sqlite_reader import in_words
 
 _WAL_HEADER_BYTES = 32
 _PROBES = 512
@@ -65,7 +66,7 @@ def _refuse_foreign_wal(db: apsw.Connection, path: str, vfs: str | None) -> None
     try:
         why = _why_not_together(db, _Alone(path, vfs))
     except apsw.Error as error:
-        why = f"together they are damaged: {error}"
+        why = f"together they are damaged ({in_words(error)})"
     if why:
         raise JournalUnusable(
             f"the journal {path} and its -wal do not belong together: {why}. One of them was restored, copied or moved"
