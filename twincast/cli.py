@@ -10,6 +10,7 @@ import typer
 
 from twincast import __version__
 from twincast.commands import ask, host, keys, send, simulate, watch
+from twincast.commands import journal as journals
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
 from twincast.settings import CommandSettings, Settings
@@ -26,6 +27,8 @@ app = typer.Typer(
 
 keys_app = typer.Typer(help="Make, list and revoke the API keys of a journal.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+journal_app = typer.Typer(help="Back up, restore, check and describe a journal.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
 
 Journal = Annotated[
     str | None, typer.Option(help="The server's journal. [default: TWINCAST_JOURNAL or sqlite:twincast.db]")
@@ -256,6 +259,44 @@ def _keys_clear(
     if not yes:
         typer.confirm("Forget all keys? After its next start the server is open to every program here.", abort=True)
     keys.clear(_found(journal))
+
+
+@journal_app.command("backup")
+def _journal_backup(
+    folder: Annotated[str, typer.Argument(help="A new or empty folder.")],
+    journal: Journal = None,
+) -> None:
+    """Copy a journal as it is at this moment, checked. Its server may run meanwhile."""
+    journals.back_up(_found(journal), folder, __version__)
+
+
+@journal_app.command("restore")
+def _journal_restore(
+    folder: Annotated[str, typer.Argument(help="What `twincast journal backup` made.")],
+    force: Annotated[bool, typer.Option("--force", help="Put a journal that is there aside, not away.")] = False,
+    journal: Journal = None,
+) -> None:
+    """Put a backup in a journal's place, once all of it is copied and checked. No server may run on it."""
+    journals.restore(_found(journal), folder, force=force)
+
+
+@journal_app.command("check")
+def _journal_check(
+    folder: Annotated[str | None, typer.Argument(help="A backup, to be checked instead.")] = None,
+    journal: Journal = None,
+) -> None:
+    """Read all of a journal and say what is wrong with it, with exit status 1. Its server may run meanwhile."""
+    if not journals.check(_found(journal), folder):
+        raise typer.Exit(1)
+
+
+@journal_app.command("info")
+def _journal_info(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    journal: Journal = None,
+) -> None:
+    """Say what a journal holds. Its server may run meanwhile."""
+    journals.info(_found(journal), as_json=as_json)
 
 
 @app.command("audit")

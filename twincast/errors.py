@@ -27,6 +27,7 @@ TwincastError
 │   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
 ├── StateFull                more devices, or more state, than the server or an identity may have
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
+├── BackupUnusable           a backup cannot be made there, or what is there cannot be put back
 ├── AddressUnusable          the server cannot, or should not, listen there
 ├── LoginUnusable            keys or tokens are not set up in a way that can work
 ├── SettingUnusable          a setting is none that can be
@@ -257,6 +258,12 @@ class JournalUnusable(TwincastError):
     """The journal cannot be opened: not one, read-only, from a newer version, or in use."""
 
     code = "journal_unusable"
+
+
+class BackupUnusable(TwincastError):
+    """A backup cannot be made in that folder, or what is in it cannot be put back."""
+
+    code = "backup_unusable"
 
 
 class AddressUnusable(TwincastError):

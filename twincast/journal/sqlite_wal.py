@@ -75,6 +75,12 @@ def _refuse_foreign_wal(db: apsw.Connection, path: str, vfs: str | None) -> None
         )
 
 
+def alone(path: str, *, vfs: str | None = None) -> apsw.Connection:
+    """Open a database that nobody writes at the moment, to be read without what stands beside it."""
+    address = f"file:{quote(os.path.abspath(path))}?immutable=1"
+    return apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
+
+
 class _Alone:
     """What the database says without its -wal; None for what cannot be told, as after a kill amid a checkpoint."""
 
@@ -82,11 +88,8 @@ class _Alone:
         self.log: str | None = None
         self.newest: int | None = None
         self.generation: str | None = None
-        address = f"file:{quote(os.path.abspath(path))}?immutable=1"
         try:
-            with closing(
-                apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
-            ) as db:
+            with closing(alone(path, vfs=vfs)) as db:
                 self.log = _log_of(db)
                 self.generation = _generation_of(db)
                 self.newest = _newest_of(db)
@@ -94,15 +97,15 @@ class _Alone:
             return
 
 
-def _why_not_together(db: apsw.Connection, alone: _Alone) -> str:
-    if alone.log is not None and (log := _log_of(db)) != alone.log:
-        return f"the file is of the log {alone.log}, the -wal of {log}"
-    if alone.generation is not None and not _has_generation(db, alone.generation):
+def _why_not_together(db: apsw.Connection, file: _Alone) -> str:
+    if file.log is not None and (log := _log_of(db)) != file.log:
+        return f"the file is of the log {file.log}, the -wal of {log}"
+    if file.generation is not None and not _has_generation(db, file.generation):
         return "the file has been used after what the -wal tells of"
     newest = _newest_of(db) or 0
-    if alone.newest is not None and alone.newest > newest:
-        return f"the file reaches to entry {alone.newest}, the -wal only to {newest}"
-    return _why_damaged(db, newest, alone.newest)
+    if file.newest is not None and file.newest > newest:
+        return f"the file reaches to entry {file.newest}, the -wal only to {newest}"
+    return _why_damaged(db, newest, file.newest)
 
 
 def _why_damaged(db: apsw.Connection, newest: int, unchanged: int | None) -> str:
