@@ -186,3 +186,21 @@ def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
         ("control", "b1"),
         ("control", "a1"),
     ]
+
+
+def test_a_change_of_many_names_leaves_nothing_for_the_collector_of_garbage() -> None:
+    stream = CommittingStream()
+    names = [f"d{number}" for number in range(900)]
+    come(stream, *names[:10])
+    watcher, wish = Feed(lambda _: None, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1), of(*names)
+    assert len(wish.exact) == 900 * len(KINDS)
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.get_count()[0]
+        group = stream.groups.join(watcher, wish)
+        assert gc.get_count()[0] - before < 100, "what is kept of a name is one and the same for all names of a group"
+    finally:
+        gc.enable()
+    stream.groups.leave(watcher, group)
+    report(stream, names)

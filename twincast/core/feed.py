@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from operator import itemgetter
 from typing import Protocol
 
 from twincast.core.cast import Cast
@@ -80,6 +79,7 @@ class Feed:
         "_seq",
         "_stream",
         "_waiting",
+        "_waiting_bytes",
         "_write",
         "is_closed",
         "subscription",
@@ -119,6 +119,7 @@ class Feed:
         self._forget_work: Callable[[], None] | None = None  # what the client waits for, if it does
         self._forget_change: Callable[[], None] | None = None  # the same, of a change that goes on meanwhile
         self._waiting: deque[tuple[Callable[[], None], int]] | None = None
+        self._waiting_bytes = 0
         self.subscription = Subscription()
 
     @property
@@ -216,9 +217,10 @@ class Feed:
             callback()
             return
         waiting = self._waiting = self._waiting or deque()
-        if len(waiting) >= WAITING_MAX or sum(map(itemgetter(1), waiting)) + size_bytes > self._outbox_max_bytes:
+        if len(waiting) >= WAITING_MAX or self._waiting_bytes + size_bytes > self._outbox_max_bytes:
             raise TooLarge(f"{len(waiting)} wishes wait until this client has caught up; take what was sent first")
         waiting.append((callback, size_bytes))
+        self._waiting_bytes += size_bytes
 
     def change(self, subscription: Subscription, done: Callable[[], None]) -> None:
         """Take another subscription from here on; the state of what it adds goes before. Only when caught up.
@@ -298,7 +300,9 @@ class Feed:
         self._catch_up()
         self._pay()
         while self._waiting and self.is_caught_up:
-            self._waiting.popleft()[0]()
+            callback, size_bytes = self._waiting.popleft()
+            self._waiting_bytes -= size_bytes
+            callback()
 
     def _pay(self) -> None:
         """Empty the outbox, if the client takes it and what is in it may go."""

@@ -199,7 +199,8 @@ class Groups:
         self._call_later = call_later
         self._groups: dict[Subscription, Group] = {}
         self._whole: list[Group] = []
-        self._by_name: dict[Topic, dict[Group, None]] = {}
+        # Mostly one group names a topic, so all topics of a group share one tuple: a change of many makes no garbage.
+        self._by_name: dict[Topic, tuple[Group] | dict[Group, None]] = {}
         self._by_end: Ends[Group] = Ends()
         self._routes: dict[Topic, _Route] = {}
         self.version = 0
@@ -316,8 +317,13 @@ class Groups:
         if subscription.is_everything:
             self._whole.append(group)
             return group
+        alone = (group,)
         for topic in subscription.exact:
-            self._by_name.setdefault(topic, {})[group] = None
+            others = self._by_name.setdefault(topic, alone)
+            if isinstance(others, dict):
+                others[group] = None
+            elif others is not alone:
+                self._by_name[topic] = {others[0]: None, group: None}
         for end in subscription.ends:
             self._by_end.add(end, group)
         return group
@@ -332,8 +338,9 @@ class Groups:
             return
         for topic in subscription.exact:
             others = self._by_name[topic]
-            del others[group]
-            if not others:
+            if isinstance(others, dict) and len(others) > 1:
+                del others[group]
+            else:
                 del self._by_name[topic]
         for end in subscription.ends:
             self._by_end.remove(end, group)
