@@ -13,9 +13,12 @@ from tests.running import DEADLINE_S, free_port
 from twincast.client import Change, Gap, Hub, Link, Rest, connect, error_of, http_url
 from twincast.errors import (
     BufferFull,
+    CredentialExpired,
     JournalUnavailable,
     MalformedJson,
+    NotFound,
     ServerUnreachable,
+    TooLarge,
     TwincastError,
     ValidationFailed,
 )
@@ -66,13 +69,15 @@ async def got(changes: list[Change], count: int) -> list[Change]:
         ("127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("localhost", "http://localhost"),
         ("http://[::1]:8000", "http://[::1]:8000"),
+        ("https://host/below/a/prefix/", "https://host/below/a/prefix"),
+        ("wss://host/twin/ws", "https://host/twin"),
     ],
 )
 def test_an_address_may_be_written_in_several_ways(written: str, meant: str) -> None:
     assert http_url(written) == meant
 
 
-@pytest.mark.parametrize("written", ["", "ftp://x", "http://", "///"])
+@pytest.mark.parametrize("written", ["", "ftp://x", "http://", "///", "http://a..b", "http://x:port", "http://x:99999"])
 def test_what_is_no_address_is_refused_in_words(written: str) -> None:
     with pytest.raises(ValueError, match="expected a server's address"):
         http_url(written)
@@ -405,3 +410,167 @@ def test_a_code_on_the_wire_becomes_its_error_again(kind: type[TwincastError]) -
 
 def test_a_code_from_a_newer_server_is_still_an_error_with_its_words() -> None:
     assert "brand_new: words" in str(error_of("brand_new", "words"))
+
+
+# One message's refusal, and those who wait.
+
+
+@pytest.mark.parametrize("size", [65_000, 66_000, 140_000, 5_000_000])
+async def test_a_reading_that_is_too_large_is_refused_by_itself(server: Server, size: int) -> None:
+    links: list[Link] = []
+    async with connect(server.url, devices=(), on_link=links.append) as hub:
+        large = await hub.submit("large", "x" * size)
+        behind = await hub.submit("behind", 1)
+        with pytest.raises(TooLarge, match=f"{size + 2}"):
+            await large
+        assert await behind == 1
+        with pytest.raises(TooLarge):
+            await hub.publish_many([("a", 1), ("large", "x" * size), ("b", 2)])
+        with pytest.raises(TooLarge):
+            await hub.control("large", "set", {"to": "x" * size})
+        assert await hub.publish("last", 3) == 4
+    assert [link.phase for link in links] == ["live"], "nothing of this is an accident of the network"
+    assert [event["device_id"] for event in server.log()] == ["behind", "a", "b", "last"]
+
+
+def test_a_request_that_is_too_large_is_refused_in_the_servers_words(server: Server, edge: str) -> None:
+    with Server("memory:", edge=edge) as other, Rest(other.url) as rest:
+        with pytest.raises(TooLarge):
+            rest.publish("a", "x" * 65_000)
+        with pytest.raises(TooLarge):
+            rest.publish_all([("a", "x" * 60_000)] * 200)
+        with pytest.raises(TooLarge):
+            rest.publish_all([("a", 1)] * 10_001)
+        assert rest.publish("a", 1)["seq"] == 1
+
+
+async def test_who_waits_learns_that_the_key_was_revoked(tmp_path: Path) -> None:
+    async with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        token = await asyncio.to_thread(lambda: server.add_key("me", publish=["*"]))
+        with Proxy(server.port) as proxy:
+            async with connect(proxy.url, devices=(), token=token) as hub:
+                proxy.stall("up")
+                waiting = [asyncio.create_task(hub.publish("d", number)) for number in range(3_000)]
+                seen = asyncio.create_task(hub.reached(1_000_000))
+                await eventually_async(lambda: len(hub._outgoing._unanswered) == 1_024, "as many as may are under way")
+                await asyncio.to_thread(server.revoke_key, "me")
+                results = await asyncio.wait_for(asyncio.gather(*waiting, seen, return_exceptions=True), DEADLINE_S)
+                assert {type(result) for result in results} == {CredentialExpired}
+                with pytest.raises(CredentialExpired):
+                    await hub.publish("d", 1)
+                with pytest.raises(CredentialExpired):
+                    await hub.reached(1_000_000)
+                with pytest.raises(CredentialExpired):
+                    await hub.watch("d").__aenter__()
+
+
+async def test_leaving_over_a_dead_network_takes_a_moment(proxy: Proxy) -> None:
+    async def visit() -> None:
+        async with connect(proxy.url, close_timeout_s=0.05) as hub:
+            await hub.publish("lamp", 1)
+            proxy.stall()
+
+    await asyncio.wait_for(visit(), 8)  # the library alone waits for ten seconds
+
+
+async def test_a_watch_may_be_looped_over_again_and_begins_again_after_its_end(server: Server) -> None:
+    async with connect(server.url, devices=()) as hub:
+        async with hub.watch("lamp", mode="every") as watch:
+            await hub.publish_many([("lamp", 1), ("lamp", 2)])
+            for value in (1, 2):
+                async for change in watch:
+                    assert change.value == value
+                    break
+        await hub.publish("lamp", 3)
+        async with watch:
+            await hub.publish("lamp", 4)
+            async for change in watch:
+                assert change.value == 4
+                break
+
+
+async def test_a_rate_of_one_watch_does_not_slow_down_another(server: Server) -> None:
+    async with connect(server.url, devices=()) as hub, hub.watch("slow", max_hz=0.01), collecting(hub, "fast") as fast:
+        for number in range(3):
+            await hub.publish("fast", number)
+        await got(fast, 3)
+    assert [change.merged for change in fast] == [1, 1, 1]
+
+
+async def test_commands_that_nobody_takes_are_bounded_and_their_loss_is_told(server: Server) -> None:
+    async with (
+        connect(server.url, devices=()) as hub,
+        connect(server.url, devices=()) as other,
+        hub.watch("*") as watch,
+    ):
+        await asyncio.gather(*[other.control("fan", f"c{number}") for number in range(5_000)])
+        await other.publish("lamp", 1)
+        await hub.reached(5_001)
+        seen = []
+        async for change in watch:
+            seen.append(change)
+            if change.kind == "data_update":
+                break
+    assert len(seen) == 4_096 + 1
+    assert (seen[0].seq, seen[0].gap) == (905, Gap(1, 904, "slow"))
+    assert [change.gap for change in seen[1:]] == [None] * 4_096
+
+
+async def test_a_deleted_device_leaves_the_state_and_the_watches_are_told(server: Server, proxy: Proxy) -> None:
+    async with connect(proxy.url) as hub, collecting(hub, "a", "b", mode="every") as changes:
+        await hub.publish_many([("a", 1), ("b", 2)])
+        await hub.reached(await hub.delete("a"))
+        assert list(hub.state) == ["b"]
+        with pytest.raises(NotFound):
+            await hub.delete("a")
+        await hub.publish("a", 3)
+        await got(changes, 4)
+        assert [(change.kind, change.device_id) for change in changes[2:]] == [("deleted", "a"), ("data_update", "a")]
+        await asyncio.to_thread(assert_converged, server, hub)
+
+
+async def test_a_device_that_was_deleted_while_nobody_could_tell_is_gone_behind_the_gap() -> None:
+    with Server(resume_max_entries=3) as server, Rest(server.url) as rest, Proxy(server.port) as proxy:
+        async with connect(proxy.url) as hub, collecting(hub, kinds=["deleted"]) as deleted:
+            await hub.publish_many([("a", 1), ("b", 1)])
+            proxy.refuse()
+            proxy.cut()
+            await asyncio.to_thread(rest.delete, "a")
+            await asyncio.to_thread(rest.publish_all, [("b", number) for number in range(6)])
+            proxy.refuse(False)
+            await got(deleted, 1)
+            await asyncio.to_thread(assert_converged, server, hub)
+    assert [(change.device_id, change.gap) for change in deleted] == [("a", Gap(3, 9))]
+
+
+async def test_more_patterns_than_a_subscription_takes_are_refused_to_their_watch_alone(server: Server) -> None:
+    nearly_all = [f"device/{number}" for number in range(900)]
+    async with connect(server.url, devices=()) as hub, hub.watch(*nearly_all, mode="every"):
+        with pytest.raises(ValidationFailed, match="1000 patterns"):
+            await hub.watch(*(f"other/{number}" for number in range(200))).__aenter__()
+        async with collecting(hub, "lamp") as changes:
+            await hub.publish("lamp", 1)
+            await got(changes, 1)
+
+
+async def test_what_a_callback_raises_ends_nothing(
+    server: Server, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+
+    def on_link(link: Link) -> None:
+        raise ValueError("a fault of the program")
+
+    async with connect(proxy.url, devices=(), on_link=on_link) as hub:
+
+        @hub.on_command("fan")
+        async def obey(change: Change) -> None:
+            called.append(change.command)
+            raise asyncio.CancelledError if change.command == "first" else KeyError(change.command)
+
+        await eventually_async(lambda: bool(hub._incoming._watches), "it listens")
+        await hub.control("fan", "first")
+        proxy.cut()
+        await hub.control("fan", "second")
+        await eventually_async(lambda: called == ["first", "second"], "both are called")
+    assert "the callback for the state of the connection failed" in caplog.text

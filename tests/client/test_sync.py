@@ -1,14 +1,16 @@
 """The client without asyncio."""
 
+import gc
+import os
 import threading
 
 import pytest
 
 from tests.running import free_port
-from twincast.client import Change
-from twincast.client.sync import connect
+from twincast.client import Change, Link
+from twincast.client.sync import Hub, connect
 from twincast.errors import ServerUnreachable, ValidationFailed
-from twincast.testing import Server, assert_converged, eventually
+from twincast.testing import Proxy, Server, assert_converged, eventually
 
 
 def test_it_publishes_watches_and_reads_its_own_writes(twincast_server: Server) -> None:
@@ -54,3 +56,55 @@ def test_errors_are_raised_where_they_belong(twincast_server: Server) -> None:
     with pytest.raises(ServerUnreachable, match="nobody answers"), connect(f"127.0.0.1:{free_port()}", timeout_s=0):
         raise AssertionError("nobody is there")
     assert not [thread for thread in threading.enumerate() if thread.name == "twincast client"]
+
+
+def test_in_a_forked_child_it_raises_and_ends(twincast_server: Server) -> None:
+    with connect(twincast_server.url) as hub:
+        hub.publish("lamp", 1)
+        child = os.fork()
+        if child == 0:  # nothing of the test may go on here
+            try:
+                hub.publish("lamp", 2)
+            except RuntimeError as error:
+                os._exit(0 if "forked" in str(error) else 1)
+            finally:
+                os._exit(2)
+        ended: list[int] = []
+
+        def has_ended() -> bool:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                ended.append(os.waitstatus_to_exitcode(status))
+            return bool(pid)
+
+        eventually(has_ended, "the child ends")
+        assert ended == [0]
+        assert hub.publish("lamp", 3) == 2
+
+
+def test_what_would_wait_for_itself_raises_and_a_closed_client_says_so(twincast_server: Server) -> None:
+    raised: list[BaseException] = []
+    hubs: list[Hub] = []
+
+    def on_link(link: Link) -> None:
+        for hub in hubs:
+            try:
+                hub.publish("lamp", 1)
+            except RuntimeError as error:
+                raised.append(error)
+
+    with Proxy(twincast_server.port) as proxy, connect(proxy.url, on_link=on_link, wait_max_s=0.1) as hub:
+        hubs.append(hub)
+        proxy.cut()
+        eventually(lambda: raised, "the callback is called")
+    assert "for ever" in str(raised[0])
+    with pytest.raises(ServerUnreachable, match="closed"):
+        hub.publish("lamp", 1)
+
+
+def test_a_client_that_nobody_holds_any_more_ends_by_itself(twincast_server: Server) -> None:
+    hub = connect(twincast_server.url).__enter__()
+    assert hub.publish("lamp", 1) == 1
+    del hub
+    gc.collect()
+    eventually(lambda: not any(t.name == "twincast client" for t in threading.enumerate()), "its thread ends")

@@ -2,11 +2,14 @@
 
 import io
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from rich.console import Console
 
 from twincast.client import Change
+from twincast.commands import watch
 from twincast.commands.watch import Board, _line
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -77,3 +80,13 @@ def test_a_board_starts_from_the_state_and_shows_the_last_command() -> None:
     board.take(event("lab/x", 1), is_new=False)
     board.take(Change("control", "lab/fan", 2, "e", NOW.isoformat(), "rest", command="start", args={"rpm": 900}))
     assert '1 devices; 0 changes; last command to lab/fan: start {"rpm":900}' in drawn(board)[-1]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-16"])
+def test_a_line_is_the_same_json_in_whatever_the_output_can_take(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    line = watch._printable(watch._line(event("lab/é🌡", '21 °C 🌡 "\\ \x7f')))
+    said = json.loads(line.encode(encoding).decode(encoding))
+    assert (said["device_id"], said["value"]) == ("lab/é🌡", '21 °C 🌡 "\\ \x7f')

@@ -7,7 +7,7 @@ from typing import Any
 
 from twincast.client.link import Message, encode
 from twincast.core.model import Kind
-from twincast.core.subscription import KINDS, Mode, Subscription
+from twincast.core.subscription import Mode, Subscription
 
 QUESTION_MAX_BYTES = 16 * 1024
 """How large one question may be, however many patterns are asked for: every server and every proxy takes that."""
@@ -54,11 +54,12 @@ class Brought:
         return cls(dict(subscription.rules), subscription.mode, subscription.max_hz)
 
     def lacks(self, subscription: Subscription) -> Missing | None:
-        """Return what the connection must be asked for in addition, None if it brings all of a subscription already."""
+        """Return what the connection must be asked for in addition, None if it brings all of a subscription already.
+
+        A pattern that another one covers is asked for all the same: the other one may go first.
+        """
         missing = {text: self.rules.get(text, frozenset()) | kinds for text, kinds in subscription.rules}
         missing = {text: kinds for text, kinds in missing.items() if self.rules.get(text) != kinds}
-        if self.rules.get("*") == KINDS:
-            missing = {}
         mode: Mode = "every" if "every" in {self.mode, subscription.mode} else "latest"
         max_hz = None
         if mode == "latest" and self.rules and self.max_hz is not None and subscription.max_hz is not None:
