@@ -114,6 +114,7 @@ def test_the_core_knows_no_event_loop_clock_socket_or_file(module: str) -> None:
 def test_those_of_one_kind_do_not_import_one_another(room: str) -> None:
     shared = {
         "twincast.transports.asgi",
+        "twincast.transports.head",
         "twincast.transports.operation",
         "twincast.transports.pages",
         "twincast.transports.asyncapi",

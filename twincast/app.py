@@ -9,15 +9,16 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from twincast import __version__, logs
@@ -29,14 +30,23 @@ from twincast.core.messages import SizeLimits
 from twincast.core.quotas import Quotas
 from twincast.core.rates import Rate
 from twincast.core.session import Limits
-from twincast.errors import BadMessage, KeysNotFetched, LoginUnusable, MethodNotAllowed, NotFound, TwincastError
+from twincast.errors import (
+    BadMessage,
+    KeysNotFetched,
+    LoginUnusable,
+    MethodNotAllowed,
+    NotFound,
+    TwincastError,
+    UpgradeRequired,
+)
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
 from twincast.transports import schemas
-from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, knock_of
+from twincast.transports.asgi import Receive, Scope, Send, knock_of
+from twincast.transports.cors import Cors
 from twincast.transports.events import EventsEndpoint
-from twincast.transports.operation import PROBLEM, Operation, problem, refuse
+from twincast.transports.operation import PROBLEM, Operation, problem, refuse, refusing_headers
 from twincast.transports.pages import add_pages, is_open
 from twincast.transports.rest import Rest
 from twincast.transports.websocket import WebSocketEndpoint
@@ -44,6 +54,8 @@ from twincast.transports.websocket import WebSocketEndpoint
 logger = logging.getLogger("twincast")
 access_log = logging.getLogger("twincast.access")
 
+WITHOUT_CREDENTIAL = frozenset({"/ws", "*"})
+"""Whoever asks these over HTTP learns how the server is spoken to, and nothing of what it holds."""
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
 
 KEYS_TIMEOUT_S = FETCH_TIMEOUT_S + 1.0
@@ -70,6 +82,7 @@ class App(FastAPI):
             openapi_url=None,  # the document and what shows it are among the pages
             docs_url=None,
             redoc_url=None,
+            redirect_slashes=False,  # the scheme that it leads to is that of the last hop, and may be plain HTTP
             lifespan=_lifespan,
         )
         self.settings = settings
@@ -103,18 +116,14 @@ class App(FastAPI):
         self._hot: dict[tuple[str, str], Operation] = {
             (each.method, each.path): each for each in operations if each.folder is None
         }
+        self._hot |= {("HEAD", path): each for (method, path), each in self._hot.items() if method == "GET"}
         self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits)
         self._numbers = itertools.count(1)
-        self._cors = CORSMiddleware(
-            self._serve_known,
-            allow_origins=settings.allow_origin,
-            allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
-            expose_headers=("Retry-After", "Idempotency-Replayed"),
-        )
+        self._cors = Cors(self._serve_known, settings.allow_origin)
         for operation in operations:
             operation.describe(self)
         add_pages(self, __version__)
+        self.add_route("/ws", _refuse_to_answer, include_in_schema=False)
         self.add_exception_handler(HTTPException, _as_problem)
 
     def openapi(self) -> dict[str, Any]:
@@ -159,7 +168,7 @@ class App(FastAPI):
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         logs.CONNECTION.set(next(self._numbers))
         try:
-            if is_open(path):
+            if is_open(path) or path in WITHOUT_CREDENTIAL:
                 self.admission.check(knock)
             else:
                 scope["caller"] = await self._identify(scope, path, knock)
@@ -363,20 +372,48 @@ def _rate(settings: Settings) -> Rate:
     return Rate(settings.rate_updates_per_s, BURST_S * settings.rate_updates_per_s)
 
 
+async def _refuse_to_answer(_: Request) -> Response:
+    """Answer who opens `/ws` as a page: a person, or a proxy that was not told to pass the upgrade on."""
+    return _problem_response(
+        UpgradeRequired(
+            "here is the WebSocket, and this request asks for none; a proxy on the way has to pass on the headers"
+            " Connection and Upgrade, as deploy/nginx.conf does"
+        )
+    )
+
+
 async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    if request.method == "OPTIONS" and (error.status_code == MethodNotAllowed.http_status or path.endswith("*")):
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": ", ".join(_taken(request))})
     if error.status_code == MethodNotAllowed.http_status:
-        routes = [route for route in request.app.routes if isinstance(route, Route) and route.path_regex.match(path)]
-        taken = {method for route in routes for method in route.methods or ()}
-        allow = ", ".join(sorted(taken))
+        allow = ", ".join(_taken(request))
         return _problem_response(MethodNotAllowed(f"{path} takes {allow}, not {request.method}"), {"allow": allow})
     if error.status_code == NotFound.http_status:
+        if request.method in {"GET", "HEAD"} and path.endswith("/") and _is_there(request, path[:-1]):
+            # Relative: the scheme and the name that a client knows us by are those of the first proxy.
+            name = quote(path[:-1].rpartition("/")[2])
+            return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": f"../{name}"})
         return _problem_response(NotFound(f"there is nothing at {path}; / lists what there is"))
     return _problem_response(BadMessage(error.detail))
 
 
+def _is_there(request: Request, path: str) -> bool:
+    scope = {**request.scope, "path": path}
+    return any(isinstance(route, Route) and route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+
+def _taken(request: Request) -> list[str]:
+    """Return the methods that a path takes, or the whole server for `*`; a folder of files, as every path, is read."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    if not request.url.path.endswith("*"):
+        routes = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    taken = {method for route in routes for method in route.methods or ()}
+    return sorted({*(taken or ("GET", "HEAD")), "OPTIONS"})
+
+
 def _problem_response(error: TwincastError, headers: Any = None) -> Response:
     response = Response(problem(error), status_code=error.http_status, media_type=PROBLEM, headers=headers)
-    response.raw_headers.extend(SAFE_HEADERS)
+    response.raw_headers.extend(refusing_headers(error))
     return response

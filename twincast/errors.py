@@ -8,7 +8,7 @@ TwincastError
 │   ├── UnsupportedMedia     a content type or a frame type that is not taken here
 │   ├── KeyReused            an idempotency key came again with other content
 │   ├── UnknownEpoch         a position of another log, or of a past that this one does not share
-│   ├── NotFound / MethodNotAllowed
+│   ├── NotFound / MethodNotAllowed / UpgradeRequired
 │   ├── Forbidden            a Host or Origin that is not ours
 │   ├── Unauthenticated      no credential, or one that is not known here
 │   │   └── CredentialExpired  it was good once
@@ -131,6 +131,13 @@ class MethodNotAllowed(BadMessage):
 
     code = "method_not_allowed"
     http_status = 405
+
+
+class UpgradeRequired(BadMessage):
+    """The path is a WebSocket's, and the request does not ask for one."""
+
+    code = "upgrade_required"
+    http_status = 426
 
 
 class Forbidden(BadMessage):

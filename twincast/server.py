@@ -87,6 +87,7 @@ def configured(app: App, edge: type | None) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        headers=[] if app.settings.tls_cert is None else [_strict_transport(app.settings)],
         timeout_graceful_shutdown=round(app.settings.shutdown_timeout_s),
     )
 
@@ -130,6 +131,11 @@ class Server(uvicorn.Server):
         return BoundedHttp(self.config, self.server_state, self.lifespan.state)
 
 
+def _strict_transport(settings: Settings) -> tuple[str, str]:
+    """Return the header that keeps browsers to TLS (RFC 6797). Of this name alone: others below it have their own."""
+    return "Strict-Transport-Security", f"max-age={settings.hsts_max_age_s}"
+
+
 def _http_bounds(settings: Settings) -> HttpBounds:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     proxies = [addresses.network(text) for text in settings.trusted_proxy] if settings.behind_tls_proxy else []
@@ -145,6 +151,7 @@ def _http_bounds(settings: Settings) -> HttpBounds:
         settings.head_timeout_s,
         settings.body_timeout_s,
         settings.write_timeout_s,
+        settings.keep_alive_timeout_s,
         is_exempt,
     )
 

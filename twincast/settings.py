@@ -184,6 +184,11 @@ class Settings(_Read):
     body_timeout_s: float = Field(default=30.0, gt=0)
     write_timeout_s: float = Field(default=60.0, gt=0)
     """How long a client of HTTP may take nothing of its answer."""
+    keep_alive_timeout_s: float = Field(default=75.0, gt=0)
+    """How long a connection is kept for its next request: longer than proxies and clients keep theirs, mostly a minute.
+    Whoever closes first should be the one who sends."""
+    hsts_max_age_s: int = Field(default=31_536_000, ge=0)
+    """For how long a browser keeps to TLS once it has come here by it; 0 takes that back. Only where TLS ends here."""
     handshake_timeout_s: float = Field(default=5.0, gt=0)
     auth_timeout_s: float = Field(default=5.0, gt=0)
     ping_interval_s: float = Field(default=20.0, gt=0)

@@ -202,10 +202,10 @@ def test_unknown_paths_and_methods_are_problems_too(rest: ServerProcess) -> None
     assert_problem(requests.get(f"{rest.url}/nothing", timeout=DEADLINE_S), 404, "not_found")
     response = requests.put(f"{rest.url}/api/data", timeout=DEADLINE_S)
     assert_problem(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "DELETE, GET, POST"
+    assert response.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
     response = requests.put(f"{rest.url}/api/data/lab%2Ffan", timeout=DEADLINE_S)
     assert_problem(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "DELETE"
+    assert response.headers["allow"] == "DELETE, OPTIONS"
 
 
 def test_what_the_document_promises_is_what_the_calls_answer(rest: ServerProcess) -> None:

@@ -132,3 +132,8 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return str(value.decode("latin-1"))
     return None
+
+
+def list_header(scope: Scope, name: bytes) -> str:
+    """Return a header that is a list, from all lines that it stands in (RFC 9110, 5.3); empty if it stands in none."""
+    return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)

@@ -33,6 +33,12 @@ WAIT_MAX_S = 60
 POLL_MAX_BYTES = 1024 * 1024
 """Of the changes in one answer, up to a block more: an answer lies in memory until its client has taken it."""
 
+_HEADERS = (
+    (b"content-type", event_stream.CONTENT_TYPE.encode()),
+    *SAFE_HEADERS,
+    (b"x-accel-buffering", b"no"),  # nginx would hold the events back until they fill a page
+)
+
 
 class EventsEndpoint:
     """The ASGI application behind `/api/events`."""
@@ -78,6 +84,10 @@ class EventsEndpoint:
         query = scope["query_string"].decode("latin-1")
         wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
         subscription = wish.subscription.inside(caller.principal.readable)
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.body", "body": b""})
+            return
         means = self._admission.means(caller)
         means.pay(RULE_STEPS * len(subscription.rules))
         connection = _EventStream(send, self._hub(), means, self._outbox_max_bytes, self._close_timeout_s)
@@ -168,12 +178,7 @@ class _EventStream(Buffer):
         self.leave: Callable[[], None]
 
     async def serve(self, wish: wishes.Wish) -> None:
-        headers = [
-            (b"content-type", event_stream.CONTENT_TYPE.encode()),
-            *SAFE_HEADERS,
-            (b"x-accel-buffering", b"no"),  # nginx would hold the events back until they fill a page
-        ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         self._has_begun = True
         await self._send_body(event_stream.retry(RETRY_MS))
         if not self.feed.is_closed:  # it may have been cut off while an answer before this one was not read

@@ -6,17 +6,19 @@ and connections have a number.
 
 import asyncio
 import socket
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
+import httptools
 import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from twincast.access.addresses import block_of
-from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, TwincastError
+from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, TwincastError, UpgradeRequired
+from twincast.transports import head
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 LINGER_S = 0.5
@@ -28,6 +30,10 @@ PIPELINED_MAX = 8
 """How many requests may wait behind one that is being answered; each costs some kilobytes."""
 TRAILERS_MAX = 32
 """Nobody here reads any; each costs as much as a header."""
+IDLE_LOOK_S = 0.1
+"""How long it holds that no connection is idle, once all of them were looked at."""
+IDLE_SHARE = 8
+"""One of so many idle connections is closed when there is no room: each look goes over all."""
 UPGRADE_HEAD_MAX_BYTES = 12 * 1024
 """Of a head that asks for a WebSocket: picows takes 16 KiB, counted as uvicorn writes it anew."""
 
@@ -41,6 +47,7 @@ class HttpBounds(NamedTuple):
     head_timeout_s: float
     body_timeout_s: float
     write_timeout_s: float
+    keep_alive_timeout_s: float
     is_exempt: Callable[[str], bool]
     """Whether connections from an address are not counted by themselves, as those of a proxy are not."""
 
@@ -48,8 +55,10 @@ class HttpBounds(NamedTuple):
 class BoundedHttp(HttpToolsProtocol):
     """One connection, until it is closed or handed to the WebSocket edge."""
 
-    open_by_address: ClassVar[Counter[str]] = Counter()
+    open_by_address: ClassVar[dict[str, set["BoundedHttp"]]] = defaultdict(set)
     """HTTP connections of all servers in this process; WebSockets are counted where they are let in."""
+    none_is_idle_until_s: ClassVar[float] = 0.0
+    timeout_keep_alive: float  # type: ignore[assignment]  # uvicorn takes what `call_later` does
 
     def __init__(
         self,
@@ -60,11 +69,14 @@ class BoundedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._bounds: HttpBounds = app_state["http_bounds"]
+        self.timeout_keep_alive = self._bounds.keep_alive_timeout_s
         self._running: RequestResponseCycle | None = None
         self._counted: str | None = None
         self._read_bytes = self._body_bytes = 0  # of the message that is coming in, since the read that began it
         self._came_bytes = 0
         self._is_in_head = self._is_in_body = self._is_handed_over = self._is_refused = False
+        self._is_handshake = self._is_offer = self._is_for_this_machine = False
+        self._method, self._version = b"", ""
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -74,15 +86,16 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         _bound_unsent(transport)
         bounds = self._bounds
-        if len(self.connections) > bounds.connections_max:
+        if len(self.connections) > bounds.connections_max and not self._close_idle(self.connections):
             self._refuse(TooManyConnections(f"this server has {bounds.connections_max} connections, as many as it may"))
             return
         if self.client and not bounds.is_exempt(self.client[0]):
             address = block_of(self.client[0])
-            if self.open_by_address[address] >= bounds.address_connections_max:
+            others = self.open_by_address[address]
+            if len(others) >= bounds.address_connections_max and not self._close_idle(others, at_most=1):
                 self._refuse(TooManyConnections("too many connections come from this address"))
                 return
-            self.open_by_address[address] += 1
+            others.add(self)
             self._counted = address
         self._wait_for_head()
 
@@ -99,7 +112,8 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._came_bytes = len(data)
         self._read_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._is_refused or self._is_handed_over:
             return
         # What is neither head nor body frames chunks, or is trailers. It has a head's size, and more with a large body.
@@ -111,6 +125,14 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._head_timer is None and (self._is_in_head or self._has_no_request):
             self._wait_for_head()
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """See asyncio.Protocol. A client may send no more and still wait for its answer; then the connection ends."""
+        waits = self._running is not None and not self._running.response_started and not self.cycle.response_complete
+        if not waits or self._is_in_head or self._is_in_body or self.scheme == "https":  # TLS knows no half of an end
+            return None
+        self.cycle.keep_alive = False
+        return True
+
     def handle_websocket_upgrade(self) -> None:
         """See HttpToolsProtocol."""
         if self._running is not None and not self._running.response_complete:
@@ -119,14 +141,19 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_bytes() > UPGRADE_HEAD_MAX_BYTES:
             self._refuse(HeadTooLarge(f"the head of an upgrade takes {UPGRADE_HEAD_MAX_BYTES} bytes"))
             return
+        if head.tokens(self.headers, b"sec-websocket-version") != [b"13"]:
+            self._refuse(UpgradeRequired("a WebSocket here is of version 13 (RFC 6455, 4.4)"))
+            return
         self._let_go()
         self._is_handed_over = True
+        self.scope["headers"] = head.with_one_offer(self.headers)
         super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         """See HttpToolsProtocol."""
         self._is_in_head = True
-        self._read_bytes = self._body_bytes = 0
+        if not self._is_offer:  # else it is the same message again
+            self._read_bytes = self._body_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -139,13 +166,22 @@ class BoundedHttp(HttpToolsProtocol):
             self._drop()
         elif self._came_bytes > self._bounds.head_max_bytes < self._head_bytes():
             self._refuse_head()
+        else:
+            self._read_head()
         if self._is_refused:
             raise _Refused  # so that the parser goes no further
+        if self._is_offer:
+            return  # the head comes again without it
         super().on_headers_complete()
-        if not self.parser.should_upgrade():
-            self._is_in_body = True
-            # The parser reports trailers as headers, to the list that the application reads. Here they are nothing.
-            self.headers = _Nowhere()
+        if self._is_handshake:
+            return
+        if self._version == "1.0":
+            self.cycle.waiting_for_100_continue = False  # such a client would take it for the answer (RFC 9110, 10.1.1)
+        if self._is_for_this_machine:
+            self.cycle.default_headers = head.without_hsts(self.cycle.default_headers)
+        self._is_in_body = True
+        # The parser reports trailers as headers, to the list that the application reads. Here they are nothing.
+        self.headers = _Nowhere()
 
     def on_body(self, body: bytes) -> None:
         """See HttpToolsProtocol."""
@@ -154,6 +190,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See HttpToolsProtocol."""
+        if self._is_offer:
+            return
         self._is_in_body = False
         if self._body_timer is not None:
             self._body_timer.cancel()
@@ -189,9 +227,77 @@ class BoundedHttp(HttpToolsProtocol):
             return False
         return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
 
+    def _should_upgrade(self) -> bool:
+        return self._is_handshake
+
+    @property
+    def _own_headers(self) -> head.Headers:
+        """The headers of every answer, whoever gives it."""
+        headers = self.config.encoded_headers
+        return head.without_hsts(headers) if self._is_for_this_machine else headers
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether all that came is answered, and nothing has come since."""
+        return self.timeout_keep_alive_task is not None and not self.transport.is_closing()
+
+    def _close_idle(self, among: Iterable[object], at_most: int | None = None) -> bool:
+        """Close connections that wait for another request, the longest first; return whether there were any."""
+        now_s = self.loop.time()
+        if at_most is None and now_s < self.none_is_idle_until_s:
+            return False
+        idle = [each for each in among if isinstance(each, BoundedHttp) and each._is_idle]
+        if not idle:
+            BoundedHttp.none_is_idle_until_s = now_s + IDLE_LOOK_S
+            return False
+        idle.sort(key=_ends_idle_s)
+        for each in idle[: at_most or 1 + len(idle) // IDLE_SHARE]:
+            each.timeout_keep_alive_handler()
+        return True
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser, which takes every offer to upgrade for the end of HTTP and hands back what is behind it."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as end:
+                if self._is_handshake:
+                    self.handle_websocket_upgrade()
+                    return
+                data = self._without_offer() + data[end.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+
+    def _without_offer(self) -> bytes:
+        """Return the head that was read as it is without its offer, and begin anew with it."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return head.encoded(self._method, self.url, self._version, head.without_offer(self.headers))
+
+    def _read_head(self) -> None:
+        """Take note of what uvicorn would read otherwise, or not at all."""
+        self._method, self._version = self.parser.get_method(), self.parser.get_http_version()
+        is_upgrade = self.parser.should_upgrade() and self.ws_protocol_class is not None
+        self._is_handshake = is_upgrade and head.asks_for_websocket(self._method, self._version, self.headers)
+        self._is_offer = self.parser.should_upgrade() and not self._is_handshake
+        if self._method == b"CONNECT":
+            self._refuse(BadMessage("this server is no proxy"))
+        elif self._version not in ("1.0", "1.1"):
+            self._refuse(VersionNotTaken(f"this server speaks HTTP/1.1 and 1.0, not {self._version}"))
+        elif not self.url.startswith(b"/"):
+            try:
+                self.url, self.headers[:] = head.in_origin_form(self.url, self.headers)
+            except BadMessage as error:
+                self._refuse(error)
+        self._is_for_this_machine = self.scheme == "https" and head.is_for_localhost(self.headers)
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """See HttpToolsProtocol. Repeated, for what uvicorn does at the end of a task has no place for more."""
         self._running = cycle
+        if cycle.scope["http_version"] != "1.1":
+            app = _unframed(app, cycle)
         task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
         task.add_done_callback(self._answered)
@@ -256,9 +362,10 @@ class BoundedHttp(HttpToolsProtocol):
             (b"content-type", PROBLEM.encode()),
             (b"content-length", b"%d" % len(body)),
             *refusing_headers(error),
+            *self._own_headers,
         ]
         lines = [b"HTTP/1.1 %d %b" % (error.http_status, error.code.encode())]
-        lines += [b"%b: %b" % pair for pair in headers if pair[0] != b"connection"]
+        lines += [b"%b: %b" % pair for pair in headers if pair != (b"connection", b"close")]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", body]))
         self._linger()
 
@@ -287,10 +394,35 @@ class BoundedHttp(HttpToolsProtocol):
                 timer.cancel()
         self._head_timer = self._body_timer = self._write_timer = None
         if self._counted is not None:
-            self.open_by_address[self._counted] -= 1
-            if self.open_by_address[self._counted] <= 0:
+            self.open_by_address[self._counted].discard(self)
+            if not self.open_by_address[self._counted]:
                 del self.open_by_address[self._counted]
             self._counted = None
+
+
+def _unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """Let an answer without a length end with its connection: HTTP/1.0 knows no chunks (RFC 9112, 6.1)."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        has_length = True
+
+        async def send_unframed(event: Any) -> None:
+            nonlocal has_length
+            if event["type"] == "http.response.start":
+                has_length = any(name.lower() == b"content-length" for name, _ in event.get("headers", ()))
+                cycle.chunked_encoding = None if has_length else False
+            elif not has_length:
+                cycle.expected_content_length = len(event.get("body", b""))
+            await send(event)
+
+        await app(scope, receive, send_unframed)
+
+    return serve
+
+
+def _ends_idle_s(connection: BoundedHttp) -> float:
+    assert connection.timeout_keep_alive_task is not None
+    return connection.timeout_keep_alive_task.when()
 
 
 class _Refused(Exception):
@@ -309,6 +441,12 @@ class _Nowhere(list[tuple[bytes, bytes]]):
         self._came += 1
         if self._came > TRAILERS_MAX:
             raise _Refused
+
+
+class VersionNotTaken(BadMessage):
+    """A request of another major version of HTTP, or of none that there is (RFC 9110, 15.6.6)."""
+
+    http_status = 505
 
 
 class HeadTooLarge(TooLarge):

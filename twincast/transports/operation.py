@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,14 +21,24 @@ from twincast.core.feed import BYTES_A_STEP
 from twincast.core.messages import encode
 from twincast.core.turns import Payer
 from twincast.core.values import check_id
-from twincast.errors import BadMessage, TooLarge, TooSlow, TwincastError, Unavailable, UnsupportedMedia
+from twincast.errors import (
+    BadMessage,
+    NotFound,
+    TooLarge,
+    TooSlow,
+    TwincastError,
+    Unavailable,
+    UnsupportedMedia,
+    UpgradeRequired,
+)
 from twincast.transports import schemas
-from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header, segment_below
+from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header, list_header, segment_below
 
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
 
 
 _JSON_BYTES = JSON.encode()
+_IS_PLAIN = re.compile(rb"[ \t,]*(identity[ \t,]*)*").fullmatch
 
 
 class Call(NamedTuple):
@@ -77,7 +88,7 @@ class Operation:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the call as an ASGI application."""
         try:
-            if self.stream is not None and event_stream.CONTENT_TYPE in (header(scope, b"accept") or ""):
+            if self.stream is not None and event_stream.is_preferred(list_header(scope, b"accept")):
                 await self.stream(scope, receive, send)
                 return
             answer = await self.run(await self._read(scope, receive))
@@ -88,6 +99,8 @@ class Operation:
         headers = [(b"content-type", _JSON_BYTES), *SAFE_HEADERS, *extra]
         if rest is None:
             headers.append((b"content-length", b"%d" % len(body)))
+        elif scope["method"] == "HEAD":
+            rest = iter(())
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
         if rest is not None:
@@ -98,6 +111,8 @@ class Operation:
 
     def describe(self, app: FastAPI) -> None:
         """Add the call to an application's routes and to its OpenAPI document."""
+        if self.method == "GET":
+            app.add_api_route(self.path, _Respond(self), methods=["HEAD"], include_in_schema=False)
         app.add_api_route(
             self.path.replace("}", ":name}"),
             _Respond(self),
@@ -137,9 +152,15 @@ class Operation:
             elif name == b"idempotency-key":
                 key = value.decode("latin-1").strip().strip('"')
                 check_id(key, "`Idempotency-Key`")
-            elif name == b"content-encoding" and value != b"identity":
+            elif name == b"content-encoding" and not _IS_PLAIN(value.lower()):
                 raise UnsupportedMedia("bodies are taken as they are, not compressed")
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise CodingNotTaken("bodies come as they are or in chunks, not compressed")
+        if self.folder is None and b"%2F" in scope.get("raw_path", b"").upper():
+            raise NotFound(f"there is nothing here: {self.path} has slashes of its own, and a %2F would be of a name")
         body = await self._read_body(receive)
+        if not body:
+            _check_that_nothing_was_sent(scope)
         name = "" if self.folder is None else segment_below(scope, self.folder)
         return Call(scope["caller"], scope["query_string"].decode("latin-1"), content_type, key, body, name)
 
@@ -173,6 +194,12 @@ class _Name(Convertor[str]):
 
 
 register_url_convertor("name", _Name())
+
+
+class CodingNotTaken(UnsupportedMedia):
+    """A transfer coding besides chunked (RFC 9112, 6.1)."""
+
+    http_status = 501
 
 
 class _Respond:
@@ -212,6 +239,21 @@ def pieces(before: bytes, state: Iterator[bytes], after: bytes) -> Answer:
     return Answer(before + first, rest=chain((second,), state, (after,)))
 
 
+def _check_that_nothing_was_sent(scope: Scope) -> None:
+    """See that a body is missing because there was none.
+
+    Raises:
+        BadMessage: uvicorn by itself loses that of a request which offers to speak another protocol.
+    """
+    if header(scope, b"upgrade") is None:
+        return
+    if header(scope, b"transfer-encoding") is not None or (header(scope, b"content-length") or "0").strip("0"):
+        raise BadMessage(
+            "the HTTP server in front of this application has lost the body, as uvicorn does where a request offers an"
+            " Upgrade; send none, or run `twincast serve`, which takes both"
+        )
+
+
 async def refuse(error: TwincastError, send: Send) -> None:
     """Send an error as the whole answer."""
     body = problem(error)
@@ -226,6 +268,13 @@ def refusing_headers(error: TwincastError) -> list[tuple[bytes, bytes]]:
         return [*SAFE_HEADERS, (b"retry-after", b"%d" % math.ceil(error.retry_after_s))]
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         return [*SAFE_HEADERS, (b"www-authenticate", b'Bearer realm="twincast"')]
+    if isinstance(error, UpgradeRequired):
+        return [
+            *SAFE_HEADERS,
+            (b"connection", b"Upgrade"),
+            (b"upgrade", b"websocket"),
+            (b"sec-websocket-version", b"13"),
+        ]
     if isinstance(error, TooSlow | TooLarge):
         return [*SAFE_HEADERS, (b"connection", b"close")]  # the rest of the body is not waited for
     return [*SAFE_HEADERS]

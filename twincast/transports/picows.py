@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import unquote
 
 import uvicorn
 from picows import (
@@ -37,6 +38,7 @@ from twincast.core.cast import Cast
 from twincast.core.session import Limits, Session
 from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
 from twincast.hub import Hub
+from twincast.transports import head
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 # An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
@@ -271,12 +273,13 @@ class Conversation(WSListener):
 class PicowsEdge(WSProtocol):  # type: ignore[misc]
     """What uvicorn makes for each upgrade when it is run with `ws=PicowsEdge`."""
 
-    __slots__ = ("_app_state", "_connections", "_peer")
+    __slots__ = ("_app_state", "_connections", "_headers", "_peer")
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         limits: Limits = app_state["limits"]
         self._app_state = app_state
         self._connections = server_state.connections
+        self._headers: head.Headers = config.encoded_headers
         self._peer: str | None = None
         super().__init__(
             None,  # host_port and
@@ -361,23 +364,32 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
     def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         path, _, query = request.path.decode("latin-1").partition("?")
         admission: Admission = self._app_state["admission"]
+        if self._headers and head.is_for_localhost(
+            [(b"host", request.headers.get("host", "").encode("latin-1", "replace"))]
+        ):
+            self._headers = head.without_hsts(self._headers)
         try:
-            if path != "/ws":
+            if unquote(path) != "/ws":
                 raise NotFound("the WebSocket is at /ws")
             # picows decodes bytes above ASCII to lone surrogates, which nothing behind here could encode again.
             told = ((name, value.encode("ascii", "surrogateescape")) for name, value in request.headers.items())
             headers = ((name.lower(), value.decode("latin-1")) for name, value in told)
             knock = Knock.of(self._peer, headers)
             enter = partial(admission.enter_websocket, knock, query)
-            return Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, enter)
+            conversation = Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, enter)
         except TwincastError as error:
-            return _refuse(error)
+            return self._refuse(error)
+        if not self._headers:
+            return conversation
+        return WSUpgradeResponseWithListener(
+            WSUpgradeResponse.create_101_response(_as_text(self._headers)), conversation
+        )
+
+    def _refuse(self, error: TwincastError) -> WSUpgradeResponseWithListener:
+        headers = {"Content-Type": PROBLEM, **_as_text([*refusing_headers(error), *self._headers])}
+        response = WSUpgradeResponse.create_error_response(error.http_status, problem(error), headers)
+        return WSUpgradeResponseWithListener(response, None)
 
 
-def _refuse(error: TwincastError) -> WSUpgradeResponseWithListener:
-    headers = {
-        "Content-Type": PROBLEM,
-        **{str(name, "ascii"): str(value, "ascii") for name, value in refusing_headers(error)},
-    }
-    response = WSUpgradeResponse.create_error_response(error.http_status, problem(error), headers)
-    return WSUpgradeResponseWithListener(response, None)
+def _as_text(headers: head.Headers) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
