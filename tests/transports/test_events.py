@@ -92,7 +92,7 @@ async def place() -> AsyncIterator[Place]:
 
 
 def stream(endpoint: EventsEndpoint, client: StallingClient) -> asyncio.Task[None]:
-    scope = {"type": "http", "query_string": b"", "headers": [], "caller": CALLER}
+    scope = {"type": "http", "query_string": b"", "method": "GET", "headers": [], "caller": CALLER}
     return asyncio.create_task(endpoint.stream(scope, client.receive, client.send))
 
 

@@ -75,7 +75,7 @@ def test_an_upgrade_that_fails_takes_no_place_from_the_next(server_process: Star
     bearer = {"Authorization": f"Bearer {new_key(journal)}"}
     server = server_process(journal, TWINCAST_IDENTITY_CONNECTIONS_MAX="1")
     for _ in range(3):
-        with RawWebSocket(server.port, headers={**bearer, "Sec-WebSocket-Version": "12"}) as refused:
+        with RawWebSocket(server.port, headers={**bearer, "Sec-WebSocket-Key": "short"}) as refused:
             assert refused.status == 400
     with RawWebSocket(server.port, headers=bearer) as client:
         assert client.status == 101
@@ -87,7 +87,8 @@ def test_an_upgrade_that_fails_takes_no_place_from_the_next(server_process: Star
     [
         ({"Authorization": "Bearer twc_\xe4"}, 401),
         ({"Host": "127.0.0.\xb9"}, 403),
-        ({"Sec-WebSocket-Version": "1\xb3"}, 400),
+        ({"Sec-WebSocket-Version": "1\xb3"}, 426),
+        ({"Sec-WebSocket-Key": "\xb3"}, 400),
     ],
 )
 def test_a_header_that_is_not_ascii_is_refused_and_leaves_no_traceback(

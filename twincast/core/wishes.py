@@ -1,5 +1,6 @@
 """What a client asks to be told, by its address or by a message, made into a subscription."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple, cast
 from urllib.parse import parse_qs
@@ -10,6 +11,11 @@ from twincast.core.subscription import Mode, Rule, Subscription, rules_of
 from twincast.errors import ValidationFailed
 
 PAGE_MAX = 10_000
+_PARAMETERS = frozenset(
+    {"since", "devices", "kinds", "mode", "max_hz", "page", "auth", "ordered", "ticket", "lastEventId"}
+)
+_OF_NO_MEANING = frozenset({"_"})
+"""What a request library adds, so that nothing on the way answers from its store."""
 
 
 class Wish(NamedTuple):
@@ -42,13 +48,14 @@ def decode_wish(query: str, last_event_id: str = "") -> Wish:
 
     Args:
         query: what stands behind the question mark.
-        last_event_id: the header of a browser that comes back; it counts more than `since`.
+        last_event_id: the header of a browser that comes back; it counts more than `since`, and so does the parameter
+            by which stand-ins for a browser's EventSource say the same.
 
     Raises:
         ValidationFailed: one of them is not what it should be, or is not known.
     """
-    given = decode_query(query, {"since", "devices", "kinds", "mode", "max_hz", "page", "auth", "ordered", "ticket"})
-    since = last_event_id or given.get("since", [""])[-1]
+    given = decode_query(query, _PARAMETERS)
+    since = last_event_id or given.get("lastEventId", [""])[-1] or given.get("since", [""])[-1]
     page = given.get("page", ["0"])[-1]
     subscription = Subscription(
         rules_of_query(given),
@@ -78,7 +85,7 @@ def ticket_of(query: str) -> str | None:
     return None
 
 
-def decode_query(query: str, names: set[str]) -> dict[str, list[str]]:
+def decode_query(query: str, names: Collection[str]) -> dict[str, list[str]]:
     """Read the parameters behind a question mark.
 
     Raises:
@@ -88,7 +95,7 @@ def decode_query(query: str, names: set[str]) -> dict[str, list[str]]:
         given = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=2_000)
     except ValueError:
         raise ValidationFailed("the parameters of an address are percent-encoded UTF-8, 2,000 at most") from None
-    if unknown := sorted(set(given) - names):
+    if unknown := sorted(set(given).difference(names, _OF_NO_MEANING)):
         raise ValidationFailed(f"the address takes {', '.join(sorted(names))}; not {unknown[0][:40]!r}")
     return given
 

@@ -377,5 +377,6 @@ EVENTS_PARAMETERS = (
         "stream: what a browser sends when it comes back; counts more than `since`",
         where="header",
     ),
+    _parameter("lastEventId", _TEXT, "stream: the same, as stand-ins for a browser's EventSource say it"),
 )
 """What the calls take beside their bodies: OpenAPI parameter objects."""
