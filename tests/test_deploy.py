@@ -20,6 +20,7 @@ from tests.access import add_key, bearer, certificate
 from tests.conftest import StartServer
 from tests.running import ROOT, eventually, free_port
 from twincast.client.sync import connect
+from twincast.settings import Settings
 from twincast.testing import Server
 
 DEPLOY = ROOT / "deploy"
@@ -121,6 +122,14 @@ def _delete_by_odd_names(http: httpx.Client) -> None:
         assert http.delete(path).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("file", "line"), [("nginx.conf", r"^\s+keepalive_timeout (\d+)s;"), ("Caddyfile", r"^\s+keepalive (\d+)s")]
+)
+def test_a_proxy_lets_go_of_a_connection_before_the_server_does(file: str, line: str) -> None:
+    (seconds,) = re.findall(line, (DEPLOY / file).read_text(), re.M)
+    assert int(seconds) < Settings().keep_alive_timeout_s
+
+
 def _answers(http: httpx.Client) -> bool:
     try:
         return http.get("/api/status").is_success
@@ -129,8 +138,6 @@ def _answers(http: httpx.Client) -> bool:
 
 
 def test_the_unit_and_the_image_name_settings_that_exist() -> None:
-    from twincast.settings import Settings  # noqa: PLC0415
-
     known = {f"TWINCAST_{name.upper()}" for name in Settings.model_fields}
     for file in ("twincast.service", "Dockerfile"):
         text = (DEPLOY / file).read_text()

@@ -46,6 +46,61 @@ async def test_everything_goes_over_tls(tmp_path: Path, edge: str) -> None:
             await asyncio.to_thread(httpx.get, server.url)
 
 
+@pytest.mark.parametrize(
+    ("host", "is_told"),
+    [
+        ("127.0.0.1", True),
+        ("twin.example.org:8443", True),
+        ("localhost", False),
+        ("LOCALHOST.:8443", False),
+        ("a.localhost", False),
+    ],
+)
+def test_every_answer_over_tls_keeps_browsers_to_it_but_for_a_name_of_this_machine(
+    tmp_path: Path, host: str, is_told: bool, edge: str
+) -> None:
+    cert, key = certificate(tmp_path)
+    told = b"strict-transport-security: max-age=31536000\r\n" if is_told else b""
+    handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    with Server(edge=edge, tls_cert=str(cert), tls_key=str(key), allow_host=("twin.example.org",)) as server:
+        for line, more in (
+            ("GET /api/status", ""),
+            ("GET /dashboard", ""),
+            ("GET /nothing", ""),
+            ("POST /api/data", ""),
+            ("GET /api/status", "X-Long: " + "a" * 40_000 + "\r\n"),
+            ("GET /ws", ""),
+            ("GET /ws", handshake + "Sec-WebSocket-Version: 8\r\n"),
+            *([("GET /ws", handshake + "Sec-WebSocket-Version: 13\r\n")] if is_told or edge == "picows" else []),
+        ):
+            answer = _answer(server, f"{line} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n")
+            found = [each + b"\r\n" for each in answer.lower().split(b"\r\n") if each.startswith(b"strict")]
+            assert found == ([told] if told else []), (line, more[:40])
+
+
+def test_nothing_is_said_of_tls_where_it_does_not_end_here() -> None:
+    with Server(behind_tls_proxy=True) as server:
+        assert "strict-transport-security" not in httpx.get(f"{server.url}/api/status").headers
+
+
+def test_the_promise_to_keep_to_tls_can_be_taken_back(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    with Server(tls_cert=str(cert), tls_key=str(key), hsts_max_age_s=0) as server:
+        trusting = ssl.create_default_context(cafile=str(cert))
+        assert httpx.get(server.url, verify=trusting).headers["strict-transport-security"] == "max-age=0"
+
+
+def _answer(server: Server, request: str) -> bytes:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", server.port)) as plain, context.wrap_socket(plain) as secure:
+        secure.sendall(request.encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += secure.recv(65_536)
+        return answer
+
+
 def test_a_changed_certificate_is_shown_without_a_restart(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     with Server("memory:", tls_cert=str(cert), tls_key=str(key)) as server:

@@ -4,14 +4,18 @@ import socket
 import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from tests.access import add_key, bearer
+from twincast.settings import Settings
 from twincast.testing import Server, eventually
 from twincast.transports.http import BoundedHttp
 
+FROM_ELSEWHERE = SimpleNamespace(parse=lambda _: None)
+"""Stands for what reads addresses, so that this machine's own is nobody's."""
 HEAD = b"GET /api/status HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
@@ -242,7 +246,7 @@ def test_a_connection_that_ends_does_although_its_last_bytes_are_not_read() -> N
 
 
 def test_connections_of_an_address_have_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincast.server.ip_address", _NoLoopback)
+    monkeypatch.setattr("twincast.server.addresses", FROM_ELSEWHERE)
     with Server(address_connections_max=3) as server, ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(closing(opened(server))).sendall(HEAD)
@@ -253,13 +257,73 @@ def test_connections_of_an_address_have_a_number(monkeypatch: pytest.MonkeyPatch
         assert status_of(answer_to(server, HEAD + b"\r\n")) == 200
 
 
-class _NoLoopback:
-    """An address as it looks from elsewhere."""
+def answered(server: Server, stack: ExitStack) -> socket.socket:
+    """Return a connection that has had an answer and waits, as clients keep them."""
+    connection = stack.enter_context(closing(opened(server)))
+    connection.sendall(HEAD + b"\r\n")
+    assert status_of(connection.recv(65_536)) == 200
+    return connection
 
-    is_loopback = False
 
-    def __init__(self, text: str) -> None:
-        del text
+def test_a_connection_is_kept_for_its_next_request_as_long_as_promised() -> None:
+    assert Settings().keep_alive_timeout_s == 75  # proxies and clients keep theirs for a minute
+    with Server(keep_alive_timeout_s=0.5) as server, ExitStack() as stack:
+        assert everything_from(answered(server, stack)) == b""
+    with Server(keep_alive_timeout_s=6) as server, ExitStack() as stack:
+        kept = answered(server, stack)
+        began_s = time.monotonic()
+        eventually(lambda: time.monotonic() - began_s > 5.2, "more passes than uvicorn waits by itself")
+        kept.sendall(HEAD + b"\r\n")
+        assert status_of(kept.recv(65_536)) == 200
+
+
+def test_idle_connections_make_room_the_longest_first() -> None:
+    with Server(connections_max=3) as server, ExitStack() as stack:
+        idle = [answered(server, stack) for _ in range(3)]
+        for _ in range(20):
+            answered(server, stack)
+        assert [each.recv(1) for each in idle] == [b"", b"", b""]
+
+
+def test_a_connection_that_works_makes_no_room() -> None:
+    with Server(connections_max=2) as server, ExitStack() as stack:
+        stream = stack.enter_context(closing(opened(server)))
+        stream.sendall(b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
+        stream.recv(65_536)
+        began = answered(server, stack)
+        began.sendall(HEAD)
+        eventually(lambda: status_of(answer_to(server, HEAD + b"\r\n")) == 503, "there is no room")
+        began.sendall(b"Connection: close\r\n\r\n")
+        assert status_of(everything_from(began)) == 200
+        assert status_of(answer_to(server, HEAD + b"\r\n")) == 200
+
+
+def test_idle_connections_of_an_address_make_room_for_its_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twincast.server.addresses", FROM_ELSEWHERE)
+    with Server(address_connections_max=3) as server, ExitStack() as stack:
+        idle = [answered(server, stack) for _ in range(3)]
+        answered(server, stack)
+        assert idle[0].recv(1) == b""
+        idle[1].sendall(HEAD + b"\r\n")
+        assert status_of(idle[1].recv(65_536)) == 200
+
+
+def test_who_sends_no_more_is_answered_all_the_same() -> None:
+    body = b'{"device_id":"a","value":1}'
+    post = b"POST /api/data HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    post += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    with Server() as server:
+        for _ in range(5):
+            assert answer_to(server, post * 3).count(b"HTTP/1.1 200") == 3
+            assert answer_to(server, post[:-1]) == b""  # nobody will send the rest
+
+
+def test_a_stream_ends_when_its_client_does() -> None:
+    with Server() as server, closing(opened(server)) as stream:
+        stream.sendall(b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
+        stream.recv(65_536)
+        stream.shutdown(socket.SHUT_WR)
+        everything_from(stream)
 
 
 def test_connections_have_a_number_and_whoever_is_too_many_is_told() -> None:

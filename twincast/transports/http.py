@@ -234,7 +234,8 @@ class BoundedHttp(HttpToolsProtocol):
     def _own_headers(self) -> head.Headers:
         """The headers of every answer, whoever gives it."""
         headers = self.config.encoded_headers
-        return head.without_hsts(headers) if self._is_for_this_machine else headers
+        is_for_this_machine = self._is_for_this_machine or head.is_for_localhost(self.headers or [])
+        return head.without_hsts(headers) if is_for_this_machine else headers
 
     @property
     def _is_idle(self) -> bool:
