@@ -541,6 +541,17 @@ def test_until_it_is_known_what_is_selected_a_client_is_told_nothing_and_then_al
     assert client.seqs() == [5]
 
 
+def test_a_fleet_that_waits_for_the_same_is_greeted_whole() -> None:
+    stream = waiting(a_stream("lab/a", "x"))
+    fleet = [Client(stream) for _ in range(30)]
+    for client in fleet:
+        client.feed.start(selecting("lab/*"))
+    work_on(stream)
+    assert all(client.feed.is_caught_up for client in fleet)
+    assert {tuple(hello["data_snapshot"]) for client in fleet for hello in client.heard()} == {("lab/a",)}
+    assert (len(stream.turns), stream.timers) == (0, [])
+
+
 def test_nothing_is_said_before_the_greeting_not_even_at_the_end() -> None:
     stream = waiting(a_stream("lab/a"))
     client = Client(stream)

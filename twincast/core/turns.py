@@ -120,13 +120,15 @@ class Turns:
             None if it is done. Otherwise `done` is called when it was, in a later turn, and may find that there is more
             to do by then; what is returned forgets it.
         """
+        if work.is_done:  # also where others have still to be told
+            return None
         job = self._jobs.get(id(work))
         if job is None:
-            debt_s = 0.0 if work.is_done else payer.pay(0)
-            if not work.is_done and self.at_once_steps and debt_s <= 0:
+            debt_s = payer.pay(0)
+            if self.at_once_steps and debt_s <= 0:
                 debt_s = payer.pay(work.advance(self.at_once_steps))
-            if work.is_done:
-                return None
+                if work.is_done:
+                    return None
             job = self._jobs[id(work)] = _Job(work)
             self._queue(job, payer, debt_s)
         waiter = object()
