@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -56,7 +57,7 @@ class Place:
             "PYTHONUNBUFFERED": "1",
         }
         if kind != "open":
-            rights = {action: ["*"] for action in ("publish", "read", "command", "admin")}
+            rights: Any = {action: ["*"] for action in ("publish", "read", "command", "admin")}
             self.environment["TWINCAST_TOKEN"] = add_key(self.path, "me", **rights)
             add_key(self.path, "lab/old", read=["*"])
 
@@ -80,7 +81,7 @@ class Place:
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("place")
     place = Place(request.param, folder)
-    settings: dict[str, str] = {}
+    settings: Any = {}
     if place.kind == "login over TLS":
         cert, key = certificate(folder)
         settings = {"tls_cert": str(cert), "tls_key": str(key)}
