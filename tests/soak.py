@@ -14,6 +14,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 
 from tests.running import ServerProcess, free_port
 from twincast.client import connect
-from twincast.core.model import DataUpdate, Entry
+from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.core.subscription import Subscription, rules_of
+from twincast.errors import NotFound
 from twincast.journal.sqlite_file import SqliteFile
 from twincast.journal.sqlite_reader import LogReader
 from twincast.testing import Proxy
@@ -74,16 +76,19 @@ class Heard:
             self._hello(message)
         elif kind == "gap":
             self.gaps.append((message["from"], message["to"]))
+            self.state = {}
         elif kind == "snapshot":
             self._snapshot(message)
         elif kind == "pong" and "seq" in message:
             self.cursor = (message["epoch"], max(message["seq"], self.cursor[1] if self.cursor else 0))
-        elif kind in {"data_update", "control"}:
+        elif kind in {"data_update", "control", "deleted"}:
             self.seqs.append(message["seq"])
             self.sums.append(_sum(kind, message.get("device_id") or message["target"], message.get("value")))
             self.cursor = (message["epoch"], message["seq"])
             if kind == "data_update":
                 self.state[message["device_id"]] = (message["seq"], message["value"])
+            elif kind == "deleted":
+                self.state.pop(message["device_id"], None)
 
     def _hello(self, message: Any) -> None:
         if message["resumed"]:
@@ -94,10 +99,11 @@ class Heard:
             self.started_at = message["seq"]
         else:
             self.gaps.append((self.cursor[1] + 1, message["seq"]))
+        self.state = {}
         self._snapshot(message)
 
     def _snapshot(self, message: Any) -> None:
-        self.state = {name: (twin["seq"], twin["value"]) for name, twin in message["data_snapshot"].items()}
+        self.state |= {name: (twin["seq"], twin["value"]) for name, twin in message["data_snapshot"].items()}
         self.cursor = (message["epoch"], message["seq"])
 
 
@@ -111,7 +117,7 @@ class Faulty:
 
     def pass_on(self, message: Any) -> list[Any]:
         """Return what is heard in place of a message."""
-        if self._fault is None or message["type"] not in {"data_update", "control"}:
+        if self._fault is None or message["type"] not in {"data_update", "control", "deleted"}:
             return [message]
         self._left -= 1
         if self._left > 0:
@@ -143,11 +149,10 @@ def violations(heard: Heard, log: Sequence[Entry]) -> list[str]:
     missing = {seq for first, last in heard.gaps for seq in range(first, last + 1)}
     owed = {entry.seq for entry in selected if entry.seq > heard.started_at} - missing
     if heard.subscription.mode == "latest":  # changes of a device may merge, commands may not
-        owed = {seq for seq in owed if not isinstance(by_seq[seq], DataUpdate)}
+        owed = {seq for seq in owed if isinstance(by_seq[seq], Control)}
     if lost := owed - set(seqs):
         wrong.append(f"{len(lost)} changes never came, and no gap was declared; the first is {min(lost)}")
-    newest = {entry.device_id: (entry.seq, json.loads(bytes(entry.value))) for entry in _updates(selected)}
-    if heard.state != newest:
+    if heard.state != _fold(selected):
         wrong.append("the state is not the fold of the log")
     return wrong
 
@@ -165,6 +170,16 @@ def lost_or_doubled(sent: dict[str, int], acknowledged: dict[str, int], log: Seq
         if not acknowledged[name] <= len(numbers) <= sent[name]:
             wrong.append(f"{name}: {acknowledged[name]} acknowledged, {len(numbers)} stored")
     return wrong
+
+
+def _fold(log: Iterable[Entry]) -> dict[str, tuple[int, Any]]:
+    newest: dict[str, tuple[int, Any]] = {}
+    for entry in log:
+        if isinstance(entry, DataUpdate):
+            newest[entry.device_id] = (entry.seq, json.loads(bytes(entry.value)))
+        elif isinstance(entry, Deleted):
+            newest.pop(entry.device_id, None)
+    return newest
 
 
 def _updates(entries: Iterable[Entry]) -> Iterable[DataUpdate]:
@@ -286,6 +301,9 @@ class Soak:
                 self.sent[name] += 1
                 if chance.random() < 0.02:
                     await hub.control(chance.choice(DEVICES), "blink")
+                if chance.random() < 0.02:
+                    with suppress(NotFound):  # another one was first
+                        await hub.delete(chance.choice(DEVICES))
                 await asyncio.sleep(interval_s * chance.uniform(0.5, 1.5))
             await hub.settle()
 
