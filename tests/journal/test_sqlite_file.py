@@ -420,7 +420,7 @@ def test_a_new_journal_is_its_owners_and_an_old_one_keeps_its_mode(path: Path) -
         with closing(SqliteFile(str(path))) as file:
             file.append([reading("lamp")])
             beside = sorted(path.parent.glob(f"{path.name}*"))
-            assert [each.name.removeprefix(path.name) for each in beside] == ["", "-lock", "-shm", "-wal"]
+            assert [each.name.removeprefix(path.name) for each in beside] == ["", "-lock", "-reserve", "-shm", "-wal"]
             assert {each.stat().st_mode & 0o777 for each in beside} == {0o600}
         path.chmod(0o640)
         with closing(SqliteFile(str(path))):

@@ -114,7 +114,7 @@ async def test_an_append_that_another_program_kept_out_succeeds_once_it_is_gone(
     journal = await SqliteJournal.open(str(path))
     other = apsw.Connection(str(path))
     other.execute("begin immediate")
-    with pytest.raises(JournalUnavailable, match="locked"):
+    with pytest.raises(JournalUnavailable, match="keeps the file for itself"):
         await journal.append(readings(1))
     other.execute("rollback")
     assert await journal.append(readings(2)) == range(1, 2)

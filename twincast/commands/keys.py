@@ -60,7 +60,7 @@ def show(journal: str, *, as_json: bool) -> None:
 
 def revoke(journal: str, name_or_id: str) -> None:
     """End a key."""
-    with _open(journal) as file:
+    with _open(journal, is_urgent=True) as file:
         key = file.revoke(name_or_id, _now_utc(), _actor())
     time.sleep(NOTICE_S)
     err.print(f"Key {key.id} of {key.name} is revoked; a server that runs has closed what was connected with it.")
@@ -68,7 +68,7 @@ def revoke(journal: str, name_or_id: str) -> None:
 
 def clear(journal: str) -> None:
     """Forget all keys."""
-    with _open(journal) as file:
+    with _open(journal, is_urgent=True) as file:
         count = file.clear(_now_utc(), _actor())
     err.print(f"{count} keys are forgotten. A server that runs goes on asking for a login until it is restarted.")
 
@@ -87,8 +87,8 @@ def audit(journal: str, limit: int, *, as_json: bool) -> None:
     out.print(table)
 
 
-def _open(journal: str, *, make: bool = False) -> AccessFile:
-    return AccessFile(_path(journal), make=make)
+def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:
+    return AccessFile(_path(journal), make=make, is_urgent=is_urgent)
 
 
 def _path(journal: str) -> str:

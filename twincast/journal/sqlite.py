@@ -80,6 +80,7 @@ class SqliteJournal:
     async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
         """See Journal.append."""
         self._look_at_files()
+        self._file.look_at_reserve()
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch, keys, deeds)
         future.add_done_callback(partial(self._appended, batch))
         # Shielded, for what has begun in the thread ends there, and the window must learn of it.

@@ -5,11 +5,12 @@ change of keys is a short transaction of its own beside it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import apsw
 import msgspec
@@ -20,7 +21,10 @@ from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFaile
 from twincast.journal.sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
 from twincast.journal.sqlite_lock import serves_the_file, serves_the_name
 from twincast.journal.sqlite_reader import in_words, unavailable_if_failing
+from twincast.journal.sqlite_reserve import Reserve
 from twincast.journal.sqlite_wal import open_with_its_wal, refuse_lonely_wal
+
+T = TypeVar("T")
 
 _KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"
 _AUDIT = "select id, at_utc, who, address, action, target, detail, seq from audit where id < ? order by id desc limit ?"
@@ -65,12 +69,13 @@ class AccessReader:
 class AccessFile:
     """The keys in a journal's file, to be changed; beside a server that runs on it, or without. Use as a context."""
 
-    def __init__(self, path: str, *, make: bool = False) -> None:
+    def __init__(self, path: str, *, make: bool = False, is_urgent: bool = False) -> None:
         """Open the journal.
 
         Args:
             path: its file.
             make: make one if there is none. Otherwise a mistyped path leaves nothing behind.
+            is_urgent: keys are to be ended: a full disk, on which it cannot even be opened, gives up its reserve.
 
         Raises:
             JournalUnusable: it is not there, not a journal, or cannot be written; the message says why.
@@ -85,21 +90,26 @@ class AccessFile:
             raise JournalUnusable(
                 f"there is no journal at {os.path.abspath(path)}; --journal or TWINCAST_JOURNAL names the server's"
             )
-        if not is_served and not _is_prepared(real):
-            SqliteFile(real).close()
-        with unavailable_if_failing():
-            self._db = apsw.Connection(real) if is_served else open_with_its_wal(real)
-            self._db.set_busy_timeout(3 * BUSY_TIMEOUT_MS)
-            self._db.pragma("synchronous", "full")
-            self._db.wal_autocheckpoint(0)  # a server that runs does that
-            if self._db.readonly("main"):
-                raise JournalUnusable(f"the journal {path} is read-only")
+        self._reserve = Reserve(real)
+        self._has_released = False
+        try:
+            self._db = _connect(real, is_served=is_served)
+        except (JournalUnusable, JournalUnavailable):
+            if not is_urgent or is_served or not self._reserve.is_needed:
+                raise
+            self._release()
+            self._db = _prepared(lambda: open_with_its_wal(real, makes_shm=False))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._has_released:  # the room is for keys, not for bringing the -wal into the file
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._db.close(True)
+        if self._has_released:
+            with suppress(JournalUnavailable):  # what there is of it is kept
+                self._reserve.fill()
 
     def keys(self) -> Sequence[Key]:
         """Return all keys that were ever added, by name."""
@@ -112,7 +122,8 @@ class AccessFile:
         Raises:
             ValidationFailed: a key of that name is in use.
         """
-        with unavailable_if_failing(), self._db:
+        with self._change():
+            self._reserve.fill()  # what is left of a full disk is for ending keys
             if any(other.name == key.name and other.revoked_at_utc is None for other in _keys(self._db)):
                 raise ValidationFailed(f"there is a key named {key.name!r} already; `twincast keys revoke` ends it")
             self._db.execute(
@@ -135,25 +146,57 @@ class AccessFile:
         Raises:
             ValidationFailed: no key that is in use has that name or id.
         """
-        with unavailable_if_failing(), self._db:
-            for key in _keys(self._db):
-                if name_or_id in {key.id, f"key:{key.id}", key.name} and key.revoked_at_utc is None:
-                    self._db.execute("update access_key set revoked_at_utc = ? where id = ?", (now_utc, key.id))
-                    self._changed(now_utc, actor, "keys revoke", f"key:{key.id}", key.name)
-                    return key
-        raise ValidationFailed(f"no key in use has the name or id {name_or_id[:80]!r}; `twincast keys list` shows them")
+        return self._urgently(lambda: self._revoke(name_or_id, now_utc, actor))
 
     def clear(self, now_utc: str, actor: Actor) -> int:
         """Forget all keys, so that no login is asked for at the next start, and note who did. Returns how many."""
-        with unavailable_if_failing(), self._db:
-            count = len(_keys(self._db))
-            self._db.execute("delete from access_key")
-            self._changed(now_utc, actor, "keys clear", "", f"{count} keys forgotten")
-        return count
+        return self._urgently(lambda: self._clear(now_utc, actor))
 
     def audit(self, limit: int) -> list[AuditRecord]:
         """Return the newest records of the audit trail, newest first."""
         return [record for _, record in _audit(self._db, limit, _AFTER_ALL)]
+
+    def _revoke(self, name_or_id: str, now_utc: str, actor: Actor) -> Key:
+        for key in _keys(self._db):
+            if name_or_id in {key.id, f"key:{key.id}", key.name} and key.revoked_at_utc is None:
+                self._db.execute("update access_key set revoked_at_utc = ? where id = ?", (now_utc, key.id))
+                self._changed(now_utc, actor, "keys revoke", f"key:{key.id}", key.name)
+                return key
+        raise ValidationFailed(f"no key in use has the name or id {name_or_id[:80]!r}; `twincast keys list` shows them")
+
+    def _clear(self, now_utc: str, actor: Actor) -> int:
+        count = len(_keys(self._db))
+        self._db.execute("delete from access_key")
+        self._changed(now_utc, actor, "keys clear", "", f"{count} keys forgotten")
+        return count
+
+    def _urgently(self, change: Callable[[], T]) -> T:
+        """Do what ends keys; on a full disk in the room of the reserve."""
+        try:
+            with self._change():
+                return change()
+        except JournalUnavailable as failure:
+            if not isinstance(failure.__cause__, apsw.FullError | apsw.IOError):
+                raise
+        with self._change():
+            self._release()  # now, when nobody else may write into the room
+            return change()
+
+    def _release(self) -> None:
+        self._has_released = True
+        self._reserve.release()
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        with unavailable_if_failing():
+            self._db.execute("begin immediate")
+            try:
+                yield
+                self._db.execute("commit")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise
 
     def _changed(self, now_utc: str, actor: Actor, action: str, target: str, detail: str) -> None:
         self._db.execute("update meta set value = value + 1 where name = 'keyring_version'")
@@ -161,6 +204,30 @@ class AccessFile:
             "insert into audit (at_utc, who, address, action, target, detail) values (?, ?, ?, ?, ?, ?)",
             (now_utc, actor.who, actor.address, action, target, detail),
         )
+
+
+def _connect(path: str, *, is_served: bool) -> apsw.Connection:
+    if is_served:
+        return _prepared(lambda: apsw.Connection(path))
+    if not _is_prepared(path):
+        SqliteFile(path).close()
+    return _prepared(lambda: open_with_its_wal(path))
+
+
+def _prepared(connect: Callable[[], apsw.Connection]) -> apsw.Connection:
+    with unavailable_if_failing():
+        db = connect()
+        try:
+            db.set_busy_timeout(3 * BUSY_TIMEOUT_MS)
+            db.pragma("synchronous", "full")
+            db.wal_autocheckpoint(0)  # a server that runs does that
+            _version(db)  # the first read makes a -shm, for which there may be no room
+            if db.readonly("main"):
+                raise JournalUnusable(f"the journal {db.filename} is read-only")
+        except BaseException:
+            db.close(True)
+            raise
+    return db
 
 
 def has_keys(path: str) -> bool:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from twincast.errors import BackupUnusable, JournalUnusable
 from twincast.journal.sqlite_health import Facts, facts_of, problems_of, reading, refuse_others
 from twincast.journal.sqlite_lock import ServerLock, serves_the_file, serves_the_name
+from twincast.journal.sqlite_reader import in_words
 from twincast.journal.sqlite_schema import SCHEMA_VERSION
 from twincast.journal.sqlite_wal import alone
 
@@ -67,7 +68,7 @@ def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Pro
             with _said_of(folder):
                 facts = _copy(source, copy, progress)
         except apsw.CorruptError as error:
-            raise JournalUnusable(f"{_NOT_WHOLE}: {error}") from None
+            raise JournalUnusable(f"{_NOT_WHOLE}: {in_words(error)}") from None
         file = BackupFile(JOURNAL, os.path.getsize(copy), digest(copy))
         manifest = Manifest(FORMAT, version, facts.schema, facts.epoch, facts.newest_seq, now_utc, [file])
         _write_last(folder, msgspec.json.format(msgspec.json.encode(manifest)))
@@ -205,8 +206,10 @@ def _check_journal(path: str, manifest: Manifest) -> None:
             if found := problems_of(db):
                 raise BackupUnusable(f"the journal in the backup is not whole: {'; '.join(found)}")
             facts = facts_of(db, path)
-    except (apsw.Error, JournalUnusable) as error:
+    except JournalUnusable as error:
         raise BackupUnusable(f"the journal in the backup cannot be used: {error}") from None
+    except apsw.Error as error:
+        raise BackupUnusable(f"the journal in the backup cannot be used: {in_words(error)}") from None
     if (facts.epoch, facts.newest_seq) != (manifest.epoch, manifest.seq):
         raise BackupUnusable(f"{path} is another journal than the manifest says")
 
@@ -305,6 +308,6 @@ def _said_of(folder: str) -> Iterator[None]:
     except apsw.CorruptError:
         raise
     except apsw.Error as error:
-        raise BackupUnusable(f"the backup failed: {error}") from None
+        raise BackupUnusable(f"the backup failed: {in_words(error)}") from None
     except OSError as error:
         raise BackupUnusable(f"{error.filename or folder} cannot be used: {error.strerror}") from None

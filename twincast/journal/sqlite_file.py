@@ -6,7 +6,7 @@ Other programs may read it while the server runs; its schema is in sqlite_schema
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import apsw
 from msgspec import Raw
@@ -16,11 +16,12 @@ from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Snapshot, Twin
 from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
-from twincast.errors import JournalUnusable
+from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal import sqlite_schema
 from twincast.journal.sqlite_guard import Guard
 from twincast.journal.sqlite_lock import ServerLock, why_not_usable
 from twincast.journal.sqlite_reader import in_words, unavailable_if_failing
+from twincast.journal.sqlite_reserve import Reserve
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite_strangers import STRANGERS, accept
 from twincast.journal.sqlite_wal import open_with_its_wal, refuse_lonely_wal
@@ -108,6 +109,15 @@ class SqliteFile:
             except OSError as error:
                 raise JournalUnusable(f"the journal {path} cannot be opened: {in_words(error)}") from None
             undo.pop_all()
+        self._reserve = Reserve(self._path)
+        with suppress(JournalUnavailable):  # a full disk may be read, and says so with the first append
+            self._reserve.fill()
+        self._is_reserve_short = not self._reserve.is_whole
+
+    def look_at_reserve(self) -> None:
+        """See whether a change of keys used the reserve. To be called before each append, from any thread."""
+        if not self._reserve.is_whole:
+            self._is_reserve_short = True
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -133,6 +143,8 @@ class SqliteFile:
         first = self.seq + 1
         text = encode(batch).decode()
         with self._transaction():
+            if self._is_reserve_short:
+                self._reserve.fill()
             if self._unstored is not None:
                 self._store_generation(self._unstored)
             self._db.execute(_APPEND, (first, text))
@@ -145,6 +157,7 @@ class SqliteFile:
             if deeds:
                 self._db.execute(_APPEND_DEEDS, (first, encode(deeds).decode()))
         self._unstored = None
+        self._is_reserve_short = False
         self.seq = first + len(batch) - 1
         return first
 
@@ -293,6 +306,7 @@ class SqliteFile:
             yield
             self._db.execute("commit")
         except BaseException:
+            self._is_reserve_short = True  # perhaps: the room that the next one finds may be a reserve in use
             if self._db.in_transaction:
                 self._db.execute("rollback")
             raise

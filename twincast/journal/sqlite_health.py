@@ -11,6 +11,7 @@ from msgspec import Struct
 from twincast.core.lineage import epoch_of
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite_lock import serves_the_file
+from twincast.journal.sqlite_reader import in_words
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite_wal import has_changes, open_with_its_wal, refuse_lonely_wal
 
@@ -60,7 +61,7 @@ def reading(path: str) -> Iterator[apsw.Connection]:
     except apsw.NotADBError:
         raise JournalUnusable(f"{path} is not a journal: the file is something else") from None
     except apsw.Error as error:
-        raise JournalUnusable(f"the journal {path} cannot be read: {error}") from None
+        raise JournalUnusable(f"the journal {path} cannot be read: {in_words(error)}") from None
 
 
 def refuse_others(db: apsw.Connection, path: str) -> None:

@@ -43,8 +43,13 @@ def refuse_lonely_wal(path: str) -> None:
         )
 
 
-def open_with_its_wal(path: str, *, vfs: str | None = None) -> apsw.Connection:
+def open_with_its_wal(path: str, *, vfs: str | None = None, makes_shm: bool = True) -> apsw.Connection:
     """Open a database of which no server runs, after a look whether the -wal beside it is its own.
+
+    Args:
+        path: its name.
+        vfs: SQLite's file layer, if not the system's.
+        makes_shm: if not, nobody else can use it meanwhile, and it takes no room for a -shm.
 
     Raises:
         JournalUnusable: it is not; the message says what to do. Nothing was changed.
@@ -52,6 +57,8 @@ def open_with_its_wal(path: str, *, vfs: str | None = None) -> apsw.Connection:
     """
     db = apsw.Connection(path, vfs=vfs)
     try:
+        if not makes_shm:
+            db.pragma("locking_mode", "exclusive")
         if has_changes(path):
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # else the close mixes them for good
             _refuse_foreign_wal(db, path, vfs)
