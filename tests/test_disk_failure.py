@@ -76,6 +76,22 @@ def test_a_failing_disk_stops_promises_and_the_server_recovers(
     assert [(d, t["value"], t["seq"]) for d, t in again.get("/api/data")["data"].items()] == [("kept", "after", 2)]
 
 
+@pytest.mark.parametrize("edge", ["picows", "portable"])
+def test_reads_that_fail_for_a_while_end_nothing(server_process: StartServer, tmp_path: Path, edge: str) -> None:
+    path = tmp_path / "journal.db"
+    server = server_process(f"sqlite:{path}", edge=edge)
+    server.post("/api/data", {"device_id": "kept", "value": "before"})
+    with failing(server, "pread64:error=EIO"):
+        eventually(lambda: not server.get("/api/status")["ok"], "the status says that something is wrong")
+        assert server.get("/api/status")["problem"]
+        assert list(server.get("/api/data")["data"]) == ["kept"]
+        refused = server.post("/api/data", {"device_id": "lost", "value": "during"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "journal_unavailable")
+    assert server.post("/api/data", {"device_id": "kept", "value": "after"}).status_code == 200
+    eventually(lambda: server.get("/api/status")["ok"], "the keys can be read again")
+    assert server.process.poll() is None
+
+
 def test_a_server_stops_cleanly_while_its_disk_fails(server_process: StartServer, tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     server = server_process(f"sqlite:{path}")

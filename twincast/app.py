@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -235,20 +235,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     assert isinstance(app, App)
     try:
         settings = app.settings
-        journal = await open_journal(settings.journal, memory_max_bytes=settings.memory_journal_max_bytes)
-        hub = await Hub.over(
-            journal,
-            open_batch_max_bytes=settings.open_batch_max_bytes,
-            resume_max_entries=settings.resume_max_entries,
-            quotas=Quotas(settings.devices_max, settings.state_max_bytes, settings.identity_state_max_bytes),
-            sizes=SizeLimits(settings.message_max_bytes, settings.value_max_bytes),
-            snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
-            now_utc=app.now_utc,
-        )
-        keyring = await hub.keyring(-1)
-        assert keyring is not None
-        app.admission.learn(keyring)
-        await _fetch_keys(app.admission.authority)
+        async with AsyncExitStack() as undo:
+            journal = await open_journal(settings.journal, memory_max_bytes=settings.memory_journal_max_bytes)
+            undo.push_async_callback(journal.close)  # unless it has started
+            hub = await Hub.over(
+                journal,
+                open_batch_max_bytes=settings.open_batch_max_bytes,
+                resume_max_entries=settings.resume_max_entries,
+                quotas=Quotas(settings.devices_max, settings.state_max_bytes, settings.identity_state_max_bytes),
+                sizes=SizeLimits(settings.message_max_bytes, settings.value_max_bytes),
+                snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
+                now_utc=app.now_utc,
+            )
+            keyring = await hub.keyring(-1)
+            assert keyring is not None
+            app.admission.learn(keyring)
+            await _fetch_keys(app.admission.authority)
+            undo.pop_all()
     except TwincastError as error:
         app.startup_error = error
         raise

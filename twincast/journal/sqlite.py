@@ -170,15 +170,17 @@ class SqliteJournal:
     async def close(self) -> None:
         """See Journal.close."""
         loop = asyncio.get_running_loop()
-        for thread, close in (self._reader_thread, self._reader.close), (self._access_thread, self._access.close):
-            await loop.run_in_executor(thread, close)
-            thread.shutdown()
-        try:
-            await loop.run_in_executor(self._thread, self._file.close)
-        except JournalUnavailable as error:
-            logger.warning("the journal closed on a failing disk; what was acknowledged is in its log: %s", error)
-        finally:
-            self._thread.shutdown()
+        for thread, close in (
+            (self._reader_thread, self._reader.close),
+            (self._access_thread, self._access.close),
+            (self._thread, self._file.close),
+        ):
+            try:
+                await loop.run_in_executor(thread, close)
+            except JournalUnavailable as error:
+                logger.warning("the journal closed on a failing disk; what was acknowledged is in its log: %s", error)
+            finally:
+                thread.shutdown()
 
 
 def _say_unsettled(future: asyncio.Future[None]) -> None:

@@ -62,8 +62,9 @@ class AccessReader:
         return _audit(self._db, limit, _AFTER_ALL if before is None else before)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._db.close(True)
+        """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""
+        with unavailable_if_failing():
+            self._db.close(True)
 
 
 class AccessFile:

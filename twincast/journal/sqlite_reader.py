@@ -50,8 +50,9 @@ class LogReader:
                 return _entries(rows, self._epoch, max_bytes)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._db.close(True)
+        """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""
+        with unavailable_if_failing():
+            self._db.close(True)
 
 
 def _entries(rows: Iterable[tuple[Any, ...]], epoch: str, max_bytes: int | None) -> list[Entry]:
