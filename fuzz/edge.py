@@ -181,4 +181,5 @@ def standing_still() -> Generator[None]:
 
 
 _LOOP = cast("AbstractEventLoop", StandingLoop())
-_CONFIG = cast("uvicorn.Config", None)  # the edge does not look into it
+_CONFIG = uvicorn.Config("twincast", log_config=None)
+_CONFIG.encoded_headers = []  # what uvicorn adds to every answer; it is not loaded here

@@ -294,7 +294,8 @@ class Soak:
             if not future.cancelled() and future.exception() is None:
                 self.acknowledged[name] += 1
 
-        async with connect(self._proxy.url, devices=(), timeout_s=None) as hub:
+        # Cuts come all the time here; a client that waits longer from one to the next would send nothing.
+        async with connect(self._proxy.url, devices=(), timeout_s=None, wait_max_s=0.5) as hub:
             while not self._stopping.is_set():
                 future = await hub.submit(chance.choice(DEVICES), {"by": name, "n": self.sent[name]})
                 future.add_done_callback(count)
