@@ -166,6 +166,11 @@ class FakeLink:
     def is_open(self) -> bool:
         return not self._ended.done()
 
+    @property
+    def is_all_taken(self) -> bool:
+        """Whether the client has taken all that it was let hear."""
+        return self._heard.empty()
+
     def let_server_hear(self, count: int) -> None:
         """Let the server hear some messages, as far as they are within what somebody on the way takes."""
         for _ in range(min(count, len(self.to_server))):

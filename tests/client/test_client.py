@@ -201,9 +201,10 @@ async def test_a_log_that_is_another_one_is_told_as_a_gap_and_the_state_is_the_n
             await asyncio.to_thread(server.restart)
             await asyncio.to_thread(rest.publish, "new", 1)
             await got(changes, 4)
-            assert (changes[2].kind, changes[2].device_id) == ("deleted", "old"), "what is not in it is no more"
-            assert changes[2].gap == Gap(None, None, "epoch"), "no numbers say what of another log is missing"
-            assert (changes[3].kind, changes[3].device_id, changes[3].gap) == ("data_update", "new", None)
+            told = {(change.kind, change.device_id) for change in changes[2:]}
+            assert told == {("deleted", "old"), ("data_update", "new")}, "what is not in it is no more"
+            gaps = [change.gap for change in changes[2:]]
+            assert gaps == [Gap(None, None, "epoch"), None], "no numbers say what of another log is missing"
             assert list(hub.state) == ["new"]
             assert before and hub.position and before.epoch != hub.position.epoch
 

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -31,6 +31,8 @@ class Watcher:
         self.changes: list[Change] = []
         self.watch = hub.watch(*patterns, mode=mode, kinds=kinds)
         self.owed_from: int | None = None
+        self.takes = asyncio.Event()
+        self.takes.set()
         self.log: LogServer | None = None
         self._network = network
         self.task = asyncio.create_task(self._collect())
@@ -40,6 +42,7 @@ class Watcher:
             self.log, self.owed_from = self._network.server, self._network.server.state.seq
             async for change in watch:
                 self.changes.append(change)
+                await self.takes.wait()
 
     @property
     def is_watching(self) -> bool:
@@ -50,11 +53,22 @@ class Watcher:
         assert self.owed_from is not None, "a watch begins in the end"
         owed = [entry for entry in server.log if self.watch.subscription.selects(entry.topic)]
         gaps = [number for number, change in enumerate(self.changes) if change.gap is not None]
+        self._check_nothing_twice()
         if self.log is server and not gaps:
             owed = [entry for entry in owed if entry.seq > self.owed_from]
             self._check_unbroken(owed)
         else:
             self._check_newest(owed, gaps)
+
+    def _check_nothing_twice(self) -> None:
+        logs: dict[str, list[int]] = {}
+        for change in self.changes:
+            if change.gap is None or change.gap.from_seq is not None:
+                logs.setdefault(change.epoch.rpartition("-")[0], []).append(change.seq)
+            else:
+                logs.clear()
+        for seqs in logs.values():
+            assert seqs == sorted(seqs)
 
     def _check_unbroken(self, owed: list[Any]) -> None:
         seqs = [change.seq for change in self.changes]
@@ -98,6 +112,8 @@ class Conversation(RuleBasedStateMachine):
         self.watchers: list[Watcher] = []
         for device_id in devices:
             self.network.server.change(device_id, self.value())
+        self.bound = patch("twincast.client.watch.WAITING_MAX", 3)
+        self.bound.start()
         with patch("twincast.client.hub.open_link", self.network.open):
             self.hub = self.run(self._made())
 
@@ -144,6 +160,10 @@ class Conversation(RuleBasedStateMachine):
     def publish_what_is_too_large(self, device: str) -> None:
         self.others.append(self.task(self.hub.publish(device, "x" * 70_000)))
 
+    @rule(device=st.sampled_from(DEVICES), size=st.sampled_from([45_000, 55_000]))
+    def command_what_is_too_large_for_some(self, device: str, size: int) -> None:
+        self.others.append(self.task(self.hub.control(device, "set", {"to": "x" * size})))
+
     @rule(device=st.sampled_from(DEVICES))
     def publish_what_somebody_on_the_way_refuses(self, device: str) -> None:
         self.others.append(self.task(self.hub.control(device, "poison")))
@@ -177,9 +197,26 @@ class Conversation(RuleBasedStateMachine):
         watching[data.draw(st.integers(0, len(watching) - 1))].task.cancel()
 
     @rule()
-    def all_goes_well_for_a_while(self) -> None:
+    def who_watches_takes_nothing_for_a_while(self) -> None:
+        for watcher in self.watchers:
+            watcher.takes.clear()
+
+    @rule(devices=st.lists(st.sampled_from(DEVICES), min_size=1, max_size=6))
+    def all_goes_well_for_a_while(self, devices: list[str]) -> None:
         self.run(self._heal())
         self._check()
+        for device in devices:
+            self.another_client_publishes(device)
+        self.network.server.command(devices[0])
+        self.run(self._heal())
+        self._check()
+
+    @precondition(lambda self: self.network.link is not None and self.network.link.is_open)
+    @rule(count=st.integers(1, 4))
+    def what_is_said_on_the_way_is_heard_and_then_it_is_cut(self, count: int) -> None:
+        self.the_client_hears(count)
+        self.run(self._steps(3))
+        self.cut()
 
     # What the network and the server do.
 
@@ -200,6 +237,18 @@ class Conversation(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3))
     def the_disk_fails(self, count: int) -> None:
         self.network.server.refuse_some(count)
+
+    @rule(count=st.integers(1, 3), goes_on=st.booleans())
+    def the_disk_fails_amid_what_is_published(self, count: int, goes_on: bool) -> None:
+        for device in DEVICES:
+            self.publish(device, 1)
+        self.run(self._steps(8))
+        self.the_server_hears(count + 1)
+        self.the_disk_fails(count)
+        if goes_on:
+            self.commit()
+            self.the_server_hears(3)
+            self.commit()
 
     @rule(device=st.sampled_from(DEVICES))
     def another_client_publishes(self, device: str) -> None:
@@ -224,13 +273,12 @@ class Conversation(RuleBasedStateMachine):
         self.cut()
         self.network.server.new_run()
 
-    @precondition(lambda self: not self.was_replaced)
-    @rule(is_empty=st.booleans())
-    def the_server_is_another_one(self, is_empty: bool) -> None:
+    @rule(devices=st.lists(st.sampled_from(DEVICES), max_size=3))
+    def the_server_is_another_one(self, devices: list[str]) -> None:
         self.was_replaced = True
-        other = LogServer("another-1")
-        if not is_empty:
-            other.change("a", self.value())
+        other = LogServer(f"log {self.value()!r}")
+        for device in devices:
+            other.change(device, self.value())
         self.network.replace(other)
 
     @precondition(lambda self: not self.was_limited)
@@ -256,15 +304,18 @@ class Conversation(RuleBasedStateMachine):
         finally:
             self.run(self._end())
             self.loop.close()
+            self.bound.stop()
 
     async def _heal(self) -> None:
+        for watcher in self.watchers:
+            watcher.takes.set()
         for _ in range(400):
             link = self.network.link
             if link is not None:
                 link.let_server_hear(1_000)
                 self.network.server.commit()
                 link.let_client_hear(1_000)
-            await self._steps(4)
+            await self._steps(30)
             if not link or not link.is_open or link.session.closed:
                 await asyncio.sleep(20.0)
             elif self._is_settled(link):
@@ -278,7 +329,7 @@ class Conversation(RuleBasedStateMachine):
 
     def _is_settled(self, link: Any) -> bool:
         has_begun = all(watcher.owed_from is not None for watcher in self.watchers if watcher.is_watching)
-        is_quiet = not link.to_server and not link.to_client
+        is_quiet = not link.to_server and not link.to_client and link.is_all_taken
         told = self.hub.position is not None and self.hub.is_connected and not self.hub.connection.is_asking
         return has_begun and is_quiet and told and all(task.done() for task in self._tasks())
 
@@ -337,4 +388,6 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestConversation.settings = settings(
+    max_examples=150, stateful_step_count=50, deadline=None, phases=[Phase.reuse, Phase.generate]
+)

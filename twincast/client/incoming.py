@@ -167,12 +167,12 @@ class Incoming:
         other: Literal["epoch", "ahead"] = "ahead" if self._reason == "ahead" else "epoch"
         gap = Gap.between(before, position) if is_same_log else Gap(None, None, other)
         news = [
-            Change.to_deletion(device_id, twin, position) for device_id, twin in older.items() if device_id not in fresh
-        ]
-        news += [
             Change.to_twin(device_id, twin, position.epoch)
             for device_id, twin in sorted(fresh.items(), key=lambda item: item[1].seq)
             if _is_news(twin, older.get(device_id), is_same_log=is_same_log)
+        ]
+        news += [
+            Change.to_deletion(device_id, twin, position) for device_id, twin in older.items() if device_id not in fresh
         ]
         self._tell(gap, news)
         if is_same_log:
