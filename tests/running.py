@@ -78,6 +78,9 @@ class ServerProcess:
     def post_text(self, path: str, text: str | bytes, content_type: str = "application/json") -> requests.Response:
         return requests.post(self.url + path, data=text, headers={"Content-Type": content_type}, timeout=DEADLINE_S)
 
+    def delete(self, path: str) -> requests.Response:
+        return requests.delete(self.url + path, timeout=DEADLINE_S)
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
         """End the process and return what it printed."""
         if self.process.poll() is None:

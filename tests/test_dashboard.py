@@ -455,6 +455,95 @@ def test_a_device_opens_with_its_value_and_its_chart_follows(served: ServerProce
     expect(live.locator("#control-command")).to_be_focused()
 
 
+def open_device(page: Page, device_id: str) -> None:
+    row(page, device_id).click()
+    expect(page.locator("#detail-title")).to_have_text(device_id)
+
+
+SIZES = [{"width": 1440, "height": 900}, {"width": 390, "height": 700}]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["screen", "phone"])
+@pytest.mark.parametrize("device_id", ["lab/lamp", "..", "a/b%2F#?", HOSTILE_ID, "long/" + "x" * 123])
+def test_a_device_is_deleted_after_a_question_that_names_it_and_is_gone_everywhere(
+    served: ServerProcess, open_page: OpenPage, size: Any, device_id: str
+) -> None:
+    for name in (device_id, "lab/other"):
+        push(served, name, 1)
+    page, other = (connected(open_page(f"{served.url}/dashboard", viewport=each)) for each in (size, SIZES[0]))
+    open_device(other, device_id)
+    open_device(page, device_id)
+    page.locator("#detail-delete").press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.locator("#delete-title")).to_have_text(f"Delete {device_id}?")
+    expect(page.locator("#delete-cancel")).to_be_focused()
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#detail-title")).to_have_text(device_id)  # the key closed the question alone
+    assert list(served.get("/api/data")["data"]) == [device_id, "lab/other"]
+
+    page.locator("#detail-delete").click()
+    page.locator("#form-delete .danger").click()
+    expect(page.locator("#detail")).to_be_hidden()
+    expect(row(page, device_id)).to_be_hidden()
+    expect(page.locator("#devices-count")).to_have_text("1")
+    expect(other.locator("#detail-gone")).to_contain_text("Deleted at")
+    expect(other.locator("#detail-foot")).to_be_hidden()
+    expect(row(other, device_id)).to_be_hidden()
+    assert list(served.get("/api/data")["data"]) == ["lab/other"]
+    for seer in (page, other):
+        expect(seer.locator('.event[data-kind="deleted"] b')).to_have_text(device_id)
+
+    push(served, device_id, 2)
+    expect(row(page, device_id).locator(".changes")).to_have_text("1")  # a new one, without a past
+    expect(other.locator("#detail-gone")).to_be_hidden()
+    expect(other.locator("#chart-note")).to_contain_text("One point")
+
+
+def test_a_question_about_a_device_that_goes_meanwhile_is_withdrawn_and_a_failed_deletion_says_why(
+    served: ServerProcess, open_page: OpenPage
+) -> None:
+    push(served, "lamp", 1)
+    page, other = (connected(open_page(f"{served.url}/dashboard")) for _ in range(2))
+    for seer in (page, other):
+        open_device(seer, "lamp")
+        seer.locator("#detail-delete").click()
+    other.locator("#form-delete .danger").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    push(served, "lamp", 2)
+    page.locator("#detail-delete").click()
+    served.kill()
+    expect(page.locator("#link-phase")).to_have_text("Reconnecting")
+    page.locator("#form-delete .danger").click()
+    expect(page.locator("#form-delete output")).to_contain_text("not_connected")
+    page.locator("#delete-cancel").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_the_page_keeps_nothing_of_devices_that_are_gone(served: ServerProcess, live: Page) -> None:
+    session = live.context.new_cdp_session(live)
+    kind = session.send(
+        "Runtime.evaluate",
+        {"expression": "import('/dashboard/store.js').then((m) => m.Device.prototype)", "awaitPromise": True},
+    )
+    for number in range(300):
+        push(served, f"d/{number}", {"level": number})
+    expect(live.locator("#devices-count")).to_have_text("300")
+    for number in range(300):
+        assert served.delete(f"/api/data?device_id=d/{number}").status_code == 200
+    expect(live.locator("#devices-count")).to_have_text("0")
+    expect(live.locator("#nothing")).to_contain_text("No devices yet")
+
+    def kept() -> int:
+        prototype = {"prototypeObjectId": kind["result"]["objectId"]}
+        found = session.send("Runtime.queryObjects", prototype)["objects"]["objectId"]
+        count = {"functionDeclaration": "function () { return this.length; }", "objectId": found, "returnByValue": True}
+        return int(session.send("Runtime.callFunctionOn", count)["result"]["value"])
+
+    eventually(lambda: kept() == 0, "no device is kept")
+
+
 @pytest.mark.parametrize("text", ["9007199254740993", "-18446744073709551615", '{"n":[1e400,12345678901234567]}'])
 def test_numbers_keep_their_digits(live: Page, text: str) -> None:
     through = call(live, "json.js", f"m.stringify(m.parse({json.dumps(text)}))")

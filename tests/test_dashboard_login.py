@@ -148,6 +148,45 @@ def test_where_reading_is_open_a_page_may_log_in_to_do_more(tmp_path: Path, open
         expect(page.locator("#form-telemetry output")).to_contain_text("Stored at position 1")
 
 
+def test_a_login_can_be_seen_and_filled_in_on_a_phone_and_beside_a_device_that_is_open(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    path = tmp_path / "journal.db"
+    secret = add_key(path, "full", **EVERYTHING)
+    with Server(f"sqlite:{path}") as server:
+        body = {"device_id": "lamp", "value": 1}
+        httpx.post(f"{server.url}/api/data", json=body, headers=bearer(secret)).raise_for_status()
+        for width in (390, 1440):
+            page = open_page(server)
+            page.set_viewport_size({"width": width, "height": 800})
+            expect(page.locator("#login-token")).to_be_visible()
+            log_in(page, secret)
+            page.locator(".row", has_text="lamp").click()
+            expect(page.locator("#detail-title")).to_have_text("lamp")
+            page.evaluate("document.querySelector('#login').showModal()")
+            expect(page.locator("#login-token")).to_be_visible()
+
+
+def test_a_device_may_be_deleted_by_those_alone_who_may_publish_to_it(tmp_path: Path, open_page: OpenPage) -> None:
+    path = tmp_path / "journal.db"
+    full = add_key(path, "full", **EVERYTHING)
+    some = add_key(path, "some", read=["*"], publish=["lab/*"])
+    with Server(f"sqlite:{path}") as server:
+        for device_id in ("lab/kettle", "home/door"):
+            body = {"device_id": device_id, "value": 1}
+            httpx.post(f"{server.url}/api/data", json=body, headers=bearer(full)).raise_for_status()
+        page = open_page(server)
+        log_in(page, some)
+        expect(page.locator("#account")).to_have_text("Log out")
+        page.locator(".row", has_text="home/door").click()
+        expect(page.locator("#detail-title")).to_have_text("home/door")
+        expect(page.locator("#detail-delete")).to_be_hidden()
+        page.locator(".row", has_text="lab/kettle").click()
+        page.locator("#detail-delete").click()
+        page.locator("#form-delete .danger").click()
+        expect(page.locator("#devices-count")).to_have_text("1")
+
+
 def test_a_server_without_a_login_shows_none(open_page: OpenPage) -> None:
     with Server("memory:") as server:
         page = open_page(server)

@@ -1,4 +1,4 @@
-"""The JavaScript client against every order of things: cuts at each message, refusals, restarts, restored and wiped logs.
+"""The JavaScript client in every order of things: cuts at each message, refusals, restarts, restored and wiped logs.
 
 A server of a hundred lines stands for the real one: what it says comes message by message, or not at all. Whatever
 happens, in the end the client's state is the server's; in between every change came once, in order, or lies in a gap;
@@ -211,7 +211,7 @@ TROUBLES = ("cuts", "proxy", "disk", "restarts", "another log", "forgets", "wish
 
 
 def may(trouble: str) -> Any:
-    """Let a rule take part only where its trouble does: with all of them in each life, one would heal what another broke."""
+    """Let a rule take part only where its trouble does: with all in each life, one would heal what another broke."""
     return precondition(lambda self: trouble in self.troubles)
 
 
@@ -414,7 +414,6 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "server"):
             return
         self.server.failing = 0
-        self.proxy_max_bytes = None
         for _ in range(200):
             if self.connection is None:
                 self.it_comes_back()
@@ -442,7 +441,7 @@ class Life(RuleBasedStateMachine):
         assert self.node.timers == 0
 
     def check_nothing_is_missing(self) -> None:
-        """Every change comes once and in order, or lies in a gap; of a client that follows everything from the first."""
+        """Every change comes once and in order, or lies in a gap; for a client that follows everything."""
         at: int | None = None
         for event in self.heard:
             if "twins" in event:

@@ -2,6 +2,7 @@
 
 import { Client } from "./client.js";
 import { setServerTime } from "./clock.js";
+import { Deletion } from "./deletion.js";
 import { Detail } from "./detail.js";
 import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
@@ -39,10 +40,17 @@ const client = new Client({
   onMessages: takeMessages,
 });
 const status = new Status(client, store, tempo);
-const login = new Login(client);
+const login = new Login(client, { onRights: need });
+const deletion = new Deletion(client, { onDeleted: (id) => detail.device?.id === id && detail.close() });
 const forms = new Forms(client, () => store.devices.keys());
 const logView = new LogView(log, { onNeed: need });
-const detail = new Detail({ onClose: leaveDevice, onSend: sendTo, onNeed: need });
+const detail = new Detail({
+  onClose: leaveDevice,
+  onSend: sendTo,
+  onDelete: (id) => deletion.ask(id),
+  mayDelete: (id) => login.may("publish", id),
+  onNeed: need,
+});
 const table = new Table(store, { onOpen: openDevice, onNeed: need });
 
 /** Asks for a drawing of everything in the next frame: somebody did something and wants to see it. */
@@ -87,11 +95,18 @@ function takeMessages(batch) {
   tempo.add(nowMs, batch.length);
   for (const message of batch) {
     if (message.type === "data_update") {
-      store.apply(message, nowMs);
-      detail.note(message);
-    }
+      detail.note(message, store.apply(message, nowMs));
+    } else if (message.type === "deleted") takeDeletion(message);
     log.push(eventOf(message, clockMs));
   }
+}
+
+function takeDeletion(message) {
+  const device = store.remove(message.device_id);
+  if (!device) return;
+  table.forget(device);
+  detail.bury(message);
+  deletion.forget(message.device_id);
 }
 
 function draw(nowMs) {

@@ -24,14 +24,25 @@ export class Detail {
   #pointerX = null;
   #size = { width: 0, height: 0 };
   #onClose;
+  #mayDelete;
+  #isGone = false;
 
-  /** @param {{onClose: () => void, onSend: (form: "telemetry"|"control", device: object) => void, onNeed: () => void}} callbacks */
-  constructor({ onClose, onSend, onNeed }) {
+  /**
+   * @param {object} callbacks
+   * @param {() => void} callbacks.onClose
+   * @param {(form: "telemetry"|"control", device: object) => void} callbacks.onSend
+   * @param {(id: string) => void} callbacks.onDelete
+   * @param {(id: string) => boolean} callbacks.mayDelete
+   * @param {() => void} callbacks.onNeed
+   */
+  constructor({ onClose, onSend, onDelete, mayDelete, onNeed }) {
     this.#onClose = onClose;
+    this.#mayDelete = mayDelete;
     byId("detail-close").addEventListener("click", () => this.close());
     byId("detail-copy").addEventListener("click", ({ currentTarget }) => copyFrom(currentTarget, stringify(this.#device.value, 2)));
     byId("detail-telemetry").addEventListener("click", () => onSend("telemetry", this.#device));
     byId("detail-control").addEventListener("click", () => onSend("control", this.#device));
+    byId("detail-delete").addEventListener("click", () => onDelete(this.#device.id));
     this.#path.addEventListener("change", () => {
       this.#choose(JSON.parse(this.#path.value));
       onNeed();
@@ -54,6 +65,7 @@ export class Detail {
     this.#paths = "";
     this.#choose(device.path);
     say(byId("detail-title"), device.id);
+    this.#showGone("");
     this.#panel.hidden = false;
     document.body.dataset.detail = "open";
   }
@@ -74,15 +86,39 @@ export class Detail {
     if (!this.#device) return;
     const device = devices.get(this.#device.id);
     if (!device) this.close();
-    else if (device !== this.#device) {
-      this.#device = null;
-      this.open(device);
-    }
+    else if (device !== this.#device) this.#openAnew(device);
   }
 
-  /** Takes one change: the chart shows all of them, also those between two drawings. @param {object} event */
-  note(event) {
-    if (event.device_id !== this.#device?.id || !this.#chosen) return;
+  #openAnew(device) {
+    this.#device = null;
+    this.open(device);
+  }
+
+  /** Says of the device, if it is open, that it was deleted; its last value stays to be read. @param {object} event */
+  bury({ device_id: id, timestamp_utc }) {
+    if (id === this.#device?.id) this.#showGone(`Deleted at ${preciseTime(Date.parse(timestamp_utc))}. A new reading makes it anew.`);
+  }
+
+  #showGone(text) {
+    this.#isGone = Boolean(text);
+    say(byId("detail-gone"), text);
+    byId("detail-gone").hidden = !text;
+    byId("detail-foot").hidden = Boolean(text);
+    this.#panel.toggleAttribute("data-gone", this.#isGone);
+  }
+
+  /**
+   * Takes one change: the chart shows all of them, also those between two drawings.
+   * @param {object} event
+   * @param {import("./store.js").Device} device that it changed; another one than the open one, if that was deleted before
+   */
+  note(event, device) {
+    if (event.device_id !== this.#device?.id) return;
+    if (device !== this.#device) this.#openAnew(device);
+    else if (this.#chosen) this.#add(event);
+  }
+
+  #add(event) {
     const number = numberAt(event.value, this.#chosen);
     if (number !== null) this.#history.push(Date.parse(event.timestamp_utc), number);
   }
@@ -90,6 +126,7 @@ export class Detail {
   draw() {
     const device = this.#device;
     if (!device) return;
+    byId("detail-delete").hidden = !this.#mayDelete(device.id);
     if (device.seq !== this.#seq) {
       this.#seq = device.seq;
       this.#showPaths(device);

@@ -13,7 +13,7 @@ export function listenToKeys({ detail, forms, logView, table, showView, filterDe
     "?": () => byId("help").showModal(),
   };
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (event.key === "Escape") escape(event);
     else if (!isEditing(event.target) && Object.hasOwn(actions, event.key)) {
       event.preventDefault();

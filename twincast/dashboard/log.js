@@ -4,11 +4,11 @@
 export const CAPACITY = 2000;
 
 /**
- * @typedef {"telemetry"|"control"|"answer"|"error"|"link"} Kind
+ * @typedef {"telemetry"|"control"|"deleted"|"answer"|"error"|"link"} Kind
  * @typedef {{kind: Kind, subject: string, message: object, atMs: number, text: string|null}} Event
  */
 
-const KINDS = { data_update: "telemetry", control: "control", error: "error" };
+const KINDS = { data_update: "telemetry", control: "control", deleted: "deleted", error: "error" };
 
 /**
  * @param {object} message

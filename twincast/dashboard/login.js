@@ -3,6 +3,7 @@
  * with the page: to log out is to load it anew. The form is one that password keepers know.
  */
 
+import { matcherOf } from "./client.js";
 import { byId, say } from "./dom.js";
 import { askStatus } from "./probe.js";
 
@@ -12,16 +13,27 @@ export class Login {
   #dialog = byId("login");
   #form = byId("form-login");
   #button = byId("account");
+  #rights = null; // null as long as the server has not said
+  #onRights;
 
-  /** @param {import("./client.js").Client} client */
-  constructor(client) {
+  /**
+   * @param {import("./client.js").Client} client
+   * @param {{onRights: () => void}} callbacks
+   */
+  constructor(client, { onRights }) {
     this.#client = client;
+    this.#onRights = onRights;
     this.#button.addEventListener("click", () => (this.#token ? location.reload() : this.#ask("")));
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#logIn(this.#form.elements.token.value.trim());
     });
     byId("login-cancel").addEventListener("click", () => this.#dialog.close());
+  }
+
+  /** Whether this page may do something with a device; what it may not, the server refuses in any case. */
+  may(action, id) {
+    return this.#rights === null || matcherOf(this.#rights[action] ?? [])(id);
   }
 
   /** Takes note that the connection's phase changed. @param {import("./client.js").Link} link */
@@ -62,6 +74,8 @@ export class Login {
     const response = await askStatus(token).catch(() => null);
     const status = response?.ok ? await response.json() : {};
     if (token !== this.#token) return;
+    this.#rights = status.rights ?? null;
+    this.#onRights();
     const isReader = status.identity === "anonymous" && !status.rights.publish;
     this.#button.hidden = !token && !isReader;
     say(this.#button, token ? "Log out" : "Log in");

@@ -68,8 +68,10 @@ export class Rows {
     const first = Math.min(bottom, Math.max(0, Math.floor(this.#scrollTop / this.#rowHeight) - OVERSCAN_ROWS));
     for (let index = first; index < first + size; index += 1) {
       const row = this.#pool[index % size];
-      if (index >= count) this.#put(row, -1);
-      else {
+      if (index >= count) {
+        this.#put(row, -1);
+        row.item = null; // what is shown no more is not to be kept
+      } else {
         this.#put(row, index);
         const item = itemAt(index);
         this.#fill(row, item, index);

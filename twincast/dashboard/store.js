@@ -29,6 +29,8 @@ export class Device {
     /** @type {History|null} */
     this.history = null;
     this.text = null;
+    /** Whether it was deleted. A device that comes again by the same name is another one. */
+    this.isGone = false;
   }
 
   /** The value in one line; made when somebody looks. */
@@ -76,6 +78,7 @@ export class Store {
   #ordered = [];
   #newcomers = [];
   #rows = [];
+  #hasGone = false;
   #isStale = true;
   #reorderedAtMs = -Infinity;
 
@@ -111,6 +114,7 @@ export class Store {
    * Takes one change.
    * @param {{device_id: string, value: any, timestamp_utc: string, seq: number, merged?: number}} event
    * @param {number} nowMs by `performance.now()`
+   * @returns {Device} whose change it is
    */
   apply(event, nowMs) {
     let device = this.devices.get(event.device_id);
@@ -123,6 +127,20 @@ export class Store {
     device.take(event.value, event.timestamp_utc, event.source, event.seq);
     device.changes += event.merged ?? 1;
     device.seenAtMs = nowMs;
+    return device;
+  }
+
+  /**
+   * Forgets a device that was deleted, and what the page has seen of it.
+   * @param {string} id
+   * @returns {Device|null} null if it is not known
+   */
+  remove(id) {
+    const device = this.devices.get(id);
+    if (!device) return null;
+    this.devices.delete(id);
+    device.isGone = this.#hasGone = this.#isStale = true;
+    return device;
   }
 
   /**
@@ -144,6 +162,7 @@ export class Store {
     const isLive = this.column !== "device";
     const isDue = isLive && !isHeld && nowMs - this.#reorderedAtMs >= REORDER_INTERVAL_MS;
     if (this.#isStale || isDue) {
+      this.#leaveOutGone();
       this.#rankNewcomers();
       const matches = matcher(this.filter);
       const rows = matches ? this.#ordered.filter((device) => matches(device.search)) : this.#ordered.slice();
@@ -155,6 +174,14 @@ export class Store {
       this.#reorderedAtMs = nowMs;
     }
     return this.#rows;
+  }
+
+  /** All that went since the last time leave together; each by itself would cost a walk through all others. */
+  #leaveOutGone() {
+    if (!this.#hasGone) return;
+    this.#hasGone = false;
+    this.#ordered = this.#ordered.filter((device) => !device.isGone);
+    this.#newcomers = this.#newcomers.filter((device) => !device.isGone);
   }
 
   /** Merges new devices into the order of names; sorting all of them again for each newcomer would cost a frame. */

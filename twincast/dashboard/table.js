@@ -88,6 +88,13 @@ export class Table {
     this.#onNeed();
   }
 
+  /** Lets go of a device that was deleted. @param {import("./store.js").Device} device */
+  forget(device) {
+    if (this.#active !== device) return;
+    this.#active = null;
+    this.#activeIndex = -1;
+  }
+
   /** Puts the keyboard into the table. */
   focus() {
     this.#grid.focus({ preventScroll: true });
