@@ -12,7 +12,7 @@ from typing import Any, Self
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CLIENT = Path(os.environ.get("JS") or ROOT / "twincast" / "dashboard" / "client.js")
+CLIENT = ROOT / "twincast" / "dashboard" / "client.js"
 LIMITS = {"message_max_bytes": 65_536, "value_max_bytes": 64_512}
 NODE_ENV = "TWINCAST_NODE"
 

@@ -223,13 +223,16 @@ class Life(RuleBasedStateMachine):
 
     @initialize(
         throttled=st.booleans(),
-        devices=st.sampled_from([None, None, ["a*", "b"], []]),
+        devices=st.sampled_from([None, None, ["a*", "b", "old"], []]),
+        known=st.lists(st.sampled_from(["old", "ab"]), max_size=2, unique=True),
         troubles=st.frozensets(st.sampled_from(TROUBLES), max_size=3),
     )
-    def begin(self, throttled: bool, devices: list[str] | None, troubles: frozenset[str]) -> None:
+    def begin(self, throttled: bool, devices: list[str] | None, known: list[str], troubles: frozenset[str]) -> None:
         self.troubles = troubles | {"cuts"}
         options = {"mode": "latest", "maxHz": 1} if throttled else {"mode": "every"}
         self.server = Server()
+        for device in known:
+            self.server.append({"type": "data_update", "device_id": device, "value": 0})
         self.node.events = []
         self.node.make(options={**options, **({} if devices is None else {"devices": devices})})
         self.is_throttled = throttled
@@ -272,6 +275,17 @@ class Life(RuleBasedStateMachine):
     @rule()
     def time_passes(self) -> None:
         self.act("advance", ms=400)
+
+    @rule(count=st.integers(1, 3))
+    def a_greeting_is_cut(self, count: int) -> None:
+        """Let a connection break after so many messages, and come back."""
+        if self.connection:
+            self.cut(1006)
+        self.it_comes_back()
+        self.messages_come(count)
+        if self.url:
+            self.cut(1006)
+        self.it_comes_back()
 
     @rule()
     def everything_flows(self) -> None:
@@ -470,6 +484,6 @@ def test_in_every_order_of_things_nothing_is_lost_or_twice(process: NodeClient) 
         node = process
 
     how = settings(
-        max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=400, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     run_state_machine_as_test(LifeInNode, settings=how)

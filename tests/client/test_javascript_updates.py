@@ -331,6 +331,24 @@ def test_what_was_refused_for_now_goes_again_in_order_and_before_what_is_newer(c
     assert names(sent(client)) == ["b", "c", "d", "e", "f"]
 
 
+def test_nothing_passes_a_deletion_that_is_not_answered(client: NodeClient) -> None:
+    client.make()
+    client.accept(hello())
+    publish(client, "a")
+    client.do("call", method="delete", args=["b"], name="gone")
+    publish(client, "b")
+    before = sent(client)
+    assert [message["type"] for message in before] == ["telemetry", "delete"]
+    client.do("end")
+    client.dial_again()
+    client.accept(hello(resumed=True))
+    again = sent(client)
+    assert again == before
+    client.say(*acks(again[0]), refusal(again[1], "not_found", retryable=False))
+    assert names(sent(client)) == ["b"]
+    assert settled(client) == {"a": "stored", "gone": "not_found"}
+
+
 def test_a_server_that_stays_unable_is_asked_less_and_less_often_by_chance(client: NodeClient) -> None:
     client.make()
     client.accept(hello())

@@ -225,6 +225,7 @@ class Updates {
   #next = 1;
   #bytes = 0;
   #maxBytes;
+  #barrier = null; // under way, and nothing may pass it
   #isCareful = false; // one at a time, to see which of them it is that ends connections
   /** @type {Limits|null} */
   limits = null;
@@ -237,11 +238,13 @@ class Updates {
    * Takes an update; its promise becomes the acknowledgement.
    * @param {string} fields the message without its ends
    * @param {string} value the part of it that has a limit of its own
+   * @param {boolean} isBarrier what it does depends on what is stored, so nothing newer is sent before it is answered: else it could be
+   *   refused, its answer lost, and what it asks for done when it is sent again, behind what is newer
    */
-  put(fields, value) {
+  put(fields, value, isBarrier) {
     const id = `${this.#prefix}-${this.#next++}`;
     const text = `{${fields},"id":"${id}","update_id":"${id}"}`;
-    const update = Object.assign(new Outcome(), { text, bytes: bytesOf(text), valueBytes: bytesOf(value) });
+    const update = Object.assign(new Outcome(), { text, isBarrier, bytes: bytesOf(text), valueBytes: bytesOf(value) });
     const refusal = this.#isTooLarge(update) ?? this.#isFull(update);
     if (refusal) return Promise.reject(refusal);
     this.#bytes += update.bytes;
@@ -253,14 +256,17 @@ class Updates {
   /** Sends what was not sent yet, in order. */
   send(say) {
     for (const id of this.#unsent) {
-      if (this.#isCareful && this.#waiting.size > this.#unsent.size) return;
+      if (this.#barrier || (this.#isCareful && this.#waiting.size > this.#unsent.size)) return;
+      const { text, isBarrier } = this.#waiting.get(id);
+      if (isBarrier) this.#barrier = id;
       this.#unsent.delete(id);
-      say(this.#waiting.get(id).text);
+      say(text);
     }
   }
 
   /** Begins anew with the oldest that is not acknowledged; the server knows which it has. */
   rewind() {
+    this.#barrier = null;
     this.#unsent = new Set(this.#waiting.keys());
   }
 
@@ -316,6 +322,7 @@ class Updates {
     this.#waiting.delete(id);
     this.#unsent.delete(id);
     this.#bytes -= update.bytes;
+    if (id === this.#barrier) this.#barrier = null;
     if (!this.#waiting.size) this.#isCareful = false;
     return update;
   }
@@ -730,7 +737,7 @@ export class Client {
    * @throws {RequestError} also `not_found`: the server knows no such device
    */
   delete(deviceId) {
-    return this.#update(null, () => `"type":"delete","device_id":${encode(deviceId)}`);
+    return this.#update(null, () => `"type":"delete","device_id":${encode(deviceId)}`, true);
   }
 
   /**
@@ -1016,11 +1023,11 @@ export class Client {
     return this.#unnamed.find((waiter) => !waiter.isHeartbeat) ?? this.#named.values().next().value;
   }
 
-  #update(value, write) {
+  #update(value, write, isBarrier = false) {
     if (this.#end) return Promise.reject(this.#end);
     try {
       const text = encode(value);
-      const stored = this.#updates.put(write(text), text);
+      const stored = this.#updates.put(write(text), text, isBarrier);
       this.#sendUpdates();
       return stored;
     } catch (error) {
