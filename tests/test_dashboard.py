@@ -405,6 +405,15 @@ def test_the_log_filters_and_copies_what_is_shown(served: ServerProcess, live: P
     assert [(event["device_id"], event["value"]) for event in copied] == [("lab/b", 0), ("lab/b", 1), ("lab/b", 2)]
 
 
+def test_copying_works_where_the_browser_denies_the_clipboard(served: ServerProcess, live: Page) -> None:
+    push(served, "lab/a", 1)
+    live.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('denied')); }")
+    live.evaluate("() => { document.execCommand = (command) => { window.executed = command; }; }")
+    live.get_by_role("button", name="Copy events").click()
+    expect(live.locator("#log-copy")).to_have_attribute("data-done", "true")
+    assert live.evaluate("window.executed") == "copy"
+
+
 def test_who_reads_further_down_is_not_disturbed(served: ServerProcess, live: Page) -> None:
     for number in range(100):
         push(served, "lab/a", number)

@@ -6,8 +6,8 @@ and every update was settled once, and stored once, in order.
 """
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -21,6 +21,7 @@ DEVICES = ("a", "b", "ab")
 PATTERNS = ("*", "a", "b", "a*")
 MESSAGE_MAX_BYTES, LOWERED_MAX_BYTES, PROXY_MAX_BYTES = 2_000, 1_000, 600
 Entry = dict[str, Any]
+Rule = TypeVar("Rule", bound=Callable[..., None])
 
 
 class Names(frozenset[str]):
@@ -210,7 +211,7 @@ class Conversation:
 TROUBLES = ("cuts", "proxy", "disk", "restarts", "another log", "forgets", "wishes")
 
 
-def may(trouble: str) -> Any:
+def may(trouble: str) -> Callable[[Rule], Rule]:
     """Let a rule take part only where its trouble does: with all in each life, one would heal what another broke."""
     return precondition(lambda self: trouble in self.troubles)
 

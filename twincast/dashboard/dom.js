@@ -63,12 +63,10 @@ export async function copyFrom(button, text) {
   }, 1200);
 }
 
-/** Browsers give the clipboard to pages over https and from this machine only; elsewhere the old way still works. */
+/** Browsers give the clipboard to pages over https and from this machine only, and if they may; elsewhere the old way still works. */
 async function writeClipboard(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
+  const isWritten = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+  if (isWritten) return;
   const area = make("textarea", "visually-hidden", text);
   document.body.append(area);
   area.select();

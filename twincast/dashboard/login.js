@@ -72,7 +72,7 @@ export class Login {
   async #showWho() {
     const token = this.#token;
     const response = await askStatus(token).catch(() => null);
-    const status = response?.ok ? await response.json() : {};
+    const status = response?.ok ? await response.json().catch(() => ({})) : {};
     if (token !== this.#token) return;
     this.#rights = status.rights ?? null;
     this.#onRights();

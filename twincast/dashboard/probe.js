@@ -1,5 +1,7 @@
 /** What plain HTTP says about the server, where a WebSocket says only that it failed. */
 
+import { isFinal } from "./client.js";
+
 /**
  * Asks how the server is, and who this page is to it.
  * @param {string|null} [token]
@@ -20,7 +22,8 @@ export async function explainFailure() {
     if (response.ok) return { isFinal: false, reason: "the server is up, but the WebSocket does not open (a proxy between?)" };
     const problem = await response.json().catch(() => ({}));
     const reason = problem.detail ?? `the server answers ${response.status}`;
-    return { isFinal: response.status === 403, reason };
+    // Who this page is it says over the WebSocket, not here.
+    return { isFinal: isFinal({ httpStatus: response.status, code: problem.code, isRenewed: true }), reason };
   } catch {
     return { isFinal: false, reason: "nobody answers at this address" };
   }
