@@ -1,9 +1,11 @@
 """The same without asyncio, for scripts and notebooks.
 
-with connect("http://127.0.0.1:8000") as hub:
-hub.publish("lab/thermometer", 21.5)
-for change in hub.watch("lab/*"):
-print(change.device_id, change.value)
+    with connect("http://127.0.0.1:8000") as hub:
+        hub.publish("lab/thermometer", 21.5)
+        for change in hub.watch("lab/*"):
+            print(change.device_id, change.value)
+
+docs/client.md is the guide.
 """
 
 import asyncio
