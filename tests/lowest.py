@@ -1,0 +1,80 @@
+"""What must work with the lowest versions that are declared: a server, both clients of it, the command line, the pages.
+
+Run by `scripts/lowest`, in an environment without anything that only tests need.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from twincast.client import Rest, connect
+
+TIMEOUT_S = 30
+COMMANDS = ("serve", "watch", "send", "keys", "journal", "audit")
+PAGES = ("/", "/dashboard", "/docs", "/redoc", "/asyncapi", "/openapi.json", "/asyncapi.json")
+
+
+def run(folder: Path, *words: str) -> str:
+    """Run a command that must succeed; return what it printed."""
+    command = [sys.executable, "-m", "twincast", *words]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if ran.returncode or "Traceback" in ran.stderr:
+        raise SystemExit(f"twincast {' '.join(words)} ended with {ran.returncode}:\n{ran.stdout}{ran.stderr}")
+    return ran.stdout
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Run a server in a folder; gives its address."""
+    command = [sys.executable, "-u", "-m", "twincast", "serve", "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            for line in server.stdout:
+                if "http://" in line:
+                    address = line[line.index("http://") :].split()[0]
+                    yield "/".join(address.split("/")[:3])
+                    break
+            else:
+                raise SystemExit("the server did not say where it is")
+        finally:
+            server.terminate()
+            server.communicate(timeout=TIMEOUT_S)
+
+
+async def publish_and_watch(url: str, token: str) -> None:
+    """See that a reading reaches who watches."""
+    async with asyncio.timeout(TIMEOUT_S), connect(url, token=token) as hub:
+        await hub.publish("lab/lamp", {"on": True})
+        async for change in hub.watch("lab/*", initial=True):
+            assert change.value == {"on": True}
+            return
+
+
+def main() -> None:
+    """Go through all of it; whatever does not work ends this with an error."""
+    for name in COMMANDS:
+        run(Path.cwd(), name, "--help")
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        token = run(folder, "keys", "add", "me", "--may", "publish,read,command,admin").split()
+        secret = next(word for word in token if word.startswith("twc_"))
+        with serving(folder) as url:
+            asyncio.run(publish_and_watch(url, secret))
+            with Rest(url, token=secret) as rest:
+                assert rest.data()["data"]["lab/lamp"]["value"] == {"on": True}
+            for page in PAGES:
+                httpx.get(url + page, timeout=TIMEOUT_S).raise_for_status()
+            run(folder, "keys", "list")
+            run(folder, "journal", "info")
+    print("the lowest versions work")
+
+
+if __name__ == "__main__":
+    main()
