@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from twincast import __version__
+from twincast import __version__, stdio
 from twincast.commands import ask, host, keys, send, simulate, watch
 from twincast.commands import journal as journals
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
 from twincast.settings import CommandSettings, Settings
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+INTERRUPTED, OUTPUT_CLOSED = 130, 141  # 128 + SIGINT and SIGPIPE, as shells count
 
 app = typer.Typer(
     help="A live state backend: the newest state of every device, cast to everyone who watches.",
@@ -38,25 +38,52 @@ Url = Annotated[str | None, typer.Option(help="The server's address. [default: T
 
 def main() -> None:
     """Run the command line: an expected error is one line and exit status 1, a wrong argument one line and 2."""
+    stdio.prepare()
     logging.getLogger("dotenv.main").addFilter(_in_our_words)
     try:
-        status = app(standalone_mode=False)
+        status = _run()
+        stdio.settle()
+    except BrokenPipeError:
+        status = OUTPUT_CLOSED  # whoever read has had enough, such as `head`
+        stdio.give_up(sys.stdout)
+    except OSError as error:
+        stdio.give_up(sys.stdout)
+        status = _say(f"{error.strerror or error}: {error.filename or 'standard output or input'}", 1)
+    sys.exit(status)
+
+
+def _run() -> int:
+    try:
+        _check_text()
+        return int(app(standalone_mode=False) or 0)
     except typer.Exit as end:
-        status = end.exit_code
-    except typer.Abort:
-        status = INTERRUPTED
-    except KeyboardInterrupt:
-        status = INTERRUPTED
+        return end.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except SettingUnusable as error:
-        status = _say(error.message, 2)
+        return _say(error.message, 2)
     except TwincastError as error:
-        status = _say(error.message, 1)
+        return _say(error.message, 1)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which typer makes an exit of
+            raise end.__context__ from None
+        raise
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        status = _say(error.format_message(), 2)
-    sys.stdout.flush()
-    sys.exit(status)
+        return _say(error.format_message(), 2)
+
+
+def _check_text() -> None:
+    """See that arguments and settings are text: what is none comes in as halves of letters (PEP 383).
+
+    Raises:
+        SettingUnusable: one is not.
+    """
+    settings = {name: value for name, value in os.environ.items() if name.startswith("TWINCAST_")}
+    for name, value in (*((f"argument {number}", word) for number, word in enumerate(sys.argv)), *settings.items()):
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise SettingUnusable(f"{name} is not UTF-8")
 
 
 @app.callback(invoke_without_command=True)

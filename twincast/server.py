@@ -7,13 +7,14 @@ import resource
 import shlex
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import Never
 
 import uvicorn
-from rich.console import Console
+from rich.markup import escape
 
-from twincast import logs
+from twincast import logs, stdio
 from twincast.access import addresses
 from twincast.app import App, create_app
 from twincast.errors import AddressUnusable
@@ -160,12 +161,20 @@ def _say_where(app: App, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     scheme = "http" if app.settings.tls_cert is None else "https"
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        _print_where(app, url)
+    except OSError:
+        logger.warning("nobody takes standard output; the server is at %s", url)
+        stdio.give_up(sys.stdout)
+
+
+def _print_where(app: App, url: str) -> None:
     assert app.hub is not None
-    console = Console(highlight=False)
+    console = stdio.Output(highlight=False, emoji=False)
     console.print(f"[bold]twincast[/] {app.version} is up, with {len(app.hub.state.twins):,} devices remembered")
     console.print(f"  Dashboard  [bold cyan]{url}/dashboard[/]", soft_wrap=True)
     console.print(f"  API        {url}/docs", soft_wrap=True)
-    console.print(f"  Journal    {app.settings.journal}", soft_wrap=True)
+    console.print(f"  Journal    {escape(app.settings.journal)}", soft_wrap=True)
     if app.admission.authority.is_required:
         console.print("  Login      asked for; [bold]twincast keys add[/] makes a key", soft_wrap=True)
     console.print("  Ctrl-C stops it; nothing that was accepted is lost")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from twincast import stdio
 from twincast.client import Change
 from twincast.commands import watch
 from twincast.commands.watch import Board, _line
@@ -86,7 +87,10 @@ def test_a_board_starts_from_the_state_and_shows_the_last_command() -> None:
 def test_a_line_is_the_same_json_in_whatever_the_output_can_take(
     encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-    line = watch._printable(watch._line(event("lab/é🌡", '21 °C 🌡 "\\ \x7f')))
-    said = json.loads(line.encode(encoding).decode(encoding))
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding=encoding))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    stdio.prepare()
+    print(watch._line(event("lab/é🌡", '21 °C 🌡 "\\ \x7f')), flush=True)
+    said = json.loads(printed.getvalue().decode(encoding))
     assert (said["device_id"], said["value"]) == ("lab/é🌡", '21 °C 🌡 "\\ \x7f')

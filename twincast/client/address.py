@@ -3,6 +3,8 @@
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 
+import idna
+
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
 
@@ -49,6 +51,7 @@ def is_too_long(query: str) -> bool:
 def _can_be(parts: SplitResult) -> bool:
     """Whether there can be such a host and port."""
     try:
-        return bool(parts.hostname and parts.hostname.encode("idna")) and parts.port != 0
+        host = parts.hostname or ""
+        return bool(host.encode("idna") and (host.isascii() or idna.encode(host))) and parts.port != 0
     except (ValueError, UnicodeError):  # of a port that is no number, or of a name that is none
         return False

@@ -33,7 +33,7 @@ def delete(url: str, device_id: str) -> None:
     """
     with Rest(url) as rest:
         event = rest.delete(device_id)
-    out.print(f"deleted {device_id}, as number {event['seq']:,}", markup=False, emoji=False, soft_wrap=True)
+    out.print(f"deleted {device_id}, as number {event['seq']:,}", soft_wrap=True)
 
 
 def args_of(words: list[str]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ async def host(url: str, device_id: str | None, interval_s: float, count: int | 
     loop = asyncio.get_running_loop()
     vitals = Vitals(loop.time())
     stored = 0
-    err.print(f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops", markup=False)
+    err.print(f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops")
     try:
         async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
             while count is None or stored < count:

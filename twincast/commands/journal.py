@@ -43,7 +43,7 @@ def check(journal: str, folder: str | None) -> bool:
     with err.status(f"reading all of {path}"):
         problems = sqlite_health.problems(path)
     for problem in problems:
-        out.print(problem, soft_wrap=True, markup=False)
+        out.print(problem, soft_wrap=True)
     _say(
         f"{path} is damaged; `twincast journal restore` puts a backup in its place."
         if problems
@@ -56,7 +56,7 @@ def info(journal: str, *, as_json: bool) -> None:
     """Print what a journal holds."""
     facts = sqlite_health.facts(_path(journal))
     if as_json:
-        out.print(encode(facts).decode(), soft_wrap=True, markup=False)
+        out.print(encode(facts).decode(), soft_wrap=True)
         return
     table = Table(box=None, show_header=False)
     for name in facts.__struct_fields__:
@@ -85,7 +85,7 @@ def _progress(what: str, unit_bytes: int = 1) -> Iterator[sqlite_backup.Progress
 
 
 def _say(text: str) -> None:
-    err.print(text, soft_wrap=True, markup=False)
+    err.print(text, soft_wrap=True)
 
 
 def _now_utc() -> str:

@@ -6,7 +6,6 @@ import shlex
 import time
 from datetime import UTC, datetime
 
-from rich.markup import escape
 from rich.table import Table
 
 from twincast.auth.keys import actions_of, duration_s, make_key
@@ -33,10 +32,10 @@ def add(
         file.add(key, _actor())
     time.sleep(NOTICE_S)
     if file.is_new:
-        err.print(f"There was no journal at {_place(journal)}; now there is.", markup=False, soft_wrap=True)
-    err.print(_force(journal), markup=False, soft_wrap=True)
-    err.print(f"Key [bold]{key.id}[/] of [bold]{key.name}[/] may {escape(_rights(key))}. It is shown this once:")
-    out.print(secret, soft_wrap=True, highlight=False, markup=False)
+        err.print(f"There was no journal at {_place(journal)}; now there is.", soft_wrap=True)
+    err.print(_force(journal), soft_wrap=True)
+    err.print(f"Key {key.id} of {key.name} may {_rights(key)}. It is shown this once:", soft_wrap=True)
+    out.print(secret, soft_wrap=True)
 
 
 def show(journal: str, *, as_json: bool) -> None:
@@ -46,7 +45,7 @@ def show(journal: str, *, as_json: bool) -> None:
     if as_json:
         for key in keys:
             told = {name: getattr(key, name) for name in key.__struct_fields__ if name != "digest"}
-            out.print(encode(told).decode(), soft_wrap=True, highlight=False, markup=False)
+            out.print(encode(told).decode(), soft_wrap=True)
         return
     if not keys:
         out.print("No keys, so no login is asked for. `twincast keys add` makes one.")
@@ -79,7 +78,7 @@ def audit(journal: str, limit: int, *, as_json: bool) -> None:
         records = file.audit(limit)
     if as_json:
         for record in reversed(records):
-            out.print(encode(record).decode(), soft_wrap=True, highlight=False, markup=False)
+            out.print(encode(record).decode(), soft_wrap=True)
         return
     table = Table("when (UTC)", "who", "from", "did", "to", "", "seq", box=None, header_style="bold")
     for record in reversed(records):

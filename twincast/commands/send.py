@@ -10,7 +10,7 @@ import msgspec
 
 from twincast.client import Rest, connect
 from twincast.commands.terminal import err, out, say_waiting
-from twincast.errors import TwincastError
+from twincast.errors import SettingUnusable, TwincastError
 
 LINES_AT_ONCE = 256
 
@@ -59,7 +59,7 @@ async def send_lines(url: str, device_id: str) -> None:
     def refuse(number: int, reason: str) -> None:
         nonlocal failures
         failures += 1
-        err.print(f"line {number}: {reason}", markup=False, soft_wrap=True)
+        err.print(f"line {number}: {reason}", soft_wrap=True)
 
     def count(number: int, future: asyncio.Future[int]) -> None:
         nonlocal stored
@@ -89,4 +89,6 @@ async def send_lines(url: str, device_id: str) -> None:
 
 def _some_lines() -> Iterable[str]:
     """Wait for a line, and take with it what has come already, so that slow sources are live and fast ones fast."""
+    if sys.stdin is None:
+        raise SettingUnusable("standard input is closed, so there is nothing to send")
     return sys.stdin.readlines(1)

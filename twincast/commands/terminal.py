@@ -2,14 +2,27 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
-from rich.console import Console
+from rich.text import Text
 
 from twincast.client import Link
+from twincast.stdio import Output
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class _Aside(Output):
+    """What is said beside the result. If nobody takes it, the result still counts."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See Console."""
+        with suppress(OSError):
+            super().print(*objects, **options)
+
+
+# Names, values and reasons are anybody's: in them brackets are no markup, and `:fire:` is no picture.
+out = Output(highlight=False, markup=False, emoji=False)
+err = _Aside(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
@@ -23,4 +36,4 @@ def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
 def say_waiting(link: Link) -> None:
     """Tell the person why nothing happens at the moment."""
     if link.phase == "waiting":
-        err.print(f"[yellow]waiting[/] {link.reason} (again in {link.wait_s:.1f} s)", soft_wrap=True)
+        err.print(Text("waiting ", "yellow"), f"{link.reason} (again in {link.wait_s:.1f} s)", sep="", soft_wrap=True)

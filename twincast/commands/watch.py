@@ -1,7 +1,5 @@
 """`twincast watch`: every device live in the terminal, or one JSON line a change into a pipe."""
 
-import io
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -75,10 +73,8 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
     if not sys.stdout.isatty():
         async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
             async for change in hub.watch(*patterns):
-                print(_printable(_line(change)), flush=True)
+                print(_line(change), flush=True)
         return
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a device's words must not end this, whatever the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
     board = Board()
 
     def picture() -> Table:
@@ -102,15 +98,6 @@ def _line(change: Change) -> str:
         said = {"type": change.kind, "device_id": change.device_id, "value": change.value}
     said |= {"timestamp_utc": change.timestamp_utc, "source": change.source, "seq": change.seq, "epoch": change.epoch}
     return _text(said | {"merged": change.merged} if change.merged > 1 else said)
-
-
-def _printable(line: str) -> str:
-    r"""Return a line of JSON as standard output can take it: what its encoding does not have is written as \uXXXX."""
-    try:
-        line.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return "".join(char if char.isascii() else json.dumps(char)[1:-1] for char in line)
-    return line
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,76 @@
+r"""Standard input, output and error as a process finds them: closed, full, or in an encoding that lacks most letters.
+
+What an encoding lacks is written as JSON escapes it, `\ud83c\udf21`: so a line of JSON stays the same JSON.
+"""
+
+import codecs
+import errno
+import io
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console
+
+_NUMBERS = (0, 1, 2)
+_ESCAPED = "twincast-escaped"
+
+
+def prepare() -> None:
+    """Have an output and an error that can be written to, and no file or socket in the place of a closed one.
+
+    A closed standard input stays None in `sys`, for its reader to say so.
+    """
+    for number in _NUMBERS:
+        try:
+            os.fstat(number)
+        except OSError:  # or the journal would get this number, and whoever prints would write into it
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or _open(1)
+    sys.stderr = sys.stderr or _open(2)
+    codecs.register_error(_ESCAPED, _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPED)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text is then one bad line, not the end
+
+
+class Output(Console):
+    """A console whose reader may leave without that being the end of the process, as rich has it."""
+
+    def on_broken_pipe(self) -> None:
+        """See Console."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def settle() -> None:
+    """Write what is still to be written.
+
+    Raises:
+        OSError: nobody takes the output. What nobody takes of the error is dropped: there is nobody to be told.
+    """
+    try:
+        sys.stderr.flush()
+    except OSError:
+        give_up(sys.stderr)
+    sys.stdout.flush()
+
+
+def give_up(stream: TextIO) -> None:
+    """Have a stream write to nowhere from now on, what is left over included: it would fail again at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _open(number: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(os.fdopen(number, "wb", closefd=False), encoding="utf-8")
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    escaped = (f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+    return "".join(escaped), error.end
