@@ -38,8 +38,10 @@ insert into log
 select ?1 + key, value ->> 'type', coalesce(value ->> 'device_id', value ->> 'target'),
        coalesce(value -> 'value', value -> 'args', 'null'), value ->> 'command', value ->> 'timestamp_utc',
        value ->> 'source'
-from jsonb_each(?2) where ?1 = (select coalesce(max(seq), 0) + 1 from log)
+from jsonb_each(?2)
 """
+
+_NEWEST = "select coalesce(max(seq), 0) from log"
 
 _APPEND_RECEIPTS = """
 insert into receipt
@@ -147,11 +149,11 @@ class SqliteFile:
                 self._reserve.fill()
             if self._unstored is not None:
                 self._store_generation(self._unstored)
-            self._db.execute(_APPEND, (first, text))
-            if self._db.changes() != len(batch):
+            # Not in the statement below: one that reads the table that it adds to keeps all rows in a temporary one.
+            if self._db.execute(_NEWEST).get != self.seq:
                 with closing(self._db.execute(STRANGERS, (self.seq,))) as rows:
                     first = accept(rows, self.seq) + 1
-                self._db.execute(_APPEND, (first, text))
+            self._db.execute(_APPEND, (first, text))
             if keys:
                 self._db.execute(_APPEND_RECEIPTS, (first, encode(keys).decode()))
             if deeds:
