@@ -160,14 +160,18 @@ def test_odd_words_are_one_line(
     assert said.count("\n") == 1 and said.startswith("twincast: ") and part in said, said
 
 
-def test_names_are_no_markup(place: ServerProcess, tmp_path: Path) -> None:
-    folder = tmp_path / "[" / "a] :fire:"
-    folder.mkdir(parents=True)
-    journal = {"TWINCAST_JOURNAL": f"sqlite:{folder}/j.db", "COLUMNS": "200"}
-    for words in ("keys add '[/a] :fire:' --may read", "keys list", "keys list --json", "audit"):
-        ended = shell(place, words, "", **journal)
+def test_names_are_no_markup(place: ServerProcess, server_process: StartServer, tmp_path: Path) -> None:
+    name = "[/a] :fire:"
+    for words in (f"control '{name}' on", "audit", "audit --json"):
+        ended = shell(place, words, "", COLUMNS="200")
         assert_no_traceback(ended.stderr)
-        assert ended.returncode == 0 and "[/a] :fire:" in ended.stdout + ended.stderr
+        assert ended.returncode == 0
+    assert name in ended.stdout
+    folder = tmp_path / "[" / name[2:]
+    folder.mkdir(parents=True)
+    ended = shell(place, "keys list", "", TWINCAST_JOURNAL=f"sqlite:{folder}/j.db")
+    assert ended.returncode == 1 and f"[/{name[2:]}" in ended.stderr
+    assert f"[/{name[2:]}" in server_process(f"sqlite:{folder}/j.db").stop()
 
 
 def test_a_closed_input_is_said(place: ServerProcess) -> None:
