@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from twincast.client import Rest, connect
+from twincast.testing import Server
 
 TIMEOUT_S = 30
 COMMANDS = ("serve", "watch", "send", "keys", "journal", "audit")
@@ -57,6 +58,17 @@ async def publish_and_watch(url: str, token: str) -> None:
             return
 
 
+def speak_http_to_both_edges() -> None:
+    """See that the parts of uvicorn that the server builds on are there, by what they are needed for."""
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQ"}
+    for edge in ("picows", "portable"):
+        with Server(edge=edge) as server:
+            posted = httpx.post(f"{server.url}/api/data", json={"device_id": "lab/lamp", "value": 1}, headers=offer)
+            assert posted.status_code == httpx.codes.OK
+            closing = httpx.get(f"{server.url}/api/status", headers={"Connection": "x, close"})
+            assert closing.headers["connection"] == "close"
+
+
 def main() -> None:
     """Go through all of it; whatever does not work ends this with an error."""
     for name in COMMANDS:
@@ -73,6 +85,7 @@ def main() -> None:
                 httpx.get(url + page, timeout=TIMEOUT_S).raise_for_status()
             run(folder, "keys", "list")
             run(folder, "journal", "info")
+    speak_http_to_both_edges()
     print("the lowest versions work")
 
 
