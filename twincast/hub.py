@@ -368,7 +368,8 @@ class Hub:
         batch = self._open
         if not batch.submissions:
             self._work.set()
-        batch.await_commit(size_bytes, done, lane, who)
+        batch.size_bytes += size_bytes  # as await_commit does, which is a call for each reading
+        batch.submissions.append((len(batch.entries), done, lane, who))
         if batch.size_bytes >= self._open_max_bytes:
             self.has_room = False
 

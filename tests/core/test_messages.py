@@ -93,3 +93,10 @@ def test_a_pong_has_a_position_only_if_there_is_one() -> None:
     pong = {"type": "pong", "timestamp_utc": "now"}
     assert json.loads(encode_pong("now", None)) == pong
     assert json.loads(encode_pong("now", Position("e", 9))) == pong | {"epoch": "e", "seq": 9}
+
+
+def test_entries_are_encoded_one_by_one_where_a_value_has_an_end_of_line() -> None:
+    values = [b"[1,\n2]", b"3"]
+    entries = [DataUpdate(f"d{number}", Raw(value), "now", "rest") for number, value in enumerate(values)]
+    for some in (entries, entries[1:], []):
+        assert messages.encode_all(some) == [messages.encode(entry) for entry in some]

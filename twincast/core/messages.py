@@ -102,12 +102,16 @@ class ErrorMessage(Struct, tag_field="type", tag="error"):
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+_encode_lines: Callable[[Sequence[object]], bytes] = msgspec.json.Encoder().encode_lines
 
 
 def encode_all(entries: Sequence[Entry]) -> list[bytes]:
     """Encode the entries of the log as the events that they are."""
-    encode_one = encode
-    return [encode_one(entry) for entry in entries]
+    texts = _encode_lines(entries).split(b"\n")
+    texts.pop()  # there is nothing behind the last end of line
+    if len(texts) == len(entries):
+        return texts
+    return [encode(entry) for entry in entries]  # a value that another program wrote has an end of line in it
 
 
 def encode_merged(newest: Change, merged: int) -> bytes:

@@ -47,9 +47,10 @@ class State:
             raise ValueError(f"the log goes on at {self.seq + 1}, not at {entry.seq}")
         self.seq = entry.seq
         if isinstance(entry, DataUpdate):
-            before = self.twins.get(entry.device_id)
-            self.size_bytes += len(entry.value) + (DEVICE_BYTES if before is None else -len(before.value))
-            self.twins[entry.device_id] = twin_of(entry)
+            twins, device_id, value = self.twins, entry.device_id, entry.value
+            before = twins.get(device_id)
+            self.size_bytes += len(value) + DEVICE_BYTES if before is None else len(value) - len(before.value)
+            twins[device_id] = Twin(value, entry.timestamp_utc, entry.seq, entry.source)
         elif isinstance(entry, Deleted):
             before = self.twins.pop(entry.device_id, None)
             if before is not None:
