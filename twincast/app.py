@@ -43,7 +43,7 @@ from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
 from twincast.transports import schemas
-from twincast.transports.asgi import Receive, Scope, Send, knock_of
+from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, knock_of
 from twincast.transports.cors import Cors
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse, refusing_headers
@@ -375,6 +375,9 @@ def _rate(settings: Settings) -> Rate:
     return Rate(settings.rate_updates_per_s, BURST_S * settings.rate_updates_per_s)
 
 
+_SAFE = {name.decode(): value.decode() for name, value in SAFE_HEADERS}
+
+
 async def _refuse_to_answer(_: Request) -> Response:
     """Answer who opens `/ws` as a page: a person, or a proxy that was not told to pass the upgrade on."""
     return _problem_response(
@@ -389,7 +392,7 @@ async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
     if request.method == "OPTIONS" and (error.status_code == MethodNotAllowed.http_status or path.endswith("*")):
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": ", ".join(_taken(request))})
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": ", ".join(_taken(request)), **_SAFE})
     if error.status_code == MethodNotAllowed.http_status:
         allow = ", ".join(_taken(request))
         return _problem_response(MethodNotAllowed(f"{path} takes {allow}, not {request.method}"), {"allow": allow})
@@ -397,7 +400,7 @@ async def _as_problem(request: Request, error: Exception) -> Response:
         if request.method in {"GET", "HEAD"} and path.endswith("/") and _is_there(request, path[:-1]):
             # Relative: the scheme and the name that a client knows us by are those of the first proxy.
             name = quote(path[:-1].rpartition("/")[2])
-            return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": f"../{name}"})
+            return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": f"../{name}", **_SAFE})
         return _problem_response(NotFound(f"there is nothing at {path}; / lists what there is"))
     return _problem_response(BadMessage(error.detail))
 

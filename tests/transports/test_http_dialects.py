@@ -116,7 +116,7 @@ EVERYWHERE = {
     "HEAD of an event stream": Row(asked("HEAD /api/events", STREAM), (200,), (b"text/event-stream",), (b"retry",)),
     "HEAD of what takes none": Row(asked("HEAD /api/control"), (405,), (b"allow: OPTIONS, POST",)),
     "a request behind HEAD": Row(asked("HEAD /api/status") + get("/api/status"), (200, 200)),
-    "OPTIONS": Row(asked("OPTIONS /api/data"), (204,), (b"allow: DELETE, GET, HEAD, OPTIONS, POST",)),
+    "OPTIONS": Row(asked("OPTIONS /api/data"), (204,), (b"allow: DELETE, GET, HEAD, OPTIONS, POST", b"nosniff")),
     "OPTIONS of a device": Row(asked("OPTIONS /api/data/a"), (204,), (b"allow: DELETE, OPTIONS",)),
     "OPTIONS of a page's file": Row(asked("OPTIONS /dashboard/app.js"), (204,), (b"allow: GET, HEAD, OPTIONS",)),
     "OPTIONS of the server": Row(asked("OPTIONS *"), (204,), (b"POST",)),
@@ -142,7 +142,7 @@ EVERYWHERE = {
     ),
     # Slashes: no redirect leads to another scheme or host.
     **{
-        f"{path} with a slash": Row(get(f"{path}/"), (307,), (f"location: ../{last}\r\n".encode(),))
+        f"{path} with a slash": Row(get(f"{path}/"), (307,), (f"location: ../{last}\r\n".encode(), b"nosniff"))
         for path, last in (("/api/data", "data"), ("/api/events", "events"), ("/docs", "docs"))
     },
     "a body to a path with a slash": Row(post(line="POST /api/data/"), (404,)),
