@@ -116,6 +116,8 @@ def test_those_of_one_kind_do_not_import_one_another(room: str) -> None:
     shared = {
         "twincast.transports.asgi",
         "twincast.transports.head",
+        "twincast.transports.idle",
+        "twincast.transports.unframed",
         "twincast.transports.operation",
         "twincast.transports.pages",
         "twincast.transports.asyncapi",

@@ -27,6 +27,9 @@ logger = logging.getLogger("twincast.server")
 
 BACKLOG = 4_096  # a fleet that reconnects comes all at once
 FILES_FOR_CONNECTIONS = 0.8  # the rest is for the journal, and for those who are told that there are too many
+FILES_FOR_OTHERS = (
+    48  # at least: the journal, its readers and the event loop have about 26, however few files there are
+)
 TLS_HANDSHAKE_S = 10.0
 TICKS_A_LOOK = 10  # uvicorn ticks ten times a second; the certificate is looked at once
 
@@ -146,7 +149,7 @@ def _http_bounds(settings: Settings) -> HttpBounds:
         return address is not None and (address.is_loopback or any(address in network for network in proxies))
 
     return HttpBounds(
-        settings.connections_max or int(FILES_FOR_CONNECTIONS * files),
+        settings.connections_max or max(1, min(int(FILES_FOR_CONNECTIONS * files), files - FILES_FOR_OTHERS)),
         settings.address_connections_max,
         settings.head_max_bytes,
         settings.head_timeout_s,

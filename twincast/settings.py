@@ -145,7 +145,7 @@ class Settings(_Read):
     jwt_algorithm: tuple[str, ...] = ("EdDSA", "ES256", "RS256")
 
     connections_max: int | None = Field(default=None, ge=1)
-    """In all; four fifths of the process's limit of open files if None."""
+    """In all; four fifths of the process's limit of open files if None, and 48 fewer at least."""
     address_connections_max: int = Field(default=64, ge=1)
     """From one address; loopback and trusted proxies do not count."""
     identity_connections_max: int = Field(default=16, ge=1)

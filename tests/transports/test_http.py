@@ -1,6 +1,8 @@
 """HTTP's bounds: what a client may cost before, beside and behind its request."""
 
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ import httpx
 import pytest
 
 from tests.access import add_key, bearer
+from tests.running import DEADLINE_S, free_port
 from twincast.settings import Settings
 from twincast.testing import Server, eventually
 from twincast.transports.http import BoundedHttp
@@ -290,6 +293,29 @@ def test_idle_connections_make_room_the_longest_first() -> None:
         for _ in range(20):
             answered(server, stack)
         assert [each.recv(1) for each in idle] == [b"", b"", b""]
+
+
+def test_a_process_that_may_open_few_files_keeps_enough_for_itself(tmp_path: Path) -> None:
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)); sys.argv[0] = 'twincast'"
+    port = free_port()
+    words = ["serve", "--port", str(port), "--journal", f"sqlite:{tmp_path}/j.db"]
+    code = f"{limit}; from twincast.cli import main; main()"
+    with subprocess.Popen([sys.executable, "-c", code, *words], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        with ExitStack() as stack:
+            url = f"http://127.0.0.1:{port}/api/status"
+            eventually(lambda: answers(url), "it answers", DEADLINE_S)
+            for _ in range(200):
+                kept = stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=10)))
+                kept.sendall(HEAD + b"\r\n")
+                assert status_of(kept.recv(65_536)) == 200
+        process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_a_connection_that_works_makes_no_room() -> None:

@@ -7,7 +7,7 @@ and connections have a number.
 import asyncio
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import httptools
@@ -19,7 +19,9 @@ from uvicorn.server import ServerState
 from twincast.access.addresses import block_of
 from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, TwincastError, UpgradeRequired
 from twincast.transports import head
+from twincast.transports.idle import Room, close_longest_idle
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
+from twincast.transports.unframed import unframed
 
 LINGER_S = 0.5
 """How long a refused client has to read why."""
@@ -30,10 +32,6 @@ PIPELINED_MAX = 8
 """How many requests may wait behind one that is being answered; each costs some kilobytes."""
 TRAILERS_MAX = 32
 """Nobody here reads any; each costs as much as a header."""
-IDLE_LOOK_S = 0.1
-"""How long it holds that no connection is idle, once all of them were looked at."""
-IDLE_SHARE = 8
-"""One of so many idle connections is closed when there is no room: each look goes over all."""
 UPGRADE_HEAD_MAX_BYTES = 12 * 1024
 """Of a head that asks for a WebSocket: picows takes 16 KiB, counted as uvicorn writes it anew."""
 
@@ -55,9 +53,11 @@ class HttpBounds(NamedTuple):
 class BoundedHttp(HttpToolsProtocol):
     """One connection, until it is closed or handed to the WebSocket edge."""
 
-    open_by_address: ClassVar[dict[str, set["BoundedHttp"]]] = defaultdict(set)
+    open_by_address: ClassVar[dict[str, dict["BoundedHttp", None]]] = defaultdict(
+        dict
+    )  # in the order in which they came
     """HTTP connections of all servers in this process; WebSockets are counted where they are let in."""
-    none_is_idle_until_s: ClassVar[float] = 0.0
+    room: ClassVar[Room] = Room()
     timeout_keep_alive: float  # type: ignore[assignment]  # uvicorn takes what `call_later` does
 
     def __init__(
@@ -86,16 +86,16 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         _bound_unsent(transport)
         bounds = self._bounds
-        if len(self.connections) > bounds.connections_max and not self._close_idle(self.connections):
+        if len(self.connections) > bounds.connections_max and not self.room.make(self.connections, self.loop.time()):
             self._refuse(TooManyConnections(f"this server has {bounds.connections_max} connections, as many as it may"))
             return
         if self.client and not bounds.is_exempt(self.client[0]):
             address = block_of(self.client[0])
             others = self.open_by_address[address]
-            if len(others) >= bounds.address_connections_max and not self._close_idle(others, at_most=1):
+            if len(others) >= bounds.address_connections_max and not close_longest_idle(others):
                 self._refuse(TooManyConnections("too many connections come from this address"))
                 return
-            others.add(self)
+            others[self] = None
             self._counted = address
         self._wait_for_head()
 
@@ -238,23 +238,10 @@ class BoundedHttp(HttpToolsProtocol):
         return head.without_hsts(headers) if is_for_this_machine else headers
 
     @property
-    def _is_idle(self) -> bool:
-        """Whether all that came is answered, and nothing has come since."""
-        return self.timeout_keep_alive_task is not None and not self.transport.is_closing()
-
-    def _close_idle(self, among: Iterable[object], at_most: int | None = None) -> bool:
-        """Close connections that wait for another request, the longest first; return whether there were any."""
-        now_s = self.loop.time()
-        if at_most is None and now_s < self.none_is_idle_until_s:
-            return False
-        idle = [each for each in among if isinstance(each, BoundedHttp) and each._is_idle]
-        if not idle:
-            BoundedHttp.none_is_idle_until_s = now_s + IDLE_LOOK_S
-            return False
-        idle.sort(key=_ends_idle_s)
-        for each in idle[: at_most or 1 + len(idle) // IDLE_SHARE]:
-            each.timeout_keep_alive_handler()
-        return True
+    def idle_until_s(self) -> float | None:
+        """When this ends if nothing comes; None if there is something to answer, or to read."""
+        timer = self.timeout_keep_alive_task
+        return None if timer is None or self.transport.is_closing() else timer.when()
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser, which takes every offer to upgrade for the end of HTTP and hands back what is behind it."""
@@ -298,7 +285,7 @@ class BoundedHttp(HttpToolsProtocol):
         """See HttpToolsProtocol. Repeated, for what uvicorn does at the end of a task has no place for more."""
         self._running = cycle
         if cycle.scope["http_version"] != "1.1":
-            app = _unframed(app, cycle)
+            app = unframed(app, cycle)
         task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
         task.add_done_callback(self._answered)
@@ -395,35 +382,10 @@ class BoundedHttp(HttpToolsProtocol):
                 timer.cancel()
         self._head_timer = self._body_timer = self._write_timer = None
         if self._counted is not None:
-            self.open_by_address[self._counted].discard(self)
+            self.open_by_address[self._counted].pop(self, None)
             if not self.open_by_address[self._counted]:
                 del self.open_by_address[self._counted]
             self._counted = None
-
-
-def _unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """Let an answer without a length end with its connection: HTTP/1.0 knows no chunks (RFC 9112, 6.1)."""
-
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        has_length = True
-
-        async def send_unframed(event: Any) -> None:
-            nonlocal has_length
-            if event["type"] == "http.response.start":
-                has_length = any(name.lower() == b"content-length" for name, _ in event.get("headers", ()))
-                cycle.chunked_encoding = None if has_length else False
-            elif not has_length:
-                cycle.expected_content_length = len(event.get("body", b""))
-            await send(event)
-
-        await app(scope, receive, send_unframed)
-
-    return serve
-
-
-def _ends_idle_s(connection: BoundedHttp) -> float:
-    assert connection.timeout_keep_alive_task is not None
-    return connection.timeout_keep_alive_task.when()
 
 
 class _Refused(Exception):

@@ -1,0 +1,48 @@
+"""Connections that wait for another request: where there is no room for a new one, the longest idle are closed."""
+
+from collections.abc import Iterable
+from typing import Protocol, TypeGuard
+
+LOOK_S = 0.1
+"""How long it holds that none is idle, once all of them were looked at."""
+SHARE = 8
+"""One of so many idle connections is closed when there is no room for any: each look goes over all."""
+
+
+class Idler(Protocol):
+    """A connection that may be idle."""
+
+    @property
+    def idle_until_s(self) -> float | None:
+        """When it is to be closed, on the clock of the event loop; None if it works."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close it."""
+
+
+class Room:
+    """Among all connections of a server."""
+
+    def __init__(self) -> None:
+        self._none_until_s = 0.0
+
+    def make(self, connections: Iterable[object], now_s: float) -> bool:
+        """Close a share of those that are idle; return whether there were any."""
+        if now_s < self._none_until_s:
+            return False
+        if close_longest_idle(connections, share=SHARE):
+            return True
+        self._none_until_s = now_s + LOOK_S
+        return False
+
+
+def close_longest_idle(connections: Iterable[object], *, share: int | None = None) -> bool:
+    """Close the longest idle connection, or one of so many of them; return whether there were any."""
+    idle = sorted(filter(_is_idle, connections), key=lambda each: each.idle_until_s or 0.0)
+    for each in idle[: 1 if share is None else 1 + len(idle) // share]:
+        each.timeout_keep_alive_handler()
+    return bool(idle)
+
+
+def _is_idle(connection: object) -> TypeGuard[Idler]:
+    return getattr(connection, "idle_until_s", None) is not None  # the others are WebSockets
