@@ -91,7 +91,7 @@ def test_a_body_is_not_stored_whose_token_expired_while_it_came(
     issuer: Issuer, trusting: dict[str, Any], path: str
 ) -> None:
     with Server("memory:", **trusting) as server:
-        token = brief(issuer, 1.0)
+        token = brief(issuer, 3.0)
         with slow_post(server, path, token) as late:
             until_refused(server, token)
             assert late.finish() == 401
@@ -143,7 +143,7 @@ def test_a_ticket_is_good_no_longer_than_the_token_it_was_got_with(
     issuer: Issuer, trusting: dict[str, Any], accept: str
 ) -> None:
     with Server("memory:", **trusting) as server:
-        token = brief(issuer, 1.0)
+        token = brief(issuer, 3.0)
         ticket = httpx.post(f"{server.url}/api/tickets", json={}, headers=token).json()["ticket"]
         until_refused(server, token)
         answer = httpx.get(f"{server.url}/api/events?ticket={ticket}", headers={"Accept": accept})
