@@ -117,7 +117,7 @@ def test_an_error_in_letters_that_the_locale_lacks(place: ServerProcess, locale:
         (["send", "lab/x", b"\xff"], {}, "argument 3 is not UTF-8"),
         (["watch", b"\xff*"], {}, "argument 2 is not UTF-8"),
         (["keys", "add", b"\xe9", "--may", "read"], {}, "argument 3 is not UTF-8"),
-        (["serve", "--journal", b"sqlite:/tmp/\xff.db"], {}, "argument 3 is not UTF-8"),
+        (["serve", "--journal", b"sqlite:\xff.db"], {}, "argument 3 is not UTF-8"),
         (["status"], {"TWINCAST_TOKEN": b"\xff"}, "TWINCAST_TOKEN is not UTF-8"),
         (["status"], {"TWINCAST_URL": b"http://127.0.0.1:1/\xff"}, "TWINCAST_URL is not UTF-8"),
         (["status"], {"TWINCAST_URL": "http://127.0.0.1:abc"}, ""),
