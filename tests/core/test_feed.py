@@ -677,17 +677,20 @@ class Watching:
         self.subscription = subscription
         self._writes_until_full = writes_until_full
         self.cursor: Position | None = None
+        self.told_until: int | None = None  # stays when a new greeting is cut off before there is a cursor again
         self.state: dict[str, Any] = {}
         self.counted: Counter[str] = Counter()
         self.seqs: list[int] = []
         self.newer: dict[str, int] = {}
+        self.newer_here: dict[str, int] = {}  # a connection that resumes says it again
         self.gaps: list[tuple[int, int]] = []
         self.started_at = 0
         self.was_cut = False
         self.connect()
 
     def connect(self) -> None:
-        self.was_cut = self.cursor is not None
+        self.was_cut |= self.told_until is not None
+        self.newer_here = {}
         self.client = Client(self.stream, StallingConnection(self._writes_until_full), outbox_max_bytes=2_000)
         self.client.feed.start(self.subscription, since=self.cursor)
         self.read()
@@ -715,13 +718,16 @@ class Watching:
 
     def _hello(self, message: Any) -> None:
         if not message["resumed"]:
-            if self.cursor is not None:
-                self.gaps.append((self.cursor.seq + 1, message["seq"]))
+            if self.told_until is not None:
+                self.gaps.append((self.told_until + 1, message["seq"]))
             else:
                 self.started_at = message["seq"]
             self.state = {}
             self._snapshot(message)
-        self.cursor = None if message.get("more") else Position(message["epoch"], message["seq"])
+        if message.get("more"):
+            self.cursor = None
+        else:
+            self._stands_at(message)
 
     def _gap(self, message: Any) -> None:
         self.was_cut = True
@@ -732,12 +738,12 @@ class Watching:
         for device, twin in message["data_snapshot"].items():
             self.state[device] = twin["value"]
             if twin["seq"] > message["seq"]:
-                self.newer[device] = twin["seq"]
+                self.newer[device] = self.newer_here[device] = twin["seq"]
         if not message.get("more"):
-            self.cursor = Position(message["epoch"], message["seq"])
+            self._stands_at(message)
 
     def _data_update(self, message: Any) -> None:
-        assert message["seq"] > self.newer.get(message["device_id"], 0), "no device goes back"
+        assert message["seq"] > self.newer_here.get(message["device_id"], 0), "no device goes back"
         self.state[message["device_id"]] = message["value"]
         self.counted[message["device_id"]] += message.get("merged", 1)
         self._moved(message)
@@ -753,7 +759,10 @@ class Watching:
     def _moved(self, message: Any) -> None:
         assert message["type"] == self.stream.log[message["seq"] - 1].topic[0]
         self.seqs.append(message["seq"])
-        self.cursor = Position(message["epoch"], message["seq"])
+        self._stands_at(message)
+
+    def _stands_at(self, message: Any) -> None:
+        self.cursor, self.told_until = Position(message["epoch"], message["seq"]), message["seq"]
 
 
 class FeedsAgainstTheLog(RuleBasedStateMachine):

@@ -146,13 +146,6 @@ class Ends(Generic[T]):
             if length <= chars and (things := self._by_tail.get(name[chars - length :])) is not None:
                 yield things
 
-    def sift(self, names: Sequence[str], others: frozenset[str]) -> list[str]:
-        """Return the names that have one of the ends, or are among some others; fast for a few ends."""
-        heads, tails = tuple(self._by_head), tuple(self._by_tail)
-        if not tails and not others:
-            return [name for name in names if name.startswith(heads)]
-        return [name for name in names if name.startswith(heads) or name.endswith(tails) or name in others]
-
     def _side(self, end: End) -> tuple[dict[str, dict[T, None]], Counter[int]]:
         return (self._by_tail, self._tail_lengths) if end.is_tail else (self._by_head, self._head_lengths)
 
@@ -168,7 +161,18 @@ class Found(NamedTuple):
 class Names:
     """The names that any of some patterns selects."""
 
-    __slots__ = ("_ask_cost", "_is_found_by_sifting", "_is_sifted", "_known", "_stars", "exact", "is_all", "star_count")
+    __slots__ = (
+        "_ask_cost",
+        "_heads",
+        "_is_found_by_sifting",
+        "_is_sifted",
+        "_known",
+        "_stars",
+        "_tails",
+        "exact",
+        "is_all",
+        "star_count",
+    )
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         """Put patterns together; `names_of` reads them from texts."""
@@ -193,6 +197,8 @@ class Names:
         """The names that are selected by their whole text."""
         self._ask_cost = self._stars.look_cost + cost
         ends = frozenset(self._stars.ends)
+        self._heads = tuple(end.text for end in ends if not end.is_tail)
+        self._tails = tuple(end.text for end in ends if end.is_tail)
         self._is_sifted = len(ends) <= SIFT_ENDS and ANY_END not in ends
         self._is_found_by_sifting = self._is_sifted and is_told_by_ends
 
@@ -210,8 +216,8 @@ class Names:
         """Whether a name is selected. An answer that was hard to find is remembered."""
         if self.is_all or name in self.exact:
             return True
-        if not self.star_count:
-            return False
+        if self._is_found_by_sifting:
+            return name.startswith(self._heads) or name.endswith(self._tails)
         known = self._known.get(name)
         return self.learn(name)[0] if known is None else known
 
@@ -253,7 +259,7 @@ class Names:
             at += len(part)
             if self._is_sifted:
                 steps += len(part)
-                part = self._stars.sift(part, self.exact)
+                part = self._sift(part)
                 if self._is_found_by_sifting:
                     found += part
                     continue
@@ -263,6 +269,13 @@ class Names:
                 if is_selected:
                     found.append(name)
         return Found(found, at, steps)
+
+    def _sift(self, names: Sequence[str]) -> list[str]:
+        """Return the names that have one of the ends, or stand there by their whole text."""
+        heads, tails, exact = self._heads, self._tails, self.exact
+        if not tails and not exact:
+            return [name for name in names if name.startswith(heads)]
+        return [name for name in names if name.startswith(heads) or name.endswith(tails) or name in exact]
 
     def _remember(self, name: str, is_selected: bool) -> None:
         if len(self._known) >= KNOWN_MAX:

@@ -6,7 +6,6 @@ the state will be once all that waits is stored, each entry once.
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from twincast.core.batch import ENTRY_BYTES, Batch
@@ -147,20 +146,26 @@ class Account:
         if not self._has_shares:
             return
         shares, used = self._shares, self._used
-        touched = set()
-        ends = [0, *(end for end, *_ in batch.submissions)]
-        for (start, end), (*_, who) in zip(pairwise(ends), batch.submissions, strict=True):
+        touched: set[str] = set()
+        start = 0
+        for end, _, _, who in batch.submissions:
             for entry in batch.entries[start:end]:
                 if isinstance(entry, Control):
                     continue
-                before = shares.pop(entry.device_id, None)
+                before = shares.get(entry.device_id)
+                if who and isinstance(entry, DataUpdate):
+                    size_bytes = DEVICE_BYTES + len(entry.value)
+                    if before == (size_bytes, who):
+                        continue  # as nearly always
+                    shares[entry.device_id] = _Held(size_bytes, who)
+                    used[who] += size_bytes
+                    touched.add(who)
+                elif before is not None:
+                    del shares[entry.device_id]
                 if before is not None:
                     used[before.who] -= before.size_bytes
                     touched.add(before.who)
-                if who and isinstance(entry, DataUpdate):
-                    held = shares[entry.device_id] = _left_by(entry, who)
-                    used[who] += held.size_bytes
-                    touched.add(who)
+            start = end
         for who in touched:
             self._judge(who)
 
