@@ -27,7 +27,7 @@ from twincast.core.selection import Picking, Selections
 from twincast.core.session import Session
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
-from twincast.core.turns import Payer, Turns, Work
+from twincast.core.turns import Payer, Toll, Turns, Work
 from twincast.errors import JournalUnavailable, KeyReused, NotFound, OutOfOrder, RateLimited, StateFull, Stopping
 from twincast.journal import Journal
 from twincast.replay import Replay
@@ -280,6 +280,14 @@ class Hub:
         picking = Picking(cast, subscription)
         await self._do(picking, payer)
         return picking.picked()
+
+    async def make_way(self, steps: int, payer: Payer) -> None:
+        """Return when it is the turn of something that takes so many steps in one piece, and is paid for by this.
+
+        Raises:
+            RateLimited: what `select` raises.
+        """
+        await self._do(Toll(None, steps), payer)
 
     async def _do(self, work: Work, payer: Payer) -> None:
         """Return when work is done, in the same step."""

@@ -15,6 +15,7 @@ from tests.fakes import CommittingStream, FreePayer, RecordingConnection, Stalli
 from twincast.core.cast import Cast
 from twincast.core.feed import ENTRIES_AT_ONCE, Feed
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
+from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
 from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.core.turns import AT_ONCE_STEPS, SLICE_STEPS
 from twincast.errors import FellBehind, JournalUnavailable, TwincastError
@@ -639,7 +640,7 @@ def test_a_log_that_selects_nothing_is_read_back_with_pauses_for_others() -> Non
 def test_many_devices_and_patterns_are_asked_about_in_slices_and_paid_for() -> None:
     stream = CommittingStream(block_entries=512)
     stream.cast(*(DataUpdate(f"{'a' * 100}{number}", Raw(b"1"), "", "rest") for number in range(300)))
-    a_name = 100 * 62 + 2
+    a_name = 100 * Pattern("*" + "a*" * 60 + "b00*").cost + LOOK_STEPS + LENGTH_STEPS
     for since in (None, Position("epoch-1", 0)):
         payer, connection = FreePayer(), RecordingConnection()
         feed = Feed(connection.write, stream, lambda _: None, payer=payer, outbox_max_bytes=PLENTY_BYTES)

@@ -14,6 +14,7 @@ from twincast.core import groups
 from twincast.core.feed import Feed
 from twincast.core.groups import Groups
 from twincast.core.model import DataUpdate
+from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
 from twincast.core.subscription import KINDS, Subscription, rules_of
 
 
@@ -151,7 +152,7 @@ def test_the_routes_of_many_new_names_and_many_patterns_are_found_a_little_at_a_
     while unknown is not None:
         asked.append(0)
         unknown = stream.groups.prepare(cast, unknown)
-    per_group = 1 + 2 + 100 * 2
+    per_group = sum(Pattern(f"*0x{other}*").cost for other in range(100)) + LOOK_STEPS + 2 * LENGTH_STEPS
     assert max(asked) <= groups.ROUTE_STEPS + per_group
     asked.append(0)
     stream.groups.offer(cast)

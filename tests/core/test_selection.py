@@ -8,6 +8,7 @@ from tests.fakes import CommittingStream, CountedMatches
 from twincast.core.cast import Cast
 from twincast.core.messages import encode_all
 from twincast.core.model import DataUpdate
+from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
 from twincast.core.selection import KEPT_MAX, Picking, Selection, Selections
 from twincast.core.state import State
 from twincast.core.subscription import Subscription, rules_of
@@ -79,7 +80,7 @@ def test_all_that_is_selected_is_found_and_nothing_else_whatever_comes_and_goes_
 def test_a_slice_is_not_longer_than_it_may_be_and_every_slice_goes_on() -> None:
     state = state_of(*("a" * 100 + f"{number:05d}" for number in range(300)))
     costly = Subscription(rules_of("*" + "a*" * 60 + f"b{number}*" for number in range(100)))
-    a_name = 100 * 62 + 2
+    a_name = 100 * Pattern("*" + "a*" * 60 + "b00*").cost + LOOK_STEPS + LENGTH_STEPS
     for selection in (Selection(state, costly), Selection(state, Subscription(), costly)):
         slices = []
         while not selection.is_done:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer, jwks, revoke_key, until_known
 from tests.running import DEADLINE_S
+from twincast.core.selection import Selection
+from twincast.core.turns import Toll, Turns
 from twincast.testing import Server, eventually
 
 BODIES = {
@@ -136,6 +139,55 @@ def test_a_read_that_waited_is_not_answered_whose_key_was_revoked_meanwhile(tmp_
         httpx.post(f"{server.url}/api/data", json=body, headers=writer).raise_for_status()
         waiting.join()
         assert (answers[0].status_code, answers[0].json()["code"]) == (401, "credential_expired")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/status", Selection),
+        ("/api/data", Selection),
+        ("/api/data?devices=la*p", Toll),
+        ("/api/data?devices=la*p", Selection),
+        ("/api/events?devices=la*p", Toll),
+        ("/api/events?devices=la*p", Selection),
+    ],
+)
+def test_a_read_that_waited_for_its_turn_is_not_answered_whose_key_was_revoked_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: type, accept: str
+) -> None:
+    may_go_on, waits, serve = threading.Event(), threading.Event(), Turns._serve
+
+    def serve_later(turns: Turns, accounts: Any) -> None:
+        ((first, *_), *_) = accounts.values()
+        if may_go_on.is_set() or not isinstance(first.work, kind):
+            serve(turns, accounts)
+        else:
+            waits.set()
+            turns._call_later(0.01, partial(serve_later, turns, accounts))
+
+    monkeypatch.setattr("twincast.core.turns.AT_ONCE_STEPS", 0)  # as for somebody who is in debt
+    monkeypatch.setattr(Turns, "_serve", serve_later)
+    with Server(f"sqlite:{tmp_path}/journal.db") as server:
+        httpx.post(f"{server.url}/api/data", json={"device_id": "lamp", "value": 1}).raise_for_status()
+        reader = {**bearer(server.add_key("reader", read=["*a*p*", "door"])), "Accept": accept}
+        statuses: list[int] = []
+        texts: list[str] = []
+
+        def read() -> None:
+            with httpx.stream("GET", f"{server.url}{path}", headers=reader, timeout=DEADLINE_S) as answer:
+                statuses.append(answer.status_code)
+                texts.append(answer.read().decode())
+
+        waiting = threading.Thread(target=read)
+        waiting.start()
+        assert waits.wait(DEADLINE_S)
+        server.revoke_key("reader")
+        may_go_on.set()
+        waiting.join()
+        is_stream = kind is Selection and path.startswith("/api/events") and accept == "text/event-stream"
+        assert statuses == [200 if is_stream else 401]
+        assert "lamp" not in texts[0]
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])

@@ -14,8 +14,10 @@ KNOWN_MAX = 20_000
 """How many names an answer is remembered for: a gateway sends the same again and again."""
 KNOWN_FROM_STEPS = 16
 """What costs less is found out each time: it takes a microsecond or two, and a name some hundred bytes."""
-CHARS_A_STEP = 16
-"""What a part of a pattern costs as much as one more: looking for it is one call, that compares so many characters."""
+LOOK_STEPS, LENGTH_STEPS = 4, 2
+"""What it takes to look a name up, and for each length of an end; a step is about an eighth of a microsecond."""
+MATCH_STEPS, PART_STEPS, CHARS_A_STEP = 4, 2, 16
+"""What it takes to hold a name against a pattern, for each part of it, and how many characters of it are one more."""
 SIFT_ENDS, SIFT_NAMES = 8, 256
 """With how few ends, and how many at once, names are sifted before they are asked about: several times as fast."""
 
@@ -57,8 +59,9 @@ class Pattern:
         self.is_everything = text == "*"
         self._tail = others.pop() if others else ""
         self._inner = [part for part in others if part]
-        self._min_chars = len(self._head) + len(self._tail) + sum(map(len, self._inner))
-        self.cost = 1 + sum(1 + len(part) // CHARS_A_STEP for part in self._inner)
+        inner_chars = sum(map(len, self._inner))
+        self._min_chars = len(self._head) + len(self._tail) + inner_chars
+        self.cost = MATCH_STEPS + PART_STEPS * len(self._inner) + inner_chars // CHARS_A_STEP
         """How many steps it takes at most to hold a name against this."""
 
     @property
@@ -115,7 +118,7 @@ class Ends(Generic[T]):
     @property
     def look_cost(self) -> int:
         """How many steps it takes to look up a name, whatever is found."""
-        return 1 + len(self._head_lengths) + len(self._tail_lengths)
+        return LOOK_STEPS + LENGTH_STEPS * (len(self._head_lengths) + len(self._tail_lengths))
 
     def add(self, end: End, thing: T) -> None:
         """Keep a thing under an end; the newest of an end stands last."""
@@ -258,7 +261,7 @@ class Names:
             part = names[at : at + size]
             at += len(part)
             if self._is_sifted:
-                steps += len(part)
+                steps += LOOK_STEPS + len(part)
                 part = self._sift(part)
                 if self._is_found_by_sifting:
                     found += part

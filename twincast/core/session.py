@@ -29,7 +29,6 @@ from twincast.core.messages import (
 from twincast.core.model import Entry, Position, Source
 from twincast.core.retries import Done, Receipt, Retry, digest_of, key_of_update
 from twincast.core.rights import Principal
-from twincast.core.subscription import RULE_STEPS
 from twincast.core.turns import Payer
 from twincast.errors import BadMessage, OutOfOrder, TwincastError, Unauthenticated
 
@@ -254,7 +253,7 @@ class Session:
         self._asked = wish.names_devices
         self._lane = self if wish.ordered else None
         subscription = wish.subscription.inside(principal.readable)
-        self._visit.pay(RULE_STEPS * len(subscription.rules))
+        self._visit.pay(len(query))
         self.feed.start(subscription, since=wish.since, page=wish.page, ordered=wish.ordered)
 
     def _log_in(self, payload: bytes, query: str) -> None:

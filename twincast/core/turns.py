@@ -62,22 +62,22 @@ class Pause:
 
 
 class Toll:
-    """Work that has its cost before it: what it leads to takes so long."""
+    """Work that has its cost before it: what it leads to takes so long in one piece. There may be no other work."""
 
-    def __init__(self, work: Work, steps: int) -> None:
+    def __init__(self, work: Work | None, steps: int) -> None:
         self._work = work
         self._left = steps
 
     @property
     def is_done(self) -> bool:
         """See Work."""
-        return self._left <= 0 and self._work.is_done
+        return self._left <= 0 and (self._work is None or self._work.is_done)
 
     def advance(self, max_steps: int) -> int:
         """See Work."""
         paid = min(self._left, max_steps)
         self._left -= paid
-        if paid == max_steps or self._work.is_done:
+        if paid == max_steps or self._work is None or self._work.is_done:
             return paid
         return paid + self._work.advance(max_steps - paid)
 

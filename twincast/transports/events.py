@@ -14,7 +14,7 @@ from twincast.core.cast import Cast
 from twincast.core.feed import Feed
 from twincast.core.messages import encode
 from twincast.core.model import Position
-from twincast.core.subscription import RULE_STEPS, Subscription
+from twincast.core.subscription import Subscription
 from twincast.core.turns import Payer
 from twincast.errors import Stopping, Truncated, TwincastError, ValidationFailed
 from twincast.hub import Hub
@@ -82,15 +82,16 @@ class EventsEndpoint:
         caller = scope["caller"]
         caller.principal.require_at_all("read")
         query = scope["query_string"].decode("latin-1")
+        hub, means = self._hub(), self._admission.means(caller)
+        await hub.make_way(len(query), means)
+        self._admission.recheck(caller.principal)  # its turn may have been long in coming
         wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
         subscription = wish.subscription.inside(caller.principal.readable)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        means = self._admission.means(caller)
-        means.pay(RULE_STEPS * len(subscription.rules))
-        connection = _EventStream(send, self._hub(), means, self._outbox_max_bytes, self._close_timeout_s)
+        connection = _EventStream(send, hub, means, self._outbox_max_bytes, self._close_timeout_s)
         with self._held(wishes.ticket_of(query), connection):
             visit = self._admission.enter(caller, connection.cut_off)
             connection.leave = visit.leave
@@ -147,14 +148,15 @@ class EventsEndpoint:
         principal = call.caller.principal
         principal.require_at_all("read")
         names = {"since", "devices", "kinds", "limit", "wait_s", "ticket"}
+        hub, means = self._hub(), self._admission.begin_reading(call.caller)
+        await hub.make_way(len(call.query), means)
+        self._admission.recheck(principal)
         given = wishes.decode_query(call.query, names)
         since = given.get("since", [""])[-1]
         limit = wishes.whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
         wait_s = wishes.whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
         subscription = Subscription(wishes.rules_of_query(given), "every").inside(principal.readable)
-        means = self._admission.begin_reading(call.caller)
-        means.pay(RULE_STEPS * len(subscription.rules))
-        poll = _Poll(self._hub(), subscription, means, limit or 1)
+        poll = _Poll(hub, subscription, means, limit or 1)
         visit = self._admission.enter(call.caller, poll.refuse)
         self._ends.add(poll.wake)
         try:
@@ -256,6 +258,17 @@ class _Poll:
         """See Watcher."""
 
     async def answer(self, since: Position | None, wait_s: float) -> Answer:
+        """Return what there is, or what comes within some seconds.
+
+        Raises:
+            TwincastError: what `refuse` was told meanwhile.
+        """
+        answer = await self._answer(since, wait_s)
+        if self._refusal is not None:
+            raise self._refusal
+        return answer
+
+    async def _answer(self, since: Position | None, wait_s: float) -> Answer:
         hub = self._hub
         reason = "" if since is None else hub.why_not_resume(since)
         if since is None or reason:
@@ -270,8 +283,6 @@ class _Poll:
                 except TimeoutError:
                     pass
                 found = await self._look(found.seq)
-            if self._refusal is not None:
-                raise self._refusal
         except Truncated:
             return await self._state("too_old")
         finally:

@@ -13,7 +13,7 @@ from twincast.core.messages import encode
 from twincast.core.model import Entry, Position
 from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
 from twincast.core.rights import Principal
-from twincast.core.subscription import RULE_STEPS, Subscription
+from twincast.core.subscription import Subscription
 from twincast.errors import NotYet, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
 from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
@@ -106,9 +106,11 @@ class Rest:
         """Say how the server is, and what you may do."""
         hub = self._hub()
         principal = call.caller.principal
+        devices = await hub.count(EVERYTHING.inside(principal.readable), self._admission.means(call.caller))
+        self._admission.recheck(principal)
         status: dict[str, Any] = {
             "ok": hub.problem is None,
-            "devices_known": await hub.count(EVERYTHING.inside(principal.readable), self._admission.means(call.caller)),
+            "devices_known": devices,
             "websocket_clients_connected": len(hub.websockets),
             "timestamp_utc": hub.now_utc(),
             "epoch": hub.state.epoch,
@@ -132,13 +134,13 @@ class Rest:
         means = self._admission.begin_reading(call.caller)
         subscription = EVERYTHING.inside(principal.readable)
         if call.query:
+            await hub.make_way(len(call.query), means)
             given = wishes.decode_query(call.query, {"devices", "min_seq"})
             subscription = Subscription(wishes.rules_of_query(given)).inside(principal.readable)
-            means.pay(RULE_STEPS * len(subscription.rules))
             if "min_seq" in given:
                 await self._reach(given["min_seq"][-1])
-                self._admission.recheck(principal)
         names = await hub.select(subscription, means)
+        self._admission.recheck(principal)  # its turn may have been long in coming
         epoch, seq = hub.state.epoch, hub.state.seq
         head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":' % (hub.now_utc().encode(), epoch.encode(), seq)
         return pieces(head, paid(hub.greetings.texts(subscription, names), means), b"}")
