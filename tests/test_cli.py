@@ -92,19 +92,39 @@ def test_version_and_help_are_there() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("21.5", 21.5), ("on", "on"), ('{"a":[1]}', {"a": [1]}), ("null", None), ("-3", -3), ('"5"', "5")],
+    [
+        ("21.5", 21.5),
+        ("on", "on"),
+        ('{"a":[1]}', {"a": [1]}),
+        ("null", None),
+        ("true", True),
+        ("-3", -3),
+        ('"5"', "5"),
+        ("NaN", "NaN"),
+    ],
 )
-def test_send_takes_json_or_else_text(server: ServerProcess, text: str, value: object) -> None:
+def test_send_takes_json_or_else_text_and_says_which(server: ServerProcess, text: str, value: object) -> None:
     result = run(server.url, "send", "lab/x", text)
-    assert (result.returncode, result.stdout) == (0, "stored as number 1\n")
+    as_text = ", as text" if value == text else ""
+    assert (result.returncode, result.stdout) == (0, f"stored as number 1{as_text}\n")
     assert values(server) == {"lab/x": value}
 
 
+def test_send_stores_no_json_that_went_wrong(server: ServerProcess) -> None:
+    for words in (["{bad"], ["[1, 2"], ['"on'], ["{a:", "1}"], ["-", "1"]):
+        assert_one_line(run(server.url, "send", "lab/x", *words), 2, """quoted as a whole: '{"rpm": 900}'""")
+    for word in ("1e400", '{"a":1,"a":2}', "[" * 33 + "]" * 33):
+        assert_one_line(run(server.url, "send", "lab/x", word), 1, "")
+    assert values(server) == {}
+    assert "must be JSON" in " ".join(run("", "send", "--help").stdout.replace("│", "").split())
+
+
 def test_send_reads_one_value_a_line_and_names_a_bad_one(server: ServerProcess) -> None:
-    result = run(server.url, "send", "lab/x", "-", stdin='1\n\n{"a":1}\nnonsense\n1.50\n')
+    result = run(server.url, "send", "lab/x", "-", stdin='1\n\n{"a":1}\nnonsense\n1.50\n1e400\n')
     assert result.returncode == 1
     assert result.stdout == "stored: 3 readings\n"
-    assert "line 4: expected a JSON value, not 'nonsense'" in result.stderr
+    assert "line 4: expected a JSON value, not 'nonsense': at character 1" in result.stderr
+    assert "line 6: a number is beyond 64 bits" in result.stderr
     assert server.get("/api/status")["seq"] == 3
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from twincast import __version__, stdio
-from twincast.commands import ask, host, keys, send, simulate, watch
+from twincast.commands import ask, host, keys, send, simulate, watch, words
 from twincast.commands import journal as journals
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
@@ -186,19 +186,29 @@ def _watch(
     until_interrupted(watch.watch(_checked(url), patterns or []))
 
 
-@app.command("send", context_settings={"ignore_unknown_options": True})
+@app.command("send", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def _send(
+    context: typer.Context,
     device: Annotated[str, typer.Argument(help="The device's name.")],
     value: Annotated[
-        str, typer.Argument(help="JSON, or else taken as text; - reads one JSON value a line from stdin.")
+        str,
+        typer.Argument(
+            help="What is JSON is that: 21.5, true, null and, quoted for a shell, '{\"rpm\": 900}' or '\"21.5\"'."
+            ' All else is text, but what begins with {, \\[ or " must be JSON.'
+            " - reads one JSON value a line from standard input."
+        ),
     ],
     url: Url = None,
 ) -> None:
     """Send a reading, or one a line from standard input."""
-    if value == "-":
-        asyncio.run(send.send_lines(_checked(url), device))
-    else:
-        send.send(_checked(url), device, value)
+    try:
+        text = words.one_word([value, *context.args])
+        if text == "-":
+            asyncio.run(send.send_lines(_checked(url), device))
+        else:
+            send.send(_checked(url), device, text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command("host")

@@ -4,47 +4,25 @@ import asyncio
 import sys
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
-
-import msgspec
 
 from twincast.client import Rest, connect
 from twincast.commands.terminal import err, out, say_waiting
-from twincast.errors import SettingUnusable, TwincastError
-
-LINES_AT_ONCE = 256
-
-
-def value_of(text: str) -> Any:
-    """Return what a word of the command line means: JSON if it is JSON, else the text itself."""
-    try:
-        return raw_json(text)
-    except ValueError:
-        return text
-
-
-def raw_json(text: str) -> msgspec.Raw:
-    """Check that a text is one JSON value, and keep it as it is written.
-
-    Raises:
-        ValueError: it is not.
-    """
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-    return msgspec.Raw(text.strip().encode())
+from twincast.commands.words import raw_json, value_of
+from twincast.errors import BadMessage, SettingUnusable, TwincastError
 
 
 def send(url: str, device_id: str, text: str) -> None:
     """Send one value.
 
     Raises:
+        ValueError: see `value_of`.
         TwincastError: the server refused it, or is not there.
     """
+    value = value_of(text)
     with Rest(url) as rest:
-        event = rest.publish(device_id, value_of(text))
-    out.print(f"stored as number {event['seq']:,}")
+        event = rest.publish(device_id, value)
+    as_text = ", as text" if isinstance(value, str) else ""
+    out.print(f"stored as number {event['seq']:,}{as_text}")
 
 
 async def send_lines(url: str, device_id: str) -> None:
@@ -79,6 +57,9 @@ async def send_lines(url: str, device_id: str) -> None:
                     future = await hub.submit(device_id, raw_json(line))
                 except ValueError as error:
                     refuse(number, f"expected a JSON value, not {line.strip()[:60]!r}: {error}")
+                    continue
+                except BadMessage as error:
+                    refuse(number, error.message)
                     continue
                 future.add_done_callback(partial(count, number))
         await hub.settle()
