@@ -23,6 +23,7 @@ from twincast.core.rates import STEPS_A_UNIT, Buckets, Means, Rate
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.wishes import wants_to_log_in
 from twincast.errors import (
+    LOGIN_NEEDED,
     BadMessage,
     CredentialExpired,
     Forbidden,
@@ -545,7 +546,7 @@ class Admission:
         if principal.id.startswith("key:"):
             doubt = self.authority.doubt
             return JournalUnavailable(doubt) if doubt else CredentialExpired("this key was revoked")
-        return Unauthenticated("this server asks for a credential from now on")
+        return Unauthenticated("this server asks for a login from now on")  # a close frame holds 123 bytes
 
     async def _follow_clock(self) -> None:
         while True:
@@ -573,7 +574,7 @@ class Admission:
     def _without_credential(self) -> Principal:
         principal = self.authority.anonymous
         if principal is None:
-            raise Unauthenticated("a credential is needed: `Authorization: Bearer …`")
+            raise Unauthenticated(f"{LOGIN_NEEDED}, which comes as `Authorization: Bearer KEY`")
         return principal
 
     def _redeem(self, ticket: TicketUse, address: str) -> Principal:

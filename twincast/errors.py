@@ -40,6 +40,11 @@ Close codes 4000-4499 mean "reconnect and resume", 4500-4999 "do not come back a
 import re
 from typing import ClassVar
 
+LOGIN_NEEDED = (
+    "this server asks for a login; `twincast keys add NAME --may publish,read` in the folder where it runs makes a key"
+)
+"""What everybody is told who comes without a credential; how to give it depends on the way."""
+
 _SECRETS = re.compile(
     r"(?P<key>\btwc_[0-9A-Za-z]{1,16}_)[\w-]+"  # an API key; its id is none
     r"|(?P<token>(?<![\w-])eyJ)[\w-]+\.[\w-]+(?:\.[\w-]*)*"  # a JWT: `{"`, in Base64

@@ -14,7 +14,7 @@ from tests.access import certificate
 from twincast.client import Hub, Link, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.commands import host, send, simulate, watch
-from twincast.errors import ServerUnreachable, Unauthenticated, ValidationFailed
+from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Server
 
 
@@ -156,35 +156,6 @@ def test_every_optional_parameter_is_named_above() -> None:
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.default is not inspect.Parameter.empty:
                 assert f"{name}=" in text or f'"{name}":' in text or name in {"devices", "args"}, name
-
-
-@pytest.mark.parametrize("how", ["hub", "without asyncio", "rest", "host", "watch", "send"])
-def test_a_server_that_asks_for_a_credential_says_so_at_once(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TWINCAST_TOKEN", raising=False)
-    monkeypatch.setattr("sys.stdin", io.StringIO("1\n"))
-
-    async def hub() -> None:
-        async with connect(server.url, timeout_s=None):
-            raise AssertionError("nobody is let in")
-
-    def sync() -> None:
-        with without_asyncio.connect(server.url, timeout_s=None):
-            raise AssertionError("nobody is let in")
-
-    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
-        server.add_key("me", publish=["*"])
-        ways: dict[str, Any] = {
-            "hub": lambda: asyncio.run(hub()),
-            "without asyncio": sync,
-            "rest": lambda: Rest(server.url).data(),
-            "host": lambda: asyncio.run(host.host(server.url, None, 0.01, 1)),
-            "watch": lambda: asyncio.run(watch.watch(server.url, [])),
-            "send": lambda: asyncio.run(send.send_lines(server.url, "lamp")),
-        }
-        with pytest.raises(Unauthenticated, match="TWINCAST_TOKEN"):
-            ways[how]()
 
 
 SECRET = "tc_a-secret-that-nobody-may-see"

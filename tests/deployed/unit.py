@@ -87,7 +87,7 @@ def prove(folder: Path, system: Path) -> None:
         key = machine.run(add_key)
         machine.run(start)
         machine.up(key)
-        machine.refuses("", "a credential is needed")
+        machine.refuses("", "this server asks for a login")
         say("ok: the header's commands start it, and it asks for the key that they make")
         _is_shut_in(machine)
         _loses_nothing(machine, key)

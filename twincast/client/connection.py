@@ -226,9 +226,7 @@ class Connection:
         return _OddAnswer(odd(self._base).error)
 
     def _unknown(self) -> Unauthenticated:
-        if self._credential == "none":
-            return Unauthenticated(f"{self._base} asks for a credential")
-        return Unauthenticated(f"{self._base} asks for a credential; the one that was sent did not come through")
+        return Unauthenticated(f"{self._base} asks for a login; the credential that was sent did not come through")
 
     async def _ping(self, socket: Socket) -> None:
         while True:

@@ -20,7 +20,7 @@ from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError,
 FINAL_CLOSE_CODES = range(4500, 5000)
 PASSING_STATUSES = frozenset({408, 421, 425, 426, 429})
 """Of those from 400 on, the ones that can become right without this client."""
-HOW_TO_LOG_IN = "give a credential as `token`, or in the environment variable TWINCAST_TOKEN"
+WITHOUT_LOGIN = f"{errors.LOGIN_NEEDED}; give it as `token=…` or in the environment variable TWINCAST_TOKEN"
 
 
 class Retried(Exception):
@@ -86,7 +86,7 @@ def of_login(error: TwincastError, *, credential: str) -> Exception:
     """Judge that a credential is not good: it is final, unless the next attempt has another one."""
     if credential == "renewed":
         return Retried(error)
-    return Unauthenticated(f"{error.message}; {HOW_TO_LOG_IN}") if credential == "none" else error
+    return Unauthenticated(WITHOUT_LOGIN) if credential == "none" else error
 
 
 def unreachable(base: str, error: BaseException) -> ServerUnreachable:

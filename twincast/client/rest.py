@@ -14,7 +14,7 @@ from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import given, headers_of
 from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.link import Message, decode, encode, trust_of
-from twincast.client.reasons import HOW_TO_LOG_IN, elsewhere, error_of, unreachable
+from twincast.client.reasons import WITHOUT_LOGIN, elsewhere, error_of, unreachable
 from twincast.core.values import check_id
 from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed
 
@@ -136,7 +136,7 @@ class Rest:
             return answer
         error = error_of(str(answer.get("code")), str(answer.get("detail", f"HTTP status {response.status_code}")))
         if isinstance(error, Unauthenticated) and not self._has_login:
-            raise Unauthenticated(f"{error.message}; {HOW_TO_LOG_IN}")
+            raise Unauthenticated(WITHOUT_LOGIN)
         raise error
 
 
