@@ -77,9 +77,11 @@ def publish(server: Server, *names: str) -> None:
         rest.publish_all([(name, number) for number, name in enumerate(names)])
 
 
-def test_it_is_one_module_without_imports() -> None:
-    text = (ROOT / "twincast" / "dashboard" / "client.js").read_text()
-    assert not re.search(r"^import ", text, re.MULTILINE)
+def test_it_loads_nothing_but_its_own_parts() -> None:
+    folder = ROOT / "twincast" / "dashboard"
+    for path in (folder / "client.js", *(folder / "client").glob("*.js")):
+        for name in re.findall(r'^(?:import|export) .*from "(.*)";$', path.read_text(), re.MULTILINE):
+            assert (path.parent / name).resolve().is_relative_to(folder / "client"), (path.name, name)
 
 
 def test_a_cut_is_resumed_without_loss_or_repetition(browser_page: Page, server: Server, proxy: Proxy) -> None:

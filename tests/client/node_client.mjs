@@ -1,10 +1,9 @@
 // Drives the JavaScript client: each line of standard input says what happens to it, a line of output what it did.
 // The clock, the network and chance are the test's own, so that every order of things can be tried at once.
-import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 
-const source = readFileSync(process.argv[2], "utf8");
-const module = await import(`data:text/javascript;base64,${Buffer.from(source).toString("base64")}`);
+const module = await import(pathToFileURL(process.argv[2]).href);
 
 let nowMs = 1_000_000;
 let timers = new Map();

@@ -1,0 +1,12 @@
+/** A promise with its ends in hand. */
+export class Outcome {
+  constructor() {
+    this.promise = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
+  }
+
+  /** Ends it for a reason that is the client's, of which whoever did not wait for it need not hear. */
+  abandon(error) {
+    this.promise.catch(() => {});
+    this.reject(error);
+  }
+}
