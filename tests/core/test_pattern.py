@@ -58,6 +58,31 @@ def test_a_pattern_agrees_with_the_regular_expression_for_it(text: str, name: st
     assert Pattern(text).matches(name) == (expression_of(text).fullmatch(name) is not None)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "name"),
+    [
+        ("lab/*", "*", "lab/x"),
+        ("lab/*", "office/*", None),
+        ("lab/*", "*/fan", "lab//fan"),
+        ("lab/fan", "lab/*", "lab/fan"),
+        ("lab/fan", "lab/door", None),
+        ("a*x*b", "a*y*b", "axyb"),
+        ("*fan", "*door", None),
+        ("a*", "ab*c", "abc"),
+        (r"\**", "a*", None),
+    ],
+)
+def test_patterns_meet_if_there_is_a_name_for_both(one: str, other: str, name: str | None) -> None:
+    assert Pattern(one).meets(Pattern(other)) is Pattern(other).meets(Pattern(one)) is (name is not None)
+    assert name is None or (Pattern(one).matches(name) and Pattern(other).matches(name))
+
+
+@given(st.text("ab*", min_size=1, max_size=6), st.text("ab*", min_size=1, max_size=6), st.text("ab", max_size=9))
+def test_patterns_that_select_a_name_together_meet(one: str, other: str, name: str) -> None:
+    if Pattern(one).matches(name) and Pattern(other).matches(name):
+        assert Pattern(one).meets(Pattern(other))
+
+
 @given(st.frozensets(TEXTS, max_size=12), st.lists(NAMES, max_size=30, unique=True), st.integers(1, 40))
 def test_many_patterns_select_together_what_each_of_them_does(
     texts: frozenset[str], names: list[str], max_steps: int

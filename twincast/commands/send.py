@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from twincast.client import Rest, connect
+from twincast.commands import rights
 from twincast.commands.terminal import err, out, say_waiting
 from twincast.commands.words import raw_json, value_of
 from twincast.errors import BadMessage, SettingUnusable, TwincastError
@@ -47,6 +48,7 @@ async def send_lines(url: str, device_id: str) -> None:
             refuse(number, str(error))
 
     async with connect(url, devices=(), timeout_s=0, on_link=say_waiting) as hub:
+        await rights.require_publish(url, device_id)
         number = 0
         while lines := await asyncio.to_thread(_some_lines):
             for line in lines:

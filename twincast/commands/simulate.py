@@ -7,7 +7,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from twincast.client import Hub, connect
 from twincast.commands.terminal import err, out, say_waiting
-from twincast.errors import TwincastError
 from twincast.simulation import fleet
 
 TICK_S = 0.02
@@ -23,7 +22,7 @@ class Simulation:
         self._sent = 0
         self._began_s = 0.0
         self.stored = 0
-        self.failed = 0
+        self._refused: BaseException | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -36,7 +35,11 @@ class Simulation:
         return self._seconds is not None and self.elapsed_s >= self._seconds
 
     async def run(self, url: str, progress: Progress) -> None:
-        """Push until the time is up, whatever happens to the connection."""
+        """Push until the time is up, whatever happens to the connection.
+
+        Raises:
+            TwincastError: the server refused a reading for good; all others are much like it.
+        """
         self._began_s = asyncio.get_running_loop().time()
         bar = progress.add_task("fleet", total=self._seconds)
         async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
@@ -46,22 +49,28 @@ class Simulation:
                 progress.update(bar, completed=self.elapsed_s, description=f"{self.stored:,} stored, {rate:,.0f}/s")
                 await asyncio.sleep(TICK_S)
             await hub.settle()
+            self._check()
 
     async def _catch_up(self, hub: Hub) -> None:
         due = int(self.elapsed_s * self._rate)
         if not hub.is_connected:
             self._sent = due  # what a lost server missed is not made up for
         while self._sent < due:
+            self._check()
             device_id, signal = next(self._fleet)
             future = await hub.submit(device_id, signal(self.elapsed_s))
             future.add_done_callback(self._count)
             self._sent += 1
 
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise self._refused
+
     def _count(self, future: asyncio.Future[int]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            self.failed += 1
-        else:
-            self.stored += 1
+        if future.cancelled():
+            return
+        self._refused = future.exception() or self._refused  # what may succeed later the client has sent again
+        self.stored += future.exception() is None
 
 
 async def simulate(url: str, devices: int, rate: float, seconds: float | None, seed: int) -> None:
@@ -84,5 +93,3 @@ async def simulate(url: str, devices: int, rate: float, seconds: float | None, s
             await simulation.run(url, progress)
     finally:
         out.print(f"{simulation.stored:,} readings of {devices:,} devices stored")
-    if simulation.failed:
-        raise TwincastError(f"{simulation.failed:,} readings were not stored")

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twincast.client import Change, connect
+from twincast.commands import rights
 from twincast.commands.terminal import out, say_waiting
 
 FRESH_S = 2.0
@@ -72,8 +73,10 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
     """
     if not sys.stdout.isatty():
         async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
-            async for change in hub.watch(*patterns):
-                print(_line(change), flush=True)
+            async with hub.watch(*patterns) as changes:  # from here on, so that nothing is missed meanwhile
+                await rights.require_read(url, patterns)
+                async for change in changes:
+                    print(_line(change), flush=True)
         return
     board = Board()
 
@@ -82,6 +85,7 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
 
     with Live(get_renderable=picture, console=out, refresh_per_second=5, screen=True):
         async with connect(url, patterns or "*", timeout_s=None) as hub:
+            await rights.require_read(url, patterns)
             began_seq = hub.position.seq if hub.position else 0
             async for change in hub.watch(*patterns, initial=True):
                 board.take(change, is_new=change.seq > began_seq)

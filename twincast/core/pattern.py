@@ -91,6 +91,16 @@ class Pattern:
             at += len(part)
         return True
 
+    def meets(self, other: "Pattern") -> bool:
+        """Whether there is a name that both select."""
+        if self.exact is not None:
+            return other.matches(self.exact)
+        if other.exact is not None:
+            return self.matches(other.exact)
+        # Between the ends there are stars on both sides: what one needs there may stand behind what the other does.
+        heads = self._head.startswith(other._head) or other._head.startswith(self._head)
+        return heads and (self._tail.endswith(other._tail) or other._tail.endswith(self._tail))
+
 
 class Ends(Generic[T]):
     """Things by the ends of patterns: which of them can concern a name is found without asking each.
