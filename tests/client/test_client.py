@@ -316,7 +316,7 @@ async def test_commands_call_back_in_order_and_an_error_does_not_end_it(
         def note(change: Change) -> None:
             called.append(f"any {change.command}")
 
-        await asyncio.sleep(0.1)  # they begin on their own
+        await hub.listening()
         for target, command in (("fan", "explode"), ("other", "on"), ("fan", "stop")):
             await hub.control(target, command)
         await eventually_async(lambda: len(called) == 5, "the callbacks are called")
@@ -569,7 +569,7 @@ async def test_what_a_callback_raises_ends_nothing(
             called.append(change.command)
             raise asyncio.CancelledError if change.command == "first" else KeyError(change.command)
 
-        await eventually_async(lambda: bool(hub._incoming._watches), "it listens")
+        await hub.listening()
         await hub.control("fan", "first")
         proxy.cut()
         await hub.control("fan", "second")

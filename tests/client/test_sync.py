@@ -40,12 +40,9 @@ def test_commands_call_back_in_a_thread_of_the_client(twincast_server: Server) -
         def obey(change: Change) -> None:
             called.append((change.command, threading.current_thread() is threading.main_thread()))
 
-        def told() -> list[tuple[str, bool]]:
-            hub.control("fan", "start")
-            return called
-
-        eventually(told, "the callback is called")
-    assert called[0] == ("start", False)
+        hub.control("fan", "start")
+        eventually(lambda: called, "the callback is called")
+    assert called == [("start", False)]
 
 
 def test_errors_are_raised_where_they_belong(twincast_server: Server) -> None:

@@ -1,9 +1,8 @@
 """One connection to a server that keeps itself alive: readings and commands out, changes and the state in."""
 
 import asyncio
-import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
@@ -11,22 +10,20 @@ from typing import Any, TypeVar, overload
 
 from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
+from twincast.client.commands import Obeying, OnCommand
 from twincast.client.connection import Connection
 from twincast.client.credential import Credential, Token
 from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.incoming import Incoming
 from twincast.client.link import CLOSE_TIMEOUT_S, Link, Message, open_link, trust_of
 from twincast.client.outgoing import Outgoing, refused
-from twincast.client.watch import Change, Twin, Watch
+from twincast.client.watch import Twin, Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode, Subscription, rules_of
-from twincast.errors import BadMessage, ServerUnreachable, TwincastError
-
-logger = logging.getLogger("twincast.client")
+from twincast.errors import BadMessage, ServerUnreachable
 
 BUFFER_MAX_BYTES = 8 * 1024 * 1024
 
-OnCommand = Callable[[Change], Awaitable[None] | None]
 C = TypeVar("C", bound=OnCommand)
 
 
@@ -48,7 +45,7 @@ class Hub:
         self._incoming = Incoming(Subscription(rules_of(devices, ["data_update", "deleted"])))
         self._outgoing = Outgoing(buffer_max_bytes)
         self._state = MappingProxyType(self._incoming.followed)
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._obeying: list[Obeying] = []
         base, credential = http_url(url), Credential(token)
         opened = partial(
             open_link, base, credential=credential, trust=trust_of(base, tls), close_timeout_s=close_timeout_s
@@ -167,53 +164,43 @@ class Hub:
     def on_command(self, target: str) -> Callable[[C], C]: ...
 
     @overload
-    def on_command(self, target: str, call: C) -> C: ...
+    def on_command(self, target: str, call: OnCommand) -> Obeying: ...
 
     def on_command(self, target: str, call: Any = None) -> Any:
         """Call something for each command to a target (a pattern), in order; a decorator, if nothing to call is given.
 
+        `await hub.on_command(target, call)` returns once it is live: a command that is sent then is heard. What is
+        decorated becomes live a moment later; `await hub.listening()` waits for that.
+
         What it raises is logged; the next command is its next chance.
         """
         if call is None:
-            return lambda call: self.on_command(target, call)
-        watch = self.watch(target, mode="every", kinds=["control"])
-        task = asyncio.create_task(self._handle(watch, call), name=f"commands to {target}")
-        self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
-        return call
+            return partial(self._decorated, target)
+        self._obeying = [earlier for earlier in self._obeying if not earlier.is_over]
+        obeying = Obeying(self.watch(target, mode="every", kinds=["control"]), target, call)
+        self._obeying.append(obeying)
+        return obeying
+
+    async def listening(self) -> None:
+        """Wait until every callback that was given to `on_command` is live.
+
+        Raises:
+            TwincastError: the server refused one, or there will be no connection any more.
+        """
+        for obeying in tuple(self._obeying):
+            await obeying
 
     async def close(self) -> None:
         """End what was started for this hub."""
-        for task in self._handlers:
-            task.cancel()
-        if self._handlers:
-            await asyncio.wait(list(self._handlers))
+        await asyncio.gather(*(obeying.end() for obeying in self._obeying))
         self.connection.fail(ServerUnreachable("the connection was closed"))
+
+    def _decorated(self, target: str, call: C) -> C:
+        self.on_command(target, call)
+        return call
 
     async def _put(self, message: Message, value_bytes: int = 0) -> asyncio.Future[int]:
         return await self._outgoing.put(message, value_bytes)
-
-    async def _handle(self, watch: Watch, call: OnCommand) -> None:
-        try:
-            async for change in watch:
-                await self._call(call, change)
-        except ServerUnreachable:
-            return  # the hub was closed
-        except TwincastError as error:
-            logger.error("commands are no longer obeyed: %s", error.message)
-
-    async def _call(self, call: OnCommand, change: Change) -> None:
-        try:
-            result = call(change)
-            if result is not None:
-                await result
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # it is the hub that ends
-                raise
-            logger.exception("the callback for commands to %s was cancelled", change.device_id)
-        except Exception:
-            logger.exception("the callback for commands to %s failed", change.device_id)
 
 
 @asynccontextmanager

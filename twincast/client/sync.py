@@ -15,14 +15,16 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any, Self, TypeVar, overload
 
+from twincast.client import commands
 from twincast.client import hub as asynchronous
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import Token
 from twincast.client.hub import BUFFER_MAX_BYTES
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
-from twincast.client.watch import Change, Twin
+from twincast.client.watch import Change, Twin, Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
 from twincast.errors import ServerUnreachable
@@ -36,6 +38,7 @@ class Hub:
 
     def __init__(self, hub: asynchronous.Hub, background: "_Background") -> None:
         self._hub = hub
+        self._background = background
         self._wait = background.wait
 
     @property
@@ -81,8 +84,8 @@ class Hub:
         max_hz: float | None = None,
         initial: bool = False,
         timeout_s: float | None = None,
-    ) -> Iterator[Change]:
-        """Yield the changes of devices. See the Hub of twincast.client.
+    ) -> "Changes":
+        """Return the changes of devices, to be iterated over, from here on. See the Hub of twincast.client.
 
         Args:
             devices: patterns; everything if there are none.
@@ -94,46 +97,105 @@ class Hub:
         """
         watch = self._hub.watch(*devices, mode=mode, kinds=kinds, max_hz=max_hz, initial=initial)
         self._wait(watch.__aenter__())
-        return self._iterate(watch.__aiter__(), timeout_s)
+        return Changes(watch, self, self._background, timeout_s)
 
     @overload
     def on_command(self, target: str) -> Callable[[C], C]: ...
 
     @overload
-    def on_command(self, target: str, call: C) -> C: ...
+    def on_command(self, target: str, call: Callable[[Change], None]) -> "Obeying": ...
 
     def on_command(self, target: str, call: Any = None) -> Any:
-        """Call something for each command to a target, in a thread of the client; use it as a decorator too."""
+        """Call something for each command to a target, in a thread of the client; use it as a decorator too.
+
+        Either way it is live when it returns: a command that is sent then is heard.
+        """
         if call is None:
-            return lambda call: self.on_command(target, call)
+            return partial(self._decorated, target)
 
         async def in_thread(change: Change) -> None:
             await asyncio.to_thread(call, change)
 
-        async def begin() -> None:
-            self._hub.on_command(target, in_thread)
+        async def begin() -> commands.Obeying:
+            return await self._hub.on_command(target, in_thread)
 
-        self._wait(begin())
+        return Obeying(self._wait(begin()), self._background)
+
+    def _decorated(self, target: str, call: C) -> C:
+        self.on_command(target, call)
         return call
-
-    def _iterate(self, changes: Any, timeout_s: float | None) -> Iterator[Change]:
-        async def following() -> Change:
-            async with asyncio.timeout(timeout_s):
-                change: Change = await anext(changes)
-                return change
-
-        try:
-            while True:
-                try:
-                    yield self._wait(following())
-                except TimeoutError:
-                    return
-        finally:
-            with suppress(ServerUnreachable):  # a loop over changes may outlive its hub
-                self._wait(changes.aclose())
 
     async def _copy_state(self) -> Mapping[str, Twin]:
         return dict(self._hub.state)
+
+
+class Changes(Iterator[Change]):
+    """Changes that are watched until the loop over them ends, or the context that they are used as."""
+
+    def __init__(self, watch: Watch, hub: Hub, background: "_Background", timeout_s: float | None) -> None:
+        self._hub = hub  # one that nobody holds any more is closed
+        self._watch = watch
+        self._background = background
+        self._timeout_s = timeout_s
+        self._changes: Any = watch.__aiter__()
+        self._has_ended = False
+
+    def __next__(self) -> Change:
+        if self._has_ended:
+            raise StopIteration
+        try:
+            return self._background.wait(self._next())
+        except TimeoutError:
+            self.close()
+            raise StopIteration from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._has_ended:  # a loop that was left; wherever garbage is collected, nothing may be waited for
+            self._background.begin(self._end())
+
+    def close(self) -> None:
+        """Watch no longer."""
+        if not self._has_ended:
+            self._has_ended = True
+            with suppress(ServerUnreachable):  # a loop over changes may outlive its hub
+                self._background.wait(self._end())
+
+    async def _next(self) -> Change:
+        async with asyncio.timeout(self._timeout_s):
+            change: Change = await anext(self._changes)
+            return change
+
+    async def _end(self) -> None:
+        await self._changes.aclose()
+        await self._watch.__aexit__(None, None, None)
+
+
+class Obeying:
+    """A callback that commands go to, made by `Hub.on_command`: as long as its hub, its context, or until `end`."""
+
+    def __init__(self, obeying: commands.Obeying, background: "_Background") -> None:
+        self._obeying = obeying
+        self._background = background
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Call it no more."""
+        with suppress(ServerUnreachable):  # it ended with its hub
+            self._background.wait(self._obeying.end())
 
 
 class _Background:
@@ -173,6 +235,13 @@ class _Background:
             future.cancel()
             raise
 
+    def begin(self, work: Coroutine[Any, Any, object]) -> None:
+        """Have work done in the loop, if that still can be, and wait for nothing."""
+        if self._is_elsewhere or self._loop.is_closed():
+            work.close()
+            return
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(work))
+
     def leave(self) -> None:
         """Close the client and end the thread, once."""
         if not self._is_elsewhere and not self._loop.is_closed():
@@ -184,7 +253,7 @@ class _Background:
     def abandon(self) -> None:
         """Do the same for a client that nobody holds any more, and wait for nothing."""
         if not self._is_elsewhere and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._leave_alone()))
+            self.begin(self._leave_alone())
 
     def close(self) -> None:
         """End the thread."""
