@@ -161,6 +161,21 @@ def test_what_the_server_refuses_is_an_error_with_its_code(browser_page: Page, p
     assert browser_page.evaluate(refused) == "validation_failed"
 
 
+@pytest.mark.parametrize("token", [None, "twc_00000000_wrong"])
+def test_every_promise_is_settled_when_the_login_is_refused_and_taken_again_after_a_good_one(
+    browser_page: Page, server: Server, proxy: Proxy, token: str | None
+) -> None:
+    good = server.add_key(publish=["*"], read=["*"])
+    browser_page.goto(proxy.url)
+    browser_page.evaluate(START, {"token": token} if token else {})
+    code = "client.publish('lamp', 1).then(() => 'stored', (error) => error.code)"
+    assert [browser_page.evaluate(code) for _ in range(2)] == ["unauthenticated"] * 2
+    assert browser_page.evaluate("client.link.needsLogin")
+    browser_page.evaluate("(token) => client.logIn(token)", good)
+    assert browser_page.evaluate(code) == "stored"
+    browser_page.evaluate("client.close()")
+
+
 def test_updates_wait_for_a_connection_within_a_bound(browser_page: Page, server: Server, proxy: Proxy) -> None:
     start(browser_page, proxy, devices=[])
     proxy.refuse()

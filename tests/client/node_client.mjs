@@ -12,7 +12,13 @@ let chance = 1;
 let events = [];
 let socket = null;
 let client = null;
+let http = null; // what plain HTTP answers; null for nothing
 
+globalThis.fetch = async (url) => {
+  events.push({ asked: String(url) });
+  if (!http) throw new TypeError("fetch failed");
+  return { ok: http.status < 400, status: http.status, json: async () => http.problem };
+};
 globalThis.setTimeout = (run, delayMs = 0) => {
   timers.set(nextTimer, { run, atMs: nowMs + delayMs });
   return nextTimer++;
@@ -65,6 +71,7 @@ const actions = {
     events = [];
     socket = null;
     chance = 1;
+    http = null;
     const callbacks = {
       onLink: (link) => events.push({ link }),
       onSnapshot: ({ epoch, seq }, twins, gap) => events.push({ snapshot: { epoch, seq, twins: Object.fromEntries(twins), gap } }),
@@ -89,12 +96,12 @@ const actions = {
   receive({ texts }) {
     for (const text of texts) socket?.onmessage?.({ data: text });
   },
-  end({ code = 1006, reason = "" }) {
+  end({ code = 1006, reason = "", isTold = true }) {
     const ended = socket;
     socket = null;
     ended.isOpen = false;
     ended.onerror?.({});
-    ended.onclose?.({ code, reason });
+    if (isTold) ended.onclose?.({ code, reason });
   },
   async advance({ ms }) {
     const untilMs = nowMs + ms;
@@ -107,6 +114,9 @@ const actions = {
       due[1].run();
     }
     nowMs = untilMs;
+  },
+  answer(how) {
+    http = how;
   },
   chance({ value }) {
     chance = value;

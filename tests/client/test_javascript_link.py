@@ -82,6 +82,54 @@ def test_a_network_that_fails_is_tried_again(client: NodeClient, row: dict[str, 
     check(client, row)
 
 
+def test_a_runtime_that_tells_a_failed_connection_by_an_error_alone_is_not_waited_for(client: NodeClient) -> None:
+    client.make()
+    client.do("end", isTold=False)
+    assert client.phase == "waiting"
+
+
+def test_a_handshake_that_the_server_refuses_in_its_own_words_is_final_and_settles_all(
+    client: NodeClient,
+) -> None:
+    client.make()
+    client.do("call", method="publish", args=["a", 1], name="waiting")
+    client.do("answer", status=403, problem={"code": "forbidden", "detail": "the Host is not ours"})
+    client.do("end")
+    assert (client.phase, client.state["link"]["reason"]) == ("refused", "the Host is not ours")
+    assert [event["code"] for event in client.events if "settled" in event] == ["forbidden"]
+    assert client.take("asked") == ["http://twincast.test/api/status"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "nobody answers at http://twincast.test"),
+        ({"status": 200}, "the server is up, but the WebSocket does not open (a proxy between?)"),
+        ({"status": 401, "problem": {"code": "unauthenticated", "detail": "a key"}}, "a key"),
+        ({"status": 502, "problem": {}}, "the server answers 502"),
+    ],
+)
+def test_a_handshake_that_fails_is_explained_and_tried_again(client: NodeClient, answer: Any, reason: str) -> None:
+    client.make()
+    if answer:
+        client.do("answer", **answer)
+    client.do("end")
+    assert (client.phase, client.state["link"]["reason"]) == ("waiting", reason)
+    client.dial_again()
+    client.accept(hello())
+    assert client.phase == "live"
+
+
+def test_a_rejection_by_a_client_that_has_ended_ends_no_process(client: NodeClient) -> None:
+    client.make()
+    client.accept({"type": "auth_required", "message": ""})
+    for method, args in (("publish", ["a", 1]), ("delete", ["a"]), ("subscribe", [{"devices": ["a"]}])):
+        client.do("call", method=method, args=args, isWatched=False)
+        client.do("call", method=method, args=args, name=method)
+    assert client.phase == "refused"
+    assert {event["code"] for event in client.events if "settled" in event} == {"unauthenticated"}
+
+
 @pytest.mark.parametrize("row", SILENCES, ids=lambda row: row["failure"])
 def test_silence_is_given_up_and_tried_again(client: NodeClient, row: dict[str, Any]) -> None:
     start(client, row)

@@ -23,14 +23,17 @@ import { backoffMs } from "./client/backoff.js";
 import { credentialFrom } from "./client/credential.js";
 import { encode } from "./client/encoding.js";
 import { RequestError } from "./client/errors.js";
+import { explain as explainByStatus } from "./client/explain.js";
 import { Inbox } from "./client/inbox.js";
 import { Mirror, isWhole } from "./client/mirror.js";
 import { Order } from "./client/order.js";
+import { Outcome } from "./client/outcome.js";
 import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./client/reasons.js";
 import { Requests } from "./client/requests.js";
 import { Subscription } from "./client/subscription.js";
 import { Timers } from "./client/timers.js";
 import { Updates } from "./client/updates.js";
+import { Wire } from "./client/wire.js";
 
 export { RequestError, backoffMs, encode, isFinal };
 export { matcherOf } from "./client/pattern.js";
@@ -42,29 +45,28 @@ const PING_INTERVAL_MS = 5_000;
 const PONG_TIMEOUT_MS = 10_000;
 const STEADY_AFTER_MS = 10_000; // a connection that lasted less does not count as a success
 const BUFFER_MAX_BYTES = 8 << 20;
-const NORMAL_CLOSE = 1000;
 const CLOSE_TOO_LARGE = 1009;
 const CLOSES_BY_A_MESSAGE = new Set([1002, 1003, 1007]);
 const UPDATE_TYPES = new Set(["telemetry", "control", "delete"]);
 const ANSWERED_BY_ID = new Set([...UPDATE_TYPES, "subscribe", "unsubscribe", "auth", "restart"]);
 
-/**
- * @typedef {{value: any, updated_at_utc: string, source: string, seq: number}} Twin
- * @typedef {{from: number, to: number, reason: "too_old"|"epoch"|"ahead"}} Gap the first and the last seq that may be missing. With
- *   `epoch` and `ahead` the log is another than the one before, and these are its numbers: 0 to 0 if there is nothing in it
- * @typedef {{phase: "closed"|"connecting"|"live"|"waiting"|"refused", retryAtMs: number,
- *   attempt: number, reason: string, resumed: boolean, gap: Gap|null, needsLogin: boolean}} Link
- *   `phase` "waiting" means for the next attempt, at `retryAtMs`; "refused" means until somebody calls `retry`, or
- *   `logIn` if `needsLogin`.
- *   When "live": whether it went on where it was, or what may be missing.
- */
+/** @typedef {import("./client/messages.js").Message} Message */
+/** @typedef {import("./client/messages.js").DataUpdate} DataUpdate */
+/** @typedef {import("./client/messages.js").Control} Control */
+/** @typedef {import("./client/messages.js").Deleted} Deleted */
+/** @typedef {import("./client/messages.js").Ack} Ack */
+/** @typedef {import("./client/messages.js").Twin} Twin */
+/** @typedef {import("./client/messages.js").Position} Position */
+/** @typedef {import("./client/messages.js").Gap} Gap */
+/** @typedef {import("./client/messages.js").Link} Link */
+/** @typedef {import("./client/messages.js").Limits} Limits */
 
 export class Client {
-  #socket = null;
+  #wire = new Wire();
   #turn = 0; // counts the attempts, so that what comes late for one of them is known
   #timers = new Timers();
   #inbox = new Inbox();
-  #requests = new Requests((text) => this.#say(text));
+  #requests = new Requests((text) => this.#wire.say(text));
   #prefix = `ask-${Math.random().toString(36).slice(2, 8)}`;
   #nextId = 1;
   #attempt = 0;
@@ -90,11 +92,12 @@ export class Client {
    * @param {number} [options.bufferMaxBytes] how much may wait to be stored; beyond it `publish` is `buffer_full`
    * @param {(text: string) => any} [options.parse] reads JSON; one that keeps large numbers, for example
    * @param {(drain: () => void) => void} [options.schedule] runs `drain` soon; messages are decoded together then
-   * @param {(link: Link) => void} [options.onLink] the connection's phase changed
-   * @param {(at: {epoch: string, seq: number}, twins: Map<string, Twin>, gap: Gap|null) => void} [options.onSnapshot]
+   * @param {(link: Link) => any} [options.onLink] the connection's phase changed
+   * @param {(at: Position, twins: Map<string, Twin>, gap: Gap|null) => any} [options.onSnapshot]
    *   the state was replaced; after `gap`, changes may be missing
-   * @param {(messages: object[]) => void} [options.onMessages] what came since, in order, already folded into `twins`
-   * @param {() => Promise<{isFinal: boolean, reason: string}|null>} [options.explain] asked why a handshake failed
+   * @param {(messages: Message[]) => any} [options.onMessages] what came since, in order, already folded into `twins`
+   * @param {() => Promise<{isFinal: boolean, reason: string, code?: string}|null>} [options.explain] asked why a handshake failed; by itself it asks
+   *   the server's status
    *
    * What a callback throws is reported, as the runtime reports errors, and ends nothing.
    * @throws {TypeError} `url` is no address
@@ -109,7 +112,7 @@ export class Client {
     this.#updates = new Updates(bufferMaxBytes);
     this.#order = new Order(this.#updates, {
       timers: this.#timers,
-      say: (text) => this.#say(text),
+      say: (text) => this.#wire.say(text),
       newId: () => this.#newId(),
       isLive: () => this.link.phase === "live",
     });
@@ -119,7 +122,7 @@ export class Client {
     this.onLink = onLink ?? (() => {});
     this.onSnapshot = onSnapshot ?? (() => {});
     this.onMessages = onMessages ?? (() => {});
-    this.explain = explain ?? (async () => null);
+    this.explain = explain ?? (() => explainByStatus(this.url));
     /** @type {Link} */
     this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "", resumed: false, gap: null, needsLogin: false };
     this.roundTripMs = NaN;
@@ -133,7 +136,7 @@ export class Client {
     return this.#mirror.twins;
   }
 
-  /** How far into which log this client has come; what a later connection can resume from. @returns {{epoch: string, seq: number}} */
+  /** How far into which log this client has come; what a later connection can resume from. @returns {Position} */
   get position() {
     return this.#mirror.position;
   }
@@ -191,7 +194,7 @@ export class Client {
    * Sends a reading; after a lost connection it is sent again, and stored once.
    * @param {string} deviceId
    * @param {any} value see `encode`
-   * @returns {Promise<{seq: number}>} the acknowledgement, once the server has it on disk
+   * @returns {Promise<Ack>} the acknowledgement, once the server has it on disk
    * @throws {RequestError} refused, here (`validation_failed`, `too_large`, `buffer_full`) or by the server in its own words
    */
   publish(deviceId, value) {
@@ -221,7 +224,7 @@ export class Client {
    * Asks to be told of more devices, or otherwise. Their state comes first, then the promise is fulfilled. It waits for a connection,
    * is asked again after a lost one, and is remembered once the server has confirmed it.
    * @param {{devices?: string[], mode?: "latest"|"every", maxHz?: number}} wish
-   * @returns {Promise<object>} the acknowledgement
+   * @returns {Promise<Ack>} the acknowledgement
    * @throws {RequestError} the server refused it, and it is not remembered; of a list that takes several messages, what came before stays
    */
   subscribe({ devices = [], mode, maxHz }) {
@@ -231,7 +234,7 @@ export class Client {
   /**
    * Asks to be told of these patterns no longer; what none of the others covers leaves `twins`. Otherwise like `subscribe`.
    * @param {string[]} devices
-   * @returns {Promise<object>} the acknowledgement
+   * @returns {Promise<Ack>} the acknowledgement
    * @throws {RequestError}
    */
   unsubscribe(devices) {
@@ -242,7 +245,7 @@ export class Client {
    * Sends a message on this connection and waits for what answers it: the acknowledgement of an update, which comes after the
    * commit, or pong, echo or error. What is answered by `id` and has none is given one. It is not sent again.
    * @param {string} text JSON; apart from the added `id` it is sent digit by digit as it is
-   * @returns {Promise<object>} the answer
+   * @returns {Promise<Message>} the answer
    * @throws {RequestError}
    * @throws {SyntaxError} the text is not JSON
    */
@@ -257,7 +260,7 @@ export class Client {
 
   /** Decodes and delivers what has come in. `schedule` calls it; there is no need to. */
   drain() {
-    const socket = this.#socket;
+    const turn = this.#turn;
     const texts = this.#inbox.takeAll();
     let batch = [];
     const deliver = () => {
@@ -267,7 +270,7 @@ export class Client {
     for (const text of texts) {
       const message = this.#decode(text);
       if (message && this.#isTurn(message)) deliver(); // before the state that comes behind it
-      if (socket !== this.#socket) break; // a callback ended this connection, and with it what came on it
+      if (turn !== this.#turn) break; // a callback ended this connection, and with it what came on it
       if (message && this.#handle(message)) batch.push(message);
     }
     deliver();
@@ -320,28 +323,26 @@ export class Client {
 
   #dial(token) {
     this.#timers.stop("token");
+    const turn = this.#turn;
     let wasOpen = false;
     this.#timers.after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server did not greet", wasOpen));
-    let socket;
-    try {
-      socket = new WebSocket(this.#address());
-    } catch (error) {
-      this.#lose(error.message, true);
-      return;
-    }
-    this.#socket = socket;
     this.#complaint = undefined;
     this.#isBlamed = false;
-    socket.onopen = () => {
-      wasOpen = true;
-      if (token) this.#say(JSON.stringify({ type: "auth", token: token.trim() }));
-    };
-    socket.onmessage = ({ data }) => this.#take(data);
-    socket.onerror = () => {}; // `close` tells; without a listener some implementations raise
-    socket.onclose = ({ code, reason }) => {
-      this.drain(); // what came before the end counts
-      if (socket === this.#socket) this.#takeClose(code, reason, wasOpen);
-    };
+    try {
+      this.#wire.dial(this.#address(), {
+        onOpen: () => {
+          wasOpen = true;
+          if (token) this.#wire.say(JSON.stringify({ type: "auth", token: token.trim() }));
+        },
+        onText: (text) => this.#take(text),
+        onEnd: (code, reason) => {
+          this.drain(); // what came before the end counts
+          if (turn === this.#turn) this.#takeClose(code, reason, wasOpen);
+        },
+      });
+    } catch (error) {
+      this.#lose(error.message, true);
+    }
   }
 
   #takeClose(code, reason, wasOpen) {
@@ -483,7 +484,7 @@ export class Client {
   }
 
   #update(value, write, isBarrier = false) {
-    if (this.#end) return Promise.reject(this.#end);
+    if (this.#end) return refusedAs(this.#end);
     try {
       const text = encode(value);
       const stored = this.#updates.put(write(text), text, isBarrier);
@@ -495,7 +496,7 @@ export class Client {
   }
 
   #wish(type, devices, how) {
-    if (this.#end) return Promise.reject(this.#end);
+    if (this.#end) return refusedAs(this.#end);
     try {
       const patterns = [devices].flat();
       encode({ patterns, ...how });
@@ -510,7 +511,7 @@ export class Client {
   #sendWish() {
     if (this.link.phase !== "live") return;
     const text = this.#subscription.next(this.#newId(), this.limits?.messageMaxBytes);
-    if (text) this.#say(text);
+    if (text) this.#wire.say(text);
   }
 
   #takeWish(message) {
@@ -528,14 +529,6 @@ export class Client {
       return Promise.reject(new RequestError("not_connected", "There is no connection; nothing was sent."));
     }
     return this.#requests.ask(text, { ...how, messageMaxBytes: this.limits?.messageMaxBytes });
-  }
-
-  #say(text) {
-    try {
-      this.#socket?.send(text);
-    } catch {
-      // It is not open any more, which `close` tells; what was not acknowledged is sent again then.
-    }
   }
 
   /** Finds out how far away the server is, and whether a silent connection still is one. */
@@ -568,7 +561,7 @@ export class Client {
       report(error);
     }
     if (!why || (this.link.phase !== "waiting" && this.link.phase !== "connecting")) return;
-    if (why.isFinal) this.#refuse(why.reason);
+    if (why.isFinal) this.#refuse(why.reason, { code: why.code });
     else if (this.link.phase === "waiting") this.#enter("waiting", why.reason, this.link.retryAtMs);
   }
 
@@ -589,12 +582,7 @@ export class Client {
     this.#timers.stopAll();
     this.#inbox.clear(); // what was not taken comes again, for the cursor is before it
     this.#mirror.begin();
-    const socket = this.#socket;
-    this.#socket = null;
-    if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
-      socket.close(NORMAL_CLOSE);
-    }
+    this.#wire.hangUp();
     this.#requests.fail(new RequestError("connection_lost", "The connection ended before the answer; the message may have been stored."));
   }
 
@@ -616,6 +604,13 @@ export class Client {
   #newId() {
     return `${this.#prefix}-${this.#nextId++}`;
   }
+}
+
+/** What is asked of a client that has ended: `link` has told why, so who does not wait for an answer need not hear it again. */
+function refusedAs(error) {
+  const refused = new Outcome();
+  refused.abandon(error);
+  return refused.promise;
 }
 
 function report(error) {

@@ -9,7 +9,7 @@ export class Mirror {
   #gap = null;
 
   constructor() {
-    /** @type {Map<string, Twin>} */
+    /** @type {Map<string, import("./messages.js").Twin>} */
     this.twins = new Map();
     this.position = { epoch: "", seq: 0 };
   }
@@ -34,7 +34,7 @@ export class Mirror {
 
   /**
    * Takes a part of the state.
-   * @returns {{gap: Gap|null}|null} null as long as it is not whole
+   * @returns {{gap: import("./messages.js").Gap|null}|null} null as long as it is not whole
    */
   take({ data_snapshot: twins, more, epoch, seq }, selects) {
     const into = this.#fresh ?? (this.#added ??= new Map());

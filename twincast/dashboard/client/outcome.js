@@ -1,6 +1,11 @@
 /** A promise with its ends in hand. */
 export class Outcome {
   constructor() {
+    /** @type {(answer: any) => void} */
+    this.resolve = () => {};
+    /** @type {(error: Error) => void} */
+    this.reject = () => {};
+    /** @type {Promise<any>} */
     this.promise = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
   }
 

@@ -19,7 +19,7 @@ export class Requests {
    * Says a text, and waits for what answers it.
    * @param {string} text
    * @param {{id?: any, isUpdate?: boolean, isHeartbeat?: boolean, messageMaxBytes?: number}} how `id`: by what it is answered; in its turn, if not given
-   * @returns {Promise<object>} the answer
+   * @returns {Promise<import("./messages.js").Message>} the answer
    */
   ask(text, { id, isUpdate = false, isHeartbeat = false, messageMaxBytes = Infinity }) {
     const fault = faultOf(text);

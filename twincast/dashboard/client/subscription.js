@@ -68,7 +68,12 @@ export class Subscription {
     this.#wishes.unshift(wish("subscribe", this.#patterns, { isInner: true }));
   }
 
-  /** @returns {Promise<object>} the acknowledgement */
+  /**
+   * @param {"subscribe"|"unsubscribe"} type
+   * @param {string[]} devices
+   * @param {{mode?: string, maxHz?: number}} [how]
+   * @returns {Promise<import("./messages.js").Ack>} the acknowledgement
+   */
   ask(type, devices, how = {}) {
     this.#wishes.push(wish(type, devices, how));
     return this.#wishes.at(-1).outcome.promise;
@@ -150,6 +155,11 @@ function partOf(patterns, maxBytes) {
   return end < 0 ? patterns.slice() : patterns.slice(0, Math.max(1, end));
 }
 
+/**
+ * @param {"subscribe"|"unsubscribe"} type
+ * @param {Iterable<string>} devices
+ * @param {{mode?: string, maxHz?: number, isInner?: boolean}} how
+ */
 function wish(type, devices, { mode, maxHz, isInner = false }) {
   const outcome = new Outcome();
   if (isInner) outcome.promise.catch(() => {});

@@ -4,8 +4,6 @@ import { Outcome } from "./outcome.js";
 
 const UPDATES_MAX = 1_000;
 
-/** @typedef {{messageMaxBytes: number, valueMaxBytes: number}} Limits */
-
 /** Updates that are not acknowledged yet, in order. Each has an `update_id`, so that the server stores it once. */
 export class Updates {
   #waiting = new Map();
@@ -16,7 +14,7 @@ export class Updates {
   #maxBytes;
   #barrier = null; // under way, and nothing may pass it
   #isCareful = false; // one at a time, to see which of them it is that ends connections
-  /** @type {Limits|null} */
+  /** @type {import("./messages.js").Limits|null} */
   limits = null;
 
   constructor(maxBytes) {

@@ -1,0 +1,53 @@
+// A program with types, for tests/client/test_javascript_types.py; what must not pass is marked so, and is an error if it does.
+import { Client, RequestError, encode, matcherOf } from "./client.js";
+import type { Control, DataUpdate, Gap, Link, Message, Position, Twin } from "./client.js";
+
+const seen: string[] = [];
+
+function take(message: Message): void {
+  if (message.type === "data_update") {
+    const reading: DataUpdate = message;
+    seen.push(reading.device_id, String(reading.seq + (reading.merged ?? 1)));
+    // @ts-expect-error a reading has no command
+    seen.push(message.command);
+  } else if (message.type === "control") {
+    const order: Control = message;
+    seen.push(order.target, order.command, String(order.args.rpm));
+  } else if (message.type === "deleted") seen.push(message.device_id);
+  else if (message.type === "ack") seen.push(String(message.id), message.epoch);
+  else if (message.type === "error") seen.push(message.code, String(message.retryable));
+  else if (message.type === "echo") seen.push(message.note);
+  else {
+    const last: "pong" = message.type;
+    seen.push(last);
+  }
+}
+
+export const client = new Client({
+  url: "ws://127.0.0.1:8000/ws",
+  devices: ["lab/*"],
+  mode: "latest",
+  maxHz: 10,
+  token: async () => "twc_key",
+  onMessages: (batch) => batch.forEach(take),
+  onSnapshot: (at: Position, twins: Map<string, Twin>, gap: Gap | null) => seen.push(at.epoch, String(twins.size), gap?.reason ?? ""),
+  onLink: (link: Link) => seen.push(link.phase),
+});
+
+// @ts-expect-error there is no such mode
+new Client({ url: "ws://127.0.0.1:8000/ws", mode: "sometimes" });
+// @ts-expect-error the address is needed
+new Client({ devices: ["lab/*"] });
+
+export async function run(): Promise<number> {
+  client.open();
+  try {
+    const { seq } = await client.publish("lab/lamp", { on: true });
+    await client.control("lab/fan", "start", { rpm: 900 });
+    await client.subscribe({ devices: ["x"], mode: "every" });
+    return seq + client.position.seq + (client.twins.get("lab/lamp")?.seq ?? 0) + (client.limits?.messageMaxBytes ?? 0);
+  } catch (error) {
+    if (error instanceof RequestError) seen.push(error.code, encode(1), String(matcherOf(["a"])("a")));
+    throw error;
+  }
+}

@@ -1,0 +1,53 @@
+const NORMAL_CLOSE = 1000;
+const BROKEN = 1006;
+
+/** One WebSocket at a time, of whatever kind this runtime has; who hung up is told nothing more. */
+export class Wire {
+  #socket = null;
+
+  /**
+   * Dials.
+   * @param {string} address
+   * @param {{onOpen: () => void, onText: (text: any) => void, onEnd: (code: number, reason: string) => void}} told
+   * @throws {Error} this runtime opens no such socket
+   */
+  dial(address, { onOpen, onText, onEnd }) {
+    /** @type {WebSocket & {on?: (event: string, listener: () => void) => void}} */
+    const socket = new WebSocket(address);
+    const isCurrent = () => socket === this.#socket;
+    let wasOpen = false;
+    const end = (code, reason) => {
+      if (isCurrent()) onEnd(code, reason);
+    };
+    this.#socket = socket;
+    socket.onopen = () => {
+      wasOpen = true;
+      if (isCurrent()) onOpen();
+    };
+    socket.onmessage = ({ data }) => {
+      if (isCurrent()) onText(data);
+    };
+    socket.onclose = ({ code, reason }) => end(code, String(reason ?? ""));
+    // `close` tells the rest, but some runtimes have none for a connection that never was.
+    const fail = () => {
+      if (!wasOpen) setTimeout(() => end(BROKEN, ""), 0);
+    };
+    socket.onerror = fail;
+    socket.on?.("error", fail); // an EventEmitter to whose errors nobody listens ends the process
+  }
+
+  /** Sends a text. If the connection is not open any more, `onEnd` tells, and what was not acknowledged is sent again then. */
+  say(text) {
+    try {
+      this.#socket?.send(text);
+    } catch {
+      // as said above
+    }
+  }
+
+  hangUp() {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(NORMAL_CLOSE);
+  }
+}
