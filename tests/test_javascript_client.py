@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -243,23 +244,93 @@ def test_an_event_source_resumes_by_itself(browser_page: Page, server: Server, p
     browser_page.evaluate("source.close()")
 
 
-def test_the_page_of_the_docs_works_from_an_origin_that_is_let_in(browser_page: Page, tmp_path: Path) -> None:
+@contextmanager
+def page_of_the_docs(number: int, folder: Path, journal: str = "memory:") -> Iterator[tuple[str, Server]]:
+    """Serve one of the guide's pages from an origin that a server lets in; give its address, and the server."""
     guide = (ROOT / "docs" / "dashboard.md").read_text()
-    [example] = re.findall(r"^```html\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path)) as elsewhere:
+    example = re.findall(r"^```html\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)[number]
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder)) as elsewhere:
         threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
         origin = f"http://127.0.0.1:{elsewhere.server_port}"
-        with Server(allow_origin=(origin,)) as server:
-            publish(server, "lab/door", "other")
-            (tmp_path / "index.html").write_text(example.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"))
-            browser_page.goto(origin)
-            browser_page.get_by_text("lab/door: 0").wait_for()
-            browser_page.get_by_role("button", name="Lamp on").click()
-            browser_page.get_by_text('lab/lamp: "on"').wait_for()
-            assert server.state["lab/lamp"].value == "on"
-            assert browser_page.locator("li").count() == 2
-            browser_page.goto("about:blank")
+        with Server(journal, allow_origin=(origin,), resume_max_entries=100) as server:
+            (folder / "index.html").write_text(example.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"))
+            yield origin, server
         elsewhere.shutdown()
+
+
+def test_the_page_of_the_docs_works_from_an_origin_that_is_let_in(browser_page: Page, tmp_path: Path) -> None:
+    with page_of_the_docs(0, tmp_path) as (origin, server):
+        publish(server, "lab/door", "other")
+        browser_page.goto(origin)
+        browser_page.get_by_text("lab/door: 0").wait_for()
+        browser_page.get_by_role("button", name="Lamp on").click()
+        browser_page.get_by_text('lab/lamp: "on"').wait_for()
+        assert server.state["lab/lamp"].value == "on"
+        assert browser_page.locator("li").count() == 2
+        browser_page.goto("about:blank")
+
+
+def test_the_page_that_keeps_its_position_hears_every_command_over_reloads_and_restarts(
+    browser_page: Page, tmp_path: Path
+) -> None:
+    folder = tmp_path / "page"
+    folder.mkdir()
+    with page_of_the_docs(1, folder, f"sqlite:{tmp_path / 'journal.db'}") as (origin, server), Rest(server.url) as rest:
+        heard: list[str] = []
+
+        def look(count: int) -> None:
+            browser_page.goto(origin)
+            eventually(lambda: browser_page.locator("li").count() == count, f"{count} lines")
+            heard.extend(browser_page.locator("li").all_inner_texts())
+
+        def leave(*commands: str) -> None:
+            browser_page.goto("about:blank")
+            for command in commands:
+                rest.control("lab/fan", command)
+                rest.publish("lab/fan", command)
+
+        browser_page.goto(origin)
+        eventually(lambda: browser_page.evaluate("sessionStorage.length") == 1, "it is live")
+        leave("one", "two")
+        look(2)
+        rest.control("lab/fan", "three")
+        eventually(lambda: browser_page.locator("li").count() == 3, "it goes on live")
+        heard.append("lab/fan: three")
+        leave("four")
+        server.restart()
+        leave("five")
+        look(2)
+        assert heard == [f"lab/fan: {name}" for name in ("one", "two", "three", "four", "five")]
+        leave(*(str(number) for number in range(60)))
+        heard.clear()
+        look(1)
+        assert heard[0].endswith("may be missing: too_old")
+        browser_page.evaluate("window.onpagehide = () => sessionStorage.setItem('commands', 'torn')")
+        leave("lost")
+        heard.clear()
+        look(1)
+        assert heard[0].endswith("may be missing: unreadable")
+        browser_page.goto("about:blank")
+
+
+def test_a_page_that_goes_on_has_the_newest_state_and_is_told_what_led_there(
+    browser_page: Page, server: Server, proxy: Proxy
+) -> None:
+    publish(server, *"abc")
+    start(browser_page, proxy, mode="every")
+    at = browser_page.evaluate("client.position")
+    publish(server, *"xab")
+    with Rest(server.url) as rest:
+        rest.delete("c")
+    start(browser_page, proxy, mode="every", since=at)
+    assert browser_page.evaluate("snapshots") == [{"seq": 3, "size": 3, "gap": None}]
+    eventually(lambda: len(heard(browser_page)) >= 4, "what came since is told")
+    assert [event["seq"] for event in heard(browser_page)] == [4, 5, 6, 7]
+    assert browser_page.evaluate("[...client.twins].map(([id, { value }]) => [id, value]).sort()") == [
+        ["a", 1],
+        ["b", 2],
+        ["x", 0],
+    ]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -28,8 +28,9 @@ export const client = new Client({
   devices: ["lab/*"],
   mode: "latest",
   maxHz: 10,
+  since: sessionStorage.getItem("at"),
   token: async () => "twc_key",
-  onMessages: (batch) => batch.forEach(take),
+  onMessages: (batch, at) => batch.forEach((message) => at.seq && take(message)),
   onSnapshot: (at: Position, twins: Map<string, Twin>, gap: Gap | null) => seen.push(at.epoch, String(twins.size), gap?.reason ?? ""),
   onLink: (link: Link) => seen.push(link.phase),
 });

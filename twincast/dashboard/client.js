@@ -29,6 +29,7 @@ import { Mirror, isWhole } from "./client/mirror.js";
 import { Order } from "./client/order.js";
 import { Outcome } from "./client/outcome.js";
 import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./client/reasons.js";
+import { positionOf } from "./client/position.js";
 import { Requests } from "./client/requests.js";
 import { Subscription } from "./client/subscription.js";
 import { Timers } from "./client/timers.js";
@@ -73,7 +74,8 @@ export class Client {
   #pongAtMs = NaN;
   #updates;
   #subscription;
-  #mirror = new Mirror();
+  #mirror;
+  #since; // where somebody else left off, until this client has gone on from there
   #order;
   #complaint; // the server's last word about what it cannot name
   #isBlamed = false; // the server has named the message for which it may end this connection
@@ -88,6 +90,8 @@ export class Client {
    * @param {string[]} [options.kinds] "data_update", "control", "deleted", or some of them; all if not given
    * @param {"latest"|"every"} [options.mode] whether changes merge when this page does not keep up
    * @param {number} [options.maxHz] in mode "latest": how often a second at most
+   * @param {Position|string|null} [options.since] where a client before this one left off: its `position`, or "EPOCH:SEQ"; what came after that is told.
+   *   `twins` is the state of now all the same. From now on, if not given
    * @param {string|(() => string|Promise<string>)} [options.token] an API key or a JWT, or what gets one for each connection
    * @param {number} [options.bufferMaxBytes] how much may wait to be stored; beyond it `publish` is `buffer_full`
    * @param {(text: string) => any} [options.parse] reads JSON; one that keeps large numbers, for example
@@ -95,19 +99,22 @@ export class Client {
    * @param {(link: Link) => any} [options.onLink] the connection's phase changed
    * @param {(at: Position, twins: Map<string, Twin>, gap: Gap|null) => any} [options.onSnapshot]
    *   the state was replaced; after `gap`, changes may be missing
-   * @param {(messages: Message[]) => any} [options.onMessages] what came since, in order, already folded into `twins`
+   * @param {(messages: Message[], at: Position) => any} [options.onMessages] what came since, in order, already folded into `twins`; whoever
+   *   has handled it may keep `at`, and go on from there as `since`
    * @param {() => Promise<{isFinal: boolean, reason: string, code?: string}|null>} [options.explain] asked why a handshake failed; by itself it asks
    *   the server's status
    *
    * What a callback throws is reported, as the runtime reports errors, and ends nothing.
    * @throws {TypeError} `url` is no address
    */
-  constructor({ url, devices, kinds, mode, maxHz, token, bufferMaxBytes = BUFFER_MAX_BYTES, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
+  constructor({ url, devices, kinds, mode, maxHz, since, token, bufferMaxBytes = BUFFER_MAX_BYTES, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
     const address = new URL(url);
     if (!/^(ws|http)s?:$/.test(address.protocol)) throw new TypeError(`expected an address such as ws://127.0.0.1:8000/ws, not ${url}`);
     address.protocol = address.protocol.replace("http", "ws");
     address.hash = "";
     this.url = address.href;
+    this.#since = positionOf(since);
+    this.#mirror = new Mirror(this.#since);
     this.#token = token;
     this.#updates = new Updates(bufferMaxBytes);
     this.#order = new Order(this.#updates, {
@@ -136,7 +143,7 @@ export class Client {
     return this.#mirror.twins;
   }
 
-  /** How far into which log this client has come; what a later connection can resume from. @returns {Position} */
+  /** How far into which log this client has told what came; a client after it goes on from there as `since`. @returns {Position} */
   get position() {
     return this.#mirror.position;
   }
@@ -176,7 +183,7 @@ export class Client {
     this.#token = token;
     this.#attempt = 0;
     this.#updates.fail(new RequestError("closed", "Somebody else goes on; the update may have been stored."));
-    this.#mirror = new Mirror();
+    this.#mirror = new Mirror(this.#since);
     const turn = this.#turn;
     this.#tell(this.onSnapshot, this.position, this.twins, null);
     if (turn === this.#turn) this.#connect();
@@ -264,7 +271,7 @@ export class Client {
     const texts = this.#inbox.takeAll();
     let batch = [];
     const deliver = () => {
-      if (batch.length) this.#tell(this.onMessages, batch);
+      if (batch.length) this.#tell(this.onMessages, batch, this.position);
       batch = [];
     };
     for (const text of texts) {
@@ -397,7 +404,7 @@ export class Client {
     const { epoch, seq } = this.position;
     url.searchParams.set("ordered", "1");
     if (this.#token) url.searchParams.set("auth", "message");
-    if (epoch) url.searchParams.set("since", `${epoch}:${seq}`);
+    if (epoch && !this.#mirror.lacksState) url.searchParams.set("since", `${epoch}:${seq}`);
     this.#subscription.begin(url);
     return url.href;
   }
@@ -406,16 +413,22 @@ export class Client {
   #takeState(message) {
     if (message.type === "hello") this.#takeTerms(message);
     if (message.type === "hello" && message.resumed) {
-      this.#mirror.resume(message);
+      if (!this.#mirror.resume(message)) {
+        this.#lose("the server started again between its state and its changes", true);
+        return;
+      }
       // What came of a wish whose answer was lost goes, and comes again when it is asked again.
       const hasLeft = this.#mirror.keep((id) => this.#subscription.covers(id));
-      this.#goLive({ resumed: true }, hasLeft ? this.position : null);
+      this.#goLive({ resumed: true }, hasLeft || this.#since ? this.position : null);
       return;
     }
     if (message.type !== "snapshot") this.#mirror.replace(message);
     if (message.type === "gap") return;
     const whole = this.#mirror.take(message, (id) => this.#subscription.selects(id));
-    if (this.link.phase === "live") {
+    if (whole && this.#mirror.lacksState) {
+      this.#mirror.knowState();
+      this.#connect(); // once more, from the position on
+    } else if (this.link.phase === "live") {
       if (whole) this.#tell(this.onSnapshot, message, this.twins, whole.gap);
     } else if (whole) this.#goLive(whole, message);
     else this.#timers.after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server stopped in the middle of its greeting", true));
@@ -429,6 +442,7 @@ export class Client {
   /** @param {object|null} state to be told of, if it was replaced */
   #goLive(how, state) {
     const turn = this.#turn;
+    this.#since = null;
     this.#timers.stop("hello");
     this.#order.begin();
     this.#timers.after("steady", STEADY_AFTER_MS, () => { this.#attempt = 0; });

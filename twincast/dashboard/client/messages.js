@@ -96,8 +96,8 @@
 
 /**
  * The first and the last seq that may be missing. With `epoch` and `ahead` the log is another than the one before, and these are its
- * numbers: 0 to 0 if there is nothing in it.
- * @typedef {{from: number, to: number, reason: "too_old"|"epoch"|"ahead"}} Gap
+ * numbers: 0 to 0 if there is nothing in it; so are they with `unreadable`, where `since` was no position.
+ * @typedef {{from: number, to: number, reason: "too_old"|"epoch"|"ahead"|"unreadable"}} Gap
  */
 
 /**

@@ -7,11 +7,19 @@ export class Mirror {
   #fresh = null; // the parts of a state that is not whole yet
   #added = null; // the same, of devices that a subscription has added
   #gap = null;
+  #isUnreadable; // where it was before is not known any more
+  #known = null; // up to where in which log the state is, where it was asked for ahead of the cursor
 
-  constructor() {
+  /** @param {import("./messages.js").Position|"unreadable"|null} [since] where somebody else left off */
+  constructor(since = null) {
+    this.#isUnreadable = since === "unreadable";
+    /** Whether there is a position and no state: the state is to be asked for, before what came since the position. */
+    this.lacksState = since !== null && !this.#isUnreadable;
+
     /** @type {Map<string, import("./messages.js").Twin>} */
     this.twins = new Map();
-    this.position = { epoch: "", seq: 0 };
+    /** @type {import("./messages.js").Position} */
+    this.position = this.lacksState ? since : { epoch: "", seq: 0 };
   }
 
   /** Begins a connection: what came in part on the one before counts for nothing. */
@@ -19,15 +27,22 @@ export class Mirror {
     this.#fresh = this.#added = this.#gap = null;
   }
 
-  /** Goes on where it was; a server that has started again says so by another epoch. */
+  /**
+   * Goes on where it was; a server that has started again says so by another epoch.
+   * @returns {boolean} whether that can be: a state that was asked for ahead is one of the same run, or nothing says what is in it
+   */
   resume({ epoch }) {
-    this.position = { epoch, seq: this.position.seq };
+    if (this.#known && this.#known.seq <= this.position.seq) this.#known = null;
+    this.lacksState = this.#known !== null && this.#known.epoch !== epoch;
+    if (!this.lacksState) this.position = { epoch, seq: this.position.seq };
+    return !this.lacksState;
   }
 
   /** Begins anew with what a `hello` or a `gap` announces. */
   replace(message) {
     if (message.type === "gap") this.#gap = { from: message.from, to: message.to, reason: "too_old" };
-    else if (this.position.epoch) this.#gap = gapOf(message, this.position.seq);
+    else if (this.#isUnreadable) this.#gap = gapOf({ reason: "unreadable", seq: message.seq }, 0);
+    else if (this.position.epoch && !this.lacksState) this.#gap = gapOf(message, this.position.seq);
     this.#fresh = new Map();
     this.#added = null;
   }
@@ -42,14 +57,25 @@ export class Mirror {
     if (more) return null;
     if (this.#fresh) this.twins = this.#fresh;
     else for (const [id, twin] of this.#added) this.twins.set(id, twin);
-    this.position = { epoch, seq: this.#fresh ? seq : Math.max(seq, this.position.seq) };
     const gap = this.#gap;
+    if (this.lacksState) this.#known = { epoch, seq };
+    else {
+      this.position = { epoch, seq: this.#fresh ? seq : Math.max(seq, this.position.seq) };
+      if (this.#fresh) this.#known = null;
+      this.#isUnreadable = false;
+    }
     this.begin();
     return { gap };
   }
 
+  /** Takes note that the state is there; from now on it goes on from the position. */
+  knowState() {
+    this.lacksState = false;
+  }
+
   /** Takes one change. */
   fold({ type, device_id: deviceId, value, timestamp_utc, source, seq }) {
+    if (this.#known && seq <= this.#known.seq) return; // the state has it
     const twins = this.#fresh ?? this.twins;
     if (type === "data_update") twins.set(deviceId, { value, updated_at_utc: timestamp_utc, source, seq });
     else if (type === "deleted") twins.delete(deviceId);
