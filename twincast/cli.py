@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from twincast import __version__, stdio
-from twincast.commands import ask, host, keys, send, simulate, watch, words
+from twincast.commands import ask, get, host, keys, send, simulate, watch, words
 from twincast.commands import journal as journals
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
@@ -184,6 +184,18 @@ def _watch(
 ) -> None:
     """Show every change: a live table, or one JSON line a change if the output is a pipe."""
     until_interrupted(watch.watch(_checked(url), patterns or []))
+
+
+@app.command("get")
+def _get(
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="Which devices, as in a shell: 'lab/*'. All if none.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as into a pipe.")] = False,
+    url: Url = None,
+) -> None:
+    """Print the newest state: a table, or JSON lines into a pipe; of one device that is named its value."""
+    get.get(_checked(url), patterns or [], as_json=as_json)
 
 
 @app.command("send", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

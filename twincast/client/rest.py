@@ -1,7 +1,7 @@
 """A server's REST calls, for programs that need no stream."""
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -14,9 +14,21 @@ from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import given, headers_of
 from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.link import Message, decode, encode, trust_of
-from twincast.client.reasons import WITHOUT_LOGIN, elsewhere, error_of, unreachable
+from twincast.client.members import members
+from twincast.client.reasons import WITHOUT_LOGIN, elsewhere, error_of, odd, unreachable
 from twincast.core.values import check_id
 from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed
+
+PIECE_BYTES = 64 * 1024
+
+
+class RawTwin(msgspec.Struct):
+    """The newest state of one device, its value as the JSON text that it is."""
+
+    value: msgspec.Raw
+    updated_at_utc: str
+    seq: int
+    source: str
 
 
 class Rest:
@@ -68,8 +80,25 @@ class Rest:
         Raises:
             NotYet: the server did not reach it within some seconds.
         """
-        query = urlencode([("devices", text) for text in devices] + ([("min_seq", str(min_seq))] if min_seq else []))
-        return self._call("GET", f"/api/data?{query}" if query else "/api/data")
+        return self._call("GET", _data_path(devices, min_seq))
+
+    def twins(self, devices: Iterable[str] = ()) -> Iterator[tuple[str, RawTwin]]:
+        """Yield the newest state of every device, or of those that patterns select, one after another as they come.
+
+        However large the state is, one device is held at a time. Takes and raises what `data` does.
+        """
+        try:
+            with self._http.stream("GET", _data_path(devices)) as response:
+                if not response.is_success:
+                    response.read()
+                    self._answer(response)
+                    return
+                for device_id, text in members(response.iter_text(PIECE_BYTES), "data"):
+                    yield device_id, msgspec.json.decode(text, type=RawTwin)
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise unreachable(self.url, error) from None
+        except (ValueError, msgspec.DecodeError):
+            raise odd(self.url).error from None
 
     def publish(self, device_id: str, value: Any, *, key: str | None = None) -> Message:
         """Store a reading and return its event, once it is on the server's disk.
@@ -138,6 +167,11 @@ class Rest:
         if isinstance(error, Unauthenticated) and not self._has_login:
             raise Unauthenticated(WITHOUT_LOGIN)
         raise error
+
+
+def _data_path(devices: Iterable[str], min_seq: int = 0) -> str:
+    query = urlencode([("devices", text) for text in devices] + ([("min_seq", str(min_seq))] if min_seq else []))
+    return f"/api/data?{query}" if query else "/api/data"
 
 
 def _reading(device_id: str, value: Any) -> Message:

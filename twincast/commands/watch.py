@@ -72,11 +72,13 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
         patterns: which devices, such as `lab/*`. None means all.
     """
     if not sys.stdout.isatty():
-        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
-            async with hub.watch(*patterns) as changes:  # from here on, so that nothing is missed meanwhile
-                await rights.require_read(url, patterns)
-                async for change in changes:
-                    print(_line(change), flush=True)
+        async with (
+            connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub,
+            hub.watch(*patterns) as changes,  # from here on, so that nothing is missed while rights are asked for
+        ):
+            await rights.require_read(url, patterns)
+            async for change in changes:
+                print(_line(change), flush=True)
         return
     board = Board()
 
