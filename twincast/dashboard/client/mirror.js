@@ -19,7 +19,7 @@ export class Mirror {
     /** @type {Map<string, import("./messages.js").Twin>} */
     this.twins = new Map();
     /** @type {import("./messages.js").Position} */
-    this.position = this.lacksState ? since : { epoch: "", seq: 0 };
+    this.position = since && since !== "unreadable" ? since : { epoch: "", seq: 0 };
   }
 
   /** Begins a connection: what came in part on the one before counts for nothing. */
