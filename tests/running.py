@@ -33,7 +33,11 @@ def eventually(condition: Callable[[], T], awaited: str, deadline_s: float = DEA
 
 
 class ServerProcess:
-    """A server as its user runs it: `edge` "picows" is `twincast serve`, "portable" and "reload" `uvicorn main:app`."""
+    """A server as its user runs it.
+
+    `edge` "picows" is `twincast serve`; "portable", "reload" and "named" are `uvicorn main:app`, the last one with the
+    fast edge.
+    """
 
     def __init__(
         self, journal: str, *, edge: str = "picows", port: int | None = None, prefix: tuple[str, ...] = (), **env: str
@@ -44,6 +48,10 @@ class ServerProcess:
         arguments = {
             "picows": ("-m", "twincast", "serve", "--port", str(self.port), "--journal", journal),
             "portable": ("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(self.port)),
+            "named": (
+                *("-m", "uvicorn", "main:app", "--ws", "twincast:FastEdge"),
+                *("--host", "127.0.0.1", "--port", str(self.port)),
+            ),
             "reload": ("-m", "uvicorn", "main:app", "--reload", "--host", "127.0.0.1", "--port", str(self.port)),
         }[edge]
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would stop the server

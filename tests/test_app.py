@@ -11,12 +11,15 @@ from urllib.parse import quote
 import httpx
 import pytest
 from fastapi import FastAPI
+from websockets.sync.client import connect
 
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, free_port
 from twincast.app import HUB_DIED, App, create_app
+from twincast.client import Rest
 from twincast.errors import JournalUnusable
 from twincast.settings import Settings
+from twincast.testing import Server
 
 HERE = "http://127.0.0.1"
 
@@ -121,6 +124,7 @@ import asyncio, uvicorn
 from twincast.app import create_app
 from twincast.hub import Hub
 from twincast.settings import Settings
+from twincast.testing import Server
 
 async def broken(self):
     raise ValueError("the log has a gap")
@@ -167,3 +171,20 @@ def test_a_reloading_server_serves_the_contract(server_process: StartServer) -> 
     server = server_process("memory:", edge="reload")
     assert server.post("/api/data", {"device_id": "lamp", "value": 1}).json()["ok"] is True
     assert server.get("/api/status")["edge"] == "portable"
+
+
+@pytest.mark.parametrize(("edge", "name"), [("picows", "picows"), ("named", "picows"), ("portable", "portable")])
+def test_the_status_says_which_edge_serves(server_process: StartServer, edge: str, name: str) -> None:
+    server = server_process("memory:", edge=edge)
+    for _ in range(2):  # before anybody was served, and behind that
+        assert server.get("/api/status")["edge"] == name
+        with connect(server.ws_url) as socket:
+            socket.recv(timeout=DEADLINE_S)
+
+
+def test_an_edge_that_was_loaded_and_not_named_is_not_the_one_that_serves() -> None:
+    with Server(edge="portable") as server:
+        server._app.edge.name = "picows"  # as where something else has loaded it
+        with connect(server.ws_url) as socket:
+            socket.recv(timeout=DEADLINE_S)
+            assert Rest(server.url).status()["edge"] == "portable"

@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -43,7 +44,7 @@ from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
 from twincast.transports import schemas
-from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, knock_of
+from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of
 from twincast.transports.cors import Cors
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse, refusing_headers
@@ -56,6 +57,8 @@ access_log = logging.getLogger("twincast.access")
 
 WITHOUT_CREDENTIAL = frozenset({"/ws", "*"})
 """Whoever asks these over HTTP learns how the server is spoken to, and nothing of what it holds."""
+FAST_EDGE = "twincast.transports.picows"
+"""uvicorn loads what its `--ws` names before it starts the application."""
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
 
 KEYS_TIMEOUT_S = FETCH_TIMEOUT_S + 1.0
@@ -66,13 +69,14 @@ class App(FastAPI):
     """The ASGI application. Users may add routes of their own to it, as to any FastAPI application."""
 
     def __init__(
-        self, settings: Settings, *, edge: str = "portable", now_utc: Callable[[], str] = system_now_utc
+        self, settings: Settings, *, edge: str | None = None, now_utc: Callable[[], str] = system_now_utc
     ) -> None:
         """Assemble the parts; the journal is opened when the server starts the application's lifespan.
 
         Args:
             settings: what the user set.
-            edge: which WebSocket edge serves `/ws`, for the status: "portable" is this application's own.
+            edge: which WebSocket edge serves `/ws`, for the status: "portable" is this application's own, "picows" the
+                fast one; None for the one that was named to the ASGI server.
             now_utc: the clock that updates are stamped by, as ISO 8601 text.
         """
         super().__init__(
@@ -97,13 +101,16 @@ class App(FastAPI):
             ping_interval_s=settings.ping_interval_s,
             pong_timeout_s=settings.pong_timeout_s,
         )
+        self.edge = EdgeInUse(edge or PORTABLE)
+        self.is_edge_told = edge is not None
         self.admission = _admission(settings)
         rest = Rest(
             self._open_hub,
             self.admission,
             body_max_bytes=settings.body_max_bytes,
             request_max_updates=settings.request_max_updates,
-            facts={"version": __version__, "edge": edge},
+            facts={"version": __version__},
+            edge=self.edge,
             private_facts={"journal": settings.journal},
         )
         self.events = EventsEndpoint(
@@ -117,7 +124,7 @@ class App(FastAPI):
             (each.method, each.path): each for each in operations if each.folder is None
         }
         self._hot |= {("HEAD", path): each for (method, path), each in self._hot.items() if method == "GET"}
-        self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits)
+        self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits, self.edge)
         self._numbers = itertools.count(1)
         self._cors = Cors(self._serve_known, settings.allow_origin)
         for operation in operations:
@@ -222,7 +229,7 @@ class App(FastAPI):
         return plain_send
 
 
-def create_app(settings: Settings, *, edge: str = "portable", now_utc: Callable[[], str] = system_now_utc) -> App:
+def create_app(settings: Settings, *, edge: str | None = None, now_utc: Callable[[], str] = system_now_utc) -> App:
     """Assemble the application from its settings; see App. From then on uvicorn writes no credential to its log."""
     logs.keep_credentials_out()
     for line in settings.ignored:
@@ -256,12 +263,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.startup_error = error
         raise
     app.hub = hub
+    if not app.is_edge_told and FAST_EDGE in sys.modules:
+        app.edge.name = PICOWS
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_drive, hub, name="hub")
             group.start_soon(_keep_keys, app.admission, hub, name="admission")
             _end_streams_on_signals(app.events)
-            yield {"hub": hub, "admission": app.admission, "limits": app.limits}
+            yield {"hub": hub, "admission": app.admission, "limits": app.limits, "edge": app.edge}
             await hub.stop()
             group.cancel_scope.cancel()
     finally:

@@ -530,6 +530,24 @@ async def test_a_deleted_device_leaves_the_state_and_the_watches_are_told(server
         await asyncio.to_thread(assert_converged, server, hub)
 
 
+async def test_a_deletion_whose_refusal_was_lost_takes_nothing_away_that_came_later(
+    server: Server, proxy: Proxy
+) -> None:
+    async with connect(proxy.url) as hub:
+        await hub.publish("door", 1)
+        proxy.stall("down")
+        deleting = asyncio.create_task(hub.delete("lamp"))
+        await asyncio.sleep(0)
+        publishing = asyncio.create_task(hub.publish("lamp", 1))
+        await asyncio.sleep(0.3)  # until the server has all that comes; nothing tells, for no answer passes
+        proxy.cut()
+        proxy.flow()
+        with pytest.raises(NotFound):
+            await deleting
+        await hub.reached(await publishing)
+        assert hub.state["lamp"].value == server.state["lamp"].value == 1
+
+
 async def test_a_device_that_was_deleted_while_nobody_could_tell_is_gone_behind_the_gap() -> None:
     with Server(resume_max_entries=3) as server, Rest(server.url) as rest, Proxy(server.port) as proxy:
         async with connect(proxy.url) as hub, collecting(hub, kinds=["deleted"]) as deleted:

@@ -126,7 +126,8 @@ class Hub:
             NotFound: there is no such device.
             BadMessage: what `publish` raises.
         """
-        return await (await self._put({"type": "delete", "device_id": checked(device_id, "`device_id`")}))
+        message = {"type": "delete", "device_id": checked(device_id, "`device_id`")}
+        return await (await self._outgoing.put(message, is_barrier=True))
 
     async def settle(self) -> None:
         """Wait until everything that was submitted has its answer."""

@@ -38,6 +38,7 @@ class _Update:
     text: str
     size_bytes: int
     value_bytes: int
+    is_barrier: bool
     future: asyncio.Future[int]
 
 
@@ -53,6 +54,7 @@ class Outgoing:
         self._prefix = secrets.token_hex(6)
         self._unanswered: dict[int, _Update] = {}
         self._next = self._unsent = 1
+        self._barrier = 0  # under way, and nothing may pass it
         self._alone_until = 0  # up to here one is sent at a time, to see which of them ends a connection
         self._is_blamed = False  # whether the server has said itself that something was too large
         self._turn = asyncio.Lock()  # those who wait for room go on in the order in which they came
@@ -68,7 +70,7 @@ class Outgoing:
         self._failed: TwincastError | None = None
         self.is_connected = False
 
-    async def put(self, message: Message, value_bytes: int = 0) -> asyncio.Future[int]:
+    async def put(self, message: Message, value_bytes: int = 0, *, is_barrier: bool = False) -> asyncio.Future[int]:
         """Take an update; the future becomes its seq, or the error that the server answered or would answer.
 
         Waits while the connection has enough to do.
@@ -76,6 +78,8 @@ class Outgoing:
         Args:
             message: what to send, without its ids.
             value_bytes: how large the value in it is.
+            is_barrier: what it does depends on what is stored, so nothing newer is sent before it has its answer. Else
+                it could be refused, its answer be lost, and it be done when it is sent again, behind what is newer.
 
         Raises:
             BufferFull: there is no connection, and as much waits for one as may.
@@ -86,7 +90,7 @@ class Outgoing:
             text = encode({**message, "id": number, "update_id": f"{self._prefix}-{number}"})
             await self._room(len(text))
             future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            update = _Update(text.decode(), len(text), value_bytes, future)
+            update = _Update(text.decode(), len(text), value_bytes, is_barrier, future)
             if (error := self._too_large(update)) is not None:
                 return refused(error)
             self._next += 1
@@ -145,9 +149,11 @@ class Outgoing:
             while self._questions:
                 await send(self._questions.popleft())
             while self._may_send() and not self._questions:
-                update = self._unanswered.get(self._unsent)
+                number, update = self._unsent, self._unanswered.get(self._unsent)
                 self._unsent += 1
                 if update is not None:
+                    if update.is_barrier:
+                        self._barrier = number
                     await send(update.text)
             if not self._questions:
                 self._has_work.clear()
@@ -204,7 +210,7 @@ class Outgoing:
         return None
 
     def _may_send(self) -> bool:
-        if self._is_holding or self._unsent >= self._next:
+        if self._is_holding or self._unsent >= self._next or self._barrier in self._unanswered:
             return False
         return self._unsent > self._alone_until or next(iter(self._unanswered), self._next) >= self._unsent
 
@@ -216,7 +222,7 @@ class Outgoing:
             self._backoff.begin_anew()
         self._size_bytes -= update.size_bytes
         self._has_room.set()
-        if number <= self._alone_until:
+        if number <= self._alone_until or number == self._barrier:
             self._has_work.set()
         if update.future.done():  # its caller gave up
             return
@@ -253,6 +259,7 @@ class Outgoing:
             self._hold = None
 
     def _rewind(self) -> None:
+        self._barrier = 0
         self._unsent = next(iter(self._unanswered), self._next)
         self._has_work.set()
 

@@ -25,7 +25,7 @@ class Cors(CORSMiddleware):
             allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),
             allow_private_network=True,  # who lists a public page for a server at home means that
-            expose_headers=("Retry-After", "Idempotency-Replayed"),
+            expose_headers=("ETag", "Retry-After", "Idempotency-Replayed"),
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -156,7 +156,7 @@ class EventsEndpoint:
         limit = wishes.whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
         wait_s = wishes.whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
         subscription = Subscription(wishes.rules_of_query(given), "every").inside(principal.readable)
-        poll = _Poll(hub, subscription, means, limit or 1)
+        poll = _Poll(hub, subscription, means, limit or 1, is_compressed=call.takes_gzip)
         visit = self._admission.enter(call.caller, poll.refuse)
         self._ends.add(poll.wake)
         try:
@@ -229,7 +229,8 @@ class _Found(NamedTuple):
 class _Poll:
     """One long poll. While it waits it watches, so that only a change that it wants wakes it."""
 
-    def __init__(self, hub: Hub, subscription: Subscription, payer: Payer, limit: int) -> None:
+    def __init__(self, hub: Hub, subscription: Subscription, payer: Payer, limit: int, *, is_compressed: bool) -> None:
+        self._is_compressed = is_compressed
         self._hub = hub
         self._subscription = subscription
         self._payer = payer
@@ -330,9 +331,9 @@ class _Poll:
             hub.state.seq,
             b'"reason":%b,' % encode(reason) if reason else b"",
         )
-        return pieces(
-            head, paid(hub.greetings.texts(self._subscription, names), self._payer), b',"events":[],"more":false}'
-        )
+        texts = hub.greetings.texts(self._subscription, names)
+        state = paid(texts, self._payer, is_compressed=self._is_compressed)
+        return pieces(head, state, b',"events":[],"more":false}')
 
 
 def _settle(taken: asyncio.Future[Cast], block: Cast | TwincastError) -> None:

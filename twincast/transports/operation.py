@@ -31,13 +31,18 @@ from twincast.errors import (
     UnsupportedMedia,
     UpgradeRequired,
 )
-from twincast.transports import schemas
+from twincast.transports import compression, schemas
 from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header, list_header, segment_below
+from twincast.transports.compression import FROM_BYTES, Gzip
 
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
 
 
 _JSON_BYTES = JSON.encode()
+_COMPRESSED = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
+_IF_COMPRESSED = "+gzip"
+COMPRESSED_BYTES_A_STEP = 16
+"""How much of a state costs as much as a step of a search, if it is compressed: a hundred megabytes a second."""
 _IS_PLAIN = re.compile(rb"[ \t,]*(identity[ \t,]*)*").fullmatch
 
 
@@ -52,6 +57,9 @@ class Call(NamedTuple):
     body: bytes
     name: str = ""
     """What stands in the path where the operation's has a name in braces."""
+    known: str = ""
+    """If-None-Match: the tags of what the client has."""
+    takes_gzip: bool = False
 
 
 class Answer(NamedTuple):
@@ -61,6 +69,8 @@ class Answer(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     rest: Iterator[bytes] | None = None
     """What follows the body, encoded piece by piece as the client takes it; None if the body is all."""
+    tag: str = ""
+    """What names this very answer, so that nobody is told it twice; empty if nothing does."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +101,25 @@ class Operation:
             if self.stream is not None and event_stream.is_preferred(list_header(scope, b"accept")):
                 await self.stream(scope, receive, send)
                 return
-            answer = await self.run(await self._read(scope, receive))
+            call = await self._read(scope, receive)
+            answer = await self.run(call)
         except TwincastError as error:
             await refuse(error, send)
             return
-        body, extra, rest = answer
-        headers = [(b"content-type", _JSON_BYTES), *SAFE_HEADERS, *extra]
+        body, extra, rest, tag = answer
+        gzip = Gzip() if call.takes_gzip and (rest is not None or len(body) >= FROM_BYTES) else None
+        headers = [(b"content-type", _JSON_BYTES), *extra]
+        if tag:
+            headers += _tagged(tag, is_compressed=gzip is not None)
+            if _is_known(tag, call.known):
+                await send({"type": "http.response.start", "status": 304, "headers": headers[1:]})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        else:
+            headers += SAFE_HEADERS
+        if gzip is not None:
+            headers += _COMPRESSED
+            body = await (gzip.whole if rest is None else gzip.piece)(body)
         if rest is None:
             headers.append((b"content-length", b"%d" % len(body)))
         elif scope["method"] == "HEAD":
@@ -105,16 +128,20 @@ class Operation:
         await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
         if rest is not None:
             for piece in rest:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                part = piece if gzip is None else await gzip.piece(piece)
+                if part:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
                 await asyncio.sleep(0)  # a client that takes all at once is to hold nobody up
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            last = b"" if gzip is None else gzip.end()
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
     def describe(self, app: FastAPI) -> None:
         """Add the call to an application's routes and to its OpenAPI document."""
+        path = self.path.replace("}", ":name}")
         if self.method == "GET":
-            app.add_api_route(self.path, _Respond(self), methods=["HEAD"], include_in_schema=False)
+            app.add_api_route(path, _Respond(self), methods=["HEAD"], include_in_schema=False)
         app.add_api_route(
-            self.path.replace("}", ":name}"),
+            path,
             _Respond(self),
             methods=[self.method],
             response_model=None,
@@ -145,13 +172,17 @@ class Operation:
         return extra
 
     async def _read(self, scope: Scope, receive: Receive) -> Call:
-        content_type, key = "", None
+        content_type, key, known, codings = "", None, "", ""
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value.decode("latin-1").partition(";")[0].strip().lower()
             elif name == b"idempotency-key":
                 key = value.decode("latin-1").strip().strip('"')
                 check_id(key, "`Idempotency-Key`")
+            elif name == b"accept-encoding":
+                codings += f",{value.decode('latin-1')}"
+            elif name == b"if-none-match":
+                known += f",{value.decode('latin-1')}"
             elif name == b"content-encoding" and not _IS_PLAIN(value.lower()):
                 raise UnsupportedMedia("bodies are taken as they are, not compressed")
             elif name == b"transfer-encoding" and value.lower() != b"chunked":
@@ -162,7 +193,8 @@ class Operation:
         if not body:
             _check_that_nothing_was_sent(scope)
         name = "" if self.folder is None else segment_below(scope, self.folder)
-        return Call(scope["caller"], scope["query_string"].decode("latin-1"), content_type, key, body, name)
+        query, takes_gzip = scope["query_string"].decode("latin-1"), bool(codings) and compression.is_asked_for(codings)
+        return Call(scope["caller"], query, content_type, key, body, name, known, takes_gzip)
 
     async def _read_body(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
@@ -224,11 +256,31 @@ class _Handed(Response):
         await self._operation(scope, receive, send)
 
 
-def paid(state: Iterator[bytes], payer: Payer) -> Iterator[bytes]:
-    """Yield a state in pieces, each counted against who is told it."""
+def paid(state: Iterator[bytes], payer: Payer, *, is_compressed: bool) -> Iterator[bytes]:
+    """Yield a state in pieces, each counted against who is told it; compressed ones cost more."""
+    bytes_a_step = COMPRESSED_BYTES_A_STEP if is_compressed else BYTES_A_STEP
     for piece in state:
-        payer.pay(len(piece) // BYTES_A_STEP)
+        payer.pay(len(piece) // bytes_a_step)
         yield piece
+
+
+def _tagged(tag: str, *, is_compressed: bool) -> Sequence[tuple[bytes, bytes]]:
+    """Return the headers of an answer that its reader may keep, if it asks each time whether it still holds.
+
+    A tag is of the very bytes, and compressed they are others (RFC 9110, 8.8.3.3).
+    """
+    return (
+        (b"etag", b'"%b%b"' % (tag.encode(), _IF_COMPRESSED.encode() if is_compressed else b"")),
+        (b"cache-control", b"private, no-cache"),
+        (b"vary", b"accept-encoding, authorization"),
+        (b"x-content-type-options", b"nosniff"),
+    )
+
+
+def _is_known(tag: str, known: str) -> bool:
+    """Whether an If-None-Match header names a tag, or any (RFC 9110, 13.1.2)."""
+    tags = (each.strip().removeprefix("W/").strip('"').removesuffix(_IF_COMPRESSED) for each in known.split(","))
+    return any(each in {tag, "*"} for each in tags)
 
 
 def pieces(before: bytes, state: Iterator[bytes], after: bytes) -> Answer:

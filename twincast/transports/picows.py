@@ -39,6 +39,7 @@ from twincast.core.session import Limits, Session
 from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
 from twincast.hub import Hub
 from twincast.transports import head
+from twincast.transports.asgi import PICOWS
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 # An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
@@ -277,6 +278,7 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         limits: Limits = app_state["limits"]
+        app_state["edge"].name = PICOWS
         self._app_state = app_state
         self._connections = server_state.connections
         self._headers: head.Headers = config.encoded_headers

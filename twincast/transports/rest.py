@@ -8,15 +8,18 @@ from typing import Any
 from twincast.admission import Admission
 from twincast.auth.tickets import TICKET_S
 from twincast.core import protocol, wishes
+from twincast.core.feed import BYTES_A_STEP
 from twincast.core.keys import OF_DEVICES, AuditRecord
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Position
 from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
 from twincast.core.rights import Principal
 from twincast.core.subscription import Subscription
-from twincast.errors import NotYet, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
+from twincast.core.values import check_id
+from twincast.errors import NotFound, NotYet, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
 from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
+from twincast.transports.asgi import EdgeInUse
 from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation, paid, pieces
 
 REACH_S = 5.0
@@ -38,6 +41,7 @@ class Rest:
         body_max_bytes: int,
         request_max_updates: int,
         facts: dict[str, str],
+        edge: EdgeInUse,
         private_facts: dict[str, str],
     ) -> None:
         """Make the operations.
@@ -48,6 +52,7 @@ class Rest:
             body_max_bytes: of a request.
             request_max_updates: how many readings it may hold.
             facts: the parts of the status that never change.
+            edge: which WebSocket edge serves.
             private_facts: those among them that only administrators are told.
         """
         self._hub = hub
@@ -55,9 +60,17 @@ class Rest:
         self._private_facts = private_facts
         self._request_max_updates = request_max_updates
         self._facts = facts
+        self._edge = edge
         self.operations = (
             Operation("GET", "/api/status", self.status, (schemas.Status,)),
             Operation("GET", "/api/data", self.data, (schemas.Data,), parameters=schemas.DATA_PARAMETERS),
+            Operation(
+                "GET",
+                "/api/data/{device_id}",
+                self.device,
+                (schemas.Device,),
+                parameters=(schemas.DEVICE_IN_PATH, *schemas.DEVICE_PARAMETERS),
+            ),
             Operation(
                 "DELETE",
                 "/api/data",
@@ -117,6 +130,7 @@ class Rest:
             "seq": hub.state.seq,
             "uptime_s": round(hub.uptime_s, 3),
             **self._facts,
+            "edge": self._edge.name,
             "identity": principal.id,
             "rights": principal.rights.described(),
         }
@@ -137,13 +151,44 @@ class Rest:
             await hub.make_way(len(call.query), means)
             given = wishes.decode_query(call.query, {"devices", "min_seq"})
             subscription = Subscription(wishes.rules_of_query(given)).inside(principal.readable)
-            if "min_seq" in given:
-                await self._reach(given["min_seq"][-1])
+            await self._reach(given)
         names = await hub.select(subscription, means)
         self._admission.recheck(principal)  # its turn may have been long in coming
         epoch, seq = hub.state.epoch, hub.state.seq
         head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":' % (hub.now_utc().encode(), epoch.encode(), seq)
-        return pieces(head, paid(hub.greetings.texts(subscription, names), means), b"}")
+        texts = hub.greetings.texts(subscription, names)
+        return pieces(head, paid(texts, means, is_compressed=call.takes_gzip), b"}")
+
+    async def device(self, call: Call) -> Answer:
+        """Return the newest state of one device.
+
+        The name is one segment of the path, percent-encoded: a `/` in it is written `%2F`. The answer's `ETag` is the
+        position of the reading; whoever sends it back as `If-None-Match` is told 304 as long as there is no newer one.
+        """
+        hub = self._hub()
+        principal = call.caller.principal
+        principal.require_at_all("read")
+        means = self._admission.begin_reading(call.caller)
+        await self._reach(wishes.decode_query(call.query, {"min_seq"}))
+        self._admission.recheck(principal)
+        check_id(call.name, "`device_id`")
+        newest = hub.state.newest(call.name)
+        if newest is None or not principal.may("read", call.name):
+            raise NotFound(f"there is no device {call.name!r}")
+        means.pay(len(newest.value) // BYTES_A_STEP)
+        text = b'{"device_id":%b,"value":%b,"updated_at_utc":"%b","source":"%b","seq":%d,"epoch":"%b"}'
+        return Answer(
+            text
+            % (
+                encode(newest.device_id),
+                newest.value,
+                newest.timestamp_utc.encode(),
+                newest.source.encode(),
+                newest.seq,
+                newest.epoch.encode(),
+            ),
+            tag=f"{newest.epoch}:{newest.seq}",
+        )
 
     async def post_data(self, call: Call) -> Answer:
         """Store one reading, or many.
@@ -232,6 +277,7 @@ class Rest:
                 break
             before = block[-1][0]
             await asyncio.sleep(0)  # a journal in memory does not wait, and others are to have their turn
+        self._admission.recheck(principal)  # a disk may take its time
         return found[:limit]
 
     async def _store_one(self, entry: Entry, call: Call, done: bytes) -> Answer:
@@ -266,8 +312,11 @@ class Rest:
         hub.submit_all(entries, len(call.body), partial(_settle, stored), retry, actor, who=principal.identity)
         return await stored
 
-    async def _reach(self, min_seq: str) -> None:
-        hub = self._hub()
+    async def _reach(self, given: dict[str, list[str]]) -> None:
+        """Wait for the position that a read asks for, if it does."""
+        if "min_seq" not in given:
+            return
+        hub, min_seq = self._hub(), given["min_seq"][-1]
         if ":" in min_seq:
             position = Position.parse(min_seq)
             if hub.why_not_ours(position) == "epoch":

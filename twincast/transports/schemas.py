@@ -20,6 +20,7 @@ from twincast.core.model import (
     DeviceId,
     Epoch,
     Seq,
+    Source,
     Target,
     TimeUtc,
     Twin,
@@ -153,6 +154,17 @@ class Data(Struct):
     data: Twins
 
 
+class Device(Struct):
+    """The newest state of one device."""
+
+    device_id: DeviceId
+    value: Value
+    updated_at_utc: TimeUtc
+    source: Source
+    seq: Seq
+    epoch: Epoch
+
+
 class Events(Struct):
     """Changes behind a position, or the state where they cannot be had."""
 
@@ -228,6 +240,7 @@ IN_REST: tuple[type[Struct], ...] = (
     Dispatched,
     Deletion,
     Data,
+    Device,
     Events,
     Status,
     Ticket,
@@ -290,14 +303,16 @@ _KINDS = _parameter(
     "kinds", {"type": "array", "items": {"enum": ["data_update", "control", "deleted"]}}, "which events"
 )
 
-DATA_PARAMETERS = (
-    _DEVICES,
-    _parameter(
-        "min_seq",
-        _TEXT,
-        "`SEQ` or `EPOCH:SEQ`: answer from this position or a later one, within 5 s or not at all (503); 410 if the "
-        "log does not know the epoch, or has another past",
-    ),
+_MIN_SEQ = _parameter(
+    "min_seq",
+    _TEXT,
+    "`SEQ` or `EPOCH:SEQ`: answer from this position or a later one, within 5 s or not at all (503); 410 if the "
+    "log does not know the epoch, or has another past",
+)
+DATA_PARAMETERS = (_DEVICES, _MIN_SEQ)
+DEVICE_PARAMETERS = (
+    _MIN_SEQ,
+    _parameter("If-None-Match", _TEXT, "the `ETag` of what you have: 304 if it is still the newest", where="header"),
 )
 NOTHING: dict[str, Any] = {"schema": {"type": "object"}, "example": {}}
 """What a call takes that needs no more than to be asked."""

@@ -9,7 +9,7 @@ from twincast.core.cast import Cast
 from twincast.core.session import Limits, Session
 from twincast.errors import TooLarge, TwincastError, UnsupportedMedia
 from twincast.hub import Hub
-from twincast.transports.asgi import Buffer, Receive, Scope, Send, knock_of
+from twincast.transports.asgi import PORTABLE, Buffer, EdgeInUse, Receive, Scope, Send, knock_of
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 
@@ -49,8 +49,9 @@ class _Connection(Buffer):
 class WebSocketEndpoint:
     """The ASGI application behind `/ws`."""
 
-    def __init__(self, hub: Callable[[], Hub], admission: Admission, limits: Limits) -> None:
+    def __init__(self, hub: Callable[[], Hub], admission: Admission, limits: Limits, edge: EdgeInUse) -> None:
         """Make the endpoint; `hub` is asked for at each connection, for it opens after the routes exist."""
+        self._edge = edge
         self._hub = hub
         self._admission = admission
         self._limits = limits
@@ -58,6 +59,7 @@ class WebSocketEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection from its handshake to its end."""
         await receive()  # websocket.connect
+        self._edge.name = PORTABLE
         hub = self._hub()
         connection = _Connection(send, self._limits)
         query = scope["query_string"].decode("latin-1")
