@@ -49,7 +49,7 @@ class ServerProcess:
             "picows": ("-m", "twincast", "serve", "--port", str(self.port), "--journal", journal),
             "portable": ("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(self.port)),
             "named": (
-                *("-m", "uvicorn", "main:app", "--ws", "twincast:FastEdge"),
+                *("-m", "uvicorn", "main:app", "--ws", "twincast.fast:Edge"),
                 *("--host", "127.0.0.1", "--port", str(self.port)),
             ),
             "reload": ("-m", "uvicorn", "main:app", "--reload", "--host", "127.0.0.1", "--port", str(self.port)),

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replay": {"errors", "core", "journal"},
     "hub": {"errors", "core", "journal", "replay"},
     "transports": {"errors", "access", "core", "auth", "admission", "hub"},
+    "fast": {"transports"},
     "app": {"errors", "settings", "core", "auth", "admission", "journal", "hub", "transports", "logs", "version"},
     # server assembles too: it is the one that knows whether the fast edge fits.
     "server": {"errors", "access", "settings", "journal", "tls", "logs", "stdio", "app", "transports"},
