@@ -37,6 +37,16 @@ export function say(element, text) {
 }
 
 /**
+ * Sets a sentence of the server's: it begins large, and what stands between backticks is code.
+ * @param {Element} element
+ * @param {string} text
+ */
+export function saySentence(element, text) {
+  const parts = (text && text[0].toUpperCase() + text.slice(1)).split("`");
+  element.replaceChildren(...parts.map((part, index) => (index % 2 ? make("code", "", part) : part)));
+}
+
+/**
  * Puts another symbol into a button.
  * @param {Element} button
  * @param {string} name of a symbol in icons.svg

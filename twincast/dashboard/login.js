@@ -4,7 +4,7 @@
  */
 
 import { matcherOf } from "./client.js";
-import { byId, say } from "./dom.js";
+import { byId, say, saySentence } from "./dom.js";
 import { askStatus } from "./probe.js";
 
 export class Login {
@@ -53,7 +53,7 @@ export class Login {
   #ask(problem) {
     const output = this.#form.querySelector("output");
     output.dataset.state = problem ? "failed" : "";
-    output.textContent = problem;
+    saySentence(output, problem);
     if (!this.#dialog.open) this.#dialog.showModal();
     this.#form.elements.token.select();
   }
