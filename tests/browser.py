@@ -2,13 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
+OpenPage = Callable[..., Page]
+SCREEN: Any = {"viewport": {"width": 1440, "height": 900}}
+PHONE: Any = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+DEADLINE_MS = 20_000
 CHROMIUM_ENV = "TWINCAST_CHROMIUM"
 NETWORK_GONE = "net::ERR_"
 """What Chromium notes by itself when a server is gone. No page can prevent it."""
@@ -49,3 +54,40 @@ class Witness:
     def _dismiss(self, dialog: Any) -> None:
         self.wrongs.append(f"opened a dialog: {dialog.message}")
         dialog.dismiss()
+
+
+@contextmanager
+def witnessed_pages(browser: Browser) -> Iterator[OpenPage]:
+    """Open pages, each in a profile of its own; fail at the end if one of them did what no page of ours does."""
+    contexts: list[BrowserContext] = []
+    witnesses: list[Witness] = []
+
+    def open_one(url: str, *, has_own_clock: bool = False, **how: Any) -> Page:
+        context = browser.new_context(**{**SCREEN, **how})
+        context.set_default_timeout(DEADLINE_MS)
+        contexts.append(context)
+        page = context.new_page()
+        if has_own_clock:
+            page.clock.install()
+        witnesses.append(Witness(page))
+        page.goto(url)
+        return page
+
+    expect.set_options(timeout=DEADLINE_MS)
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [wrong for witness in witnesses for wrong in witness.wrongs] == []
+
+
+def is_within_reach(locator: Locator) -> bool:
+    """Tell whether a finger on the middle of an element would meet it: on the screen, and nothing over it."""
+    return bool(
+        locator.evaluate(
+            """element => {
+                const { left, top, right, bottom } = element.getBoundingClientRect();
+                if (left === right || left < 0 || top < 0 || right > innerWidth || bottom > innerHeight) return false;
+                return element.contains(document.elementFromPoint((left + right) / 2, (top + bottom) / 2));
+            }"""
+        )
+    )

@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
-from tests.browser import Witness, open_browser
+from tests.browser import OpenPage, open_browser, witnessed_pages
 from tests.running import ROOT, ServerProcess, eventually, free_port
 
-DEADLINE_MS = 20_000
 PHONE_WIDTHS_PX = (390, 360)
 FLEET = 10_000
 SECONDS = re.compile(r"^(now|\d+ s)$")
@@ -24,8 +23,6 @@ HOSTILE_VALUES = [
     ["javascript:window.executed='list'", "\u202eright to left\u2066", "\x00\x1b[2J"],
 ]
 
-OpenPage = Callable[..., Page]
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -35,26 +32,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Open pages, each in a profile of its own; the test fails if one of them did what no page of ours does."""
-    contexts: list[BrowserContext] = []
-    witnesses: list[Witness] = []
-
-    def open_one(url: str, *, has_own_clock: bool = False, **how: Any) -> Page:
-        context = browser.new_context(viewport=how.pop("viewport", {"width": 1440, "height": 900}), **how)
-        context.set_default_timeout(DEADLINE_MS)
-        contexts.append(context)
-        page = context.new_page()
-        if has_own_clock:
-            page.clock.install()
-        witnesses.append(Witness(page))
-        page.goto(url)
-        return page
-
-    expect.set_options(timeout=DEADLINE_MS)
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert [wrong for witness in witnesses for wrong in witness.wrongs] == []
+    """Open pages; the test fails if one of them did what no page of ours does."""
+    with witnessed_pages(browser) as pages:
+        yield pages
 
 
 @pytest.fixture

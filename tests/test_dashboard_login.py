@@ -1,23 +1,20 @@
 """The dashboard on a server that asks for a login."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer, revoke_key, until_known
-from tests.browser import Witness, open_browser
+from tests.browser import PHONE, SCREEN, OpenPage, is_within_reach, open_browser, witnessed_pages
 from twincast.auth import tokens
 from twincast.testing import Server
 
 EVERYTHING: Any = {"publish": ["*"], "read": ["*"], "command": ["*"]}
-DEADLINE_MS = 20_000
 HOSTILE_ID = "<img src=x onerror=\"document.title='executed'\">"
-
-OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +25,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
-    contexts: list[BrowserContext] = []
-    witnesses: list[Witness] = []
-
-    def open_one(server: Server) -> Page:
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
-        context.set_default_timeout(DEADLINE_MS)
-        contexts.append(context)
-        page = context.new_page()
-        witnesses.append(Witness(page))
-        page.goto(f"{server.url}/dashboard")
-        return page
-
-    expect.set_options(timeout=DEADLINE_MS)
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert [wrong for witness in witnesses for wrong in witness.wrongs] == []
+    with witnessed_pages(browser) as pages:
+        yield lambda server, **how: pages(f"{server.url}/dashboard", **how)
 
 
 def log_in(page: Page, secret: str) -> None:
@@ -148,23 +130,46 @@ def test_where_reading_is_open_a_page_may_log_in_to_do_more(tmp_path: Path, open
         expect(page.locator("#form-telemetry output")).to_contain_text("Stored at position 1")
 
 
-def test_a_login_can_be_seen_and_filled_in_on_a_phone_and_beside_a_device_that_is_open(
-    tmp_path: Path, open_page: OpenPage
+@pytest.mark.parametrize("device", [SCREEN, PHONE], ids=["screen", "phone"])
+def test_a_login_is_within_reach_also_when_the_key_ends_while_a_device_is_open(
+    tmp_path: Path, open_page: OpenPage, device: Any
 ) -> None:
     path = tmp_path / "journal.db"
     secret = add_key(path, "full", **EVERYTHING)
     with Server(f"sqlite:{path}") as server:
         body = {"device_id": "lamp", "value": 1}
         httpx.post(f"{server.url}/api/data", json=body, headers=bearer(secret)).raise_for_status()
-        for width in (390, 1440):
-            page = open_page(server)
-            page.set_viewport_size({"width": width, "height": 800})
-            expect(page.locator("#login-token")).to_be_visible()
-            log_in(page, secret)
-            page.locator(".row", has_text="lamp").click()
-            expect(page.locator("#detail-title")).to_have_text("lamp")
-            page.evaluate("document.querySelector('#login').showModal()")
-            expect(page.locator("#login-token")).to_be_visible()
+        page = open_page(server, **device)
+        expect_dialog(page, "#login", "API key or token", "Kept in this page's memory")
+        log_in(page, secret)
+        page.locator(".row", has_text="lamp").click()
+        expect(page.locator("#detail-title")).to_have_text("lamp")
+        revoke_key(path, "full")
+        expect(page.locator("#form-login output")).to_contain_text("revoked")
+        expect_dialog(page, "#login", "API key or token", "revoked")
+        other = add_key(path, "other", **EVERYTHING)
+        until_known(server, other)
+        log_in(page, other)
+        expect(page.locator("#link-phase")).to_have_text("Live")
+        expect(page.locator("#detail-title")).to_have_text("lamp")
+        assert is_within_reach(page.locator("#account"))
+        expect(page.locator("#link-note")).to_contain_text("s")  # the round trip
+        head = page.locator(".bar").bounding_box()
+        assert head and head["height"] < 110  # two lines at most, also with the button
+        page.locator("#detail-delete").click()
+        expect_dialog(page, "#delete", "Delete lamp?", "It goes for everyone")
+
+
+def expect_dialog(page: Page, selector: str, *texts: str) -> None:
+    """Expect a dialog of which every field, button and given text can be seen, and touched where it is for that."""
+    dialog = page.locator(selector)
+    expect(dialog).to_be_visible()
+    for text in texts:
+        expect(dialog.get_by_text(text)).to_be_visible()
+    controls = dialog.locator("button, input:not([hidden])").all()
+    assert len(controls) >= 2
+    assert [control.get_attribute("id") for control in controls if not is_within_reach(control)] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_device_may_be_deleted_by_those_alone_who_may_publish_to_it(tmp_path: Path, open_page: OpenPage) -> None:

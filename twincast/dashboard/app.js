@@ -1,5 +1,6 @@
 /** Everything put together: what comes in goes to the store, the log and the detail; one drawing a frame shows them. */
 
+import { explainAbsence } from "./absence.js";
 import { Client } from "./client.js";
 import { setServerTime } from "./clock.js";
 import { Deletion } from "./deletion.js";
@@ -15,11 +16,13 @@ import { forgetPalette } from "./palette.js";
 import { explainFailure } from "./probe.js";
 import { parse } from "./json.js";
 import { listenToKeys } from "./keys.js";
+import { Place } from "./place.js";
 import { Status } from "./status.js";
 import { Store } from "./store.js";
 import { Table } from "./table.js";
 import { Tempo } from "./tempo.js";
 
+const TITLE_MAX_CHARS = 128;
 const WORDS_INTERVAL_MS = 100; // nobody reads text that changes faster
 
 const frames = new Frames(draw);
@@ -29,6 +32,7 @@ const log = new Log();
 let noted = "";
 let wordsAtMs = -Infinity;
 let isNeeded = false;
+let isKnown = false; // which devices there are
 
 const client = new Client({
   url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`,
@@ -49,9 +53,11 @@ const detail = new Detail({
   onSend: sendTo,
   onDelete: (id) => deletion.ask(id),
   mayDelete: (id) => login.may("publish", id),
+  explain: (address) => explainAbsence(address, (id) => login.may("read", id)),
   onNeed: need,
 });
 const table = new Table(store, { onOpen: openDevice, onNeed: need });
+const place = new Place({ onMove: showPlace });
 
 /** Asks for a drawing of everything in the next frame: somebody did something and wants to see it. */
 function need() {
@@ -84,8 +90,9 @@ function sayHow(resumed, gap) {
 function takeSnapshot(at, twins, gap) {
   if (at.timestamp_utc) setServerTime(at.timestamp_utc);
   store.replace(twins, !gap || gap.reason === "too_old");
-  detail.follow(store.devices);
-  openFromAddress();
+  isKnown = client.link.phase === "live";
+  if (isKnown) showPlace();
+  else hideDevice(); // somebody else logs in
   need();
 }
 
@@ -95,10 +102,15 @@ function takeMessages(batch) {
   tempo.add(nowMs, batch.length);
   for (const message of batch) {
     if (message.type === "data_update") {
-      detail.note(message, store.apply(message, nowMs));
+      takeChange(message, store.apply(message, nowMs));
     } else if (message.type === "deleted") takeDeletion(message);
     log.push(eventOf(message, clockMs));
   }
+}
+
+function takeChange(message, device) {
+  detail.note(message, device);
+  if (!detail.device && device.id === place.address.id) showDevice(device);
 }
 
 function takeDeletion(message) {
@@ -123,30 +135,47 @@ function draw(nowMs) {
 }
 
 function openDevice(device) {
+  place.open(device.id);
+  showDevice(device);
+}
+
+/** Shows what the address says: a device, that there is none, or all of them. */
+function showPlace() {
+  const { address } = place;
+  if (!isKnown) return;
+  if (!address.hash) {
+    detail.close();
+    return;
+  }
+  place.settle();
+  const device = store.devices.get(address.id);
+  if (device) showDevice(device);
+  else {
+    detail.openAbsent(address);
+    mark(address.id ?? "");
+  }
+}
+
+function showDevice(device) {
   detail.open(device);
-  table.openId = device.id;
-  history.replaceState(null, "", `#${encodeURIComponent(device.id)}`);
+  mark(device.id);
+}
+
+function mark(id) {
+  table.mark(id);
+  document.title = id ? `${id.slice(0, TITLE_MAX_CHARS)} · twincast` : "twincast";
   need();
+}
+
+function hideDevice() {
+  detail.hide();
+  mark(null);
 }
 
 function leaveDevice() {
-  table.openId = null;
-  history.replaceState(null, "", location.pathname);
+  mark(null);
+  place.close();
   table.focus();
-  need();
-}
-
-/** The address names the device that is open, so that it can be kept and sent around. */
-function openFromAddress() {
-  if (detail.device || !location.hash) return;
-  let id = "";
-  try {
-    id = decodeURIComponent(location.hash.slice(1));
-  } catch {
-    return; // an address that somebody mistyped names nothing
-  }
-  const device = store.devices.get(id);
-  if (device) openDevice(device);
 }
 
 function sendTo(form, device) {
@@ -177,6 +206,7 @@ function showTheme() {
 function filterDevices(text) {
   store.show({ filter: text });
   byId("rows").scrollTop = 0;
+  if (detail.device) table.mark(detail.device.id);
   need();
 }
 
@@ -187,12 +217,11 @@ byId("help-open").addEventListener("click", () => byId("help").showModal());
 byId("help-close").addEventListener("click", () => byId("help").close());
 for (const button of document.querySelectorAll(".views button")) {
   button.addEventListener("click", () => {
-    if (detail.device) detail.close();
+    detail.close();
     showView(button.dataset.view);
   });
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
-addEventListener("hashchange", openFromAddress);
 listenToKeys({ detail, forms, logView, table, showView, filterDevices });
 showTheme();
 setInterval(need, 500); // ages and rates change also when nothing comes

@@ -61,10 +61,22 @@ export function raw({ text }) {
   return checkSize("text", text);
 }
 
+/**
+ * Says what keeps a text from being a name.
+ * @param {string} what it would be the name of; the sentence begins with it
+ * @param {string} text
+ * @returns {string} a sentence, or nothing
+ */
+export function problemOfName(what, text) {
+  if (!text) return `${what} is missing.`;
+  const length = [...text].length;
+  if (length > ID_MAX_CHARS) return `${what} takes up to ${ID_MAX_CHARS} characters; these are ${length}.`;
+  return CONTROL_CHARACTERS.test(text) ? `${what} takes no control characters.` : "";
+}
+
 function checkName(field, what, text) {
-  if (!text) throw new FieldError(field, `${what} is missing.`);
-  if ([...text].length > ID_MAX_CHARS) throw new FieldError(field, `${what} takes up to ${ID_MAX_CHARS} characters; these are ${[...text].length}.`);
-  if (CONTROL_CHARACTERS.test(text)) throw new FieldError(field, `${what} takes no control characters.`);
+  const problem = problemOfName(what, text);
+  if (problem) throw new FieldError(field, problem);
 }
 
 function checkJson(field, text, missing) {

@@ -23,9 +23,10 @@ export class Detail {
   #seq = -1;
   #pointerX = null;
   #size = { width: 0, height: 0 };
+  #absent = null;
   #onClose;
+  #explain;
   #mayDelete;
-  #isGone = false;
 
   /**
    * @param {object} callbacks
@@ -33,12 +34,14 @@ export class Detail {
    * @param {(form: "telemetry"|"control", device: object) => void} callbacks.onSend
    * @param {(id: string) => void} callbacks.onDelete
    * @param {(id: string) => boolean} callbacks.mayDelete
+   * @param {(address: import("./address.js").Address) => {name: string, lead: string, text: string}} callbacks.explain
    * @param {() => void} callbacks.onNeed
    */
-  constructor({ onClose, onSend, onDelete, mayDelete, onNeed }) {
+  constructor({ onClose, onSend, onDelete, mayDelete, explain, onNeed }) {
     this.#onClose = onClose;
+    this.#explain = explain;
     this.#mayDelete = mayDelete;
-    byId("detail-close").addEventListener("click", () => this.close());
+    for (const id of ["detail-close", "absent-close"]) byId(id).addEventListener("click", () => this.close());
     byId("detail-copy").addEventListener("click", ({ currentTarget }) => copyFrom(currentTarget, stringify(this.#device.value, 2)));
     byId("detail-telemetry").addEventListener("click", () => onSend("telemetry", this.#device));
     byId("detail-control").addEventListener("click", () => onSend("control", this.#device));
@@ -57,41 +60,51 @@ export class Detail {
     return this.#device;
   }
 
+  /** Whether a device is open, or the place of one that is not there. */
+  get isOpen() {
+    return !this.#panel.hidden;
+  }
+
   /** @param {import("./store.js").Device} device */
   open(device) {
-    if (this.#device?.id === device.id) return;
+    if (this.#device === device) return;
     this.#device = device;
     this.#seq = -1;
     this.#paths = "";
     this.#choose(device.path);
     say(byId("detail-title"), device.id);
+    this.#show(null);
     this.#showGone("");
+  }
+
+  /** Says that at an address there is no device. @param {import("./address.js").Address} address */
+  openAbsent(address) {
+    this.#device = null;
+    this.#showGone("");
+    this.#show(address);
+    this.#drawAbsent();
+    byId("detail-value").replaceChildren(); // what was here may be somebody else's to see
+  }
+
+  #show(absent) {
+    this.#absent = absent;
+    for (const id of ["detail-body", "detail-foot", "detail-copy"]) byId(id).hidden = absent !== null;
+    byId("detail-absent").hidden = absent === null;
     this.#panel.hidden = false;
     document.body.dataset.detail = "open";
   }
 
   close() {
-    if (!this.#device) return;
-    this.#device = null;
-    this.#panel.hidden = true;
-    delete document.body.dataset.detail;
+    if (!this.isOpen) return;
+    this.hide();
     this.#onClose();
   }
 
-  /**
-   * Follows the device through a new snapshot.
-   * @param {Map<string, import("./store.js").Device>} devices
-   */
-  follow(devices) {
-    if (!this.#device) return;
-    const device = devices.get(this.#device.id);
-    if (!device) this.close();
-    else if (device !== this.#device) this.#openAnew(device);
-  }
-
-  #openAnew(device) {
-    this.#device = null;
-    this.open(device);
+  /** Takes the panel away as long as nothing is known; it is not closed for good. */
+  hide() {
+    this.#device = this.#absent = null;
+    this.#panel.hidden = true;
+    delete document.body.dataset.detail;
   }
 
   /** Says of the device, if it is open, that it was deleted; its last value stays to be read. @param {object} event */
@@ -100,11 +113,10 @@ export class Detail {
   }
 
   #showGone(text) {
-    this.#isGone = Boolean(text);
     say(byId("detail-gone"), text);
     byId("detail-gone").hidden = !text;
-    byId("detail-foot").hidden = Boolean(text);
-    this.#panel.toggleAttribute("data-gone", this.#isGone);
+    byId("detail-foot").hidden = Boolean(text || this.#absent);
+    this.#panel.toggleAttribute("data-gone", Boolean(text));
   }
 
   /**
@@ -114,7 +126,7 @@ export class Detail {
    */
   note(event, device) {
     if (event.device_id !== this.#device?.id) return;
-    if (device !== this.#device) this.#openAnew(device);
+    if (device !== this.#device) this.open(device);
     else if (this.#chosen) this.#add(event);
   }
 
@@ -125,6 +137,7 @@ export class Detail {
 
   draw() {
     const device = this.#device;
+    if (this.#absent) this.#drawAbsent();
     if (!device) return;
     byId("detail-delete").hidden = !this.#mayDelete(device.id);
     if (device.seq !== this.#seq) {
@@ -137,6 +150,17 @@ export class Detail {
     }
     say(byId("detail-updated"), [preciseTime(device.updatedMs), ageText(serverNowMs() - device.updatedMs), ...sourceText(device)].join(" · "));
     this.#drawChart();
+  }
+
+  /** What the page may see it learns after it has come in. */
+  #drawAbsent() {
+    const { name, lead, text } = this.#explain(this.#absent);
+    const isWhole = lead.endsWith(".");
+    say(byId("detail-title"), name || "No name");
+    say(byId("absent-lead"), lead);
+    say(byId("absent-name"), isWhole ? "" : name);
+    say(byId("absent-end"), isWhole ? "" : ".");
+    say(byId("absent-text"), text);
   }
 
   #drawChart() {

@@ -7,7 +7,7 @@ export function listenToKeys({ detail, forms, logView, table, showView, filterDe
   const filter = byId("filter");
   const actions = {
     "/": () => { showView("devices"); filter.select(); filter.focus(); },
-    s: () => { if (detail.device) detail.close(); showView("send"); forms.edit("telemetry"); },
+    s: () => { detail.close(); showView("send"); forms.edit("telemetry"); },
     p: () => logView.togglePause(),
     t: () => byId("theme").click(),
     "?": () => byId("help").showModal(),
@@ -27,11 +27,11 @@ export function listenToKeys({ detail, forms, logView, table, showView, filterDe
   });
 
   function escape(event) {
-    if (event.target === filter || (filter.value && !detail.device)) {
+    if (event.target === filter || (filter.value && !detail.isOpen)) {
       filter.value = "";
       filterDevices("");
       table.focus();
-    } else if (detail.device) detail.close();
+    } else if (detail.isOpen) detail.close();
     else if (isEditing(event.target)) event.target.blur();
   }
 }

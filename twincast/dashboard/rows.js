@@ -19,6 +19,7 @@ export class Rows {
   #headHeight = 0;
   #bodyHeight = -1;
   #rowHeight = 0;
+  #revealing = -1;
 
   /**
    * @param {object} options
@@ -63,6 +64,7 @@ export class Rows {
       this.#bodyHeight = bodyHeight;
       this.#body.style.height = `${bodyHeight}px`;
     }
+    if (this.#revealing >= 0) this.#scrollTo(Math.min(this.#revealing, count - 1));
     const size = this.#grow(Math.ceil(this.#viewHeight / this.#rowHeight) + 2 * OVERSCAN_ROWS);
     const bottom = Math.max(0, count - size);
     const first = Math.min(bottom, Math.max(0, Math.floor(this.#scrollTop / this.#rowHeight) - OVERSCAN_ROWS));
@@ -81,14 +83,24 @@ export class Rows {
   }
 
   /**
-   * Scrolls as little as brings a row into sight.
+   * Brings a row into sight at the next drawing: by as little as does it, or into the middle if it is further than a page away.
    * @param {number} index
    */
   reveal(index) {
-    const top = index * this.#rowHeight;
+    this.#revealing = index;
+    this.#onNeed();
+  }
+
+  #scrollTo(index) {
+    this.#revealing = -1;
     const room = this.#viewHeight - this.#headHeight;
-    if (top < this.#scroller.scrollTop) this.#scroller.scrollTop = top;
-    else if (top + this.#rowHeight > this.#scroller.scrollTop + room) this.#scroller.scrollTop = top + this.#rowHeight - room;
+    const top = index * this.#rowHeight;
+    const bottom = top + this.#rowHeight - room;
+    const now = this.#scroller.scrollTop;
+    if (bottom <= now && now <= top) return;
+    const isFar = bottom > now + room || top < now - room;
+    this.#scroller.scrollTop = isFar ? (top + bottom) / 2 : now > top ? top : bottom;
+    this.#scrollTop = this.#scroller.scrollTop;
   }
 
   #put(row, index) {

@@ -31,8 +31,8 @@ export class Table {
   #generation = 0;
   /** Where the keyboard is. @type {import("./store.js").Device|null} */
   #active = null;
-  /** Which device is open beside the table. @type {string|null} */
-  openId = null;
+  #openId = null;
+  #isRevealing = false;
 
   /**
    * @param {import("./store.js").Store} store
@@ -66,9 +66,17 @@ export class Table {
     return this.#isPointed && this.#store.column !== "device";
   }
 
+  /** Marks the row of the device that is open, and brings it into sight. @param {string|null} id null: none is open */
+  mark(id) {
+    this.#openId = id;
+    this.#isRevealing = id !== null;
+    this.#onNeed();
+  }
+
   /** @param {number} nowMs by `performance.now()` */
   draw(nowMs) {
     this.#shown = this.#store.rows(nowMs, this.isHeld);
+    if (this.#isRevealing) this.#reveal();
     if (this.#shown !== this.#shownSeen) {
       this.#shownSeen = this.#shown;
       this.#activeIndex = this.#active ? this.#shown.indexOf(this.#active) : -1;
@@ -80,6 +88,15 @@ export class Table {
     const isInSight = this.#activeIndex >= 0 && document.getElementById(`row-${this.#activeIndex}`);
     if (isInSight) this.#grid.setAttribute("aria-activedescendant", `row-${this.#activeIndex}`);
     else this.#grid.removeAttribute("aria-activedescendant");
+  }
+
+  #reveal() {
+    this.#isRevealing = false;
+    const index = this.#shown.findIndex(({ id }) => id === this.#openId);
+    if (index < 0) return; // the filter leaves it out, or it is not there
+    this.#active = this.#shown[index];
+    this.#activeIndex = index;
+    this.#rows.reveal(index);
   }
 
   /** Draws every row again: the theme, or the width, is another one. */
@@ -142,7 +159,7 @@ export class Table {
     row.seenAtMs = device.seenAtMs;
     if (isOther || row.second !== this.#second || row.agedMs !== device.updatedMs) this.#fillAge(row, device);
     const isActive = index === this.#activeIndex;
-    const isOpen = device.id === this.openId;
+    const isOpen = device.id === this.#openId;
     if (row.isActive !== isActive) element.classList.toggle("active", (row.isActive = isActive));
     if (row.isOpen !== isOpen) element.setAttribute("aria-selected", String((row.isOpen = isOpen)));
   };
@@ -214,7 +231,7 @@ export class Table {
     this.#active = this.#shown[index];
     this.focus();
     this.#rows.reveal(index);
-    if (this.openId !== null) this.#onOpen(this.#active);
+    if (this.#openId !== null) this.#onOpen(this.#active);
     this.#onNeed();
   }
 

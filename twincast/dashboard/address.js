@@ -1,0 +1,45 @@
+/** What stands in the page's address after the `#`: `DEVICE?key=value&…`, percent-encoded. Knows no document. */
+
+/**
+ * @typedef {object} Address
+ * @property {string} hash as it stands, with its `#`; empty if nothing stands there
+ * @property {string|null} id the device that it names; null if nothing stands there, or it cannot be read
+ * @property {string} text the name as it stands
+ * @property {URLSearchParams} parameters what stands behind the name; those that nobody knows are kept
+ */
+
+/**
+ * Reads an address. Whatever somebody mistyped or cut off is an address too: one that names no device.
+ * @param {string} hash with its `#`, or empty
+ * @returns {Address}
+ */
+export function readAddress(hash) {
+  const whole = hash.replace(/^#/, "");
+  const mark = whole.indexOf("?");
+  const text = mark < 0 ? whole : whole.slice(0, mark);
+  return {
+    hash: whole && `#${whole}`,
+    id: whole ? decoded(text) : null,
+    text,
+    parameters: new URLSearchParams(mark < 0 ? "" : whole.slice(mark + 1)),
+  };
+}
+
+/**
+ * Writes the address of a device.
+ * @param {string} id
+ * @param {URLSearchParams} [parameters]
+ * @returns {string} with its `#`
+ */
+export function writeAddress(id, parameters = new URLSearchParams()) {
+  const query = parameters.toString();
+  return `#${encodeURIComponent(id)}${query && `?${query}`}`;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
+}
