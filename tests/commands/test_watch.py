@@ -1,68 +1,284 @@
-"""The board that `twincast watch` draws."""
+"""`twincast watch`: lines into a pipe, and a terminal that is used and given back."""
 
+import fcntl
 import io
 import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import httpx
+import pyte
 import pytest
-from rich.console import Console
 
+from tests.access import bearer
+from tests.commands.test_board import NOW, deletion, event
+from tests.running import DEADLINE_S, ROOT
 from twincast import stdio
-from twincast.client import Change
 from twincast.commands import watch
-from twincast.commands.watch import Board, _line
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def event(device_id: str, value: object, seconds_ago: float = 0, merged: int = 1) -> Change:
-    at = (NOW - timedelta(seconds=seconds_ago)).isoformat()
-    return Change("data_update", device_id, 1, "e", at, "rest", value, merged=merged)
+from twincast.commands.keyboard import keys_of
+from twincast.commands.watch import _line
+from twincast.testing import Server
 
 
-def deletion(device_id: str) -> Change:
-    return Change("deleted", device_id, 2, "e", NOW.isoformat(), "rest")
+class Terminal:
+    """A command in a terminal of a size, and what is seen there."""
+
+    def __init__(
+        self,
+        url: str,
+        *words: str,
+        program: tuple[str, ...] = ("-m", "twincast"),
+        columns: int = 80,
+        lines: int = 10,
+        **env: str,
+    ) -> None:
+        self.screen = pyte.Screen(columns, lines)
+        self.raw = b""
+        self._stream = pyte.ByteStream(self.screen)
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._theirs = theirs  # kept, so that its mode can be asked for when the command has ended
+        self.before = self.mode
+        clean = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+        self.process = subprocess.Popen(
+            [sys.executable, *program, *words],
+            env={**clean, "TWINCAST_URL": url, "TERM": "xterm-256color", **env},
+            cwd=ROOT,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+
+    @property
+    def mode(self) -> list[object]:
+        return termios.tcgetattr(self._theirs)
+
+    @property
+    def rows(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display]
+
+    def press(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def until(self, seen: Callable[[list[str]], bool]) -> list[str]:
+        """Read until the screen is as awaited."""
+        until_s = time.monotonic() + DEADLINE_S
+        while not seen(self.rows):
+            assert time.monotonic() < until_s, self.rows
+            self._read()
+        return self.rows
+
+    def end(self) -> int:
+        """Wait for the end of the command; return its status."""
+        until_s = time.monotonic() + DEADLINE_S
+        while self.process.poll() is None:
+            assert time.monotonic() < until_s, self.rows
+            self._read()
+        self._read()
+        return self.process.returncode
+
+    def assert_restored(self) -> None:
+        assert self.mode == self.before
+        # The last word about each is that it is as it was.
+        assert self.raw.rfind(b"\x1b[?1049l") > self.raw.rfind(b"\x1b[?1049h") >= 0
+        assert self.raw.rfind(b"\x1b[?25h") > self.raw.rfind(b"\x1b[?25l") >= 0
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+    def _read(self) -> None:
+        if select.select([self._ours], [], [], 0.1)[0]:
+            said = os.read(self._ours, 1 << 16)
+            self.raw += said
+            self._stream.feed(said)
 
 
-def drawn(board: Board, rows: int = 10) -> list[str]:
-    screen = io.StringIO()
-    Console(file=screen, width=100).print(board.table(NOW, rows))
-    return screen.getvalue().splitlines()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(f"sqlite:{tmp_path_factory.mktemp('watch') / 'journal.db'}") as server:
+        yield server
 
 
-def test_the_newest_change_is_on_top_and_ages_are_shown() -> None:
-    board = Board()
-    for change in (event("a", 1, 90), event("b", {"x": 2}, 5), event("a", 3, 0.5)):
-        board.take(change)
-    rows = [line for line in drawn(board) if "│" in line and "Device" not in line and "┃" not in line]
-    assert [row.split("│")[1].strip() for row in rows] == ["a", "b"]
-    assert "0.5 s" in rows[0] and "5.0 s" in rows[1]
-    assert "2 devices; 3 changes" in drawn(board)[-1]
+@pytest.fixture(scope="module")
+def token(server: Server) -> str:
+    secret = server.add_key("fleet", publish=["*"], read=["*"])
+    readings = [{"device_id": f"building/floor/office/d{n:02}", "value": {"n": n, "text": "x" * 90}} for n in range(30)]
+    httpx.post(f"{server.url}/api/data", json=readings, headers=bearer(secret)).raise_for_status()
+    return secret
 
 
-def test_merged_changes_are_counted_and_what_does_not_fit_is_said() -> None:
-    board = Board()
-    board.take(event("a", 1, merged=5))
-    board.take(event("b", 1))
-    assert "2 devices, 1 more below; 6 changes" in drawn(board, rows=1)[-1]
+@pytest.fixture
+def terminal(server: Server, token: str) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def open_terminal(*words: str, **options: object) -> Terminal:
+        opened.append(Terminal(server.url, *(words or ("watch",)), TWINCAST_TOKEN=token, **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        each.close()
 
 
-def test_a_device_cannot_style_the_screen() -> None:
-    board = Board()
-    board.take(event("[red]x[/red]", "[bold]y"))
-    text = "\n".join(drawn(board))
-    assert "[red]x[/red]" in text and "[bold]y" in text
+def first(rows: list[str]) -> str:
+    return rows[1].split(" ")[0]
 
 
-def test_a_device_that_is_deleted_leaves_the_board() -> None:
-    board = Board()
-    for change in (event("a", 1), event("b", 2), deletion("a"), deletion("unknown")):
-        board.take(change)
-    assert "1 devices; 4 changes" in drawn(board)[-1]
-    assert not any(line.split("│")[1].strip() == "a" for line in drawn(board) if "│" in line)
-    board.take(event("a", 3))
-    assert "2 devices; 5 changes" in drawn(board)[-1]
+@pytest.mark.parametrize("columns", [80, 40])
+def test_keys_scroll_sort_and_leave(terminal: Callable[..., Terminal], columns: int) -> None:
+    shown = terminal(columns=columns)
+    rows = shown.until(lambda rows: first(rows).endswith("d00"))
+    assert rows[0].split()[:2] == ["Device", "Value"] and ("Changes" in rows[0]) is (columns == 80)
+    assert "30 devices by name; 0 changes" in rows[-2] and "q: quit" in rows[-1]
+    name, value = rows[1].split(" ", 1)
+    assert (
+        name.startswith("buil") and value.split()[0].startswith('{"n":0') and len(value.split()[0]) >= columns // 2 - 4
+    )
+    for key, top in (
+        ("j", 1),
+        ("\x1b[B", 2),
+        ("k", 1),
+        ("\x1b[6~", 7),
+        ("\x1b[5~", 1),
+        ("\x1b[A", 0),
+        ("G", 23),
+        ("g", 0),
+    ):
+        shown.press(key)
+        shown.until(lambda rows, top=top: first(rows).endswith(f"d{top:02}"))  # type: ignore[misc]
+    shown.press("s")
+    shown.until(lambda rows: "by newest" in rows[-2])
+    shown.press("q")
+    assert shown.end() == 0
+    shown.assert_restored()
+
+
+def test_a_change_does_not_move_its_row(server: Server, token: str, terminal: Callable[..., Terminal]) -> None:
+    shown = terminal()
+    shown.until(lambda rows: first(rows).endswith("d00"))
+    reading = {"device_id": "building/floor/office/d03", "value": "changed"}
+    httpx.post(f"{server.url}/api/data", json=reading, headers=bearer(token)).raise_for_status()
+    rows = shown.until(lambda rows: "changed" in rows[4])
+    assert first(rows).endswith("d00")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("words", [("watch",), ("simulate",)], ids=" ".join)
+def test_the_terminal_is_given_back_at_a_signal(
+    terminal: Callable[..., Terminal], how: signal.Signals, words: tuple[str, ...]
+) -> None:
+    shown = terminal(*words)
+    shown.until(lambda rows: any("d00" in row or "stored" in row for row in rows))
+    shown.process.send_signal(how)
+    assert shown.end() == (0 if how is signal.SIGINT else -how)
+    assert shown.mode == shown.before
+    assert shown.raw.rfind(b"\x1b[?25h") > shown.raw.rfind(b"\x1b[?25l") >= 0
+    assert b"Traceback" not in shown.raw
+    if words == ("watch",):
+        shown.assert_restored()
+
+
+def test_the_terminal_is_given_back_when_the_server_ends_the_login(tmp_path: Path) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        shown = Terminal(server.url, "watch", TWINCAST_TOKEN=server.add_key("passing", read=["*"]))
+        try:
+            shown.until(lambda rows: "0 devices" in "".join(rows))
+            shown.until(lambda rows: "waiting" not in "".join(rows))
+            server.revoke_key("passing")
+            assert shown.end() == 1
+            shown.assert_restored()
+            assert b"twincast: " in shown.raw and b"Traceback" not in shown.raw
+        finally:
+            shown.close()
+
+
+def test_the_terminal_is_given_back_while_it_is_stopped(terminal: Callable[..., Terminal]) -> None:
+    shown = terminal()
+    shown.until(lambda rows: first(rows).endswith("d00"))
+    shown.process.send_signal(signal.SIGTSTP)
+    _, status = os.waitpid(shown.process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    shown._read()
+    shown.assert_restored()
+    shown.raw = b""
+    shown.process.send_signal(signal.SIGCONT)
+    shown.until(lambda rows: b"\x1b[?1049h" in shown.raw)
+    shown.press("j")
+    shown.until(lambda rows: first(rows).endswith("d01"))
+    shown.press("q")
+    assert shown.end() == 0
+    shown.assert_restored()
+
+
+def test_a_pipe_that_is_closed_leaves_the_terminal_alone(server: Server, token: str) -> None:
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    command = subprocess.Popen(
+        [sys.executable, "-m", "twincast", "watch"],
+        env={**os.environ, "TWINCAST_URL": server.url, "TWINCAST_TOKEN": token},
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert command.stdout is not None
+        command.stdout.close()
+        until_s = time.monotonic() + DEADLINE_S
+        while command.poll() is None and time.monotonic() < until_s:
+            reading = {"device_id": "pipe", "value": 1}
+            httpx.post(f"{server.url}/api/data", json=reading, headers=bearer(token)).raise_for_status()
+            time.sleep(0.1)
+        assert command.poll() == 141
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        command.kill()
+        command.communicate()
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("how", ["< /dev/null", "<&-", "without termios"])
+def test_without_keys_it_shows_and_tells_of_none(terminal: Callable[..., Terminal], how: str) -> None:
+    if how == "without termios":
+        program = "import sys; sys.modules['termios'] = None; from twincast.cli import main; main()"
+        shown = terminal(program=("-c", program))
+    else:
+        shell = f"exec {sys.executable} -m twincast watch {how}"
+        shown = terminal(program=("-c", f"import os; os.execvp('bash', ['bash', '-c', {shell!r}])"))
+    rows = shown.until(lambda rows: first(rows).endswith("d00"))
+    assert "devices by name" in rows[-1]
+    shown.process.send_signal(signal.SIGINT)
+    assert shown.end() == 0
+    shown.assert_restored()
+
+
+@pytest.mark.parametrize(
+    ("said", "keys"),
+    [
+        ("jk", ["down", "up"]),
+        ("\x1b[A\x1bOB", ["up", "down"]),
+        ("\x1b[5~\x1b[6~ ", ["page up", "page down", "page down"]),
+        ("gG\x1b[H\x1b[F", ["home", "end", "home", "end"]),
+        ("sq", ["sort", "quit"]),
+        ("x\x1b[1;5Cé\x00", []),
+    ],
+)
+def test_what_a_terminal_says_for_a_key(said: str, keys: list[str]) -> None:
+    assert keys_of(said) == keys
 
 
 def test_a_deletion_is_a_line_as_the_wire_has_it() -> None:
@@ -74,13 +290,6 @@ def test_a_deletion_is_a_line_as_the_wire_has_it() -> None:
         "seq": 2,
         "epoch": "e",
     }
-
-
-def test_a_board_starts_from_the_state_and_shows_the_last_command() -> None:
-    board = Board()
-    board.take(event("lab/x", 1), is_new=False)
-    board.take(Change("control", "lab/fan", 2, "e", NOW.isoformat(), "rest", command="start", args={"rpm": 900}))
-    assert '1 devices; 0 changes; last command to lab/fan: start {"rpm":900}' in drawn(board)[-1]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-16"])

@@ -1,6 +1,8 @@
 """How commands speak: results on standard output, everything about the way there on standard error."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
@@ -26,11 +28,38 @@ err = _Aside(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Run work that Ctrl-C is the normal end of."""
+    """Run work that Ctrl-C is the normal end of.
+
+    Work that is told to end by a signal leaves the terminal as it was, and then the process ends as by that signal.
+    """
+    told: list[int] = []
     try:
-        asyncio.run(work)
+        asyncio.run(_told_to_end(work, told))
     except KeyboardInterrupt:
         return
+    except asyncio.CancelledError:
+        if not told:
+            raise
+    finally:
+        if told:
+            signal.signal(told[0], signal.SIG_DFL)
+            os.kill(os.getpid(), told[0])
+
+
+async def _told_to_end(work: Coroutine[Any, Any, None], told: list[int]) -> None:
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+
+    def end(number: int) -> None:
+        told.append(number)
+        task.cancel()
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            with suppress(NotImplementedError):  # on Windows
+                loop.add_signal_handler(number, end, number)
+    await work
 
 
 def say_waiting(link: Link) -> None:
