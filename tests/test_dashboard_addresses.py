@@ -369,7 +369,7 @@ def test_a_device_that_may_not_be_seen_is_said_to_be_that(
     lab = add_key(path, "lab", read=["lab/*"])
     until_known(server, lab)
     log_in(page, lab)
-    expect_absent(page, "This page may not see home/door.", "rights")
+    expect_absent(page, "This page may not see home/door.", "no right to read")
     assert "of the door" not in page.content()
     page.evaluate("location.hash = '#lab%2Fnone'")
     expect_absent(page, "There is no device lab/none.")

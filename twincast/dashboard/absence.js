@@ -16,7 +16,7 @@ export function explainAbsence({ id, text }, mayRead) {
   if (id === null) return { name, lead: "This address names no device.", text: `“${name}” is cut off or mistyped.` };
   const problem = problemOfName("The name of a device", id);
   if (problem) return { name, lead: "This address names no device.", text: problem };
-  if (!mayRead(id)) return { name, lead: "This page may not see", text: "The rights that it is logged in with do not include this device." };
+  if (!mayRead(id)) return { name, lead: "This page may not see", text: "Its login has no right to read this device." };
   return {
     name,
     lead: "There is no device",
