@@ -43,7 +43,7 @@ from twincast.errors import (
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
-from twincast.transports import schemas
+from twincast.transports import openapi, schemas
 from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of
 from twincast.transports.cors import Cors
 from twincast.transports.events import EventsEndpoint
@@ -146,6 +146,7 @@ class App(FastAPI):
             }
         }
         document["security"] = [{"bearer": []}, {}]
+        openapi.complete(document)
         return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -287,7 +287,10 @@ READING_LINES: dict[str, Any] = {
 }
 """What `POST /api/data` takes as NDJSON."""
 
-ORDER: dict[str, Any] = {"schema": reference(Order)}
+ORDER: dict[str, Any] = {
+    "schema": reference(Order),
+    "example": {"target": "device-1", "command": "set_interval", "args": {"seconds": 5}},
+}
 """What `POST /api/control` takes."""
 
 
@@ -297,8 +300,14 @@ def _parameter(name: str, schema: dict[str, Any], description: str, *, where: st
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
-_DEVICES = _parameter("devices", _TEXTS, "patterns, such as `lab/*`; `*` stands for any characters")
-_SINCE = _parameter("since", _TEXT, "a position, `EPOCH:SEQ`; what came after it is returned")
+_DEVICES = _parameter(
+    "devices", {**_TEXTS, "examples": [["lab/*"]]}, "patterns, such as `lab/*`; `*` stands for any characters"
+)
+_SINCE = _parameter(
+    "since",
+    {**_TEXT, "examples": ["5f0c9a1e-0b7d3c28:42"]},
+    "a position, `EPOCH:SEQ`, as each answer and each change has one; what came after it is returned",
+)
 _KINDS = _parameter(
     "kinds", {"type": "array", "items": {"enum": ["data_update", "control", "deleted"]}}, "which events"
 )
@@ -323,12 +332,12 @@ AUDIT_PARAMETERS = (
 DEVICE_IN_PATH = {
     **_parameter("device_id", {**_TEXT, "minLength": 1}, "the device's name, percent-encoded", where="path"),
     "required": True,
-    "example": "lab/thermometer",
+    "example": "device-1",
 }
 DEVICE_IN_QUERY = {
     **_parameter("device_id", {**_TEXT, "minLength": 1, "maxLength": 128}, "the device's name"),
     "required": True,
-    "example": "lab/thermometer",
+    "example": "device-2",
 }
 READ_BACK = {
     "read_back": {
@@ -359,8 +368,8 @@ USE_TICKET = {
 WRITE_PARAMETERS = (
     _parameter(
         "Idempotency-Key",
-        {**_TEXT, "minLength": 1, "maxLength": 128},
-        "the same key again stores nothing twice",
+        {**_TEXT, "minLength": 1, "maxLength": 128, "examples": ["door-2026-11-24-0001"]},
+        "a name for this very request: under the same key again it stores nothing twice",
         where="header",
     ),
 )
@@ -379,7 +388,9 @@ EVENTS_PARAMETERS = (
         "long poll: how long to wait for the first",
     ),
     _parameter(
-        "mode", {"enum": ["latest", "every"], "default": "latest"}, "stream: whether a slow reader gets merged changes"
+        "mode",
+        {"enum": ["latest", "every"]},
+        "stream: whether a slow reader gets merged changes; `latest` if not given",
     ),
     _parameter("max_hz", {"type": "number", "minimum": 0.01, "maximum": 1_000}, "stream: how often a second at most"),
     _parameter(
