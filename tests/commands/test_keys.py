@@ -1,11 +1,15 @@
 """`twincast keys` and `twincast audit`, as a person or a script runs them."""
 
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import httpx
@@ -13,6 +17,7 @@ import pytest
 
 from tests.access import bearer
 from tests.running import ROOT, free_port
+from tests.test_cli import screen_until
 from twincast.testing import Server
 
 
@@ -69,6 +74,43 @@ def test_the_audit_trail_shows_who_did_what(journal: Path) -> None:
     assert (records[1]["target"], records[1]["detail"], records[1]["seq"]) == ("lab/fan", "set_speed", 1)
     assert records[0]["who"].startswith("local:")
     assert "set_speed" in run(journal, "audit").stdout
+
+
+@pytest.mark.parametrize("columns", [160, 100, 80, 40, None])
+def test_an_audit_never_cuts_a_time_and_loses_nothing(journal: Path, columns: int | None) -> None:
+    name = "site/" + "gateway-" * 6 + "end"
+    assert run(journal, "keys", "add", name, "--may", "publish,read,command,admin").returncode == 0
+    at = json.loads(run(journal, "audit", "--json").stdout)["at_utc"][:19]
+    _, first, *more = printed_in(columns, journal, "audit")
+    assert first.startswith(f"{at} ") or first.startswith(f" {at} ")
+    if columns is None:
+        assert name in first and not more
+    else:
+        assert all(len(line) <= columns for line in (first, *more))
+        beside = "".join(line[20:].replace(" ", "") for line in (first, *more))
+        assert sorted(name) == sorted(letter for letter in name if letter in beside)
+        assert name in beside or columns >= 100
+    assert name in printed_in(None, journal, "keys", "list")[1]
+
+
+def printed_in(columns: int | None, journal: Path, *words: str) -> list[str]:
+    """Return what a command prints in a terminal of a width, or into a pipe."""
+    if columns is None:
+        return run(journal, *words).stdout.splitlines()
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    command = subprocess.Popen(
+        [sys.executable, "-m", "twincast", *words, "--journal", f"sqlite:{journal}"],
+        env={**env, "TERM": "xterm", "NO_COLOR": "1"},
+        cwd=ROOT,
+        stdout=theirs,
+    )
+    os.close(theirs)
+    screen = screen_until(ours, None)
+    os.close(ours)
+    assert command.wait(60) == 0
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", screen).splitlines()]
 
 
 @pytest.mark.parametrize(

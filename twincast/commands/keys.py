@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from rich.table import Table
 
 from twincast.auth.keys import actions_of, duration_s, make_key
-from twincast.commands.terminal import err, out
+from twincast.commands.terminal import err, out, print_whole
+from twincast.commands.words import counted
 from twincast.core.keys import Actor, AuditRecord, Key
 from twincast.core.messages import encode
 from twincast.core.rights import Rights
@@ -17,6 +18,8 @@ from twincast.errors import JournalUnusable
 from twincast.journal.sqlite_access import AccessFile
 from twincast.journal.sqlite_lock import serves_the_file
 
+WIDE = 100
+"""From so many columns on a terminal shows an audit record as a row of its parts; below that they share one."""
 NOTICE_S = 0.3
 """A server looks at its keys ten times a second. After this a change is in force."""
 
@@ -54,7 +57,7 @@ def show(journal: str, *, as_json: bool) -> None:
     for key in keys:
         rate = "" if key.rate_per_s is None else f"{key.rate_per_s:g}"
         table.add_row(key.id, key.name, _rights(key), rate, _state(key))
-    out.print(table)
+    print_whole(table, table.columns)
 
 
 def revoke(journal: str, name_or_id: str) -> None:
@@ -69,7 +72,10 @@ def clear(journal: str) -> None:
     """Forget all keys."""
     with _open(journal, is_urgent=True) as file:
         count = file.clear(_now_utc(), _actor())
-    err.print(f"{count} keys are forgotten. A server that runs goes on asking for a login until it is restarted.")
+    are = "is" if count == 1 else "are"
+    err.print(
+        f"{counted(count, 'key')} {are} forgotten. A server that runs goes on asking for a login until it is restarted."
+    )
 
 
 def audit(journal: str, limit: int, *, as_json: bool) -> None:
@@ -80,10 +86,19 @@ def audit(journal: str, limit: int, *, as_json: bool) -> None:
         for record in reversed(records):
             out.print(encode(record).decode(), soft_wrap=True)
         return
-    table = Table("when (UTC)", "who", "from", "did", "to", "", "seq", box=None, header_style="bold")
-    for record in reversed(records):
-        table.add_row(*_row(record))
-    out.print(table)
+    if out.is_terminal and out.width < WIDE:
+        table = Table("when (UTC)", "what", box=None, header_style="bold")
+        for record in reversed(records):
+            when, who, address, action, target, detail, seq = _row(record)
+            words = (who, action, target, detail, f"({address}{f', {seq}' if seq else ''})")
+            table.add_row(when, " ".join(filter(None, words)))
+    else:
+        table = Table("when (UTC)", "who", "from", "did", "to", "", "seq", box=None, header_style="bold")
+        for record in reversed(records):
+            table.add_row(*_row(record))
+    when_column, *others = table.columns
+    when_column.no_wrap = True
+    print_whole(table, others)
 
 
 def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
 from twincast.client import Link
@@ -22,9 +24,22 @@ class _Aside(Output):
             super().print(*objects, **options)
 
 
+UNBOUNDED = 100_000
+"""Columns; nothing that is printed has as many."""
+
 # Names, values and reasons are anybody's: in them brackets are no markup, and `:fire:` is no picture.
 out = Output(highlight=False, markup=False, emoji=False)
 err = _Aside(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def print_whole(table: Table, folding: Sequence[Column]) -> None:
+    """Print a table and cut nothing of it: columns fold in a terminal; anywhere else a row is a line, however long."""
+    for column in folding:
+        column.overflow = "fold"
+    if not out.is_terminal:
+        wide = out.options.update(max_width=UNBOUNDED, width=UNBOUNDED)
+        out.width = Measurement.get(out, wide, table).maximum
+    out.print(table)
 
 
 def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
