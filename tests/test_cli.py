@@ -19,8 +19,12 @@ from websockets.sync.client import connect
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast import __version__
+from twincast.cli import FIRST_SETTINGS
+from twincast.settings import Settings
 
 TWINCAST = (sys.executable, "-m", "twincast")
+COMPLETED = "import sys; sys.argv[0] = 'twincast'; from twincast.cli import main; main()"
+"""The installed command, for a shell that asks it for completions."""
 
 
 @pytest.fixture
@@ -87,7 +91,46 @@ def test_version_and_help_are_there() -> None:
     overview = run("", "--help").stdout
     for command in ("serve", "simulate", "watch", "send", "host", "control", "delete", "status"):
         assert command in overview
-    assert "--journal" in run("", "serve", "--help").stdout
+    assert "[default: TWINCAST_URL or http://127.0.0.1:8000]" in run("", "send", "--help").stdout
+
+
+def test_the_help_of_serve_has_every_setting_with_its_default_and_its_variable() -> None:
+    wide = {**os.environ, "COLUMNS": "400"}
+    told = subprocess.run([*TWINCAST, "serve", "--help"], env=wide, capture_output=True, text=True, check=True).stdout
+    first, _, advanced = told.partition("Advanced")
+    for name, field in Settings.model_fields.items():
+        option = f"--{name.replace('_', '-')} "
+        (line,) = [line for line in told.splitlines() if option in line]
+        assert f"[env: TWINCAST_{name.upper()}]" in line and field.description, name
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+            assert f"[default: {field.default}]" in line
+        assert (option in first) is (name in FIRST_SETTINGS) is (option not in advanced)
+    assert "--host " in first and "[default: 127.0.0.1]" in first
+    assert len(FIRST_SETTINGS) == 12
+
+
+def test_an_advanced_setting_is_a_flag_and_a_wrong_one_is_named() -> None:
+    assert_one_line(run("", "serve", "--outbox-max-bytes", "1"), 2, "--outbox-max-bytes: it takes at least 65536")
+    assert_one_line(run("", "serve", "--log-format", "xml"), 2, "--log-format: it takes 'text' or 'json'")
+
+
+def test_a_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    (tmp_path / "twincast").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{COMPLETED}" "$@"\n')
+    (tmp_path / "twincast").chmod(0o755)
+    script = """
+        twincast --install-completion >/dev/null && . ~/.bashrc
+        ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _twincast_completion twincast; echo "${COMPREPLY[@]}"; }
+        ask twincast s; ask twincast keys r; ask twincast serve --allow
+    """
+    told = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert told.stdout.splitlines() == ["serve simulate send status", "revoke", "--allow-host --allow-origin"], told
 
 
 @pytest.mark.parametrize(
@@ -126,6 +169,14 @@ def test_send_reads_one_value_a_line_and_names_a_bad_one(server: ServerProcess) 
     assert "line 4: expected a JSON value, not 'nonsense': at character 1" in result.stderr
     assert "line 6: a number is beyond 64 bits" in result.stderr
     assert server.get("/api/status")["seq"] == 3
+
+
+def test_one_is_not_many(server: ServerProcess) -> None:
+    assert run(server.url, "send", "lab/x", "-", stdin="1\n").stdout == "stored: 1 reading\n"
+    assert "not stored: 1 line\n" in run(server.url, "send", "lab/x", "-", stdin="x\n").stderr
+    result = run(server.url, "host", "--count", "1", "--interval", "0.05")
+    assert result.stdout == "stored: 1 reading\n"
+    assert "of 1 device stored" in run(server.url, "simulate", "--devices", "1", "--seconds", "0.3").stdout
 
 
 def test_send_passes_lines_on_as_they_come(server: ServerProcess) -> None:

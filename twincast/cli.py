@@ -1,26 +1,44 @@
 """The command line: which commands there are, their options, and how their errors end."""
 
 import asyncio
+import inspect
 import logging
 import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from rich.markup import escape
 
 from twincast import __version__, stdio
 from twincast.commands import ask, get, host, keys, send, simulate, watch, words
 from twincast.commands import journal as journals
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
-from twincast.settings import CommandSettings, Settings
+from twincast.settings import PREFIX, CommandSettings, Settings
 
+FIRST_SETTINGS = (
+    "host",
+    "port",
+    "journal",
+    "anonymous",
+    "allow_host",
+    "allow_origin",
+    "tls_cert",
+    "tls_key",
+    "behind_tls_proxy",
+    "jwt_jwks",
+    "log_level",
+    "log_format",
+)
+"""Of the server's settings, those that people need first, in the order of `serve --help`."""
 INTERRUPTED, OUTPUT_CLOSED = 130, 141  # 128 + SIGINT and SIGPIPE, as shells count
 
 app = typer.Typer(
     help="A live state backend: the newest state of every device, cast to everyone who watches.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -31,9 +49,11 @@ journal_app = typer.Typer(help="Back up, restore, check and describe a journal."
 app.add_typer(journal_app, name="journal")
 
 Journal = Annotated[
-    str | None, typer.Option(help="The server's journal. [default: TWINCAST_JOURNAL or sqlite:twincast.db]")
+    str | None, typer.Option(help="The server's journal. \\[default: TWINCAST_JOURNAL or sqlite:twincast.db]")
 ]
-Url = Annotated[str | None, typer.Option(help="The server's address. [default: TWINCAST_URL or http://127.0.0.1:8000]")]
+Url = Annotated[
+    str | None, typer.Option(help="The server's address. \\[default: TWINCAST_URL or http://127.0.0.1:8000]")
+]
 
 
 def main() -> None:
@@ -96,44 +116,49 @@ def _twincast(
         raise typer.Exit
 
 
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting of the server, before its own: a setting is written once."""
+    own = [each for each in inspect.signature(command).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    others = [name for name in Settings.model_fields if name not in FIRST_SETTINGS]
+    options = [_option_of(name) for name in (*FIRST_SETTINGS, *others)]
+    command.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in (*options, *own)}
+    return command
+
+
+def _option_of(name: str) -> inspect.Parameter:
+    field = Settings.model_fields[name]
+    kind: Any = next((each for each in get_args(field.annotation) if each is not NoneType), field.annotation)
+    if get_origin(field.annotation) is tuple:
+        kind, default = list[str], ", ".join(field.default)
+    else:
+        default = "" if field.default is None else str(field.default)
+    if get_origin(field.annotation) is Literal:
+        kind = str
+    said = [" ".join((field.description or "").split()), f"[env: {PREFIX}{name.upper()}]"]
+    if default and kind is not bool:
+        said.append(f"[default: {default}]")
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=escape(" ".join(said)),
+        rich_help_panel=None if name in FIRST_SETTINGS else "Advanced",
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
 @app.command()
+@_with_settings
 def serve(
     *,
-    host: Annotated[
-        str | None,
-        typer.Option(help="Where to listen. Beyond loopback it takes a login and TLS. [default: 127.0.0.1]"),
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="[default: 8000]")] = None,
-    journal: Annotated[
-        str | None, typer.Option(help="sqlite:PATH, or memory: to forget all at exit. [default: sqlite:twincast.db]")
-    ] = None,
-    allow_origin: Annotated[list[str] | None, typer.Option(help="A web origin whose pages may connect too.")] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="A name that the server answers to, besides local ones.")
-    ] = None,
-    tls_cert: Annotated[str | None, typer.Option(help="A PEM file: the certificate. Read again if it changes.")] = None,
-    tls_key: Annotated[str | None, typer.Option(help="A PEM file: its private key.")] = None,
-    behind_tls_proxy: Annotated[
-        bool | None, typer.Option("--behind-tls-proxy", help="A proxy does TLS, and only it reaches this port.")
-    ] = None,
-    trusted_proxy: Annotated[
-        list[str] | None, typer.Option(help="A network whose X-Forwarded-For is believed. [default: loopback]")
-    ] = None,
-    anonymous: Annotated[
-        str | None, typer.Option(help="none or read: what needs no credential. [default: none]")
-    ] = None,
-    jwt_jwks: Annotated[str | None, typer.Option(help="Where your issuer publishes its keys: https or a file.")] = None,
-    jwt_key: Annotated[str | None, typer.Option(help="Or a PEM file: its public key.")] = None,
-    jwt_issuer: Annotated[str | None, typer.Option(help="Who must have issued a token.")] = None,
-    jwt_audience: Annotated[str | None, typer.Option(help="Whom it must be for.")] = None,
-    jwt_algorithm: Annotated[
-        list[str] | None, typer.Option(help="How it may be signed. [default: EdDSA, ES256, RS256]")
-    ] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json. [default: text]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: warning]")] = None,
-    workers: Annotated[int, typer.Option(help="One, for now.")] = 1,
+    workers: Annotated[int, typer.Option(help="One, for now.", rich_help_panel="Advanced")] = 1,
+    **settings: Any,
 ) -> None:
-    """Run the server. Every option is also an environment variable, such as TWINCAST_JOURNAL."""
+    """Run the server.
+
+    Every option is also an environment variable, or a line of the file .env.
+    """
     if workers != 1:
         raise typer.BadParameter(
             "one process owns the journal and gives every change its position; a second one would give out the same"
@@ -141,26 +166,8 @@ def serve(
         )
     from twincast.server import serve as run_server  # noqa: PLC0415  # the other commands start faster without it
 
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "journal": journal,
-        "allow_origin": allow_origin,
-        "allow_host": allow_host,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-        "behind_tls_proxy": behind_tls_proxy,
-        "trusted_proxy": trusted_proxy,
-        "anonymous": anonymous,
-        "jwt_jwks": jwt_jwks,
-        "jwt_key": jwt_key,
-        "jwt_issuer": jwt_issuer,
-        "jwt_audience": jwt_audience,
-        "jwt_algorithm": jwt_algorithm,
-        "log_format": log_format,
-        "log_level": log_level,
-    }
-    raise typer.Exit(run_server(Settings(**{name: value for name, value in given.items() if value is not None})))
+    given = {name: value for name, value in settings.items() if value is not None}
+    raise typer.Exit(run_server(Settings(**given)))
 
 
 @app.command("simulate")
@@ -225,7 +232,7 @@ def _send(
 
 @app.command("host")
 def _host(
-    device: Annotated[str | None, typer.Option(help="Its name. [default: host/ and this machine's name]")] = None,
+    device: Annotated[str | None, typer.Option(help="Its name. \\[default: host/ and this machine's name]")] = None,
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between readings.")] = 1.0,
     count: Annotated[int | None, typer.Option(min=1, help="How many readings; until Ctrl-C if not given.")] = None,
     url: Url = None,
@@ -272,9 +279,9 @@ def _keys_add(
     name: Annotated[str, typer.Argument(help="What you call it, such as lab/gateway.")],
     *,
     may: Annotated[list[str], typer.Option(help="publish, read, command, admin; several with commas.")],
-    devices: Annotated[list[str] | None, typer.Option(help="A pattern, such as 'lab/*'. [default: *]")] = None,
-    expires: Annotated[str | None, typer.Option(help="In how long, such as 30d. [default: never]")] = None,
-    rate: Annotated[float | None, typer.Option(help="Updates a second. [default: the server's, 1000]")] = None,
+    devices: Annotated[list[str] | None, typer.Option(help="A pattern, such as 'lab/*'. \\[default: *]")] = None,
+    expires: Annotated[str | None, typer.Option(help="In how long, such as 30d. \\[default: never]")] = None,
+    rate: Annotated[float | None, typer.Option(help="Updates a second. \\[default: the server's, 1000]")] = None,
     journal: Journal = None,
 ) -> None:
     """Make a key and show it once. From the first one on, the server asks for a login; it need not be restarted."""

@@ -174,7 +174,9 @@ def _say_where(app: App, listener: socket.socket) -> None:
 def _print_where(app: App, url: str) -> None:
     assert app.hub is not None
     console = stdio.Output(highlight=False, emoji=False)
-    console.print(f"[bold]twincast[/] {app.version} is up, with {len(app.hub.state.twins):,} devices remembered")
+    count = len(app.hub.state.twins)
+    devices = "1 device" if count == 1 else f"{count:,} devices"
+    console.print(f"[bold]twincast[/] {app.version} is up, with {devices} remembered")
     console.print(f"  Dashboard  [bold cyan]{url}/dashboard[/]", soft_wrap=True)
     console.print(f"  API        {url}/docs", soft_wrap=True)
     console.print(f"  Journal    {escape(app.settings.journal)}", soft_wrap=True)

@@ -87,7 +87,9 @@ class CommandSettings(_Read):
 
 
 class Settings(_Read):
-    """The settings of one server."""
+    """The settings of one server; what stands below each is its help."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
     @field_validator("host")
     @classmethod
@@ -117,37 +119,42 @@ class Settings(_Read):
         return path
 
     host: str = "127.0.0.1"
+    """Where to listen. Beyond loopback it takes a login and TLS."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """0 for any that is free."""
     journal: str = JOURNAL
     """`sqlite:PATH`, or `memory:` to forget everything at exit."""
     allow_origin: tuple[str, ...] = ()
-    """Web origins, besides the server's own, whose pages may connect."""
+    """A web origin, besides the server's own, whose pages may connect; may be given again."""
     allow_host: tuple[str, ...] = ()
-    """Names, besides the local ones, that the server answers to."""
+    """A name, besides the local ones, that the server answers to; may be given again."""
 
     tls_cert: str | None = None
     """A PEM file with the certificate and those between it and the root; read again when it changes."""
     tls_key: str | None = None
     """The PEM file of its private key."""
     behind_tls_proxy: bool = False
-    """Whether a reverse proxy does TLS, and nobody but it reaches this port."""
+    """A reverse proxy does TLS, and nobody but it reaches this port."""
     trusted_proxy: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Networks whose X-Forwarded-For is believed, if behind a proxy."""
+    """A network whose X-Forwarded-For is believed, if behind a proxy; may be given again."""
 
     anonymous: Literal["none", "read"] = "none"
-    """What is allowed without a credential on a server that asks for them."""
+    """`none` or `read`: what is allowed without a credential on a server that asks for them."""
     jwt_jwks: str | None = None
     """Where the issuer publishes its keys: an https address, or a file."""
     jwt_key: str | None = None
     """The PEM file of the issuer's public key, instead."""
     jwt_issuer: str = ""
+    """Who must have issued a token."""
     jwt_audience: str = ""
+    """Whom a token must be for."""
     jwt_algorithm: tuple[str, ...] = ("EdDSA", "ES256", "RS256")
+    """How a token may be signed."""
 
     connections_max: int | None = Field(default=None, ge=1)
-    """In all; four fifths of the process's limit of open files if None, and 48 fewer at least."""
+    """Connections in all; if not given, four fifths of the process's limit of open files, and 48 fewer at least."""
     address_connections_max: int = Field(default=64, ge=1)
-    """From one address; loopback and trusted proxies do not count."""
+    """Connections from one address; loopback and trusted proxies do not count."""
     identity_connections_max: int = Field(default=16, ge=1)
     """Streams of one key or token subject."""
     unauthenticated_max: int = Field(default=256, ge=1)
@@ -158,30 +165,43 @@ class Settings(_Read):
     Without a login there is no such limit on updates, and each connection has its own for what it reads.
     """
     failed_logins_per_minute: int = Field(default=10, ge=1)
-    """From one address."""
+    """Failed logins from one address."""
 
     log_format: Literal["text", "json"] = "text"
+    """`text` or `json`."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    """`debug`, `info` (a line for each request), `warning` or `error`."""
 
     message_max_bytes: int = Field(default=64 * 1024, ge=128)
+    """Size of one WebSocket message."""
     value_max_bytes: int = Field(default=63 * 1024, ge=64)
-    """Of one value, or of a command's args, on every way in: with name and time it still fits a message of 64 KiB."""
+    """Size of one value, or of a command's args: with name and time it still fits a message of 64 KiB."""
     snapshot_part_max_bytes: int = Field(default=256 * 1024, ge=1024)
-    """Of the state in one WebSocket message; a larger one comes in parts, for many clients take no more than 1 MiB."""
+    """Size of the state in one WebSocket message; a larger one comes in parts, for many clients take at most 1 MiB."""
     body_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    """Size of one request."""
     request_max_updates: int = Field(default=10_000, ge=1)
+    """Readings in one request."""
     outbox_max_bytes: int = Field(default=1024 * 1024, ge=64 * 1024)
+    """What waits for one slow client before it is disconnected with close code 4008."""
     open_batch_max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+    """What waits for the next commit before senders are held back."""
     devices_max: int = Field(default=1_000_000, ge=1)
+    """How many devices there may be."""
     state_max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
-    """Of the newest state of all devices; each counts as its value's bytes and 512 more."""
+    """Size of the newest state of all devices; each counts as its value's bytes and 512 more."""
     identity_state_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
-    """Of the devices that one key or token subject wrote last, since the server started."""
+    """Size of the devices that one key or token subject wrote last, since the server started."""
     memory_journal_max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
+    """What a journal in memory keeps."""
     resume_max_entries: int = Field(default=1_000_000, ge=0)
+    """How many changes a client may be behind and still be sent them one by one."""
     head_max_bytes: int = Field(default=32 * 1024, ge=1024)
+    """Size of a request's head."""
     head_timeout_s: float = Field(default=10.0, gt=0)
+    """How long a request's head may take to come in."""
     body_timeout_s: float = Field(default=30.0, gt=0)
+    """How long a request's body may take to come in."""
     write_timeout_s: float = Field(default=60.0, gt=0)
     """How long a client of HTTP may take nothing of its answer."""
     keep_alive_timeout_s: float = Field(default=75.0, gt=0)
@@ -190,10 +210,15 @@ class Settings(_Read):
     hsts_max_age_s: int = Field(default=31_536_000, ge=0)
     """For how long a browser keeps to TLS once it has come here by it; 0 takes that back. Only where TLS ends here."""
     handshake_timeout_s: float = Field(default=5.0, gt=0)
+    """How long a WebSocket may take to be opened."""
     auth_timeout_s: float = Field(default=5.0, gt=0)
+    """How long a WebSocket may take to say who it is."""
     ping_interval_s: float = Field(default=20.0, gt=0)
+    """How long a WebSocket may be silent before it is asked for a sign of life."""
     pong_timeout_s: float = Field(default=10.0, gt=0)
+    """How long that sign may take."""
     shutdown_timeout_s: float = Field(default=10.0, gt=0)
+    """How long the server waits for what is under way when it stops."""
 
 
 _TAKES = {

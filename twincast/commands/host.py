@@ -9,6 +9,7 @@ import psutil
 
 from twincast.client import connect
 from twincast.commands.terminal import err, out, say_waiting
+from twincast.commands.words import counted
 
 
 class Vitals:
@@ -62,4 +63,4 @@ async def host(url: str, device_id: str | None, interval_s: float, count: int | 
                 await hub.publish(device_id, vitals.read(loop.time()))
                 stored += 1
     finally:
-        out.print(f"stored: {stored:,} readings")
+        out.print(f"stored: {counted(stored, 'reading')}")

@@ -8,7 +8,7 @@ from functools import partial
 from twincast.client import Rest, connect
 from twincast.commands import rights
 from twincast.commands.terminal import err, out, say_waiting
-from twincast.commands.words import raw_json, value_of
+from twincast.commands.words import counted, raw_json, value_of
 from twincast.errors import BadMessage, SettingUnusable, TwincastError
 
 
@@ -65,9 +65,9 @@ async def send_lines(url: str, device_id: str) -> None:
                     continue
                 future.add_done_callback(partial(count, number))
         await hub.settle()
-    out.print(f"stored: {stored:,} readings")
+    out.print(f"stored: {counted(stored, 'reading')}")
     if failures:
-        raise TwincastError(f"not stored: {failures:,} of the lines")
+        raise TwincastError(f"not stored: {counted(failures, 'line')}")
 
 
 def _some_lines() -> Iterable[str]:

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from twincast.client import Hub, connect
 from twincast.commands.terminal import err, out, say_waiting
+from twincast.commands.words import counted
 from twincast.simulation import fleet
 
 TICK_S = 0.02
@@ -92,4 +93,4 @@ async def simulate(url: str, devices: int, rate: float, seconds: float | None, s
         with Progress(*columns, console=err, transient=True, refresh_per_second=4) as progress:
             await simulation.run(url, progress)
     finally:
-        out.print(f"{simulation.stored:,} readings of {devices:,} devices stored")
+        out.print(f"{counted(simulation.stored, 'reading')} of {counted(devices, 'device')} stored")
