@@ -197,15 +197,16 @@ class Hub:
         who: str = "",
     ) -> None:
         """Take one entry into the open batch; see `submit_all`."""
+        batch = self._open
         if (
             retry is not None
             or actor is not None
-            or self._open.size_bytes + size_bytes > self._free_bytes
+            or batch.size_bytes + size_bytes > self._free_bytes
             or who not in self._at_ease
         ):
             self.submit_all((entry,), size_bytes, done, retry, actor, lane=lane, who=who)
             return
-        self._open.entries.append(entry)
+        batch.entries.append(entry)
         self._await_commit(size_bytes + ENTRY_BYTES, done, lane, who)
 
     def submit_all(
@@ -438,9 +439,7 @@ class Hub:
             cast = Cast(encode_all(entries), entries)
             if (unknown := self.groups.prepare(cast)) is not None:
                 await self._find_routes(cast, unknown)
-            apply = self.state.apply
-            for entry in entries:
-                apply(entry)
+            self.state.apply_all(entries)
             self.groups.offer(cast)
             self._answer()
             if self._awaited:
@@ -468,8 +467,9 @@ class Hub:
         while unanswered and unanswered[0].last_seq <= self.state.seq:
             first_seq, _, batch = unanswered.popleft()
             self._account.settle(batch)
-            for count, done, *_ in batch.submissions:
-                done(None, first_seq + count - 1)
+            before_seq = first_seq - 1
+            for count, done, _, _ in batch.submissions:
+                done(None, before_seq + count)
         self._measure_room()
 
 

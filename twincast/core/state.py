@@ -43,19 +43,28 @@ class State:
         Raises:
             ValueError: the entry is not the next one; the log has a gap or came out of order.
         """
-        if entry.seq != self.seq + 1:
-            raise ValueError(f"the log goes on at {self.seq + 1}, not at {entry.seq}")
-        self.seq = entry.seq
-        if isinstance(entry, DataUpdate):
-            twins, device_id, value = self.twins, entry.device_id, entry.value
-            before = twins.get(device_id)
-            self.size_bytes += len(value) + DEVICE_BYTES if before is None else len(value) - len(before.value)
-            twins[device_id] = Twin(value, entry.timestamp_utc, entry.seq, entry.source)
-        elif isinstance(entry, Deleted):
-            before = self.twins.pop(entry.device_id, None)
-            if before is not None:
-                self.deaths += 1
-                self.size_bytes -= DEVICE_BYTES + len(before.value)
+        self.apply_all((entry,))
+
+    def apply_all(self, entries: Sequence[Entry]) -> None:
+        """Take the next entries of the log, in order. Raises what `apply` raises; those before the wrong one are taken."""
+        seq, size_bytes, twins = self.seq, self.size_bytes, self.twins
+        try:
+            for entry in entries:
+                if entry.seq != seq + 1:
+                    raise ValueError(f"the log goes on at {seq + 1}, not at {entry.seq}")
+                seq = entry.seq
+                if isinstance(entry, DataUpdate):
+                    value = entry.value
+                    before = twins.get(entry.device_id)
+                    size_bytes += len(value) + DEVICE_BYTES if before is None else len(value) - len(before.value)
+                    twins[entry.device_id] = Twin(value, entry.timestamp_utc, seq, entry.source)
+                elif isinstance(entry, Deleted):
+                    before = twins.pop(entry.device_id, None)
+                    if before is not None:
+                        self.deaths += 1
+                        size_bytes -= DEVICE_BYTES + len(before.value)
+        finally:
+            self.seq, self.size_bytes = seq, size_bytes
 
     def names(self) -> Sequence[str]:
         """Return the devices that there are, each once: one and the same sequence until there are others."""
