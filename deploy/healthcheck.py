@@ -10,9 +10,9 @@ TIMEOUT_S = 4  # tried twice, within the ten seconds that the image gives it
 
 
 def answers(connection: http.client.HTTPConnection) -> bool:
-    """Return whether somebody there serves the first page, which is open to everyone."""
+    """Return whether somebody there says yes, to whoever asks."""
     try:
-        connection.request("GET", "/")
+        connection.request("GET", "/healthz")
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -47,6 +47,7 @@ from twincast.transports import openapi, schemas
 from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of
 from twincast.transports.cors import Cors
 from twincast.transports.events import EventsEndpoint
+from twincast.transports.health import Health
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse, refusing_headers
 from twincast.transports.pages import add_pages, is_open
 from twincast.transports.rest import Rest
@@ -125,6 +126,7 @@ class App(FastAPI):
         }
         self._hot |= {("HEAD", path): each for (method, path), each in self._hot.items() if method == "GET"}
         self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits, self.edge)
+        self._health = Health(self._is_ready)
         self._numbers = itertools.count(1)
         self._cors = Cors(self._serve_known, settings.allow_origin)
         for operation in operations:
@@ -153,6 +155,9 @@ class App(FastAPI):
         """Serve one connection: the entrance first, then the hot operations without the framework, then the rest."""
         kind = scope["type"]
         if kind == "http":
+            if self._health.serves(scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))):
+                await self._health(scope, receive, send)
+                return
             try:
                 knock = knock_of(scope)
                 if knock.origin is not None:
@@ -218,6 +223,9 @@ class App(FastAPI):
         if self.hub is None:
             raise RuntimeError("the application has not started: its lifespan must run before the first request")
         return self.hub
+
+    def _is_ready(self) -> bool:
+        return self.hub is not None and self.hub.problem is None
 
     def _plainly(self, send: Send) -> Send:
         """Say an expected failure of the start in its own words, where the framework would print a traceback."""

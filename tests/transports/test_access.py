@@ -154,6 +154,12 @@ def got(path: str) -> Probe:
     return probe
 
 
+def got_one(place: Place, key: dict[str, str]) -> set[str]:
+    answers = {name: place.get(f"/api/data/{quote(name, safe='')}", key) for name in (LAB, HOME)}
+    assert {answer.status_code for answer in answers.values()} <= {200, 403, 404}
+    return {name for name, answer in answers.items() if answer.status_code == 200}
+
+
 def counted(place: Place, key: dict[str, str]) -> set[str]:
     return {LAB, HOME} if place.get("/api/status", key).json()["devices_known"] == 2 else got_count(place, key)
 
@@ -273,6 +279,7 @@ PATHS: dict[str, tuple[str, Probe]] = {
     "say control": ("command", said(lambda name: {"type": "control", "target": name, "command": "x"})),
     "GET the state": ("read", got("/api/data")),
     "GET some of the state": ("read", got(f"/api/data?devices={LAB}&devices={HOME}")),
+    "GET a device": ("read", got_one),
     "count devices": ("read", counted),
     "be greeted": ("read", greeted),
     "watch": ("read", told_live("")),
@@ -315,6 +322,7 @@ def test_every_operation_and_every_message_is_in_the_matrix(place: Place) -> Non
         "GET /api/data",
         "POST /api/data",
         "DELETE /api/data",
+        "GET /api/data/{device_id}",
         "DELETE /api/data/{device_id}",
         "POST /api/control",
         "GET /api/events",

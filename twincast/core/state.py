@@ -46,7 +46,7 @@ class State:
         self.apply_all((entry,))
 
     def apply_all(self, entries: Sequence[Entry]) -> None:
-        """Take the next entries of the log, in order. Raises what `apply` raises; those before the wrong one are taken."""
+        """Take the next entries of the log, in order. Raises what `apply` raises, with those before it taken."""
         seq, size_bytes, twins = self.seq, self.size_bytes, self.twins
         try:
             for entry in entries:
