@@ -18,13 +18,13 @@ import requests
 from tests.access import bearer, certificate
 from tests.running import DEADLINE_S, ROOT, eventually, free_port
 
-README = (ROOT / "README.md").read_text()
+README, API = (ROOT / "README.md").read_text(), (ROOT / "docs" / "api.md").read_text()
 INSTALL_DEADLINE_S = 240.0
 SERVE, TEST, RELOAD = "scripts/serve", "scripts/test", "uvicorn main:app --reload"
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", README + API, re.MULTILINE | re.DOTALL)
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line]
@@ -104,6 +104,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     printed = shell.interrupt(server)
     assert f"{shell.url}/dashboard" in printed
     assert server.returncode == 0, printed
+
+
+def test_the_readme_is_as_long_as_a_person_reads() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_first_screen_has_the_two_commands_and_a_picture() -> None:
