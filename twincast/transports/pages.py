@@ -1,5 +1,8 @@
 """The pages: what there is, the documents of the interfaces, the dashboard; all from the installed package."""
 
+from functools import lru_cache
+from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from twincast.core.messages import encode
 from twincast.transports import asyncapi
 from twincast.transports.asgi import SAFE_HEADERS
+from twincast.transports.bundle import bundled
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -23,6 +27,13 @@ PAGE_POLICY = (
 )
 # Swagger UI and Redoc set styles in the markup that they make, and Redoc searches in a worker.
 DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'") + "; worker-src blob:"
+
+
+_ASSET_HEADERS = {
+    "cache-control": "no-cache",
+    "x-content-type-options": "nosniff",
+    "access-control-allow-origin": "*",  # a page of somebody's own imports the client module
+}
 
 
 def is_open(path: str) -> bool:
@@ -52,6 +63,8 @@ def add_pages(app: FastAPI, version: str) -> None:
         app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
     app.add_route("/openapi.json", openapi_document, include_in_schema=False)
     app.add_route("/asyncapi.json", asyncapi_document, include_in_schema=False)
+    client = _Bundle(PACKAGE / "dashboard" / "client.js")
+    app.add_api_route("/dashboard/client.js", client, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/pages", _Assets(directory=pages))
     app.mount("/dashboard", _Assets(directory=PACKAGE / "dashboard"))
 
@@ -83,7 +96,26 @@ class _Assets(StaticFiles):
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
-        response.headers["cache-control"] = "no-cache"
-        response.headers["x-content-type-options"] = "nosniff"
-        response.headers["access-control-allow-origin"] = "*"  # a page of somebody's own imports the client module
+        response.headers.update(_ASSET_HEADERS)
         return response
+
+
+class _Bundle:
+    """The client for JavaScript as one file, for a program may take it with it."""
+
+    def __init__(self, entry: Path) -> None:
+        self._entry = entry
+
+    async def __call__(self, request: Request) -> Response:
+        parts = (self._entry, *sorted(self._entry.with_suffix("").glob("*.js")))
+        text, tag = _bundle(self._entry, tuple(part.stat().st_mtime_ns for part in parts))
+        headers = {**_ASSET_HEADERS, "etag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(text, media_type="text/javascript", headers=headers)
+
+
+@lru_cache(maxsize=1)
+def _bundle(entry: Path, _as_of: tuple[int, ...]) -> tuple[bytes, str]:
+    text = bundled(entry).encode()
+    return text, f'"{sha256(text).hexdigest()[:32]}"'

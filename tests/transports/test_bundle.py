@@ -1,0 +1,82 @@
+"""The client for JavaScript as one file: what a program takes with it is all that it needs."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.running import DEADLINE_S, ROOT
+from twincast.testing import Server
+from twincast.transports.bundle import bundled
+
+ENTRY = ROOT / "twincast" / "dashboard" / "client.js"
+PROGRAM = """
+globalThis.WebSocket ??= class {};
+const { Client, ...others } = await import(process.argv[1]);
+console.log(JSON.stringify(["Client", ...Object.keys(others)].sort()));
+"""
+TALK = """
+const { Client } = await import(process.argv[1]);
+const client = new Client({ url: process.argv[2] });
+client.open();
+console.log((await client.publish("lamp", { lit: true })).type);
+client.close();
+"""
+
+
+def node(program: str, *arguments: str) -> str:
+    command = ["node", "--experimental-websocket", "--input-type=module", "-e", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_one_file_is_served_and_exports_what_the_modules_do(tmp_path: Path) -> None:
+    with Server() as server:
+        answer = httpx.get(f"{server.url}/dashboard/client.js").raise_for_status()
+        again = httpx.get(f"{server.url}/dashboard/client.js", headers={"If-None-Match": answer.headers["etag"]})
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert (answer.headers["access-control-allow-origin"], again.status_code) == ("*", 304)
+    alone = tmp_path / "client.mjs"
+    alone.write_text(answer.text)
+    assert json.loads(node(PROGRAM, str(alone))) == json.loads(node(PROGRAM, str(ENTRY)))
+
+
+def test_one_file_speaks_to_a_server(tmp_path: Path) -> None:
+    alone = tmp_path / "client.mjs"
+    with Server() as server:
+        alone.write_text(httpx.get(f"{server.url}/dashboard/client.js").text)
+        assert node(TALK, str(alone), server.url.replace("http", "ws") + "/ws").strip() == "ack"
+        assert server.state["lamp"].value == {"lit": True}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import x from "./other.js";\n',
+        'import * as x from "./other.js";\n',
+        'import { wrong } from "./wrong.js";\n',
+    ],
+)
+def test_what_is_not_understood_is_an_error_and_no_wrong_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "other.js").write_text("export const a = 1, b = 2;\n")
+    (tmp_path / "wrong.js").write_text("export default 1;\n")
+    (tmp_path / "entry.js").write_text(text)
+    with pytest.raises(ValueError, match="not understood"):
+        bundled(tmp_path / "entry.js")
+
+
+def test_modules_keep_their_own_names_and_are_called_once(tmp_path: Path) -> None:
+    (tmp_path / "one.js").write_text("let count = 0;\nexport function next() { return ++count; }\n")
+    (tmp_path / "two.js").write_text(
+        'import { next as more } from "./one.js";\nconst count = 10;\nexport const two = () => count + more();\n'
+    )
+    (tmp_path / "entry.js").write_text(
+        'import { next } from "./one.js";\nexport { two } from "./two.js";\nconst count = next();\nexport { count };\n'
+    )
+    alone = tmp_path / "alone.mjs"
+    alone.write_text(bundled(tmp_path / "entry.js"))
+    program = "const m = await import(process.argv[1]); console.log(m.count, m.two(), m.two());"
+    assert node(program, str(alone)).split() == ["1", "12", "13"]
