@@ -336,7 +336,7 @@ def test_wrong_arguments_are_one_line_and_status_2(server: ServerProcess) -> Non
     assert_one_line(run("ftp://x", "status"), 2, "expected a server's address")
     assert_one_line(run(server.url, "simulate", "--devices", "none"), 2, "--devices")
     assert_one_line(run(server.url, "dance"), 2, "dance")
-    assert_one_line(run(server.url, "send", "x"), 2, "value")
+    assert_one_line(run(server.url, "send", "x"), 2, "Missing argument")
 
 
 def test_serve_refuses_more_than_one_worker_and_says_why() -> None:

@@ -1,6 +1,7 @@
 """A state that is read device by device."""
 
 import json
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -33,6 +34,14 @@ def test_the_members_are_those_of_the_whole_wherever_it_is_cut(
 def test_what_is_not_such_an_object_or_not_all_of_it_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         list(members([text], "data"))
+
+
+@given(st.text('{}[]",:1e.- \\\\adt\\n', max_size=30), st.integers(0, 30))
+def test_whatever_comes_ends_in_members_or_in_an_error(text: str, cut: int) -> None:
+    for whole in (text, f'{{"data":{{"a":{text}'):
+        with suppress(ValueError):
+            for _, part in members([whole[:cut], whole[cut:]], "data"):
+                json.loads(part)
 
 
 def test_a_number_keeps_its_digits() -> None:

@@ -122,7 +122,7 @@ def test_the_value_has_the_room_and_a_long_name_loses_its_middle(width: int) -> 
     name, value = row.split()[:2]
     assert name.startswith("bui") and name.endswith("001") and ("…" in name) is (width < 150)
     assert len(value) >= len(name) and value.startswith('"vv')
-    assert len(value) >= width // 2 - 5
+    assert len(value) >= width // 2 - 6  # rich 13 needs one more for its ellipsis
     assert row.rstrip().split()[2:4] == ["0.0", "s"]
 
 

@@ -4,16 +4,20 @@ import fcntl
 import json
 import os
 import pty
+import ssl
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
 
+from tests.access import certificate
 from tests.running import DEADLINE_S, ROOT, free_port
 from tests.test_cli import run, screen_until
 from twincast.testing import Server
@@ -82,6 +86,41 @@ def test_it_takes_what_the_key_may_read(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("TWINCAST_TOKEN", server.add_key("writer", publish=["*"]))
         result = run(server.url, "get")
         assert result.returncode == 1 and "has no right to read" in result.stderr
+
+
+class _Below(BaseHTTPRequestHandler):
+    """A proxy's part of the world: a server below a path, which somebody may reach with the right token."""
+
+    def do_GET(self) -> None:
+        is_known = self.headers["Authorization"] == "Bearer secret"
+        is_there = self.path == "/twin/api/data?devices=lab%2Fx"
+        twin = b'{"value":1.50,"updated_at_utc":"","seq":1,"source":"rest"}'
+        body = b'{"timestamp_utc":"","epoch":"e","seq":1,"data":{"lab/x":%b}}' % twin
+        self.send_response(200 if is_known and is_there else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_it_goes_with_a_token_over_tls_below_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = certificate(tmp_path)
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.load_cert_chain(cert, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    monkeypatch.setenv("TWINCAST_TOKEN", "secret")
+    with HTTPServer(("127.0.0.1", 0), _Below) as proxy:
+        proxy.socket = trust.wrap_socket(proxy.socket, server_side=True)
+        thread = Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            result = run(f"https://localhost:{proxy.server_port}/twin/", "get", "lab/x")
+        finally:
+            proxy.shutdown()
+            thread.join()
+    assert (result.returncode, result.stdout) == (0, "1.50\n"), result
 
 
 def test_a_large_state_comes_whole(server: Server) -> None:
