@@ -30,6 +30,7 @@ TwincastError
 ├── BackupUnusable           a backup cannot be made there, or what is there cannot be put back
 ├── AddressUnusable          the server cannot, or should not, listen there
 ├── LoginUnusable            keys or tokens are not set up in a way that can work
+├── CursorUnusable           the file that keeps how far a client is can be none, or another program has it
 ├── SettingUnusable          a setting is none that can be
 └── Truncated                a position that the journal no longer reaches back to
 
@@ -288,6 +289,12 @@ class LoginUnusable(TwincastError):
     """Keys or tokens are not set up in a way that can work."""
 
     code = "login_unusable"
+
+
+class CursorUnusable(TwincastError):
+    """The file that keeps how far a client is can be none, or another program has it."""
+
+    code = "cursor_unusable"
 
 
 class SettingUnusable(TwincastError):

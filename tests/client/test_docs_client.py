@@ -16,7 +16,10 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-async def test_an_example_runs(number: int, twincast_server: Server) -> None:
+async def test_an_example_runs(
+    number: int, twincast_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     code = EXAMPLES[number].replace("http://127.0.0.1:8000", twincast_server.url)
     names: dict[str, Any] = {"connect": connect}
     if "async with" in code:

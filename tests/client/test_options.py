@@ -59,7 +59,7 @@ async def test_all_left_out(place: Place) -> None:
         await hub.delete("lamp")
 
 
-async def test_all_given(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_given(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TWINCAST_TOKEN", raising=False)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     links: list[Link] = []
@@ -77,6 +77,8 @@ async def test_all_given(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         tls=place.trusting,
         close_timeout_s=2,
         wait_max_s=5,
+        since="e:0",
+        cursor=tmp_path / "cursor",
     ) as hub:
         await hub.control("lamp", "set", {"to": 1})
         async with hub.watch("lamp", mode="latest", kinds=["data_update"], max_hz=100, initial=True) as changes:

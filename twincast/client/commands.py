@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Generator
 from typing import Self
 
-from twincast.client.watch import Change, Watch
+from twincast.client.change import Change
+from twincast.client.watch import Watch
 from twincast.errors import ServerUnreachable, TwincastError
 
 logger = logging.getLogger("twincast.client")

@@ -1,15 +1,17 @@
 """One connection to a server that keeps itself alive: readings and commands out, changes and the state in."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
+from twincast.client.change import Twin
 from twincast.client.commands import Obeying, OnCommand
 from twincast.client.connection import Connection
 from twincast.client.credential import Credential, Token
@@ -17,10 +19,16 @@ from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.incoming import Incoming
 from twincast.client.link import CLOSE_TIMEOUT_S, Link, Message, open_link, trust_of
 from twincast.client.outgoing import Outgoing, refused
-from twincast.client.watch import Twin, Watch
+from twincast.client.progress import Progress
+from twincast.client.readback import ReadBack
+from twincast.client.resuming import Resuming
+from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.errors import BadMessage, ServerUnreachable
+
+if TYPE_CHECKING:
+    from twincast.client.cursor import CursorFile
 
 BUFFER_MAX_BYTES = 8 * 1024 * 1024
 
@@ -41,8 +49,12 @@ class Hub:
         tls: ssl.SSLContext | None = None,
         close_timeout_s: float = CLOSE_TIMEOUT_S,
         wait_max_s: float | None = None,
+        since: Position | None = None,
     ) -> None:
-        self._incoming = Incoming(Subscription(rules_of(devices, ["data_update", "deleted"])))
+        self.progress = Progress()
+        following = Subscription(rules_of(devices, ["data_update", "deleted"]))
+        self._incoming = Incoming(following, self.progress.changed.set)
+        self._since = since
         self._outgoing = Outgoing(buffer_max_bytes)
         self._state = MappingProxyType(self._incoming.followed)
         self._obeying: list[Obeying] = []
@@ -54,6 +66,8 @@ class Hub:
         self.connection = Connection(
             base, opened, self._incoming, self._outgoing, told, credential=credential.kind, wait_max_s=wait_max_s
         )
+        make = partial(ReadBack, base=base, open_link=opened, credential=credential.kind)
+        self.resuming = Resuming(self.connection.watches, self._incoming, self.progress, make, since)
 
     @property
     def state(self) -> Mapping[str, Twin]:
@@ -64,6 +78,16 @@ class Hub:
     def position(self) -> Position | None:
         """Up to where `state` and the watches have everything."""
         return self._incoming.position
+
+    @property
+    def cursor(self) -> Position | None:
+        """Up to where this program is done with what it watches: what `connect(since=…)` goes on behind.
+
+        It passes a change when the loop asks for the next one, or the callback has come back; the slowest watch
+        decides. Until something is watched it is what `connect` was given; None if that is nothing.
+        """
+        mark = self.progress.mark
+        return self._since if mark is None else mark.position
 
     @property
     def is_connected(self) -> bool:
@@ -159,7 +183,7 @@ class Hub:
             ValidationFailed: one of these is not what it should be.
         """
         subscription = Subscription(rules_of(devices or ("*",), kinds), mode, max_hz)
-        return Watch(self.connection.watches, subscription, initial=initial)
+        return Watch(self.resuming, subscription, initial=initial)
 
     @overload
     def on_command(self, target: str) -> Callable[[C], C]: ...
@@ -194,6 +218,7 @@ class Hub:
     async def close(self) -> None:
         """End what was started for this hub."""
         await asyncio.gather(*(obeying.end() for obeying in self._obeying))
+        await self.resuming.close()
         self.connection.fail(ServerUnreachable("the connection was closed"))
 
     def _decorated(self, target: str, call: C) -> C:
@@ -216,6 +241,8 @@ async def connect(
     tls: ssl.SSLContext | None = None,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
     wait_max_s: float | None = None,
+    since: Position | str | None = None,
+    cursor: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[Hub]:
     """Connect to a server for as long as the context lasts, and again whenever the connection is lost.
 
@@ -230,29 +257,56 @@ async def connect(
         tls: how to check the server's certificate, if not as the system does.
         close_timeout_s: how long the goodbye may take, over a network that may be dead.
         wait_max_s: up to which bound the waits between attempts double; 15 seconds if None.
+        since: a position, `EPOCH:SEQ`; what is watched in the first seconds goes on behind it, see docs/client.md.
+        cursor: a file that keeps `Hub.cursor`, for the next process to go on there; until it does, `since` counts.
 
     Raises:
+        CursorUnusable: another program has the file, or it cannot be used.
         ServerUnreachable: nobody answers there in time, or somebody who is not a twincast server.
         Unauthenticated: the server asks for a credential, or does not know this one.
-        ValidationFailed: `token` cannot be a credential; or `devices` are not patterns.
+        ValidationFailed: `token` cannot be a credential, `devices` are not patterns, or `since` is no position.
         ValueError: `url` is not an address.
     """
     patterns = (devices,) if isinstance(devices, str) else tuple(devices)
-    hub = Hub(
-        url,
-        patterns,
-        buffer_max_bytes=buffer_max_bytes,
-        on_link=on_link,
-        token=token,
-        tls=tls,
-        close_timeout_s=close_timeout_s,
-        wait_max_s=wait_max_s,
-    )
-    running = asyncio.create_task(hub.connection.run(timeout_s), name="client")
+    position = Position.parse(since) if isinstance(since, str) else since
+    async with _kept(cursor) as file:
+        hub = Hub(
+            url,
+            patterns,
+            buffer_max_bytes=buffer_max_bytes,
+            on_link=on_link,
+            token=token,
+            tls=tls,
+            close_timeout_s=close_timeout_s,
+            wait_max_s=wait_max_s,
+            since=position if file is None else file.position or position,
+        )
+        tasks = [asyncio.create_task(hub.connection.run(timeout_s), name="client")]
+        if file is not None:
+            hub.resuming.is_kept = file.is_kept
+            tasks.append(asyncio.create_task(file.keep(hub.progress, hub.resuming), name="client's cursor"))
+        try:
+            await hub.connection.wait_ready()
+            yield hub
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await hub.close()
+            if file is not None:
+                file.is_kept.set()  # nobody is to wait any longer
+                file.note(hub.progress)
+
+
+@asynccontextmanager
+async def _kept(path: str | os.PathLike[str] | None) -> AsyncIterator["CursorFile | None"]:
+    if path is None:
+        yield None
+        return
+    from twincast.client.cursor import CursorFile  # noqa: PLC0415  # what only those need who keep a cursor
+
+    file = CursorFile(path)
     try:
-        await hub.connection.wait_ready()
-        yield hub
+        yield file
     finally:
-        running.cancel()
-        await asyncio.wait([running])
-        await hub.close()
+        file.close()

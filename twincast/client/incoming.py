@@ -1,11 +1,14 @@
 """What a program is told: the cursor, the state that follows from it, and the watches that take their part."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+from twincast.client.change import Change, Gap, Twin
 from twincast.client.link import Message
-from twincast.client.watch import Change, Gap, Twin, Watch
+from twincast.client.waiting import Mark
+from twincast.client.watch import Watch
 from twincast.core.model import Kind, Position
 from twincast.core.subscription import Mode, Subscription
 from twincast.errors import NotYet, TwincastError
@@ -14,7 +17,10 @@ from twincast.errors import NotYet, TwincastError
 class Incoming:
     """Folds what the server sends into `followed`, and passes it on. The cursor moves as docs/delivery.md says."""
 
-    def __init__(self, following: Subscription) -> None:
+    def __init__(self, following: Subscription, moved: Callable[[], object] = lambda: None) -> None:
+        """Begin; `moved` is told whenever the cursor has moved."""
+        self._moved = moved
+        self._logs = 0
         self._following = following
         self._wanted: dict[Watch, None] = {}  # those that are about to begin, too
         self._watches: dict[Watch, None] = {}
@@ -25,6 +31,11 @@ class Incoming:
         self._failed: TwincastError | None = None
         self.followed: dict[str, Twin] = {}
         self.position: Position | None = None
+
+    @property
+    def mark(self) -> Mark | None:
+        """The cursor, in the order of all that were."""
+        return None if self.position is None else Mark(self._logs, self.position)
 
     def needed(self, *, soon: bool = True) -> Subscription:
         """Return what is followed and what is watched, together; with what is about to be watched, if `soon`.
@@ -133,7 +144,7 @@ class Incoming:
         topic = (change.kind, change.device_id)
         offered = [watch for watch in self._watches if watch.subscription.selects(topic)]
         for watch in offered:
-            watch.offer(change, size_bytes)
+            watch.offer(change, size_bytes, self.mark)
         # Before anybody is waited for: if the connection is lost then, the next one does not bring the change again.
         self._move(Position(change.epoch, change.seq))
         for watch in offered:
@@ -154,16 +165,18 @@ class Incoming:
 
     def _replace(self, fresh: dict[str, Twin], position: Position) -> None:
         """Begin anew with a state; tell the watches what is new in it, and what may be missing."""
-        older, before = self._known, self.position
+        older, before, mark = self._known, self.position, self.mark
         self._known = fresh
         self.followed.clear()
         for device_id, twin in fresh.items():
             self._follow(device_id, twin)
         self.position = position
+        self._moved()
         if before is None:
             self._release(position)
             return
         is_same_log = self._reason == "too_old"
+        self._logs += not is_same_log
         other: Literal["epoch", "ahead"] = "ahead" if self._reason == "ahead" else "epoch"
         gap = Gap.between(before, position) if is_same_log else Gap(None, None, other)
         news = [
@@ -174,19 +187,19 @@ class Incoming:
         news += [
             Change.to_deletion(device_id, twin, position) for device_id, twin in older.items() if device_id not in fresh
         ]
-        self._tell(gap, news)
+        self._tell(gap, news, mark)
         if is_same_log:
             self._release(position)
         else:
             self._end_waits(NotYet("the server's log is another one, or was set back; what is waited for is not in it"))
 
-    def _tell(self, gap: Gap | None, news: list[Change]) -> None:
+    def _tell(self, gap: Gap | None, news: list[Change], mark: Mark | None) -> None:
         for watch in self._watches:
             if gap is not None:
                 watch.miss(gap)
             for change in news:
                 if watch.subscription.selects((change.kind, change.device_id)):
-                    watch.offer(change)
+                    watch.offer(change, mark=mark)
 
     def _learn(self, device_id: str, twin: Twin) -> None:
         self._known[device_id] = twin
@@ -200,6 +213,7 @@ class Incoming:
         if self.position is not None and position <= self.position and position.epoch == self.position.epoch:
             return
         self.position = position
+        self._moved()
         self._release(position)
 
     def _release(self, position: Position) -> None:

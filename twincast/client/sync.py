@@ -16,15 +16,17 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
+from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from twincast.client import commands
 from twincast.client import hub as asynchronous
 from twincast.client.backoff import TIMEOUT_S
+from twincast.client.change import Change, Twin
 from twincast.client.credential import Token
 from twincast.client.hub import BUFFER_MAX_BYTES
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
-from twincast.client.watch import Change, Twin, Watch
+from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
 from twincast.errors import ServerUnreachable
@@ -50,6 +52,11 @@ class Hub:
     def position(self) -> Position | None:
         """Up to where `state` and the watches have everything."""
         return self._hub.position
+
+    @property
+    def cursor(self) -> Position | None:
+        """Up to where this program is done with what it watches."""
+        return self._wait(self._copy_cursor())
 
     @property
     def is_connected(self) -> bool:
@@ -125,6 +132,9 @@ class Hub:
         self.on_command(target, call)
         return call
 
+    async def _copy_cursor(self) -> Position | None:
+        return self._hub.cursor
+
     async def _copy_state(self) -> Mapping[str, Twin]:
         return dict(self._hub.state)
 
@@ -148,35 +158,38 @@ class Changes(Iterator[Change]):
         except TimeoutError:
             self.close()
             raise StopIteration from None
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self._close(type(error), error, error.__traceback__)
             raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close(kind, error, at)
 
     def __del__(self) -> None:
         if not self._has_ended:  # a loop that was left; wherever garbage is collected, nothing may be waited for
-            self._background.begin(self._end())
+            self._background.begin(self._end(GeneratorExit, None, None))
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Watch no longer; the program is done with the change that it has."""
+        self._close(None, None, None)
+
+    def _close(self, *why: Any) -> None:
         if not self._has_ended:
             self._has_ended = True
             with suppress(ServerUnreachable):  # a loop over changes may outlive its hub
-                self._background.wait(self._end())
+                self._background.wait(self._end(*why))
 
     async def _next(self) -> Change:
         async with asyncio.timeout(self._timeout_s):
             change: Change = await anext(self._changes)
             return change
 
-    async def _end(self) -> None:
+    async def _end(self, *why: Any) -> None:
         await self._changes.aclose()
-        await self._watch.__aexit__(None, None, None)
+        await self._watch.__aexit__(*why)
 
 
 class Obeying:
@@ -317,6 +330,8 @@ def connect(
     tls: ssl.SSLContext | None = None,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
     wait_max_s: float | None = None,
+    since: Position | str | None = None,
+    cursor: str | os.PathLike[str] | None = None,
 ) -> AbstractContextManager[Hub]:
     """Connect to a server for as long as the context lasts. Takes and raises what twincast.client.connect does."""
     return _Connecting(
@@ -330,5 +345,7 @@ def connect(
             tls=tls,
             close_timeout_s=close_timeout_s,
             wait_max_s=wait_max_s,
+            since=since,
+            cursor=cursor,
         )
     )

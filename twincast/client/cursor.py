@@ -1,0 +1,130 @@
+"""A file that keeps up to where a program is done, so that its next process goes on there."""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+
+import filelock
+
+from twincast.client.progress import Progress
+from twincast.client.resuming import Resuming
+from twincast.client.waiting import Mark
+from twincast.core.model import Position
+from twincast.errors import CursorUnusable, ValidationFailed
+
+WRITE_INTERVAL_S = 1.0
+TEXT_MAX_BYTES = 4_096
+
+logger = logging.getLogger("twincast.client")
+
+
+class CursorFile:
+    """A position in a file of this process alone."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Take the file, and read it if it is there.
+
+        Raises:
+            CursorUnusable: another program has it, or it can be no such file.
+        """
+        self._path = os.path.realpath(path)
+        folder = os.path.dirname(self._path)
+        if not os.path.isdir(folder):
+            raise CursorUnusable(f"the cursor {self._path} cannot be used: there is no folder {folder}")
+        self._lock = filelock.FileLock(f"{self._path}.lock", timeout=0, mode=0o600, thread_local=False)
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise CursorUnusable(
+                f"the cursor {self._path} is in use by another program; give each one a file of its own"
+            ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
+            self.position = self._read()
+        except OSError as error:
+            self.close()
+            raise self._unusable(error) from None
+        self.is_kept = asyncio.Event()
+        """Set once there is a position in it: whoever is killed then goes on there."""
+        if self.position is not None:
+            self.is_kept.set()
+
+    def write(self, position: Position) -> None:
+        """Put a position in the place of the one that is there, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if position == self.position:
+            return
+        name = f"{self._path}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(f"{position}\n".encode())
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(name, self._path)
+        self.position = position
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    async def keep(self, progress: Progress, resuming: Resuming) -> None:
+        """Write how far a program is, at most once a second, until cancelled.
+
+        While it starts the file stays as it was: a watch that is yet to begin may have missed what others have done.
+        """
+        while True:
+            await progress.changed.wait()
+            await asyncio.sleep(resuming.starting_s)
+            progress.changed.clear()
+            mark = progress.mark
+            if mark is None:
+                continue
+            writing = asyncio.ensure_future(asyncio.to_thread(self._note, mark))
+            try:
+                await asyncio.shield(writing)
+            finally:
+                await asyncio.wait([writing])  # the last time is behind this one
+            self.is_kept.set()
+            await asyncio.sleep(WRITE_INTERVAL_S)
+
+    def note(self, progress: Progress) -> None:
+        """Write how far a program is, now."""
+        self._note(progress.mark)
+
+    def _note(self, mark: Mark | None) -> None:
+        if mark is None:
+            return
+        try:
+            self.write(mark.position)
+        except OSError as error:
+            logger.warning("how far this program is could not be written down: %s", error)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._lock.release()
+
+    def _read(self) -> Position | None:
+        try:
+            with open(self._path, "rb") as file:
+                text = file.read(TEXT_MAX_BYTES)
+        except FileNotFoundError:
+            return None
+        try:
+            if not text.endswith(b"\n"):
+                raise ValidationFailed("it has no end")
+            return Position.parse(text.decode().strip())
+        except (ValidationFailed, UnicodeDecodeError):
+            logger.warning("the cursor %s is torn, or something else: what comes from now on is told", self._path)
+            return None
+
+    def _unusable(self, error: OSError) -> CursorUnusable:
+        return CursorUnusable(f"the cursor {self._path} cannot be used: {error.strerror or error}")

@@ -1,0 +1,98 @@
+"""How watches begin: where another process was, if this one goes on behind a position; else now."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from twincast.client.incoming import Incoming
+from twincast.client.negotiation import Negotiation
+from twincast.client.progress import Progress
+from twincast.client.readback import ReadBack
+from twincast.client.waiting import Mark
+from twincast.client.watch import Watch
+from twincast.core.model import Position
+
+STARTING_S = 10.0
+"""What begins within so long after the first watch is part of the program's start, and goes on where that does."""
+
+MakeReadBack = Callable[[Watch, Position, Callable[[Watch], Awaitable[None]]], ReadBack]
+
+
+class Resuming:
+    """See Feeder."""
+
+    def __init__(
+        self,
+        negotiation: Negotiation,
+        incoming: Incoming,
+        progress: Progress,
+        make: MakeReadBack,
+        since: Position | None,
+    ) -> None:
+        """Begin watches behind `since`, or now if that is None."""
+        self._negotiation = negotiation
+        self._incoming = incoming
+        self._progress = progress
+        self._make = make
+        self._since = since
+        self.is_kept: asyncio.Event | None = None
+        """Set once a first position was written down, if it is to be: a watch is not called live before."""
+        self._until_s: float | None = None
+        self._tasks: dict[Watch, asyncio.Task[None]] = {}
+        self._begun: set[Watch] = set()
+
+    @property
+    def starting_s(self) -> float:
+        """For how long from now on watches go on behind the position that was given."""
+        if self._until_s is None:
+            return 0.0
+        return max(0.0, self._until_s - asyncio.get_running_loop().time())
+
+    async def start(self, watch: Watch) -> None:
+        """See Feeder."""
+        try:
+            if self._since is not None and (self._until_s is None or self.starting_s > 0):
+                await self._read_back(watch, self._since)
+            else:
+                self._progress.begin(watch, lambda: self._incoming.mark)
+                await self._negotiation.start(watch)
+            self._begun.add(watch)
+            if self.is_kept is not None:
+                await self.is_kept.wait()
+        except BaseException:
+            self.end(watch)
+            raise
+
+    def end(self, watch: Watch) -> None:
+        """See Feeder."""
+        task = self._tasks.pop(watch, None)
+        if task is not None:
+            task.cancel()
+        self._progress.end(watch, has_begun=watch in self._begun)
+        self._begun.discard(watch)
+        self._negotiation.end(watch)
+
+    def done(self, watch: Watch, mark: Mark) -> None:
+        """See Feeder."""
+        self._progress.done(mark)
+
+    async def close(self) -> None:
+        """Read nothing back any more."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def _read_back(self, watch: Watch, since: Position) -> None:
+        if self._until_s is None:
+            self._until_s = asyncio.get_running_loop().time() + STARTING_S
+        back = self._make(watch, since, self._negotiation.start)
+        task = asyncio.create_task(back.run(), name="client reads back")
+        self._tasks[watch] = task
+
+        def reached() -> Mark | None:
+            marks = [back.reached(), self._incoming.mark if task.done() else None]
+            return max((mark for mark in marks if mark is not None), key=lambda mark: mark.order, default=None)
+
+        self._progress.begin(watch, reached)
+        task.add_done_callback(lambda _: self._progress.changed.set())
+        await asyncio.shield(back.begun)
