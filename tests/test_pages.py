@@ -1,13 +1,18 @@
 """The pages beside the dashboard, in a real browser: they load nothing from elsewhere, and `/docs` runs the calls."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import requests
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import Witness, open_browser
-from tests.running import ServerProcess
+from tests.running import ROOT, ServerProcess
+from twincast.testing import Server
 
 DEADLINE_MS = 20_000
 
@@ -29,7 +34,9 @@ def page(browser: Browser) -> Iterator[Page]:
         page.on("request", lambda request: requested.append(request.url))
         yield page
         assert witness.wrongs == []
-        assert [url for url in requested if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))] == []
+        assert [
+            url for url in requested if not url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:"))
+        ] == []
 
 
 def test_docs_describe_and_execute_a_call(server: ServerProcess, page: Page) -> None:
@@ -122,6 +129,86 @@ def test_the_first_page_leads_to_everything(server: ServerProcess, page: Page) -
     page.goto(server.url)
     links = page.get_by_role("link").evaluate_all("links => links.map(link => link.getAttribute('href'))")
     assert {"/dashboard", "/docs", "/redoc", "/api/status", "/api/data", "/openapi.json"} <= set(links)
+    assert links[0] == "/dashboard"
+    assert len([link for link in links if link.startswith("/guides/")]) == 9
     for link in links:
         response = page.request.get(server.url + link)
         assert response.ok, link
+
+
+def test_the_lines_of_the_first_page_have_its_address_and_do_what_they_say(server: ServerProcess, page: Page) -> None:
+    here = server.url.replace("127.0.0.1", "localhost")
+    page.goto(here)
+    lines = {name: page.locator(f"#{name}").inner_text() for name in ("curl", "python", "javascript", "stream")}
+    assert all(here in text and "8000" not in text for text in lines.values())
+    subprocess.run(["sh", "-c", lines["curl"]], check=True, timeout=30, capture_output=True)
+    printed = subprocess.run([sys.executable, "-c", lines["python"]], check=True, timeout=30, capture_output=True)
+    assert printed.stdout == b"21.5\n"
+    module = re.sub(r"import (.*) from (.*);", r"const \1 = await import(\2);", lines["javascript"])
+    assert page.evaluate(f"(async () => {{ {module}; client.close(); return client.messagesCount > 0; }})()")
+    assert server.get("/api/status")["seq"] == 3
+
+
+def test_a_line_is_copied_by_its_button(server: ServerProcess, page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(server.url)
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#curl").inner_text()
+
+
+def test_the_first_page_counts_for_those_who_may_read(server: ServerProcess, page: Page) -> None:
+    server.post("/api/data", [{"device_id": f"d{number}", "value": 1} for number in range(1_200)])
+    page.goto(server.url)
+    expect(page.locator("#counts")).to_have_text("1,200 devices, 0 changes/s")
+    expect(page.locator("#login")).to_be_hidden()
+
+
+def test_the_first_page_tells_strangers_of_a_server_with_a_login_nothing_but_that(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        server.add_key(read=["*"])
+        with browser.new_context() as context:
+            page = context.new_page()
+            page.goto(server.url)
+            expect(page.locator("#login")).to_be_visible()
+            expect(page.locator("#counts")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_page_fits_a_phone_and_can_be_read(server: ServerProcess, page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(server.url)
+    expect(page.locator("#counts")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for place in (
+        ".lead",
+        "a.first b",
+        "a.first span",
+        "#counts",
+        "figcaption",
+        "figcaption button",
+        "nav span",
+        "pre",
+    ):
+        assert contrast(page, place) >= 4.5, place
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("client.md", 200),
+        ("images/dashboard-light.png", 404),
+        ("../pyproject.toml", 404),
+        ("nothing.md", 404),
+        ("", 404),
+    ],
+)
+def test_guides_are_served_as_text_and_nothing_else_is(server: ServerProcess, path: str, status: int) -> None:
+    response = requests.get(f"{server.url}/guides/{path}", timeout=10)
+    assert response.status_code == status
+    if status == 200:
+        assert response.headers["content-type"] == "text/plain; charset=utf-8"
+        assert response.text == (ROOT / "docs" / path).read_text()

@@ -24,6 +24,7 @@ TAGS = {
 
 _TAG_OF_PATH = {"/api/data": "State", "/api/control": "Commands", "/api/events": "Streams"}
 _TAG_OF_PATH |= {"/api/tickets": "Access", "/api/audit": "Access"}
+_OURS = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
 def complete(document: dict[str, Any]) -> None:
@@ -31,8 +32,8 @@ def complete(document: dict[str, Any]) -> None:
     document["info"]["description"] = DESCRIPTION
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     for path, item in document["paths"].items():
-        if not path.startswith("/api/"):
-            continue  # a route of somebody's own is none of ours
+        if not path.startswith(_OURS):
+            continue  # a route of somebody's own
         tag = next((tag for start, tag in _TAG_OF_PATH.items() if path.startswith(start)), "Server")
         for operation in item.values():
             if isinstance(operation, dict):

@@ -16,10 +16,12 @@ from twincast.transports.asgi import SAFE_HEADERS
 from twincast.transports.bundle import bundled
 
 PACKAGE = Path(__file__).parents[1]
+GUIDES = next((folder for folder in (PACKAGE / "guides", PACKAGE.parent / "docs") if folder.is_dir()), None)
+"""The guides: a wheel has them in the package, a checkout beside it."""
 
 # What the pages load and say is the same for everybody: the program itself, none of its data.
 OPEN_PATHS = frozenset({"/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/asyncapi.json"})
-OPEN_FOLDERS = ("/pages/", "/dashboard/")
+OPEN_FOLDERS = ("/pages/", "/dashboard/", "/guides/")
 
 PAGE_POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -67,6 +69,8 @@ def add_pages(app: FastAPI, version: str) -> None:
     app.add_api_route("/dashboard/client.js", client, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/pages", _Assets(directory=pages))
     app.mount("/dashboard", _Assets(directory=PACKAGE / "dashboard"))
+    if GUIDES is not None:
+        app.mount("/guides", _Guides(directory=GUIDES))
 
 
 def _document(content: dict[str, Any]) -> Response:
@@ -119,3 +123,15 @@ class _Bundle:
 def _bundle(entry: Path, _as_of: tuple[int, ...]) -> tuple[bytes, str]:
     text = bundled(entry).encode()
     return text, f'"{sha256(text).hexdigest()[:32]}"'
+
+
+class _Guides(_Assets):
+    """The guides, as the text that they are; nothing else that may lie beside them."""
+
+    def lookup_path(self, path: str) -> tuple[str, Any]:
+        return super().lookup_path(path) if path.endswith(".md") else ("", None)
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["content-type"] = "text/plain; charset=utf-8"
+        return response
