@@ -343,7 +343,8 @@ def test_without_a_good_credential_everything_but_the_pages_is_401(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/dashboard/app.js"]
+    "path",
+    ["/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/dashboard/app.js", "/guides/client.md"],
 )
 def test_the_pages_need_no_credential_to_be_loaded(place: Place, path: str) -> None:
     assert place.get(path, {}).status_code == 200

@@ -117,7 +117,7 @@ EVERYWHERE = {
     "HEAD of what takes none": Row(asked("HEAD /api/control"), (405,), (b"allow: OPTIONS, POST",)),
     "a request behind HEAD": Row(asked("HEAD /api/status") + get("/api/status"), (200, 200)),
     "OPTIONS": Row(asked("OPTIONS /api/data"), (204,), (b"allow: DELETE, GET, HEAD, OPTIONS, POST", b"nosniff")),
-    "OPTIONS of a device": Row(asked("OPTIONS /api/data/a"), (204,), (b"allow: DELETE, OPTIONS",)),
+    "OPTIONS of a device": Row(asked("OPTIONS /api/data/a"), (204,), (b"allow: DELETE, GET, HEAD, OPTIONS",)),
     "OPTIONS of a page's file": Row(asked("OPTIONS /dashboard/app.js"), (204,), (b"allow: GET, HEAD, OPTIONS",)),
     "OPTIONS of the server": Row(asked("OPTIONS *"), (204,), (b"POST",)),
     "OPTIONS of nothing": Row(asked("OPTIONS /nothing"), (404,)),
