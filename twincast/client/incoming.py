@@ -143,8 +143,9 @@ class Incoming:
             self.followed.pop(change.device_id, None)
         topic = (change.kind, change.device_id)
         offered = [watch for watch in self._watches if watch.subscription.selects(topic)]
+        mark = self.mark if offered else None
         for watch in offered:
-            watch.offer(change, size_bytes, self.mark)
+            watch.offer(change, size_bytes, mark)
         # Before anybody is waited for: if the connection is lost then, the next one does not bring the change again.
         self._move(Position(change.epoch, change.seq))
         for watch in offered:

@@ -1,8 +1,7 @@
 """What a program watches: changes, one after another, for as long as it iterates over them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -136,14 +135,23 @@ class Watch:
         clock_s = asyncio.get_running_loop().time
         async with self:
             self._left.clear()  # the program goes on behind what it left
+            loop = object()
             while True:
                 due_s = clock_s() + interval_s
                 while (waiting := self._next()) is not None:
                     change, mark = waiting.take()
-                    with _in_hand(self._in_hand, self._left, mark):
+                    if mark is None:
                         yield change
-                    if mark is not None:
-                        self._feeder.done(self, mark)
+                        continue
+                    self._in_hand[loop] = mark
+                    try:
+                        yield change
+                    except BaseException:  # it was left, and the program may not be done with its change
+                        if self._in_hand.pop(loop, None) is not None:
+                            self._left.append(mark)
+                        raise
+                    self._in_hand.pop(loop, None)
+                    self._feeder.done(self, mark)
                 if self._error is not None:
                     raise self._error
                 self._changed.clear()
@@ -177,21 +185,3 @@ class Watch:
             self._is_started = False
             self._wake()
             self._feeder.end(self)
-
-
-@contextmanager
-def _in_hand(held: dict[object, Mark], left: list[Mark], mark: Mark | None) -> Iterator[None]:
-    """Hold a mark while the program has its change; one that is not asked for the next change stays where it was."""
-    if mark is None:
-        yield
-        return
-    key = object()
-    held[key] = mark
-    try:
-        yield
-    except BaseException:
-        if key in held:
-            left.append(mark)
-        raise
-    finally:
-        held.pop(key, None)
