@@ -33,6 +33,8 @@ def test_every_answer_is_one_that_the_document_knows(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"]
         options = ["--header", f"Authorization: Bearer {secret}", "--checks", ",".join(CHECKS)]
         bounds = ["--max-examples", "40", "--max-time", str(SECONDS), "--request-timeout", "70", "--no-color"]
+        # It throws away most names that a path may have, and calls that a fault of the document.
+        bounds.append("--suppress-health-check=filter_too_much")
         result = subprocess.run(
             [*command, *options, *bounds],
             cwd=tmp_path,  # where it leaves what it remembers
@@ -47,6 +49,6 @@ def test_every_answer_is_one_that_the_document_knows(tmp_path: Path) -> None:
             check=False,
         )
     assert result.returncode == 0, result.stdout[-8_000:] + result.stderr[-2_000:]
-    assert re.search(r"Tested: 9", result.stdout), result.stdout
+    assert re.search(r"Tested: 10", result.stdout), result.stdout
     for phase in ("Coverage", "Fuzzing", "Stateful"):
         assert re.search(rf"✅ {phase}", result.stdout), result.stdout

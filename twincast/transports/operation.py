@@ -156,14 +156,21 @@ class Operation:
                     **({"links": self.links} if self.links else {}),
                 },
                 **_refusals(*self._refused_with),
+                **({304: {"description": "Not Modified"}} if self._is_conditional else {}),
             },
         )
+
+    @property
+    def _is_conditional(self) -> bool:
+        return any(parameter["name"] == "If-None-Match" for parameter in self.parameters)
 
     @property
     def _refused_with(self) -> Sequence[int]:
         if self.method == "DELETE":
             return (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
-        return (400, 401, 403, 408, 413, 415, 422, 429, 503, 507) if self.takes else (401, 403, 410, 422, 429, 503)
+        if self.takes:
+            return (400, 401, 403, 408, 413, 415, 422, 429, 503, 507)
+        return (401, 403, 410, 422, 429, 503) if self.folder is None else (401, 403, 404, 410, 422, 429, 503)
 
     def _extra(self) -> dict[str, Any]:
         extra: dict[str, Any] = {"parameters": list(self.parameters)} if self.parameters else {}
