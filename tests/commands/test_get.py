@@ -138,7 +138,8 @@ def test_a_large_state_comes_whole(server: Server) -> None:
 def test_in_a_terminal_it_is_a_table_by_name(server: Server, columns: int) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = {**os.environ, "TWINCAST_URL": server.url, "TERM": "xterm", "NO_COLOR": "1"}
+    clean = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    env = {**clean, "TWINCAST_URL": server.url, "TERM": "xterm", "NO_COLOR": "1"}
     command = subprocess.Popen(
         [sys.executable, "-m", "twincast", "get"], env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
     )
