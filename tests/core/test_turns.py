@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
+import pytest
+
 from tests.fakes import FreePayer, WaitingTimer
 from twincast.core import turns
-from twincast.core.turns import Turns
+from twincast.core.turns import Toll, Turns
 
 
 class Clockwork:
@@ -137,6 +139,22 @@ def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
     clockwork.turn()
     clockwork.turn()
     assert (len(work.slices), len(clockwork.turns), clockwork.timers, told) == (2, 0, [], [])
+
+
+@pytest.mark.parametrize("behind", [0, 3_000])
+def test_what_takes_long_in_one_piece_is_paid_in_slices_before_it_comes(behind: int) -> None:
+    clockwork = Clockwork()
+    payer = CountingPayer("a", 1 << 40)
+    work = Digging(behind) if behind else None
+    told: list[int] = []
+    cost = turns.AT_ONCE_STEPS + 2 * turns.SLICE_STEPS
+    assert clockwork.turns.do(Toll(work, cost), payer, lambda: told.append(1)) is not None
+    clockwork.turn()
+    assert told == []
+    clockwork.turn()
+    clockwork.turn()
+    assert (told, (1 << 40) - payer.has) == ([1], cost + behind)
+    assert clockwork.turns.do(Toll(None, turns.AT_ONCE_STEPS - 1), payer, lambda: told.append(2)) is None
 
 
 def test_how_much_waits_for_an_account_can_be_asked() -> None:
