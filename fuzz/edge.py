@@ -17,6 +17,7 @@ from twincast.auth.authority import Authority
 from twincast.core.door import Door
 from twincast.core.keys import Keyring
 from twincast.core.session import Limits
+from twincast.transports.asgi import PORTABLE, EdgeInUse
 from twincast.transports.picows import PicowsEdge
 
 MESSAGE_MAX_BYTES = 512
@@ -137,6 +138,7 @@ class EdgeClient:
         self._admission = Admission(Door(), authority, Bounds(), trusted_proxies=("127.0.0.0/8",))
         app_state = {
             "limits": Limits(MESSAGE_MAX_BYTES, 64 * 1024, 5.0, 20.0, 10.0),
+            "edge": EdgeInUse(PORTABLE),
             "admission": self._admission,
             "hub": self.stream,
         }

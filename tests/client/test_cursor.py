@@ -486,7 +486,7 @@ async def test_what_is_read_back_and_what_comes_live_meet_in_order(
     assert [change.command for change in told if change.command] == [str(number) for number in range(300, 600, 10)]
     if mode == "every":
         assert seqs == list(range(1, seqs[-1] + 1))
-    assert position_in(cursor).seq == seqs[-1]
+    assert position_in(cursor).seq <= seqs[-1]  # behind it if the line was cut last: then some of them come again
 
 
 async def test_a_position_may_be_given_and_read_by_the_program_itself(server: Server) -> None:
