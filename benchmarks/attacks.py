@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 import uvloop
@@ -158,8 +158,8 @@ def _devices(*patterns: str) -> str:
     return "?" + urlencode([("devices", pattern) for pattern in patterns])
 
 
-def _get(path: str, *, reads: bool = True) -> Attacker:
-    request = _head(path=path, more=READERS_HEAD) + b"\r\n"
+def _get(path: str, more: str = "", *, reads: bool = True) -> Attacker:
+    request = _head(path=path, more=READERS_HEAD + more) + b"\r\n"
     return Attacker(request, request if reads else b"", reads=reads, every_s=0.5)
 
 
@@ -197,6 +197,8 @@ def _publishing(names: Sequence[str], value_bytes: int) -> Iterable[bytes]:
         yield frame(text.encode())
 
 
+_ONE_DEVICE = _head(path=f"/api/data/{quote(f'{LONG_NAME}00000', safe='')}", more=READERS_HEAD) + b"\r\n"
+_PROBE = _head(path="/readyz") + b"\r\n"
 _OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 _GZIPPED = "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 1000000\r\n\r\n"
 _BOMB, _SQUEEZED = _bomb(), zlib.compress(bytes(MB))
@@ -324,6 +326,27 @@ ATTACKS: dict[str, Attack] = {
         120 * MB,
         devices=900,
         value_bytes=50_000,
+    ),
+    "compressed-states": Attack(
+        "GETs of 45 MB that ask for gzip",
+        15,
+        lambda _: _get("/api/data", "Accept-Encoding: gzip\r\n"),
+        120 * MB,
+        devices=900,
+        value_bytes=50_000,
+    ),
+    "one-device": Attack(
+        "floods of GETs of one device, 5,000 a second",
+        20,
+        lambda _: Attacker(_ONE_DEVICE, _ONE_DEVICE * 25, every_s=0.1),
+        30 * MB,
+        devices=1,
+    ),
+    "probes": Attack(
+        "floods of probes without a credential, 5,000 a second",
+        20,
+        lambda _: Attacker(_PROBE, _PROBE * 25, every_s=0.1),
+        30 * MB,
     ),
     "large-values": Attack(
         "a publisher of 60,000 bytes a device, of new devices at its rate",

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.browser import open_browser
 from tests.fakes import CountedMatches
 from tests.running import ServerProcess
 
@@ -46,6 +48,13 @@ def edge(request: pytest.FixtureRequest) -> str:
 def server(server_process: StartServer, tmp_path: Path) -> ServerProcess:
     """Run one durable server on the fast edge."""
     return server_process(f"sqlite:{tmp_path / 'journal.db'}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the tests of a module."""
+    with open_browser() as browser:
+        yield browser
 
 
 @pytest.fixture

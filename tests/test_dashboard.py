@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
-from tests.browser import OpenPage, open_browser, witnessed_pages
+from tests.browser import OpenPage, witnessed_pages
 from tests.running import ROOT, ServerProcess, eventually, free_port
 
 PHONE_WIDTHS_PX = (390, 360)
@@ -22,12 +22,6 @@ HOSTILE_VALUES = [
     {"<script>window.executed='name'</script>": "</pre><svg onload=\"window.executed='member'\">"},
     ["javascript:window.executed='list'", "\u202eright to left\u2066", "\x00\x1b[2J"],
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

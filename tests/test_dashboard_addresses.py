@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.access import add_key, bearer, revoke_key, until_known
-from tests.browser import PHONE, SCREEN, OpenPage, is_within_reach, open_browser, witnessed_pages
+from tests.browser import PHONE, SCREEN, OpenPage, is_within_reach, witnessed_pages
 from tests.running import ServerProcess, eventually
 from twincast.testing import Server
 
@@ -26,12 +26,6 @@ NAMELESS = [
     ("#" + "%F0%9F%98%80" * 129, "up to 128 characters; these are 129."),
 ]
 """What stands behind the `#`, and what the page says of it."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

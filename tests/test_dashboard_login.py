@@ -9,18 +9,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer, revoke_key, until_known
-from tests.browser import PHONE, SCREEN, OpenPage, is_within_reach, open_browser, witnessed_pages
+from tests.browser import PHONE, SCREEN, OpenPage, is_within_reach, witnessed_pages
 from twincast.auth import tokens
 from twincast.testing import Server
 
 EVERYTHING: Any = {"publish": ["*"], "read": ["*"], "command": ["*"]}
 HOSTILE_ID = "<img src=x onerror=\"document.title='executed'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ ENDING = {
     "send lines": (["lab/lamp", "-"], "1\n2\n"),
     "control": (["lab/fan", "start"], ""),
     "status": ([], ""),
+    "get": ([], ""),
     "audit": ([], ""),
     "keys add": (["lab/gateway", "--may", "publish"], ""),
     "keys list": ([], ""),

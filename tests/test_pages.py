@@ -10,17 +10,11 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import Witness, open_browser
+from tests.browser import Witness
 from tests.running import ROOT, ServerProcess
 from twincast.testing import Server
 
 DEADLINE_MS = 20_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -6,16 +6,15 @@ and every update was settled once, and stored once, in order.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from tests.client.node_client import LIMITS, NodeClient, hello, node_client
+from tests.client.node_client import LIMITS, NodeClient, hello
 
 DEVICES = ("a", "b", "ab")
 PATTERNS = ("*", "a", "b", "a*")
@@ -472,12 +471,6 @@ class Life(RuleBasedStateMachine):
                 if not self.is_throttled and self.devices is None and not self.wished:
                     assert event["seq"] == at + 1, "none is missing"
                 at = event["seq"]
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[NodeClient]:
-    with node_client() as process:
-        yield process
 
 
 def test_in_every_order_of_things_nothing_is_lost_or_twice(process: NodeClient) -> None:

@@ -1,29 +1,13 @@
 """A JavaScript client that goes on where another one left off, as a page does that is loaded anew."""
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.client.node_client import NodeClient, hello, node_client
+from tests.client.node_client import NodeClient, hello
 
 EPOCH, LATER = "aaaaaaaa-00000001", "aaaaaaaa-00000002"
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[NodeClient]:
-    with node_client() as process:
-        yield process
-
-
-@pytest.fixture
-def client(process: NodeClient) -> Iterator[NodeClient]:
-    process.events = []
-    yield process
-    process.do("call", method="close")
-    assert [event for event in process.events if "unhandled" in event or "reported" in event] == []
-    assert process.timers == 0
 
 
 def twin(value: Any, seq: int) -> dict[str, Any]:

@@ -1,27 +1,11 @@
 """What the JavaScript client sends: values said exactly or not at all, limits, refusals, and its order."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.client.node_client import NodeClient, hello, node_client
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[NodeClient]:
-    with node_client() as process:
-        yield process
-
-
-@pytest.fixture
-def client(process: NodeClient) -> Iterator[NodeClient]:
-    process.events = []
-    yield process
-    process.do("call", method="close")
-    assert [event for event in process.events if "unhandled" in event or "reported" in event] == []
-    assert process.timers == 0, "a client that was closed keeps nothing alive"
+from tests.client.node_client import NodeClient, hello
 
 
 def publish(client: NodeClient, *names: str, value: Any = 1) -> None:

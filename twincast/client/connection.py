@@ -157,6 +157,9 @@ class Connection:
             closed = lost.rcvd if isinstance(lost, ConnectionClosed) else None
             self._live.clear()
             self._outgoing.disconnected(closed.code if closed else None)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # which a TaskGroup keeps to itself that was ending already, in Python 3.11
         if isinstance(lost, _OddAnswer):
             raise Retried(lost.error)
         code, reason = (closed.code, closed.reason) if closed else (None, "")

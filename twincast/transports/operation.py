@@ -106,34 +106,7 @@ class Operation:
         except TwincastError as error:
             await refuse(error, send)
             return
-        body, extra, rest, tag = answer
-        gzip = Gzip() if call.takes_gzip and (rest is not None or len(body) >= FROM_BYTES) else None
-        headers = [(b"content-type", _JSON_BYTES), *extra]
-        if tag:
-            headers += _tagged(tag, is_compressed=gzip is not None)
-            if _is_known(tag, call.known):
-                await send({"type": "http.response.start", "status": 304, "headers": headers[1:]})
-                await send({"type": "http.response.body", "body": b""})
-                return
-        else:
-            headers += SAFE_HEADERS
-        if gzip is not None:
-            headers += _COMPRESSED
-            body = await (gzip.whole if rest is None else gzip.piece)(body)
-        if rest is None:
-            headers.append((b"content-length", b"%d" % len(body)))
-        elif scope["method"] == "HEAD":
-            rest = iter(())
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
-        if rest is not None:
-            for piece in rest:
-                part = piece if gzip is None else await gzip.piece(piece)
-                if part:
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-                await asyncio.sleep(0)  # a client that takes all at once is to hold nobody up
-            last = b"" if gzip is None else gzip.end()
-            await send({"type": "http.response.body", "body": last, "more_body": False})
+        await _tell(answer, call, send, is_head=scope["method"] == "HEAD")
 
     def describe(self, app: FastAPI) -> None:
         """Add the call to an application's routes and to its OpenAPI document."""
@@ -271,6 +244,35 @@ def paid(state: Iterator[bytes], payer: Payer, *, is_compressed: bool) -> Iterat
         yield piece
 
 
+async def _tell(answer: Answer, call: Call, send: Send, *, is_head: bool) -> None:
+    """Send an answer: whole, or piece by piece as the client takes it; compressed if it asked for that."""
+    body, extra, rest, tag = answer
+    if tag and _is_known(tag, call.known):
+        await send({"type": "http.response.start", "status": 304, "headers": _tagged(tag, is_compressed=False)})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    gzip = Gzip() if call.takes_gzip and (rest is not None or len(body) >= FROM_BYTES) else None
+    headers = [(b"content-type", _JSON_BYTES), *extra]
+    headers += _tagged(tag, is_compressed=gzip is not None) if tag else SAFE_HEADERS
+    if gzip is not None:
+        headers += _COMPRESSED
+        body = await (gzip.whole if rest is None else gzip.piece)(body)
+    if rest is None:
+        headers.append((b"content-length", b"%d" % len(body)))
+    elif is_head:
+        rest = iter(())
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
+    if rest is None:
+        return
+    for piece in rest:
+        part = piece if gzip is None else await gzip.piece(piece)
+        if part:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await asyncio.sleep(0)  # a client that takes all at once is to hold nobody up
+    await send({"type": "http.response.body", "body": b"" if gzip is None else gzip.end(), "more_body": False})
+
+
 def _tagged(tag: str, *, is_compressed: bool) -> Sequence[tuple[bytes, bytes]]:
     """Return the headers of an answer that its reader may keep, if it asks each time whether it still holds.
 
@@ -279,7 +281,7 @@ def _tagged(tag: str, *, is_compressed: bool) -> Sequence[tuple[bytes, bytes]]:
     return (
         (b"etag", b'"%b%b"' % (tag.encode(), _IF_COMPRESSED.encode() if is_compressed else b"")),
         (b"cache-control", b"private, no-cache"),
-        (b"vary", b"accept-encoding, authorization"),
+        (b"vary", b"authorization, accept-encoding"),
         (b"x-content-type-options", b"nosniff"),
     )
 
