@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 _WORDS = """
+producer line
 type id device_id value target command args update_id devices kinds mode max_hz token since page auth ticket
 telemetry control ping subscribe unsubscribe data_update latest every message epoch-1 lamp true false null
 Host Origin Authorization Bearer Connection Upgrade websocket Sec-WebSocket-Key localhost 127.0.0.1 [::1]

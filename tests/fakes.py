@@ -1,6 +1,6 @@
 """Stand-ins for what surrounds the core, named for what they do."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytest
 from msgspec import Raw
@@ -8,6 +8,7 @@ from msgspec import Raw
 from twincast.core.batch import Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
+from twincast.core.fence import Line
 from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor
@@ -163,6 +164,7 @@ class CommittingStream:
         self.turns = Turns(self._call_later)
         self.selections = Selections(self.state)
         self.submitted: list[tuple[Entry, int, Done, Retry | None]] = []
+        self.lines: list[Line] = []
         self.log: list[Entry] = []
         self.oldest_since = 0
         self.reads_wait = False
@@ -184,6 +186,23 @@ class CommittingStream:
         who: str = "",
     ) -> None:
         self.submitted.append((entry, size_bytes, done, retry))
+
+    def submit_all(
+        self,
+        entries: Sequence[Entry],
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
+        who: str = "",
+        line: Line | None = None,
+    ) -> None:
+        (entry,) = entries
+        assert line is not None and lane is not None
+        self.lines.append(line)
+        self.submit(entry, size_bytes, done, retry, actor, lane=lane, who=who)
 
     def now_utc(self) -> str:
         return NOW_UTC

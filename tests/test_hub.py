@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from twincast.core import groups
 from twincast.core.cast import Cast
+from twincast.core.fence import Line, Mark
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor, Deed
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
@@ -19,7 +20,7 @@ from twincast.core.quotas import Quotas
 from twincast.core.retries import Receipt, Retry, digest_of
 from twincast.core.state import State
 from twincast.core.subscription import Subscription, rules_of
-from twincast.errors import JournalUnavailable, KeyReused, OutOfOrder, Stopping, TwincastError
+from twincast.errors import JournalUnavailable, KeyReused, LinePassed, NotFound, OutOfOrder, Stopping, TwincastError
 from twincast.hub import EVERYTHING, Hub
 from twincast.journal.memory import MemoryJournal
 
@@ -35,7 +36,13 @@ class GatedJournal(MemoryJournal):
         self.waiting = asyncio.Event()
         self._gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
+    async def append(
+        self,
+        batch: Sequence[Entry],
+        keys: Sequence[Receipt] = (),
+        deeds: Sequence[Deed] = (),
+        marks: Sequence[Mark] = (),
+    ) -> range:
         self.batches.append(len(batch))
         self.waiting.set()
         gate = self._gate
@@ -44,7 +51,7 @@ class GatedJournal(MemoryJournal):
         finally:
             self._gate = asyncio.get_running_loop().create_future()
             self.waiting.clear()
-        return await super().append(batch, keys, deeds)
+        return await super().append(batch, keys, deeds, marks)
 
     async def open(self, failure: JournalUnavailable | None = None) -> None:
         """Let the next append through, or make it fail; return when it has come."""
@@ -538,3 +545,77 @@ async def test_what_there_is_no_room_for_is_refused_and_a_deletion_makes_room() 
     assert (sorted(state.twins), state.seq) == (["b", "c"], 6)
     driver.cancel()
     await asyncio.wait([driver])
+
+
+# Numbered lines.
+
+
+class Lines:
+    """Numbered lines of one producer, and what they are told."""
+
+    def __init__(self, hub: Hub, producer: str = "p", who: str = "") -> None:
+        self._hub, self._producer, self._who = hub, producer, who
+        self.answers = Receipts([])
+        self.stored: list[tuple[int, int]] = []
+
+    def send(self, number: int, entry: Entry | None = None, lane: Any = "a connection") -> None:
+        line = Line(self._who, self._producer, number, lambda mark: self.stored.append((mark.line, mark.seq)))
+        what = entry or update("lamp", b"%d" % number)
+        self._hub.submit_all([what], 1, self.answers.done, lane=lane, who=self._who, line=line)
+
+
+async def test_a_line_is_stored_once_also_by_a_hub_that_is_started_anew() -> None:
+    journal = MemoryJournal(max_bytes=1 << 20)
+    for start in range(2):
+        async with running(journal) as hub:
+            lines = Lines(hub)
+            for number in (1, 2, 3):
+                lines.send(number)
+            if start == 0:
+                assert await lines.answers.count(3) == [(None, 1), (None, 2), (None, 3)]
+                lines.send(2)
+            else:
+                assert lines.answers.answers == []
+            assert lines.stored == ([(3, 3)] if start == 0 else [(3, 3)] * 3)
+            assert hub.state.seq == 3
+
+
+async def test_a_line_of_another_identity_with_the_same_name_is_its_own() -> None:
+    async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
+        mallory, alice = Lines(hub, who="key:mallory"), Lines(hub, who="key:alice")
+        mallory.send(1_000)
+        await mallory.answers.count(1)
+        alice.send(1)
+        assert await alice.answers.count(1) == [(None, 2)]
+
+
+async def test_behind_a_line_that_was_not_stored_no_later_one_of_its_producer_is_whoever_brings_it() -> None:
+    journal = GatedJournal()
+    async with running(journal) as hub:
+        lines, other = Lines(hub), Lines(hub, "other")
+        lines.send(1, lane="old")
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        lines.send(1, lane="new")
+        lines.send(2, lane="new")
+        other.send(1, lane="another")
+        await journal.open(JournalUnavailable("disk full"))
+        assert [type(error) for error, _ in await lines.answers.count(3)] == [JournalUnavailable] * 2 + [OutOfOrder]
+        await journal.open()
+        assert await other.answers.count(1) == [(None, 1)]
+        lines.send(1)
+        lines.send(2)
+        await journal.open()
+        assert (await lines.answers.count(5))[3:] == [(None, 2), (None, 3)]
+
+
+async def test_a_line_that_is_refused_for_good_is_passed_and_never_taken_for_stored() -> None:
+    async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
+        lines = Lines(hub)
+        lines.send(1, Deleted("nobody", "", "rest"))
+        lines.send(2)
+        lines.send(1, Deleted("nobody", "", "rest"))
+        answers = await lines.answers.count(3)
+        assert {(type(error), seq) for error, seq in answers} >= {(NotFound, 0), (type(None), 1)}
+        lines.send(1, Deleted("lamp", "", "rest"))
+        assert isinstance((await lines.answers.count(4))[-1][0], LinePassed)
+        assert hub.state.newest("lamp") is not None

@@ -7,6 +7,7 @@ TwincastError
 │   ├── TooLarge             over a limit in bytes, items, depth or keys
 │   ├── UnsupportedMedia     a content type or a frame type that is not taken here
 │   ├── KeyReused            an idempotency key came again with other content
+│   ├── LinePassed           a numbered line that was not stored, behind one that was
 │   ├── UnknownEpoch         a position of another log, or of a past that this one does not share
 │   ├── NotFound / MethodNotAllowed / UpgradeRequired
 │   ├── Forbidden            a Host or Origin that is not ours
@@ -116,6 +117,13 @@ class KeyReused(BadMessage):
 
     code = "key_reused"
     http_status = 422
+
+
+class LinePassed(BadMessage):
+    """A numbered line that is not stored, when a later one of its producer is: it would be stored out of order."""
+
+    code = "line_passed"
+    http_status = 409
 
 
 class UnknownEpoch(BadMessage):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from twincast.core.batch import ENTRY_BYTES, Batch, Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import TookBlock
+from twincast.core.fence import Fence, Line
 from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
 from twincast.core.keys import Actor, AuditRecord, Keyring
@@ -28,7 +29,16 @@ from twincast.core.session import Session
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.core.turns import Payer, Toll, Turns, Work
-from twincast.errors import JournalUnavailable, KeyReused, NotFound, OutOfOrder, RateLimited, StateFull, Stopping
+from twincast.errors import (
+    JournalUnavailable,
+    KeyReused,
+    LinePassed,
+    NotFound,
+    OutOfOrder,
+    RateLimited,
+    StateFull,
+    Stopping,
+)
 from twincast.journal import Journal
 from twincast.replay import Replay
 
@@ -93,6 +103,7 @@ class Hub:
         self._at_ease = self._account.at_ease
         self._free_bytes = self._account.free_bytes(0)
         self._retries = Retries(journal.receipts)
+        self._fence = Fence(journal.marks)
         self._replay = Replay(journal)
         self._resume_max_entries = resume_max_entries
         self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
@@ -219,6 +230,7 @@ class Hub:
         *,
         lane: Lane | None = None,
         who: str = "",
+        line: Line | None = None,
     ) -> None:
         """Take entries into the open batch, to be stored all or none.
 
@@ -226,7 +238,8 @@ class Hub:
         and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
         stored before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
         the same breath; commands and deletions have one. When a commit fails, what waits for the next one in a `lane`
-        that had a part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it.
+        that had a part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it. Of a `line`
+        that is stored already, or is under way, nothing is stored again, and its `again` is called; it is one entry.
 
         A deletion of a device that is not known is refused with NotFound, and what would bring the state, or the share
         of `who` in it, beyond its bounds with StateFull: in the light of all that was submitted before. The refusal
@@ -244,12 +257,21 @@ class Hub:
             if admitted is None:
                 return
             done = admitted
+        if line is not None:
+            try:
+                admitted = self._fence.admit(line, done)
+            except LinePassed as error:
+                done(error, 0)
+                return
+            if admitted is None:
+                return
+            done = admitted
         size_bytes += ENTRY_BYTES * len(entries)
         refusal = self._refusal(entries, size_bytes, who)
         if refusal is not None:
             self._when_settled(lambda error, _: done(error or refusal, 0), lane)
             return
-        self._open.add(entries, retry, actor)
+        self._open.add(entries, retry, actor, line)
         self._await_commit(size_bytes, done, lane, who)
 
     def when_settled(self, callback: Callable[[], None]) -> None:
@@ -406,14 +428,16 @@ class Hub:
         now_utc = self.now_utc()
         for entry in batch.entries:
             entry.timestamp_utc = now_utc
+        marks = self._fence.marks(batch.lines)
         try:
-            span = await self._journal.append(batch.entries, batch.keys, batch.deeds)
+            span = await self._journal.append(batch.entries, batch.keys, batch.deeds, marks)
         except JournalUnavailable as failure:
             if self.failure is None:
                 logger.error("nothing is stored or cast until the journal works again: %s", failure)
             self.failure = failure
             self._refuse(batch, failure)
             return None
+        self._fence.store(marks, span[0])
         if self.failure is not None:
             logger.warning("the journal works again")
             self.failure = None
@@ -428,7 +452,7 @@ class Hub:
             failed += [done for _, done, *_ in self._open.submissions]
             self._open = Batch()
         else:
-            self._open, behind = self._open.without(batch.lanes())
+            self._open, behind = self._open.without(batch.lanes(), batch.producers())
         for done in failed:
             done(failure, 0)
         for done in behind:

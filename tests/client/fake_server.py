@@ -6,7 +6,7 @@ Nothing is heard on either side before the test says so, and time passes only wh
 import asyncio
 import selectors
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.fakes import AnyonesVisit, CommittingStream
 from twincast.client.reasons import Retried
 from twincast.core.batch import Lane
 from twincast.core.cast import Cast
+from twincast.core.fence import Fence, Key, Line
 from twincast.core.keys import Actor
 from twincast.core.messages import SizeLimits
 from twincast.core.model import Deleted, Entry, Position
@@ -24,6 +25,7 @@ from twincast.core.retries import Done, Retries, Retry
 from twincast.core.session import Session
 from twincast.errors import (
     JournalUnavailable,
+    LinePassed,
     NotFound,
     OutOfOrder,
     ServerUnreachable,
@@ -63,7 +65,8 @@ class LogServer(CommittingStream):
         self._log = epoch
         self.epochs = {epoch}
         self._retries = Retries([])
-        self._waiting: list[tuple[Entry, Done, Lane | None]] = []
+        self._fence = Fence([])
+        self._waiting: list[tuple[Entry, Done, set[Lane | Key], Line | None]] = []
         self._resumes_back = resumes_back
 
     def submit(
@@ -81,10 +84,36 @@ class LogServer(CommittingStream):
         admitted = self._retries.admit(retry, 1, done)
         if admitted is None:
             return
-        if isinstance(entry, Deleted) and entry.device_id not in self.state.twins:
-            admitted(NotFound("there is no such device"), 0)
+        self._take(entry, admitted, lane, None)
+
+    def submit_all(
+        self,
+        entries: Sequence[Entry],
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
+        who: str = "",
+        line: Line | None = None,
+    ) -> None:
+        (entry,) = entries
+        assert line is not None
+        try:
+            admitted = self._fence.admit(line, done)
+        except LinePassed as error:
+            done(error, 0)
             return
-        self._waiting.append((entry, admitted, lane))
+        if admitted is not None:
+            self._take(entry, admitted, lane, line)
+
+    def _take(self, entry: Entry, done: Done, lane: Lane | None, line: Line | None) -> None:
+        if isinstance(entry, Deleted) and entry.device_id not in self.state.twins:
+            done(NotFound("there is no such device"), 0)
+            return
+        lanes = {lane} if lane is not None else set()
+        self._waiting.append((entry, done, lanes if line is None else lanes | {line.key}, line))
 
     def why_not_resume(self, since: Position) -> str:
         if since.epoch not in self.epochs:
@@ -95,25 +124,33 @@ class LogServer(CommittingStream):
 
     def commit(self) -> None:
         batch, self._waiting = self._waiting, []
-        for entry, done, _ in batch:
+        lines = [(place, line) for place, (*_, line) in enumerate(batch) if line is not None]
+        self._fence.store(self._fence.marks(lines), self.state.seq + 1)
+        for entry, done, *_ in batch:
             self.cast(entry)
             done(None, self.state.seq)
 
     def refuse_some(self, count: int) -> None:
         """Fail a commit of the first `count` updates; what waits behind it in their lanes fails too."""
         batch, behind = self._waiting[:count], self._waiting[count:]
-        lanes = {lane for _, _, lane in batch if lane is not None}
-        self._waiting = [waiting for waiting in behind if waiting[2] not in lanes]
-        for _, done, _ in batch:
+        lanes = set().union(*(waiting[2] for waiting in batch))
+        lost, self._waiting = [], []
+        for waiting in behind:
+            if waiting[2] & lanes:
+                lanes |= waiting[2]
+                lost.append(waiting)
+            else:
+                self._waiting.append(waiting)
+        for _, done, *_ in batch:
             done(JournalUnavailable("the disk is full"), 0)
-        for _, done, lane in behind:
-            if lane in lanes:
-                done(OutOfOrder("behind one that failed"), 0)
+        for _, done, *_ in lost:
+            done(OutOfOrder("behind one that failed"), 0)
 
     def new_run(self) -> None:
         """Start anew on the same log: what was not committed is forgotten, and the epoch is another one."""
         self._waiting = []
         self._retries = Retries(self._retries._stored.values())
+        self._fence = Fence(self._fence._marks.values())
         self.state.epoch = f"{self._log}-{len(self.epochs) + 1}"
         self.epochs.add(self.state.epoch)
 

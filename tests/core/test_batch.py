@@ -1,10 +1,13 @@
 """What collects until a commit: whoever is withdrawn leaves nothing behind, and the rest stays what it was."""
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core.batch import Batch
+from twincast.core.fence import Line
 from twincast.core.keys import Actor
 from twincast.core.model import Control
 from twincast.core.retries import Retry
@@ -41,6 +44,31 @@ def test_what_some_lanes_submitted_is_taken_out_with_its_keys_and_deeds(
     assert (kept.entries, kept.keys, kept.deeds) == (expected.entries, expected.keys, expected.deeds)
     assert kept.submissions == expected.submissions
     assert kept.size_bytes == batch.size_bytes
+
+
+def _told(told: list[str], place: int, error: TwincastError | None, last_seq: int) -> None:
+    told.append(str(place))
+
+
+def _line(producer: str, number: int) -> Line:
+    return Line("", producer, number, lambda _: None)
+
+
+def test_behind_a_producers_line_that_is_lost_its_later_ones_go_and_what_is_behind_them_on_their_connections() -> None:
+    batch = Batch()
+    told: list[str] = []
+    sent = [("p", "old"), ("q", "z"), ("p", "new"), (None, "new"), ("r", "new"), ("r", "other"), ("q", "z")]
+    for place, (producer, lane) in enumerate(sent):
+        line = None if producer is None else _line(producer, place)
+        batch.add([Control(f"{place}", "on", Raw(b"{}"), "", "rest")], line=line)
+        batch.await_commit(1, partial(_told, told, place), lane)
+    kept, refused = batch.without([], [("", "p")])
+    for tell in refused:
+        tell(None, 0)
+    assert told == ["0", "2", "3", "4", "5"]
+    assert [entry.topic[1] for entry in kept.entries] == ["1", "6"]
+    assert [(place, line.number) for place, line in kept.lines] == [(0, 1), (1, 6)]
+    assert kept.producers() == {("", "q")}
 
 
 def test_only_who_asked_for_order_has_a_lane() -> None:

@@ -345,3 +345,52 @@ def test_an_order_comes_through_as_it_was_sent(target: str, command: str, args: 
 def test_a_bad_order_is_refused(body: bytes, error: type[BadMessage]) -> None:
     with pytest.raises(error):
         protocol.decode_order(body, "rest")
+
+
+# Numbered lines.
+
+
+def deletion(**fields: Any) -> bytes:
+    return compact({"type": "delete", "device_id": "a"} | fields)
+
+
+EVERY_UPDATE = pytest.mark.parametrize("update", [telemetry, control, deletion])
+
+
+@EVERY_UPDATE
+@given(producer=ids, line=st.integers(1, 2**53 - 1))
+def test_a_numbered_line_comes_through(update: Callable[..., bytes], producer: str, line: int) -> None:
+    message = protocol.decode_message(update(producer=producer, line=line, id=line))
+    assert (message.producer, message.line, message.id) == (producer, line, line)
+
+
+@EVERY_UPDATE
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"line": 1},
+        {"producer": "p"},
+        {"producer": "p", "line": 0},
+        {"producer": "p", "line": -1},
+        {"producer": "p", "line": 2**53},
+        {"producer": "p", "line": 1.5},
+        {"producer": "p", "line": "1"},
+        {"producer": "p", "line": True},
+        {"producer": "", "line": 1},
+        {"producer": "p" * 129, "line": 1},
+        {"producer": "p\n", "line": 1},
+        {"producer": 7, "line": 1},
+        {"producer": "p", "line": 1, "update_id": "u"},
+    ],
+)
+def test_what_is_no_numbered_line_is_refused_in_words(update: Callable[..., bytes], fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationFailed):
+        protocol.decode_message(update(**fields))
+
+
+@pytest.mark.parametrize(("name", "value"), [("producer", '"a:b"'), ("line", "1")])
+def test_the_names_of_a_numbered_line_may_stand_in_it_once(name: str, value: str) -> None:
+    text = telemetry(producer="a:b", line=1).decode()
+    assert protocol.decode_message(text.encode()).producer == "a:b"
+    with pytest.raises(MalformedJson):
+        protocol.decode_message(text.replace(f'"{name}"', f'"{name}":{value},"{name}"').encode())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tests.fakes import NOW_UTC, AnyonesVisit, CommittingStream, KeyedVisit, RecordingConnection, StallingConnection
+from twincast.core.fence import Mark
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.rights import Principal, Rights
 from twincast.core.session import AUTH_MAX_BYTES, Session
@@ -572,3 +573,51 @@ def test_two_identities_may_use_the_same_update_id() -> None:
         assert retry is not None
         keys.append(retry.key)
     assert len(set(keys)) == 3
+
+
+# Numbered lines.
+
+LINE = b'{"type":"telemetry","id":5,"device_id":"lamp","value":1,"producer":"p","line":17}'
+
+
+def test_a_numbered_line_is_the_identitys_and_is_acknowledged_like_any_update() -> None:
+    client = an_ordered_client()
+    assert client.says(LINE) == []
+    [line] = client.stream.lines
+    assert (line.who, line.producer, line.number) == ("", "p", 17)
+    client.stream.commit()
+    assert client.heard()[-1] == {"type": "ack", "id": 5, "epoch": "epoch-1", "seq": 1}
+
+
+def test_one_that_is_stored_already_is_told_up_to_which_all_are_and_where_that_is() -> None:
+    client = an_ordered_client()
+    client.says(LINE)
+    client.stream.lines[0].again(Mark("", "p", 20, 7))
+    ack = {"type": "ack", "id": 5, "epoch": "epoch-1", "seq": 7, "replayed": True, "line": 20}
+    assert client.heard() == [ack]
+
+
+def test_where_no_order_was_asked_for_there_are_no_numbered_lines() -> None:
+    [error] = Client().says(LINE)
+    assert (error["code"], error["id"], "ordered=1" in error["message"]) == ("validation_failed", 5, True)
+
+
+def test_a_numbered_line_takes_the_rights_that_every_update_takes() -> None:
+    connection, stream = RecordingConnection(), CommittingStream()
+    may_read = Principal("key:reader", Rights.of({"read": ["*"]}))
+    session = Session(connection, stream, partial(AnyonesVisit, principal=may_read), outbox_max_bytes=OUTBOX_MAX_BYTES)
+    session.greet("ordered=1")
+    connection.taken()
+    session.receive(LINE)
+    assert [json.loads(message)["code"] for message in connection.taken()] == ["not_permitted"]
+    assert stream.submitted == []
+
+
+def test_a_line_that_was_not_stored_holds_back_the_later_ones() -> None:
+    client = an_ordered_client()
+    client.says(LINE)
+    client.stream.refuse(JournalUnavailable("the disk is full"))
+    client.heard()
+    [error] = client.says(LINE.replace(b"17", b"18"))
+    assert error["code"] == "out_of_order"
+    assert len(client.stream.lines) == 1

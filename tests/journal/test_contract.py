@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from twincast.core.fence import WINDOW_LINES, Mark
 from twincast.core.keys import Deed
 from twincast.core.messages import encode
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
@@ -23,9 +24,14 @@ Open = Callable[[], Awaitable[Journal]]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def journal(kind: str, tmp_path: Path) -> AsyncIterator[Journal]:
     """Each kind of journal, empty."""
-    url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'journal.db'}"
+    url = "memory:" if kind == "memory" else f"sqlite:{tmp_path / 'journal.db'}"
     journal = await open_journal(url, memory_max_bytes=64 * 1024 * 1024)
     yield journal
     await journal.close()
@@ -134,6 +140,21 @@ async def test_batches_that_are_appended_at_once_do_not_mix(journal: Journal) ->
     log = await journal.read(0, 1_000)
     for batch, span in zip(batches, spans, strict=True):
         assert plain(log[span[0] - 1 : span[-1]]) == plain(batch)
+
+
+async def test_marks_are_stored_with_their_batch_the_newest_of_each_producer(tmp_path: Path, kind: str) -> None:
+    url = "memory:" if kind == "memory" else f"sqlite:{tmp_path / 'journal.db'}"
+    journal = await open_journal(url, memory_max_bytes=1 << 20)
+    assert list(journal.marks) == []
+    everything = (1 << WINDOW_LINES) - 1
+    await journal.append([reading()])
+    await journal.append([reading(), reading()], marks=[Mark("", "p", 1, 0), Mark("key:a", "p", 5, 1, everything)])
+    await journal.append([reading(), reading()], marks=[Mark("", "p", 3, 1, 0b10)])
+    if kind == "sqlite":
+        await journal.close()
+        journal = await open_journal(url, memory_max_bytes=1 << 20)
+    assert list(journal.marks) == [Mark("key:a", "p", 5, 3, everything), Mark("", "p", 3, 5, 0b10)]
+    await journal.close()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])

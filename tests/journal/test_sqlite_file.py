@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from twincast.core.fence import Mark
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.core.retries import Receipt
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
-from twincast.journal import sqlite_file
+from twincast.journal import sqlite_fence, sqlite_file
 from twincast.journal.sqlite_file import SqliteFile
 from twincast.journal.sqlite_reader import LogReader
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
@@ -291,6 +292,42 @@ def test_keys_that_no_longer_count_are_not_returned_and_go(file: SqliteFile, mon
     monkeypatch.setattr(sqlite_file, "KEYS_MAX", 100)
     monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 100)
     assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
+
+
+# Numbered lines.
+
+
+def fence_of(path: Path) -> list[Any]:
+    return query(path, "select seq, who, producer, line, missing from fence")
+
+
+def test_a_commit_appends_a_mark_and_the_checkpoint_clears_the_older_ones(path: Path, file: SqliteFile) -> None:
+    for line in (1, 2, 3):
+        file.append([reading("a")], marks=[Mark("", "p", line, 0)])
+    file.append([reading("a")], marks=[Mark("", "q", 7, 0, 0b1011)])
+    assert fence_of(path) == [(1, "", "p", 1, "0"), (2, "", "p", 2, "0"), (3, "", "p", 3, "0"), (4, "", "q", 7, "b")]
+    marks = file.marks()
+    assert marks == [Mark("", "p", 3, 3), Mark("", "q", 7, 4, 0b1011)]
+    file.checkpoint()
+    assert fence_of(path) == [(3, "", "p", 3, "0"), (4, "", "q", 7, "b")]
+    assert file.marks() == marks
+
+
+def test_marks_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) -> None:
+    with pytest.raises(JournalUnavailable):
+        file.append([reading("a", at=None)], marks=[Mark("", "p", 1, 0)])  # type: ignore[arg-type]
+    assert file.marks() == []
+
+
+def test_the_producers_that_wrote_last_are_kept_the_others_go(
+    path: Path, file: SqliteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_fence, "PRODUCERS_MAX", 2)
+    for producer in ("a", "b", "a", "c"):
+        file.append([reading("x")], marks=[Mark("", producer, 1, 0)])
+    assert [(mark.producer, mark.seq) for mark in file.marks()] == [("a", 3), ("c", 4)]
+    file.checkpoint()
+    assert [row[2] for row in fence_of(path)] == ["a", "c"]
 
 
 # Files that cannot serve.

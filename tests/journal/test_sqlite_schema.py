@@ -11,6 +11,7 @@ import apsw
 import pytest
 from msgspec import Raw
 
+from twincast.core.fence import Mark
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.retries import Receipt, digest_of
 from twincast.errors import JournalUnavailable
@@ -28,7 +29,8 @@ ENTRIES: list[Entry] = [
     DataUpdate("lamp", Raw(b"2"), NOW_UTC, "rest"),
 ]
 
-# As they were: version 1 in the first commits, version 2 with keys of updates, version 3 with API keys.
+# As they were: version 1 in the first commits, version 2 with keys of updates, version 3 with API keys, version 4 with
+# the runs, digests of what keys stored, and deletions.
 VERSION_1 = f"""
 pragma application_id = {APPLICATION_ID};
 pragma journal_mode = wal;
@@ -68,10 +70,33 @@ create table audit (
 insert into meta values ('keyring_version', '1');
 """
 
+RUNS_OF_4 = f"""
+create table generation (
+    id integer primary key, name text not null unique, begin_seq integer not null, began_at_utc text not null
+);
+drop table receipt;
+create table receipt (
+    first_seq integer primary key, last_seq integer not null, key text not null, digest text not null
+);
+drop view twin;
+create view twin as
+    select device_id, value, updated_at_utc, source, seq from (
+        select device_id, value, updated_at_utc, source, max(seq) as seq, type from (
+            select device_id, value, updated_at_utc, source, seq, 'data_update' as type from checkpoint
+            union all
+            select device_id, value, timestamp_utc, source, seq, type from log
+            where type in ('data_update', 'deleted')
+              and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
+        ) group by device_id
+    ) where type = 'data_update';
+insert into generation values (1, '', 0, '{NOW_UTC}');
+"""
+
 
 def write(path: Path, version: int, entries: Sequence[Entry] = ENTRIES) -> None:
     """Write a journal as an earlier version did."""
     schema = VERSION_1 + (RECEIPTS_OF_2 if version >= 2 else "") + (ACCESS_OF_3 if version >= 3 else "")
+    schema += RUNS_OF_4 if version >= 4 else ""
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(f"{schema} pragma user_version = {version};")
         for seq, entry in enumerate(entries, 1):
@@ -95,7 +120,7 @@ def objects(path: Path) -> list[Any]:
     return [(name, " ".join(" ".join(line.split("--")[0] for line in sql.splitlines()).split())) for name, sql in lines]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_holds(
     tmp_path: Path, version: int
 ) -> None:
@@ -107,9 +132,11 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_h
             "lamp": b"2",
             "door": '"é"'.encode(),
         }
-        file.append([ENTRIES[0]], [Receipt("k", 0, 0, "01")])
+        assert file.marks() == []
+        file.append([ENTRIES[0]], [Receipt("k", 0, 0, "01")], marks=[Mark("key:a", "p", 3, 0, 0b11)])
     with closing(SqliteFile(str(path))) as file:
         assert file.receipts() == [Receipt("k", 5, 5, "01")]
+        assert file.marks() == [Mark("key:a", "p", 3, 5, 0b11)]
         file.append([Deleted("lamp", NOW_UTC, "rest")])
         assert set(file.snapshot().twins) == {"door"}
     assert query(path, "select device_id from twin union select device_id from checkpoint") == [("door",)]

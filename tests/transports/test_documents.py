@@ -82,6 +82,12 @@ def test_what_the_server_really_says_is_what_the_document_says(document: Any, se
         hear("snapshot")
         socket.send('{"type":"delete","id":5,"update_id":"u","device_id":"lamp"}')
         hear("deleted")
+    with connect(f"{server.ws_url}?ordered=1") as socket:
+        for _ in range(2):
+            socket.send('{"type":"telemetry","id":6,"producer":"p","line":1,"device_id":"lamp","value":1}')
+        while said["ack"].get("line") != 1:
+            del said["ack"]
+            hear("ack")
     with connect(f"{server.ws_url}?auth=message") as socket:
         hear("auth_required")
     assert set(said) == {str(kind.__struct_config__.tag) for kind in schemas.TO_CLIENT} - {"gap"}
@@ -100,9 +106,21 @@ def test_a_message_without_one_of_its_fields_does_not_pass(document: Any, kind: 
 
 
 MESSAGES: dict[str, list[Any]] = {
-    "telemetry": [{"device_id": "a", "value": None}, {"device_id": "a", "value": 1, "id": "x", "update_id": "u"}],
-    "control_message": [{"target": "a", "command": "b"}, {"target": "a", "command": "b", "args": {}, "id": 1}],
-    "delete": [{"device_id": "a"}, {"device_id": "a", "id": 1, "update_id": "u"}],
+    "telemetry": [
+        {"device_id": "a", "value": None},
+        {"device_id": "a", "value": 1, "id": "x", "update_id": "u"},
+        {"device_id": "a", "value": 1, "producer": "p", "line": 1},
+    ],
+    "control_message": [
+        {"target": "a", "command": "b"},
+        {"target": "a", "command": "b", "args": {}, "id": 1},
+        {"target": "a", "command": "b", "producer": "p", "line": 1},
+    ],
+    "delete": [
+        {"device_id": "a"},
+        {"device_id": "a", "id": 1, "update_id": "u"},
+        {"device_id": "a", "producer": "p", "line": 1},
+    ],
     "auth": [{"token": "t"}, {"token": "t", "id": 1}],
     "restart": [{}, {"id": 1}],
     "ping": [{}],

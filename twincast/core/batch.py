@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from twincast.core.fence import Key, Line
 from twincast.core.keys import Actor, Deed
 from twincast.core.model import Entry
 from twincast.core.retries import Done, Receipt, Retry
@@ -14,14 +15,15 @@ Lane = object
 
 
 class Batch:
-    """What collects until the next commit. `keys` and `deeds` count places from the batch's first entry, 0."""
+    """What collects until the next commit. `keys`, `deeds` and `lines` count places from the batch's first entry, 0."""
 
-    __slots__ = ("deeds", "entries", "keys", "leans", "size_bytes", "submissions")
+    __slots__ = ("deeds", "entries", "keys", "leans", "lines", "size_bytes", "submissions")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.keys: list[Receipt] = []
         self.deeds: list[Deed] = []
+        self.lines: list[tuple[int, Line]] = []
         self.submissions: list[tuple[int, Done, Lane | None, str]] = []
         """For each submission: how many entries there are up to its last one, whom to tell, its lane and its sender."""
         self.size_bytes = 0
@@ -33,6 +35,7 @@ class Batch:
         entries: Sequence[Entry],
         retry: Retry | None = None,
         actor: Actor | None = None,
+        line: Line | None = None,
     ) -> None:
         """Take the entries of one submission, which are stored all or none; `await_commit` follows."""
         first = len(self.entries)
@@ -40,6 +43,8 @@ class Batch:
         last = len(self.entries) - 1
         if retry is not None:
             self.keys.append(Receipt(retry.key, first, last, retry.digest))
+        if line is not None:
+            self.lines.append((first, line))
         if actor is not None:
             self.deeds.extend(Deed(place, *actor) for place in range(first, last + 1))
 
@@ -52,23 +57,37 @@ class Batch:
         """Return the lanes that have an entry here."""
         return {lane for _, _, lane, _ in self.submissions if lane is not None}
 
-    def without(self, lanes: Collection[Lane]) -> tuple["Batch", list[Done]]:
-        """Return a batch without what some lanes have submitted, and whom to tell of those that it lacks.
+    def producers(self) -> set[Key]:
+        """Return the producers that have a numbered line here."""
+        return {line.key for _, line in self.lines}
 
-        What is left keeps its order and counts as large as before, until it is committed.
+    def without(self, lanes: Collection[Lane], producers: Collection[Key] = ()) -> tuple["Batch", list[Done]]:
+        """Return a batch without what some lanes and producers have submitted, and whom to tell of what it lacks.
+
+        What comes behind that in a lane, or of a producer, which one of them took along goes as well. What is left
+        keeps its order and counts as large as before, until it is committed.
         """
         kept, refused = Batch(), []
+        lost_lanes, lost_producers = set(lanes), set(producers)
+        lines = dict(self.lines)
         keys = {key.first_seq: key for key in self.keys}
         deeds = {deed.place: deed for deed in self.deeds}
         start = 0
         for end, done, lane, who in self.submissions:
-            if lane in lanes:
+            line = lines.get(start) if start < end else None
+            if lane in lost_lanes or (line is not None and line.key in lost_producers):
                 refused.append(done)
+                if lane is not None:
+                    lost_lanes.add(lane)
+                if line is not None:
+                    lost_producers.add(line.key)
             else:
                 shift = len(kept.entries) - start
                 kept.entries.extend(self.entries[start:end])
                 if start < end and (key := keys.get(start)) is not None:
                     kept.keys.append(key._replace(first_seq=key.first_seq + shift, last_seq=key.last_seq + shift))
+                if line is not None:
+                    kept.lines.append((start + shift, line))
                 moved = (deeds[place] for place in range(start, end) if place in deeds)
                 kept.deeds.extend(deed._replace(place=deed.place + shift) for deed in moved)
                 kept.submissions.append((len(kept.entries), done, lane, who))

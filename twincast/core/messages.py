@@ -12,6 +12,7 @@ from twincast.errors import TwincastError
 MessageId = str | int
 Reason = Annotated[str, Meta(description="why it was not resumed: epoch, too_old or ahead")]
 Ordered = Annotated[bool, Meta(description="whether what comes behind a refused update is refused too")]
+StoredLine = Annotated[int, Meta(description="of a numbered line that came again: up to which one all are stored")]
 Twins = Annotated[
     Raw,
     Meta(
@@ -90,6 +91,7 @@ class Ack(Struct, tag_field="type", tag="ack"):
     epoch: str
     seq: int
     replayed: bool | msgspec.UnsetType = msgspec.UNSET
+    line: StoredLine | msgspec.UnsetType = msgspec.UNSET
 
 
 class ErrorMessage(Struct, tag_field="type", tag="error"):
@@ -126,9 +128,10 @@ def encode_error(error: TwincastError, message_id: MessageId | None = None) -> b
     return encode(ErrorMessage(error.code, error.message, error.retryable, known_id))
 
 
-def encode_ack(message_id: MessageId, position: Position, *, replayed: bool = False) -> bytes:
+def encode_ack(message_id: MessageId, position: Position, *, replayed: bool = False, line: int | None = None) -> bytes:
     """Encode the answer to a message that was stored or is in force."""
-    return encode(Ack(message_id, position.epoch, position.seq, replayed or msgspec.UNSET))
+    stored_line = msgspec.UNSET if line is None else line
+    return encode(Ack(message_id, position.epoch, position.seq, replayed or msgspec.UNSET, stored_line))
 
 
 def encode_pong(now_utc: str, position: Position | None) -> bytes:

@@ -49,6 +49,8 @@ class ClientMessage(Struct):
     mode: str | None = None
     max_hz: float | None = None
     token: str | None = None
+    producer: str | None = None
+    line: int | None = None
 
 
 class Reading(Struct):
@@ -106,8 +108,11 @@ def decode_message(payload: bytes) -> ClientMessage:
     refuse_duplicate_names(payload)
     if message.type in _KNOWN:
         _check_message_id(message.id)
-    if message.type in {"control", "delete"} and message.update_id is not None:
-        check_id(message.update_id, "`update_id`")
+    if message.type in {"control", "delete"}:
+        if message.update_id is not None:
+            check_id(message.update_id, "`update_id`")
+        if message.line is not None or message.producer is not None:
+            _check_line(message)
     if message.type == "control":
         message.args = _check_order(message.target, message.command, message.args)
     elif message.type == "delete":
@@ -235,6 +240,9 @@ def _check_telemetry(message: ClientMessage, payload: bytes) -> None:
     if message.update_id is not None:
         check_id(message.update_id, "`update_id`")
         colons += 1 + message.update_id.count(":")
+    if message.line is not None or message.producer is not None:
+        _check_line(message)
+        colons += 2 + (message.producer or "").count(":")
     if payload.count(b":") != colons or _BACKSLASH in payload:
         refuse_duplicate_names(payload)
     message.value = Raw(compact(value))  # a copy: a value must not keep a whole message in memory
@@ -259,6 +267,16 @@ def _check_message_id(message_id: MessageId | None) -> None:
         check_id(message_id, "`id`")
     elif message_id is not None and not -(1 << 53) < message_id < 1 << 53:
         raise ValidationFailed("`id` takes a string or an integer of up to 53 bits")
+
+
+def _check_line(message: ClientMessage) -> None:
+    if message.producer is None or message.line is None:
+        raise ValidationFailed("a numbered line takes both a `producer` and a `line`; this message has one of them")
+    check_id(message.producer, "`producer`")
+    if not 0 < message.line < 1 << 53:
+        raise ValidationFailed("`line` takes an integer from 1 on, of up to 53 bits")
+    if message.update_id is not None:
+        raise ValidationFailed("an update takes an `update_id` or a numbered line; this message has both")
 
 
 def _drafts(readings: Sequence[Reading], body: bytes, source: Source) -> list[DataUpdate]:

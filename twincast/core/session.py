@@ -4,7 +4,7 @@ A session knows no socket and no clock. The edge that owns the connection hands 
 came in and when the connection stops or starts taking bytes; the same conversation so runs on every edge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -15,6 +15,7 @@ from twincast.core import feed, protocol, wishes
 from twincast.core.batch import Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
+from twincast.core.fence import Line, Mark
 from twincast.core.keys import Actor
 from twincast.core.messages import (
     AuthRequired,
@@ -30,7 +31,7 @@ from twincast.core.model import Entry, Position, Source
 from twincast.core.retries import Done, Receipt, Retry, digest_of, key_of_update
 from twincast.core.rights import Principal
 from twincast.core.turns import Payer
-from twincast.errors import BadMessage, OutOfOrder, TwincastError, Unauthenticated
+from twincast.errors import BadMessage, OutOfOrder, TwincastError, Unauthenticated, ValidationFailed
 
 AUTH_MAX_BYTES = 8 * 1024
 """What a client may say before it has said who it is."""
@@ -75,6 +76,20 @@ class Stream(feed.Stream, Protocol):
         who: str = "",
     ) -> None:
         """Take one entry into the open batch; `done` is called when its fate is known."""
+
+    def submit_all(
+        self,
+        entries: Sequence[Entry],
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
+        who: str = "",
+        line: Line | None = None,
+    ) -> None:
+        """Take entries into the open batch, all or none of them; one entry, if it is a numbered line."""
 
     def now_utc(self) -> str:
         """Return the time, in ISO 8601 with offset."""
@@ -295,7 +310,18 @@ class Session:
         if message.update_id is not None:
             key = key_of_update(entry, message.update_id, principal.identity)
             retry = Retry(key, digest_of((entry,)), partial(self._answer_again, message.id))
+        elif message.line is not None:
+            line = self._numbered(message, principal.identity)
+            who = principal.identity
+            self._stream.submit_all((entry,), size_bytes, done, None, actor, lane=self._lane, who=who, line=line)
+            return
         self._stream.submit(entry, size_bytes, done, retry, actor, lane=self._lane, who=principal.identity)
+
+    def _numbered(self, message: protocol.ClientMessage, who: str) -> Line:
+        if self._lane is None:
+            raise ValidationFailed("a numbered line takes a connection with `ordered=1`, or a later one could pass it")
+        assert message.producer is not None and message.line is not None  # decode_message saw to it
+        return Line(who, message.producer, message.line, partial(self._answer_stored, message.id))
 
     def _resubscribe(self, message: protocol.ClientMessage) -> None:
         try:
@@ -338,7 +364,11 @@ class Session:
         if message_id is not None:
             self._acknowledge(message_id, receipt.last_seq, replayed=True)
 
-    def _acknowledge(self, message_id: MessageId, seq: int, *, replayed: bool = False) -> None:
+    def _answer_stored(self, message_id: MessageId | None, mark: Mark) -> None:
+        if message_id is not None:
+            self._acknowledge(message_id, mark.seq, replayed=True, line=mark.line)
+
+    def _acknowledge(self, message_id: MessageId, seq: int, *, replayed: bool = False, line: int | None = None) -> None:
         if not self.feed.is_closed:
             position = Position(self._stream.state.epoch, seq)
-            self._say(encode_ack(message_id, position, replayed=replayed))
+            self._say(encode_ack(message_id, position, replayed=replayed, line=line))

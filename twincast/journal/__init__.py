@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from twincast.core.fence import Mark
 from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
@@ -32,7 +33,20 @@ class Journal(Protocol):
     def receipts(self) -> Sequence[Receipt]:
         """The keys of the newest updates when the journal was opened, oldest first."""
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
+    @property
+    def marks(self) -> Sequence[Mark]:
+        """Up to where the lines of the producers that wrote last are stored, in the order of seq.
+
+        As of when the journal was opened, or of later.
+        """
+
+    async def append(
+        self,
+        batch: Sequence[Entry],
+        keys: Sequence[Receipt] = (),
+        deeds: Sequence[Deed] = (),
+        marks: Sequence[Mark] = (),
+    ) -> range:
         """Make a batch durable, in order, and give each entry its position.
 
         Returns once the batch survives a crash, all of it. If cancelled, it is stored whole or not at all.
@@ -41,6 +55,7 @@ class Journal(Protocol):
             batch: at least one entry, with its time set. The journal sets `seq` and, of this run, `epoch` on each.
             keys: receipts that are stored in the same breath; their seqs count from the batch's first entry, 0.
             deeds: who sent which of the batch's commands and deletions; stored in the same breath, for the audit trail.
+            marks: up to where its producers have come with it, one for each; their seqs count as those of `keys` do.
 
         Raises:
             JournalUnavailable: nothing of the batch was stored. The next one may succeed.

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 
+from twincast.core.fence import PRODUCERS_MAX, Mark
 from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
@@ -24,6 +25,7 @@ class MemoryJournal:
         self.lineage = Lineage(self.epoch, [Generation(secrets.token_hex(4), 0)])
         self._window = Window(0, max_bytes)
         self._newest: dict[str, DataUpdate] = {}
+        self._marks: dict[tuple[str, str], Mark] = {}
         self._audit: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
 
     @property
@@ -36,7 +38,18 @@ class MemoryJournal:
         """See Journal.receipts. A new log has none."""
         return ()
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
+    @property
+    def marks(self) -> Sequence[Mark]:
+        """See Journal.marks."""
+        return tuple(self._marks.values())
+
+    async def append(
+        self,
+        batch: Sequence[Entry],
+        keys: Sequence[Receipt] = (),
+        deeds: Sequence[Deed] = (),
+        marks: Sequence[Mark] = (),
+    ) -> range:
         """See Journal.append. Does not wait for anything; keys live as long as the process, which knows them."""
         first, epoch = self._window.seq + 1, self.lineage.epoch
         for seq, entry in enumerate(batch, first):
@@ -49,6 +62,11 @@ class MemoryJournal:
         for deed in deeds:
             number = self._audit[0][0] + 1 if self._audit else 1
             self._audit.appendleft((number, _record(deed, batch[deed.place])))
+        for mark in marks:
+            self._marks.pop((mark.who, mark.producer), None)
+            self._marks[mark.who, mark.producer] = mark._replace(seq=first + mark.seq)
+        while len(self._marks) > PRODUCERS_MAX:
+            del self._marks[next(iter(self._marks))]
         self._window.append(batch)
         return range(first, first + len(batch))
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Self
 
+from twincast.core.fence import Mark
 from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
@@ -51,6 +52,7 @@ class SqliteJournal:
         self.lineage = file.lineage
         self.oldest_since = file.oldest_since
         self.receipts = file.receipts()
+        self.marks = file.marks()
 
     @classmethod
     async def open(cls, path: str) -> Self:
@@ -77,11 +79,18 @@ class SqliteJournal:
             undo.pop_all()
             return journal
 
-    async def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> range:
+    async def append(
+        self,
+        batch: Sequence[Entry],
+        keys: Sequence[Receipt] = (),
+        deeds: Sequence[Deed] = (),
+        marks: Sequence[Mark] = (),
+    ) -> range:
         """See Journal.append."""
         self._look_at_files()
         self._file.look_at_reserve()
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, batch, keys, deeds)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._thread, self._file.append, batch, keys, deeds, marks)
         future.add_done_callback(partial(self._appended, batch))
         # Shielded, for what has begun in the thread ends there, and the window must learn of it.
         first = await asyncio.shield(future)

@@ -11,13 +11,14 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 import apsw
 from msgspec import Raw
 
+from twincast.core.fence import Mark
 from twincast.core.keys import Deed
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Snapshot, Twin
 from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
 from twincast.errors import JournalUnavailable, JournalUnusable
-from twincast.journal import sqlite_schema
+from twincast.journal import sqlite_fence, sqlite_schema
 from twincast.journal.sqlite_guard import Guard
 from twincast.journal.sqlite_lock import ServerLock, why_not_usable
 from twincast.journal.sqlite_reader import in_words, unavailable_if_failing
@@ -91,6 +92,7 @@ class SqliteFile:
         self.seq: int
         self.oldest_since: int
         self._checkpoint_seq: int
+        self._has_passed_marks = True
         self._path = os.path.realpath(path)
         with ExitStack() as undo:
             refuse_lonely_wal(self._path)
@@ -126,13 +128,20 @@ class SqliteFile:
         """Whether the log has run ahead of the checkpoint by a slice."""
         return self.seq - self._checkpoint_seq >= CHECKPOINT_ENTRIES
 
-    def append(self, batch: Sequence[Entry], keys: Sequence[Receipt] = (), deeds: Sequence[Deed] = ()) -> int:
+    def append(
+        self,
+        batch: Sequence[Entry],
+        keys: Sequence[Receipt] = (),
+        deeds: Sequence[Deed] = (),
+        marks: Sequence[Mark] = (),
+    ) -> int:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
 
         Args:
             batch: the entries.
             keys: receipts that are stored with them; their seqs count from the batch's first entry, 0.
             deeds: who sent which of the commands and deletions among them.
+            marks: up to where the producers of numbered lines have come with it; their seqs count likewise.
 
         Returns:
             The seq of the batch's first entry.
@@ -158,6 +167,9 @@ class SqliteFile:
                 self._db.execute(_APPEND_RECEIPTS, (first, encode(keys).decode()))
             if deeds:
                 self._db.execute(_APPEND_DEEDS, (first, encode(deeds).decode()))
+            if marks:
+                sqlite_fence.append(self._db, first, marks)
+                self._has_passed_marks = True
         self._unstored = None
         self._is_reserve_short = False
         self.seq = first + len(batch) - 1
@@ -175,6 +187,9 @@ class SqliteFile:
             self._db.execute(_CHECKPOINT, (self._checkpoint_seq, until))
             self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(until),))
             self._db.execute("delete from receipt where first_seq <= ?", (until - WINDOW_ENTRIES,))
+            if self._has_passed_marks:
+                sqlite_fence.clear(self._db)
+        self._has_passed_marks = False
         self._checkpoint_seq = until
 
     def receipts(self) -> list[Receipt]:
@@ -190,6 +205,15 @@ class SqliteFile:
                 (self.seq - WINDOW_ENTRIES, KEYS_MAX),
             ).fetchall()
         return [Receipt(*row) for row in reversed(rows)]
+
+    def marks(self) -> list[Mark]:
+        """Return up to where the lines of the producers that wrote last are stored, in the order of seq.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with unavailable_if_failing():
+            return sqlite_fence.read(self._db)
 
     def snapshot(self) -> Snapshot:
         """Return the state as of the newest entry.

@@ -9,7 +9,7 @@ from twincast.core.retries import WINDOW_ENTRIES, digest_of
 from twincast.journal.sqlite_reader import entry_of
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _LOG = """
 create table meta (name text primary key, value text not null) without rowid;
@@ -86,6 +86,16 @@ create table generation (               -- the runs of a server on this file, th
 );
 """
 
+_FENCE = """
+create table fence (                    -- up to which numbered line a producer's are stored: its newest row says it
+    seq      integer primary key,       -- where that line is in the log
+    who      text not null,             -- whose producer: key:ID, jwt:SUBJECT; '' without a login
+    producer text not null,
+    line     integer not null,
+    missing  text not null              -- hexadecimal: bit n says that line `line - 1 - n` is not stored
+);
+"""
+
 _RECEIPTS_WITH_CRC = """
 create table receipt (first_seq integer primary key, last_seq integer not null, key text not null, digest integer)
 """
@@ -97,7 +107,7 @@ def create(db: apsw.Connection, log: str) -> None:
     with db:
         db.pragma("application_id", APPLICATION_ID)
         db.pragma("user_version", SCHEMA_VERSION)
-        db.execute(_LOG + _TWIN + _RECEIPTS + _ACCESS + _GENERATIONS)
+        db.execute(_LOG + _TWIN + _RECEIPTS + _ACCESS + _GENERATIONS + _FENCE)
         db.execute(
             "insert into meta values ('epoch', ?), ('checkpoint_seq', '0'),"
             " ('created_at_utc', strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
@@ -129,7 +139,11 @@ def _to_4(db: apsw.Connection) -> None:
     db.execute("drop view twin;" + _TWIN)  # there were no deletions
 
 
-_UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2, 2: _to_3, 3: _to_4}
+def _to_5(db: apsw.Connection) -> None:
+    db.execute(_FENCE)
+
+
+_UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5}
 """By version, what brings it to the next one."""
 
 

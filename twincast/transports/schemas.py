@@ -30,6 +30,16 @@ from twincast.core.protocol import Order, Reading
 from twincast.core.subscription import Mode
 
 UpdateId = Annotated[str, Meta(description="the same again stores nothing twice", extra_json_schema={"maxLength": 128})]
+Producer = Annotated[
+    str, Meta(description="who numbers its lines; 1 to 128 characters, random", extra_json_schema={"maxLength": 128})
+]
+LineNumber = Annotated[
+    int,
+    Meta(
+        description="1, 2, 3, … of a `producer`, on `/ws?ordered=1`; sent again, it stores nothing twice",
+        extra_json_schema={"minimum": 1},
+    ),
+]
 Patterns = Annotated[list[str], Meta(description="`*` stands for any characters", examples=[["lab/*"]])]
 Kinds = Annotated[list[str], Meta(description="data_update, control, deleted; or all", examples=[["data_update"]])]
 MaxHz = Annotated[float, Meta(description="in mode latest: how often a second at most", examples=[10])]
@@ -42,6 +52,8 @@ class Telemetry(Struct, tag_field="type", tag="telemetry"):
     value: Value
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
     update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
+    producer: Producer | msgspec.UnsetType = msgspec.UNSET
+    line: LineNumber | msgspec.UnsetType = msgspec.UNSET
 
 
 class Instruction(Struct, tag_field="type", tag="control"):
@@ -52,6 +64,8 @@ class Instruction(Struct, tag_field="type", tag="control"):
     args: Args | msgspec.UnsetType = msgspec.UNSET
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
     update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
+    producer: Producer | msgspec.UnsetType = msgspec.UNSET
+    line: LineNumber | msgspec.UnsetType = msgspec.UNSET
 
 
 class Delete(Struct, tag_field="type", tag="delete"):
@@ -60,6 +74,8 @@ class Delete(Struct, tag_field="type", tag="delete"):
     device_id: DeviceId
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
     update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
+    producer: Producer | msgspec.UnsetType = msgspec.UNSET
+    line: LineNumber | msgspec.UnsetType = msgspec.UNSET
 
 
 class Auth(Struct, tag_field="type", tag="auth"):
