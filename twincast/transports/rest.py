@@ -224,7 +224,7 @@ class Rest:
         return await self._store_one(protocol.draft_deletion(call.name, "rest"), call, b"deleted")
 
     async def delete_data(self, call: Call) -> Answer:
-        """Delete the device that `device_id` names.
+        """Delete the one device that the query names.
 
         The same as `DELETE /api/data/{device_id}`, for names that browsers and proxies change in a path, as `..` is.
         """
