@@ -21,7 +21,8 @@ async def main():
     url, boot = sys.argv[1:]
     async with connect(url, devices=(), cursor="fan.cursor") as hub:
         async def obey(command):
-            await hub.publish("lab/fan", {"boot": int(boot), "does": command.command, "rpm": command.args.get("rpm", 0)})
+            rpm = command.args.get("rpm", 0)
+            await hub.publish("lab/fan", {"boot": int(boot), "does": command.command, "rpm": rpm})
         async with hub.on_command("lab/fan", obey):
             await hub.publish("lab/fan", {"boot": int(boot), "does": "nothing", "rpm": 0})
             print("up", flush=True)
