@@ -25,6 +25,7 @@ TwincastError
 │   ├── TooManyConnections   as many connections as the server, an address or an identity may have
 │   ├── KeysNotFetched       a token's signer is not known yet; its keys are being fetched, or could not be
 │   ├── BufferFull           a client that is offline holds as much as it may
+│   │   └── SpoolFull        in its spool, or on the disk of that
 │   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
 ├── StateFull                more devices, or more state, than the server or an identity may have
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
@@ -32,6 +33,7 @@ TwincastError
 ├── AddressUnusable          the server cannot, or should not, listen there
 ├── LoginUnusable            keys or tokens are not set up in a way that can work
 ├── CursorUnusable           the file that keeps how far a client is can be none, or another program has it
+├── SpoolUnusable            the file that keeps what a client sends can be none, or another program has it
 ├── SettingUnusable          a setting is none that can be
 └── Truncated                a position that the journal no longer reaches back to
 
@@ -268,6 +270,12 @@ class BufferFull(Unavailable):
     code = "buffer_full"
 
 
+class SpoolFull(BufferFull):
+    """A client's spool holds as much as it may, or its disk is full; what did not fit was not accepted."""
+
+    code = "spool_full"
+
+
 class StateFull(TwincastError):
     """More devices, or more bytes of state, than this server or this identity may have. Deleting makes room."""
 
@@ -303,6 +311,12 @@ class CursorUnusable(TwincastError):
     """The file that keeps how far a client is can be none, or another program has it."""
 
     code = "cursor_unusable"
+
+
+class SpoolUnusable(TwincastError):
+    """The file that keeps what a client sends can be none, or another program has it."""
+
+    code = "spool_unusable"
 
 
 class SettingUnusable(TwincastError):

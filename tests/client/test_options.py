@@ -79,6 +79,9 @@ async def test_all_given(place: Place, tmp_path: Path, monkeypatch: pytest.Monke
         wait_max_s=5,
         since="e:0",
         cursor=tmp_path / "cursor",
+        wait=True,
+        spool=tmp_path / "outbox.db",
+        spool_max_bytes=1_000_000,
     ) as hub:
         await hub.control("lamp", "set", {"to": 1})
         async with hub.watch("lamp", mode="latest", kinds=["data_update"], max_hz=100, initial=True) as changes:
@@ -87,7 +90,7 @@ async def test_all_given(place: Place, tmp_path: Path, monkeypatch: pytest.Monke
     assert [link.phase for link in links] == ["live"]
 
 
-def test_without_asyncio_left_out_and_given(place: Place) -> None:
+def test_without_asyncio_left_out_and_given(place: Place, tmp_path: Path) -> None:
     with without_asyncio.connect(place.url) as hub:
         hub.publish("lamp", 1)
         hub.control("lamp", "on")
@@ -95,6 +98,7 @@ def test_without_asyncio_left_out_and_given(place: Place) -> None:
     links: list[Link] = []
     given: dict[str, Any] = {"timeout_s": 20, "buffer_max_bytes": 1_000_000, "on_link": links.append}
     given |= {"token": place.token, "tls": place.trusting, "close_timeout_s": 2, "wait_max_s": 5}
+    given |= {"wait": True, "spool": tmp_path / "outbox.db", "spool_max_bytes": 1_000_000}
     with without_asyncio.connect(place.url, "lamp", **given) as hub:
         hub.control("lamp", "set", {"to": 1})
         how: dict[str, Any] = {"mode": "every", "kinds": ["data_update"], "max_hz": None, "initial": True}

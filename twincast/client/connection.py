@@ -104,6 +104,8 @@ class Connection:
             await self._stay_connected(timeout_s)
         except TwincastError as error:
             self.fail(error)
+            if not error.retryable:
+                self._tell(Link("refused", error.message))
         except Exception as error:
             self.fail(TwincastError(f"the client failed: {type(error).__name__}"))
             raise
@@ -151,7 +153,7 @@ class Connection:
                 group.create_task(self._outgoing.send_all(socket.send), name="client sends")
                 group.create_task(self._ping(socket), name="client pings")
                 await self._read(socket)
-        except* (ConnectionClosed, TimeoutError, _OddAnswer) as errors:
+        except* (ConnectionClosed, TimeoutError, _OddAnswer, TwincastError) as errors:
             lost = errors.exceptions[0]
         finally:
             closed = lost.rcvd if isinstance(lost, ConnectionClosed) else None
@@ -162,6 +164,8 @@ class Connection:
             raise asyncio.CancelledError  # which a TaskGroup keeps to itself that was ending already, in Python 3.11
         if isinstance(lost, _OddAnswer):
             raise Retried(lost.error)
+        if isinstance(lost, TwincastError):
+            raise lost
         code, reason = (closed.code, closed.reason) if closed else (None, "")
         raise of_close(code, reason, self._said, credential=self._credential)
 

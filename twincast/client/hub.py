@@ -9,6 +9,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from msgspec import Raw
+
 from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.change import Twin
@@ -29,8 +31,11 @@ from twincast.errors import BadMessage, ServerUnreachable
 
 if TYPE_CHECKING:
     from twincast.client.cursor import CursorFile
+    from twincast.client.spooling import Backlog
 
 BUFFER_MAX_BYTES = 8 * 1024 * 1024
+SPOOL_MAX_BYTES = 64 * 1024 * 1024
+"""By default: a reading a second for a week."""
 
 C = TypeVar("C", bound=OnCommand)
 
@@ -50,12 +55,13 @@ class Hub:
         close_timeout_s: float = CLOSE_TIMEOUT_S,
         wait_max_s: float | None = None,
         since: Position | None = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self.progress = Progress()
         following = Subscription(rules_of(devices, ["data_update", "deleted"]))
         self._incoming = Incoming(following, self.progress.changed.set)
         self._since = since
-        self._outgoing = Outgoing(buffer_max_bytes)
+        self._outgoing = outgoing or Outgoing(buffer_max_bytes)
         self._state = MappingProxyType(self._incoming.followed)
         self._obeying: list[Obeying] = []
         base, credential = http_url(url), Credential(token)
@@ -94,10 +100,16 @@ class Hub:
         """Whether there is a connection at the moment."""
         return self._outgoing.is_connected
 
+    @property
+    def backlog(self) -> "Backlog | None":
+        """What waits in the spool for the server; None without a spool."""
+        return getattr(self._outgoing, "backlog", None)
+
     async def publish(self, device_id: str, value: Any) -> int:
         """Send a reading and return its seq once the server has it on disk.
 
         While there is no connection it waits for one. What the server cannot store at the moment is sent again.
+        With a spool it returns 0 once the reading is on this disk, for it has no seq yet.
 
         Args:
             device_id: whose reading it is.
@@ -106,15 +118,16 @@ class Hub:
         Raises:
             TooLarge: the value, or the message, is larger than this server takes.
             BadMessage: the value has no form in JSON, or the server refused it, in its own words.
-            BufferFull: there is no connection, and as much waits for one as may.
+            BufferFull: there is no connection, and as much waits for one as may; SpoolFull: so it is in the spool.
             ServerUnreachable: the hub was closed first; the reading may or may not be stored.
+            SpoolUnusable: its disk fails.
         """
-        return await (await self.submit(device_id, value))
+        return await (await self._begin(device_id, value))
 
     async def submit(self, device_id: str, value: Any) -> asyncio.Future[int]:
         """Take a reading and return at once; the future becomes its seq, or the error that `publish` raises.
 
-        Waits only while as many readings are under way as a connection needs.
+        Waits only while as many readings are under way as a connection needs; with a spool until it is on this disk.
 
         Raises:
             BufferFull: see `publish`.
@@ -124,14 +137,14 @@ class Hub:
             name, text = checked(device_id, "`device_id`"), encode_value(value)
         except BadMessage as error:
             return refused(error)
-        return await self._put({"type": "telemetry", "device_id": name, "value": text}, memoryview(text).nbytes)
+        return await self._outgoing.put(_telemetry(name, text), memoryview(text).nbytes)
 
     async def publish_many(self, readings: Iterable[tuple[str, Any]]) -> list[int]:
         """Send readings, each stored by itself, and return their seqs.
 
         If some are refused the others are stored all the same; then what `publish` raises is raised for the first.
         """
-        futures = [await self.submit(device_id, value) for device_id, value in readings]
+        futures = [await self._begin(device_id, value) for device_id, value in readings]
         answers = await asyncio.gather(*futures, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -141,7 +154,7 @@ class Hub:
     async def control(self, target: str, command: str, args: Mapping[str, Any] | None = None) -> int:
         """Send a command to everyone who watches; return its seq. Raises what `publish` raises."""
         names = {"target": checked(target, "`target`"), "command": checked(command, "`command`")}
-        return await (await self._put({"type": "control", **names, "args": encode_args(args)}))
+        return await (await self._outgoing.begin({"type": "control", **names, "args": encode_args(args)}))
 
     async def delete(self, device_id: str) -> int:
         """Delete a device, until a later reading makes it anew; return the seq of that. What it said stays in the log.
@@ -151,10 +164,10 @@ class Hub:
             BadMessage: what `publish` raises.
         """
         message = {"type": "delete", "device_id": checked(device_id, "`device_id`")}
-        return await (await self._outgoing.put(message, is_barrier=True))
+        return await (await self._outgoing.begin(message, is_barrier=True))
 
     async def settle(self) -> None:
-        """Wait until everything that was submitted has its answer."""
+        """Wait until everything that was submitted has its answer; with a spool, all that is in it."""
         await self._outgoing.settle()
 
     async def reached(self, seq: int) -> None:
@@ -220,13 +233,22 @@ class Hub:
         await asyncio.gather(*(obeying.end() for obeying in self._obeying))
         await self.resuming.close()
         self.connection.fail(ServerUnreachable("the connection was closed"))
+        await self._outgoing.close()
 
     def _decorated(self, target: str, call: C) -> C:
         self.on_command(target, call)
         return call
 
-    async def _put(self, message: Message, value_bytes: int = 0) -> asyncio.Future[int]:
-        return await self._outgoing.put(message, value_bytes)
+    async def _begin(self, device_id: str, value: Any) -> asyncio.Future[int]:
+        try:
+            name, text = checked(device_id, "`device_id`"), encode_value(value)
+        except BadMessage as error:
+            return refused(error)
+        return await self._outgoing.begin(_telemetry(name, text), memoryview(text).nbytes)
+
+
+def _telemetry(device_id: str, value: Raw) -> Message:
+    return {"type": "telemetry", "device_id": device_id, "value": value}
 
 
 @asynccontextmanager
@@ -243,6 +265,9 @@ async def connect(
     wait_max_s: float | None = None,
     since: Position | str | None = None,
     cursor: str | os.PathLike[str] | None = None,
+    wait: bool | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    spool_max_bytes: int = SPOOL_MAX_BYTES,
 ) -> AsyncIterator[Hub]:
     """Connect to a server for as long as the context lasts, and again whenever the connection is lost.
 
@@ -259,17 +284,24 @@ async def connect(
         wait_max_s: up to which bound the waits between attempts double; 15 seconds if None.
         since: a position, `EPOCH:SEQ`; what is watched in the first seconds goes on behind it, see docs/client.md.
         cursor: a file that keeps `Hub.cursor`, for the next process to go on there; until it does, `since` counts.
+        wait: whether to wait for the first connection; None for that, unless there is a spool. Without, `timeout_s`
+            does not count, and what is final is raised by what is called next.
+        spool: a file that keeps what is sent until the server has it, for the next process too; see docs/client.md.
+        spool_max_bytes: how much may wait there.
 
     Raises:
         CursorUnusable: another program has the file, or it cannot be used.
+        SpoolUnusable: likewise, of the spool.
         ServerUnreachable: nobody answers there in time, or somebody who is not a twincast server.
         Unauthenticated: the server asks for a credential, or does not know this one.
-        ValidationFailed: `token` cannot be a credential, `devices` are not patterns, or `since` is no position.
+        ValidationFailed: `token` cannot be a credential, `devices` are not patterns, `since` is no position, or
+            `spool_max_bytes` is too little.
         ValueError: `url` is not an address.
     """
     patterns = (devices,) if isinstance(devices, str) else tuple(devices)
     position = Position.parse(since) if isinstance(since, str) else since
-    async with _kept(cursor) as file:
+    is_awaited = spool is None if wait is None else wait
+    async with _kept(cursor) as file, _spooling(spool, spool_max_bytes, buffer_max_bytes) as outgoing:
         hub = Hub(
             url,
             patterns,
@@ -280,13 +312,17 @@ async def connect(
             close_timeout_s=close_timeout_s,
             wait_max_s=wait_max_s,
             since=position if file is None else file.position or position,
+            outgoing=outgoing,
         )
-        tasks = [asyncio.create_task(hub.connection.run(timeout_s), name="client")]
+        if outgoing is not None:
+            outgoing.start()
+        tasks = [asyncio.create_task(hub.connection.run(timeout_s if is_awaited else None), name="client")]
         if file is not None:
             hub.resuming.is_kept = file.is_kept
             tasks.append(asyncio.create_task(file.keep(hub.progress, hub.resuming), name="client's cursor"))
         try:
-            await hub.connection.wait_ready()
+            if is_awaited:
+                await hub.connection.wait_ready()
             yield hub
         finally:
             for task in tasks:
@@ -310,3 +346,21 @@ async def _kept(path: str | os.PathLike[str] | None) -> AsyncIterator["CursorFil
         yield file
     finally:
         file.close()
+
+
+@asynccontextmanager
+async def _spooling(
+    path: str | os.PathLike[str] | None, max_bytes: int, window_max_bytes: int
+) -> AsyncIterator[Outgoing | None]:
+    if path is None:
+        yield None
+        return
+    # What only those need who have a spool; not every Python has SQLite.
+    from twincast.client.spool import SpoolFile  # noqa: PLC0415
+    from twincast.client.spooling import Spooling  # noqa: PLC0415
+
+    file = await asyncio.to_thread(SpoolFile, path)
+    try:
+        yield Spooling(file, max_bytes, window_max_bytes)
+    finally:
+        await asyncio.to_thread(file.close)

@@ -29,9 +29,12 @@ _silent.setLevel(logging.INFO)  # below that the library writes down headers, an
 
 
 class Link(NamedTuple):
-    """How a client is connected: `phase` is "live", or "waiting" for `wait_s` seconds because of `reason`."""
+    """How a client is connected: `phase` is "live", or "waiting" for `wait_s` seconds because of `reason`.
 
-    phase: Literal["live", "waiting"]
+    "refused" is the last one: the server does not want this client, because of `reason`, and it does not come back.
+    """
+
+    phase: Literal["live", "waiting", "refused"]
     reason: str = ""
     wait_s: float = 0.0
 

@@ -90,14 +90,20 @@ class Outgoing:
             text = encode({**message, "id": number, "update_id": f"{self._prefix}-{number}"})
             await self._room(len(text))
             future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            update = _Update(text.decode(), len(text), value_bytes, is_barrier, future)
-            if (error := self._too_large(update)) is not None:
+            if (error := self._too_large(len(text), value_bytes)) is not None:
                 return refused(error)
-            self._next += 1
-            self._unanswered[number] = update
-            self._size_bytes += update.size_bytes
-            self._has_work.set()
+            self._add(number, text, value_bytes, future, is_barrier=is_barrier)
         return future
+
+    async def begin(self, message: Message, value_bytes: int = 0, *, is_barrier: bool = False) -> asyncio.Future[int]:
+        """Take an update; the future is what who sends it waits for. Takes and raises what `put` does."""
+        return await self.put(message, value_bytes, is_barrier=is_barrier)
+
+    def start(self) -> None:
+        """Begin with what was left by another process: here nothing is."""
+
+    async def close(self) -> None:
+        """Write down what is to be left for another process."""
 
     @property
     def is_asking(self) -> bool:
@@ -127,7 +133,7 @@ class Outgoing:
         self._limits = limits
         self._is_ordered = is_ordered
         for number, update in tuple(self._unanswered.items()):
-            if (error := self._too_large(update)) is not None:
+            if (error := self._too_large(update.size_bytes, update.value_bytes)) is not None:
                 self._settle(number, error)
         self._rewind()
 
@@ -201,12 +207,23 @@ class Outgoing:
             return bool(self._unanswered)  # one that is larger than all the room goes alone
         return self.is_connected and len(self._unanswered) >= IN_FLIGHT_MAX
 
-    def _too_large(self, update: _Update) -> TooLarge | None:
+    def _add(
+        self, number: int, text: bytes, value_bytes: int, future: asyncio.Future[int], *, is_barrier: bool
+    ) -> None:
+        """Have an update sent; numbers rise, not always by one."""
+        if not self._unanswered:
+            self._unsent = number
+        self._unanswered[number] = _Update(text.decode(), len(text), value_bytes, is_barrier, future)
+        self._next = number + 1
+        self._size_bytes += len(text)
+        self._has_work.set()
+
+    def _too_large(self, size_bytes: int, value_bytes: int) -> TooLarge | None:
         most, value_most = self._limits
-        if value_most is not None and update.value_bytes > value_most:
-            return TooLarge(f"a value takes {value_most} bytes on this server; this one has {update.value_bytes}")
-        if most is not None and update.size_bytes > most:
-            return TooLarge(f"a message takes {most} bytes on this server; this one has {update.size_bytes}")
+        if value_most is not None and value_bytes > value_most:
+            return TooLarge(f"a value takes {value_most} bytes on this server; this one has {value_bytes}")
+        if most is not None and size_bytes > most:
+            return TooLarge(f"a message takes {most} bytes on this server; this one has {size_bytes}")
         return None
 
     def _may_send(self) -> bool:

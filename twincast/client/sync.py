@@ -17,19 +17,22 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from twincast.client import commands
 from twincast.client import hub as asynchronous
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.change import Change, Twin
 from twincast.client.credential import Token
-from twincast.client.hub import BUFFER_MAX_BYTES
+from twincast.client.hub import BUFFER_MAX_BYTES, SPOOL_MAX_BYTES
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
 from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
 from twincast.errors import ServerUnreachable
+
+if TYPE_CHECKING:
+    from twincast.client.spooling import Backlog
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[[Change], None])
@@ -63,6 +66,11 @@ class Hub:
         """Whether there is a connection at the moment."""
         return self._hub.is_connected
 
+    @property
+    def backlog(self) -> "Backlog | None":
+        """What waits in the spool for the server; None without a spool."""
+        return self._hub.backlog
+
     def publish(self, device_id: str, value: Any) -> int:
         """Send a reading and return its seq once the server has it on disk. See the Hub of twincast.client."""
         return self._wait(self._hub.publish(device_id, value))
@@ -78,6 +86,10 @@ class Hub:
     def delete(self, device_id: str) -> int:
         """Delete a device, until a later reading makes it anew; return the seq of that."""
         return self._wait(self._hub.delete(device_id))
+
+    def settle(self) -> None:
+        """Wait until the server has answered all that was sent; with a spool, all that is in it."""
+        self._wait(self._hub.settle())
 
     def reached(self, seq: int) -> None:
         """Wait until `state` has everything up to a seq, such as `publish` returned."""
@@ -107,29 +119,31 @@ class Hub:
         return Changes(watch, self, self._background, timeout_s)
 
     @overload
-    def on_command(self, target: str) -> Callable[[C], C]: ...
+    def on_command(self, target: str, *, wait: bool = True) -> Callable[[C], C]: ...
 
     @overload
-    def on_command(self, target: str, call: Callable[[Change], None]) -> "Obeying": ...
+    def on_command(self, target: str, call: Callable[[Change], None], *, wait: bool = True) -> "Obeying": ...
 
-    def on_command(self, target: str, call: Any = None) -> Any:
+    def on_command(self, target: str, call: Any = None, *, wait: bool = True) -> Any:
         """Call something for each command to a target, in a thread of the client; use it as a decorator too.
 
-        Either way it is live when it returns: a command that is sent then is heard.
+        Either way it is live when it returns: a command that is sent then is heard. With `wait=False` it returns at
+        once and becomes live by itself, as soon as there is a connection.
         """
         if call is None:
-            return partial(self._decorated, target)
+            return partial(self._decorated, target, wait=wait)
 
         async def in_thread(change: Change) -> None:
             await asyncio.to_thread(call, change)
 
         async def begin() -> commands.Obeying:
-            return await self._hub.on_command(target, in_thread)
+            obeying = self._hub.on_command(target, in_thread)
+            return await obeying if wait else obeying
 
         return Obeying(self._wait(begin()), self._background)
 
-    def _decorated(self, target: str, call: C) -> C:
-        self.on_command(target, call)
+    def _decorated(self, target: str, call: C, *, wait: bool) -> C:
+        self.on_command(target, call, wait=wait)
         return call
 
     async def _copy_cursor(self) -> Position | None:
@@ -332,6 +346,9 @@ def connect(
     wait_max_s: float | None = None,
     since: Position | str | None = None,
     cursor: str | os.PathLike[str] | None = None,
+    wait: bool | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    spool_max_bytes: int = SPOOL_MAX_BYTES,
 ) -> AbstractContextManager[Hub]:
     """Connect to a server for as long as the context lasts. Takes and raises what twincast.client.connect does."""
     return _Connecting(
@@ -347,5 +364,8 @@ def connect(
             wait_max_s=wait_max_s,
             since=since,
             cursor=cursor,
+            wait=wait,
+            spool=spool,
+            spool_max_bytes=spool_max_bytes,
         )
     )

@@ -1,0 +1,420 @@
+"""A device that boots while the server is down: it goes on, and what it accepts is stored, once and in order."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
+from twincast.client import Change, Hub, Link, connect
+from twincast.client import sync as without_asyncio
+from twincast.client.outgoing import IN_FLIGHT_MAX
+from twincast.client.spool import SpoolFile
+from twincast.errors import (
+    BufferFull,
+    NotFound,
+    NotPermitted,
+    ServerUnreachable,
+    SpoolFull,
+    SpoolUnusable,
+    StateFull,
+    TooLarge,
+    TwincastError,
+    Unauthenticated,
+    ValidationFailed,
+)
+from twincast.testing import Proxy, Server, eventually_async
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that is down at first, at an address that is its own."""
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        server.stop()
+        yield server
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+async def up(server: Server) -> None:
+    await asyncio.to_thread(server.start)
+
+
+def values(server: Server, device_id: str = "lamp") -> list[Any]:
+    return [entry["value"] for entry in server.log() if entry.get("device_id") == device_id and "value" in entry]
+
+
+async def stored(server: Server, expected: list[Any]) -> None:
+    await eventually_async(lambda: len(values(server)) >= len(expected), "all is stored")
+    assert values(server) == expected
+
+
+@contextlib.asynccontextmanager
+async def device(server: Server, spool: Path, **how: Any) -> AsyncIterator[Hub]:
+    async with connect(server.url, devices=(), spool=spool, **how) as hub:
+        yield hub
+
+
+# Entering without a server.
+
+
+async def test_a_program_that_does_not_wait_goes_on_and_is_heard_when_the_server_comes(server: Server) -> None:
+    async with connect(server.url, devices=(), wait=False) as hub:
+        assert not hub.is_connected
+        sent = [asyncio.create_task(hub.publish("lamp", number)) for number in range(3)]
+        obeyed: list[Change] = []
+        hub.on_command("fan", obeyed.append)
+        await up(server)
+        assert await asyncio.gather(*sent) == [1, 2, 3]
+        await hub.listening()
+        await hub.control("fan", "on")
+        await eventually_async(lambda: obeyed, "the command is heard")
+
+
+def test_the_same_without_asyncio(server: Server, spool: Path) -> None:
+    obeyed: list[Change] = []
+    with without_asyncio.connect(server.url, spool=spool) as hub:
+        assert hub.publish("lamp", 1) == 0
+        assert hub.publish_many([("lamp", 2), ("lamp", 3)]) == [0, 0]
+        assert hub.control("fan", "on") == 0
+        assert hub.backlog is not None and hub.backlog.lines == 4
+        hub.on_command("fan", obeyed.append, wait=False)
+
+        @hub.on_command("fan", wait=False)
+        def obey(change: Change) -> None:
+            obeyed.append(change)
+
+        server.start()
+        hub.settle()
+        assert (hub.backlog.lines, values(server)) == (0, [1, 2, 3])
+        eventually(lambda: hub.control("fan", "off") or len(obeyed) >= 2, "both hear commands, once they are live")
+
+
+async def test_without_a_spool_what_waits_is_bounded_as_while_a_connection_is_lost(server: Server) -> None:
+    async with connect(server.url, devices=(), wait=False, buffer_max_bytes=300) as hub:
+        sending = [asyncio.create_task(hub.publish("lamp", "x" * 100)) for _ in range(5)]
+        await asyncio.wait(sending, return_when=asyncio.FIRST_EXCEPTION)
+        assert any(isinstance(task.exception(), BufferFull) for task in sending if task.done())
+        for task in sending:
+            task.cancel()
+        await asyncio.wait(sending)
+
+
+@pytest.mark.parametrize("with_spool", [False, True])
+async def test_a_no_that_comes_later_is_raised_by_what_is_called_next_and_told_of_the_link(
+    server: Server, spool: Path, with_spool: bool
+) -> None:
+    server.add_key("somebody", publish=["*"])
+    links: list[Link] = []
+    how: dict[str, Any] = {"spool": spool} if with_spool else {"wait": False}
+    async with connect(server.url, devices=(), token="twc_0_wrong", on_link=links.append, **how) as hub:
+        first = await hub.submit("lamp", 1)
+        await up(server)
+        with pytest.raises(Unauthenticated):
+            await first
+        with pytest.raises(Unauthenticated):
+            await hub.publish("lamp", 2)
+        with pytest.raises(Unauthenticated):
+            await hub.on_command("fan", print)
+        await hub.settle()
+        await eventually_async(lambda: links[-1].phase == "refused", "the link says so")
+        assert links[-1].reason and {link.phase for link in links[:-1]} == {"waiting"}
+    if with_spool:
+        with closing(SpoolFile(spool)) as file:
+            assert file.lines == 1, "what was accepted before stays, for a program with a credential"
+
+
+async def test_with_a_spool_a_program_may_wait_all_the_same(server: Server, spool: Path) -> None:
+    with pytest.raises(ServerUnreachable):
+        async with device(server, spool, wait=True, timeout_s=0):
+            pytest.fail("there is no server")
+    SpoolFile(spool).close()
+
+
+# Accepted is on disk.
+
+
+async def test_what_is_accepted_while_the_server_is_away_is_stored_in_order_when_it_comes(
+    server: Server, spool: Path
+) -> None:
+    async with device(server, spool) as hub:
+        assert [await hub.publish("lamp", number) for number in range(3)] == [0, 0, 0]
+        receipt = await hub.submit("lamp", 3)
+        assert await hub.publish_many([("lamp", number) for number in range(4, 8)]) == [0] * 4
+        backlog = hub.backlog
+        assert backlog is not None and (backlog.lines, backlog.refused) == (8, 0) and backlog.size_bytes > 8 * 64
+        await up(server)
+        assert await receipt == 4
+        await hub.settle()
+        assert hub.backlog == (0, 0, 0)
+        assert values(server) == list(range(8))
+
+
+async def test_the_next_process_sends_what_is_left_first_and_then_what_is_new(server: Server, spool: Path) -> None:
+    for start in range(3):
+        async with device(server, spool) as hub:
+            await hub.publish_many([("lamp", 10 * start + number) for number in range(3)])
+            assert hub.backlog is not None and hub.backlog.lines == 3 * (start + 1)
+    async with device(server, spool) as hub:
+        await up(server)
+        await hub.publish("lamp", "new")
+        await hub.settle()
+        await stored(server, [0, 1, 2, 10, 11, 12, 20, 21, 22, "new"])
+    with closing(SpoolFile(spool)) as file:
+        assert (file.lines, file.last_line) == (0, 10)
+
+
+async def test_a_backlog_is_in_memory_only_as_far_as_it_is_sent_ahead(server: Server, spool: Path) -> None:
+    count = 3 * IN_FLIGHT_MAX
+    async with device(server, spool) as hub:
+        await hub.publish_many([("lamp", number) for number in range(count)])
+        assert len(hub._outgoing._unanswered) == IN_FLIGHT_MAX
+    async with device(server, spool, buffer_max_bytes=10_000) as hub:
+        last = await hub.submit("lamp", count)
+        assert hub._outgoing._size_bytes < 11_000
+        await up(server)
+        assert await asyncio.wait_for(last, DEADLINE_S) == count + 1
+        assert values(server) == list(range(count + 1))
+
+
+async def test_readings_commands_and_deletions_keep_their_order_and_a_refusal_holds_back_nothing(
+    server: Server, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with device(server, spool) as hub:
+        await hub.publish("lamp", 1)
+        assert await hub.delete("lamp") == 0
+        gone = await hub._outgoing.put({"type": "delete", "device_id": "lamp"}, is_barrier=True)
+        await hub.control("lamp", "on", {"a": 1})
+        await hub.publish("lamp", 2)
+        with caplog.at_level(logging.WARNING, "twincast.client"):
+            await up(server)
+            with pytest.raises(NotFound):
+                await gone
+            await hub.settle()
+        assert "line 3 of the spool was refused, and is kept aside in it: there is no device 'lamp'" in caplog.text
+        assert hub.backlog == (0, 0, 1)
+        assert [entry["type"] for entry in server.log()] == ["data_update", "deleted", "control", "data_update"]
+    with closing(sqlite3.connect(spool)) as db:
+        [(line, code, message)] = db.execute("select line, code, message from refused")
+    assert (line, code, json.loads(message)) == (3, "not_found", {"type": "delete", "device_id": "lamp"})
+
+
+@pytest.mark.parametrize("kind", [NotPermitted, TooLarge, StateFull])
+async def test_what_the_server_will_never_store_is_kept_aside_whatever_its_reason(
+    tmp_path: Path, spool: Path, kind: type[TwincastError]
+) -> None:
+    how: dict[str, Any] = {"devices_max": 1} if kind is StateFull else {}
+    with Server(f"sqlite:{tmp_path / 'journal.db'}", **how) as server:
+        token = server.add_key("it", publish=["lamp"]) if kind is NotPermitted else None
+        server.stop()
+        async with device(server, spool, token=token) as hub:
+            await hub.publish("lamp", 1)
+            wrong = await hub.submit("door", "x" * 70_000 if kind is TooLarge else 1)
+            await hub.publish("lamp", 2)
+            await up(server)
+            with pytest.raises(kind):
+                await wrong
+            await hub.settle()
+            assert (values(server), hub.backlog) == ([1, 2], (0, 0, 1))
+
+
+async def test_a_full_spool_says_so_and_goes_on_when_there_is_room(server: Server, spool: Path) -> None:
+    async with device(server, spool, spool_max_bytes=64 * 1024) as hub:
+        accepted = 0
+        with pytest.raises(SpoolFull, match=r"`spool_max_bytes` allows more") as refused:
+            while True:
+                await hub.publish("lamp", f"{accepted}{'x' * 10_000}")
+                accepted += 1
+        assert isinstance(refused.value, BufferFull) and accepted == 6
+        await up(server)
+        await hub.settle()
+        await hub.publish("lamp", "after")
+        await hub.settle()
+        assert [value[:1] for value in values(server)] == [*map(str, range(6)), "a"]
+
+
+async def test_a_failing_disk_is_said_and_nothing_else_is_lost(server: Server, spool: Path) -> None:
+    async with device(server, spool) as hub:
+        await hub.publish("lamp", 1)
+        file = hub._outgoing._file  # type: ignore[attr-defined]
+        file._db.execute("pragma max_page_count = 1")
+        with pytest.raises(SpoolFull, match="is full"):
+            await hub.publish("lamp", "x" * 60_000)
+        with pytest.raises(SpoolFull):
+            await (await hub.submit("lamp", "x" * 60_000))
+        file._db.execute("pragma max_page_count = 1000000")
+        await hub.publish("lamp", 2)
+        await up(server)
+        await hub.settle()
+        assert (values(server), hub.backlog) == ([1, 2], (0, 0, 0))
+
+
+async def test_a_spool_that_could_hold_nothing_is_refused(server: Server, spool: Path) -> None:
+    with pytest.raises(ValidationFailed, match="`spool_max_bytes` takes at least 65536, one message; not 1000"):
+        async with device(server, spool, spool_max_bytes=1_000):
+            pytest.fail("it would hold nothing")
+    SpoolFile(spool).close()
+
+
+async def test_a_second_program_and_a_torn_file_are_refused(server: Server, spool: Path) -> None:
+    async with device(server, spool):
+        with pytest.raises(SpoolUnusable, match="in use by another program"):
+            async with device(server, spool):
+                pytest.fail("two have one file")
+    spool.write_text("torn")  # noqa: ASYNC240  # nothing else runs
+    with pytest.raises(SpoolUnusable, match="move it away"):
+        async with device(server, spool):
+            pytest.fail("the file is no spool")
+    assert spool.read_text() == "torn"  # noqa: ASYNC240
+
+
+async def test_a_file_that_was_set_back_is_noticed_and_keeps_what_is_in_it(server: Server, spool: Path) -> None:
+    async with device(server, spool) as hub:
+        await hub.publish("lamp", "in the copy")
+    shutil.copy(spool, spool.with_name("copy.db"))
+    await up(server)
+    async with device(server, spool) as hub:
+        await hub.publish_many([("lamp", number) for number in range(5)])
+        await hub.settle()
+    shutil.copy(spool.with_name("copy.db"), spool)
+    async with device(server, spool) as hub:
+        with pytest.raises(SpoolUnusable, match=r"has line 6 of this spool, which ends at .*set back or copied"):
+            await (await hub.submit("lamp", "new"))
+        with pytest.raises(SpoolUnusable):
+            await hub.publish("lamp", "newer")
+    with closing(sqlite3.connect(spool)) as db, db:
+        db.execute("update meta set value = lower(hex(randomblob(16))) where name = 'producer'")  # as the page says
+    async with device(server, spool) as hub:
+        await hub.settle()
+    assert values(server) == ["in the copy", 0, 1, 2, 3, 4, "in the copy", "new"]
+
+
+async def test_a_restored_older_journal_takes_what_is_left_and_nothing_for_stored(
+    server: Server, spool: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal.db"
+    await up(server)
+    async with device(server, spool) as hub:
+        await hub.publish_many([("lamp", 1), ("lamp", 2)])
+        await hub.settle()
+        await asyncio.to_thread(server.stop)
+        shutil.copy(journal, tmp_path / "backup.db")
+        await up(server)
+        await hub.publish("lamp", "lost")
+        await hub.settle()
+        await asyncio.to_thread(server.stop)
+        await hub.publish("lamp", 3)
+        shutil.copy(tmp_path / "backup.db", journal)
+        await up(server)
+        await hub.settle()
+        assert values(server) == [1, 2, 3]
+
+
+# Killed, on either side, at any point.
+
+DEVICE = """
+import asyncio, sys
+from twincast.client import connect
+
+async def main(url, spool, first):
+    async with connect(url, devices=(), spool=spool, wait_max_s=0.2) as hub:
+        for number in range(int(first), int(first) + 1_000_000):
+            await hub.publish("lamp", number)
+            print(number, flush=True)
+            await asyncio.sleep(0.001)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class Device:
+    """A program that publishes 0, 1, 2, … by a spool, and says of each when it was accepted."""
+
+    def __init__(self, url: str, spool: Path) -> None:
+        self._url, self._spool = url, spool
+        self.accepted: list[int] = []
+
+    def start(self) -> None:
+        first = str(self.accepted[-1] + 2 if self.accepted else 0)  # the one behind the last may be in the file
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", DEVICE, self._url, str(self._spool), first],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def accept(self, count: int) -> None:
+        assert self._process.stdout is not None
+        for line in itertools.islice(self._process.stdout, count):
+            self.accepted.append(int(line))
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        assert self._process.stdout is not None
+        self.accepted += [int(line) for line in self._process.stdout if line.endswith("\n")]
+        self._process.wait()
+        self._process.stdout.close()
+
+
+def in_log(journal: Path) -> list[int]:
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+        return [int(row[0]) for row in db.execute("select value from log order by seq")]
+
+
+def until_more_is_stored(journal: Path) -> None:
+    count = len(in_log(journal))
+    eventually(lambda: len(in_log(journal)) > count, "more is stored")
+
+
+def test_whoever_is_killed_each_accepted_reading_is_stored_once_and_in_order(tmp_path: Path) -> None:
+    """Device and server, each alone and both; the server amid commits whose answers never come."""
+    journal, port = tmp_path / "journal.db", free_port()
+    with Proxy(port) as network:
+        device = Device(network.url, tmp_path / "outbox.db")
+        device.start()
+        device.accept(30)  # while there is no server
+        device.kill()
+        device.start()
+        server = ServerProcess(f"sqlite:{journal}", port=port).ready()
+        for turn in ("server", "device", "both"):
+            until_more_is_stored(journal)
+            network.stall("down")
+            device.accept(30)
+            until_more_is_stored(journal)  # and its answers are lost
+            if turn != "device":
+                server.kill()
+            if turn != "server":
+                device.kill()
+                device.start()
+                device.accept(10)
+            network.cut()
+            network.flow()
+            if turn != "device":
+                server = ServerProcess(f"sqlite:{journal}", port=port).ready()
+        device.accept(10)
+        device.kill()
+        with without_asyncio.connect(network.url, devices=(), spool=tmp_path / "outbox.db", wait_max_s=0.2) as hub:
+            hub.settle()
+            assert hub.backlog == (0, 0, 0)
+        server.stop()
+    found = in_log(journal)
+    assert found == sorted(set(found)), "once, and in order"
+    assert set(device.accepted) <= set(found), "all of it"
+    assert len(set(found) - set(device.accepted)) <= 5, "besides what was accepted in the moment of a kill"
