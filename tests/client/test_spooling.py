@@ -135,7 +135,7 @@ async def test_a_no_that_comes_later_is_raised_by_what_is_called_next_and_told_o
             await hub.on_command("fan", print)
         await hub.settle()
         await eventually_async(lambda: links[-1].phase == "refused", "the link says so")
-        assert links[-1].reason and {link.phase for link in links[:-1]} == {"waiting"}
+        assert links[-1].reason and {link.phase for link in links[:-1]} <= {"waiting"}
     if with_spool:
         with closing(SpoolFile(spool)) as file:
             assert file.lines == 1, "what was accepted before stays, for a program with a credential"
