@@ -96,7 +96,7 @@ def main(edge: str) -> None:
         journal="memory:", message_max_bytes=ROOM * LARGEST_BYTES, outbox_max_bytes=ROOM * LARGEST_BYTES
     )
     app = create_app(settings, edge=edge)
-    app._websocket = EchoEndpoint(app._open_hub, app.admission, app.limits, app.edge)
+    app._websocket = EchoEndpoint(app.open_hub, app.admission, app.limits, app.edge)
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     config: uvicorn.Config = configured(app, picows.PicowsEdge if edge == "picows" else None)

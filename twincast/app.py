@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -37,6 +37,7 @@ from twincast.errors import (
     LoginUnusable,
     MethodNotAllowed,
     NotFound,
+    NotStarted,
     TwincastError,
     UpgradeRequired,
 )
@@ -44,7 +45,7 @@ from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.settings import Settings
 from twincast.transports import openapi, schemas
-from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of
+from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of, placed
 from twincast.transports.cors import Cors
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.health import Health
@@ -60,6 +61,12 @@ WITHOUT_CREDENTIAL = frozenset({"/ws", "*"})
 """Whoever asks these over HTTP learns how the server is spoken to, and nothing of what it holds."""
 FAST_EDGE = "twincast.transports.picows"
 """uvicorn loads what its `--ws` names before it starts the application."""
+IDLE = (
+    "twincast was not started here, or has ended: an application that mounts it needs one line more,"
+    " `FastAPI(lifespan=twin.lifespan)`, or in a lifespan of its own `async with twin.running():`;"
+    " docs/inside.md has both"
+)
+"""What is said instead of an answer where nobody runs the lifespan: nobody does by itself where it is mounted."""
 HUB_DIED = 70  # EX_SOFTWARE of sysexits.h
 
 KEYS_TIMEOUT_S = FETCH_TIMEOUT_S + 1.0
@@ -92,7 +99,11 @@ class App(FastAPI):
         )
         self.settings = settings
         self.now_utc = now_utc
+        self._own_path = settings.root_path
         self.hub: Hub | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where the hub lives."""
+        self._is_idle_noted = False
         self.startup_error: TwincastError | None = None
         """Why the application could not start."""
         self.limits = Limits(
@@ -106,7 +117,7 @@ class App(FastAPI):
         self.is_edge_told = edge is not None
         self.admission = _admission(settings)
         rest = Rest(
-            self._open_hub,
+            self.open_hub,
             self.admission,
             body_max_bytes=settings.body_max_bytes,
             request_max_updates=settings.request_max_updates,
@@ -115,7 +126,7 @@ class App(FastAPI):
             private_facts={"journal": settings.journal},
         )
         self.events = EventsEndpoint(
-            self._open_hub,
+            self.open_hub,
             self.admission,
             outbox_max_bytes=settings.outbox_max_bytes,
             close_timeout_s=self.limits.close_timeout_s,
@@ -125,7 +136,7 @@ class App(FastAPI):
             (each.method, each.path): each for each in operations if each.folder is None
         }
         self._hot |= {("HEAD", path): each for (method, path), each in self._hot.items() if method == "GET"}
-        self._websocket = WebSocketEndpoint(self._open_hub, self.admission, self.limits, self.edge)
+        self._websocket = WebSocketEndpoint(self.open_hub, self.admission, self.limits, self.edge)
         self._health = Health(self._is_ready)
         self._numbers = itertools.count(1)
         self._cors = Cors(self._serve_known, settings.allow_origin)
@@ -155,8 +166,9 @@ class App(FastAPI):
         """Serve one connection: the entrance first, then the hot operations without the framework, then the rest."""
         kind = scope["type"]
         if kind == "http":
-            if self._health.serves(scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))):
-                await self._health(scope, receive, send)
+            scope, path = placed(scope, self._own_path)
+            if self._health.serves(scope["method"], path):
+                await self._health.answer(path, send)
                 return
             try:
                 knock = knock_of(scope)
@@ -166,7 +178,7 @@ class App(FastAPI):
                 await refuse(error, send)
                 return
             if knock.origin is None:
-                await self._serve(scope, receive, send, knock)
+                await self._serve(scope, receive, send, knock, path)
             else:
                 await self._cors(scope, receive, send)
         elif kind == "websocket":
@@ -175,10 +187,9 @@ class App(FastAPI):
             await super().__call__(scope, receive, self._plainly(send))
 
     async def _serve_known(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._serve(scope, receive, send, knock_of(scope))
+        await self._serve(scope, receive, send, knock_of(scope), placed(scope)[1])
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, knock: Knock) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, knock: Knock, path: str) -> None:
         logs.CONNECTION.set(next(self._numbers))
         try:
             if is_open(path) or path in WITHOUT_CREDENTIAL:
@@ -189,15 +200,22 @@ class App(FastAPI):
             access_log.info("%s %s from %s: %s %s", scope["method"], path, knock.peer, error.http_status, error.code)
             await refuse(error, send)
             return
-        hot = self._hot.get((scope["method"], scope["path"]))
-        serve = hot or super().__call__
+        hot = self._hot.get((scope["method"], path))
+        serve = hot or self._serve_rest
         if access_log.isEnabledFor(logging.INFO):
             await _serve_noted(serve, scope, receive, send)
         else:
             await serve(scope, receive, send)
 
+    async def _serve_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is not hot by the framework, which adds to the root_path what it has mounted itself."""
+        scope["path_here"] = placed(scope)[1]
+        await super().__call__(scope, receive, send)
+
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].removeprefix(scope.get("root_path", "")) == "/ws":
+        scope, path = placed(scope, self._own_path)
+        scope["path_here"] = path
+        if path == "/ws":
             await self._websocket(scope, receive, send)
             return
         try:
@@ -219,9 +237,17 @@ class App(FastAPI):
                 raise error from None
             return self.admission.identify(knock)
 
-    def _open_hub(self) -> Hub:
+    def open_hub(self) -> Hub:
+        """Return the hub.
+
+        Raises:
+            NotStarted: the lifespan does not run.
+        """
         if self.hub is None:
-            raise RuntimeError("the application has not started: its lifespan must run before the first request")
+            if not self._is_idle_noted:
+                self._is_idle_noted = True
+                logger.error(IDLE)
+            raise NotStarted(IDLE)
         return self.hub
 
     def _is_ready(self) -> bool:
@@ -271,26 +297,36 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     except TwincastError as error:
         app.startup_error = error
         raise
-    app.hub = hub
+    app.hub, app.loop = hub, asyncio.get_running_loop()
     if not app.is_edge_told and FAST_EDGE in sys.modules:
         app.edge.name = PICOWS
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_drive, hub, name="hub")
             group.start_soon(_keep_keys, app.admission, hub, name="admission")
-            _end_streams_on_signals(app.events)
-            yield {"hub": hub, "admission": app.admission, "limits": app.limits, "edge": app.edge}
-            await hub.stop()
+            with _streams_ended_by_signals(app.events):
+                yield {
+                    "hub": hub,
+                    "admission": app.admission,
+                    "limits": app.limits,
+                    "edge": app.edge,
+                    "root_path": settings.root_path,
+                }
+                await hub.stop()
             group.cancel_scope.cancel()
     finally:
+        app.hub = None
         await journal.close()
 
 
-def _end_streams_on_signals(events: EventsEndpoint) -> None:
+@contextmanager
+def _streams_ended_by_signals(events: EventsEndpoint) -> Iterator[None]:
     """End event streams when the process is told to stop: a server waits for its responses, and these have no end."""
     if threading.current_thread() is not threading.main_thread():
-        return  # an application in a thread gets no signals; who runs it ends its streams
+        yield  # an application in a thread gets no signals; who runs it ends its streams
+        return
     loop = asyncio.get_running_loop()
+    before: dict[signal.Signals, tuple[Any, Any]] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         handle = signal.getsignal(number)
         if callable(handle):
@@ -301,6 +337,13 @@ def _end_streams_on_signals(events: EventsEndpoint) -> None:
                 handle(number, frame)
 
             signal.signal(number, end_streams)
+            before[number] = (end_streams, handle)
+    try:
+        yield
+    finally:
+        for number, (ours, theirs) in before.items():
+            if signal.getsignal(number) is ours:
+                signal.signal(number, theirs)
 
 
 async def _serve_noted(serve: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -408,31 +451,48 @@ async def _refuse_to_answer(_: Request) -> Response:
 
 async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    path = request.scope["path_here"]
     if request.method == "OPTIONS" and (error.status_code == MethodNotAllowed.http_status or path.endswith("*")):
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": ", ".join(_taken(request)), **_SAFE})
     if error.status_code == MethodNotAllowed.http_status:
         allow = ", ".join(_taken(request))
         return _problem_response(MethodNotAllowed(f"{path} takes {allow}, not {request.method}"), {"allow": allow})
     if error.status_code == NotFound.http_status:
-        if request.method in {"GET", "HEAD"} and path.endswith("/") and _is_there(request, path[:-1]):
-            # Relative: the scheme and the name that a client knows us by are those of the first proxy.
-            name = quote(path[:-1].rpartition("/")[2])
-            return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": f"../{name}", **_SAFE})
+        place = _other_place(request, path)
+        if place is not None:
+            return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": place, **_SAFE})
         return _problem_response(NotFound(f"there is nothing at {path}; / lists what there is"))
     return _problem_response(BadMessage(error.detail))
 
 
-def _is_there(request: Request, path: str) -> bool:
-    scope = {**request.scope, "path": path}
-    return any(isinstance(route, Route) and route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+def _other_place(request: Request, path: str) -> str | None:
+    """Return where somebody who has a slash too many or too few is to go; None if there is nothing either.
+
+    Relative: the scheme, the name and the path that a client knows us by are those of the first proxy.
+    """
+    if request.method not in {"GET", "HEAD"}:
+        return None
+    if not path:  # where this application is mounted, and not in it
+        return quote(request.scope["path"].rpartition("/")[2]) + "/"
+    if path.endswith("/") and _routes(request, path[:-1], Match.FULL):
+        return f"../{quote(path[:-1].rpartition('/')[2])}"
+    return None
+
+
+def _routes(request: Request, path: str, *matches: Match) -> list[Route]:
+    """Return the routes that match a path in this application in one of these ways."""
+    scope = {**request.scope, "root_path": "", "path": path}
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return [route for route in routes if route.matches(scope)[0] in matches]
 
 
 def _taken(request: Request) -> list[str]:
     """Return the methods that a path takes, or the whole server for `*`; a folder of files, as every path, is read."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    if not request.url.path.endswith("*"):
-        routes = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    path = request.scope["path_here"]
+    if path.endswith("*"):
+        routes = [route for route in request.app.routes if isinstance(route, Route)]
+    else:
+        routes = _routes(request, path, Match.FULL, Match.PARTIAL)
     taken = {method for route in routes for method in route.methods or ()}
     return sorted({*(taken or ("GET", "HEAD")), "OPTIONS"})
 

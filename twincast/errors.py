@@ -18,6 +18,7 @@ TwincastError
 ├── Unavailable              nothing wrong with the request; try again later
 │   ├── JournalUnavailable   the disk does not take the update; nothing was stored
 │   ├── Stopping             the server is shutting down
+│   ├── NotStarted           nobody has started it: it is mounted, and its lifespan does not run
 │   ├── FellBehind           a client read too slowly; it is to reconnect
 │   ├── OutOfOrder           an update behind one that was not stored, on a connection that keeps order
 │   ├── NotYet               a position that the server has not reached
@@ -216,6 +217,12 @@ class Stopping(Unavailable):
 
     code = "stopping"
     close_code = 1012
+
+
+class NotStarted(Unavailable):
+    """Nobody has started it: an application that mounts it has to run its lifespan."""
+
+    code = "not_started"
 
 
 class FellBehind(Unavailable):

@@ -1,5 +1,39 @@
 """The fast WebSocket edge by a short name: `uvicorn main:app --ws twincast.fast:Edge`."""
 
-from twincast.transports.picows import PicowsEdge as Edge
+import asyncio
+import logging
+from typing import Any
 
-__all__ = ["Edge"]
+import uvicorn
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
+from uvicorn.server import ServerState
+
+from twincast.transports.picows import PicowsEdge
+
+logger = logging.getLogger("twincast")
+
+ELSEWHERE = (
+    "the fast WebSocket edge serves an application that is twincast itself. Around this one there is another, whose"
+    " routes and middleware it would pass by, so uvicorn's own edge serves here"
+)
+
+
+class Edge:
+    """What uvicorn makes for each upgrade: the fast edge, or its own where twincast is not the whole application.
+
+    The fast edge takes a connection before any application sees it, so it can know neither where another one has
+    mounted twincast nor whom that would let in.
+    """
+
+    _has_said_so = False
+
+    def __new__(cls, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> Any:
+        """Return the protocol of one connection."""
+        if "hub" in app_state:
+            return PicowsEdge(config, server_state, app_state)
+        if not Edge._has_said_so:
+            Edge._has_said_so = True
+            logger.warning(ELSEWHERE)
+        assert AutoWebSocketsProtocol is not None  # websockets comes with twincast
+        protocol: asyncio.Protocol = AutoWebSocketsProtocol(config, server_state, app_state)
+        return protocol

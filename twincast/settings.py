@@ -3,6 +3,7 @@
 import os
 import re
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -111,6 +112,16 @@ class Settings(_Read):
     def _proxies_are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(addresses.network(text)) for text in networks)
 
+    @field_validator("root_path")
+    @classmethod
+    def _path_is_plain(cls, path: str) -> str:
+        names = unquote(path).strip("/").split("/")
+        if names == [""]:
+            return ""
+        if not all(names) or {".", ".."} & set(names) or not all(map(str.isprintable, names)) or set("?#") & set(path):
+            raise ValueError("it takes the path before everything of this server's, such as /twin")
+        return f"/{'/'.join(names)}"
+
     @field_validator("tls_cert", "tls_key", "jwt_key")
     @classmethod
     def _files_are_named(cls, path: str | None) -> str | None:
@@ -128,6 +139,9 @@ class Settings(_Read):
     """A web origin, besides the server's own, whose pages may connect; may be given again."""
     allow_host: tuple[str, ...] = ()
     """A name, besides the local ones, that the server answers to; may be given again."""
+
+    root_path: str = ""
+    """Below which path, such as /twin, a proxy has the server; it may take that away from requests, or leave it."""
 
     tls_cert: str | None = None
     """A PEM file with the certificate and those between it and the root; read again when it changes."""

@@ -1,7 +1,7 @@
 """Where a server is, and what its address asks for."""
 
 from typing import Any
-from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 import idna
 
@@ -26,7 +26,7 @@ def http_url(url: str) -> str:
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None or not _can_be(parts):
         raise ValueError(f"expected a server's address such as http://127.0.0.1:8000, not {url!r}")
-    path = parts.path.rstrip("/").removesuffix("/ws")
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~").rstrip("/").removesuffix("/ws")
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 
 

@@ -15,6 +15,8 @@ WAITING_MAX = 4_096
 WAITING_MAX_BYTES = 8 * 1024 * 1024
 """How much that cannot be merged waits for a watch: in mode `every` the connection is no longer read then, in mode
 `latest` the oldest commands go, and a gap says so."""
+FEW = 256
+"""How much waits for a watch that is fed by what can merge, or read back, by itself."""
 
 
 class Mark(NamedTuple):
@@ -59,6 +61,12 @@ class Waiting:
             self._taken.clear()
             await self._taken.wait()
 
+    async def few(self, is_wanted: Callable[[], bool]) -> None:
+        """Wait until few changes wait, as long as that is wanted."""
+        while len(self._items) > FEW and is_wanted():
+            self._taken.clear()
+            await self._taken.wait()
+
     def wake(self) -> None:
         """Have those who wait for room look whether it is wanted still."""
         self._taken.set()
@@ -86,7 +94,7 @@ class Waiting:
         if isinstance(key, int):
             self._single.popleft()
             self._single_bytes -= size_bytes
-            self._taken.set()
+        self._taken.set()
         return change, mark
 
     def miss(self, gap: Gap) -> None:

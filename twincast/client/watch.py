@@ -63,6 +63,10 @@ class Watch:
         if self.subscription.mode == "every":
             await self._live.room(lambda: self._is_started)
 
+    async def taken(self) -> None:
+        """Wait until nearly all that was offered is taken: for a feeder that merges what it has itself."""
+        await self._live.few(lambda: self._is_started and self._error is None)
+
     def offer(self, change: Change, size_bytes: int = 0, mark: Mark | None = None) -> None:
         """Take a change that is selected; `mark` is where a client must go on to be told of it again."""
         if change.seq in self._told:

@@ -6,7 +6,8 @@ from msgspec import Meta, Raw, Struct
 
 from twincast.errors import ValidationFailed
 
-Source = Literal["rest", "websocket"]
+Source = Literal["rest", "websocket", "application"]
+"""By which way a change came; `application` is the program that has the server inside. Others may come to it."""
 Kind = Literal["data_update", "control", "deleted"]
 
 # What the documents on the wire say of these; core/values is what checks them.

@@ -9,6 +9,7 @@ import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
 import { count } from "./format.js";
 import { Frames } from "./frames.js";
+import { HERE } from "./here.js";
 import { Log, eventOf } from "./log.js";
 import { Login } from "./login.js";
 import { LogView } from "./logview.js";
@@ -35,7 +36,7 @@ let isNeeded = false;
 let isKnown = false; // which devices there are
 
 const client = new Client({
-  url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`,
+  url: `${HERE}/ws`,
   parse,
   schedule: (drain) => frames.next(drain),
   explain: explainFailure,

@@ -52,7 +52,7 @@ export function saySentence(element, text) {
  * @param {string} name of a symbol in icons.svg
  */
 export function setIcon(button, name) {
-  button.querySelector("use").setAttribute("href", `/dashboard/icons.svg#${name}`);
+  button.querySelector("use").setAttribute("href", `dashboard/icons.svg#${name}`);
 }
 
 /**

@@ -9,7 +9,7 @@ import { isFinal } from "./client.js";
  */
 export function askStatus(token = null) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  return fetch("/api/status", { cache: "no-store", headers, signal: AbortSignal.timeout(5_000) });
+  return fetch("api/status", { cache: "no-store", headers, signal: AbortSignal.timeout(5_000) });
 }
 
 /**

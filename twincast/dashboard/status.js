@@ -2,6 +2,7 @@
 
 import { byId, copyFrom, make, say } from "./dom.js";
 import { count, latency, rate, time } from "./format.js";
+import { HERE } from "./here.js";
 import { palette } from "./palette.js";
 import { drawPulse } from "./sparkline.js";
 
@@ -108,8 +109,7 @@ function sentence(text) {
 
 /** How to get a first device, each way a line to copy. */
 function firstDevice() {
-  const isDefault = location.origin === "http://127.0.0.1:8000";
-  const url = isDefault ? "" : ` --url ${location.origin}`;
+  const url = HERE === "http://127.0.0.1:8000" ? "" : ` --url ${HERE}`;
   const json = `'{"device_id": "lab/thermometer", "value": 21.5}'`;
   return [
     make("p", "lead", "No devices yet."),
@@ -117,7 +117,7 @@ function firstDevice() {
     make("dl", "ways", [
       ...way("This machine, live: processor, memory, disk and network", `twincast host${url}`),
       ...way("A fleet of twenty, with plausible signals", `twincast simulate --devices 20 --rate 50${url}`),
-      ...way("One reading, by plain HTTP", `curl -H 'Content-Type: application/json' -d ${json} ${location.origin}/api/data`),
+      ...way("One reading, by plain HTTP", `curl -H 'Content-Type: application/json' -d ${json} ${HERE}/api/data`),
     ]),
   ];
 }
@@ -126,7 +126,7 @@ function way(what, command) {
   const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   icon.setAttribute("aria-hidden", "true");
   const use = icon.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "use"));
-  use.setAttribute("href", "/dashboard/icons.svg#copy");
+  use.setAttribute("href", "dashboard/icons.svg#copy");
   const button = make("button", "tool", [icon]);
   button.type = "button";
   button.setAttribute("aria-label", `Copy: ${what}`);

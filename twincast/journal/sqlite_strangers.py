@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from twincast.core.model import Source
 from twincast.core.values import check_id, check_value
 from twincast.errors import JournalUnavailable, TwincastError
 
 STRANGERS = "select seq, type, device_id, value, command, timestamp_utc, source from log where seq > ? order by seq"
-_SOURCES = {"rest", "websocket"}
+_SOURCES = get_args(Source)
 _WITHOUT_COMMAND = {"data_update", "deleted"}
 _decode = msgspec.json.Decoder().decode
 
@@ -61,7 +62,7 @@ def _check(row: _Row, seq: int) -> None:
     if not all(isinstance(each, str) for each in (row.type, row.device_id, row.value, row.timestamp_utc, row.source)):
         raise ValueError("type, device_id, value, timestamp_utc and source are texts")
     if row.source not in _SOURCES:
-        raise ValueError(f"source is rest or websocket, not {row.source[:40]!r}")
+        raise ValueError(f"source is {', '.join(_SOURCES)}, not {row.source[:40]!r}")
     check_id(row.device_id, "device_id")
     _check_json(row.value)
     if row.type == "control":

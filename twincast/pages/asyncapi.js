@@ -1,4 +1,4 @@
-/** Shows /asyncapi.json to people: each operation, its messages, and their fields. */
+/** Shows asyncapi.json to people: each operation, its messages, and their fields. */
 
 const place = document.getElementById("operations");
 
@@ -68,7 +68,7 @@ function show(document) {
 }
 
 try {
-  const response = await fetch("/asyncapi.json");
+  const response = await fetch("asyncapi.json");
   show(await response.json());
 } catch (error) {
   place.replaceChildren(make("p", "", `The description cannot be read: ${error.message}. Reload the page to try again.`));

@@ -1,12 +1,22 @@
-/** Shows /openapi.json by Swagger UI, as dark as the system is. */
+/** Shows openapi.json by Swagger UI, as dark as the system is. */
+
+import { PREFIX } from "../dashboard/here.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 follow();
 dark.addEventListener("change", follow);
 
+/** Calls go where this page was reached, which the server need not know: a proxy may have taken a path away. */
+const callHere = () => ({
+  statePlugins: {
+    spec: { wrapActions: { updateJsonSpec: (update) => (spec) => update(PREFIX ? { ...spec, servers: [{ url: PREFIX }] } : spec) } },
+  },
+});
+
 SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "openapi.json",
+  plugins: [callHere],
   dom_id: "#swagger-ui",
   deepLinking: true,
   tryItOutEnabled: true,

@@ -1,13 +1,14 @@
 /** The first page: the lines to copy with the address that it was reached by, and to those who may read, how much is going on. */
 
+import { HERE } from "../dashboard/here.js";
+
 const WRITTEN = "http://127.0.0.1:8000";
 const LOOK_INTERVAL_MS = 2_000;
-const here = new URL(".", location.href).href.replace(/\/$/, "");
 const counts = document.getElementById("counts");
 let before = null;
 
 function prepare(pre) {
-  pre.textContent = pre.textContent.replaceAll(WRITTEN, here);
+  pre.textContent = pre.textContent.replaceAll(WRITTEN, HERE);
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Copy";
@@ -40,7 +41,7 @@ function show({ devices_known: devices, epoch, seq }) {
 async function look() {
   if (document.hidden) return true;
   try {
-    const response = await fetch("/api/status", { cache: "no-store" });
+    const response = await fetch("api/status", { cache: "no-store" });
     if (response.status === 401) {
       document.getElementById("login").hidden = false;
       counts.hidden = true;

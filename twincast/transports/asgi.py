@@ -118,6 +118,34 @@ def knock_of(scope: Scope) -> Knock:
     return Knock.of(client[0] if client else None, headers)
 
 
+def placed(scope: Scope, own_path: str = "") -> tuple[Scope, str]:
+    """Return a scope whose path begins with its root_path, and what follows that: the path in this application.
+
+    A proxy may have taken the root_path away, and servers differ in whether they put it back. Above a mount it may be
+    of the application around this one, and the path have nothing but the mount's own.
+
+    Args:
+        scope: of a request.
+        own_path: what a proxy has before all paths by this application's settings, which its server knows nothing of.
+    """
+    root_path, path = scope.get("root_path", ""), scope["path"]
+    if not root_path and not own_path:
+        return scope, path
+    if root_path.endswith("/"):
+        path = path.replace(f"{root_path}/", root_path, 1) if path.startswith(f"{root_path}/") else path
+        root_path = root_path.rstrip("/")
+    mount = root_path.removeprefix(scope.get("app_root_path", ""))
+    below = without_prefix(without_prefix(path, root_path, mount), own_path)
+    root_path += own_path
+    return {**scope, "root_path": root_path, "path": root_path + below}, below
+
+
+def without_prefix(path: str, *prefixes: str) -> str:
+    """Return a path below the first of some paths that it is below, or that it is; else as it is."""
+    prefix = next((each for each in prefixes if path == each or path.startswith(f"{each}/")), "")
+    return path[len(prefix) :]
+
+
 def segment_below(scope: Scope, folder: str) -> str:
     """Return the one segment of a request's path below a folder, decoded: in it `%2F` is a slash of the name.
 
@@ -132,12 +160,20 @@ def segment_below(scope: Scope, folder: str) -> str:
     if raw_path is None:  # ASGI does not promise it; what is left is one segment then, whatever is in it
         return str(scope["path"]).removeprefix(prefix).removeprefix(folder)
     head, slash, segment = raw_path.rpartition(b"/")
-    if unquote((head + slash).decode("latin-1")).removeprefix(prefix) != folder:
+    before = unquote((head + slash).decode("latin-1"))
+    if not before.endswith(folder) or not _is_prefix(before.removesuffix(folder), scope):
         raise NotFound(f"there is nothing here: below {folder} stands one name, and a `/` in it is written %2F")
     try:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         raise ValidationFailed("a name in a path is UTF-8, percent-encoded; this one is not") from None
+
+
+def _is_prefix(text: str, scope: Scope) -> bool:
+    """Whether a text stands before this application's paths, where they are as they were sent: all of it, or a part."""
+    prefix = unquote(scope.get("root_path", ""))  # a user may have given it to the server as it is in addresses
+    text = text.rstrip("/")
+    return prefix.endswith(text) and (not text or text[0] == "/")
 
 
 def header(scope: Scope, name: bytes) -> str | None:

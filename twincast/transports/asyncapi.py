@@ -22,20 +22,21 @@ _QUERY = {
 }
 
 
-def document(version: str, host: str) -> dict[str, Any]:
-    """Return the document of a server at `host`."""
+def document(version: str, host: str, prefix: str = "") -> dict[str, Any]:
+    """Return the document of a server at `host`, all of whose paths are below `prefix`."""
+    place = {"host": host, "pathname": prefix} if prefix else {"host": host}
     both = (*schemas.FROM_CLIENT, *schemas.TO_CLIENT)
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "twincast",
             "version": version,
-            "description": "A live state backend. The REST calls are in /openapi.json; both share these shapes.",
+            "description": "A live state backend. openapi.json beside this has the REST calls, and the same shapes.",
         },
         "defaultContentType": "application/json",
         "servers": {
-            "websocket": {"host": host, "protocol": "ws", "security": [_BEARER]},
-            "http": {"host": host, "protocol": "http", "security": [_BEARER]},
+            "websocket": {**place, "protocol": "ws", "security": [_BEARER]},
+            "http": {**place, "protocol": "http", "security": [_BEARER]},
         },
         "channels": {
             "websocket": _channel("/ws", "websocket", both, {"ws": {"method": "GET", "query": _QUERY}}),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from http import HTTPStatus
 
-from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send
+from twincast.transports.asgi import SAFE_HEADERS, Send
 
 METHODS = ("GET", "HEAD")
 
@@ -19,9 +19,9 @@ class Health:
         """Whether a request is a probe."""
         return path in self._answers and method in METHODS
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, path: str, send: Send) -> None:
         """Answer a probe: 200 and yes, or 503 and no."""
-        is_well = self._answers[scope["path"].removeprefix(scope.get("root_path", ""))]()
+        is_well = self._answers[path]()
         status, body = (HTTPStatus.OK, b"yes\n") if is_well else (HTTPStatus.SERVICE_UNAVAILABLE, b"no\n")
         headers = [
             (b"content-type", b"text/plain; charset=utf-8"),

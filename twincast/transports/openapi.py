@@ -8,8 +8,8 @@ A live state backend: the newest state of every device, its history, and each ch
 **To try a call**, open it and press *Execute*: what stands in the fields works as it is. Where the server asks for a
 login, press *Authorize* first and give an API key, which `twincast keys add NAME --may publish,read` prints.
 
-Live changes come from `/api/events` as an event stream, and over the WebSocket at `/ws`: [its messages](/asyncapi). The
-same calls, to read: [reference](/redoc). What goes wrong is answered as `application/problem+json`, with a `code` for
+Live changes come from `/api/events` as an event stream, and over the WebSocket at `/ws`: [its messages](asyncapi). The
+same calls, to read: [reference](redoc). What goes wrong is answered as `application/problem+json`, with a `code` for
 programs and a sentence for people.
 """
 

@@ -1,10 +1,13 @@
 """The pages: what there is, the documents of the interfaces, the dashboard; all from the installed package."""
 
+import re
+from base64 import b64encode
 from functools import lru_cache
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
@@ -47,12 +50,11 @@ def add_pages(app: FastAPI, version: str) -> None:
     """Add the pages and their files to an application's routes."""
 
     async def openapi_document(request: Request) -> Response:
-        document = app.openapi()
-        prefix = request.scope.get("root_path", "").rstrip("/")
+        document, prefix = app.openapi(), _prefix(request)
         return _document({**document, "servers": [{"url": prefix}]} if prefix else document)
 
     async def asyncapi_document(request: Request) -> Response:
-        return _document(asyncapi.document(version, request.url.netloc))
+        return _document(asyncapi.document(version, request.url.netloc, _prefix(request)))
 
     pages = PACKAGE / "pages"
     for path, file, policy in (
@@ -73,10 +75,22 @@ def add_pages(app: FastAPI, version: str) -> None:
         app.mount("/guides", _Guides(directory=GUIDES))
 
 
+def _prefix(request: Request) -> str:
+    """Return the path before all of this application's, as it stands in addresses; what is encoded already stays so."""
+    return quote(request.scope.get("root_path", "").rstrip("/"), safe="/%:@!$&'()*+,;=~")
+
+
 def _document(content: dict[str, Any]) -> Response:
     response = Response(encode(content), media_type="application/json")
     response.raw_headers.extend(SAFE_HEADERS)
     return response
+
+
+def _with_own_scripts(policy: str, file: Path) -> str:
+    """Return a policy that lets the scripts run that stand in a page itself: these very ones, by their hashes."""
+    scripts = re.findall(r"<script>(.*?)</script>", file.read_text(encoding="utf-8"), re.DOTALL)
+    hashes = (b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
+    return policy.replace("script-src", " ".join(["script-src", *(f"'sha256-{each}'" for each in hashes)]))
 
 
 class _Page:
@@ -85,7 +99,7 @@ class _Page:
     def __init__(self, file: Path, policy: str) -> None:
         self._file = file
         self._headers = {
-            "content-security-policy": policy,
+            "content-security-policy": _with_own_scripts(policy, file),
             "x-content-type-options": "nosniff",
             "referrer-policy": "same-origin",
             "cache-control": "no-cache",

@@ -39,7 +39,7 @@ from twincast.core.session import Limits, Session
 from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
 from twincast.hub import Hub
 from twincast.transports import head
-from twincast.transports.asgi import PICOWS
+from twincast.transports.asgi import PICOWS, without_prefix
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 # An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
@@ -371,7 +371,7 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         ):
             self._headers = head.without_hsts(self._headers)
         try:
-            if unquote(path) != "/ws":
+            if without_prefix(unquote(path), self._app_state["root_path"]) != "/ws":
                 raise NotFound("the WebSocket is at /ws")
             # picows decodes bytes above ASCII to lone surrogates, which nothing behind here could encode again.
             told = ((name, value.encode("ascii", "surrogateescape")) for name, value in request.headers.items())

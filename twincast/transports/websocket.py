@@ -60,10 +60,10 @@ class WebSocketEndpoint:
         """Serve one connection from its handshake to its end."""
         await receive()  # websocket.connect
         self._edge.name = PORTABLE
-        hub = self._hub()
         connection = _Connection(send, self._limits)
         query = scope["query_string"].decode("latin-1")
         try:
+            hub = self._hub()
             enter = partial(self._admission.enter_websocket, knock_of(scope), query)
             session = Session(connection, hub, enter, outbox_max_bytes=self._limits.outbox_max_bytes)
         except TwincastError as error:

@@ -11,7 +11,7 @@
  * @property {string} device_id
  * @property {any} value
  * @property {string} timestamp_utc ISO 8601
- * @property {"rest"|"websocket"} source
+ * @property {"rest"|"websocket"|"application"} source
  * @property {number} seq a position in the log
  * @property {string} epoch
  * @property {number} [merged] how many changes it stands for, if more than one
@@ -25,7 +25,7 @@
  * @property {string} command
  * @property {Record<string, any>} args
  * @property {string} timestamp_utc ISO 8601
- * @property {"rest"|"websocket"} source
+ * @property {"rest"|"websocket"|"application"} source
  * @property {number} seq a position in the log
  * @property {string} epoch
  */
@@ -36,7 +36,7 @@
  * @property {"deleted"} type
  * @property {string} device_id
  * @property {string} timestamp_utc ISO 8601
- * @property {"rest"|"websocket"} source
+ * @property {"rest"|"websocket"|"application"} source
  * @property {number} seq a position in the log
  * @property {string} epoch
  * @property {number} [merged] how many changes it stands for, if more than one
@@ -86,7 +86,7 @@
  * @property {any} value
  * @property {string} updated_at_utc ISO 8601
  * @property {number} seq
- * @property {"rest"|"websocket"} source
+ * @property {"rest"|"websocket"|"application"} source
  */
 
 /**

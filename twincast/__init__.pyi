@@ -1,0 +1,3 @@
+from twincast.inside import Twincast as Twincast
+
+__version__: str

@@ -1,0 +1,89 @@
+"""Twincast as a part of another application: what is mounted, what starts and ends it, and what may be done with it."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from twincast.app import App, create_app
+from twincast.client.encoding import checked
+from twincast.core.rights import Principal, Rights
+from twincast.errors import SettingUnusable
+from twincast.inside.party import NAME, Party
+from twincast.inside.running import Running
+from twincast.settings import Settings
+from twincast.transports.asgi import PORTABLE
+
+OF_THE_SERVER = frozenset(
+    {
+        *("host", "port", "root_path", "tls_cert", "tls_key", "hsts_max_age_s", "connections_max", "head_max_bytes"),
+        *("head_timeout_s", "body_timeout_s", "write_timeout_s", "keep_alive_timeout_s", "shutdown_timeout_s"),
+        *("log_format", "log_level"),
+    }
+)
+"""The settings of `twincast serve`; here whoever runs the application decides these."""
+
+
+class Twincast(Party):
+    """One twincast in this process, with every right.
+
+    Nothing is opened until it runs: by `lifespan`, or within `running`. All of it belongs to one event loop.
+    """
+
+    def __init__(self, journal: str | None = None, **settings: Any) -> None:
+        """Make one.
+
+        Args:
+            journal: `sqlite:PATH`, or `memory:` to forget everything at the end; what the environment variable
+                TWINCAST_JOURNAL or `.env` says, if not given, else `sqlite:twincast.db`.
+            settings: what `twincast serve` takes, with underscores, less what is of the server that runs this
+                (docs/inside.md).
+
+        Raises:
+            SettingUnusable: a setting does not exist, is not of this place, or is none that can be.
+        """
+        _check(settings)
+        chosen = settings if journal is None else {"journal": journal, **settings}
+        self.app: App = create_app(Settings(**chosen), edge=PORTABLE)
+        """The ASGI application, to be mounted."""
+        self._running_it = Running(self.app)
+        super().__init__(self._running_it, Principal(NAME), has_identity=False)
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Run as long as the context lasts: the journal is open, and what is mounted answers.
+
+        At the end what was accepted is stored and answered; then watches end with Stopping.
+
+        Raises:
+            JournalUnusable: the journal cannot be opened, as when another process has it.
+            RuntimeError: this one is running already.
+        """
+        return self._running_it.context()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Run as long as an application does: `FastAPI(lifespan=twin.lifespan)`. Raises what `running` raises."""
+        async with self.running():
+            yield
+
+    def user(self, name: str, **grants: str | Iterable[str]) -> Party:
+        """Return what somebody of this application may do, with rights that the application decides.
+
+        Args:
+            name: who that is; the audit trail says `application:NAME`.
+            grants: patterns by right, such as `read=["lab/*"], publish="lab/lamp"`. What is not granted is refused with
+                NotPermitted, and devices that may not be read do not exist.
+
+        Raises:
+            ValidationFailed: no such right, a pattern that cannot be, or a name that is none.
+        """
+        patterns = {right: [given] if isinstance(given, str) else given for right, given in grants.items()}
+        principal = Principal(f"{NAME}:{checked(name, '`name`')}", Rights.of(patterns))
+        return Party(self._running_it, principal, has_identity=True)
+
+
+def _check(settings: dict[str, Any]) -> None:
+    for name in settings:
+        if name in OF_THE_SERVER:
+            raise SettingUnusable(f"`{name}` is of the server that runs the application, such as uvicorn; set it there")
+        if name not in Settings.model_fields:
+            raise SettingUnusable(f"there is no setting `{name[:40]}`; docs/command-line.md has them all")

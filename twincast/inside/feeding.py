@@ -1,0 +1,191 @@
+"""How a watch of this process is fed: by a feed of its own over the hub, as a connection's is, without a socket."""
+
+import asyncio
+import itertools
+import logging
+from typing import Any
+
+import msgspec
+
+from twincast.client.change import Change, Gap, Twin
+from twincast.client.waiting import Mark
+from twincast.client.watch import Watch
+from twincast.core.cast import Cast
+from twincast.core.feed import Feed
+from twincast.core.model import Control, DataUpdate, Entry, Position
+from twincast.errors import TwincastError
+from twincast.hub import Hub
+from twincast.inside.running import Running
+from twincast.transports.asgi import Buffer
+
+HELD_MAX_BYTES = 256 * 1024
+"""What a feed has brought and its watch has not taken; beyond it the feed merges, or goes back to the journal."""
+OUTBOX_MAX_BYTES = 1024 * 1024
+"""What a feed keeps beside that, as for any client."""
+PAGE = 1_000
+AGAIN_S = 0.5
+"""How long a journal that cannot be read is left alone."""
+
+logger = logging.getLogger("twincast.inside")
+_numbers = itertools.count(1)
+
+
+class Feeding:
+    """See Feeder: begins a watch at a position, and later ones of it with what comes then."""
+
+    def __init__(self, running: Running, since: Position | None) -> None:
+        self._running = running
+        self._since = since
+        self._line: _Line | None = None
+
+    async def start(self, watch: Watch) -> None:
+        """See Feeder."""
+        hub = self._running.hub
+        since, self._since = self._since, None
+        line = self._line = _Line(hub, watch, since)
+        self._running.keep(asyncio.create_task(line.run(), name="watch"), line.end)
+
+    def end(self, watch: Watch) -> None:
+        """See Feeder."""
+        if self._line is not None:
+            self._line.leave()
+            self._line = None
+
+    def done(self, watch: Watch, mark: Mark) -> None:
+        """See Feeder. Nobody keeps where a watch of this process is but its program."""
+
+
+class _Free:
+    """See Payer: what this process asks for takes turns with others, and costs nothing."""
+
+    def __init__(self) -> None:
+        self.account = f"inside {next(_numbers)}"
+
+    def pay(self, steps: int) -> float:
+        """See Payer."""
+        return 0.0
+
+
+class _Line:
+    """The way from the hub to one watch. It goes on where it was when its feed has ended."""
+
+    def __init__(self, hub: Hub, watch: Watch, since: Position | None) -> None:
+        self._hub = hub
+        self._watch = watch
+        self._payer = _Free()
+        self._why: TwincastError | None = None  # the feed ended
+        self._is_over = False
+        self._gap: Gap | None = None  # what is missing before the state that is coming in
+        self._fresh: dict[str, Twin] | None = None
+        self._newer: dict[str, int] = {}  # what the state had that is newer than its position: devices' seqs
+        now = Position(hub.state.epoch, hub.state.seq)
+        self._position = now if since is None else since
+        self._open(None if watch.initial and since is None else self._position)
+
+    def end(self, error: TwincastError) -> None:
+        """End the watch with an error, behind what it has been told."""
+        self._watch.fail(error)
+        self.leave()
+
+    def leave(self) -> None:
+        """Bring nothing more."""
+        self._is_over = True
+        self._feed.close()
+        self._buffer.end()
+
+    async def run(self) -> None:
+        """Bring the watch what comes, until it is left."""
+        try:
+            while True:
+                await self._buffer.drain_to(self._take)
+                if self._is_over:
+                    return
+                assert self._why is not None
+                if not self._why.retryable:
+                    raise self._why
+                await asyncio.sleep(AGAIN_S)
+                if self._is_over:
+                    return
+                self._open(self._position)
+        except TwincastError as error:
+            self.end(error)
+        except Exception:
+            logger.exception("a watch could not be told what came")
+            self.end(TwincastError("a watch could not be told what came; the log says why"))
+
+    def _open(self, since: Position | None) -> None:
+        self._why = None
+        self._buffer = Buffer(HELD_MAX_BYTES)
+        self._feed = Feed(
+            self._buffer.write, self._hub, self._cut_off, payer=self._payer, outbox_max_bytes=OUTBOX_MAX_BYTES
+        )
+        self._buffer.flow = self._feed
+        self._feed.start(self._watch.subscription, since=since, page=PAGE)
+
+    def _cut_off(self, error: TwincastError) -> None:
+        self._why = error
+        self._feed.close()
+        self._buffer.end()
+
+    async def _take(self, cast: Cast) -> None:
+        for index, message in enumerate(cast.messages):
+            if self._is_over:
+                return
+            if cast.entries:
+                await self._tell(cast.entries[index], 1 if cast.merged is None else cast.merged[index], len(message))
+            else:
+                await self._hear(msgspec.json.decode(message))
+
+    async def _tell(self, entry: Entry, merged: int, size_bytes: int) -> None:
+        self._position = Position(entry.epoch, entry.seq)
+        if self._newer and not isinstance(entry, Control) and entry.seq <= self._newer.get(entry.device_id, 0):
+            return  # the state that was told had it
+        self._watch.offer(_change_of(entry, merged), size_bytes)
+        await self._watch.taken()
+
+    async def _hear(self, message: dict[str, Any]) -> None:
+        """Take a greeting, a gap, or a part of the state."""
+        kind = message["type"]
+        if kind == "gap":
+            self._gap = Gap(message["from"], message["to"])
+            self._fresh = {}
+        elif kind == "hello" and not message["resumed"]:
+            self._gap = self._gap_before(message)
+            self._fresh = {}
+        if self._fresh is None or "data_snapshot" not in message:
+            return
+        self._fresh |= {name: Twin(**twin) for name, twin in message["data_snapshot"].items()}
+        if not message.get("more"):
+            twins, self._fresh = self._fresh, None
+            await self._tell_state(twins, Position(message["epoch"], message["seq"]))
+
+    def _gap_before(self, hello: dict[str, Any]) -> Gap | None:
+        match hello.get("reason"):
+            case None:
+                return None  # the state was asked for
+            case "too_old":
+                return Gap.between(self._position, Position(hello["epoch"], hello["seq"]))
+            case reason:
+                return Gap(None, None, "ahead" if reason == "ahead" else "epoch")
+
+    async def _tell_state(self, twins: dict[str, Twin], after: Position) -> None:
+        """Tell of the devices that have another value than what the watch was told last, oldest first."""
+        gap, self._gap = self._gap, None
+        if gap is not None:
+            self._watch.miss(gap)
+        self._newer = {device_id: twin.seq for device_id, twin in twins.items() if twin.seq > after.seq}
+        known_seq = self._position.seq if gap is not None and gap.from_seq is not None else 0
+        for device_id, twin in sorted(twins.items(), key=lambda item: item[1].seq):
+            if twin.seq > known_seq and self._watch.subscription.selects(("data_update", device_id)):
+                self._watch.offer(Change.to_twin(device_id, twin, after.epoch))
+                await self._watch.taken()
+        self._position = after
+
+
+def _change_of(entry: Entry, merged: int) -> Change:
+    common = (entry.seq, entry.epoch, entry.timestamp_utc, entry.source)
+    if isinstance(entry, Control):
+        return Change("control", entry.target, *common, None, entry.command, msgspec.json.decode(entry.args))
+    if isinstance(entry, DataUpdate):
+        return Change("data_update", entry.device_id, *common, msgspec.json.decode(entry.value), merged=merged)
+    return Change("deleted", entry.device_id, *common, merged=merged)

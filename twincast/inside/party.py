@@ -1,0 +1,155 @@
+"""Somebody in this process, and what they may do: the client's verbs, types and checks, without a connection."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from twincast.client.change import Twin
+from twincast.client.encoding import checked, encode_args, encode_value
+from twincast.client.watch import Watch
+from twincast.core import protocol
+from twincast.core.keys import Actor
+from twincast.core.messages import encode
+from twincast.core.model import Position, Source
+from twincast.core.rights import Principal
+from twincast.core.subscription import Mode, Subscription, rules_of
+from twincast.errors import TooLarge, TwincastError
+from twincast.inside.feeding import Feeding
+from twincast.inside.running import Running
+from twincast.inside.state import StateView
+
+NAME: Source = "application"
+"""What changes of the process itself are said to come from, and how the audit trail calls it."""
+ADDRESS = "local"
+
+
+class Party:
+    """Somebody in this process. Made by `Twincast.user`; a `Twincast` itself is one that may do everything.
+
+    Every call raises NotStarted before the twincast runs and behind its end, and Stopping as it ends.
+    """
+
+    def __init__(self, running: Running, principal: Principal, *, has_identity: bool) -> None:
+        self._running = running
+        self._principal = principal
+        self._who = principal.identity if has_identity else ""
+        self._state = StateView(lambda: running.app.open_hub().state, principal)
+
+    @property
+    def state(self) -> Mapping[str, Twin]:
+        """The newest state of every device that may be read; it keeps itself true, and has what was published."""
+        self._running.app.open_hub()
+        return self._state
+
+    @property
+    def position(self) -> Position:
+        """Up to where `state` has everything: what `watch(since=…)` goes on behind."""
+        state = self._running.app.open_hub().state
+        return Position(state.epoch, state.seq)
+
+    async def publish(self, device_id: str, value: Any) -> int:
+        """Store a reading, and return its seq once it is on disk, in `state`, and on its way to all who watch.
+
+        If cancelled, the reading is stored or not.
+
+        Args:
+            device_id: whose reading it is.
+            value: what JSON has a form for, see docs/client.md.
+
+        Raises:
+            BadMessage: the name or the value cannot be; TooLarge among these.
+            NotPermitted: this party has no right to publish that.
+            StateFull: there are as many devices, or as much state, as there may be.
+            JournalUnavailable: the disk does not take it; it is not stored, and is not tried again by itself.
+        """
+        name, text = checked(device_id, "`device_id`"), encode_value(value)
+        return await self._store({"type": "telemetry", "device_id": name, "value": text})
+
+    async def command(
+        self, target: str, command: str, args: Mapping[str, Any] | None = None, *, actor: str | None = None
+    ) -> int:
+        """Send a command to everyone who watches, and return its seq. Raises what `publish` raises.
+
+        Args:
+            target: a device, or whom you like.
+            command: what is to be done.
+            args: its arguments.
+            actor: on whose behalf, for the audit trail, which says `application:ACTOR`.
+        """
+        names = {"target": checked(target, "`target`"), "command": checked(command, "`command`")}
+        return await self._store({"type": "control", **names, "args": encode_args(args)}, self._actor(actor))
+
+    async def delete(self, device_id: str, *, actor: str | None = None) -> int:
+        """Delete a device, until a later reading makes it anew, and return the seq of that.
+
+        Raises:
+            NotFound: there is no such device.
+            TwincastError: what `publish` raises.
+        """
+        message = {"type": "delete", "device_id": checked(device_id, "`device_id`")}
+        return await self._store(message, self._actor(actor))
+
+    def watch(
+        self,
+        *devices: str,
+        mode: Mode = "latest",
+        kinds: Iterable[str] | None = None,
+        max_hz: float | None = None,
+        initial: bool = False,
+        since: Position | str | None = None,
+    ) -> Watch:
+        """Return the changes of devices, to be iterated over. It begins with its iteration, or with `async with`.
+
+        Nothing is left out silently: a change behind something that may be missing has a `gap`. Who is slow holds up
+        nobody. The iteration ends with Stopping when the twincast does.
+
+        Args:
+            devices: patterns, such as `lab/*`; everything if there are none.
+            mode: "latest": what waits for a slow reader merges, device by device. "every": nothing merges; what a slow
+                reader has not taken is read back from the journal.
+            kinds: "data_update", "control", "deleted"; all if None.
+            max_hz: in mode "latest", how often a second to be told at most.
+            initial: whether to begin with the newest state of each device.
+            since: the position of the last change that is done, `EPOCH:SEQ`; what came after it is told first.
+
+        Raises:
+            ValidationFailed: one of these is not what it should be.
+            NotPermitted: this party may read nothing.
+        """
+        self._principal.require_at_all("read")
+        rules = rules_of(devices or ("*",), kinds)
+        subscription = Subscription(rules, mode, max_hz).inside(self._principal.readable)
+        position = Position.parse(since) if isinstance(since, str) else since
+        return Watch(Feeding(self._running, position), subscription, initial=initial)
+
+    def _actor(self, name: str | None) -> Actor:
+        who = self._principal.id
+        return Actor(who if name is None else f"{who}:{checked(name, '`actor`')}", ADDRESS)
+
+    async def _store(self, message: dict[str, Any], actor: Actor | None = None) -> int:
+        """Store what a message asks for, as a session does with what comes over a wire."""
+        hub = self._running.hub
+        payload = encode(message)
+        entry = protocol.draft(protocol.decode_message(payload), NAME)
+        protocol.check_value_sizes((entry,), hub.sizes.value_max_bytes)
+        if len(payload) > hub.sizes.message_max_bytes:
+            raise TooLarge(f"a message takes {hub.sizes.message_max_bytes} bytes; this one is larger")
+        kind, name = entry.topic
+        self._principal.require("command" if kind == "control" else "publish", name)
+        while not hub.has_room:
+            settled = asyncio.Event()
+            hub.when_settled(settled.set)
+            await settled.wait()
+        stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        hub.submit(entry, len(payload), partial(_settle, stored), None, actor, who=self._who)
+        return await stored
+
+
+def _settle(stored: asyncio.Future[int], error: TwincastError | None, seq: int) -> None:
+    if stored.done():  # its caller gave up
+        return
+    if error is None:
+        stored.set_result(seq)
+    else:
+        stored.set_exception(error)

@@ -1,0 +1,100 @@
+"""What runs a twincast within somebody else's program: one task, which opens all there is and closes it again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from twincast.app import App
+from twincast.errors import Stopping
+from twincast.hub import Hub
+
+
+class Running:
+    """An application's lifespan, in a task of its own: whoever enters and whoever leaves need not be the same task."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self._task: asyncio.Task[None] | None = None
+        self._leave = asyncio.Event()
+        self._is_ending = False
+        self._ends: dict[Callable[[Stopping], None], asyncio.Task[None]] = {}
+
+    @property
+    def hub(self) -> Hub:
+        """The hub, on its own event loop.
+
+        Raises:
+            NotStarted: it does not run, or no longer.
+            Stopping: it is about to end.
+            RuntimeError: this is another event loop's thread.
+        """
+        hub = self.app.open_hub()
+        if self._is_ending:
+            raise Stopping("this twincast is ending")
+        if asyncio.get_running_loop() is not self.app.loop:
+            raise RuntimeError(
+                "a twincast belongs to the event loop that it was started on; from a thread of the application's,"
+                " `anyio.from_thread.run(twin.publish, …)` calls it there"
+            )
+        return hub
+
+    def keep(self, task: asyncio.Task[None], end: Callable[[Stopping], None]) -> None:
+        """Have a task end with this: `end` is called first, unless it is over by then."""
+        self._ends[end] = task
+        task.add_done_callback(lambda _: self._ends.pop(end, None))
+
+    @asynccontextmanager
+    async def context(self) -> AsyncIterator[None]:
+        """Run until the context is left."""
+        if self._task is not None:
+            raise RuntimeError("this twincast is running already; a second one takes a second Twincast, and a journal")
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leave, self._is_ending = asyncio.Event(), False
+        self._task = asyncio.create_task(self._run(started), name="twincast")
+        try:
+            try:
+                await started
+            except BaseException:
+                self._task.cancel()
+                raise
+            yield
+        finally:
+            self._leave.set()
+            task, self._task = self._task, None
+            await _over(task)
+
+    async def _run(self, started: asyncio.Future[None]) -> None:
+        try:
+            async with self.app.router.lifespan_context(self.app):
+                started.set_result(None)
+                await self._leave.wait()
+                self._is_ending = True
+                await self.app.open_hub().stop()
+                await self._end_all()
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    async def _end_all(self) -> None:
+        ends = dict(self._ends)
+        for end in ends:
+            end(Stopping("this twincast has ended"))
+        if ends:
+            await asyncio.wait(ends.values())
+
+
+async def _over(task: asyncio.Task[None]) -> None:
+    """Return when a task is over, also if this is cancelled: half closed, the journal would be nobody else's."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            if cancelled is not None:
+                task.cancel()  # somebody is impatient
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    if not task.cancelled():
+        task.result()
