@@ -125,6 +125,7 @@ def test_those_of_one_kind_do_not_import_one_another(room: str) -> None:
         "twincast.transports.asyncapi",
         "twincast.transports.schemas",
         "twincast.journal.window",
+        "twincast.journal.retention",
     }
     parts = "twincast.journal.sqlite_"  # of one kind
     kinds = {

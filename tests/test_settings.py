@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -189,3 +190,47 @@ def test_a_file_that_is_wanted_is_named_not_shown() -> None:
         with pytest.raises(SettingUnusable) as refused:
             Settings.model_validate({name: "-----BEGIN PRIVATE KEY-----\nsecret"})
         assert "the path of a PEM file" in refused.value.message and "secret" not in refused.value.message
+
+
+def given(**texts: str) -> dict[str, Any]:
+    """Return settings as the command line hands them over, whatever type they come to be of."""
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("1.5 m", 90), ("90s", 90), ("2W", 1_209_600)]
+)
+def test_a_time_to_keep_is_a_number_and_its_unit(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    assert Settings(**given(keep=text)).keep == seconds
+    monkeypatch.setenv("TWINCAST_KEEP", text)
+    assert Settings().keep == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2_000_000_000), ("200 mb", 200_000_000), ("1.5GiB", 1_610_612_736), ("300000000", 3 * 10**8)],
+)
+def test_a_size_to_keep_is_a_number_and_its_unit(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    assert Settings(**given(keep_bytes=text)).keep_bytes == size
+    monkeypatch.setenv("TWINCAST_KEEP_BYTES", text)
+    assert Settings().keep_bytes == size
+
+
+def test_without_a_word_everything_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINCAST_KEEP", "")  # as `TWINCAST_KEEP=${KEEP}` leaves it
+    assert (Settings().keep, Settings().keep_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["0", "0d", "-1d", "30", "d", "1 fortnight", "1h30m", "1e3s", "inf d", "٣d", "nan"])
+def test_a_time_that_is_none_is_refused_with_what_to_write(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    with pytest.raises(SettingUnusable, match="--keep: it takes a time: a number and s, m, h, d or w, such as 30d"):
+        Settings(**given(keep=text))
+    monkeypatch.setenv("TWINCAST_KEEP", text)
+    with pytest.raises(SettingUnusable, match="TWINCAST_KEEP: it takes a time"):
+        Settings()
+
+
+@pytest.mark.parametrize("text", ["0", "0GB", "-2GB", "2 gigs", "GB", "1e9", "99999999999999TB"])
+def test_a_size_that_is_none_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(SettingUnusable, match="--keep-bytes: it takes a size: a number and KB, MB, GB, TB or KiB"):
+        Settings(**given(keep_bytes=text))

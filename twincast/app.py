@@ -43,6 +43,7 @@ from twincast.errors import (
 )
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
+from twincast.journal.retention import Retention
 from twincast.settings import Settings
 from twincast.transports import openapi, schemas
 from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of, placed
@@ -278,7 +279,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     try:
         settings = app.settings
         async with AsyncExitStack() as undo:
-            journal = await open_journal(settings.journal, memory_max_bytes=settings.memory_journal_max_bytes)
+            journal = await open_journal(
+                settings.journal,
+                memory_max_bytes=settings.memory_journal_max_bytes,
+                retention=Retention(settings.keep, settings.keep_bytes, settings.resume_max_entries),
+                now_utc=app.now_utc,
+            )
             undo.push_async_callback(journal.close)  # unless it has started
             hub = await Hub.over(
                 journal,

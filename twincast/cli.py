@@ -17,7 +17,7 @@ from twincast.commands import ask, get, host, keys, send, simulate, watch, words
 from twincast.commands import journal as journals
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
-from twincast.settings import PREFIX, CommandSettings, Settings
+from twincast.settings import PREFIX, WITH_UNITS, CommandSettings, Settings
 
 FIRST_SETTINGS = (
     "host",
@@ -133,7 +133,7 @@ def _option_of(name: str) -> inspect.Parameter:
         kind, default = list[str], ", ".join(field.default)
     else:
         default = "" if field.default is None else str(field.default)
-    if get_origin(field.annotation) is Literal:
+    if get_origin(field.annotation) is Literal or name in WITH_UNITS:
         kind = str
     said = [" ".join((field.description or "").split()), f"[env: {PREFIX}{name.upper()}]"]
     if default and kind is not bool:

@@ -26,6 +26,7 @@ from twincast.core.quotas import Account, Quotas
 from twincast.core.retries import Done, Retries, Retry
 from twincast.core.selection import Picking, Selections
 from twincast.core.session import Session
+from twincast.core.space import Space
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.core.turns import Payer, Toll, Turns, Work
@@ -172,6 +173,10 @@ class Hub:
     def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
         """See Stream in core/feed."""
         return self._replay.read(since, until, took)
+
+    def space(self) -> Space:
+        """Return how full the journal is; see Journal."""
+        return self._journal.space()
 
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
         """Return up to `limit` entries of the log after `since`, oldest first.

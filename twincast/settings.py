@@ -18,6 +18,8 @@ from twincast.access import addresses
 from twincast.errors import SettingUnusable
 
 PREFIX, ENV_FILE = "TWINCAST_", ".env"
+WITH_UNITS = frozenset({"keep", "keep_bytes"})
+"""The settings that a person writes as a number and its unit."""
 JOURNAL = "sqlite:twincast.db"
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\[?[0-9a-fA-F.:]+\]?:[0-9]+")
@@ -129,6 +131,16 @@ class Settings(_Read):
             raise ValueError("it takes the path of a PEM file, not what is in it")
         return path
 
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _time_is_kept(cls, text: Any) -> Any:
+        return _measured(text, _SECONDS, "a time: a number and s, m, h, d or w, such as 30d or 12h")
+
+    @field_validator("keep_bytes", mode="before")
+    @classmethod
+    def _size_is_kept(cls, text: Any) -> Any:
+        return _measured(text, _BYTES, "a size: a number and KB, MB, GB, TB or KiB, MiB, GiB, TiB, such as 2GB")
+
     host: str = "127.0.0.1"
     """Where to listen. Beyond loopback it takes a login and TLS."""
     port: int = Field(default=8000, ge=0, le=65535)
@@ -210,6 +222,12 @@ class Settings(_Read):
     """What a journal in memory keeps."""
     resume_max_entries: int = Field(default=1_000_000, ge=0)
     """How many changes a client may be behind and still be sent them one by one."""
+    keep: float | None = None
+    """How long changes are kept in a journal on disk, such as `30d` or `12h`; for good if not given. The newest state
+    of each device and the newest `resume_max_entries` changes always stay."""
+    keep_bytes: int | None = None
+    """How much of the disk the journal may take, such as `2GB`; the oldest changes go. What always stays is as above.
+    """
     head_max_bytes: int = Field(default=32 * 1024, ge=1024)
     """Size of a request's head."""
     head_timeout_s: float = Field(default=10.0, gt=0)
@@ -234,6 +252,39 @@ class Settings(_Read):
     shutdown_timeout_s: float = Field(default=10.0, gt=0)
     """How long the server waits for what is under way when it stops."""
 
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_BYTES = {"B": 1, "": 1} | {
+    f"{letter}{infix}B": base**power
+    for power, letter in enumerate("KMGT", 1)
+    for infix, base in (("", 1_000), ("i", 1_024))
+}
+_MEASURE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", re.ASCII)
+
+
+def _measured(given: Any, units: dict[str, int], takes: str) -> Any:
+    """Return an amount in its unit's smallest part: of `30d` its seconds. A number is one already.
+
+    Raises:
+        ValueError: it is none, or not more than nothing.
+    """
+    if given is None:
+        return None
+    amount: float
+    if isinstance(given, str):
+        found = _MEASURE.fullmatch(given.strip())
+        unit = next((unit for unit in units if found and unit.lower() == found[2].lower()), None)
+        if found is None or unit is None:
+            raise ValueError(f"it takes {takes}, not {given[:40]!r}; leave it out to keep everything")
+        amount = float(found[1]) * units[unit]
+    else:
+        amount = given
+    if not 0 < amount < _AMOUNT_MAX:
+        raise ValueError(f"it takes {takes}, not {given!r}; leave it out to keep everything")
+    return amount if units is _SECONDS else int(amount)
+
+
+_AMOUNT_MAX = 2.0**62
 
 _TAKES = {
     "int_parsing": "a whole number",

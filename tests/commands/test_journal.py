@@ -1,6 +1,7 @@
 """`twincast journal`, as a person runs it."""
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -56,6 +57,24 @@ def test_a_server_that_runs_is_backed_up_and_described_and_nothing_is_put_under_
     assert refused.returncode == 1
     assert "a server runs on" in refused.stderr
     assert server.post("/api/data", {"device_id": "lamp", "value": 2}).json()["event"]["seq"] == 2
+
+
+def test_info_says_how_full_a_journal_is_and_for_how_long_its_disk_lasts(journal: Path) -> None:
+    facts = json.loads(run(journal, "info", "--json").stdout)
+    assert facts["file_bytes"] == journal.stat().st_size
+    assert (facts["entries"], facts["oldest_at_utc"]) == (1, "2026-11-23T16:24:00.123456+00:00")
+    assert facts["disk_free_bytes"] > 0
+    assert (facts["growth_bytes_per_s"], facts["full_in_s"]) == (None, None), "one change is no pace"
+    with closing(SqliteFile(str(journal))) as file:
+        for minute in range(25, 30):
+            file.append([DataUpdate("lamp", Raw(b"1"), f"2026-11-23T16:{minute}:00.123456+00:00", "rest")] * 40)
+    facts = json.loads(run(journal, "info", "--json").stdout)
+    used_bytes = facts["file_bytes"] - facts["free_bytes"]
+    assert facts["growth_bytes_per_s"] == round(200 / 300 * used_bytes / 201, 1)
+    room_bytes = facts["disk_free_bytes"] + facts["free_bytes"]
+    assert facts["full_in_s"] == round(room_bytes / facts["growth_bytes_per_s"], 1)
+    said = run(journal, "info").stdout
+    assert re.search(r"full in s .*\((\d|,)+ years\)", said) and re.search(r"file bytes .*\(\d+\.\d KB\)", said)
 
 
 def test_damage_is_said_with_the_exit_status(journal: Path) -> None:

@@ -18,6 +18,7 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, S
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.journal import Journal, open_journal
+from twincast.testing import eventually_async
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 Open = Callable[[], Awaitable[Journal]]
@@ -91,6 +92,16 @@ def is_same(one: Snapshot, other: Snapshot) -> bool:
         return sorted((device_id, encode(twin)) for device_id, twin in snapshot.twins.items())
 
     return (one.epoch, one.seq, sorted_twins(one)) == (other.epoch, other.seq, sorted_twins(other))
+
+
+async def test_a_journal_says_how_much_it_holds_since_when(journal: Journal) -> None:
+    assert (journal.space().entries, journal.space().oldest_at_utc) == (0, None)
+    await journal.append([reading(), order(), deletion()])
+    space = await eventually_async(lambda: journal.space() if journal.space().oldest_at_utc else None, "it is known")
+    assert space is not None
+    assert (space.entries, space.oldest_seq, space.oldest_at_utc) == (3, 1, NOW_UTC)
+    assert space.used_bytes > 0
+    assert (space.growth_bytes_per_s, space.full_in_s, space.problem) == (None, None, None)
 
 
 # epoch

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twincast.client import Rest
+from twincast.commands import fullness
 from twincast.commands.terminal import out
 from twincast.commands.words import args_of
 
@@ -47,8 +48,10 @@ def status(url: str, *, as_json: bool) -> bool:
         print(json.dumps(answer))
     else:
         table = Table.grid(padding=(0, 2))
-        for name, value in answer.items():
-            table.add_row(Text(name, "bold"), Text(_shown(name, value)))
+        space = answer.pop("space", None)
+        shown = {name: _shown(name, value) for name, value in answer.items()}
+        for name, text in (*shown.items(), *(fullness.rows(space) if space else ())):
+            table.add_row(Text(name, "bold"), Text(text))
         out.print(table)
     return bool(answer["ok"])
 

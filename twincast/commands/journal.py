@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from twincast.commands import fullness
 from twincast.commands.terminal import err, out
 from twincast.core.messages import encode
 from twincast.errors import JournalUnusable
@@ -61,8 +62,18 @@ def info(journal: str, *, as_json: bool) -> None:
     table = Table(box=None, show_header=False)
     for name in facts.__struct_fields__:
         value = getattr(facts, name)
-        table.add_row(name.replace("_", " "), f"{value:,}" if type(value) is int else str(value))
+        table.add_row(name.replace("_", " "), _shown(name, value))
     out.print(table)
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "not known"
+    if name.endswith(("_bytes", "_bytes_per_s")) and isinstance(value, int | float):
+        return f"{value:,} ({fullness.in_bytes(value)})"
+    if name.endswith("_in_s") and isinstance(value, float):
+        return f"{value:,} ({fullness.in_time(value)})"
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _path(journal: str) -> str:

@@ -9,6 +9,7 @@ import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
 import { count } from "./format.js";
 import { Frames } from "./frames.js";
+import { Fullness } from "./fullness.js";
 import { HERE } from "./here.js";
 import { Log, eventOf } from "./log.js";
 import { Login } from "./login.js";
@@ -45,7 +46,8 @@ const client = new Client({
   onMessages: takeMessages,
 });
 const status = new Status(client, store, tempo);
-const login = new Login(client, { onRights: need });
+const fullness = new Fullness(() => login.refresh());
+const login = new Login(client, { onRights: need, onStatus: (told) => fullness.take(told) });
 const deletion = new Deletion(client, { onDeleted: (id) => detail.device?.id === id && detail.close() });
 const forms = new Forms(client, () => store.devices.keys());
 const logView = new LogView(log, { onNeed: need });

@@ -32,6 +32,21 @@ export function age(durationMs) {
   return `${Math.floor(seconds / 86400)} d`;
 }
 
+/** @param {number} size @returns {string} `999 bytes`, `4.1 MB`: by thousands, as disks are sold */
+export function bytes(size) {
+  const units = ["bytes", "KB", "MB", "GB", "TB", "PB"];
+  const unit = Math.min(units.length - 1, size < 1000 ? 0 : Math.floor(Math.log10(size) / 3));
+  return `${unit ? (size / 1000 ** unit).toFixed(1) : whole.format(size)} ${units[unit]}`;
+}
+
+/** @param {number} seconds @returns {string} `45 s`, `12 min`, `36 h`, `30 days` */
+export function duration(seconds) {
+  if (seconds < 120) return `${whole.format(seconds)} s`;
+  if (seconds < 7200) return `${whole.format(seconds / 60)} min`;
+  if (seconds < 172_800) return `${whole.format(seconds / 3600)} h`;
+  return `${whole.format(seconds / 86_400)} days`;
+}
+
 /** @param {number} durationMs @returns {string} `340 µs`, `1.4 ms`, `120 ms` */
 export function latency(durationMs) {
   if (!Number.isFinite(durationMs)) return "–";

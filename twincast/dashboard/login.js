@@ -15,14 +15,16 @@ export class Login {
   #button = byId("account");
   #rights = null; // null as long as the server has not said
   #onRights;
+  #onStatus;
 
   /**
    * @param {import("./client.js").Client} client
-   * @param {{onRights: () => void}} callbacks
+   * @param {{onRights: () => void, onStatus: (status: object|null) => void}} callbacks
    */
-  constructor(client, { onRights }) {
+  constructor(client, { onRights, onStatus }) {
     this.#client = client;
     this.#onRights = onRights;
+    this.#onStatus = onStatus;
     this.#button.addEventListener("click", () => (this.#token ? location.reload() : this.#ask("")));
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -68,6 +70,14 @@ export class Login {
     this.#client.logIn(token);
   }
 
+  /** Asks the server anew how it is; `onStatus` gets null if it does not say. */
+  async refresh() {
+    const token = this.#token;
+    const response = await askStatus(token).catch(() => null);
+    const status = response?.ok ? await response.json().catch(() => null) : null;
+    if (token === this.#token) this.#onStatus(status);
+  }
+
   /** Says who this page is to the server; where there is no login, there is nothing to say. */
   async #showWho() {
     const token = this.#token;
@@ -76,6 +86,7 @@ export class Login {
     if (token !== this.#token) return;
     this.#rights = status.rights ?? null;
     this.#onRights();
+    this.#onStatus(status);
     const isReader = status.identity === "anonymous" && !status.rights.publish;
     this.#button.hidden = !token && !isReader;
     say(this.#button, token ? "Log out" : "Log in");

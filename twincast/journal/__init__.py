@@ -1,6 +1,7 @@
 """Where entries become durable and get their positions: one interface, one file a kind of journal."""
 
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from twincast.core.fence import Mark
@@ -8,10 +9,15 @@ from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
+from twincast.core.space import Space
 from twincast.errors import JournalUnusable
 from twincast.journal import sqlite_access
 from twincast.journal.memory import MemoryJournal
+from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import SqliteJournal
+from twincast.journal.sqlite_trimming import system_now_utc
+
+logger = logging.getLogger("twincast.journal")
 
 
 class Journal(Protocol):
@@ -27,7 +33,7 @@ class Journal(Protocol):
 
     @property
     def oldest_since(self) -> int:
-        """The oldest position that `read` goes on from."""
+        """The oldest position that `read` goes on from. It moves: where old entries go, or memory is full."""
 
     @property
     def receipts(self) -> Sequence[Receipt]:
@@ -104,6 +110,9 @@ class Journal(Protocol):
             JournalUnavailable: the disk does not give them.
         """
 
+    def space(self) -> Space:
+        """Return how full it is, as of a few seconds ago, and for how long the disk lasts."""
+
     async def close(self) -> None:
         """Finish what is under way and let go of files and threads."""
 
@@ -118,15 +127,35 @@ def has_keys(url: str) -> bool:
     return kind == "sqlite" and sqlite_access.has_keys(path)
 
 
-async def open_journal(url: str, *, memory_max_bytes: int) -> Journal:
+async def open_journal(
+    url: str,
+    *,
+    memory_max_bytes: int,
+    retention: Retention = KEEP_ALL,
+    now_utc: Callable[[], str] = system_now_utc,
+) -> Journal:
     """Open the journal that a URL names: `sqlite:PATH` or `memory:`.
+
+    Args:
+        url: which.
+        memory_max_bytes: what one in memory keeps.
+        retention: what one on disk keeps.
+        now_utc: the clock that entries are stamped by.
 
     Raises:
         JournalUnusable: no such kind, or the file cannot serve; the message says why.
+        SettingUnusable: the retention leaves no room for what must stay.
     """
+    retention.check()
     kind, _, rest = url.partition(":")
     if kind == "memory" and not rest:
+        if retention.is_bounded:
+            logger.warning(
+                "--keep and --keep-bytes are of a journal on disk; one in memory keeps the newest %d bytes"
+                " (--memory-journal-max-bytes)",
+                memory_max_bytes,
+            )
         return MemoryJournal(max_bytes=memory_max_bytes)
     if kind == "sqlite" and rest:
-        return await SqliteJournal.open(rest)
+        return await SqliteJournal.open(rest, retention=retention, now_utc=now_utc)
     raise JournalUnusable(f"a journal is `sqlite:PATH` or `memory:`; this begins with {kind[:20]!r}")

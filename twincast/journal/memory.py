@@ -10,6 +10,7 @@ from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.retries import Receipt
+from twincast.core.space import Space
 from twincast.core.state import twin_of
 from twincast.errors import Truncated
 from twincast.journal.window import Window, up_to_bytes
@@ -24,6 +25,7 @@ class MemoryJournal:
         self.epoch = secrets.token_hex(4)
         self.lineage = Lineage(self.epoch, [Generation(secrets.token_hex(4), 0)])
         self._window = Window(0, max_bytes)
+        self._max_bytes = max_bytes
         self._newest: dict[str, DataUpdate] = {}
         self._marks: dict[tuple[str, str], Mark] = {}
         self._audit: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
@@ -104,6 +106,25 @@ class MemoryJournal:
         """See Journal.audit."""
         newer = 0 if before is None or not self._audit else max(0, self._audit[0][0] - before + 1)
         return list(islice(self._audit, newer, newer + limit))
+
+    def space(self) -> Space:
+        """See Journal.space. The window is bounded by itself, and no disk is written to."""
+        window = self._window
+        oldest = window.oldest
+        return Space(
+            file_bytes=0,
+            wal_bytes=0,
+            used_bytes=window.size_bytes,
+            entries=window.seq - window.since,
+            oldest_seq=window.since + 1,
+            oldest_at_utc=None if oldest is None else oldest.timestamp_utc,
+            keep_s=None,
+            keep_bytes=self._max_bytes,
+            disk_free_bytes=None,
+            growth_bytes_per_s=None,
+            full_in_s=None,
+            problem=None,
+        )
 
     async def close(self) -> None:
         """See Journal.close. There is nothing to let go of."""

@@ -7,7 +7,7 @@ a slice at a time, and what it lacks is replayed from the log at the next start.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -17,10 +17,13 @@ from twincast.core.fence import Mark
 from twincast.core.keys import AuditRecord, Deed, Keyring
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
+from twincast.core.space import Space
 from twincast.errors import JournalUnavailable
+from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite_access import AccessReader
 from twincast.journal.sqlite_file import SqliteFile
 from twincast.journal.sqlite_reader import LogReader
+from twincast.journal.sqlite_trimming import Trimming, system_now_utc
 from twincast.journal.window import Window
 
 logger = logging.getLogger("twincast.journal")
@@ -36,7 +39,9 @@ READ_AGAIN_S = 0.2
 class SqliteJournal:
     """Group commit on a file: whatever was appended together is one transaction and one fsync."""
 
-    def __init__(self, file: SqliteFile, thread: ThreadPoolExecutor, reader: LogReader, access: AccessReader) -> None:
+    def __init__(
+        self, file: SqliteFile, thread: ThreadPoolExecutor, reader: LogReader, access: AccessReader, trimming: Trimming
+    ) -> None:
         self._file = file
         self._access = access
         self._thread = thread
@@ -50,32 +55,44 @@ class SqliteJournal:
         self._is_settled = False
         self.epoch = file.epoch
         self.lineage = file.lineage
-        self.oldest_since = file.oldest_since
+        self._trimming = trimming
         self.receipts = file.receipts()
         self.marks = file.marks()
 
     @classmethod
-    async def open(cls, path: str) -> Self:
+    async def open(
+        cls, path: str, *, retention: Retention = KEEP_ALL, now_utc: Callable[[], str] = system_now_utc
+    ) -> Self:
         """Open or create the file.
+
+        Args:
+            path: the file.
+            retention: what of the log is kept.
+            now_utc: the clock that entries are stamped by.
 
         Raises:
             JournalUnusable: it is not a journal, read-only, from a newer version, or in use by another server.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, cls._open, path, thread)
+            journal = await asyncio.get_running_loop().run_in_executor(
+                thread, cls._open, path, thread, retention, now_utc
+            )
         except BaseException:
             thread.shutdown(wait=False)
             raise
+        journal._trimming.start()
+        return journal
 
     @classmethod
-    def _open(cls, path: str, thread: ThreadPoolExecutor) -> Self:
+    def _open(cls, path: str, thread: ThreadPoolExecutor, retention: Retention, now_utc: Callable[[], str]) -> Self:
         with ExitStack() as undo:
-            file = SqliteFile(path)
+            file = SqliteFile(path, retention=retention)
             undo.callback(file.close)
             reader = LogReader(path, file.lineage.epoch)
             undo.callback(reader.close)
-            journal = cls(file, thread, reader, AccessReader(path))
+            trimming = Trimming(file, thread, path, retention=retention, now_utc=now_utc)
+            journal = cls(file, thread, reader, AccessReader(path), trimming)
             undo.pop_all()
             return journal
 
@@ -119,6 +136,7 @@ class SqliteJournal:
             entry.seq = seq
             entry.epoch = epoch
         self._window.append(batch)
+        self._trimming.appended(self._window.seq)
         if self._file.checkpoint_is_due and not self._checkpointing:
             self._checkpointing = True
             loop = asyncio.get_running_loop()
@@ -128,6 +146,15 @@ class SqliteJournal:
         self._checkpointing = False
         if not future.cancelled() and (error := future.exception()) is not None:
             logger.warning("the checkpoint waits, nothing is lost: %s", error)
+
+    @property
+    def oldest_since(self) -> int:
+        """See Journal.oldest_since."""
+        return self._trimming.oldest_since
+
+    def space(self) -> Space:
+        """See Journal.space."""
+        return self._trimming.space()
 
     def recent(self, since: int) -> Sequence[Entry]:
         """See Journal.recent."""
@@ -144,14 +171,20 @@ class SqliteJournal:
 
     async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
         """See Journal.follow."""
-        while True:
-            await self._window.grown(since)
-            if since >= self._window.since:
-                batch = self._window.read(since)
-            else:
-                batch = await self._read_until_it_works(since)
-            since = batch[-1].seq
-            yield batch
+        followed = self._trimming.followed
+        follower = object()
+        followed[follower] = since
+        try:
+            while True:
+                await self._window.grown(since)
+                if since >= self._window.since:
+                    batch = self._window.read(since)
+                else:
+                    batch = await self._read_until_it_works(since)
+                since = followed[follower] = batch[-1].seq
+                yield batch
+        finally:
+            followed.pop(follower, None)
 
     async def _read_until_it_works(self, since: int) -> Sequence[Entry]:
         """Read for a follower, who drives the state: a disk that fails for a while holds it up, and does not end it."""
@@ -178,6 +211,7 @@ class SqliteJournal:
 
     async def close(self) -> None:
         """See Journal.close."""
+        self._trimming.close()
         loop = asyncio.get_running_loop()
         for thread, close in (
             (self._reader_thread, self._reader.close),

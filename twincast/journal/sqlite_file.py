@@ -19,12 +19,14 @@ from twincast.core.model import Entry, Snapshot, Twin
 from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal import sqlite_fence, sqlite_schema
+from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite_guard import Guard
 from twincast.journal.sqlite_lock import ServerLock, why_not_usable
 from twincast.journal.sqlite_reader import in_words, unavailable_if_failing
 from twincast.journal.sqlite_reserve import Reserve
 from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite_strangers import STRANGERS, accept
+from twincast.journal.sqlite_trim import LogTrim, Look
 from twincast.journal.sqlite_wal import open_with_its_wal, refuse_lonely_wal
 
 BUSY_TIMEOUT_MS = 10_000
@@ -75,11 +77,14 @@ delete from checkpoint where device_id in (
 class SqliteFile:
     """An open journal file, locked against a second server. Every method runs in one and the same thread."""
 
-    def __init__(self, path: str, *, vfs: str | None = None, synchronous: str = "full") -> None:
+    def __init__(
+        self, path: str, *, retention: Retention = KEEP_ALL, vfs: str | None = None, synchronous: str = "full"
+    ) -> None:
         """Open or create.
 
         Args:
             path: the file. `-wal`, `-shm` and `-lock` files stand beside it while it is open.
+            retention: what of the log is kept.
             vfs: another SQLite file layer than the system's; tests cut the power with it.
             synchronous: SQLite's pragma. Anything below "full" breaks the promise of `append`, as a test shows.
 
@@ -90,9 +95,11 @@ class SqliteFile:
         self.lineage: Lineage
         self._unstored: Generation | None = None
         self.seq: int
-        self.oldest_since: int
         self._checkpoint_seq: int
         self._has_passed_marks = True
+        self._synchronous = synchronous
+        self.appended_bytes = 0
+        """How much text was appended since this was opened."""
         self._path = os.path.realpath(path)
         with ExitStack() as undo:
             refuse_lonely_wal(self._path)
@@ -103,6 +110,7 @@ class SqliteFile:
                 undo.callback(self._db.close, True)
                 self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
                 self._prepare(synchronous)
+                self._trim = LogTrim(self._db, retention)
             except apsw.Error as error:
                 raise JournalUnusable(_why_unusable(self._path, error)) from None
             try:
@@ -173,15 +181,49 @@ class SqliteFile:
         self._unstored = None
         self._is_reserve_short = False
         self.seq = first + len(batch) - 1
+        self.appended_bytes += len(text)
         return first
 
-    def checkpoint(self) -> None:
-        """Fold the next slice of the log into the checkpoint.
+    def look(self, now_utc: str) -> Look:
+        """Return how full the file is, and up to where the next slice of the log is to go.
+
+        Args:
+            now_utc: the clock that entries are stamped by.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with unavailable_if_failing():
+            return self._trim.look(self.seq, self.appended_bytes, now_utc)
+
+    def trim(self, until: int) -> None:
+        """Take the oldest entries off the log, up to a position that `look` has found; never what no checkpoint has.
+
+        Not synced: a power cut brings some of them back, and nothing else. The next append syncs what comes before it.
+
+        Raises:
+            JournalUnavailable: the log is as it was.
+        """
+        if until > self._checkpoint_seq:
+            self.checkpoint(until)
+        self._db.pragma("synchronous", "normal" if self._synchronous == "full" else self._synchronous)
+        try:
+            with self._transaction():
+                if self._is_reserve_short:
+                    self._reserve.fill()
+                took = self._trim.take(min(until, self._checkpoint_seq))
+        finally:
+            self._db.pragma("synchronous", self._synchronous)
+        self._is_reserve_short = False
+        self._trim.took(took)
+
+    def checkpoint(self, until: int | None = None) -> None:
+        """Fold the next slice of the log into the checkpoint, up to a position if one is given.
 
         Raises:
             JournalUnavailable: the checkpoint stays where it was; nothing is lost.
         """
-        until = min(self.seq, self._checkpoint_seq + CHECKPOINT_ENTRIES)
+        until = min(self.seq if until is None else until, self._checkpoint_seq + CHECKPOINT_ENTRIES)
         with self._transaction():
             self._db.execute(_CHECKPOINT_DELETED, (self._checkpoint_seq, until))
             self._db.execute(_CHECKPOINT, (self._checkpoint_seq, until))
@@ -288,7 +330,6 @@ class SqliteFile:
         meta = dict(db.execute("select name, value from meta"))
         self.epoch = meta["epoch"]
         self.seq = db.execute("select coalesce(max(seq), 0) from log").get
-        self.oldest_since = db.execute("select coalesce(min(seq) - 1, 0) from log").get
         self._checkpoint_seq = int(meta["checkpoint_seq"])
         self.lineage = Lineage(self.epoch, self._begin_generation())
 

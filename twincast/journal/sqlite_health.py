@@ -1,6 +1,7 @@
 """What a journal's file says of itself, and whether that holds; beside a server that runs on it, or without."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import apsw
 from msgspec import Struct
 
 from twincast.core.lineage import epoch_of
+from twincast.core.space import PACE_LEAST_S, full_in_s
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite_lock import serves_the_file
 from twincast.journal.sqlite_reader import in_words
@@ -16,6 +18,8 @@ from twincast.journal.sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite_wal import has_changes, open_with_its_wal, refuse_lonely_wal
 
 _BUSY_TIMEOUT_MS = 10_000
+PACE_ENTRIES = 100_000
+"""Of how many of the newest entries the pace is taken."""
 
 
 class Facts(Struct):
@@ -26,12 +30,22 @@ class Facts(Struct):
     oldest_seq: int
     newest_seq: int
     checkpoint_seq: int
+    entries: int
+    """How many changes the log has."""
+    oldest_at_utc: str | None
     newest_at_utc: str | None
     created_at_utc: str | None
     devices: int
     keys: int
     file_bytes: int
     wal_bytes: int
+    free_bytes: int
+    """Of the file: pages that are written anew before it grows."""
+    disk_free_bytes: int | None
+    growth_bytes_per_s: float | None
+    """How fast the newest 100,000 changes came, in bytes of the file; None if they span no minute."""
+    full_in_s: float | None
+    """When the disk is full at that pace, if nothing is trimmed; None if that is not known."""
     is_served: bool
     """Whether a server runs on it."""
 
@@ -92,19 +106,31 @@ def facts(path: str) -> Facts:
 def facts_of(db: apsw.Connection, path: str) -> Facts:
     """Return what an open journal holds."""
     meta = dict(db.execute("select name, value from meta"))
-    newest = db.execute("select seq, timestamp_utc from log order by seq desc limit 1").fetchone()
+    newest = db.execute("select seq, timestamp_utc from log order by seq desc limit 1").fetchone() or (0, None)
+    oldest = db.execute("select seq, timestamp_utc from log order by seq limit 1").fetchone() or (0, None)
+    page_bytes, free_pages = db.pragma("page_size"), db.pragma("freelist_count")
+    used_bytes = (db.pragma("page_count") - free_pages) * page_bytes
+    disk_free_bytes = free_of_disk_bytes(path)
+    growth = _growth_bytes_per_s(db, used_bytes, oldest[0], newest[0])
+    room_bytes = None if disk_free_bytes is None else disk_free_bytes + free_pages * page_bytes
     return Facts(
         epoch=epoch_of(meta["epoch"], _newest_generation(db)),
         schema=db.pragma("user_version"),
-        oldest_seq=db.execute("select coalesce(min(seq), 0) from log").get,
-        newest_seq=newest[0] if newest else 0,
+        oldest_seq=oldest[0],
+        newest_seq=newest[0],
         checkpoint_seq=int(meta["checkpoint_seq"]),
-        newest_at_utc=newest[1] if newest else None,
+        entries=newest[0] - oldest[0] + 1 if newest[0] else 0,
+        oldest_at_utc=oldest[1],
+        newest_at_utc=newest[1],
         created_at_utc=meta.get("created_at_utc"),
         devices=db.execute("select count(*) from twin").get,
         keys=_count(db, "access_key", "revoked_at_utc is null"),
         file_bytes=_size(path),
         wal_bytes=_size(f"{path}-wal"),
+        free_bytes=free_pages * page_bytes,
+        disk_free_bytes=disk_free_bytes,
+        growth_bytes_per_s=growth,
+        full_in_s=full_in_s(room_bytes, growth, None),
         is_served=serves_the_file(path),
     )
 
@@ -135,10 +161,34 @@ def problems_of(db: apsw.Connection) -> list[str]:
     checkpoint = db.execute("select cast(value as integer) from meta where name = 'checkpoint_seq'").get
     if checkpoint is None or checkpoint > newest:
         found.append(f"the checkpoint is of {checkpoint}, and the log ends at {newest:,}")
+    elif checkpoint < oldest - 1:
+        found.append(f"the checkpoint is of {checkpoint:,}, and the log begins at {oldest:,}: what was between lacks")
     ahead = db.execute("select count(*) from checkpoint where seq > ?", (checkpoint or 0,)).get
     if ahead:
         found.append(f"the checkpoint has {ahead:,} devices as of a later time than it says")
     return found
+
+
+def free_of_disk_bytes(path: str) -> int | None:
+    """Return how much room the disk of a file has for those who are not root; None if it does not say."""
+    try:
+        return shutil.disk_usage(os.path.dirname(path)).free
+    except OSError:
+        return None
+
+
+def _growth_bytes_per_s(db: apsw.Connection, used_bytes: int, oldest_seq: int, newest_seq: int) -> float | None:
+    """Return how fast the newest part of the log came, each entry as large as the file makes it on the average."""
+    since_seq = max(oldest_seq, newest_seq - PACE_ENTRIES)
+    ends = db.execute(
+        "select (julianday(last.timestamp_utc) - julianday(first.timestamp_utc)) * 86400"
+        " from log as first, log as last where first.seq = ? and last.seq = ?",
+        (since_seq, newest_seq),
+    ).fetchone()
+    if ends is None or ends[0] is None or ends[0] < PACE_LEAST_S:
+        return None
+    entry_bytes = used_bytes / (newest_seq - oldest_seq + 1)
+    return round(float((newest_seq - since_seq) / ends[0] * entry_bytes), 1)
 
 
 def _newest_generation(db: apsw.Connection) -> str:

@@ -41,13 +41,13 @@ class LogReader:
             Truncated: the log begins later.
             JournalUnavailable: the disk does not give them.
         """
-        with unavailable_if_failing():
-            oldest = self._db.execute("select min(seq) from log").get
-            if oldest is not None and since < oldest - 1:
-                raise Truncated(f"this journal reaches back to {oldest - 1}, not to {since}")
-            # A statement that is left half way keeps its view of the file, behind which no checkpoint goes.
-            with closing(self._db.execute(_READ, (since, limit))) as rows:
-                return _entries(rows, self._epoch, max_bytes)
+        # A statement that is left half way keeps its view of the file, behind which no checkpoint goes.
+        with unavailable_if_failing(), closing(self._db.execute(_READ, (since, limit))) as rows:
+            entries = _entries(rows, self._epoch, max_bytes)
+        # One statement sees one moment of the log, so by what it gives it is known whether any was trimmed.
+        if entries and entries[0].seq != since + 1:
+            raise Truncated(f"this journal reaches back to {entries[0].seq - 1}, not to {since}")
+        return entries
 
     def close(self) -> None:
         """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""

@@ -24,6 +24,16 @@ class Window:
         self.seq = seq
         """The position of the newest entry."""
 
+    @property
+    def size_bytes(self) -> int:
+        """What the batches take of the memory."""
+        return self._size_bytes
+
+    @property
+    def oldest(self) -> Entry | None:
+        """The oldest entry that is still here."""
+        return self._batches[0][1][0] if self._batches else None
+
     def append(self, batch: Sequence[Entry]) -> None:
         """Add durable entries that follow `seq`, and wake the followers."""
         self.seq = batch[-1].seq

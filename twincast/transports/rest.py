@@ -16,7 +16,7 @@ from twincast.core.retries import Receipt, Retry, digest_of, key_of_request
 from twincast.core.rights import Principal
 from twincast.core.subscription import Subscription
 from twincast.core.values import check_id
-from twincast.errors import NotFound, NotYet, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
+from twincast.errors import NotFound, NotYet, Truncated, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
 from twincast.hub import EVERYTHING, Hub
 from twincast.transports import schemas
 from twincast.transports.asgi import EdgeInUse
@@ -136,6 +136,7 @@ class Rest:
         }
         if principal.may_at_all("admin"):
             status |= self._private_facts
+            status["space"] = hub.space()
         if hub.problem is not None:
             status["problem"] = hub.problem.message
         return Answer(encode(status))
@@ -288,8 +289,18 @@ class Rest:
             _require_publish(call.caller.principal, [entry])
         seq, replayed = await self._store([entry], call)
         if replayed:  # the event is the one of the first time
-            (entry,) = await self._hub().read(seq - 1, 1)
+            entry = await self._stored_before(seq)
         return Answer(b'{"ok":true,"%b":true,"event":%b}' % (done, encode(entry)), REPLAYED if replayed else ())
+
+    async def _stored_before(self, seq: int) -> Entry:
+        try:
+            (entry,) = await self._hub().read(seq - 1, 1)
+        except Truncated:
+            raise Truncated(
+                f"this was stored before, under the same key, as change {seq}; it is not stored again, and what was"
+                " answered then is no longer kept"
+            ) from None
+        return entry
 
     async def _store(self, entries: Sequence[Entry], call: Call) -> tuple[int, bool]:
         """Store entries; return the seq of the last one, and whether that was before this call."""

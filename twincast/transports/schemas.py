@@ -27,6 +27,7 @@ from twincast.core.model import (
     Value,
 )
 from twincast.core.protocol import Order, Reading
+from twincast.core.space import Space
 from twincast.core.subscription import Mode
 
 UpdateId = Annotated[str, Meta(description="the same again stores nothing twice", extra_json_schema={"maxLength": 128})]
@@ -209,6 +210,7 @@ class Status(Struct):
     identity: Annotated[str, Meta(description="who you are: anonymous, key:… or jwt:…")]
     rights: Annotated[dict[str, list[str]], Meta(description="patterns of devices, by what you may do to them")]
     journal: Annotated[str, Meta(description="for administrators")] | msgspec.UnsetType = msgspec.UNSET
+    space: Annotated[Space, Meta(description="for administrators")] | msgspec.UnsetType = msgspec.UNSET
     problem: Annotated[str, Meta(description="why ok is false")] | msgspec.UnsetType = msgspec.UNSET
 
 
