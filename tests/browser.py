@@ -1,13 +1,12 @@
 """A real Chromium for the tests of the page, and what every page of theirs must keep."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+
+from tests.tools import program
 
 OpenPage = Callable[..., Page]
 SCREEN: Any = {"viewport": {"width": 1440, "height": 900}}
@@ -20,11 +19,8 @@ NETWORK_GONE = "net::ERR_"
 
 
 def chromium() -> str:
-    """Return the path of the browser; without one the test fails, for a page that nobody opened is not tested."""
-    path = os.environ.get(CHROMIUM_ENV) or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not path:
-        pytest.fail(f"no Chromium: install the package `chromium`, or set {CHROMIUM_ENV} to a browser's path")
-    return path
+    """Return the path of the browser."""
+    return program("chromium", "chromium-browser", "google-chrome", env=CHROMIUM_ENV)
 
 
 @contextmanager

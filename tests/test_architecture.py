@@ -10,22 +10,26 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "twincast"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Room -> the rooms that it may import besides itself. A room is a module or a package directly under twincast.
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
+    "machine": set(),
+    "extras": {"errors", "machine", "version"},
+    "surroundings": {"errors"},
     "access": set(),
-    "settings": {"errors", "access"},
+    "settings": {"errors", "access", "surroundings"},
     "simulation": set(),
     "core": {"errors", "access"},
-    "journal": {"errors", "core"},
+    "journal": {"errors", "core", "machine"},
     "auth": {"errors", "core"},
     "admission": {"errors", "access", "core", "auth"},
     "tls": {"errors"},
     "logs": {"errors"},
     "stdio": set(),
-    "client": {"errors", "core", "version"},
+    "client": {"errors", "core", "machine", "version"},
     "replay": {"errors", "core", "journal"},
     "hub": {"errors", "core", "journal", "replay"},
     "transports": {"errors", "access", "core", "auth", "admission", "hub"},
@@ -33,11 +37,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {"errors", "settings", "core", "auth", "admission", "journal", "hub", "transports", "logs", "version"},
     "inside": {"errors", "settings", "core", "hub", "client", "transports", "app"},
     # server assembles too: it is the one that knows whether the fast edge fits.
-    "server": {"errors", "access", "settings", "journal", "tls", "logs", "stdio", "app", "transports"},
-    "commands": {"errors", "stdio", "core", "auth", "journal", "client", "simulation"},
-    "cli": {"errors", "stdio", "settings", "server", "client", "commands", "version"},
+    "server": {"errors", "access", "machine", "settings", "journal", "tls", "logs", "stdio", "app", "transports"},
+    "commands": {"errors", "machine", "stdio", "core", "auth", "journal", "client", "simulation"},
+    "cli": {"errors", "extras", "stdio", "surroundings", "settings", "server", "client", "commands", "version"},
     "main": {"cli"},
-    "testing": {"errors", "settings", "core", "auth", "journal", "hub", "app", "server", "client"},
+    "testing": {"errors", "extras", "settings", "core", "auth", "journal", "hub", "app", "server", "client"},
     "pytest_plugin": {"testing"},
 }
 KNOW_THE_SETTINGS = {"settings", "app", "inside", "server", "cli", "testing"}
@@ -50,6 +54,13 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def modules_of(lines: list[str]) -> set[str]:
+    """Return by which names the packages of requirements are imported."""
+    names = {re.split(r"[<>=!~\[; ]", line)[0].replace("-", "_") for line in lines}
+    other = {"pyjwt": "jwt", "python_dotenv": "dotenv"}
+    return {other.get(name, name) for name in names}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -135,17 +146,37 @@ def test_those_of_one_kind_do_not_import_one_another(room: str) -> None:
         assert not OURS[kind] & kinds
 
 
-def test_the_requirements_are_those_of_the_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (ROOT / "requirements.txt").read_text().split("\n") == [*project["dependencies"], ""]
+def test_the_requirements_are_those_of_the_package_and_its_server() -> None:
+    lines = sorted([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["server"]])
+    assert (ROOT / "requirements.txt").read_text().split("\n") == [*lines, ""]
 
 
-def test_every_foreign_import_of_the_package_is_a_requirement() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = {re.split(r"[<>=!~\[ ]", line)[0].replace("-", "_") for line in project["dependencies"]}
-    # starlette and anyio come with FastAPI, whose public interface shows them.
-    known = sys.stdlib_module_names | required | {"twincast", "starlette", "anyio", "jwt"}  # jwt is PyJWT
-    plugin = {"pytest"}  # only pytest imports the plugin
-    for module, path in MODULES.items():
-        allowed = known | plugin if module == "twincast.pytest_plugin" else known
-        assert {name.split(".")[0] for name in imports_of(path)} <= allowed, module
+BASE, SERVER = modules_of(PROJECT["dependencies"]), modules_of(PROJECT["optional-dependencies"]["server"])
+DEVICE = {
+    "errors",
+    "machine",
+    "extras",
+    "surroundings",
+    "access",
+    "simulation",
+    "core",
+    "auth",
+    "stdio",
+    "client",
+    "cli",
+}
+"""The rooms that a device uses, which has no server; of the commands, those that open no journal."""
+OF_A_SERVER = {"twincast.auth.tokens", "twincast.auth.authority", "twincast.commands.keys", "twincast.commands.journal"}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_foreign_import_is_a_requirement_of_a_device_or_of_the_server(module: str) -> None:
+    known = sys.stdlib_module_names | BASE | {"twincast"}
+    is_for_a_device = room_of(module) in DEVICE | {"commands"} and module not in OF_A_SERVER
+    if not is_for_a_device:
+        known |= SERVER | {"anyio"}  # anyio comes with FastAPI, whose public interface shows it
+    if module == "twincast.cli":
+        known |= {"pydantic"}  # for its types
+    if module == "twincast.pytest_plugin":  # which only pytest imports
+        known |= {"pytest"}
+    assert {name.split(".")[0] for name in imports_of(MODULES[module])} <= known

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 from tests.access import add_key, bearer, certificate
 from tests.conftest import StartServer
 from tests.running import ROOT, eventually, free_port
+from tests.tools import program
 from twincast.client.sync import connect
 from twincast.settings import Settings
 from twincast.testing import Server
@@ -41,11 +41,8 @@ def running(command: list[str], folder: Path) -> Iterator[None]:
         printed.close()
 
 
-def needed(program: str) -> str:
-    path = shutil.which(program) or shutil.which(program, path="/usr/sbin")
-    if path is None:
-        pytest.fail(f"no {program}: `scripts/test` installs it, or your package manager does")
-    return path
+def needed(name: str) -> str:
+    return program(name, folders=("/usr/sbin",))
 
 
 def nginx(folder: Path, cert: Path, key: Path, port: int, server_port: int) -> list[str]:

@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
+from tests.tools import program
 
 # What each kind of failure makes the kernel answer: the log is written by pwrite64 and made durable by fdatasync.
 FAILURES = {"a broken disk": "fdatasync:error=EIO", "a full disk": "pwrite64:error=ENOSPC"}
@@ -21,9 +22,8 @@ FAILURES = {"a broken disk": "fdatasync:error=EIO", "a full disk": "pwrite64:err
 def failing(server: ServerProcess, injection: str) -> Iterator[None]:
     """Let a kind of system call of the server fail for as long as the context lasts."""
     system_call = injection.partition(":")[0]
-    tracer = subprocess.Popen(
-        f"strace -f -qq -o /dev/null -e trace={system_call} -e inject={injection} -p {server.process.pid}".split()
-    )
+    what = f"-e trace={system_call} -e inject={injection} -p {server.process.pid}"
+    tracer = subprocess.Popen(f"{program('strace')} -f -qq -o /dev/null {what}".split())
     try:
         eventually(lambda: is_traced(server.process.pid), "strace holds every thread of the server")
         yield
@@ -109,7 +109,7 @@ def test_a_disk_that_is_full_at_the_start_is_said_in_one_line(tmp_path: Path) ->
     path = tmp_path / "journal.db"
     ended = subprocess.run(
         [
-            *f"strace -f -qq -o /dev/null -e trace=pwrite64 -e inject={FAILURES['a full disk']}".split(),
+            *f"{program('strace')} -f -qq -o /dev/null -e trace=pwrite64 -e inject={FAILURES['a full disk']}".split(),
             *(sys.executable, "-m", "twincast", "serve", "--port", str(free_port()), "--journal", f"sqlite:{path}"),
         ],
         cwd=ROOT,

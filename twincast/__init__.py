@@ -12,5 +12,6 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "Twincast":
-        return importlib.import_module("twincast.inside").Twincast
+        with importlib.import_module("twincast.extras").needed("twincast.Twincast"):
+            return importlib.import_module("twincast.inside").Twincast
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,17 +7,24 @@ import os
 import sys
 from collections.abc import Callable
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.markup import escape
 
-from twincast import __version__, stdio
-from twincast.commands import ask, get, host, keys, send, simulate, watch, words
-from twincast.commands import journal as journals
+from twincast import __version__, extras, stdio
+from twincast.commands import ask, get, host, send, simulate, trail, watch, words
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
-from twincast.settings import PREFIX, WITH_UNITS, CommandSettings, Settings
+from twincast.surroundings import PREFIX, WITH_UNITS, Surroundings
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from twincast.commands import journal as journals
+    from twincast.commands import keys
+else:  # they open files as the server does, and a device has no server
+    journals, keys = extras.later("twincast.commands.journal"), extras.later("twincast.commands.keys")
 
 FIRST_SETTINGS = (
     "host",
@@ -75,7 +82,8 @@ def main() -> None:
 def _run() -> int:
     try:
         _check_text()
-        return int(app(standalone_mode=False) or 0)
+        with extras.needed(" ".join(["twincast", *sys.argv[1:2]])):
+            return int(app(standalone_mode=False) or 0)
     except typer.Exit as end:
         return end.exit_code
     except (typer.Abort, KeyboardInterrupt):
@@ -118,16 +126,17 @@ def _twincast(
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each setting of the server, before its own: a setting is written once."""
+    from twincast.settings import Settings  # noqa: PLC0415  # a device has no server
+
     own = [each for each in inspect.signature(command).parameters.values() if each.kind is not each.VAR_KEYWORD]
     others = [name for name in Settings.model_fields if name not in FIRST_SETTINGS]
-    options = [_option_of(name) for name in (*FIRST_SETTINGS, *others)]
+    options = [_option_of(name, Settings.model_fields[name]) for name in (*FIRST_SETTINGS, *others)]
     command.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in (*options, *own)}
     return command
 
 
-def _option_of(name: str) -> inspect.Parameter:
-    field = Settings.model_fields[name]
+def _option_of(name: str, field: "FieldInfo") -> inspect.Parameter:
     kind: Any = next((each for each in get_args(field.annotation) if each is not NoneType), field.annotation)
     if get_origin(field.annotation) is tuple:
         kind, default = list[str], ", ".join(field.default)
@@ -148,8 +157,6 @@ def _option_of(name: str) -> inspect.Parameter:
     )
 
 
-@app.command()
-@_with_settings
 def serve(
     *,
     workers: Annotated[int, typer.Option(help="One, for now.", rich_help_panel="Advanced")] = 1,
@@ -164,10 +171,23 @@ def serve(
             "one process owns the journal and gives every change its position; a second one would give out the same"
             " positions. --workers stays 1 until servers share one log"
         )
-    from twincast.server import serve as run_server  # noqa: PLC0415  # the other commands start faster without it
+    from twincast.server import serve as run_server  # noqa: PLC0415  # the other commands start faster without them
+    from twincast.settings import Settings  # noqa: PLC0415
 
     given = {name: value for name, value in settings.items() if value is not None}
     raise typer.Exit(run_server(Settings(**given)))
+
+
+def _serve_without_settings(_: typer.Context) -> None:
+    """Run the server, once it is installed."""
+    from twincast import server as _server  # noqa: F401, PLC0415  # says what is missing
+
+
+if extras.has_server():
+    app.command()(_with_settings(serve))
+else:
+    takes_all: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command("serve", context_settings=takes_all)(_serve_without_settings)
 
 
 @app.command("simulate")
@@ -360,15 +380,24 @@ def _audit(
     limit: Annotated[int, typer.Option(min=1, help="How many records, the newest.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     journal: Journal = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="A server to ask instead, with the right admin; the default where no server is installed."),
+    ] = None,
 ) -> None:
     """Show who commanded or deleted what, and who changed the keys."""
-    keys.audit(_found(journal), limit, as_json=as_json)
+    if journal is not None and url is not None:
+        raise typer.BadParameter("--journal and --url name two places; give one of them")
+    if url is not None or (journal is None and not extras.has_server()):
+        trail.show(ask.audit(_checked(url), limit), as_json=as_json)
+    else:
+        trail.show(keys.records(_found(journal), limit), as_json=as_json)
 
 
 def _checked(url: str | None) -> str:
     from twincast.client import http_url  # noqa: PLC0415
 
-    settings = CommandSettings()
+    settings = Surroundings.read()
     if settings.token is not None:
         os.environ["TWINCAST_TOKEN"] = settings.token  # where the client looks; it may have stood in .env
     try:
@@ -378,7 +407,7 @@ def _checked(url: str | None) -> str:
 
 
 def _found(journal: str | None) -> str:
-    return CommandSettings().journal if journal is None else journal
+    return Surroundings.read().journal if journal is None else journal
 
 
 def _in_our_words(record: logging.LogRecord) -> bool:

@@ -36,6 +36,7 @@ TwincastError
 ├── CursorUnusable           the file that keeps how far a client is can be none, or another program has it
 ├── SpoolUnusable            the file that keeps what a client sends can be none, or another program has it
 ├── SettingUnusable          a setting is none that can be
+├── ExtraMissing             what this takes is not installed
 └── Truncated                a position that the journal no longer reaches back to
 
 `code` is the same word on every wire: REST problem details, WebSocket `error` messages, the command line.
@@ -330,6 +331,12 @@ class SettingUnusable(TwincastError):
     """A setting, by flag, environment or file, is none that can be."""
 
     code = "setting_unusable"
+
+
+class ExtraMissing(TwincastError):
+    """What this takes comes with an extra of the package that is not installed."""
+
+    code = "extra_missing"
 
 
 class Truncated(TwincastError):

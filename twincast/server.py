@@ -3,8 +3,6 @@
 import asyncio
 import errno
 import logging
-import resource
-import shlex
 import signal
 import socket
 import sys
@@ -19,6 +17,7 @@ from twincast.access import addresses
 from twincast.app import App, create_app
 from twincast.errors import AddressUnusable
 from twincast.journal import has_keys
+from twincast.machine import open_files_max, quoted
 from twincast.settings import Settings
 from twincast.tls import Certificate
 from twincast.transports.http import BoundedHttp, HttpBounds
@@ -30,6 +29,7 @@ FILES_FOR_CONNECTIONS = 0.8  # the rest is for the journal, and for those who ar
 FILES_FOR_OTHERS = (
     48  # at least: the journal, its readers and the event loop have about 26, however few files there are
 )
+FILES_WHERE_UNBOUNDED = 16_384  # Windows; what they cost in memory is the bound there
 TLS_HANDSHAKE_S = 10.0
 TICKS_A_LOOK = 10  # uvicorn ticks ten times a second; the certificate is looked at once
 
@@ -85,7 +85,7 @@ def configured(app: App, edge: type | None) -> uvicorn.Config:
         ws=edge or "auto",
         ws_max_size=2 * app.settings.message_max_bytes,
         ws_per_message_deflate=False,
-        loop="uvloop",
+        loop="auto",  # uvloop, where it is
         http=BoundedHttp,
         log_config=None,
         access_log=False,
@@ -141,7 +141,7 @@ def _strict_transport(settings: Settings) -> tuple[str, str]:
 
 
 def _http_bounds(settings: Settings) -> HttpBounds:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = open_files_max() or FILES_WHERE_UNBOUNDED
     proxies = [addresses.network(text) for text in settings.trusted_proxy] if settings.behind_tls_proxy else []
 
     def is_exempt(peer: str) -> bool:
@@ -224,7 +224,7 @@ def _refuse_exposure(settings: Settings) -> None:
     if is_local and not settings.behind_tls_proxy:
         return
     where = "behind a proxy" if is_local else f"on {settings.host}"
-    journal = f" --journal {shlex.quote(settings.journal)}" if settings.journal != type(settings)().journal else ""
+    journal = f" --journal {quoted(settings.journal)}" if settings.journal != type(settings)().journal else ""
     missing = []
     if settings.jwt_jwks is None and settings.jwt_key is None and not has_keys(settings.journal):
         if settings.journal.startswith("sqlite:"):

@@ -1,4 +1,4 @@
-"""What a user can set, by flag, `TWINCAST_…` environment variable or the file `.env`: the one reader of all three."""
+"""What a user can set of a server, by flag, `TWINCAST_…` environment variable or the file `.env`."""
 
 import os
 import re
@@ -16,18 +16,20 @@ from pydantic_settings import (
 
 from twincast.access import addresses
 from twincast.errors import SettingUnusable
-
-PREFIX, ENV_FILE = "TWINCAST_", ".env"
-WITH_UNITS = frozenset({"keep", "keep_bytes"})
-"""The settings that a person writes as a number and its unit."""
-JOURNAL = "sqlite:twincast.db"
-
-_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\[?[0-9a-fA-F.:]+\]?:[0-9]+")
-"""What Kubernetes puts into TWINCAST_PORT, in each pod, if any service is called `twincast`; Docker's links too."""
+from twincast.surroundings import (
+    ENCODING,
+    ENV_FILE,
+    JOURNAL,
+    NOT_TEXT,
+    PREFIX,
+    is_link,
+    refuse_halves,
+    unreadable,
+)
 
 
 class _Read(BaseSettings):
-    """Frozen settings, from where every command takes its own; each default is the documented one.
+    """Frozen settings, and from where they are read; each default is the documented one.
 
     Raises:
         SettingUnusable: one cannot be; the words name it, and hold no library's words and nobody's secrets.
@@ -36,7 +38,7 @@ class _Read(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=ENV_FILE,
-        env_file_encoding="utf-8-sig",
+        env_file_encoding=ENCODING,
         env_ignore_empty=True,  # as `TWINCAST_PORT=${PORT}` leaves it where there is none
         extra="ignore",
         frozen=True,
@@ -50,9 +52,9 @@ class _Read(BaseSettings):
         except SettingsError as error:
             raise SettingUnusable(_unread(error)) from None
         except UnicodeError:
-            raise SettingUnusable(f"the file {ENV_FILE} is not text in UTF-8; save it as such, or move it") from None
+            raise SettingUnusable(NOT_TEXT) from None
         except OSError as error:
-            raise SettingUnusable(f"the file {ENV_FILE} cannot be read: {error.strerror}") from None
+            raise unreadable(error) from None
 
     @classmethod
     def settings_customise_sources(
@@ -66,9 +68,8 @@ class _Read(BaseSettings):
         """See BaseSettings: arguments before the environment before the file."""
         for source in (env_settings, dotenv_settings):
             assert isinstance(source, EnvSettingsSource)
-            if any("\0" in name for name in source.env_vars):
-                raise UnicodeError  # UTF-16 without its mark: every other byte is 0
-            source.env_vars = {name: text for name, text in source.env_vars.items() if not _is_link(name, text)}
+            refuse_halves(source.env_vars)
+            source.env_vars = {name: text for name, text in source.env_vars.items() if not is_link(name, text)}
         return init_settings, env_settings, dotenv_settings
 
     @property
@@ -77,16 +78,8 @@ class _Read(BaseSettings):
         return [
             f"{name}={text} is ignored: it is a link to a service, as Kubernetes and Docker make them, and no setting"
             for name, text in sorted(os.environ.items())
-            if _is_link(name, text)
+            if is_link(name, text)
         ]
-
-
-class CommandSettings(_Read):
-    """What the commands that talk to a server, or open its journal, take from their surroundings."""
-
-    journal: str = JOURNAL
-    url: str = "http://127.0.0.1:8000"
-    token: str | None = None
 
 
 class Settings(_Read):
@@ -328,7 +321,3 @@ def _unread(error: SettingsError) -> str:
     field = re.search(r'field "(\w+)"', str(error))
     where = "a list of the settings" if field is None else _where(field[1], {})
     return f'{where}: a list is JSON, with its quotes, such as ["twin.example.org"]'
-
-
-def _is_link(name: str, text: str | None) -> bool:
-    return name.upper() == f"{PREFIX}PORT" and _SERVICE_LINK.fullmatch(text or "") is not None

@@ -1,15 +1,13 @@
 """The JavaScript client in Node, its clock, network and chance in the test's hands."""
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
+from tests.tools import program
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "twincast" / "dashboard" / "client.js"
@@ -18,11 +16,8 @@ NODE_ENV = "TWINCAST_NODE"
 
 
 def node() -> str:
-    """Return the path of Node; without it the test fails, for a client that nobody ran is not tested."""
-    path = os.environ.get(NODE_ENV) or shutil.which("node")
-    if not path:
-        pytest.fail(f"no Node: install it from version 20 on, or set {NODE_ENV} to its path")
-    return path
+    """Return the path of Node, which is of version 20 or newer."""
+    return program("node", env=NODE_ENV)
 
 
 class NodeClient:

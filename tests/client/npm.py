@@ -1,12 +1,13 @@
 """Packages of npm's that the JavaScript client is tried with, installed once; what needs them is skipped without."""
 
-import os
-import shutil
+import getpass
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.tools import program
 
 PACKAGES = ("typescript@7.0.2", "ws@8.23.0")
 NPM_ENV = "TWINCAST_NPM"
@@ -15,11 +16,9 @@ INSTALL_DEADLINE_S = 120
 
 def node_modules() -> Path:
     """Return the folder that has the packages; it is kept for the next run."""
-    folder = Path(tempfile.gettempdir()) / f"twincast-npm-{os.getuid()}" / "-".join(PACKAGES)
+    folder = Path(tempfile.gettempdir()) / f"twincast-npm-{getpass.getuser()}" / "-".join(PACKAGES)
     if not (folder / "done").exists():
-        npm = os.environ.get(NPM_ENV) or shutil.which("npm")
-        if not npm:
-            pytest.skip(f"no npm: install it, or set {NPM_ENV} to its path")
+        npm = program("npm", env=NPM_ENV)
         folder.mkdir(parents=True, exist_ok=True)
         install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), *PACKAGES]
         try:

@@ -42,7 +42,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     with Server(f"sqlite:{tmp_path / 'journal.db'}", **how) as server:
         token = None
         if "login" in request.param:
-            token = server.add_key("me", publish=["*"], read=["*"], command=["*"])
+            token = server.add_key("me", publish=["*"], read=["*"], command=["*"], admin=["*"])
             monkeypatch.setenv("TWINCAST_TOKEN", token)
         yield Place(server, token, cert)
 
@@ -113,6 +113,7 @@ def test_single_requests_left_out_and_given(place: Place) -> None:
         rest.publish_all([("lamp", 2)])
         rest.control("lamp", "on")
         assert rest.data()["data"]["lamp"]["value"] == 2
+        assert rest.audit()[0].action == "command"
     with Rest(place.url, token=place.token, tls=place.trusting) as rest:
         event = rest.publish("lamp", 3, key="k1")
         rest.publish_all([("lamp", 4)], key="k2")
@@ -120,6 +121,7 @@ def test_single_requests_left_out_and_given(place: Place) -> None:
         assert rest.publish("lamp", 3, key="k1")["seq"] == event["seq"]
         assert rest.data(devices=["lamp"], min_seq=event["seq"])["data"]["lamp"]["value"] == 4
         assert rest.delete("lamp", key="k4")["type"] == "deleted"
+        assert [record.action for record in rest.audit(limit=1)] == ["delete"]
     with Rest(place.url) as rest:
         rest.publish("a/../b", 1)
         rest.delete("a/../b")
@@ -156,6 +158,7 @@ def test_every_optional_parameter_is_named_above() -> None:
         Rest.data,
         Rest.control,
         Rest.publish_all,
+        Rest.audit,
     ]
     public += [Hub.watch, Hub.control, without_asyncio.Hub.watch, Rest.delete]
     for function in public:

@@ -42,7 +42,7 @@ def make_system(folder: Path) -> Path:
     # By the Python of the release, for wheels are of one version.
     run(["/usr/bin/python3", "-m", "venv", folder / "venv"])
     wheel: list[str | Path] = [folder / "venv/bin/pip", "wheel", "--quiet", "--wheel-dir", system / "wheels"]
-    run([*wheel, "."])
+    run([*wheel, ".[server]"])
     run([*wheel, "hatchling>=1.26"])
     (system / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     return system

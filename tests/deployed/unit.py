@@ -77,6 +77,8 @@ def prove(folder: Path, system: Path) -> None:
     root = folder / "unit"
     run(["cp", "-a", system, root])
     shutil.copy(UNIT, root / "root")
+    (wheel,) = (system / "wheels").glob("twincast-*.whl")
+    shutil.copy(wheel, root / "root")
     issuer = Issuer()
     (root / "etc/issuer.pem").write_text(issuer.pem())
     *install, add_key, start = header_commands(UNIT)

@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from tests.conftest import StartServer
 from tests.running import eventually
+from tests.tools import needs_root
 from twincast.core.keys import Actor, Key
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import BackupUnusable, JournalUnusable, TwincastError
@@ -171,7 +172,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_as_it_is(path: Path, fol
         back_up(path, folder)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to mount a small disk")
+@needs_root("to mount a small disk")
 def test_a_full_disk_is_said_and_nothing_is_left_on_it(path: Path, tmp_path: Path) -> None:
     journal_of(path, 20_000)
     disk = tmp_path / "disk"

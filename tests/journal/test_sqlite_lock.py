@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests.tools import needs_root
 from twincast.core.model import DataUpdate
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite_file import SqliteFile
@@ -207,10 +208,10 @@ def as_nobody(path: Path) -> str:
     return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to be somebody else")
+to_be_another = needs_root("to be somebody else")
 
 
-@needs_root
+@to_be_another
 @pytest.mark.parametrize("suffix", ["", "-lock", "-wal", "-shm"])
 def test_a_file_that_another_user_left_is_named_with_its_owner(shared: Path, suffix: str) -> None:
     SqliteFile(str(shared)).close()
@@ -227,12 +228,12 @@ def test_a_file_that_another_user_left_is_named_with_its_owner(shared: Path, suf
     assert said.count("\n") == 1
 
 
-@needs_root
+@to_be_another
 def test_a_folder_in_which_no_file_may_be_made_is_named(shared: Path) -> None:
     assert f"nobody may not make files in {shared.parent}, which is root's" in as_nobody(shared)
 
 
-@needs_root
+@to_be_another
 def test_a_server_that_root_ran_once_leaves_the_lock_to_the_journals_owner(shared: Path) -> None:
     os.chown(shared.parent, 65534, 65534)
     assert as_nobody(shared) == ""

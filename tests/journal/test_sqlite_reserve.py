@@ -1,6 +1,5 @@
 """On a full disk keys are ended all the same, also the one that filled it; and what that leaves is nobody else's."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests.tools import needs_root
 from twincast.core.keys import Actor, Key
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, ValidationFailed
@@ -18,7 +18,7 @@ from twincast.journal.sqlite_reserve import RESERVE_BYTES, Reserve
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 ACTOR = Actor("local:test", "test")
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to mount a small disk")
+pytestmark = needs_root("to mount a small disk")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.client import node_client
 from tests.running import DEADLINE_S, ROOT
 from twincast.testing import Server
 from twincast.transports.bundle import bundled
@@ -27,7 +28,7 @@ client.close();
 
 
 def node(program: str, *arguments: str) -> str:
-    command = ["node", "--experimental-websocket", "--input-type=module", "-e", program, *arguments]
+    command = [node_client.node(), "--experimental-websocket", "--input-type=module", "-e", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -149,7 +149,7 @@ class OneKey:
             LoginUnusable: there is none in the file.
         """
         try:
-            pem = Path(path).read_text()
+            pem = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise LoginUnusable(f"--jwt-key {path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:

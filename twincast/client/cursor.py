@@ -12,6 +12,7 @@ from twincast.client.resuming import Resuming
 from twincast.client.waiting import Mark
 from twincast.core.model import Position
 from twincast.errors import CursorUnusable, ValidationFailed
+from twincast.machine import OWNER_ALONE, sync_folder
 
 WRITE_INTERVAL_S = 1.0
 TEXT_MAX_BYTES = 4_096
@@ -32,7 +33,7 @@ class CursorFile:
         folder = os.path.dirname(self._path)
         if not os.path.isdir(folder):
             raise CursorUnusable(f"the cursor {self._path} cannot be used: there is no folder {folder}")
-        self._lock = filelock.FileLock(f"{self._path}.lock", timeout=0, mode=0o600, thread_local=False)
+        self._lock = filelock.FileLock(f"{self._path}.lock", timeout=0, mode=OWNER_ALONE, thread_local=False)
         try:
             self._lock.acquire()
         except filelock.Timeout:
@@ -62,19 +63,14 @@ class CursorFile:
         name = f"{self._path}.new"
         with suppress(FileNotFoundError):
             os.unlink(name)
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
         with os.fdopen(descriptor, "wb") as file:
             file.write(f"{position}\n".encode())
             file.flush()
             os.fsync(descriptor)
         os.replace(name, self._path)
         self.position = position
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(os.path.dirname(self._path))
 
     async def keep(self, progress: Progress, resuming: Resuming) -> None:
         """Write how far a program is, at most once a second, until cancelled.

@@ -16,6 +16,7 @@ from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.link import Message, decode, encode, trust_of
 from twincast.client.members import members
 from twincast.client.reasons import WITHOUT_LOGIN, elsewhere, error_of, odd, unreachable
+from twincast.core.keys import AuditRecord
 from twincast.core.values import check_id
 from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed
 
@@ -139,6 +140,22 @@ class Rest:
         query = urlencode({"device_id": checked(device_id, "`device_id`")})
         event: Message = self._call("DELETE", f"/api/data?{query}", key=key)["event"]
         return event
+
+    def audit(self, limit: int = 50) -> list[AuditRecord]:
+        """Return who commanded or deleted what, and who changed the keys, newest first. It takes the right `admin`.
+
+        Args:
+            limit: how many records at most.
+
+        Raises:
+            NotPermitted: the credential lacks that right.
+            ValidationFailed: `limit` is more than the server gives at once.
+        """
+        answer = self._call("GET", f"/api/audit?{urlencode({'limit': limit})}")
+        try:
+            return msgspec.convert(answer["records"], list[AuditRecord])
+        except (KeyError, msgspec.ValidationError):
+            raise odd(self.url).error from None
 
     def _call(self, method: str, path: str, body: Any = None, key: str | None = None) -> Message:
         headers = {"Content-Type": "application/json"}

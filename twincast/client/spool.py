@@ -16,6 +16,7 @@ from typing import NamedTuple
 import filelock
 
 from twincast.errors import SpoolFull, SpoolUnusable
+from twincast.machine import OWNER_ALONE, sync_folder
 
 APPLICATION_ID = 0x5457534F  # "TWSO"
 SCHEMA_VERSION = 1
@@ -92,7 +93,7 @@ class SpoolFile:
         folder = os.path.dirname(self._path)
         if not os.path.isdir(folder):
             raise SpoolUnusable(f"the spool {self._path} cannot be used: there is no folder {folder}")
-        self._lock = filelock.FileLock(f"{self._path}.lock", timeout=0, mode=0o600, thread_local=False)
+        self._lock = filelock.FileLock(f"{self._path}.lock", timeout=0, mode=OWNER_ALONE, thread_local=False)
         try:
             self._lock.acquire()
         except filelock.Timeout:
@@ -192,12 +193,8 @@ class SpoolFile:
             self.lines, message_bytes = db.execute(measured).fetchone()
             self.size_bytes = message_bytes + self.lines * ROW_BYTES
             self.refused = db.execute("select count(*) from refused").fetchone()[0]
-        if is_new and os.name == "posix":  # elsewhere a folder cannot be opened
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        if is_new:
+            sync_folder(folder)
 
     def _make(self) -> bool:
         """Open the file, and return whether there is nothing in it yet."""
@@ -209,7 +206,7 @@ class SpoolFile:
                     " put the file back beside it, or move the -wal away"
                 )
             if size_bytes is None:  # SQLite would let others read it; what it adds beside it follows this mode
-                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
             with open(self._path, "r+b"):  # or SQLite would say of a file that may not be written that it is damaged
                 pass
         except OSError as error:

@@ -1,4 +1,4 @@
-"""`twincast status`, `twincast control` and `twincast delete`: one question, one answer."""
+"""`twincast status`, `control` and `delete`, and `audit` of a server: one question, one answer."""
 
 import json
 from datetime import timedelta
@@ -11,6 +11,7 @@ from twincast.client import Rest
 from twincast.commands import fullness
 from twincast.commands.terminal import out
 from twincast.commands.words import args_of
+from twincast.core.keys import AuditRecord
 
 
 def control(url: str, target: str, command: str, args: list[str]) -> None:
@@ -34,6 +35,16 @@ def delete(url: str, device_id: str) -> None:
     with Rest(url) as rest:
         event = rest.delete(device_id)
     out.print(f"deleted {device_id}, as number {event['seq']:,}", soft_wrap=True)
+
+
+def audit(url: str, limit: int) -> list[AuditRecord]:
+    """Return the newest records of a server's audit trail, newest first.
+
+    Raises:
+        TwincastError: the credential lacks the right `admin`, or the server is not there.
+    """
+    with Rest(url) as rest:
+        return rest.audit(limit)
 
 
 def status(url: str, *, as_json: bool) -> bool:

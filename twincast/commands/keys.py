@@ -1,8 +1,6 @@
-"""`twincast keys` and `twincast audit`: the keys in a journal's file, and who did what."""
+"""`twincast keys`, and `twincast audit` of a journal: the keys in its file, and who did what."""
 
-import getpass
 import os
-import shlex
 import time
 from datetime import UTC, datetime
 
@@ -17,9 +15,8 @@ from twincast.core.rights import Rights
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite_access import AccessFile
 from twincast.journal.sqlite_lock import serves_the_file
+from twincast.machine import login_name, quoted
 
-WIDE = 100
-"""From so many columns on a terminal shows an audit record as a row of its parts; below that they share one."""
 NOTICE_S = 0.3
 """A server looks at its keys ten times a second. After this a change is in force."""
 
@@ -78,27 +75,10 @@ def clear(journal: str) -> None:
     )
 
 
-def audit(journal: str, limit: int, *, as_json: bool) -> None:
-    """Print the newest records, the newest last, as a log is read."""
+def records(journal: str, limit: int) -> list[AuditRecord]:
+    """Return the newest records of a journal's audit trail, newest first."""
     with _open(journal) as file:
-        records = file.audit(limit)
-    if as_json:
-        for record in reversed(records):
-            out.print(encode(record).decode(), soft_wrap=True)
-        return
-    if out.is_terminal and out.width < WIDE:
-        table = Table("when (UTC)", "what", box=None, header_style="bold")
-        for record in reversed(records):
-            when, who, address, action, target, detail, seq = _row(record)
-            words = (who, action, target, detail, f"({address}{f', {seq}' if seq else ''})")
-            table.add_row(when, " ".join(filter(None, words)))
-    else:
-        table = Table("when (UTC)", "who", "from", "did", "to", "", "seq", box=None, header_style="bold")
-        for record in reversed(records):
-            table.add_row(*_row(record))
-    when_column, *others = table.columns
-    when_column.no_wrap = True
-    print_whole(table, others)
+        return file.audit(limit)
 
 
 def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:
@@ -126,17 +106,11 @@ def _force(journal: str) -> str:
     """Say whether a change is in force already."""
     if serves_the_file(_path(journal)):
         return f"A server runs on {_place(journal)}, so it is in force."
-    return (
-        f"No server runs on {_place(journal)} now; `twincast serve --journal {shlex.quote(journal)}` asks for a login."
-    )
+    return f"No server runs on {_place(journal)} now; `twincast serve --journal {quoted(journal)}` asks for a login."
 
 
 def _actor() -> Actor:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return Actor(f"local:{user}", "command line")
+    return Actor(f"local:{login_name()}", "command line")
 
 
 def _rights(key: Key) -> str:
@@ -153,11 +127,6 @@ def _state(key: Key) -> str:
         return "good"
     until = datetime.fromtimestamp(key.expires_s, UTC).isoformat(timespec="minutes")[:16]
     return f"{'good until' if key.expires_s > time.time() else 'expired'} {until}"
-
-
-def _row(record: AuditRecord) -> tuple[str, ...]:
-    seq = "" if record.seq is None else str(record.seq)
-    return (record.at_utc[:19], record.who, record.address, record.action, record.target, record.detail, seq)
 
 
 def _now_utc() -> str:

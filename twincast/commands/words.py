@@ -1,16 +1,14 @@
 """What words of the command line mean: values and arguments as JSON, or else as text; and how many of something."""
 
 import json
-import os
 import re
-import shlex
-import subprocess
 from typing import Any, NoReturn
 
 import msgspec
 
 from twincast.core.values import check_value
 from twincast.errors import MalformedJson
+from twincast.machine import quoted
 
 _BEGINS_AS_JSON = re.compile(r'\s*[{["]').match
 SHOWN_CHARS = 60
@@ -32,7 +30,7 @@ def value_of(text: str, what: str = "VALUE") -> msgspec.Raw | str:
     except ValueError as error:
         if not _BEGINS_AS_JSON(text):
             return text
-        itself = f"; the text itself is sent as {_quoted(json.dumps(text))}" if len(text) <= SHOWN_CHARS else ""
+        itself = f"; the text itself is sent as {quoted(json.dumps(text))}" if len(text) <= SHOWN_CHARS else ""
         raise ValueError(f"{what} begins as JSON does and is not JSON: {_with_advice(error, text)}{itself}") from None
 
 
@@ -114,9 +112,4 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
 
 
-def _quoted(word: str) -> str:
-    """Quote a word for the shell that people have here."""
-    return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)
-
-
-_ADVICE = "In a shell JSON is quoted as a whole: " + _quoted('{"rpm": 900}')
+_ADVICE = "In a shell JSON is quoted as a whole: " + quoted('{"rpm": 900}')

@@ -21,6 +21,7 @@ from twincast.journal.sqlite_lock import ServerLock, serves_the_file, serves_the
 from twincast.journal.sqlite_reader import in_words
 from twincast.journal.sqlite_schema import SCHEMA_VERSION
 from twincast.journal.sqlite_wal import alone
+from twincast.machine import OWNER_ALONE, sync_folder
 
 MANIFEST, JOURNAL = "manifest.json", "journal.db"
 FORMAT: Literal[1] = 1
@@ -151,7 +152,7 @@ def digest(path: str) -> str:
 
 
 def _copy(source: apsw.Connection, copy: str, progress: Progress) -> Facts:
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
     with closing(apsw.Connection(copy)) as target:
         # Within the source's transaction, so that what is committed meanwhile neither comes in nor starts it anew.
         with target.backup("main", source, "main") as work:
@@ -170,7 +171,7 @@ def _copy_checked(source: str, copy: str, file: BackupFile, progress: Progress) 
     _check_length(source, file)
     seen = hashlib.sha256()
     done = 0
-    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
     with open(source, "rb") as reader, open(descriptor, "wb") as writer:
         while block := reader.read(_BLOCK_BYTES):
             seen.update(block)
@@ -232,7 +233,7 @@ def _put_in_place(copy: str, path: str, *, force: bool, now_utc: str) -> list[st
         with suppress(FileNotFoundError):
             os.unlink(f"{path}-shm")  # the index of a -wal that is there no longer
         os.rename(copy, path)
-        _sync(os.path.dirname(path))
+        sync_folder(os.path.dirname(path))
         return [aside + name.removeprefix(path) for name in there]
 
 
@@ -247,17 +248,17 @@ def _refuse_served(path: str) -> None:
 
 def _write_last(folder: str, text: bytes) -> None:
     unfinished = os.path.join(folder, f"{MANIFEST}.new")
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE), "wb") as file:
         file.write(text + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    _sync(folder)
+    sync_folder(folder)
     os.rename(unfinished, os.path.join(folder, MANIFEST))
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR)  # Windows brings to the disk what may be written
     try:
         os.fsync(descriptor)
     finally:

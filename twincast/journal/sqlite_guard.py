@@ -22,6 +22,50 @@ class _File(NamedTuple):
     inode: int
 
 
+class _Held:
+    """A file that is kept open, whatever its name leads to by now."""
+
+    def __init__(self, name: str) -> None:
+        self._descriptor: int | None = os.open(name, os.O_RDONLY)
+
+    def head(self, size_bytes: int) -> bytes:
+        """Return what the file begins with."""
+        assert self._descriptor is not None
+        return os.pread(self._descriptor, size_bytes, 0)
+
+    @property
+    def has_name(self) -> bool:
+        """Whether the file is still called something."""
+        assert self._descriptor is not None
+        return os.fstat(self._descriptor).st_nlink > 0
+
+    def close(self) -> None:
+        """Let go of it; may be called again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class _Named:
+    """The same on Windows, where a file keeps its name while SQLite has it open, and while it is open here, too."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def head(self, size_bytes: int) -> bytes:
+        """See _Held."""
+        with open(self._name, "rb", buffering=0) as file:
+            return file.read(size_bytes)
+
+    @property
+    def has_name(self) -> bool:
+        """See _Held."""
+        return os.path.exists(self._name)
+
+    def close(self) -> None:
+        """See _Held."""
+
+
 class Guard:
     """Knows the files behind an open journal: the database, its -wal and its -shm.
 
@@ -46,9 +90,8 @@ class Guard:
         self._files = [_File(name, each.st_dev, each.st_ino) for name, each in zip(names, found, strict=True)]
         self._database_bytes = found[0].st_size
         self._cut = ""
-        self._descriptors: list[int] = []
-        for name in names[0], names[2]:
-            self._descriptors.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+        kind = _Held if hasattr(os, "pread") else _Named
+        self._database, self._shm = kind(names[0]), kind(names[2])
 
     def check(self) -> None:
         """Return if what is written now will be found after a restart.
@@ -78,12 +121,12 @@ class Guard:
 
     def has_only_moved(self) -> bool:
         """Whether the database that was opened still has a name, though another one."""
-        return os.fstat(self._descriptors[0]).st_nlink > 0
+        return self._database.has_name
 
     def close(self) -> None:
         """Let go. No connection of this process may be open: closing a descriptor drops SQLite's own locks."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        self._database.close()
+        self._shm.close()
 
     def _look(self, file: _File) -> os.stat_result:
         try:
@@ -96,7 +139,7 @@ class Guard:
 
     def _is_database_cut(self, size_bytes: int) -> bool:
         """Whether a file that is shorter than before is so by somebody's VACUUM, or lacks what it says that it has."""
-        header = os.pread(self._descriptors[0], _HEADER.size, 0)
+        header = self._database.head(_HEADER.size)
         if len(header) < _HEADER.size:
             return True
         magic, page_bytes, pages = _HEADER.unpack(header)
@@ -104,7 +147,7 @@ class Guard:
 
     def _wal_bytes(self) -> int:
         """Return how long the -wal is at least, by what the -shm tells: it is written last, and first when emptied."""
-        header = os.pread(self._descriptors[1], _WAL_INDEX.size, 0)
+        header = self._shm.head(_WAL_INDEX.size)
         if len(header) < _WAL_INDEX.size:
             return 0  # it is cut itself, which SQLite does not survive: the process ends at its next look into it
         page_bytes, frames = map(int, _WAL_INDEX.unpack(header))

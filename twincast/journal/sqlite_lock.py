@@ -9,21 +9,28 @@ against everybody, in the same process too. Two such read locks on bytes that SQ
 - the "dead man's switch" of the -shm: whoever finds it free takes the -shm for a crashed one's, and empties it.
 
 A third, exclusive one on a byte that nobody else uses is the server's: by it a second one is refused by whatever name
-it comes (hard link, bind mount, renamed file). Where there are no such locks (macOS, gVisor), the -lock file is all.
+it comes (hard link, bind mount, renamed file). Where there are no such locks (macOS, Windows, gVisor), the -lock file
+is all: see sqlite_name.
 The numbers are SQLite's: os.h (SHARED_FIRST), os_unix.c (UNIX_SHM_DMS). https://www.sqlite.org/walformat.html
 """
 
 import errno
-import fcntl
 import os
-import pwd
 import struct
+import sys
 from contextlib import suppress
 
 from twincast.errors import JournalUnusable
+from twincast.journal.sqlite_name import NameLock, is_taken
+from twincast.machine import OWNER_ALONE, my_name, user_name
 
-HAS_FILE_LOCKS = hasattr(fcntl, "F_OFD_SETLK")
-"""Whether the system knows locks by open file; a file system or sandbox may refuse them all the same."""
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+HAS_FILE_LOCKS = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
+"""Whether the system knows locks by open file, as Linux lays them out; a file system or sandbox may refuse them."""
 _LOCKED = {errno.EAGAIN, errno.EACCES}
 
 _SHARED = (0x40000002, 510)
@@ -46,6 +53,7 @@ class ServerLock:
             JournalUnusable: another server has it, or the -lock file beside it may not be used.
         """
         self._path = path
+        self._name: NameLock | None = None
         self._descriptors: list[int] = []
         self._shields: list[tuple[int, _Range]] = []
         try:
@@ -62,8 +70,10 @@ class ServerLock:
         Raises:
             JournalUnusable: a stranger is doing that at this moment.
         """
+        if not HAS_FILE_LOCKS:
+            return
         for path, span in (self._path, _SHARED), (f"{self._path}-shm", _DEAD_MANS_SWITCH):
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR)
             self._descriptors.append(descriptor)
             try:
                 if _set(descriptor, fcntl.F_RDLCK, span):
@@ -82,33 +92,24 @@ class ServerLock:
         self._shields.clear()
         while self._descriptors:
             os.close(self._descriptors.pop())
+        if self._name is not None:
+            self._name.release()
+            self._name = None
 
     def _take_name(self) -> None:
         try:
-            descriptor = self._open_lock_file()
-        except OSError as error:
-            why = why_not_usable(self._path, ("-lock",)) or error.strerror
-            raise JournalUnusable(f"the journal {self._path} cannot be opened: {why}") from None
-        self._descriptors.append(descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._name = NameLock(self._path)
         except BlockingIOError:
             raise JournalUnusable(_in_use(self._path)) from None
         except OSError as error:
-            raise JournalUnusable(f"the journal {self._path} cannot be locked: {error.strerror}") from None
-
-    def _open_lock_file(self) -> int:
-        name = f"{self._path}-lock"
-        try:
-            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            return os.open(name, os.O_RDWR | os.O_CLOEXEC)
-        give_to_owner(descriptor, self._path)
-        return descriptor
+            why = why_not_usable(self._path, ("-lock",)) or error.strerror
+            raise JournalUnusable(f"the journal {self._path} cannot be opened: {why}") from None
 
     def _take_file(self) -> None:
+        if not HAS_FILE_LOCKS:
+            return
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDWR)
         except OSError:
             return  # SQLite will say what is wrong
         self._descriptors.append(descriptor)
@@ -123,7 +124,7 @@ def serves_the_file(path: str) -> bool:
     if not HAS_FILE_LOCKS:
         return serves_the_name(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -137,28 +138,17 @@ def serves_the_file(path: str) -> bool:
 
 def serves_the_name(path: str) -> bool:
     """Whether a server runs that was started on this path, whatever file stands there now."""
-    try:
-        descriptor = os.open(f"{path}-lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    return is_taken(path)
 
 
 def why_not_usable(path: str, suffixes: tuple[str, ...] = ("", "-wal", "-shm", "-lock", "-reserve")) -> str:
     """Return which of a journal's files, or its folder, this user may not write, and whose it is; "" if none."""
     for name in (f"{path}{suffix}" for suffix in suffixes):
         if os.path.isfile(name) and not os.access(name, os.R_OK | os.W_OK):
-            return f"Permission denied: {name} is {_owner(name)}'s, and {_me()} may not write it"
+            return f"Permission denied: {name} is {_owner(name)}'s, and {my_name()} may not write it"
     folder = os.path.dirname(path) or "."
     if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK):
-        return f"Permission denied: {_me()} may not make files in {folder}, which is {_owner(folder)}'s"
+        return f"Permission denied: {my_name()} may not make files in {folder}, which is {_owner(folder)}'s"
     return ""
 
 
@@ -192,27 +182,8 @@ def _make_private(path: str) -> None:
     It holds all that was ever said, and who writes it can let himself in. A file that is there keeps its mode.
     """
     with suppress(OSError):  # SQLite will say what is wrong
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-def give_to_owner(descriptor: int, path: str) -> None:
-    """Leave a file that root made, who ran a server once, to the journal's owner, as SQLite does with the -wal."""
-    if os.geteuid() == 0:
-        with suppress(OSError):
-            owner = os.stat(path)
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
 
 
 def _owner(path: str) -> str:
-    return _user(os.stat(path).st_uid)
-
-
-def _me() -> str:
-    return _user(os.geteuid())
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
+    return user_name(os.stat(path).st_uid)

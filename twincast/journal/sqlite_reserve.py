@@ -10,11 +10,11 @@ import os
 from contextlib import suppress
 
 from twincast.errors import JournalUnavailable
-from twincast.journal.sqlite_lock import give_to_owner
+from twincast.machine import OWNER_ALONE, free_bytes, give_to_owner_of
 
 RESERVE_BYTES = 64 * 1024
 """A revocation writes some 12 to 25 KB to the -wal, and where no server runs 32 KiB of -shm have to be made for it."""
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quota's error
 
 
 class Reserve:
@@ -41,8 +41,7 @@ class Reserve:
     def is_needed(self) -> bool:
         """Whether the disk has less room than this gives."""
         with suppress(OSError):
-            disk = os.statvfs(os.path.dirname(self._path))
-            return disk.f_bavail * disk.f_frsize < RESERVE_BYTES
+            return free_bytes(self._path) < RESERVE_BYTES
         return False
 
     def fill(self) -> None:
@@ -57,14 +56,13 @@ class Reserve:
             _raise_if_full(error)
             return
         try:
-            size_bytes = os.fstat(descriptor).st_size
-            while size_bytes < RESERVE_BYTES:  # of bytes that no file system makes smaller
-                size_bytes += os.pwrite(descriptor, os.urandom(min(4_096, RESERVE_BYTES - size_bytes)), size_bytes)
-            os.fsync(descriptor)
+            with open(descriptor, "r+b", buffering=0) as file:
+                size_bytes = file.seek(0, os.SEEK_END)
+                while size_bytes < RESERVE_BYTES:  # of bytes that no file system makes smaller
+                    size_bytes += file.write(os.urandom(min(4_096, RESERVE_BYTES - size_bytes)))
+                os.fsync(descriptor)
         except OSError as error:
             _raise_if_full(error)
-        finally:
-            os.close(descriptor)
 
     def release(self) -> None:
         """Give its room up."""
@@ -73,10 +71,10 @@ class Reserve:
 
     def _open(self) -> int:
         try:
-            descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
         except FileExistsError:
-            return os.open(self._name, os.O_RDWR | os.O_CLOEXEC)
-        give_to_owner(descriptor, self._path)
+            return os.open(self._name, os.O_RDWR)
+        give_to_owner_of(self._path, descriptor)
         return descriptor
 
 

@@ -8,10 +8,13 @@ The fixtures `twincast_server`, `twincast_clock` and `twincast_proxy` are there 
 pytest. The guide is docs/testing.md.
 """
 
-from twincast.testing.clock import Clock
-from twincast.testing.proxy import Proxy
-from twincast.testing.server import Server
-from twincast.testing.waiting import assert_converged, assert_converged_async, eventually, eventually_async
+from twincast import extras
+
+with extras.needed("twincast.testing", "testing"):
+    from twincast.testing.clock import Clock
+    from twincast.testing.proxy import Proxy
+    from twincast.testing.server import Server
+    from twincast.testing.waiting import assert_converged, assert_converged_async, eventually, eventually_async
 
 __all__ = [
     "Clock",

@@ -25,6 +25,7 @@ from twincast.transports.unframed import unframed
 
 LINGER_S = 0.5
 """How long a refused client has to read why."""
+INTERNET = {socket.AF_INET, socket.AF_INET6}
 UNSENT_BYTES = 1024 * 1024
 """What the kernel takes for a client beyond what it can send: enough for a moment's delay, of a browser too. By itself
 it takes several times as much, and lets it age."""
@@ -421,5 +422,5 @@ class HeadTooLarge(TooLarge):
 def _bound_unsent(transport: asyncio.Transport) -> None:
     """See TCP_NOTSENT_LOWAT in Linux' tcp(7)."""
     connection = transport.get_extra_info("socket")
-    if connection is not None and connection.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+    if connection is not None and connection.family in INTERNET and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

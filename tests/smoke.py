@@ -1,6 +1,6 @@
-"""What must work with the lowest versions that are declared: a server, both clients of it, the command line, the pages.
+"""What must work wherever a server is installed: it, both clients of it, the command line, the pages.
 
-Run by `scripts/lowest`, in an environment without anything that only tests need.
+Run by `scripts/lowest` and `scripts/smoke`, in environments without anything that only tests need.
 """
 
 import asyncio
@@ -13,12 +13,13 @@ from pathlib import Path
 
 import httpx
 
+from twincast import __version__
 from twincast.client import Rest, connect
 from twincast.testing import Server
 
 TIMEOUT_S = 30
 COMMANDS = ("serve", "watch", "send", "keys", "journal", "audit")
-PAGES = ("/", "/dashboard", "/docs", "/redoc", "/asyncapi", "/openapi.json", "/asyncapi.json")
+PAGES = ("/", "/dashboard", "/guides/client.md", "/docs", "/redoc", "/asyncapi", "/openapi.json", "/asyncapi.json")
 
 
 def run(folder: Path, *words: str) -> str:
@@ -86,7 +87,7 @@ def main() -> None:
             run(folder, "keys", "list")
             run(folder, "journal", "info")
     speak_http_to_both_edges()
-    print("the lowest versions work")
+    print(f"twincast {__version__} works as a server on Python {sys.version.split()[0]}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""What is installed: the client and its commands always, the server with an extra, which one line to type brings."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from twincast import __version__
+from twincast.errors import ExtraMissing
+from twincast.machine import quoted
+
+WHEEL = f"twincast-{__version__}-py3-none-any.whl"
+
+
+def has_server() -> bool:
+    """Whether the packages are here that the server's settings are read with."""
+    return find_spec("pydantic_settings") is not None
+
+
+@contextmanager
+def needed(what: str, extra: str = "server") -> Iterator[None]:
+    """Import, within, what comes with an extra.
+
+    Args:
+        what: what is to run, for the error.
+        extra: what brings the packages.
+
+    Raises:
+        ExtraMissing: a package is not installed; the message has the line that installs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not is_foreign(error):
+            raise
+        raise ExtraMissing(
+            f"{what} takes packages that are not installed, {error.name} among them. This line brings them:\n"
+            f"  {install_line(extra)}"
+        ) from None
+
+
+def is_foreign(error: ModuleNotFoundError) -> bool:
+    """Whether it is another project's module that is missing."""
+    name = (error.name or "twincast").partition(".")[0]
+    return name != "twincast" and name not in sys.stdlib_module_names
+
+
+def install_line(extra: str) -> str:
+    """Return what to type for an extra, from where this twincast came: no index need have it."""
+    source, is_editable = _origin()
+    options = ["--editable"] if is_editable else []
+    installer = [sys.executable, "-m", "pip", "install"]
+    if find_spec("pip") is None:
+        installer = ["uv", "pip", "install", "--python", sys.executable]
+    return " ".join([*map(quoted, [*installer, *options]), f'"{source}[{extra}]"'])
+
+
+def later(name: str) -> Any:
+    """Return a module that is imported when something of it is used: what it imports may be missing till then."""
+    return _Later(name)
+
+
+class _Later:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)
+
+
+def _origin() -> tuple[str, bool]:
+    """Return where pip took this twincast from (PEP 610), and whether it is used there; else the wheel's bare name."""
+    try:
+        told = json.loads(distribution("twincast").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        told = {}
+    address = urlsplit(told.get("url", ""))
+    path = url2pathname(address.path)
+    if address.scheme == "file" and Path(path).exists():
+        return path, bool(told.get("dir_info", {}).get("editable"))
+    return WHEEL, False

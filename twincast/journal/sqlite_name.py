@@ -1,0 +1,103 @@
+"""Whether a server was started on a path: a lock on the -lock file beside it, which falls with whoever holds it.
+
+It is the system's `flock`; where there is none (Windows), SQLite's own lock on that file, an empty database: the same
+code in C that keeps the journal's writers apart, by what the system has. https://www.sqlite.org/lockingv3.html
+"""
+
+import os
+from contextlib import closing
+
+import apsw
+
+from twincast.machine import OWNER_ALONE, give_to_owner_of
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+_WAIT_MS = 1_000
+"""How long to wait for one who only looks whether the lock is free, which takes some microseconds."""
+
+
+class NameLock:
+    """The lock of one path, held from its making to its release."""
+
+    def __init__(self, path: str) -> None:
+        """Take it, and make the -lock file if there is none.
+
+        Raises:
+            BlockingIOError: another has it.
+            OSError: the file cannot be made, opened or locked.
+        """
+        name = f"{path}-lock"
+        descriptor = _opened(name, path)
+        if fcntl is not None:
+            self._descriptor = descriptor
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                raise
+            return
+        os.close(descriptor)
+        self._db = apsw.Connection(name)
+        try:
+            self._db.set_busy_timeout(_WAIT_MS)
+            self._db.execute("begin exclusive")
+        except apsw.Error as error:
+            self._db.close(True)
+            if isinstance(error, apsw.BusyError):
+                raise BlockingIOError from None
+            raise OSError(0, str(error)) from None
+
+    def release(self) -> None:
+        """Let another have it."""
+        if fcntl is not None:
+            os.close(self._descriptor)
+        else:
+            self._db.close(True)
+
+
+def is_taken(path: str) -> bool:
+    """Whether somebody holds the lock of a path."""
+    name = f"{path}-lock"
+    return _is_locked_by_sqlite(name) if fcntl is None else _is_flocked(name)
+
+
+def _is_flocked(name: str) -> bool:
+    assert fcntl is not None
+    try:
+        descriptor = os.open(name, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked_by_sqlite(name: str) -> bool:
+    if not os.path.exists(name):
+        return False
+    try:
+        with closing(apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY)) as db:
+            db.execute("select count(*) from sqlite_schema")
+    except apsw.BusyError:
+        return True
+    except apsw.Error:
+        return False
+    return False
+
+
+def _opened(name: str, path: str) -> int:
+    try:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
+    except FileExistsError:
+        return os.open(name, os.O_RDWR)
+    give_to_owner_of(path, descriptor)
+    return descriptor
