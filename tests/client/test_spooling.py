@@ -285,7 +285,10 @@ async def test_a_second_program_and_a_torn_file_are_refused(server: Server, spoo
     assert spool.read_text() == "torn"  # noqa: ASYNC240
 
 
-async def test_a_file_that_was_set_back_is_noticed_and_keeps_what_is_in_it(server: Server, spool: Path) -> None:
+@pytest.mark.parametrize("news", [0, 3, 20])
+async def test_a_file_that_was_set_back_is_noticed_and_keeps_what_is_new_in_it(
+    server: Server, spool: Path, news: int
+) -> None:
     async with device(server, spool) as hub:
         await hub.publish("lamp", "in the copy")
     shutil.copy(spool, spool.with_name("copy.db"))
@@ -294,16 +297,23 @@ async def test_a_file_that_was_set_back_is_noticed_and_keeps_what_is_in_it(serve
         await hub.publish_many([("lamp", number) for number in range(5)])
         await hub.settle()
     shutil.copy(spool.with_name("copy.db"), spool)
+    await asyncio.to_thread(server.stop)
     async with device(server, spool) as hub:
-        with pytest.raises(SpoolUnusable, match=r"has line 6 of this spool, which ends at .*set back or copied"):
-            await (await hub.submit("lamp", "new"))
+        await hub.publish_many([("lamp", f"new {number}") for number in range(news)])
+        last = await hub.submit("lamp", "newest")
+        await up(server)
+        with pytest.raises(SpoolUnusable, match=r"has line 6 of this spool already, .* set back or copied"):
+            await last
         with pytest.raises(SpoolUnusable):
             await hub.publish("lamp", "newer")
     with closing(sqlite3.connect(spool)) as db, db:
         db.execute("update meta set value = lower(hex(randomblob(16))) where name = 'producer'")  # as the page says
     async with device(server, spool) as hub:
         await hub.settle()
-    assert values(server) == ["in the copy", 0, 1, 2, 3, 4, "in the copy", "new"]
+    new = [*(f"new {number}" for number in range(news)), "newest"]
+    found = values(server)
+    assert found[:6] == ["in the copy", 0, 1, 2, 3, 4]
+    assert found[-len(new) :] == new, "all of it, though what came behind line 6 may be there twice"
 
 
 async def test_a_restored_older_journal_takes_what_is_left_and_nothing_for_stored(

@@ -23,6 +23,7 @@ from twincast.journal import sqlite_backup, sqlite_health
 from twincast.journal.sqlite_access import AccessFile
 from twincast.journal.sqlite_backup import Manifest, check_backup
 from twincast.journal.sqlite_file import SqliteFile
+from twincast.journal.sqlite_schema import SCHEMA_VERSION
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 
@@ -121,7 +122,7 @@ def test_a_backup_is_its_owners_and_says_what_it_is(path: Path, folder: Path) ->
         "manifest.json": 0o600,
     }
     written = json.loads((folder / "manifest.json").read_text())
-    assert (written["twincast_backup"], written["schema"], written["seq"]) == (1, 4, 3)
+    assert (written["twincast_backup"], written["schema"], written["seq"]) == (1, SCHEMA_VERSION, 3)
     assert written["epoch"] == manifest.epoch == sqlite_health.facts(str(path)).epoch
     assert written["files"] == [
         {"name": "journal.db", "bytes": (folder / "journal.db").stat().st_size, "sha256": manifest.files[0].sha256}
@@ -335,7 +336,7 @@ def test_a_journal_says_what_it_holds_while_it_is_written(path: Path) -> None:
     file = SqliteFile(str(path))
     file.append(readings(5))
     facts = sqlite_health.facts(str(path))
-    assert (facts.oldest_seq, facts.newest_seq, facts.devices, facts.keys, facts.schema) == (1, 5, 5, 0, 4)
+    assert (facts.oldest_seq, facts.newest_seq, facts.devices, facts.keys, facts.schema) == (1, 5, 5, 0, SCHEMA_VERSION)
     assert facts.is_served
     assert facts.newest_at_utc == NOW_UTC
     assert sqlite_health.problems(str(path)) == []

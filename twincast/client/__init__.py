@@ -11,7 +11,7 @@ docs/client.md is the guide.
 """
 
 from twincast.client.address import http_url
-from twincast.client.change import Change, Gap, Twin
+from twincast.client.change import Backlog, Change, Gap, Twin
 from twincast.client.commands import Obeying
 from twincast.client.hub import Hub, connect
 from twincast.client.link import Link
@@ -19,4 +19,17 @@ from twincast.client.reasons import error_of
 from twincast.client.rest import Rest
 from twincast.client.watch import Watch
 
-__all__ = ["Change", "Gap", "Hub", "Link", "Obeying", "Rest", "Twin", "Watch", "connect", "error_of", "http_url"]
+__all__ = [
+    "Backlog",
+    "Change",
+    "Gap",
+    "Hub",
+    "Link",
+    "Obeying",
+    "Rest",
+    "Twin",
+    "Watch",
+    "connect",
+    "error_of",
+    "http_url",
+]

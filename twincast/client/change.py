@@ -1,9 +1,9 @@
-"""What a program is told of: a change, a gap before it, the newest state of a device."""
+"""What a program is told of: a change, a gap before it, the newest state of a device, what it has yet to send."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from twincast.client.link import Message
 from twincast.core.model import Kind, Position
@@ -93,3 +93,11 @@ class Change:
         """Make a change of it that a device is no more, somewhere before a position; when, nobody can say any more."""
         now_utc = datetime.now(UTC).isoformat(timespec="microseconds")
         return cls("deleted", device_id, position.seq, position.epoch, now_utc, twin.source)
+
+
+class Backlog(NamedTuple):
+    """What waits in a spool for the server, and how many lines it has refused for good that are kept."""
+
+    lines: int
+    size_bytes: int
+    refused: int

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
-from twincast.client.change import Twin
+from twincast.client.change import Backlog, Twin
 from twincast.client.commands import Obeying, OnCommand
 from twincast.client.connection import Connection
 from twincast.client.credential import Credential, Token
@@ -31,7 +31,6 @@ from twincast.errors import BadMessage, ServerUnreachable
 
 if TYPE_CHECKING:
     from twincast.client.cursor import CursorFile
-    from twincast.client.spooling import Backlog
 
 BUFFER_MAX_BYTES = 8 * 1024 * 1024
 SPOOL_MAX_BYTES = 64 * 1024 * 1024
@@ -101,9 +100,9 @@ class Hub:
         return self._outgoing.is_connected
 
     @property
-    def backlog(self) -> "Backlog | None":
+    def backlog(self) -> Backlog | None:
         """What waits in the spool for the server; None without a spool."""
-        return getattr(self._outgoing, "backlog", None)
+        return self._outgoing.backlog
 
     async def publish(self, device_id: str, value: Any) -> int:
         """Send a reading and return its seq once the server has it on disk.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from twincast.client.backoff import Backoff
+from twincast.client.change import Backlog
 from twincast.client.link import Message, encode
 from twincast.client.reasons import error_of
 from twincast.errors import BadMessage, BufferFull, ServerUnreachable, TooLarge, TwincastError
@@ -98,6 +99,11 @@ class Outgoing:
     async def begin(self, message: Message, value_bytes: int = 0, *, is_barrier: bool = False) -> asyncio.Future[int]:
         """Take an update; the future is what who sends it waits for. Takes and raises what `put` does."""
         return await self.put(message, value_bytes, is_barrier=is_barrier)
+
+    @property
+    def backlog(self) -> Backlog | None:
+        """What waits on disk; None if nothing ever does."""
+        return None
 
     def start(self) -> None:
         """Begin with what was left by another process: here nothing is."""

@@ -9,8 +9,9 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
+from twincast.client.change import Backlog
 from twincast.client.link import Message, encode
 from twincast.client.outgoing import IN_FLIGHT_MAX, Outgoing, refused
 from twincast.client.spool import Refusal, Row, SpoolFile
@@ -25,14 +26,6 @@ REMOVE_INTERVAL_S = 1.0
 T = TypeVar("T")
 
 logger = logging.getLogger("twincast.client")
-
-
-class Backlog(NamedTuple):
-    """What waits in a spool for the server, and how many lines it has refused for good that are kept."""
-
-    lines: int
-    size_bytes: int
-    refused: int
 
 
 class Spooling(Outgoing):
@@ -57,6 +50,7 @@ class Spooling(Outgoing):
         self._kept_bytes = file.size_bytes  # of all that has no answer, in the file and under way there
         self._kept_lines = file.lines
         self._last_line = file.last_line
+        self._sent_before = file.last_line  # up to here a line may have been sent by another process, or another time
         self._unread = file.lines  # in the file, behind what is in memory
         self._read_until = 0
         self._window: dict[int, Row] = {}
@@ -73,7 +67,7 @@ class Spooling(Outgoing):
 
     @property
     def backlog(self) -> Backlog:
-        """What waits for the server."""
+        """See Outgoing."""
         return Backlog(self._kept_lines, self._kept_bytes, self._file.refused + len(self._refusals))
 
     def start(self) -> None:
@@ -140,12 +134,12 @@ class Spooling(Outgoing):
         Raises:
             SpoolUnusable: the server has lines of this producer that are not from this file as it is.
         """
-        stored = message.get("line")
-        if isinstance(stored, int) and stored > self._last_line:
+        number, stored = message.get("id"), message.get("line")
+        if isinstance(stored, int) and number in self._unanswered and number > self._sent_before:
             raise SpoolUnusable(
-                f"the server has line {stored} of this spool, which ends at {self._last_line}: the file was set back or"
-                " copied, and what is new in it would be taken for stored. Nothing was removed; see docs/client.md, A"
-                " spool that was copied"
+                f"the server has line {stored} of this spool already, and line {number} was sent for the first time:"
+                " the file was set back or copied, and what is new in it would be taken for stored. The line is kept;"
+                " see docs/client.md, A spool that was copied"
             )
         return super().answer(message)
 
@@ -244,6 +238,10 @@ class Spooling(Outgoing):
         is_barrier = row.message.startswith('{"type":"delete"')
         self._add(row.line, self._text(row), row.value_bytes, receipt, is_barrier=is_barrier)
         return True
+
+    def _rewind(self) -> None:
+        self._sent_before = max(self._sent_before, self._unsent - 1)
+        super()._rewind()
 
     def _settle(self, number: int, error: TwincastError | None, seq: int = 0) -> None:
         row = self._window.pop(number, None)

@@ -17,12 +17,12 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from twincast.client import commands
 from twincast.client import hub as asynchronous
 from twincast.client.backoff import TIMEOUT_S
-from twincast.client.change import Change, Twin
+from twincast.client.change import Backlog, Change, Twin
 from twincast.client.credential import Token
 from twincast.client.hub import BUFFER_MAX_BYTES, SPOOL_MAX_BYTES
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
@@ -30,9 +30,6 @@ from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
 from twincast.errors import ServerUnreachable
-
-if TYPE_CHECKING:
-    from twincast.client.spooling import Backlog
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[[Change], None])
@@ -67,7 +64,7 @@ class Hub:
         return self._hub.is_connected
 
     @property
-    def backlog(self) -> "Backlog | None":
+    def backlog(self) -> Backlog | None:
         """What waits in the spool for the server; None without a spool."""
         return self._hub.backlog
 
