@@ -124,7 +124,7 @@ def test_the_first_page_leads_to_everything(server: ServerProcess, page: Page) -
     links = page.get_by_role("link").evaluate_all("links => links.map(link => link.getAttribute('href'))")
     assert {"dashboard", "docs", "redoc", "api/status", "api/data", "openapi.json"} <= set(links)
     assert links[0] == "dashboard"
-    assert len([link for link in links if link.startswith("guides/")]) == 10
+    assert len([link for link in links if link.startswith("guides/")]) == 11
     for link in links:
         response = page.request.get(f"{server.url}/{link}")
         assert response.ok, link

@@ -297,6 +297,19 @@ class Admission:
             return str(forwarded(knock.forwarded_for, self._is_proxy) or peer)
         return str(peer)
 
+    def neighbour(self, knock: Knock) -> str | None:
+        """Return the address of a program on this machine itself, asking by itself; None if it is none, or may be.
+
+        Where a proxy is trusted, what comes from the proxy's addresses is somebody else's, whatever it says.
+
+        Raises:
+            Forbidden: see `identify`.
+        """
+        address, peer = self.check(knock), parse(knock.peer)
+        if peer is None or not peer.is_loopback or knock.forwarded_for is not None or self._is_proxy(peer):
+            return None
+        return address
+
     def login(self, text: str, address: str) -> Principal:
         """Return who a credential stands for. A good one that is known already passes even a locked address.
 

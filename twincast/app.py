@@ -44,6 +44,7 @@ from twincast.errors import (
 from twincast.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.journal.retention import Retention
+from twincast.metrics import Metrics
 from twincast.settings import Settings
 from twincast.transports import openapi, schemas
 from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of, placed
@@ -53,6 +54,8 @@ from twincast.transports.health import Health
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse, refusing_headers
 from twincast.transports.pages import add_pages, is_open
 from twincast.transports.rest import Rest
+from twincast.transports.scrape import NEIGHBOUR, Scrape, came_by_proxy
+from twincast.transports.scrape import PATH as SCRAPE_PATH
 from twincast.transports.websocket import WebSocketEndpoint
 
 logger = logging.getLogger("twincast")
@@ -132,7 +135,11 @@ class App(FastAPI):
             outbox_max_bytes=settings.outbox_max_bytes,
             close_timeout_s=self.limits.close_timeout_s,
         )
-        operations = (*rest.operations, self.events.operation)
+        metrics = Metrics(
+            self.open_hub, version=__version__, edge=lambda: self.edge.name, event_feeds=self.events.feeds
+        )
+        scrape = Scrape(metrics.text, metrics.content_type, self.admission)
+        operations = (*rest.operations, self.events.operation, scrape.operation)
         self._hot: dict[tuple[str, str], Operation] = {
             (each.method, each.path): each for each in operations if each.folder is None
         }
@@ -178,7 +185,7 @@ class App(FastAPI):
             except TwincastError as error:
                 await refuse(error, send)
                 return
-            if knock.origin is None:
+            if knock.origin is None or path == SCRAPE_PATH:  # which no page has a use for, and so none may read
                 await self._serve(scope, receive, send, knock, path)
             else:
                 await self._cors(scope, receive, send)
@@ -227,6 +234,10 @@ class App(FastAPI):
             await super().__call__(scope, receive, send)
 
     async def _identify(self, scope: Scope, path: str, knock: Knock) -> Caller:
+        if path == SCRAPE_PATH and knock.authorization is None and not came_by_proxy(scope):
+            neighbour = self.admission.neighbour(knock)
+            if neighbour is not None:
+                return Caller(NEIGHBOUR, neighbour)
         ticket = self.events.ticket_in(scope) if path == self.events.operation.path else None
         try:
             return self.admission.identify(knock, ticket=ticket)

@@ -29,6 +29,7 @@ from twincast.core.session import Session
 from twincast.core.space import Space
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
+from twincast.core.tallies import Histogram, Tallies
 from twincast.core.turns import Payer, Toll, Turns, Work
 from twincast.errors import (
     JournalUnavailable,
@@ -120,6 +121,8 @@ class Hub:
         self.greetings = Greetings(state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes)
         self.websockets: set[Session] = set()
         """The conversations that go on at the moment."""
+        self.tallies = Tallies()
+        """What is counted of the commits."""
         self.failure: JournalUnavailable | None = None
         """Why the newest commit failed; None as soon as one succeeds."""
         self._unreadable: JournalUnavailable | None = None
@@ -177,6 +180,16 @@ class Hub:
     def space(self) -> Space:
         """Return how full the journal is; see Journal."""
         return self._journal.space()
+
+    @property
+    def journal_sync_s(self) -> Histogram:
+        """How long commits took to be on disk, of what they took in all; see Journal."""
+        return self._journal.sync_s
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the next commit."""
+        return self._open.size_bytes
 
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
         """Return up to `limit` entries of the log after `since`, oldest first.
@@ -434,19 +447,29 @@ class Hub:
         for entry in batch.entries:
             entry.timestamp_utc = now_utc
         marks = self._fence.marks(batch.lines)
+        began_s = time.perf_counter()
         try:
             span = await self._journal.append(batch.entries, batch.keys, batch.deeds, marks)
         except JournalUnavailable as failure:
             if self.failure is None:
                 logger.error("nothing is stored or cast until the journal works again: %s", failure)
             self.failure = failure
+            self.tallies.failed_commits += 1
             self._refuse(batch, failure)
             return None
+        self._count(batch, time.perf_counter() - began_s)
         self._fence.store(marks, span[0])
         if self.failure is not None:
             logger.warning("the journal works again")
             self.failure = None
         return span
+
+    def _count(self, batch: Batch, took_s: float) -> None:
+        tallies, entries, commands = self.tallies, len(batch.entries), len(batch.deeds)
+        tallies.commit_s.add(took_s)
+        tallies.commit_entries.add(entries)
+        tallies.commands += commands
+        tallies.readings += entries - commands
 
     def _refuse(self, batch: Batch, failure: JournalUnavailable) -> None:
         """Tell the senders of a batch that it was not stored, and refuse what their lanes have sent since."""

@@ -876,3 +876,16 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
 
 TestFeedsAgainstTheLog = FeedsAgainstTheLog.TestCase
 TestFeedsAgainstTheLog.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+
+
+def test_what_a_client_is_handed_late_and_merged_is_counted_as_that() -> None:
+    stream = a_stream("a", "b")
+    deliveries = stream.groups.deliveries
+    quick, slow = a_client(stream, EVERYTHING), a_client(stream, EVERYTHING)
+    slow.feed.pause()
+    for number in range(3):
+        stream.change("a", b"%d" % number)
+    assert (deliveries.made, deliveries.merged) == (3, 0), "the quick one has its own, the slow one nothing yet"
+    slow.feed.resume()
+    assert (len(quick.heard()), len(slow.heard())) == (3, 1)
+    assert (deliveries.made, deliveries.merged) == (4, 2)

@@ -311,6 +311,15 @@ def test_a_path_serves_those_who_have_its_right_for_the_devices_of_that(place: P
         assert probe(place, place.keys[right]) == ({LAB} if right in {action, "all"} else set())
 
 
+@pytest.mark.parametrize("right", [*ACTIONS, "all", "master", "none"])
+def test_the_numbers_of_the_server_are_for_whoever_administers_all_of_it(place: Place, right: str) -> None:
+    key = {"master": place.master, "none": {}}.get(right) if right in {"master", "none"} else place.keys[right]
+    assert key is not None
+    passed_on = {**key, "Via": "1.1 somewhere"}  # else it is of this machine, as tests/transports/test_scrape.py has it
+    answer = place.get("/metrics", passed_on)
+    assert answer.status_code == {"master": 200, "none": 401}.get(right, 403)
+
+
 def test_every_operation_and_every_message_is_in_the_matrix(place: Place) -> None:
     operations = {
         f"{method.upper()} {path}"
@@ -328,6 +337,7 @@ def test_every_operation_and_every_message_is_in_the_matrix(place: Place) -> Non
         "GET /api/events",
         "POST /api/tickets",
         "GET /api/audit",
+        "GET /metrics",
     }
 
 

@@ -50,6 +50,11 @@ class Cast:
         """The length of all messages."""
         return sum(map(len, self.messages))
 
+    @property
+    def merged_away(self) -> int:
+        """How many changes newer ones took the place of, before this."""
+        return 0 if self.merged is None else sum(self.merged) - len(self.merged)
+
     @cached_property
     def topics(self) -> dict[Topic, list[int]]:
         """Where in `entries` each topic is."""

@@ -174,6 +174,11 @@ class Feed:
             self._owe(cast)
 
     @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the client that cannot be merged; of devices whose newest value waits, nothing."""
+        return 0 if self._outbox is None else self._outbox.size_bytes
+
+    @property
     def is_behind(self) -> bool:
         """See Watcher."""
         return self._outbox is not None
@@ -310,6 +315,9 @@ class Feed:
             return
         while self._outbox and not self._is_paused and not self._is_held:
             for cast in self._outbox.take(self._stream.state, DRAIN_BYTES):
+                deliveries = self._stream.groups.deliveries
+                deliveries.paid += len(cast.entries)
+                deliveries.merged += cast.merged_away
                 self._write(cast)
         if not self._outbox:
             self._outbox = None
@@ -368,6 +376,7 @@ class Feed:
             selected = self._not_known(selected, self._newer)
         if not selected.entries:
             return
+        self._stream.groups.deliveries.offered += len(selected.entries)
         if self.subscription.max_hz is None:
             self.offer(selected)
         else:
@@ -425,6 +434,7 @@ class Feed:
     def _owe(self, cast: Cast) -> None:
         if self.is_closed:
             return
+        self._stream.groups.deliveries.owed += len(cast.entries)
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = self._new_outbox()

@@ -11,6 +11,7 @@ from twincast.core.outbox import LatestOutbox
 from twincast.core.pattern import Ends
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
+from twincast.core.tallies import Deliveries
 
 ROUTES_MAX = 100_000
 """How many topics' routes are remembered. More than there are devices, usually; of a flood of names the oldest go."""
@@ -54,7 +55,7 @@ class Watcher(Protocol):
 class Group:
     """The watchers of one subscription. Changes go on to them at once."""
 
-    def __init__(self, subscription: Subscription, state: State, serial: int) -> None:
+    def __init__(self, subscription: Subscription, state: State, serial: int, deliveries: Deliveries) -> None:
         self.subscription = subscription
         self.serial = serial
         """Grows from group to group: a route knows by it which ones it was not asked for yet."""
@@ -62,6 +63,7 @@ class Group:
         """Whether everybody has left, and nobody comes any more."""
         self.members: dict[Watcher, None] = {}
         self._state = state
+        self._deliveries = deliveries
 
     @property
     def seq(self) -> int:
@@ -83,7 +85,9 @@ class Group:
 
     def offer(self, cast: Cast) -> None:
         """Pass changes on that the subscription selects."""
-        for watcher in tuple(self.members):
+        members = tuple(self.members)
+        self._deliveries.offered += len(members) * len(cast.messages)
+        for watcher in members:
             watcher.offer(cast)
 
     def flush(self) -> None:
@@ -102,8 +106,10 @@ class ThrottledGroup(Group):
     they stand apart, keep for themselves, and are told at the same time.
     """
 
-    def __init__(self, subscription: Subscription, state: State, serial: int, call_later: CallLater) -> None:
-        super().__init__(subscription, state, serial)
+    def __init__(
+        self, subscription: Subscription, state: State, serial: int, deliveries: Deliveries, call_later: CallLater
+    ) -> None:
+        super().__init__(subscription, state, serial, deliveries)
         assert subscription.max_hz is not None
         self._interval_s = 1 / subscription.max_hz
         self._call_later = call_later
@@ -140,7 +146,9 @@ class ThrottledGroup(Group):
         if not self._waiting:
             self._flushed_seq = cast.entries[0].seq - 1
         self._waiting.add(cast, self._state.seq)
-        for watcher in tuple(self._apart):
+        apart = tuple(self._apart)
+        self._deliveries.offered += len(apart) * len(cast.messages)
+        for watcher in apart:
             watcher.offer(cast)
         if (
             self._cooling is None
@@ -153,7 +161,10 @@ class ThrottledGroup(Group):
         """See Group."""
         if self._waiting:
             for cast in self._waiting.take(self._state, 1 << 62):
-                for watcher in tuple(self.members):
+                members = tuple(self.members)
+                self._deliveries.offered += len(members) * len(cast.messages)
+                self._deliveries.merged += len(members) * cast.merged_away
+                for watcher in members:
                     watcher.offer(cast)
         for watcher in tuple(self._apart):
             self.members[watcher] = None  # before it goes on, for it may leave then
@@ -203,6 +214,8 @@ class Groups:
         self._by_name: dict[Topic, tuple[Group] | dict[Group, None]] = {}
         self._by_end: Ends[Group] = Ends()
         self._routes: dict[Topic, _Route] = {}
+        self.deliveries = Deliveries()
+        """What was handed to whom."""
         self.version = 0
         """Grows whenever somebody with a pattern comes or leaves."""
 
@@ -309,9 +322,9 @@ class Groups:
     def _add(self, subscription: Subscription) -> Group:
         self.version += bool(subscription.ends)
         group = (
-            Group(subscription, self._state, self.version)
+            Group(subscription, self._state, self.version, self.deliveries)
             if subscription.max_hz is None
-            else ThrottledGroup(subscription, self._state, self.version, self._call_later)
+            else ThrottledGroup(subscription, self._state, self.version, self.deliveries, self._call_later)
         )
         self._groups[subscription] = group
         if subscription.is_everything:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from twincast.core import feed, protocol, wishes
+from twincast.core import feed, protocol, tallies, wishes
 from twincast.core.batch import Lane
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
@@ -220,12 +220,12 @@ class Session:
             else:
                 self._say(encode(Echo(self._stream.now_utc(), Raw(payload))))
         except TwincastError as error:
-            self._say(encode_error(error, protocol.id_of(payload)))
+            self._tell(error, protocol.id_of(payload))
 
     def refuse(self, error: TwincastError, payload: bytes = b"") -> None:
         """Answer something that is not taken as a message, such as a binary frame; a text may have an `id`."""
         if not self.feed.is_closed:
-            self._say(encode_error(error, protocol.id_of(payload)))
+            self._tell(error, protocol.id_of(payload))
             if self.is_unknown:
                 self.close(Unauthenticated("the first message is `auth`, with a `token`"))
 
@@ -247,6 +247,7 @@ class Session:
         if not self.feed.is_closed:
             self.feed.close()
             self._visit.leave()
+            tallies.closes[error.code] += 1
             self._connection.close(error.close_code, f"{error.code}: {error.message}")
 
     def stop(self, error: TwincastError) -> None:
@@ -258,11 +259,15 @@ class Session:
     def _say(self, message: bytes) -> None:
         self.feed.offer(Cast((message,)))
 
+    def _tell(self, error: TwincastError, message_id: MessageId | None = None) -> None:
+        tallies.refusals[error.code] += 1
+        self._say(encode_error(error, message_id))
+
     def _begin(self, principal: Principal, query: str) -> None:
         try:
             wish = wishes.decode_wish(query)
         except BadMessage as error:
-            self._say(encode_error(error))
+            self._tell(error)
             self.close(error)
             return
         self._asked = wish.names_devices
@@ -280,7 +285,7 @@ class Session:
                 raise Unauthenticated("the first message is `auth`, with a `token`")
             principal = self._visit.present(message.token)
         except TwincastError as error:  # one try: who guesses is to pay for a connection each time
-            self._say(encode_error(error))
+            self._tell(error)
             self.close(error)
             return
         self._query = None
@@ -328,7 +333,7 @@ class Session:
             current = self.feed.subscription if self._asked else self.feed.subscription.removing(None)
             wanted = wishes.resubscribed(message, current)
         except BadMessage as error:
-            self._say(encode_error(error, message.id))
+            self._tell(error, message.id)
             return
         self._asked = True
         self.feed.change(wanted, partial(self._resubscribed, message.id))
@@ -353,7 +358,7 @@ class Session:
         else:
             self._lose(error)
             if not self.feed.is_closed:
-                self._say(encode_error(error, message_id))
+                self._tell(error, message_id)
 
     def _lose(self, error: TwincastError) -> None:
         """Note that an update may come again, and what is behind it must not come before it."""

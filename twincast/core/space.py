@@ -17,6 +17,8 @@ class Space(Struct):
     wal_bytes: int
     used_bytes: int
     """What is in use of the file; of a journal in memory, the window of changes that it keeps."""
+    checkpoint_lag: int
+    """How many changes the state on disk is behind: they are read anew at a start."""
     entries: int
     """How many changes the log has."""
     oldest_seq: int

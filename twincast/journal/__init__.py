@@ -10,6 +10,7 @@ from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.space import Space
+from twincast.core.tallies import Histogram
 from twincast.errors import JournalUnusable
 from twincast.journal import sqlite_access
 from twincast.journal.memory import MemoryJournal
@@ -109,6 +110,10 @@ class Journal(Protocol):
         Raises:
             JournalUnavailable: the disk does not give them.
         """
+
+    @property
+    def sync_s(self) -> Histogram:
+        """How long it took to make batches durable, in seconds, apart from all that was done before."""
 
     def space(self) -> Space:
         """Return how full it is, as of a few seconds ago, and for how long the disk lasts."""

@@ -12,6 +12,7 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.space import Space
 from twincast.core.state import twin_of
+from twincast.core.tallies import SECONDS, Histogram
 from twincast.errors import Truncated
 from twincast.journal.window import Window, up_to_bytes
 
@@ -26,6 +27,8 @@ class MemoryJournal:
         self.lineage = Lineage(self.epoch, [Generation(secrets.token_hex(4), 0)])
         self._window = Window(0, max_bytes)
         self._max_bytes = max_bytes
+        self.sync_s = Histogram(SECONDS)
+        """See Journal.sync_s. Nothing is waited for here."""
         self._newest: dict[str, DataUpdate] = {}
         self._marks: dict[tuple[str, str], Mark] = {}
         self._audit: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
@@ -115,6 +118,7 @@ class MemoryJournal:
             file_bytes=0,
             wal_bytes=0,
             used_bytes=window.size_bytes,
+            checkpoint_lag=0,
             entries=window.seq - window.since,
             oldest_seq=window.since + 1,
             oldest_at_utc=None if oldest is None else oldest.timestamp_utc,

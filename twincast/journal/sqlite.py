@@ -57,6 +57,8 @@ class SqliteJournal:
         self.lineage = file.lineage
         self._trimming = trimming
         self.receipts = file.receipts()
+        self.sync_s = file.sync_s
+        """See Journal.sync_s."""
         self.marks = file.marks()
 
     @classmethod

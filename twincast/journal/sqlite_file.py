@@ -5,6 +5,7 @@ Other programs may read it while the server runs; its schema is in sqlite_schema
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 
@@ -17,6 +18,7 @@ from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.messages import encode
 from twincast.core.model import Entry, Snapshot, Twin
 from twincast.core.retries import KEYS_MAX, WINDOW_ENTRIES, Receipt
+from twincast.core.tallies import SECONDS, Histogram
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal import sqlite_fence, sqlite_schema
 from twincast.journal.retention import KEEP_ALL, Retention
@@ -98,6 +100,8 @@ class SqliteFile:
         self._checkpoint_seq: int
         self._has_passed_marks = True
         self._synchronous = synchronous
+        self.sync_s = Histogram(SECONDS)
+        """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
         self.appended_bytes = 0
         """How much text was appended since this was opened."""
         self._path = os.path.realpath(path)
@@ -132,6 +136,11 @@ class SqliteFile:
             self._is_reserve_short = True
 
     @property
+    def checkpoint_seq(self) -> int:
+        """Up to where the checkpoint has everything."""
+        return self._checkpoint_seq
+
+    @property
     def checkpoint_is_due(self) -> bool:
         """Whether the log has run ahead of the checkpoint by a slice."""
         return self.seq - self._checkpoint_seq >= CHECKPOINT_ENTRIES
@@ -161,7 +170,7 @@ class SqliteFile:
         """
         first = self.seq + 1
         text = encode(batch).decode()
-        with self._transaction():
+        with self._transaction(self.sync_s):
             if self._is_reserve_short:
                 self._reserve.fill()
             if self._unstored is not None:
@@ -362,16 +371,19 @@ class SqliteFile:
         self._db.execute("delete from generation where id <= (select max(id) from generation) - ?", (GENERATIONS_MAX,))
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with unavailable_if_failing(), self._atomically():
+    def _transaction(self, sync_s: Histogram | None = None) -> Iterator[None]:
+        with unavailable_if_failing(), self._atomically(sync_s):
             yield
 
     @contextmanager
-    def _atomically(self) -> Iterator[None]:
+    def _atomically(self, sync_s: Histogram | None = None) -> Iterator[None]:
         try:
             self._db.execute("begin immediate")
             yield
+            began_s = time.perf_counter()
             self._db.execute("commit")
+            if sync_s is not None:
+                sync_s.add(time.perf_counter() - began_s)
         except BaseException:
             self._is_reserve_short = True  # perhaps: the room that the next one finds may be a reserve in use
             if self._db.in_transaction:

@@ -104,6 +104,7 @@ class Trimming:
             file_bytes=_size_bytes(self._path),
             wal_bytes=_size_bytes(f"{self._path}-wal"),
             used_bytes=look.used_bytes,
+            checkpoint_lag=self._seq - self._file.checkpoint_seq,
             entries=self._seq - look.oldest_since,
             oldest_seq=look.oldest_since + 1,
             oldest_at_utc=look.oldest_at_utc,

@@ -59,6 +59,8 @@ class EventsEndpoint:
         self._outbox_max_bytes = outbox_max_bytes
         self._close_timeout_s = close_timeout_s
         self._ends: set[Callable[[], None]] = set()
+        self.feeds: set[Feed] = set()
+        """Of the streams that go on."""
         self.operation = Operation(
             "GET",
             "/api/events",
@@ -127,6 +129,7 @@ class EventsEndpoint:
 
     async def _serve(self, connection: "_EventStream", visit: Visit, wish: wishes.Wish, receive: Receive) -> None:
         self._ends.add(connection.end)
+        self.feeds.add(connection.feed)
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
                 leaving = group.create_task(_until_left(receive, connection), name="event stream listens")
@@ -136,6 +139,7 @@ class EventsEndpoint:
             logger.info("the event stream of %s did not take its end", visit.actor.who)
         finally:
             self._ends.discard(connection.end)
+            self.feeds.discard(connection.feed)
             connection.feed.close()
             visit.leave()
 

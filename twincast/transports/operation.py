@@ -11,12 +11,12 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from msgspec import Struct
 from starlette.convertors import Convertor, register_url_convertor
 
 from twincast.admission import Caller
-from twincast.core import event_stream
+from twincast.core import event_stream, tallies
 from twincast.core.feed import BYTES_A_STEP
 from twincast.core.messages import encode
 from twincast.core.turns import Payer
@@ -36,6 +36,7 @@ from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header,
 from twincast.transports.compression import FROM_BYTES, Gzip
 
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
+TEXT = "text/plain"
 
 
 _JSON_BYTES = JSON.encode()
@@ -43,6 +44,7 @@ _COMPRESSED = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
 _IF_COMPRESSED = "+gzip"
 COMPRESSED_BYTES_A_STEP = 16
 """How much of a state costs as much as a step of a search, if it is compressed: a hundred megabytes a second."""
+_PLAIN = {"type": "string"}
 _IS_PLAIN = re.compile(rb"[ \t,]*(identity[ \t,]*)*").fullmatch
 
 
@@ -71,6 +73,7 @@ class Answer(NamedTuple):
     """What follows the body, encoded piece by piece as the client takes it; None if the body is all."""
     tag: str = ""
     """What names this very answer, so that nobody is told it twice; empty if nothing does."""
+    content_type: bytes = _JSON_BYTES
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Operation:
     body_max_bytes: int = 64 * 1024
     links: dict[str, Any] = field(default_factory=dict)
     """Where to go from an answer: OpenAPI link objects by name."""
+    content: str = JSON
+    """What the answer is."""
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
     """Serves those who accept an event stream instead; raises only before it has sent anything."""
 
@@ -122,10 +127,11 @@ class Operation:
             description=(self.run.__doc__ or "").partition("\n")[2].strip(),
             operation_id=self.run.__name__,
             openapi_extra=self._extra(),
+            response_class=JSONResponse if self.content == JSON else PlainTextResponse,
             responses={
                 200: {
                     "description": "OK",
-                    "content": {JSON: {"schema": schemas.reference(*self.answers)}},
+                    "content": {self.content: {"schema": schemas.reference(*self.answers) if self.answers else _PLAIN}},
                     **({"links": self.links} if self.links else {}),
                 },
                 **_refusals(*self._refused_with),
@@ -246,13 +252,13 @@ def paid(state: Iterator[bytes], payer: Payer, *, is_compressed: bool) -> Iterat
 
 async def _tell(answer: Answer, call: Call, send: Send, *, is_head: bool) -> None:
     """Send an answer: whole, or piece by piece as the client takes it; compressed if it asked for that."""
-    body, extra, rest, tag = answer
+    body, extra, rest, tag, content_type = answer
     if tag and _is_known(tag, call.known):
         await send({"type": "http.response.start", "status": 304, "headers": _tagged(tag, is_compressed=False)})
         await send({"type": "http.response.body", "body": b""})
         return
     gzip = Gzip() if call.takes_gzip and (rest is not None or len(body) >= FROM_BYTES) else None
-    headers = [(b"content-type", _JSON_BYTES), *extra]
+    headers = [(b"content-type", content_type), *extra]
     headers += _tagged(tag, is_compressed=gzip is not None) if tag else SAFE_HEADERS
     if gzip is not None:
         headers += _COMPRESSED
@@ -342,7 +348,8 @@ def refusing_headers(error: TwincastError) -> list[tuple[bytes, bytes]]:
 
 
 def problem(error: TwincastError) -> bytes:
-    """Encode an error as RFC 9457 problem details."""
+    """Encode an error as RFC 9457 problem details, and count it: it is about to be told."""
+    tallies.refusals[error.code] += 1
     details = {
         "type": "about:blank",
         "title": HTTPStatus(error.http_status).phrase,

@@ -1,0 +1,52 @@
+"""`/metrics`: the server's numbers for Prometheus, to its own machine and to administrators."""
+
+from collections.abc import Callable
+
+from twincast.admission import Admission
+from twincast.core.rights import ANYONE, Principal, Rights
+from twincast.core.subscription import EVERYWHERE
+from twincast.errors import NotPermitted
+from twincast.transports.asgi import Scope
+from twincast.transports.operation import TEXT, Answer, Call, Operation
+
+PATH = "/metrics"
+NEIGHBOUR = Principal("neighbour", Rights(admin=EVERYWHERE))
+"""Whoever asks from this machine, which needs no credential for this alone."""
+STEPS = 8_000
+"""What one answer costs, as steps of a search: about 2 ms."""
+_OF_PROXIES = (b"forwarded", b"via", b"x-forwarded-", b"x-real-ip")
+
+
+class Scrape:
+    """The operation that Prometheus asks for, every few seconds."""
+
+    def __init__(self, text: Callable[[], bytes], content_type: str, admission: Admission) -> None:
+        """Make the operation.
+
+        Args:
+            admission: who is asked about rates.
+            text: returns the numbers, as Prometheus reads them.
+            content_type: what that is.
+        """
+        self._admission = admission
+        self._text = text
+        self._content_type = content_type.encode()
+        self.operation = Operation("GET", PATH, self.metrics, (), content=TEXT)
+
+    async def metrics(self, call: Call) -> Answer:
+        """Return the server's numbers, as Prometheus reads them.
+
+        Open to programs on the server's own machine; what comes by a proxy does not count as that. To others it takes
+        the right `admin` on `*`.
+        """
+        principal = call.caller.principal
+        if principal.id == ANYONE.id or not principal.may_everywhere("admin"):
+            raise NotPermitted(f"{principal.id} has no right to admin on `*`, which this takes from another machine")
+        if principal is not NEIGHBOUR:
+            self._admission.begin_reading(call.caller).pay(STEPS)
+        return Answer(self._text(), content_type=self._content_type)
+
+
+def came_by_proxy(scope: Scope) -> bool:
+    """Whether a request says that somebody passed it on."""
+    return any(name.lower().startswith(_OF_PROXIES) for name, _ in scope["headers"])
