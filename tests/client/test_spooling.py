@@ -22,6 +22,7 @@ from twincast.client import Change, Hub, Link, connect
 from twincast.client import sync as without_asyncio
 from twincast.client.outgoing import IN_FLIGHT_MAX
 from twincast.client.spool import SpoolFile
+from twincast.core.fence import WINDOW_LINES
 from twincast.errors import (
     BufferFull,
     NotFound,
@@ -192,6 +193,10 @@ async def test_a_backlog_is_in_memory_only_as_far_as_it_is_sent_ahead(server: Se
         await up(server)
         assert await asyncio.wait_for(last, DEADLINE_S) == count + 1
         assert values(server) == list(range(count + 1))
+
+
+def test_no_more_is_sent_ahead_than_the_server_remembers_one_by_one() -> None:
+    assert IN_FLIGHT_MAX <= WINDOW_LINES
 
 
 async def test_readings_commands_and_deletions_keep_their_order_and_a_refusal_holds_back_nothing(

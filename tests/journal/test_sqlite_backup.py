@@ -355,6 +355,7 @@ def test_a_journal_says_what_it_holds_while_it_is_written(path: Path) -> None:
         ("update log set value = 'open' where seq = 2", "no JSON; the first is 2"),
         ("update meta set value = '99' where name = 'checkpoint_seq'", "the checkpoint is of 99"),
         ("update checkpoint set seq = 77 where device_id = 'd/1'", "1 devices as of a later time"),
+        ("insert into fence values (6, '', 'p', 1, '0')", "the fence says of 1 numbered lines"),
     ],
 )
 def test_what_is_wrong_is_found(path: Path, sql: str, words: str) -> None:

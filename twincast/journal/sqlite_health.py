@@ -166,6 +166,9 @@ def problems_of(db: apsw.Connection) -> list[str]:
     ahead = db.execute("select count(*) from checkpoint where seq > ?", (checkpoint or 0,)).get
     if ahead:
         found.append(f"the checkpoint has {ahead:,} devices as of a later time than it says")
+    beyond = _count(db, "fence", f"seq > {newest}")
+    if beyond:
+        found.append(f"the fence says of {beyond:,} numbered lines that they are stored behind the log's end")
     return found
 
 
