@@ -14,6 +14,7 @@ from fastapi import FastAPI, WebSocket
 from playwright.sync_api import Browser, Page, expect
 from websockets.sync.client import connect as open_websocket
 
+from tests.access import add_key, bearer
 from tests.browser import Witness
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, eventually, free_port
@@ -23,7 +24,7 @@ from twincast import Twincast
 from twincast.app import App, create_app
 from twincast.client import Rest
 from twincast.client.sync import connect
-from twincast.errors import SettingUnusable
+from twincast.errors import NotStarted, SettingUnusable
 from twincast.fast import ELSEWHERE, Edge
 from twincast.settings import Settings
 
@@ -32,8 +33,8 @@ PAGES = ("/", "/dashboard", "/docs", "/redoc", "/asyncapi")
 PREFIX = "/twin"
 
 
-def mounted(path: str = PREFIX) -> tuple[FastAPI, App]:
-    app, twin = FastAPI(), create_app(Settings(journal="memory:"))
+def mounted(path: str = PREFIX, journal: str = "memory:") -> tuple[FastAPI, App]:
+    app, twin = FastAPI(), create_app(Settings(journal=journal))
     app.mount(path, twin)
     return app, twin
 
@@ -56,14 +57,14 @@ def kept(path: str) -> str:
     return path
 
 
-def ways() -> dict[str, tuple[Any, App]]:
+def ways(journal: str = "memory:") -> dict[str, tuple[Any, App]]:
     """Return each way in which an application can come to be below /twin, and the twincast that is."""
-    alone = create_app(Settings(journal="memory:"))
-    behind, behind_twin = mounted()
-    root, root_twin = mounted("/")
-    own = create_app(Settings(journal="memory:", root_path=PREFIX))
+    alone = create_app(Settings(journal=journal))
+    behind, behind_twin = mounted(journal=journal)
+    root, root_twin = mounted("/", journal)
+    own = create_app(Settings(journal=journal, root_path=PREFIX))
     return {
-        "a mount": mounted(),
+        "a mount": mounted(journal=journal),
         "a server's root_path, which it puts back": (rewritten(alone, PREFIX, kept), alone),
         "a server's root_path, which a proxy took away": (rewritten(alone, PREFIX, stripped), alone),
         "a root_path with a slash": (rewritten(alone, f"{PREFIX}/", lambda p: f"{PREFIX}/{stripped(p)}"), alone),
@@ -108,9 +109,10 @@ async def test_every_path_is_served_below_a_prefix(way: str) -> None:
             "x",
         ):
             assert (await http.get(PREFIX + path)).status_code == 404, path
-        assert "nothing at /api/nothing" in (await http.get(f"{PREFIX}/api/nothing")).json()["detail"]
-        servers = (await http.get(f"{PREFIX}/openapi.json")).json().get("servers")
+        words = (await http.get(f"{PREFIX}/api/nothing")).json()["detail"]
         outer = "/proxy" if "behind a proxy that takes its own" in way else ""
+        assert words == f"there is nothing at {outer}/twin/api/nothing; {outer}/twin/ lists what there is"
+        servers = (await http.get(f"{PREFIX}/openapi.json")).json().get("servers")
         assert servers == [{"url": outer + PREFIX}]
         told = (await http.get(f"{PREFIX}/asyncapi.json")).json()["servers"]
         assert {server["pathname"] for server in told.values()} == {outer + PREFIX}
@@ -176,6 +178,27 @@ def test_a_root_path_that_cannot_be_is_refused(given: str) -> None:
         return
     with pytest.raises(SettingUnusable, match="such as /twin"):
         Settings(root_path=given)
+
+
+@pytest.mark.parametrize("way", ways())
+async def test_a_login_is_asked_for_below_a_prefix_as_without_one(way: str, tmp_path: Path) -> None:
+    app, twin = ways(f"sqlite:{tmp_path / 'journal.db'}")[way]
+    secret = add_key(tmp_path / "journal.db", read=["*"])
+    async with client(app, twin) as http:
+        for path in (*PAGES, "/dashboard/app.js", "/openapi.json", "/guides/api.md", "/healthz"):
+            assert (await http.get(PREFIX + path)).status_code == 200, path
+        for path in ("/api/data", "/api/status", "/api/events", "/api/audit", "/api/data/x", "/nothing", "//api/data"):
+            assert (await http.get(PREFIX + path)).status_code == 401, path
+        for path in (
+            "/dashboard/..%2fapi/data",
+            "/dashboard%2f..%2fapi/data",
+            "/pages/%2e%2e/api/data",
+            "/docs/api/data",
+        ):
+            answer = await http.get(PREFIX + path)
+            assert answer.status_code in {401, 404} and b"data_snapshot" not in answer.content, path
+        answer = await http.get(f"{PREFIX}/api/data", headers=bearer(secret))
+        assert (answer.status_code, answer.json()["data"]) == (200, {})
 
 
 # -- real servers
@@ -283,6 +306,19 @@ def test_an_event_stream_comes_below_a_prefix(address: str) -> None:
     with httpx.stream("GET", f"{address}/api/events", headers={"Accept": "text/event-stream"}) as stream:
         lines = (line for line in stream.iter_lines() if line.startswith("data:"))
         assert json.loads(next(lines)[5:])["type"] == "hello"
+
+
+def test_who_forgets_the_lifespan_reads_the_line_on_the_dashboard_and_in_the_clients_error(browser: Browser) -> None:
+    app, _ = mounted()
+    line = "FastAPI(lifespan=twin.lifespan)"
+    with serving(app) as url, browser.new_context() as context:
+        with pytest.raises(NotStarted, match=re.escape(line)), connect(f"{url}/twin", timeout_s=0):
+            raise AssertionError
+        with pytest.raises(NotStarted, match=re.escape(line)), Rest(f"{url}/twin") as rest:
+            rest.status()
+        page = context.new_page()
+        page.goto(f"{url}/twin/dashboard")
+        expect(page.get_by_text(line).first).to_be_visible()
 
 
 # -- the fast edge

@@ -478,7 +478,9 @@ async def _as_problem(request: Request, error: Exception) -> Response:
         place = _other_place(request, path)
         if place is not None:
             return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers={"location": place, **_SAFE})
-        return _problem_response(NotFound(f"there is nothing at {path}; / lists what there is"))
+        whole = request.scope["path"]
+        first = f"{whole.removesuffix(path)}/"
+        return _problem_response(NotFound(f"there is nothing at {whole}; {first} lists what there is"))
     return _problem_response(BadMessage(error.detail))
 
 

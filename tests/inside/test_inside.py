@@ -380,6 +380,26 @@ async def test_a_publish_that_is_cancelled_harms_nobody(twin: Twincast) -> None:
     assert await twin.publish("a", 2) == 2
 
 
+async def test_a_journal_that_cannot_be_read_for_a_moment_is_read_again(
+    twin: Twincast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincast.inside.feeding.AGAIN_S", 0.0)
+    hub, tries = twin.app.open_hub(), []
+    await twin.publish("a", 1)
+    read_back = hub.read_back
+
+    def failing(since: int, until: int, took: Any) -> Any:
+        tries.append(since)
+        if len(tries) < 3:
+            asyncio.get_running_loop().call_soon(took, JournalUnavailable("the disk does not answer"))
+            return None
+        return read_back(since, until, took)
+
+    monkeypatch.setattr(hub, "read_back", failing)
+    (change,) = await first(aiter(twin.watch(since=f"{twin.position.epoch}:0")), 1)
+    assert (change.value, change.gap, len(tries)) == (1, None, 3)
+
+
 # -- how it starts and ends
 
 
@@ -458,6 +478,33 @@ async def test_whoever_starts_it_need_not_be_the_task_that_ends_it() -> None:
     await asyncio.create_task(running.__aexit__(None, None, None))
 
 
+def test_it_runs_on_one_event_loop_after_another() -> None:
+    twin, app = Twincast("memory:"), FastAPI()
+    app.mount("/twin", twin.app)
+
+    async def use() -> int:
+        async with twin.running(), client(app) as http, twin.watch() as watch:
+            await http.post("/twin/api/data", json={"device_id": "a", "value": 1})
+            return (await first(aiter(watch), 1))[0].seq
+
+    assert [asyncio.run(use()) for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.filterwarnings("ignore:Using `httpx`")
+def test_starlettes_own_test_client_reaches_everything_websockets_too() -> None:
+    from fastapi.testclient import TestClient  # noqa: PLC0415  # it warns of what it is made with
+
+    twin = Twincast("memory:")
+    app = FastAPI(lifespan=twin.lifespan)
+    app.mount("/twin", twin.app)
+    with TestClient(app, base_url=HERE) as http, http.websocket_connect("ws://127.0.0.1/twin/ws") as socket:
+        assert socket.receive_json()["type"] == "hello"
+        assert http.portal is not None
+        assert http.portal.call(twin.publish, "lab/lamp", 1) == 1
+        assert socket.receive_json()["source"] == "application"
+        assert http.get("/twin/api/data").json()["data"]["lab/lamp"]["value"] == 1
+
+
 async def test_it_is_run_once_at_a_time(twin: Twincast) -> None:
     with pytest.raises(RuntimeError, match="running already"):
         async with twin.running():
@@ -516,7 +563,8 @@ async def test_another_threads_event_loop_is_told_how_to_call(twin: Twincast) ->
     [
         ({"port": 8000}, "`port` is of the server that runs the application"),
         ({"devices_mx": 1}, "there is no setting `devices_mx`"),
-        ({"devices_max": 0}, "it takes at least 1"),
+        ({"devices_max": 0}, "^`devices_max`: it takes at least 1"),
+        ({"allow_host": ("http://x",)}, "^`allow_host`"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(settings: dict[str, Any], words: str) -> None:

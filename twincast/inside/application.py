@@ -1,5 +1,6 @@
 """Twincast as a part of another application: what is mounted, what starts and ends it, and what may be done with it."""
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -21,6 +22,7 @@ OF_THE_SERVER = frozenset(
     }
 )
 """The settings of `twincast serve`; here whoever runs the application decides these."""
+_FLAG = re.compile(r"--([a-z][a-z-]+)")
 
 
 class Twincast(Party):
@@ -43,7 +45,7 @@ class Twincast(Party):
         """
         _check(settings)
         chosen = settings if journal is None else {"journal": journal, **settings}
-        self.app: App = create_app(Settings(**chosen), edge=PORTABLE)
+        self.app: App = create_app(_settings(chosen), edge=PORTABLE)
         """The ASGI application, to be mounted."""
         self._running_it = Running(self.app)
         super().__init__(self._running_it, Principal(NAME), has_identity=False)
@@ -79,6 +81,13 @@ class Twincast(Party):
         patterns = {right: [given] if isinstance(given, str) else given for right, given in grants.items()}
         principal = Principal(f"{NAME}:{checked(name, '`name`')}", Rights.of(patterns))
         return Party(self._running_it, principal, has_identity=True)
+
+
+def _settings(chosen: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**chosen)
+    except SettingUnusable as error:  # which names flags, as the command line has them
+        raise SettingUnusable(_FLAG.sub(lambda flag: f"`{flag[1].replace('-', '_')}`", error.message)) from None
 
 
 def _check(settings: dict[str, Any]) -> None:

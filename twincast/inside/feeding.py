@@ -13,7 +13,7 @@ from twincast.client.watch import Watch
 from twincast.core.cast import Cast
 from twincast.core.feed import Feed
 from twincast.core.model import Control, DataUpdate, Entry, Position
-from twincast.errors import TwincastError
+from twincast.errors import FellBehind, TwincastError
 from twincast.hub import Hub
 from twincast.inside.running import Running
 from twincast.transports.asgi import Buffer
@@ -103,9 +103,10 @@ class _Line:
                 assert self._why is not None
                 if not self._why.retryable:
                     raise self._why
-                await asyncio.sleep(AGAIN_S)
-                if self._is_over:
-                    return
+                if not isinstance(self._why, FellBehind):
+                    await asyncio.sleep(AGAIN_S)
+                    if self._is_over:
+                        return
                 self._open(self._position)
         except TwincastError as error:
             self.end(error)

@@ -23,7 +23,7 @@ GUIDES = next((folder for folder in (PACKAGE / "guides", PACKAGE.parent / "docs"
 """The guides: a wheel has them in the package, a checkout beside it."""
 
 # What the pages load and say is the same for everybody: the program itself, none of its data.
-OPEN_PATHS = frozenset({"/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/asyncapi.json"})
+OPEN_PATHS = frozenset({"", "/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/asyncapi.json"})
 OPEN_FOLDERS = ("/pages/", "/dashboard/", "/guides/")
 
 PAGE_POLICY = (
