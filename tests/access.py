@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jwt.algorithms import ECAlgorithm
 from twincast.testing import Server, eventually
 from twincast.testing.keys import add_key, revoke_key
 
-__all__ = ["Issuer", "add_key", "bearer", "certificate", "jwks", "revoke_key", "until_known"]
+__all__ = ["Issuer", "add_key", "bearer", "certificate", "fingerprint_of", "jwks", "revoke_key", "until_known"]
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 ISSUER, AUDIENCE = "https://login.example.org", "twincast"
@@ -60,6 +61,12 @@ class Issuer:
 def jwks(*issuers: Issuer) -> str:
     """Return a key set."""
     return json.dumps({"keys": [issuer.jwk() for issuer in issuers]})
+
+
+def fingerprint_of(cert: Path) -> str:
+    """Return what clients pin of a certificate, by another library than theirs."""
+    key = x509.load_pem_x509_certificate(cert.read_bytes()).public_key()
+    return f"sha256:{sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()}"
 
 
 def certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:

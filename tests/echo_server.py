@@ -100,7 +100,7 @@ def main(edge: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     config: uvicorn.Config = configured(app, picows.PicowsEdge if edge == "picows" else None)
-    Server(config, app, is_talkative=False).run(sockets=[listener])
+    Server(config, app).run(sockets=[listener])
 
 
 if __name__ == "__main__":

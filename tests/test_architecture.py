@@ -27,6 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "auth": {"errors", "core"},
     "admission": {"errors", "access", "core", "auth"},
     "tls": {"errors"},
+    "self_signed": {"errors"},
+    "lan": {"errors", "access"},
+    "qr": set(),
+    "first_key": {"errors", "core", "auth", "journal"},
+    "exposure": {"errors", "access", "machine", "settings", "journal", "lan", "self_signed"},
+    "welcome": {"errors", "stdio", "journal", "app", "exposure", "first_key", "qr"},
     "logs": {"errors"},
     "stdio": set(),
     "client": {"errors", "core", "machine", "version"},
@@ -50,14 +56,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "inside": {"errors", "settings", "core", "hub", "client", "transports", "app"},
     # server assembles too: it is the one that knows whether the fast edge fits.
-    "server": {"errors", "access", "machine", "settings", "journal", "tls", "logs", "stdio", "app", "transports"},
-    "commands": {"errors", "machine", "stdio", "core", "auth", "journal", "client", "simulation"},
+    "server": {"errors", "access", "machine", "settings", "tls", "logs", "app", "transports", "exposure", "welcome"},
+    "commands": {"errors", "access", "qr", "machine", "stdio", "core", "auth", "journal", "client", "simulation"},
     "cli": {"errors", "extras", "stdio", "surroundings", "settings", "server", "client", "commands", "version"},
     "main": {"cli"},
     "testing": {"errors", "extras", "settings", "core", "auth", "journal", "hub", "app", "server", "client"},
     "pytest_plugin": {"testing"},
 }
-KNOW_THE_SETTINGS = {"settings", "app", "inside", "server", "cli", "testing"}
+KNOW_THE_SETTINGS = {"settings", "app", "exposure", "inside", "server", "cli", "testing"}
 PURE = {"asyncio", "socket", "ssl", "os", "pathlib", "time", "datetime", "threading", "logging", "random", "io", "uuid"}
 
 

@@ -106,7 +106,7 @@ def test_the_help_of_serve_has_every_setting_with_its_default_and_its_variable()
             assert f"[default: {field.default}]" in line
         assert (option in first) is (name in FIRST_SETTINGS) is (option not in advanced)
     assert "--host " in first and "[default: 127.0.0.1]" in first
-    assert len(FIRST_SETTINGS) == 12
+    assert len(FIRST_SETTINGS) == 14
 
 
 def test_an_advanced_setting_is_a_flag_and_a_wrong_one_is_named() -> None:

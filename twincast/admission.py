@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from twincast.access.addresses import Address, block_of, forwarded, is_local, network, parse
 from twincast.auth.authority import Authority
+from twincast.auth.pairing import WRONG_CODES_PER_MINUTE
 from twincast.auth.tickets import Tickets, TicketUse
 from twincast.auth.tokens import KeySet
 from twincast.core.door import Door
@@ -44,6 +45,10 @@ KEYRING_WAIT_S = 2.0
 """A look that takes longer counts as one that failed: a disk may also hang."""
 SWEEP_S = 1.0
 """How often it is asked, at least, whose credential has expired: the clock of the day may have been set meanwhile."""
+
+WRONG_CODES_RATE = Rate(WRONG_CODES_PER_MINUTE / 60, WRONG_CODES_PER_MINUTE)
+"""Of pairing codes from all addresses; see auth/pairing."""
+_ALL = "all"
 
 _DECIDING = ("host", "origin", "authorization", "x-forwarded-for")
 End = Callable[[TwincastError], None]
@@ -237,6 +242,7 @@ class Admission:
         self._frames = Buckets()
         self._reads = Buckets()
         self._failures = Buckets()
+        self._wrong_codes = Buckets()
         self._failure_rate = Rate(bounds.failed_logins_per_minute / 60, bounds.failed_logins_per_minute)
         self._visits: dict[Visit, None] = {}
         self._by_address: Counter[str] = Counter()
@@ -331,6 +337,33 @@ class Admission:
             if wait_s > 0:
                 raise RateLimited(f"too many failed logins; try again in {math.ceil(wait_s)} s", wait_s) from None
             raise
+
+    def begin_pairing(self, address: str) -> None:
+        """Let somebody try a code. It costs what a failed login costs, until `end_pairing` says that it was good.
+
+        In advance: of a hundred that come at once none is to be looked at before the one before it has counted.
+
+        Raises:
+            RateLimited: too many from this address, or from all together, were wrong.
+        """
+        now_s, block = self._clock_s(), block_of(address)
+        wait_s = max(
+            self._failures.wait_s(block, self._failure_rate, 1, now_s),
+            self._wrong_codes.wait_s(_ALL, WRONG_CODES_RATE, 1, now_s),
+        )
+        if wait_s > 0:
+            raise RateLimited(f"too many codes were wrong; try again in {math.ceil(wait_s)} s", wait_s)
+        self._failures.spend(block, self._failure_rate, 1, now_s)
+        self._wrong_codes.spend(_ALL, WRONG_CODES_RATE, 1, now_s)
+
+    def end_pairing(self, address: str, *, was_good: bool) -> None:
+        """Take note how the try of a code ended."""
+        if was_good:
+            now_s = self._clock_s()
+            self._failures.give_back(block_of(address), self._failure_rate, 1, now_s)
+            self._wrong_codes.give_back(_ALL, WRONG_CODES_RATE, 1, now_s)
+        else:
+            logger.info("a pairing from %s failed", address)
 
     def issue_ticket(self, caller: Caller) -> str:
         """Return a ticket for an event stream. Who has no identity shares the bound of its address.

@@ -30,6 +30,7 @@ from twincast.core.door import Door
 from twincast.core.messages import SizeLimits
 from twincast.core.quotas import Quotas
 from twincast.core.rates import Rate
+from twincast.core.rights import NOBODY
 from twincast.core.session import Limits
 from twincast.errors import (
     BadMessage,
@@ -53,6 +54,8 @@ from twincast.transports.events import EventsEndpoint
 from twincast.transports.health import Health
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse, refusing_headers
 from twincast.transports.pages import add_pages, is_open
+from twincast.transports.pairing import PATH as PAIRING
+from twincast.transports.pairing import PairingEndpoint
 from twincast.transports.rest import Rest
 from twincast.transports.scrape import NEIGHBOUR, Scrape, came_by_proxy
 from twincast.transports.scrape import PATH as SCRAPE_PATH
@@ -139,7 +142,8 @@ class App(FastAPI):
             self.open_hub, version=__version__, edge=lambda: self.edge.name, event_feeds=self.events.feeds
         )
         scrape = Scrape(metrics.text, metrics.content_type, self.admission)
-        operations = (*rest.operations, self.events.operation, scrape.operation)
+        pairing = PairingEndpoint(self.open_hub, self.admission)
+        operations = (*rest.operations, self.events.operation, scrape.operation, pairing.operation)
         self._hot: dict[tuple[str, str], Operation] = {
             (each.method, each.path): each for each in operations if each.folder is None
         }
@@ -202,6 +206,8 @@ class App(FastAPI):
         try:
             if is_open(path) or path in WITHOUT_CREDENTIAL:
                 self.admission.check(knock)
+            elif path == PAIRING:
+                scope["caller"] = Caller(NOBODY, self.admission.check(knock))
             else:
                 scope["caller"] = await self._identify(scope, path, knock)
         except TwincastError as error:

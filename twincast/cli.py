@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from twincast import __version__, extras, stdio
-from twincast.commands import ask, get, host, send, simulate, trail, watch, words
+from twincast.commands import ask, get, host, join, send, simulate, trail, watch, words
 from twincast.commands.terminal import err, out, until_interrupted
 from twincast.errors import SettingUnusable, TwincastError, masked
 from twincast.surroundings import PREFIX, WITH_UNITS, Surroundings
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from twincast.commands import journal as journals
-    from twincast.commands import keys
+    from twincast.commands import keys, pair
 else:  # they open files as the server does, and a device has no server
     journals, keys = extras.later("twincast.commands.journal"), extras.later("twincast.commands.keys")
+    pair = extras.later("twincast.commands.pair")
 
 FIRST_SETTINGS = (
     "host",
     "port",
+    "lan",
+    "self_signed",
     "journal",
     "anonymous",
     "allow_host",
@@ -60,6 +63,11 @@ Journal = Annotated[
 ]
 Url = Annotated[
     str | None, typer.Option(help="The server's address. \\[default: TWINCAST_URL or http://127.0.0.1:8000]")
+]
+
+Fingerprint = Annotated[
+    str | None,
+    typer.Option(help="Of the server that is trusted, as --self-signed prints it. \\[default: TWINCAST_FINGERPRINT]"),
 ]
 
 
@@ -192,14 +200,16 @@ else:
 
 @app.command("simulate")
 def _simulate(
+    *,
     devices: Annotated[int, typer.Option(min=1, help="How many devices the fleet has.")] = 20,
     rate: Annotated[float, typer.Option(min=0.01, help="Readings a second, of all devices together.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="How long; until Ctrl-C if not given.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed makes the same fleet.")] = 0,
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Push the signals of a fleet that does not exist."""
-    until_interrupted(simulate.simulate(_checked(url), devices, rate, seconds, seed))
+    until_interrupted(simulate.simulate(_checked(url, fingerprint), devices, rate, seconds, seed))
 
 
 @app.command("watch")
@@ -208,9 +218,10 @@ def _watch(
         list[str] | None, typer.Argument(help="Which devices, as in a shell: 'lab/*'. All if none.")
     ] = None,
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Show every change: a live table, or one JSON line a change if the output is a pipe."""
-    until_interrupted(watch.watch(_checked(url), patterns or []))
+    until_interrupted(watch.watch(_checked(url, fingerprint), patterns or []))
 
 
 @app.command("get")
@@ -220,9 +231,10 @@ def _get(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as into a pipe.")] = False,
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Print the newest state: a table, or JSON lines into a pipe; of one device that is named its value."""
-    get.get(_checked(url), patterns or [], as_json=as_json)
+    get.get(_checked(url, fingerprint), patterns or [], as_json=as_json)
 
 
 @app.command("send", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -238,14 +250,15 @@ def _send(
         ),
     ],
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Send a reading, or one a line from standard input."""
     try:
         text = words.one_word([value, *context.args])
         if text == "-":
-            asyncio.run(send.send_lines(_checked(url), device))
+            asyncio.run(send.send_lines(_checked(url, fingerprint), device))
         else:
-            send.send(_checked(url), device, text)
+            send.send(_checked(url, fingerprint), device, text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -256,9 +269,10 @@ def _host(
     interval: Annotated[float, typer.Option(min=0.05, help="Seconds between readings.")] = 1.0,
     count: Annotated[int | None, typer.Option(min=1, help="How many readings; until Ctrl-C if not given.")] = None,
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Push this machine's CPU, memory, disk and network as a device."""
-    until_interrupted(host.host(_checked(url), device, interval, count))
+    until_interrupted(host.host(_checked(url, fingerprint), device, interval, count))
 
 
 @app.command("control", context_settings={"ignore_unknown_options": True})
@@ -267,10 +281,11 @@ def _control(
     command: Annotated[str, typer.Argument(help="Its name.")],
     args: Annotated[list[str] | None, typer.Argument(help="A JSON object, or NAME=VALUE pairs.")] = None,
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Send a command to everyone who watches."""
     try:
-        ask.control(_checked(url), target, command, args or [])
+        ask.control(_checked(url, fingerprint), target, command, args or [])
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -279,18 +294,20 @@ def _control(
 def _delete(
     device: Annotated[str, typer.Argument(help="The device's name.")],
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Delete a device: its newest state goes, and everyone who watches is told. A later reading makes it anew."""
-    ask.delete(_checked(url), device)
+    ask.delete(_checked(url, fingerprint), device)
 
 
 @app.command("status")
 def _status(
     as_json: Annotated[bool, typer.Option("--json", help="As the server says it.")] = False,
     url: Url = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Say how the server is. Exit status 1 if it is not well."""
-    if not ask.status(_checked(url), as_json=as_json):
+    if not ask.status(_checked(url, fingerprint), as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -335,6 +352,48 @@ def _keys_clear(
     if not yes:
         typer.confirm("Forget all keys? After its next start the server is open to every program here.", abort=True)
     keys.clear(_found(journal))
+
+
+@app.command("pair")
+def _pair(
+    name: Annotated[str, typer.Argument(help="What you call the key that it becomes, such as lab/fan.")],
+    *,
+    may: Annotated[list[str], typer.Option(help="publish, read, command, admin; several with commas.")],
+    devices: Annotated[list[str] | None, typer.Option(help="A pattern, such as 'lab/*'. \\[default: *]")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="How long the key is good, such as 30d. \\[default: for ever]")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Updates a second. \\[default: the server's, 1000]")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Where the device reaches the server. \\[default: where that says it is]")
+    ] = None,
+    fingerprint: Fingerprint = None,
+    journal: Journal = None,
+) -> None:
+    """Show a code, and a QR code, by which a device or a phone gets a key of its own: once, within 5 minutes."""
+    pair.pair(
+        _found(journal),
+        name,
+        may=may,
+        devices=devices or ["*"],
+        expires=expires,
+        rate_per_s=rate,
+        url=None if url is None else _address(url),
+        fingerprint=fingerprint,
+    )
+
+
+@app.command("join")
+def _join(
+    url: Annotated[str, typer.Argument(help="The server's address.")],
+    code: Annotated[str, typer.Argument(help="What `twincast pair` shows on the server's machine.")],
+    save: Annotated[
+        str | None, typer.Option(help="A new file for the key, which you alone may read. \\[default: it is printed]")
+    ] = None,
+    fingerprint: Fingerprint = None,
+) -> None:
+    """Exchange a code for a key of this device's own."""
+    join.join(_checked(url, fingerprint), code, save)
 
 
 @journal_app.command("backup")
@@ -384,24 +443,32 @@ def _audit(
         str | None,
         typer.Option(help="A server to ask instead, with the right admin; the default where no server is installed."),
     ] = None,
+    fingerprint: Fingerprint = None,
 ) -> None:
     """Show who commanded or deleted what, and who changed the keys."""
     if journal is not None and url is not None:
         raise typer.BadParameter("--journal and --url name two places; give one of them")
     if url is not None or (journal is None and not extras.has_server()):
-        trail.show(ask.audit(_checked(url), limit), as_json=as_json)
+        trail.show(ask.audit(_checked(url, fingerprint), limit), as_json=as_json)
     else:
         trail.show(keys.records(_found(journal), limit), as_json=as_json)
 
 
-def _checked(url: str | None) -> str:
-    from twincast.client import http_url  # noqa: PLC0415
-
+def _checked(url: str | None, fingerprint: str | None) -> str:
     settings = Surroundings.read()
     if settings.token is not None:
         os.environ["TWINCAST_TOKEN"] = settings.token  # where the client looks; it may have stood in .env
+    pin = settings.fingerprint if fingerprint is None else fingerprint
+    if pin is not None:
+        os.environ["TWINCAST_FINGERPRINT"] = pin
+    return _address(settings.url if url is None else url)
+
+
+def _address(url: str) -> str:
+    from twincast.client import http_url  # noqa: PLC0415
+
     try:
-        return http_url(settings.url if url is None else url)
+        return http_url(url)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -37,6 +37,7 @@ TwincastError
 ├── SpoolUnusable            the file that keeps what a client sends can be none, or another program has it
 ├── SettingUnusable          a setting is none that can be
 ├── ExtraMissing             what this takes is not installed
+├── WrongFingerprint         a client found another server than the one that it was told to trust
 └── Truncated                a position that the journal no longer reaches back to
 
 `code` is the same word on every wire: REST problem details, WebSocket `error` messages, the command line.
@@ -337,6 +338,12 @@ class ExtraMissing(TwincastError):
     """What this takes comes with an extra of the package that is not installed."""
 
     code = "extra_missing"
+
+
+class WrongFingerprint(TwincastError):
+    """Whoever answers at an address has another key than the one whose fingerprint a client was given."""
+
+    code = "wrong_fingerprint"
 
 
 class Truncated(TwincastError):

@@ -19,7 +19,7 @@ from twincast.core.feed import TookBlock
 from twincast.core.fence import Fence, Line
 from twincast.core.greeting import Greetings
 from twincast.core.groups import Groups
-from twincast.core.keys import Actor, AuditRecord, Keyring
+from twincast.core.keys import Actor, AuditRecord, Key, Keyring, Pairing
 from twincast.core.messages import SizeLimits, encode_all
 from twincast.core.model import Deleted, Entry, Position
 from twincast.core.quotas import Account, Quotas
@@ -209,6 +209,12 @@ class Hub:
             raise
         self._unreadable = None
         return keyring
+
+    async def pair(
+        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
+    ) -> Key:
+        """See Journal.pair."""
+        return await self._journal.pair(digest, now_s, make, address, life_s=life_s)
 
     async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
         """Return the newest records of who did what, newest first; see Journal."""

@@ -5,22 +5,23 @@ import errno
 import logging
 import signal
 import socket
-import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import FrameType
 from typing import Never
 
 import uvicorn
-from rich.markup import escape
 
-from twincast import logs, stdio
+from twincast import logs
 from twincast.access import addresses
 from twincast.app import App, create_app
 from twincast.errors import AddressUnusable
-from twincast.journal import has_keys
-from twincast.machine import open_files_max, quoted
+from twincast.exposure import exposed, refuse_exposure, with_certificate
+from twincast.machine import open_files_max
 from twincast.settings import Settings
 from twincast.tls import Certificate
 from twincast.transports.http import BoundedHttp, HttpBounds
+from twincast.welcome import Welcome
 
 logger = logging.getLogger("twincast.server")
 
@@ -45,23 +46,34 @@ def serve(settings: Settings) -> int:
         JournalUnusable: the journal cannot be opened.
         LoginUnusable: tokens, or the certificate, are not set up in a way that can work.
     """
-    _refuse_exposure(settings)
+    refuse_exposure(settings)
     logs.configure(settings.log_format, settings.log_level)
+    exposure = exposed(settings)
     certificate = certificate_of(settings)
-    listener = listen(settings.host, settings.port)
-    edge = fast_edge()
-    app = create_app(settings, edge="picows" if edge else "portable")
-    config = configured(app, edge)
+    with ExitStack() as undo:
+        listeners = listen_all(exposure.hosts, settings.port)
+        for listener in listeners:
+            undo.enter_context(listener)
+        exposure = with_certificate(exposure)
+        certificate = certificate or certificate_of(exposure.settings)
+        welcome = Welcome(exposure, *listeners[0].getsockname()[:2])
+        welcome.show_first_key()
+        undo.callback(welcome.forget)
+        edge = fast_edge()
+        app = create_app(exposure.settings, edge="picows" if edge else "portable")
+        config = configured(app, edge, keeps_to_tls=exposure.self_signed is None)
+        return _run(Server(config, app, certificate, on_start=welcome.show), app, listeners)
+
+
+def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:
     # What kept the application from starting is raised below, once, in words for the person who started it.
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
     signal.signal(signal.SIGTERM, _exit_quietly)
     try:
-        Server(config, app, certificate).run(sockets=[listener])
+        server.run(sockets=listeners)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code not in {0, None} and app.startup_error is None:
             raise
-    finally:
-        listener.close()
     if app.startup_error is not None:
         raise app.startup_error
     return 0
@@ -78,8 +90,15 @@ def certificate_of(settings: Settings) -> Certificate | None:
     return Certificate(settings.tls_cert, settings.tls_key)
 
 
-def configured(app: App, edge: type | None) -> uvicorn.Config:
-    """Return how uvicorn runs the application; `edge` is the fast WebSocket edge, or None for the portable one."""
+def configured(app: App, edge: type | None, *, keeps_to_tls: bool = True) -> uvicorn.Config:
+    """Return how uvicorn runs the application.
+
+    Args:
+        app: the application.
+        edge: the fast WebSocket edge, or None for the portable one.
+        keeps_to_tls: whether browsers are told to come by TLS for a year, if they do now. Not with a certificate of our
+            own: who has a browser trust that would be kept from all other servers of that name.
+    """
     return uvicorn.Config(
         app,
         ws=edge or "auto",
@@ -91,7 +110,7 @@ def configured(app: App, edge: type | None) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        headers=[] if app.settings.tls_cert is None else [_strict_transport(app.settings)],
+        headers=[_strict_transport(app.settings)] if app.settings.tls_cert is not None and keeps_to_tls else [],
         timeout_graceful_shutdown=round(app.settings.shutdown_timeout_s),
     )
 
@@ -100,12 +119,17 @@ class Server(uvicorn.Server):
     """uvicorn's server, with bounds on connections and a certificate that may change."""
 
     def __init__(
-        self, config: uvicorn.Config, app: App, certificate: Certificate | None = None, *, is_talkative: bool = True
+        self,
+        config: uvicorn.Config,
+        app: App,
+        certificate: Certificate | None = None,
+        *,
+        on_start: Callable[[App], None] | None = None,
     ) -> None:
         super().__init__(config)
         self._app = app
         self._certificate = certificate
-        self._is_talkative = is_talkative
+        self._on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server. The sockets are listened to here, for uvicorn sets no time for TLS handshakes."""
@@ -122,8 +146,8 @@ class Server(uvicorn.Server):
                 ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None,
             )
             self.servers.append(server)
-        if sockets and self._is_talkative:
-            _say_where(self._app, sockets[0])
+        if self._on_start is not None:
+            self._on_start(self._app)
 
     async def on_tick(self, counter: int) -> bool:
         """See uvicorn.Server."""
@@ -160,31 +184,6 @@ def _http_bounds(settings: Settings) -> HttpBounds:
     )
 
 
-def _say_where(app: App, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    scheme = "http" if app.settings.tls_cert is None else "https"
-    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    try:
-        _print_where(app, url)
-    except OSError:
-        logger.warning("nobody takes standard output; the server is at %s", url)
-        stdio.give_up(sys.stdout)
-
-
-def _print_where(app: App, url: str) -> None:
-    assert app.hub is not None
-    console = stdio.Output(highlight=False, emoji=False)
-    count = len(app.hub.state.twins)
-    devices = "1 device" if count == 1 else f"{count:,} devices"
-    console.print(f"[bold]twincast[/] {app.version} is up, with {devices} remembered")
-    console.print(f"  Dashboard  [bold cyan]{url}/dashboard[/]", soft_wrap=True)
-    console.print(f"  API        {url}/docs", soft_wrap=True)
-    console.print(f"  Journal    {escape(app.settings.journal)}", soft_wrap=True)
-    if app.admission.authority.is_required:
-        console.print("  Login      asked for; [bold]twincast keys add[/] makes a key", soft_wrap=True)
-    console.print("  Ctrl-C stops it; nothing that was accepted is lost")
-
-
 def fast_edge() -> type | None:
     """Return the fast WebSocket edge; None, and a warning, where it does not fit."""
     try:
@@ -195,17 +194,42 @@ def fast_edge() -> type | None:
     return PicowsEdge
 
 
+def listen_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Listen at several addresses, on one port; where one is not ready yet, without it.
+
+    Raises:
+        AddressUnusable: see `listen`; nothing is listened to then.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        for host in hosts:
+            try:
+                listeners.append(listen(host, listeners[0].getsockname()[1] if listeners else port))
+            except AddressUnusable as error:
+                if len(hosts) == 1 or getattr(error.__cause__, "errno", None) != errno.EADDRNOTAVAIL:
+                    raise
+                logger.warning("%s; the server goes on without it", error)
+        if not listeners:
+            raise AddressUnusable("this machine can be reached at none of its addresses yet; try again in some seconds")
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """Listen at an address.
+    """Listen at an address; one of a link, such as fe80::1%eth0, has its zone.
 
     Raises:
         AddressUnusable: another program does, or it is none of ours.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4] if "%" in host else (host, port)
+        return socket.create_server(address, family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        raise AddressUnusable(f"cannot listen on {host}:{port}: {_why_not(error)}") from None
+        raise AddressUnusable(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
 
 
 def _why_not(error: OSError | UnicodeError) -> str:
@@ -216,26 +240,6 @@ def _why_not(error: OSError | UnicodeError) -> str:
             return "the system lets only its administrator have that port; --port 8000 is anyone's"
         case _:
             return "--host takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"
-
-
-def _refuse_exposure(settings: Settings) -> None:
-    """Do not let others reach a server that asks nobody who he is, or lets all on the way read along."""
-    is_local = addresses.is_local(settings.host)
-    if is_local and not settings.behind_tls_proxy:
-        return
-    where = "behind a proxy" if is_local else f"on {settings.host}"
-    journal = f" --journal {quoted(settings.journal)}" if settings.journal != type(settings)().journal else ""
-    missing = []
-    if settings.jwt_jwks is None and settings.jwt_key is None and not has_keys(settings.journal):
-        if settings.journal.startswith("sqlite:"):
-            missing.append(f"a login:  twincast keys add NAME --may publish,read,command --devices '*'{journal}")
-        else:
-            missing.append("a login:  a journal on disk, such as --journal sqlite:twincast.db, and `twincast keys add`")
-    if settings.tls_cert is None and not settings.behind_tls_proxy:
-        missing.append("TLS:      twincast serve ... --tls-cert CERT.pem --tls-key KEY.pem")
-        missing.append("or        twincast serve ... --behind-tls-proxy, if nobody but the proxy reaches the port")
-    if missing:
-        raise AddressUnusable(f"others would reach a server {where}, so it needs\n  " + "\n  ".join(missing))
 
 
 def _exit_quietly(_signal: int, _frame: FrameType | None) -> Never:

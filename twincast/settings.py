@@ -134,6 +134,10 @@ class Settings(_Read):
     def _size_is_kept(cls, text: Any) -> Any:
         return _measured(text, _BYTES, "a size: a number and KB, MB, GB, TB or KiB, MiB, GiB, TiB, such as 2GB")
 
+    lan: bool = False
+    """Listen on this machine's private addresses, with a login, for its own network; never on a public one."""
+    self_signed: bool = False
+    """Speak TLS by a certificate that is made here and kept beside the journal; clients pin its fingerprint."""
     host: str = "127.0.0.1"
     """Where to listen. Beyond loopback it takes a login and TLS."""
     port: int = Field(default=8000, ge=0, le=65535)

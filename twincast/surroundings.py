@@ -28,6 +28,7 @@ class Surroundings:
     journal: str = JOURNAL
     url: str = URL
     token: str | None = None
+    fingerprint: str | None = None
 
     @classmethod
     def read(cls) -> Self:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.access import certificate
+from tests.access import certificate, fingerprint_of
 from twincast.client import Hub, Link, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.commands import host, send, simulate, watch
@@ -125,6 +125,24 @@ def test_single_requests_left_out_and_given(place: Place) -> None:
     with Rest(place.url) as rest:
         rest.publish("a/../b", 1)
         rest.delete("a/../b")
+
+
+async def test_trusted_by_its_fingerprint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if place.cert is None:
+        with pytest.raises(ValidationFailed, match="begins with https"):
+            Rest(place.url, fingerprint=f"sha256:{'0' * 64}")
+        return
+    pin = fingerprint_of(place.cert)
+    async with connect(place.url, fingerprint=pin) as hub:
+        await hub.publish("lamp", 1)
+    with without_asyncio.connect(place.url, fingerprint=pin) as blocking:
+        blocking.publish("lamp", 2)
+    with Rest(place.url, fingerprint=pin) as rest:
+        assert rest.data()["data"]["lamp"]["value"] == 2
+    monkeypatch.setenv("TWINCAST_FINGERPRINT", pin)
+    with Rest(place.url) as rest:
+        assert rest.status()["ok"]
 
 
 async def test_the_commands_that_stream(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -336,6 +336,7 @@ def test_every_operation_and_every_message_is_in_the_matrix(place: Place) -> Non
         "POST /api/control",
         "GET /api/events",
         "POST /api/tickets",
+        "POST /api/pair",  # takes no credential and gives one: test_pairing.py
         "GET /api/audit",
         "GET /metrics",
     }

@@ -16,7 +16,7 @@ from twincast.client.commands import Obeying
 from twincast.client.hub import Hub, connect
 from twincast.client.link import Link
 from twincast.client.reasons import error_of
-from twincast.client.rest import Rest
+from twincast.client.rest import Rest, pair
 from twincast.client.watch import Watch
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "connect",
     "error_of",
     "http_url",
+    "pair",
 ]

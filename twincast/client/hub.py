@@ -51,6 +51,7 @@ class Hub:
         on_link: Callable[[Link], None] | None,
         token: Token = None,
         tls: ssl.SSLContext | None = None,
+        fingerprint: str | None = None,
         close_timeout_s: float = CLOSE_TIMEOUT_S,
         wait_max_s: float | None = None,
         since: Position | None = None,
@@ -64,9 +65,8 @@ class Hub:
         self._state = MappingProxyType(self._incoming.followed)
         self._obeying: list[Obeying] = []
         base, credential = http_url(url), Credential(token)
-        opened = partial(
-            open_link, base, credential=credential, trust=trust_of(base, tls), close_timeout_s=close_timeout_s
-        )
+        trust = trust_of(base, tls, fingerprint)
+        opened = partial(open_link, base, credential=credential, trust=trust, close_timeout_s=close_timeout_s)
         told = on_link or (lambda _: None)
         self.connection = Connection(
             base, opened, self._incoming, self._outgoing, told, credential=credential.kind, wait_max_s=wait_max_s
@@ -260,6 +260,7 @@ async def connect(
     on_link: Callable[[Link], None] | None = None,
     token: Token = None,
     tls: ssl.SSLContext | None = None,
+    fingerprint: str | None = None,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
     wait_max_s: float | None = None,
     since: Position | str | None = None,
@@ -279,6 +280,8 @@ async def connect(
         token: an API key or a JWT, or a function that gets one for each connection, plain or async; what the
             environment variable TWINCAST_TOKEN says, if not given.
         tls: how to check the server's certificate, if not as the system does.
+        fingerprint: of the one server that is trusted, instead of `tls`: what `twincast serve --self-signed` prints, or
+            what the environment variable TWINCAST_FINGERPRINT says, if not given.
         close_timeout_s: how long the goodbye may take, over a network that may be dead.
         wait_max_s: up to which bound the waits between attempts double; 15 seconds if None.
         since: a position, `EPOCH:SEQ`; what is watched in the first seconds goes on behind it, see docs/client.md.
@@ -293,8 +296,9 @@ async def connect(
         SpoolUnusable: likewise, of the spool.
         ServerUnreachable: nobody answers there in time, or somebody who is not a twincast server.
         Unauthenticated: the server asks for a credential, or does not know this one.
-        ValidationFailed: `token` cannot be a credential, `devices` are not patterns, `since` is no position, or
-            `spool_max_bytes` is too little.
+        ValidationFailed: `token` cannot be a credential, `devices` are not patterns, `since` is no position,
+            `fingerprint` is none, or `spool_max_bytes` is too little.
+        WrongFingerprint: somebody else answers than the server that is trusted; nothing was sent there.
         ValueError: `url` is not an address.
     """
     patterns = (devices,) if isinstance(devices, str) else tuple(devices)
@@ -308,6 +312,7 @@ async def connect(
             on_link=on_link,
             token=token,
             tls=tls,
+            fingerprint=fingerprint,
             close_timeout_s=close_timeout_s,
             wait_max_s=wait_max_s,
             since=position if file is None else file.position or position,

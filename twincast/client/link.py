@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,9 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import Credential, headers_of
+from twincast.client.pin import pinned
 from twincast.client.reasons import Retried, of_status, unreachable
+from twincast.errors import ValidationFailed, WrongFingerprint
 
 CLOSE_TIMEOUT_S = 1.0
 """How long a goodbye may take. Who says none is not missed: the server takes a lost connection for one."""
@@ -55,8 +58,24 @@ class _Handshake(open_websocket):
         return exc
 
 
-def trust_of(base: str, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    """Return how a server's certificate is checked: as given, else as the system does; None without TLS."""
+def trust_of(base: str, tls: ssl.SSLContext | None, fingerprint: str | None = None) -> ssl.SSLContext | None:
+    """Return how a server's certificate is checked; None without TLS.
+
+    As given, by `tls` or by `fingerprint`; else as TWINCAST_FINGERPRINT says, if anything; else as the system does.
+
+    Raises:
+        ValidationFailed: a fingerprint is none, is one of two ways, or nothing is there that it could be compared with.
+    """
+    if fingerprint and tls is not None:
+        raise ValidationFailed("`tls` and `fingerprint` are two ways to trust a server; one of them")
+    pin = fingerprint or ("" if tls is not None else os.environ.get("TWINCAST_FINGERPRINT", ""))
+    if pin:
+        context = pinned(pin)
+        if not base.startswith("https:"):
+            raise ValidationFailed(
+                f"a fingerprint is of a server that speaks TLS, so its address begins with https://; not {base}"
+            )
+        return context
     if not base.startswith("https:"):
         return None
     return tls or ssl.create_default_context()
@@ -91,7 +110,8 @@ async def open_link(
     except Exception as error:
         if not isinstance(error, OSError | WebSocketException):
             logger.warning("an attempt to connect failed in an unexpected way", exc_info=error)
-        raise Retried(unreachable(base, error)) from None
+        reason = unreachable(base, error)
+        raise (reason if isinstance(reason, WrongFingerprint) else Retried(reason)) from None
     try:
         yield socket
     finally:

@@ -14,8 +14,9 @@ import msgspec
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from twincast import errors
+from twincast.client.pin import NotPinned
 from twincast.core.values import check_id
-from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError, Unauthenticated
+from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError, Unauthenticated, WrongFingerprint
 
 FINAL_CLOSE_CODES = range(4500, 5000)
 PASSING_STATUSES = frozenset({408, 421, 425, 426, 429})
@@ -89,8 +90,14 @@ def of_login(error: TwincastError, *, credential: str) -> Exception:
     return Unauthenticated(WITHOUT_LOGIN) if credential == "none" else error
 
 
-def unreachable(base: str, error: BaseException) -> ServerUnreachable:
-    """Say in our own words why a server could not be talked to."""
+def unreachable(base: str, error: BaseException) -> ServerUnreachable | WrongFingerprint:
+    """Say in our own words why a server could not be talked to; that it is another one is final."""
+    for cause in _chain(error):
+        if isinstance(cause, NotPinned):
+            return WrongFingerprint(
+                f"what answers at {base} is not the server whose fingerprint you gave: {cause.args[0]}. If its key was"
+                " made anew, give the one that it prints now; if not, somebody stands between, and nothing was sent"
+            )
     return ServerUnreachable(_words(base, error))
 
 
@@ -116,7 +123,8 @@ def _of_system(base: str, cause: BaseException) -> str | None:
         case ssl.SSLCertVerificationError():
             return (
                 f"the certificate of {base} is not trusted here: {cause.verify_message};"
-                " `tls` takes an ssl.SSLContext that trusts it, SSL_CERT_FILE a file of those who sign"
+                " `tls` takes an ssl.SSLContext that trusts it, `fingerprint` what a server with --self-signed prints,"
+                " SSL_CERT_FILE a file of those who sign"
             )
         case ssl.SSLError():
             return f"what answers at {base} does not agree on TLS ({cause.reason or 'it ends'}); is it http://?"

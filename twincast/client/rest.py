@@ -11,7 +11,7 @@ import msgspec
 
 from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
-from twincast.client.credential import given, headers_of
+from twincast.client.credential import clean, given, headers_of
 from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.link import Message, decode, encode, trust_of
 from twincast.client.members import members
@@ -21,6 +21,7 @@ from twincast.core.values import check_id
 from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed
 
 PIECE_BYTES = 64 * 1024
+JSON = "application/json"
 
 
 class RawTwin(msgspec.Struct):
@@ -35,23 +36,30 @@ class RawTwin(msgspec.Struct):
 class Rest:
     """A server's REST calls, for programs that need no stream. Use as a context, or call `close`."""
 
-    def __init__(self, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
         """Make a client.
 
         Args:
             url: the server's address.
             token: an API key or a JWT; what the environment variable TWINCAST_TOKEN says, if not given.
             tls: how to check the server's certificate, if not as the system does.
+            fingerprint: of the one server that is trusted, instead of `tls`; see docs/client.md.
 
         Raises:
-            ValidationFailed: `token` cannot be a credential.
+            ValidationFailed: `token` cannot be a credential, or `fingerprint` is none.
             ValueError: `url` is not an address.
         """
         self.url = http_url(url)
         headers = headers_of(given(token))
         self._has_login = bool(headers)
-        verify = trust_of(self.url, tls) or False  # without TLS there is nothing to check
-        self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT_S, trust_env=False, headers=headers, verify=verify)
+        self._http = _http(self.url, trust_of(self.url, tls, fingerprint), headers)
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +76,7 @@ class Rest:
 
         Raises:
             ServerUnreachable: nobody answers, or not a twincast server. Every other call raises it too.
+            WrongFingerprint: somebody else answers than the server that is trusted. Likewise.
         """
         return self._call("GET", "/api/status")
 
@@ -158,7 +167,7 @@ class Rest:
             raise odd(self.url).error from None
 
     def _call(self, method: str, path: str, body: Any = None, key: str | None = None) -> Message:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": JSON}
         if key is not None:
             headers["Idempotency-Key"] = _key_of(key)
         content = None if body is None else encode(body)
@@ -169,21 +178,64 @@ class Rest:
         return self._answer(response)
 
     def _answer(self, response: httpx.Response) -> Message:
-        if response.is_redirect:
-            raise elsewhere(self.url, response.headers.get("Location", ""))
         try:
-            answer = decode(response.content)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            words = (
-                f"what answers at {self.url} does not speak like a twincast server: HTTP status {response.status_code}"
-            )
-            raise ServerUnreachable(words) from None
-        if response.is_success:
-            return answer
-        error = error_of(str(answer.get("code")), str(answer.get("detail", f"HTTP status {response.status_code}")))
-        if isinstance(error, Unauthenticated) and not self._has_login:
-            raise Unauthenticated(WITHOUT_LOGIN)
-        raise error
+            return _answer(self.url, response)
+        except Unauthenticated:
+            if not self._has_login:
+                raise Unauthenticated(WITHOUT_LOGIN) from None
+            raise
+
+
+def pair(url: str, code: str, *, tls: ssl.SSLContext | None = None, fingerprint: str | None = None) -> str:
+    """Exchange a pairing code, as `twincast pair` shows it, for an API key, and return that. It is not shown again.
+
+    Args:
+        url: the server's address.
+        code: as it was shown; dashes, spaces and case do not matter. It is good once, for 5 minutes.
+        tls: how to check the server's certificate, if not as the system does.
+        fingerprint: of the one server that is trusted, instead of `tls`.
+
+    Raises:
+        Unauthenticated: the code is not known.
+        CredentialExpired: it was used already, or is late.
+        RateLimited: too many codes were wrong.
+        ValidationFailed: it can be none, or `fingerprint` is none.
+        ServerUnreachable: nobody answers, or not a twincast server.
+        WrongFingerprint: somebody else answers than the server that is trusted; the code was not sent.
+        ValueError: `url` is not an address.
+    """
+    base = http_url(url)
+    if not isinstance(code, str):
+        raise ValidationFailed(f"a code is text, not a {type(code).__name__}")
+    with _http(base, trust_of(base, tls, fingerprint), {}) as http:
+        try:
+            response = http.post("/api/pair", content=encode({"code": code}), headers={"Content-Type": JSON})
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise unreachable(base, error) from None
+        answer = _answer(base, response)
+    try:
+        return clean(answer["token"])
+    except (KeyError, ValidationFailed):
+        raise odd(base).error from None
+
+
+def _http(base: str, trust: ssl.SSLContext | None, headers: dict[str, str]) -> httpx.Client:
+    verify = trust or False  # without TLS there is nothing to check
+    return httpx.Client(base_url=base, timeout=TIMEOUT_S, trust_env=False, headers=headers, verify=verify)
+
+
+def _answer(base: str, response: httpx.Response) -> Message:
+    """Return what a server answers; raise what it refuses with."""
+    if response.is_redirect:
+        raise elsewhere(base, response.headers.get("Location", ""))
+    try:
+        answer = decode(response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        words = f"what answers at {base} does not speak like a twincast server: HTTP status {response.status_code}"
+        raise ServerUnreachable(words) from None
+    if response.is_success:
+        return answer
+    raise error_of(str(answer.get("code")), str(answer.get("detail", f"HTTP status {response.status_code}")))
 
 
 def _data_path(devices: Iterable[str], min_seq: int = 0) -> str:

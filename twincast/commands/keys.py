@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.table import Table
@@ -27,14 +28,14 @@ def add(
     """Make a key, store what may be stored of it, and print the secret: alone on standard output, for a script."""
     rights = Rights.of({action: devices for action in actions_of(may)})
     expires_s = None if expires is None else int(time.time()) + duration_s(expires)
-    key, secret = make_key(name, rights, now_utc=_now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
+    key, secret = make_key(name, rights, now_utc=now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
     with _open(journal, make=True) as file:
-        file.add(key, _actor())
+        file.add(key, actor())
     time.sleep(NOTICE_S)
     if file.is_new:
-        err.print(f"There was no journal at {_place(journal)}; now there is.", soft_wrap=True)
+        err.print(f"There was no journal at {place_of(journal)}; now there is.", soft_wrap=True)
     err.print(_force(journal), soft_wrap=True)
-    err.print(f"Key {key.id} of {key.name} may {_rights(key)}. It is shown this once:", soft_wrap=True)
+    err.print(f"Key {key.id} of {key.name} may {rights_of(key.grants)}. It is shown this once:", soft_wrap=True)
     out.print(secret, soft_wrap=True)
 
 
@@ -53,14 +54,14 @@ def show(journal: str, *, as_json: bool) -> None:
     table = Table("id", "name", "may", "updates/s", "state", box=None, header_style="bold")
     for key in keys:
         rate = "" if key.rate_per_s is None else f"{key.rate_per_s:g}"
-        table.add_row(key.id, key.name, _rights(key), rate, _state(key))
+        table.add_row(key.id, key.name, rights_of(key.grants), rate, _state(key))
     print_whole(table, table.columns)
 
 
 def revoke(journal: str, name_or_id: str) -> None:
     """End a key."""
     with _open(journal, is_urgent=True) as file:
-        key = file.revoke(name_or_id, _now_utc(), _actor())
+        key = file.revoke(name_or_id, now_utc(), actor())
     time.sleep(NOTICE_S)
     err.print(f"Key {key.id} of {key.name} is revoked; a server that runs has closed what was connected with it.")
 
@@ -68,7 +69,7 @@ def revoke(journal: str, name_or_id: str) -> None:
 def clear(journal: str) -> None:
     """Forget all keys."""
     with _open(journal, is_urgent=True) as file:
-        count = file.clear(_now_utc(), _actor())
+        count = file.clear(now_utc(), actor())
     are = "is" if count == 1 else "are"
     err.print(
         f"{counted(count, 'key')} {are} forgotten. A server that runs goes on asking for a login until it is restarted."
@@ -82,10 +83,15 @@ def records(journal: str, limit: int) -> list[AuditRecord]:
 
 
 def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:
-    return AccessFile(_path(journal), make=make, is_urgent=is_urgent)
+    return AccessFile(path_of(journal), make=make, is_urgent=is_urgent)
 
 
-def _path(journal: str) -> str:
+def path_of(journal: str) -> str:
+    """Return the file of a journal that keeps keys.
+
+    Raises:
+        JournalUnusable: it keeps none.
+    """
     kind, _, path = journal.partition(":")
     if kind != "sqlite" or path in {"", ":memory:"}:
         raise JournalUnusable(
@@ -98,24 +104,28 @@ def _path(journal: str) -> str:
     return path
 
 
-def _place(journal: str) -> str:
-    return os.path.abspath(_path(journal))
+def place_of(journal: str) -> str:
+    """Return where a journal is, for people."""
+    return os.path.abspath(path_of(journal))
 
 
 def _force(journal: str) -> str:
     """Say whether a change is in force already."""
-    if serves_the_file(_path(journal)):
-        return f"A server runs on {_place(journal)}, so it is in force."
-    return f"No server runs on {_place(journal)} now; `twincast serve --journal {quoted(journal)}` asks for a login."
+    if serves_the_file(path_of(journal)):
+        return f"A server runs on {place_of(journal)}, so it is in force."
+    where = place_of(journal)
+    return f"No server runs on {where} now; `twincast serve --journal {quoted(journal)}` asks for a login."
 
 
-def _actor() -> Actor:
+def actor() -> Actor:
+    """Return who changes keys here."""
     return Actor(f"local:{login_name()}", "command line")
 
 
-def _rights(key: Key) -> str:
+def rights_of(grants: Mapping[str, Sequence[str]]) -> str:
+    """Return what a key may do, for people."""
     by_patterns: dict[str, list[str]] = {}
-    for action, patterns in key.grants.items():
+    for action, patterns in grants.items():
         by_patterns.setdefault(" ".join(sorted(patterns)), []).append(action)
     return "; ".join(f"{', '.join(actions)} {patterns}" for patterns, actions in by_patterns.items())
 
@@ -129,5 +139,6 @@ def _state(key: Key) -> str:
     return f"{'good until' if key.expires_s > time.time() else 'expired'} {until}"
 
 
-def _now_utc() -> str:
+def now_utc() -> str:
+    """Return the time as the journal has it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -22,6 +22,21 @@ class Key(Struct, frozen=True):
     revoked_at_utc: str | None = None
 
 
+class Pairing(Struct, frozen=True):
+    """What a code is good for: a key that is made when somebody brings it."""
+
+    digest: str
+    """Of the code, by a slow hash: the code is short."""
+    name: str
+    """Of the key, as its grants and rate."""
+    grants: dict[str, list[str]]
+    rate_per_s: float | None
+    lives_s: int | None
+    """For how long the key is good, from when it is made."""
+    until_s: int
+    """Seconds since 1970; from then on the code is not."""
+
+
 class Keyring(NamedTuple):
     """All keys that were ever added, the revoked ones too, and a number that changes with them."""
 
@@ -55,7 +70,7 @@ class AuditRecord(Struct, frozen=True):
     who: str
     address: str
     action: str
-    """`command`, `delete`, `keys add`, `keys revoke` or `keys clear`."""
+    """`command`, `delete`, `keys add`, `keys revoke`, `keys clear`, or of a code `pair` and, once used, `paired`."""
     target: str
     detail: str
     seq: int | None = None

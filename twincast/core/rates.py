@@ -64,6 +64,12 @@ class Buckets:
         self._bucket(key, rate, now_s).tokens -= amount
         return 0.0
 
+    def give_back(self, key: str, rate: Rate, amount: float, now_s: float) -> None:
+        """Take back what was spent; a bucket is never fuller than full."""
+        bucket = self._bucket(key, rate, now_s)
+        bucket.fill(now_s)
+        bucket.tokens = min(rate.burst, bucket.tokens + amount)
+
     def owe(self, key: str, rate: Rate, amount: float, now_s: float, debt_max_s: float = math.inf) -> float:
         """Spend whether it may be or not, and return in how many seconds the debt is paid; 0 if there is none."""
         if not amount and key not in self._buckets:

@@ -136,3 +136,5 @@ class Principal:
 
 ANYONE = Principal("anonymous")
 """Everybody, on a server that asks for no login."""
+NOBODY = Principal("anonymous", Rights())
+"""Who asks what takes no credential and no right, such as to be given one."""

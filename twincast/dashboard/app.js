@@ -18,6 +18,7 @@ import { forgetPalette } from "./palette.js";
 import { explainFailure } from "./probe.js";
 import { parse } from "./json.js";
 import { listenToKeys } from "./keys.js";
+import { takeCode } from "./pairing.js";
 import { Place } from "./place.js";
 import { Status } from "./status.js";
 import { Store } from "./store.js";
@@ -60,12 +61,23 @@ const detail = new Detail({
   onNeed: need,
 });
 const table = new Table(store, { onOpen: openDevice, onNeed: need });
+const code = takeCode();
+for (const event of ["popstate", "hashchange"]) addEventListener(event, pairAgain); // before anybody who reads the address
 const place = new Place({ onMove: showPlace });
 
 /** Asks for a drawing of everything in the next frame: somebody did something and wants to see it. */
 function need() {
   isNeeded = true;
   frames.next();
+}
+
+/** Takes a code that comes while the page is open: a link that was followed in its tab. */
+function pairAgain(event) {
+  const code = takeCode();
+  if (!code) return;
+  event.stopImmediatePropagation();
+  place.settle();
+  login.pair(code);
 }
 
 function takeLink(link) {
@@ -228,4 +240,5 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme)
 listenToKeys({ detail, forms, logView, table, showView, filterDevices });
 showTheme();
 setInterval(need, 500); // ages and rates change also when nothing comes
-client.open();
+if (code) login.pair(code);
+else client.open();

@@ -28,6 +28,7 @@ import { Inbox } from "./client/inbox.js";
 import { Mirror, isWhole } from "./client/mirror.js";
 import { Order } from "./client/order.js";
 import { Outcome } from "./client/outcome.js";
+import { Pin } from "./client/pin.js";
 import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./client/reasons.js";
 import { positionOf } from "./client/position.js";
 import { Requests } from "./client/requests.js";
@@ -81,6 +82,7 @@ export class Client {
   #isBlamed = false; // the server has named the message for which it may end this connection
   #end = null; // why nothing is taken any more
   #token;
+  #pin; // which server is trusted, if not those that the runtime trusts
   #online = () => this.retry();
 
   /**
@@ -93,6 +95,8 @@ export class Client {
    * @param {Position|string|null} [options.since] where a client before this one left off: its `position`, or "EPOCH:SEQ"; what came after that is told.
    *   `twins` is the state of now all the same. From now on, if not given
    * @param {string|(() => string|Promise<string>)} [options.token] an API key or a JWT, or what gets one for each connection
+   * @param {string} [options.fingerprint] of the one server that is trusted, as `twincast serve --self-signed` prints it; in Node, with the package
+   *   `ws`. A browser cannot do that
    * @param {number} [options.bufferMaxBytes] how much may wait to be stored; beyond it `publish` is `buffer_full`
    * @param {(text: string) => any} [options.parse] reads JSON; one that keeps large numbers, for example
    * @param {(drain: () => void) => void} [options.schedule] runs `drain` soon; messages are decoded together then
@@ -105,9 +109,10 @@ export class Client {
    *   the server's status
    *
    * What a callback throws is reported, as the runtime reports errors, and ends nothing.
-   * @throws {TypeError} `url` is no address
+   * @throws {TypeError} `url` is no address, or `fingerprint` none
+   * @throws {Error} `fingerprint` is given in a runtime that cannot pin a server
    */
-  constructor({ url, devices, kinds, mode, maxHz, since, token, bufferMaxBytes = BUFFER_MAX_BYTES, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
+  constructor({ url, devices, kinds, mode, maxHz, since, token, fingerprint, bufferMaxBytes = BUFFER_MAX_BYTES, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
     const address = new URL(url);
     if (!/^(ws|http)s?:$/.test(address.protocol)) throw new TypeError(`expected an address such as ws://127.0.0.1:8000/ws, not ${url}`);
     address.protocol = address.protocol.replace("http", "ws");
@@ -116,6 +121,7 @@ export class Client {
     this.#since = positionOf(since);
     this.#mirror = new Mirror(this.#since);
     this.#token = token;
+    this.#pin = fingerprint ? new Pin(fingerprint, this.url) : null;
     this.#updates = new Updates(bufferMaxBytes);
     this.#order = new Order(this.#updates, {
       timers: this.#timers,
@@ -129,7 +135,7 @@ export class Client {
     this.onLink = onLink ?? (() => {});
     this.onSnapshot = onSnapshot ?? (() => {});
     this.onMessages = onMessages ?? (() => {});
-    this.explain = explain ?? (() => explainByStatus(this.url));
+    this.explain = explain ?? (() => explainByStatus(this.url, this.#pin ? (...how) => this.#pin.fetch(...how) : undefined));
     /** @type {Link} */
     this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "", resumed: false, gap: null, needsLogin: false };
     this.roundTripMs = NaN;
@@ -160,7 +166,6 @@ export class Client {
   open() {
     if (this.link.phase !== "closed") return;
     if (typeof WebSocket === "undefined") throw new Error("this runtime has no WebSocket; Node has one from version 22 on, before it the package `ws` does");
-    globalThis.addEventListener?.("online", this.#online);
     this.#connect();
   }
 
@@ -305,6 +310,7 @@ export class Client {
   }
 
   #connect() {
+    globalThis.addEventListener?.("online", this.#online); // once, however often
     this.#drop();
     this.#end = null;
     const turn = this.#turn;
@@ -344,9 +350,11 @@ export class Client {
         onText: (text) => this.#take(text),
         onEnd: (code, reason) => {
           this.drain(); // what came before the end counts
-          if (turn === this.#turn) this.#takeClose(code, reason, wasOpen);
+          if (turn !== this.#turn) return;
+          if (this.#pin?.problem) this.#refuse(this.#pin.problem, { code: "wrong_fingerprint" });
+          else this.#takeClose(code, reason, wasOpen);
         },
-      });
+      }, this.#pin);
     } catch (error) {
       this.#lose(error.message, true);
     }

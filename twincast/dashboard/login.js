@@ -5,6 +5,7 @@
 
 import { matcherOf } from "./client.js";
 import { byId, say, saySentence } from "./dom.js";
+import { exchange } from "./pairing.js";
 import { askStatus } from "./probe.js";
 
 export class Login {
@@ -16,6 +17,7 @@ export class Login {
   #rights = null; // null as long as the server has not said
   #onRights;
   #onStatus;
+  #problem = ""; // why there was no key for a code
 
   /**
    * @param {import("./client.js").Client} client
@@ -48,7 +50,21 @@ export class Login {
       this.#token = null;
       this.#button.hidden = false;
       say(this.#button, "Log in");
-      this.#ask(hadToken ? reason : "");
+      this.#ask(hadToken ? reason : this.#problem);
+    }
+  }
+
+  /**
+   * Logs in by a pairing code. Until it is known what that is good for, nothing connects.
+   * @param {string} code
+   */
+  async pair(code) {
+    try {
+      this.#logIn(await exchange(code));
+    } catch (error) {
+      this.#problem = error.message;
+      if (this.#client.link.phase === "closed") this.#client.open();
+      else this.#ask(this.#problem);
     }
   }
 
@@ -63,6 +79,7 @@ export class Login {
   #logIn(token) {
     if (!token) return;
     this.#token = token;
+    this.#problem = "";
     this.#form.reset();
     const output = this.#form.querySelector("output");
     output.dataset.state = "waiting";

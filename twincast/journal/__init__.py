@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from twincast.core.fence import Mark
-from twincast.core.keys import AuditRecord, Deed, Keyring
+from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
@@ -109,6 +109,25 @@ class Journal(Protocol):
 
         Raises:
             JournalUnavailable: the disk does not give them.
+        """
+
+    async def pair(
+        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
+    ) -> Key:
+        """Use a code up: store the key that it is for, and note from where it was brought.
+
+        Args:
+            digest: of the code.
+            now_s: seconds since 1970.
+            make: makes the key; called at most once.
+            address: from where the code was brought.
+            life_s: for how long a code is good at most.
+
+        Raises:
+            Unauthenticated: there is no such code.
+            CredentialExpired: it was used already, or is late.
+            ValidationFailed: a key of its name is in use. The code stays good.
+            JournalUnavailable: the disk does not take it. The code stays good.
         """
 
     @property

@@ -2,18 +2,18 @@
 
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 
 from twincast.core.fence import PRODUCERS_MAX, Mark
-from twincast.core.keys import AuditRecord, Deed, Keyring
+from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.space import Space
 from twincast.core.state import twin_of
 from twincast.core.tallies import SECONDS, Histogram
-from twincast.errors import Truncated
+from twincast.errors import Truncated, Unauthenticated
 from twincast.journal.window import Window, up_to_bytes
 
 AUDIT_MAX = 10_000
@@ -104,6 +104,12 @@ class MemoryJournal:
     async def keyring(self, unless_version: int = -1) -> Keyring | None:
         """See Journal.keyring. What forgets everything at its end keeps no keys."""
         return None if unless_version == 0 else Keyring(0, ())
+
+    async def pair(
+        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
+    ) -> Key:
+        """See Journal.pair. Where no keys are kept, there is no code for one."""
+        raise Unauthenticated("this code is not known here: the journal of this server is in memory, and keeps no keys")
 
     async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
         """See Journal.audit."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Self
 
 from twincast.core.fence import Mark
-from twincast.core.keys import AuditRecord, Deed, Keyring
+from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
 from twincast.core.model import Entry, Snapshot
 from twincast.core.retries import Receipt
 from twincast.core.space import Space
@@ -210,6 +210,14 @@ class SqliteJournal:
         """See Journal.audit."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._access_thread, self._access.audit, limit, before)
+
+    async def pair(
+        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
+    ) -> Key:
+        """See Journal.pair."""
+        self._look_at_files()
+        work = partial(self._access.pair, digest, now_s, make, address, life_s=life_s)
+        return await asyncio.get_running_loop().run_in_executor(self._access_thread, work)
 
     async def close(self) -> None:
         """See Journal.close."""

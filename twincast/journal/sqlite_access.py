@@ -5,8 +5,8 @@ change of keys is a short transaction of its own beside it.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
 from types import TracebackType
@@ -15,9 +15,10 @@ from typing import Any, Self, TypeVar
 import apsw
 import msgspec
 
-from twincast.core.keys import Actor, AuditRecord, Key, Keyring
+from twincast.core.keys import Actor, AuditRecord, Key, Keyring, Pairing
 from twincast.core.messages import encode
 from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFailed
+from twincast.journal import sqlite_pairing
 from twincast.journal.sqlite_file import BUSY_TIMEOUT_MS, SqliteFile
 from twincast.journal.sqlite_lock import serves_the_file, serves_the_name
 from twincast.journal.sqlite_reader import in_words, unavailable_if_failing
@@ -42,6 +43,7 @@ class AccessReader:
         Raises:
             JournalUnavailable: the disk does not give it.
         """
+        self._path = os.path.realpath(path)
         with unavailable_if_failing():
             self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
             self._db.set_busy_timeout(1_000)
@@ -61,6 +63,21 @@ class AccessReader:
         """See Journal.audit."""
         return _audit(self._db, limit, _AFTER_ALL if before is None else before)
 
+    def pair(self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int) -> Key:
+        """See Journal.pair. The connection that writes is open for as long as that takes."""
+        db = _prepared(lambda: apsw.Connection(self._path))
+        try:
+            with _changing(db):
+                Reserve(self._path).fill()
+                key, who = sqlite_pairing.take(db, digest, now_s, make, life_s=life_s)
+                _refuse_name_in_use(db, key.name)
+                _insert(db, key)
+                identity, said = f"key:{key.id}", f"{key.name} {_said(key.grants)}, by a code of {who}"
+                _note(db, AuditRecord(key.created_at_utc, identity, address, "paired", identity, said))
+            return key
+        finally:
+            db.close(True)
+
     def close(self) -> None:
         """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""
         with unavailable_if_failing():
@@ -70,12 +87,13 @@ class AccessReader:
 class AccessFile:
     """The keys in a journal's file, to be changed; beside a server that runs on it, or without. Use as a context."""
 
-    def __init__(self, path: str, *, make: bool = False, is_urgent: bool = False) -> None:
+    def __init__(self, path: str, *, make: bool = False, is_urgent: bool = False, has_codes: bool = False) -> None:
         """Open the journal.
 
         Args:
             path: its file.
             make: make one if there is none. Otherwise a mistyped path leaves nothing behind.
+            has_codes: codes are to be stored: a file of an older schema, without a place for them, is brought to this.
             is_urgent: keys are to be ended: a full disk, on which it cannot even be opened, gives up its reserve.
 
         Raises:
@@ -94,7 +112,7 @@ class AccessFile:
         self._reserve = Reserve(real)
         self._has_released = False
         try:
-            self._db = _connect(real, is_served=is_served)
+            self._db = _connect(real, is_served=is_served, table="pairing" if has_codes else "access_key")
         except (JournalUnusable, JournalUnavailable):
             if not is_urgent or is_served or not self._reserve.is_needed:
                 raise
@@ -125,21 +143,21 @@ class AccessFile:
         """
         with self._change():
             self._reserve.fill()  # what is left of a full disk is for ending keys
-            if any(other.name == key.name and other.revoked_at_utc is None for other in _keys(self._db)):
-                raise ValidationFailed(f"there is a key named {key.name!r} already; `twincast keys revoke` ends it")
-            self._db.execute(
-                "insert into access_key values (?, ?, ?, ?, ?, ?, ?, null)",
-                (
-                    key.id,
-                    key.name,
-                    key.digest,
-                    encode(key.grants).decode(),
-                    key.created_at_utc,
-                    key.rate_per_s,
-                    key.expires_s,
-                ),
-            )
-            self._changed(key.created_at_utc, actor, "keys add", f"key:{key.id}", f"{key.name} {_said(key)}")
+            _refuse_name_in_use(self._db, key.name)
+            _insert(self._db, key)
+            self._changed(key.created_at_utc, actor, "keys add", f"key:{key.id}", f"{key.name} {_said(key.grants)}")
+
+    def pair(self, pairing: Pairing, now_utc: str, actor: Actor, *, life_s: int, waiting_max: int) -> None:
+        """Add a code by which somebody gets a key, and note who did; see sqlite_pairing.
+
+        Raises:
+            ValidationFailed: a key of that name is in use, or too many codes wait.
+        """
+        with self._change():
+            self._reserve.fill()
+            _refuse_name_in_use(self._db, pairing.name)
+            sqlite_pairing.put(self._db, pairing, actor, life_s=life_s, waiting_max=waiting_max)
+            self._changed(now_utc, actor, "pair", "", f"{pairing.name} {_said(pairing.grants)}")
 
     def revoke(self, name_or_id: str, now_utc: str, actor: Actor) -> Key:
         """End a key, and note who did.
@@ -187,30 +205,55 @@ class AccessFile:
         self._has_released = True
         self._reserve.release()
 
-    @contextmanager
-    def _change(self) -> Iterator[None]:
-        with unavailable_if_failing():
-            self._db.execute("begin immediate")
-            try:
-                yield
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+    def _change(self) -> AbstractContextManager[None]:
+        return _changing(self._db)
 
     def _changed(self, now_utc: str, actor: Actor, action: str, target: str, detail: str) -> None:
-        self._db.execute("update meta set value = value + 1 where name = 'keyring_version'")
-        self._db.execute(
-            "insert into audit (at_utc, who, address, action, target, detail) values (?, ?, ?, ?, ?, ?)",
-            (now_utc, actor.who, actor.address, action, target, detail),
-        )
+        _note(self._db, AuditRecord(now_utc, *actor, action, target, detail))
 
 
-def _connect(path: str, *, is_served: bool) -> apsw.Connection:
+@contextmanager
+def _changing(db: apsw.Connection) -> Iterator[None]:
+    with unavailable_if_failing():
+        db.execute("begin immediate")
+        try:
+            yield
+            db.execute("commit")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("rollback")
+            raise
+
+
+def _note(db: apsw.Connection, record: AuditRecord) -> None:
+    """Note a change of the keys: in the audit trail, and for the server that looks whether there was one."""
+    db.execute("update meta set value = value + 1 where name = 'keyring_version'")
+    db.execute(
+        "insert into audit (at_utc, who, address, action, target, detail) values (?, ?, ?, ?, ?, ?)",
+        (record.at_utc, record.who, record.address, record.action, record.target, record.detail),
+    )
+
+
+def _refuse_name_in_use(db: apsw.Connection, name: str) -> None:
+    if any(other.name == name and other.revoked_at_utc is None for other in _keys(db)):
+        raise ValidationFailed(f"there is a key named {name!r} already; `twincast keys revoke` ends it")
+
+
+def _insert(db: apsw.Connection, key: Key) -> None:
+    values = (key.id, key.name, key.digest, encode(key.grants).decode())
+    more = (key.created_at_utc, key.rate_per_s, key.expires_s)
+    db.execute("insert into access_key values (?, ?, ?, ?, ?, ?, ?, null)", (*values, *more))
+
+
+def _connect(path: str, *, is_served: bool, table: str) -> apsw.Connection:
+    """Connect to a file that has a table, once it does."""
     if is_served:
-        return _prepared(lambda: apsw.Connection(path))
-    if not _is_prepared(path):
+        db = _prepared(lambda: apsw.Connection(path))
+        if _has(db, table):
+            return db
+        db.close(True)
+        raise JournalUnusable(f"the server that runs on {path} is of an older version, without this; start it again")
+    if not _is_prepared(path, table):
         SqliteFile(path).close()
     return _prepared(lambda: open_with_its_wal(path))
 
@@ -280,16 +323,21 @@ def _reason(error: OSError | ValueError) -> str:
     return str(error.strerror) if isinstance(error, OSError) else "its path is not one in UTF-8"
 
 
-def _is_prepared(path: str) -> bool:
+def _is_prepared(path: str, table: str) -> bool:
     try:
         has_keys(path)
         db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     except (apsw.Error, JournalUnusable):
         return False
     try:
-        return bool(db.execute("select count(*) from sqlite_schema where name = 'access_key'").get)
+        return _has(db, table)
     finally:
         db.close(True)
+
+
+def _has(db: apsw.Connection, table: str) -> bool:
+    with unavailable_if_failing():
+        return bool(db.execute("select count(*) from sqlite_schema where name = ?", (table,)).get)
 
 
 def _version(db: apsw.Connection) -> int:
@@ -313,5 +361,5 @@ def _key(row: tuple[Any, ...]) -> Key:
     return Key(key_id, name, digest, _decode_grants(grants), *rest)
 
 
-def _said(key: Key) -> str:
-    return "; ".join(f"{action} {' '.join(patterns)}" for action, patterns in sorted(key.grants.items()))
+def _said(grants: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{action} {' '.join(patterns)}" for action, patterns in sorted(grants.items()))

@@ -9,7 +9,7 @@ from twincast.core.retries import WINDOW_ENTRIES, digest_of
 from twincast.journal.sqlite_reader import entry_of
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 _LOG = """
 create table meta (name text primary key, value text not null) without rowid;
@@ -69,7 +69,7 @@ create table audit (                    -- who did what
     at_utc  text not null,
     who     text not null,              -- key:ID, jwt:SUBJECT, anonymous, or local:USER
     address text not null,
-    action  text not null,              -- command, delete, keys add, keys revoke, keys clear
+    action  text not null,              -- command, delete, keys add, keys revoke, keys clear, pair, paired
     target  text not null,
     detail  text not null,
     seq     integer                     -- of a command, a deletion: where it is in the log
@@ -96,6 +96,19 @@ create table fence (                    -- up to which numbered line a producer'
 );
 """
 
+_PAIRING = """
+create table pairing (                  -- codes by which devices get an API key; they are kept for a day
+    digest     text primary key,        -- of the code, by scrypt, in hexadecimal
+    name       text not null,           -- of the key that it becomes, as the three below
+    grants     text not null,
+    rate_per_s real,
+    lives_s    integer,                 -- from when it is made; null for no end
+    until_s    integer not null,        -- of the code: seconds since 1970
+    who        text not null,           -- who made it
+    is_used    integer not null
+) without rowid;
+"""
+
 _RECEIPTS_WITH_CRC = """
 create table receipt (first_seq integer primary key, last_seq integer not null, key text not null, digest integer)
 """
@@ -107,7 +120,7 @@ def create(db: apsw.Connection, log: str) -> None:
     with db:
         db.pragma("application_id", APPLICATION_ID)
         db.pragma("user_version", SCHEMA_VERSION)
-        db.execute(_LOG + _TWIN + _RECEIPTS + _ACCESS + _GENERATIONS + _FENCE)
+        db.execute(_LOG + _TWIN + _RECEIPTS + _ACCESS + _GENERATIONS + _FENCE + _PAIRING)
         db.execute(
             "insert into meta values ('epoch', ?), ('checkpoint_seq', '0'),"
             " ('created_at_utc', strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
@@ -143,7 +156,11 @@ def _to_5(db: apsw.Connection) -> None:
     db.execute(_FENCE)
 
 
-_UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5}
+def _to_6(db: apsw.Connection) -> None:
+    db.execute(_PAIRING)
+
+
+_UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5, 5: _to_6}
 """By version, what brings it to the next one."""
 
 

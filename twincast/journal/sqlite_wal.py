@@ -18,7 +18,7 @@ from twincast.journal.sqlite_reader import in_words
 _WAL_HEADER_BYTES = 32
 _PROBES = 512
 """How many entries before those of the -wal are looked for. Where pages are mixed, most are not found."""
-_TABLES = ("meta", "checkpoint", "receipt", "access_key", "audit", "generation")
+_TABLES = ("meta", "checkpoint", "receipt", "access_key", "audit", "generation", "fence", "pairing")
 """All but the log, which is checked where the -wal changes it, and probed in the rest."""
 
 

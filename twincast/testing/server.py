@@ -106,7 +106,7 @@ class Server:
         self.port = self._listener.getsockname()[1]
         self._app: App = create_app(self._settings, edge="picows" if self._edge else "portable", now_utc=self._now_utc)
         config = configured(self._app, self._edge)
-        self._server = ServerProcess(config, self._app, certificate_of(self._settings), is_talkative=False)
+        self._server = ServerProcess(config, self._app, certificate_of(self._settings))
         self._thread = threading.Thread(target=self._run, name="twincast server", daemon=True)
         self._thread.start()
         eventually(lambda: self._server.started or not self._thread.is_alive(), "the server starts")

@@ -23,7 +23,7 @@ TAGS = {
 """What calls are sorted by, in this order, and what each is about."""
 
 _TAG_OF_PATH = {"/api/data": "State", "/api/control": "Commands", "/api/events": "Streams"}
-_TAG_OF_PATH |= {"/api/tickets": "Access", "/api/audit": "Access"}
+_TAG_OF_PATH |= {"/api/tickets": "Access", "/api/audit": "Access", "/api/pair": "Access"}
 _OURS = ("/api/", "/healthz", "/readyz", "/metrics")
 
 

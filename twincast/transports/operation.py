@@ -87,6 +87,7 @@ class Operation:
     takes: dict[str, Any] = field(default_factory=dict)
     parameters: Sequence[dict[str, Any]] = ()
     body_max_bytes: int = 64 * 1024
+    takes_no_credential: bool = False
     links: dict[str, Any] = field(default_factory=dict)
     """Where to go from an answer: OpenAPI link objects by name."""
     content: str = JSON
@@ -153,6 +154,8 @@ class Operation:
 
     def _extra(self) -> dict[str, Any]:
         extra: dict[str, Any] = {"parameters": list(self.parameters)} if self.parameters else {}
+        if self.takes_no_credential:
+            extra["security"] = []
         if self.takes:
             extra["requestBody"] = {"required": True, "content": self.takes}
         return extra

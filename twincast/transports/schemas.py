@@ -155,6 +155,21 @@ class Ticket(Struct):
     expires_in_s: float
 
 
+class Code(Struct, forbid_unknown_fields=True):
+    """What a pairing code is brought with."""
+
+    code: Annotated[str, Meta(description="as `twincast pair` shows it; dashes, spaces and case do not matter")]
+
+
+class Paired(Struct):
+    """A key that was made for whoever brought a code. It is not shown again."""
+
+    token: Annotated[str, Meta(description="the API key: what goes behind `Authorization: Bearer`")]
+    identity: str
+    name: str
+    rights: dict[str, list[str]]
+
+
 class Audit(Struct):
     """Who commanded or deleted what, and who changed the keys, newest first."""
 
@@ -262,6 +277,8 @@ IN_REST: tuple[type[Struct], ...] = (
     Events,
     Status,
     Ticket,
+    Code,
+    Paired,
     Audit,
     Problem,
 )
@@ -341,6 +358,8 @@ DEVICE_PARAMETERS = (
     _MIN_SEQ,
     _parameter("If-None-Match", _TEXT, "the `ETag` of what you have: 304 if it is still the newest", where="header"),
 )
+CODE: dict[str, Any] = {"schema": reference(Code), "example": {"code": "7KQ4-9XTM"}}
+"""What `POST /api/pair` takes."""
 NOTHING: dict[str, Any] = {"schema": {"type": "object"}, "example": {}}
 """What a call takes that needs no more than to be asked."""
 

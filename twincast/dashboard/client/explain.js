@@ -2,16 +2,19 @@ import { isFinal } from "./reasons.js";
 
 const TIMEOUT_MS = 5_000;
 
+/** @typedef {(address: URL, how: any) => Promise<{ok: boolean, status: number, json: () => Promise<any>}>} Fetch */
+
 /**
  * Asks plain HTTP why a WebSocket handshake failed, of which runtimes say nothing.
  * @param {string} url of the WebSocket; the status is beside it
+ * @param {Fetch} [ask] asks it; by itself `fetch`
  * @returns {Promise<{isFinal: boolean, reason: string, code?: string}>}
  */
-export async function explain(url) {
+export async function explain(url, ask = fetch) {
   const address = new URL("api/status", url.replace(/^ws/, "http"));
   let response;
   try {
-    response = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    response = await ask(address, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch {
     const origin = globalThis.location?.origin;
     const isElsewhere = origin && origin !== address.origin;

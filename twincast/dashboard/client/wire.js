@@ -9,11 +9,12 @@ export class Wire {
    * Dials.
    * @param {string} address
    * @param {{onOpen: () => void, onText: (text: any) => void, onEnd: (code: number, reason: string) => void}} told
+   * @param {import("./pin.js").Pin|null} pin which server is trusted; null for those that the runtime trusts
    * @throws {Error} this runtime opens no such socket
    */
-  dial(address, { onOpen, onText, onEnd }) {
+  dial(address, { onOpen, onText, onEnd }, pin = null) {
     /** @type {WebSocket & {on?: (event: string, listener: () => void) => void}} */
-    const socket = new WebSocket(address);
+    const socket = pin ? new (/** @type {any} */ (WebSocket))(address, [], pin.begin()) : new WebSocket(address);
     const isCurrent = () => socket === this.#socket;
     let wasOpen = false;
     const end = (code, reason) => {
@@ -22,7 +23,8 @@ export class Wire {
     this.#socket = socket;
     socket.onopen = () => {
       wasOpen = true;
-      if (isCurrent()) onOpen();
+      if (pin && !pin.isChecked) socket.close(); // some WebSocket that took no notice: it is told nothing
+      else if (isCurrent()) onOpen();
     };
     socket.onmessage = ({ data }) => {
       if (isCurrent()) onText(data);

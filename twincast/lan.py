@@ -1,0 +1,85 @@
+"""Where this machine is on its own networks: its private addresses, as they are now, and the names it goes by there."""
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import psutil
+
+from twincast.access.addresses import Address, allowed_host, is_local, parse
+from twincast.access.networks import by_use, is_private
+from twincast.errors import AddressUnusable
+
+_SOMEWHERE = ("192.0.2.1", 9)
+"""An address of nobody (RFC 5737): asking for the way there sends nothing, and names the interface that is used."""
+
+
+class Local(NamedTuple):
+    """This machine's places on its own networks."""
+
+    private: Sequence[Address]
+    """Its private addresses, the one that people would type first."""
+    listened: Sequence[str]
+    """Where to listen: those as sockets take them, with the zone if there is one, and loopback."""
+    names: Sequence[str]
+    """What others on the network call it."""
+
+
+def local(host: str | None = None) -> Local:
+    """Look where this machine is. Addresses that it gets later are not among them.
+
+    Args:
+        host: one of the private addresses, if it is to be that alone; None for all.
+
+    Raises:
+        AddressUnusable: the host is no private address of this machine.
+    """
+    found = _addresses()
+    private = {text: address for text, address in found.items() if is_private(address)}
+    if host is not None:
+        wanted = parse(host)
+        if wanted is None or not is_private(wanted):
+            raise AddressUnusable(
+                "--lan listens on private addresses (10.*, 172.16-31.*, 192.168.*, 169.254.*, fc00::/7, fe80::/10),"
+                f" and {host} is none; without --host it takes all that this machine has"
+            )
+        private = {text: address for text, address in private.items() if address == wanted}
+        if not private:
+            told = ", ".join(map(str, by_use(a for a in found.values() if is_private(a)))) or "none"
+            raise AddressUnusable(f"{host} is no address of this machine; its private ones are: {told}")
+    loopback = [text for text in ("127.0.0.1", "::1") if text in found]
+    order = by_use(private.values(), _preferred())
+    listened = sorted(private, key=lambda text: order.index(private[text]))
+    return Local(order, (*listened, *loopback), _names())
+
+
+def _addresses() -> dict[str, Address]:
+    """Return the addresses of interfaces that are up, by how sockets take them."""
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    found: dict[str, Address] = {}
+    for interface, entries in psutil.net_if_addrs().items():
+        for entry in entries:
+            if entry.family in {socket.AF_INET, socket.AF_INET6} and interface in up:
+                address = parse(entry.address)
+                if address is not None:
+                    found[entry.address] = address
+    return found
+
+
+def _preferred() -> Address | None:
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect(_SOMEWHERE)
+        return parse(way.getsockname()[0])
+    return None
+
+
+def _names() -> list[str]:
+    """Return the host's name, as it is and as multicast DNS has it (RFC 6762)."""
+    names: list[str] = []
+    with suppress(ValueError):
+        name = allowed_host(socket.gethostname())
+        for each in (name, f"{name.partition('.')[0]}.local"):
+            if not each.startswith("localhost") and not is_local(each) and parse(name) is None and each not in names:
+                names.append(each)
+    return names
