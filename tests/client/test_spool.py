@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tests.running import ROOT
-from twincast.client import spool as module
 from twincast.client.spool import APPLICATION_ID, ROW_BYTES, SCHEMA_VERSION, Refusal, Row, SpoolFile
 from twincast.errors import BufferFull, SpoolFull, SpoolUnusable
 
@@ -97,13 +96,13 @@ def test_what_fails_is_taken_back_whole(path: Path) -> None:
     assert lines_of(path) == [2, 3]
 
 
-def test_what_was_refused_is_kept_aside_the_newest_within_a_bound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REFUSED_MAX_BYTES", 2 * len(row(1).message))
+def test_what_was_refused_is_kept_aside_the_newest_within_a_bound(path: Path) -> None:
+    bound: Any = {"refused_max_bytes": 2 * len(row(1).message)}
     with closing(SpoolFile(path)) as file:
         file.write([row(number) for number in range(1, 6)], [])
-        file.write([], [1, 2], [Refusal(2, "too_large", "a value takes less")])
+        file.write([], [1, 2], [Refusal(2, "too_large", "a value takes less")], **bound)
         assert file.refused == 1
-        file.write([], [3, 4], [Refusal(3, "no", "no"), Refusal(4, "no", "no")])
+        file.write([], [3, 4], [Refusal(3, "no", "no"), Refusal(4, "no", "no")], **bound)
         assert file.refused == 2
     assert query(path, "select line, code from refused") == [(3, "no"), (4, "no")]
     assert lines_of(path) == [5]

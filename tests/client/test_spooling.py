@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import logging
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,8 +21,10 @@ import pytest
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast.client import Change, Hub, Link, connect
 from twincast.client import sync as without_asyncio
-from twincast.client.outgoing import IN_FLIGHT_MAX
+from twincast.client.outgoing import IN_FLIGHT_MAX, Limits
+from twincast.client.reasons import Retried
 from twincast.client.spool import SpoolFile
+from twincast.client.spooling import Spooling
 from twincast.core.fence import WINDOW_LINES
 from twincast.errors import (
     BufferFull,
@@ -52,6 +55,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
     return tmp_path / "outbox.db"
+
+
+PAGE = (ROOT / "docs" / "client.md").read_text()
 
 
 async def up(server: Server) -> None:
@@ -142,6 +148,14 @@ async def test_a_no_that_comes_later_is_raised_by_what_is_called_next_and_told_o
             assert file.lines == 1, "what was accepted before stays, for a program with a credential"
 
 
+async def test_a_program_with_the_least_memory_sends_one_by_one(server: Server, spool: Path) -> None:
+    async with device(server, spool, buffer_max_bytes=0) as hub:
+        await hub.publish_many([("lamp", number) for number in range(5)])
+        await up(server)
+        await hub.settle()
+        assert values(server) == list(range(5))
+
+
 async def test_with_a_spool_a_program_may_wait_all_the_same(server: Server, spool: Path) -> None:
     with pytest.raises(ServerUnreachable):
         async with device(server, spool, wait=True, timeout_s=0):
@@ -197,6 +211,15 @@ async def test_a_backlog_is_in_memory_only_as_far_as_it_is_sent_ahead(server: Se
 
 def test_no_more_is_sent_ahead_than_the_server_remembers_one_by_one() -> None:
     assert IN_FLIGHT_MAX <= WINDOW_LINES
+
+
+async def test_a_server_that_knows_no_lines_is_tried_again_and_gets_none(spool: Path) -> None:
+    with closing(SpoolFile(spool)) as file:
+        spooling = Spooling(file, 1 << 20, 1 << 20)
+        with pytest.raises(Retried, match="takes no numbered lines"):
+            spooling.connected(Limits(), is_ordered=False)
+        assert not spooling.is_connected
+        await spooling.close()
 
 
 async def test_readings_commands_and_deletions_keep_their_order_and_a_refusal_holds_back_nothing(
@@ -288,6 +311,22 @@ async def test_a_second_program_and_a_torn_file_are_refused(server: Server, spoo
         async with device(server, spool):
             pytest.fail("the file is no spool")
     assert spool.read_text() == "torn"  # noqa: ASYNC240
+
+
+async def test_what_was_refused_by_mistake_is_sent_again_as_the_page_says(tmp_path: Path, spool: Path) -> None:
+    [sql] = re.findall(r'sqlite3 outbox.db \\\n *"(insert .*?)"', PAGE, re.DOTALL)
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        narrow, wide = server.add_key("narrow", publish=["door"]), server.add_key("wide", publish=["*"])
+        async with device(server, spool, token=narrow) as hub:
+            await hub.publish_many([("lamp", number) for number in range(4)])
+            await hub.settle()
+            assert hub.backlog == (0, 0, 4)
+        with closing(sqlite3.connect(spool)) as db, db:
+            db.executescript(sql)
+        async with device(server, spool, token=wide) as hub:
+            await hub.settle()
+            assert hub.backlog == (0, 0, 0)
+        assert values(server) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("news", [0, 3, 20])

@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 ROW_BYTES = 64
 """What a line takes in the file beside its message."""
 REFUSED_MAX_BYTES = 4 * 1024 * 1024
-"""How much of what the server refused for good is kept, for somebody to look at: the newest."""
+"""How much of what the server refused for good is kept if nobody says how much: the newest."""
 
 # AUTOINCREMENT: a number that was given out is never given out again, though its line is gone.
 _SCHEMA = """
@@ -38,6 +38,7 @@ create table line (
 create table refused (                  -- what the server will never store
     line            integer primary key,
     message         text not null,
+    value_bytes     integer not null,
     accepted_at_utc text not null,
     measured_at_utc text,
     refused_at_utc  text not null,
@@ -48,7 +49,7 @@ create table refused (                  -- what the server will never store
 
 _REFUSE = """
 insert or replace into refused
-select line, message, accepted_at_utc, measured_at_utc, ?, ?, ? from line where line = ?
+select line, message, value_bytes, accepted_at_utc, measured_at_utc, ?, ?, ? from line where line = ?
 """
 
 _FORGET_REFUSED = """
@@ -116,13 +117,21 @@ class SpoolFile:
             self.close()
             raise
 
-    def write(self, added: Sequence[Row], removed: Sequence[int], refused: Sequence[Refusal] = ()) -> None:
+    def write(
+        self,
+        added: Sequence[Row],
+        removed: Sequence[int],
+        refused: Sequence[Refusal] = (),
+        *,
+        refused_max_bytes: int = REFUSED_MAX_BYTES,
+    ) -> None:
         """Take lines and let others go, all or nothing; on disk when this returns.
 
         Args:
             added: new ones, in order.
             removed: what the server has, or refused.
             refused: which of these it refused; they are kept aside.
+            refused_max_bytes: how much of what was refused is kept, the newest.
 
         Raises:
             SpoolFull: the disk is full.
@@ -134,7 +143,7 @@ class SpoolFile:
             for line, code, reason in refused:
                 db.execute(_REFUSE, (now_utc, code, reason, line))
             if refused:
-                db.execute(_FORGET_REFUSED, (REFUSED_MAX_BYTES,))
+                db.execute(_FORGET_REFUSED, (refused_max_bytes,))
                 count = db.execute("select count(*) from refused").fetchone()[0]
             db.executemany("delete from line where line = ?", [(line,) for line in removed])
             db.executemany(

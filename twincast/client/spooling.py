@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from twincast.client.change import Backlog
 from twincast.client.link import Message, encode
-from twincast.client.outgoing import IN_FLIGHT_MAX, Outgoing, refused
+from twincast.client.outgoing import IN_FLIGHT_MAX, Limits, Outgoing, refused
+from twincast.client.reasons import Retried
 from twincast.client.spool import Refusal, Row, SpoolFile
 from twincast.core.model import NOT_YET
-from twincast.errors import SpoolFull, SpoolUnusable, TwincastError, ValidationFailed
+from twincast.errors import ServerUnreachable, SpoolFull, SpoolUnusable, TwincastError, ValidationFailed
 
 SPOOL_MIN_BYTES = 64 * 1024
 """The least that a spool may be told to hold: one message."""
@@ -128,6 +129,18 @@ class Spooling(Outgoing):
         self._receipts.clear()
         self._is_empty.set()
 
+    def connected(self, limits: Limits, *, is_ordered: bool) -> None:
+        """See Outgoing.
+
+        Raises:
+            Retried: this server would not keep the order of lines, nor know them again.
+        """
+        if not is_ordered:
+            raise Retried(
+                ServerUnreachable("the server is of a version that takes no numbered lines; a spool needs them")
+            )
+        super().connected(limits, is_ordered=is_ordered)
+
     def answer(self, message: Message) -> bool:
         """See Outgoing.
 
@@ -183,7 +196,8 @@ class Spooling(Outgoing):
             return
         rows = [row for row, _ in entered]
         try:
-            await self._in_thread(partial(self._file.write, rows, removed, refusals))
+            write = partial(self._file.write, rows, removed, refusals, refused_max_bytes=self._spool_max_bytes)
+            await self._in_thread(write)
         except Exception as error:
             self._removed, self._refusals = removed + self._removed, refusals + self._refusals
             unknown = SpoolUnusable(f"the spool failed: {type(error).__name__}")
@@ -206,6 +220,8 @@ class Spooling(Outgoing):
             self._kept_lines -= 1
             if not written.done():
                 written.set_exception(error)
+        if not self._kept_lines:
+            self._is_empty.set()
 
     async def _read_on(self) -> None:
         """Bring lines into memory, as many as are sent ahead."""
@@ -217,15 +233,18 @@ class Spooling(Outgoing):
                 logger.warning("the backlog cannot be read yet: %s", error.message)
                 self._remove_later()
                 return
-            if not rows:  # somebody has taken lines out of the file
-                self._unread = 0
             for row in rows:
                 if not self._take(row):
                     return
                 self._unread -= 1
+            if not rows:  # which cannot be, while nobody else has the file
+                return
 
     def _has_room_for_more(self) -> bool:
-        return self._failed is None and len(self._window) < IN_FLIGHT_MAX and self._size_bytes < self._max_bytes
+        if self._failed is not None:
+            return False
+        is_full = len(self._window) >= IN_FLIGHT_MAX or self._size_bytes >= self._max_bytes
+        return not (self._window and is_full)  # one goes in any case
 
     def _take(self, row: Row) -> bool:
         """Have a line sent, if it is within what is sent ahead of the oldest one's answer."""
