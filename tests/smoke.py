@@ -17,7 +17,7 @@ from twincast import __version__
 from twincast.client import Rest, connect
 from twincast.testing import Server
 
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 COMMANDS = ("serve", "watch", "send", "keys", "journal", "audit")
 PAGES = ("/", "/dashboard", "/guides/client.md", "/docs", "/redoc", "/asyncapi", "/openapi.json", "/asyncapi.json")
 

@@ -1,5 +1,6 @@
 """Commands whose input or output is closed, full, gone or not UTF-8: each says so in one line, or does its work."""
 
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import requests
 
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
+from twincast import stdio
 
 TWINCAST = f"{sys.executable} -m twincast"
 ODD = "lab/é🌡"
@@ -259,3 +261,15 @@ def test_a_watcher_ends_when_its_reader_does(server_process: StartServer) -> Non
         printed, complaints = both.communicate()
         assert printed.count("data_update") == 1 and printed.endswith("\n141\n")
         assert complaints == ""
+
+
+def test_on_windows_pipes_and_files_hold_utf_8_as_json_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("grün".encode()), encoding="cp1252"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    stdio.prepare()
+    print(sys.stdin.read(), "🌡", end="", flush=True)
+    assert written.getvalue().decode() == "grün 🌡"

@@ -29,11 +29,20 @@ def prepare() -> None:
     sys.stdout = sys.stdout or _open(1)
     sys.stderr = sys.stderr or _open(2)
     codecs.register_error(_ESCAPED, _escape)
+    if sys.platform == "win32" and not os.environ.get("PYTHONIOENCODING"):
+        _speak_utf_8_to_programs()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ESCAPED)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text is then one bad line, not the end
+
+
+def _speak_utf_8_to_programs() -> None:
+    """Have pipes and files hold UTF-8, as JSON is, where the system would have an encoding of its region."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8")
 
 
 class Output(Console):

@@ -5,9 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
-
-from tests.tools import program
+from tests.tools import lacking, program
 
 PACKAGES = ("typescript@7.0.2", "ws@8.23.0")
 NPM_ENV = "TWINCAST_NPM"
@@ -24,6 +22,6 @@ def node_modules() -> Path:
         try:
             subprocess.run(install, check=True, capture_output=True, text=True, timeout=INSTALL_DEADLINE_S)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            pytest.skip(f"npm gives no {' and '.join(PACKAGES)}: {error.stderr!r}")
+            lacking(f"npm gives no {' and '.join(PACKAGES)}: {error.stderr!r}")
         (folder / "done").touch()
     return folder / "node_modules"

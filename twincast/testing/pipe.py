@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,8 @@ Direction = Literal["up", "down"]
 DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 CHUNK_BYTES = 64 * 1024
 DELAYED_MAX_CHUNKS = 64  # as much may be under way on a slow line; then its sender has to wait
+_CUT_AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""SO_LINGER's `struct linger`: to linger, for no time."""
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -86,7 +89,7 @@ class Pipe:
         self._is_cut = True
         for writer in self._writers if reset else ():
             # Who closes without time to linger sends an RST.
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CUT_AT_ONCE)
         self.close()
         self._on_cut()
 
