@@ -30,7 +30,7 @@ ENTRIES: list[Entry] = [
 ]
 
 # As they were: version 1 in the first commits, version 2 with keys of updates, version 3 with API keys, version 4 with
-# the runs, digests of what keys stored, and deletions.
+# the runs, digests of what keys stored, and deletions, version 5 with numbered lines.
 VERSION_1 = f"""
 pragma application_id = {APPLICATION_ID};
 pragma journal_mode = wal;
@@ -92,11 +92,18 @@ create view twin as
 insert into generation values (1, '', 0, '{NOW_UTC}');
 """
 
+FENCE_OF_5 = """
+create table fence (
+    seq integer primary key, who text not null, producer text not null, line integer not null, missing text not null
+);
+insert into fence values (3, 'key:b', 'q', 7, '5');
+"""
+
 
 def write(path: Path, version: int, entries: Sequence[Entry] = ENTRIES) -> None:
     """Write a journal as an earlier version did."""
     schema = VERSION_1 + (RECEIPTS_OF_2 if version >= 2 else "") + (ACCESS_OF_3 if version >= 3 else "")
-    schema += RUNS_OF_4 if version >= 4 else ""
+    schema += (RUNS_OF_4 if version >= 4 else "") + (FENCE_OF_5 if version >= 5 else "")
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(f"{schema} pragma user_version = {version};")
         for seq, entry in enumerate(entries, 1):
@@ -120,7 +127,7 @@ def objects(path: Path) -> list[Any]:
     return [(name, " ".join(" ".join(line.split("--")[0] for line in sql.splitlines()).split())) for name, sql in lines]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_holds(
     tmp_path: Path, version: int
 ) -> None:
@@ -132,11 +139,12 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_h
             "lamp": b"2",
             "door": '"é"'.encode(),
         }
-        assert file.marks() == []
+        marks = [Mark("key:b", "q", 7, 3, 0b101)] if version >= 5 else []
+        assert file.marks() == marks
         file.append([ENTRIES[0]], [Receipt("k", 0, 0, "01")], marks=[Mark("key:a", "p", 3, 0, 0b11)])
     with closing(SqliteFile(str(path))) as file:
         assert file.receipts() == [Receipt("k", 5, 5, "01")]
-        assert file.marks() == [Mark("key:a", "p", 3, 5, 0b11)]
+        assert file.marks() == [*marks, Mark("key:a", "p", 3, 5, 0b11)]
         file.append([Deleted("lamp", NOW_UTC, "rest")])
         assert set(file.snapshot().twins) == {"door"}
     assert query(path, "select device_id from twin union select device_id from checkpoint") == [("door",)]
