@@ -58,7 +58,12 @@ def _answers(url: str) -> bool:
 
 def test_the_first_program_is_an_application_with_twincast_in_it(folder: Path) -> None:
     assert "```sh\nuvicorn lab:app\n```" in PAGE
-    with uvicorn(folder, "lab:app") as url, connect(f"{url}/twin") as hub:
+    streaming = {"Accept": "text/event-stream"}
+    with httpx.Client() as http, uvicorn(folder, "lab:app") as url, connect(f"{url}/twin") as hub:
+        # A stream that has no end, and keeps no server from its own.
+        http.send(
+            http.build_request("GET", f"{url}/twin/api/events", headers=streaming), stream=True
+        ).raise_for_status()
         seq = httpx.post(f"{url}/lamp/door", params={"on": True}).json()["seq"]
         hub.reached(seq)
         assert hub.state["lab/door"].value == {"on": True}

@@ -102,6 +102,7 @@ async def test_a_command_and_a_deletion_are_told_and_audited(twin: Twincast) -> 
         ({1: 2}, ValidationFailed),
         (1 << 64, MalformedJson),
         ("x" * 64 * 1024, TooLarge),
+        ("x" * (63 * 1024 + 100), TooLarge),  # which a message holds, and a value may not have
         ({str(number): number for number in range(1_025)}, TooLarge),
         (msgspec.Raw(b'{"a":1,"a":2}'), MalformedJson),
         (msgspec.Raw(b"{"), MalformedJson),

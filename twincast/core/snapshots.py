@@ -7,10 +7,10 @@ from twincast.core.messages import encode
 from twincast.core.model import Twin
 from twincast.core.state import State
 
-_TWIN_BYTES = len('{"value":,"updated_at_utc":"","seq":,"source":"websocket"}:,') + len(
+_TWIN_BYTES = len('{"value":,"updated_at_utc":"","seq":,"source":"application"}:,') + len(
     "2026-11-23T16:24:00.123456+00:00"
 )
-"""What a twin's text takes beside its name, its value and the digits of its seq."""
+"""What a twin's text takes beside its name, its value and the digits of its seq, with the longest source."""
 
 
 class Part(NamedTuple):

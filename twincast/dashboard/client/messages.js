@@ -50,6 +50,7 @@
  * @property {string} epoch
  * @property {number} seq
  * @property {boolean} [replayed] it was stored before, under the same key
+ * @property {object} [line] up to where a numbered line is stored; this client numbers none
  */
 
 /**
