@@ -33,6 +33,8 @@ from twincast.errors import (
     TwincastError,
     ValidationFailed,
 )
+from twincast.inside.application import OF_THE_SERVER
+from twincast.settings import Settings
 
 HERE = "http://127.0.0.1"
 DEADLINE_S = 20.0
@@ -588,3 +590,10 @@ except AttributeError as error:
 """
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (printed.stderr, printed.stdout) == ("", "module 'twincast' has no attribute 'Twin'\n")
+
+
+def test_each_setting_is_taken_here_or_is_the_servers() -> None:
+    assert set(Settings.model_fields) >= OF_THE_SERVER
+    assert {"lan", "self_signed", "tls_key"} <= OF_THE_SERVER
+    twin = Twincast("memory:", devices_max=7, allow_host=("lab.example.org",))
+    assert (twin.app.settings.devices_max, twin.app.settings.allow_host) == (7, ("lab.example.org",))

@@ -16,7 +16,18 @@ from twincast.transports.asgi import PORTABLE
 
 OF_THE_SERVER = frozenset(
     {
-        *("host", "port", "root_path", "tls_cert", "tls_key", "hsts_max_age_s", "connections_max", "head_max_bytes"),
+        *(
+            "lan",
+            "self_signed",
+            "host",
+            "port",
+            "root_path",
+            "tls_cert",
+            "tls_key",
+            "hsts_max_age_s",
+            "connections_max",
+            "head_max_bytes",
+        ),
         *("head_timeout_s", "body_timeout_s", "write_timeout_s", "keep_alive_timeout_s", "shutdown_timeout_s"),
         *("log_format", "log_level"),
     }
