@@ -167,6 +167,14 @@ def _watch(port: int, path: str, again: bytes | Iterable[bytes] = b"", every_s: 
     return Attacker(handshake(port, path, READERS_HEAD), again, every_s=every_s)
 
 
+def _guesses() -> Iterable[bytes]:
+    """Yield pairing codes, each another one, and none that is good."""
+    for number in _numbers:
+        body = json.dumps({"code": f"ZZZZ{number % 10_000:04}"})
+        more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        yield _head("POST", "/api/pair", more) + f"\r\n{body}".encode()
+
+
 def _many_stars(count: int) -> list[str]:
     return ["attacked*" + "a*" * 60 + f"b{number}*" for number in range(count)]
 
@@ -206,6 +214,12 @@ _CHUNKED = "Transfer-Encoding: chunked\r\n"
 _BODY = "Content-Type: application/json\r\nContent-Length: 1000000\r\n"
 
 ATTACKS: dict[str, Attack] = {
+    "codes": Attack(
+        "pairing codes guessed 100 times a second",
+        50,
+        lambda port: Attacker(next(iter(_guesses())), _guesses(), every_s=0.5),
+        30 * MB,
+    ),
     "slow-heads": Attack("heads that trickle", 1_000, lambda _: Attacker(_head(), b"X-A: b\r\n"), 30 * MB),
     "slow-bodies": Attack(
         "bodies that trickle, or never begin",

@@ -1,7 +1,8 @@
 """What it takes before others reach a server: on one's own network, and with a certificate of the server's own."""
 
+import errno
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
@@ -10,7 +11,7 @@ from twincast.access.addresses import parse
 from twincast.access.networks import by_use, in_url, is_private
 from twincast.errors import AddressUnusable, LoginUnusable
 from twincast.exposure import Exposure, exposed, refuse_exposure, with_certificate
-from twincast.lan import Local
+from twincast.lan import Local, local
 from twincast.settings import Settings
 
 HERE = Local([parse("192.168.1.10"), parse("fd00::1")], ["192.168.1.10", "fd00::1", "127.0.0.1"], ["pi", "pi.local"])  # type: ignore[list-item]
@@ -87,6 +88,15 @@ def test_a_machine_without_a_private_address_is_on_no_network(monkeypatch: pytes
     monkeypatch.setattr("twincast.exposure.local", lambda host=None: Local([], ["127.0.0.1"], ["pi"]))
     with pytest.raises(AddressUnusable, match="it has none; is it on a network"):
         exposed(Settings(lan=True))
+
+
+def test_a_system_that_does_not_say_where_it_is_is_asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Never:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr("psutil.net_if_addrs", refuse)
+    with pytest.raises(AddressUnusable, match=r"not supported by protocol.*AF_NETLINK"):
+        local()
 
 
 def test_a_certificate_of_its_own_is_tls_for_an_address_that_everybody_reaches(tmp_path: Path) -> None:

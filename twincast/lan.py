@@ -33,7 +33,7 @@ def local(host: str | None = None) -> Local:
         host: one of the private addresses, if it is to be that alone; None for all.
 
     Raises:
-        AddressUnusable: the host is no private address of this machine.
+        AddressUnusable: the host is no private address of this machine, or the system does not say which it has.
     """
     found = _addresses()
     private = {text: address for text, address in found.items() if is_private(address)}
@@ -56,9 +56,16 @@ def local(host: str | None = None) -> Local:
 
 def _addresses() -> dict[str, Address]:
     """Return the addresses of interfaces that are up, by how sockets take them."""
-    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    try:
+        up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+        interfaces = psutil.net_if_addrs()
+    except OSError as error:
+        raise AddressUnusable(
+            f"the system does not say which addresses this machine has: {error.strerror}. A unit of systemd that has"
+            " RestrictAddressFamilies takes AF_NETLINK in it for that"
+        ) from None
     found: dict[str, Address] = {}
-    for interface, entries in psutil.net_if_addrs().items():
+    for interface, entries in interfaces.items():
         for entry in entries:
             if entry.family in {socket.AF_INET, socket.AF_INET6} and interface in up:
                 address = parse(entry.address)

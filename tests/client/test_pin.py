@@ -119,14 +119,14 @@ async def test_another_server_is_told_nothing_and_that_is_final(tmp_path: Path) 
     with eavesdropper(tmp_path) as (port, heard):
         url = f"https://127.0.0.1:{port}"
         with pytest.raises(WrongFingerprint, match="not the server whose fingerprint you gave") as refused:
-            async with connect(url, token=SECRET, fingerprint=OTHER, timeout_s=None):
+            async with connect(url, token=SECRET, fingerprint=OTHER, timeout_s=5):
                 pass
         assert fingerprint_of(tmp_path / "cert.pem") in refused.value.message
 
         def without_a_loop() -> None:
             with (
                 pytest.raises(WrongFingerprint),
-                without_asyncio.connect(url, token=SECRET, fingerprint=OTHER, timeout_s=None),
+                without_asyncio.connect(url, token=SECRET, fingerprint=OTHER, timeout_s=5),
             ):
                 pass
             with Rest(url, token=SECRET, fingerprint=OTHER) as rest, pytest.raises(WrongFingerprint):

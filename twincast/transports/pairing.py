@@ -34,6 +34,7 @@ class PairingEndpoint:
 
     def __init__(self, hub: Callable[[], Hub], admission: Admission) -> None:
         self._hub = hub
+        self._hashing = asyncio.Lock()
         self._admission = admission
         self.operation = Operation(
             "POST",
@@ -73,7 +74,8 @@ class PairingEndpoint:
 
     async def _made(self, code: str, address: str) -> tuple[Key, str]:
         hub = self._hub()
-        digest = await asyncio.to_thread(digest_of_code, code)
+        async with self._hashing:  # one at a time, for each takes 8 MiB
+            digest = await asyncio.to_thread(digest_of_code, code)
         secrets: list[str] = []
         now_s = time.time()
 
