@@ -47,11 +47,8 @@ def newest_of(log: Sequence[Entry]) -> dict[str, int]:
     return newest
 
 
-def write_until_the_cut(file: SqliteFile, chance: random.Random) -> list[int]:
-    """Append, checkpoint and trim until the power fails; return the sizes of the batches, the last one unacknowledged.
-
-    A file that keeps everything has nothing to trim.
-    """
+def write_until_the_cut(file: SqliteFile, chance: random.Random, *, trims: bool) -> list[int]:
+    """Append, checkpoint and trim until the power fails; return the batches' sizes, the last one unacknowledged."""
     sizes: list[int] = []
     while True:
         size = chance.choice((1, 3, 40))
@@ -63,7 +60,7 @@ def write_until_the_cut(file: SqliteFile, chance: random.Random) -> list[int]:
         try:
             if file.checkpoint_is_due:
                 file.checkpoint()
-            if (until := file.look(NOW_UTC).until) is not None:
+            if trims and (until := file.look(NOW_UTC).until) is not None:
                 file.trim(until)
         except JournalUnavailable:
             return [*sizes, 0]
@@ -80,7 +77,7 @@ def entries_lost(tmp_path: Path, seed: int, synchronous: str, retention: Retenti
     after.mkdir()
     with failing_power(seed, calls=chance.randrange(60, 4_000)) as power:
         file = SqliteFile(str(before / "journal.db"), retention=retention, vfs=power.vfs, synchronous=synchronous)
-        sizes = write_until_the_cut(file, chance)
+        sizes = write_until_the_cut(file, chance, trims=retention.is_bounded)
         power.restore(after)
         with pytest.raises(JournalUnavailable):
             file.close()
