@@ -192,6 +192,6 @@ def test_the_openapi_document_describes_the_calls(original: ServerProcess) -> No
     calls = {(path, method) for path, item in document["paths"].items() for method in item}
     originals = {("/api/status", "get"), ("/api/data", "get"), ("/api/data", "post"), ("/api/control", "post")}
     deletions = {("/api/data", "delete"), ("/api/data/{device_id}", "delete")}
-    others = {("/api/events", "get"), ("/api/tickets", "post"), ("/api/audit", "get")}
+    others = {("/api/events", "get"), ("/api/tickets", "post"), ("/api/audit", "get"), ("/metrics", "get")}
     assert calls == originals | deletions | others | {("/api/data/{device_id}", "get")}
     assert document["openapi"].startswith("3.1")
