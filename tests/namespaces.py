@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-import pytest
+from tests.tools import lacking
 
 
 class Machine(NamedTuple):
@@ -33,16 +33,16 @@ class Machine(NamedTuple):
 def machines(*names: str) -> Iterator[Sequence[Machine]]:
     """Make machines that nothing connects yet, their loopback up."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("network namespaces take root")
+        lacking("network namespaces take root")
     if shutil.which("ip") is None:
-        pytest.skip("network namespaces take `ip`, of the package iproute2")
+        lacking("network namespaces take `ip`, of the package iproute2")
     made: list[Machine] = []
     with ExitStack() as undo:
         for name in names:
             machine = Machine(f"twincast-{os.getpid()}-{name}")
             ran = subprocess.run(["ip", "netns", "add", machine.name], capture_output=True, text=True, check=False)
             if ran.returncode:
-                pytest.skip(f"no network namespace can be made here: {ran.stderr.strip()}")
+                lacking(f"no network namespace can be made here: {ran.stderr.strip()}")
             undo.callback(subprocess.run, ["ip", "netns", "delete", machine.name], check=False)
             machine.has("ip", "link", "set", "lo", "up")
             made.append(machine)
