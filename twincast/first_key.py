@@ -13,6 +13,7 @@ from twincast.core.rights import EVERY_RIGHT, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite_access import AccessFile
+from twincast.machine import OWNER_ALONE
 
 OWNER, PHONE = "lan/owner", "lan/phone"
 ACTOR = Actor("local:server", "serve --lan")
@@ -54,7 +55,7 @@ def save_first_key(journal_path: str, secret: str) -> str:
     try:
         with suppress(FileNotFoundError):
             os.unlink(name)  # of a key that is forgotten
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{secret}\n")
     except OSError as error:

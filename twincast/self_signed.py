@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from twincast.errors import LoginUnusable
+from twincast.machine import OWNER_ALONE
 
 LIFE = timedelta(days=800)
 """Browsers take no server's certificate that holds for more than 825 days, also one that their user has trusted."""
@@ -83,7 +84,7 @@ def _kept_key(path: str) -> ec.EllipticCurvePrivateKey:
             text = file.read()
     except FileNotFoundError:
         key = ec.generate_private_key(ec.SECP256R1())  # what small devices have in hardware or in a few KB
-        _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), OWNER_ALONE)
         return key
     try:
         found = load_pem_private_key(text, None)

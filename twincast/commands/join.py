@@ -6,6 +6,7 @@ from contextlib import suppress
 from twincast.client import pair
 from twincast.commands.terminal import err, out
 from twincast.errors import SettingUnusable
+from twincast.machine import OWNER_ALONE
 
 
 def join(url: str, code: str, save: str | None) -> None:
@@ -18,7 +19,7 @@ def join(url: str, code: str, save: str | None) -> None:
         )
         return
     try:
-        descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
     except OSError as error:  # before the code is used, for it is good once
         raise SettingUnusable(f"--save {save}: {error.strerror}; the code was not used") from None
     try:
