@@ -167,6 +167,20 @@ async def test_what_holds_the_loop_up_is_seen_for_a_minute(monkeypatch: pytest.M
     assert steps.longest_s() < 0.04, "and no longer"
 
 
+def test_a_loop_that_ends_leaves_the_next_one_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STEP_S", 0.001)
+    steps = LongestStep()
+
+    async def measured() -> bool:
+        steps.ask()
+        await asyncio.sleep(0.01)
+        return bool(steps._late)
+
+    assert asyncio.run(measured())
+    steps._late.clear()
+    assert asyncio.run(measured())
+
+
 async def test_nothing_is_measured_where_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STEP_S", 0.001)
     monkeypatch.setattr(module, "UNASKED_S", 0.0)

@@ -263,6 +263,13 @@ def test_a_watcher_ends_when_its_reader_does(server_process: StartServer) -> Non
         assert complaints == ""
 
 
+@pytest.mark.parametrize("wish", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_pipe_is_no_terminal_whatever_a_build_system_wishes(place: ServerProcess, wish: str) -> None:
+    place.post("/api/data", {"device_id": "lab/lamp", "value": 1}).raise_for_status()
+    ended = shell(place, "get 'lab/lamp*'", "| cat", **{wish: "1"})
+    assert json.loads(ended.stdout)["device_id"] == "lab/lamp"
+
+
 def test_on_windows_pipes_and_files_hold_utf_8_as_json_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.delenv("PYTHONIOENCODING", raising=False)

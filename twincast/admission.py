@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import NamedTuple
 
-from twincast.access.addresses import Address, block_of, forwarded, is_local, network, parse
+from twincast.access.addresses import Address, block_of, forwarded, host_of, is_local, network, parse
 from twincast.auth.authority import Authority
 from twincast.auth.pairing import WRONG_CODES_PER_MINUTE
 from twincast.auth.tickets import Tickets, TicketUse
@@ -306,13 +306,17 @@ class Admission:
     def neighbour(self, knock: Knock) -> str | None:
         """Return the address of a program on this machine itself, asking by itself; None if it is none, or may be.
 
-        Where a proxy is trusted, what comes from the proxy's addresses is somebody else's, whatever it says.
+        Where a proxy is trusted, what comes from the proxy's addresses is somebody else's, whatever it says. What asks
+        for a name that others use, too, may have come by a proxy that says nothing of itself.
 
         Raises:
             Forbidden: see `identify`.
         """
         address, peer = self.check(knock), parse(knock.peer)
-        if peer is None or not peer.is_loopback or knock.forwarded_for is not None or self._is_proxy(peer):
+        host = host_of(knock.host or "")
+        if peer is None or not peer.is_loopback or host is None or not is_local(host.name):
+            return None
+        if knock.forwarded_for is not None or self._is_proxy(peer):
             return None
         return address
 

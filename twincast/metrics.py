@@ -116,12 +116,15 @@ class LongestStep:
         self._late: deque[tuple[float, float]] = deque()  # when, and by how much; only what nothing later is above
         self._asked_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def ask(self) -> None:
         """Go on measuring for some minutes."""
         self._asked_s = time.monotonic()
-        if self._timer is None:
-            self._wait(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        if self._timer is None or loop is not self._loop:  # one that has ended took its timer with it
+            self._loop = loop
+            self._wait(loop)
 
     def longest_s(self) -> float:
         """Return by how much a timer was late at most within the last minute; 0 if none was measured."""

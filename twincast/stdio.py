@@ -46,7 +46,19 @@ def _speak_utf_8_to_programs() -> None:
 
 
 class Output(Console):
-    """A console whose reader may leave without that being the end of the process, as rich has it."""
+    """A console whose reader may leave without that being the end of the process, as rich has it.
+
+    It is a terminal where somebody looks at it: FORCE_COLOR and the like, which build systems set, make none of a pipe
+    or a log, from which programs read lines and where no secret belongs.
+    """
+
+    @property
+    def is_terminal(self) -> bool:
+        """See Console."""
+        try:
+            return self.file.isatty()
+        except ValueError:  # it is closed
+            return False
 
     def on_broken_pipe(self) -> None:
         """See Console."""

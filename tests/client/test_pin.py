@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,10 +56,95 @@ def test_the_key_is_found_in_a_certificate_of_any_kind(kind: str, tmp_path: Path
     assert pins.fingerprint_of_certificate(der) == sha256(key).digest()
 
 
+def short_length(value: bytes) -> bytes:
+    """Return a length in DER, which has one way to write it."""
+    digits = len(value).to_bytes(4).lstrip(b"\0")
+    return bytes([len(value)]) if len(value) < 128 else bytes([0x80 + len(digits)]) + digits
+
+
+def long_length(value: bytes) -> bytes:
+    return b"\x84" + len(value).to_bytes(4)
+
+
+def endless(value: bytes) -> bytes:
+    """Return the length of a value that two zeros end, as BER has it and DER has not."""
+    return b"\x80"
+
+
+FIELDS = ("version", "serial number", "algorithm", "issuer", "validity", "subject", "key")
+
+
+def forged(odd: str, length: Callable[[bytes], bytes]) -> bytes:
+    """Return a certificate of which one field has a length that readers may differ about."""
+
+    def tlv(tag: int, value: bytes, how: Callable[[bytes], bytes] = short_length) -> bytes:
+        return bytes([tag]) + how(value) + value + (b"\0\0" if how is endless else b"")
+
+    tags = dict(zip(FIELDS, (0xA0, 0x02, 0x30, 0x30, 0x30, 0x30, 0x30), strict=True))
+    body = b"".join(tlv(tag, name.encode() * 3, length if name == odd else short_length) for name, tag in tags.items())
+    body = tlv(0x30, body, length if odd == "body" else short_length)
+    return tlv(0x30, body, length if odd == "whole" else short_length)
+
+
+@pytest.mark.parametrize("length", [endless, long_length])
+@pytest.mark.parametrize("odd", [*FIELDS, "body", "whole"])
+def test_a_length_of_which_readers_make_what_they_will_is_none(odd: str, length: Callable[[bytes], bytes]) -> None:
+    assert pins.fingerprint_of_certificate(forged("", length))
+    with pytest.raises(ValueError):
+        pins.fingerprint_of_certificate(forged(odd, length))
+
+
+@pytest.mark.parametrize("at", range(len(FIELDS)))
+def test_a_field_with_another_tag_is_none(at: int) -> None:
+    der = bytearray(forged("", short_length))
+    place = der.index(FIELDS[at].encode() * 3) - 2
+    der[place] ^= 0x01
+    with pytest.raises(ValueError):
+        pins.fingerprint_of_certificate(bytes(der))
+    with pytest.raises(ValueError):
+        pins.fingerprint_of_certificate(forged("", short_length) + b"\0")
+
+
+def test_whoever_hides_the_key_that_is_trusted_in_a_name_is_told_nothing(tmp_path: Path) -> None:
+    """An issuer of endless length moves a reader that takes 0x80 for 128 into the subject, where that key lies."""
+    real, own = (KEYS["P-256"], ec.generate_private_key(ec.SECP256R1()))
+    trusted = real.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    der = hiding(trusted, own)
+    (tmp_path / "cert.pem").write_text(ssl.DER_cert_to_PEM_cert(der))
+    (tmp_path / "key.pem").write_bytes(own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with eavesdropper((tmp_path / "cert.pem", tmp_path / "key.pem")) as (port, heard):
+        pin = f"sha256:{sha256(trusted).hexdigest()}"
+        with Rest(f"https://127.0.0.1:{port}", token=SECRET, fingerprint=pin) as rest, pytest.raises(WrongFingerprint):
+            rest.publish("lamp", 1)
+        assert heard == []
+
+
+def hiding(trusted: bytes, own: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a certificate of one's own key with another key in its subject, as far behind the issuer as 128 bytes."""
+
+    def tlv(tag: int, value: bytes) -> bytes:
+        return bytes([tag]) + short_length(value) + value
+
+    def name(text: bytes) -> bytes:
+        return tlv(0x31, tlv(0x30, bytes.fromhex("0603550403") + tlv(0x14, text)))
+
+    issuer = b"\x30\x80" + name(b"x") + b"\0\0"
+    validity = tlv(0x30, tlv(0x17, b"250101000000Z") + tlv(0x17, b"400101000000Z"))
+    hidden = tlv(0x30, b"") * 2 + trusted
+    where = 2 + 128 - len(issuer) - len(validity)
+    subject = next(
+        subject for pad in range(140) if (subject := tlv(0x30, name(b"A" * pad + hidden))).find(hidden) == where
+    )
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    key = own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    head = bytes.fromhex("a003020102020101")
+    body = tlv(0x30, head + algorithm + issuer + validity + subject + key)
+    return tlv(0x30, body + algorithm + tlv(0x03, b"\0" + bytes.fromhex("3006020101020101")))
+
+
 def test_a_certificate_of_the_first_version_has_its_key_too() -> None:
     def tlv(tag: int, value: bytes) -> bytes:
-        length = bytes([len(value)]) if len(value) < 128 else b"\x82" + len(value).to_bytes(2)
-        return bytes([tag]) + length + value
+        return bytes([tag]) + short_length(value) + value
 
     key = tlv(0x30, b"the key" * 30)
     body = tlv(0x02, b"\x01") + tlv(0x30, b"") * 4 + key + tlv(0x30, b"more")
@@ -88,10 +173,10 @@ def test_a_fingerprint_is_taken_as_people_and_programs_write_it() -> None:
 
 
 @contextmanager
-def eavesdropper(folder: Path) -> Iterator[tuple[int, list[bytes]]]:
+def eavesdropper(own: tuple[Path, Path]) -> Iterator[tuple[int, list[bytes]]]:
     """Speak TLS with a certificate of one's own, and note all that is heard."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate(folder))
+    context.load_cert_chain(*own)
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -116,7 +201,7 @@ def eavesdropper(folder: Path) -> Iterator[tuple[int, list[bytes]]]:
 
 
 async def test_another_server_is_told_nothing_and_that_is_final(tmp_path: Path) -> None:
-    with eavesdropper(tmp_path) as (port, heard):
+    with eavesdropper(certificate(tmp_path)) as (port, heard):
         url = f"https://127.0.0.1:{port}"
         with pytest.raises(WrongFingerprint, match="not the server whose fingerprint you gave") as refused:
             async with connect(url, token=SECRET, fingerprint=OTHER, timeout_s=5):

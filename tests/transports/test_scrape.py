@@ -83,6 +83,23 @@ async def test_another_machine_needs_a_key(
             assert (await client.get("/metrics", headers={"Authorization": "Bearer twc_00000000_x"})).status_code == 401
 
 
+def test_what_a_proxy_asks_without_a_word_by_the_name_of_others_is_not_of_this_machine(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    admin = bearer(add_key(path, "admin", admin=["*"]))
+    with Server(f"sqlite:{path}", allow_host=("lab.example.org",)) as server:
+        for host, status in (("lab.example.org", 401), ("localhost:80", 200), ("[::1]:8000", 200), ("127.0.0.1", 200)):
+            assert metrics(server, Host=host).status_code == status, host
+        assert metrics(server, Host="lab.example.org", **admin).status_code == 200
+
+
+def test_whoever_asks_without_end_is_held_to_what_one_may_read(server: Server) -> None:
+    with httpx.Client() as client:
+        answers = (client.get(f"{server.url}/metrics") for _ in range(10_000))
+        refused = next(answer for answer in answers if answer.status_code != 200)
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
 def test_without_a_login_only_this_machine_is_told(tmp_path: Path) -> None:
     with Server() as server:
         assert metrics(server).status_code == 200

@@ -13,9 +13,10 @@ from twincast.errors import ValidationFailed
 
 PREFIX = "sha256:"
 _HEX = re.compile(r"[0-9a-f]{64}")
-_BEFORE_THE_KEY = 6
-"""Of a certificate: version, serial number, algorithm, issuer, validity and subject (RFC 5280, 4.1)."""
-_SEQUENCE, _VERSION, _LONG_FORM = 0x30, 0xA0, 0x80
+_INTEGER, _SEQUENCE, _VERSION = 0x02, 0x30, 0xA0
+_BEFORE_THE_KEY = (_INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE)
+"""Of a certificate, behind the version: serial number, algorithm, issuer, validity, subject (RFC 5280, 4.1)."""
+_LONG_FORM = 0x80
 
 
 class NotPinned(ssl.SSLCertVerificationError):
@@ -68,18 +69,22 @@ def pinned(fingerprint: str) -> ssl.SSLContext:
 def fingerprint_of_certificate(der: bytes) -> bytes:
     """Return the SHA-256 of the public key in a certificate.
 
+    Only DER is read, each field by its tag: a length that TLS's own reader could take for another would have the two
+    find different keys in one certificate, and the key that is looked for here is known to everybody.
+
     Raises:
         ValueError: it is no certificate.
     """
-    _, whole = _value(der, 0)
-    _, body = _value(whole, 0)
-    at = 0
-    if body[:1] == bytes([_VERSION]):
-        at = _end(body, at)
-    for _ in range(_BEFORE_THE_KEY - 1):
-        at = _end(body, at)
-    _value(body, at)
-    return sha256(body[at : _end(body, at)]).digest()
+    at, end = _field(der, 0, len(der), _SEQUENCE)
+    if end != len(der):
+        raise ValueError("something follows it")
+    at, end = _field(der, at, end, _SEQUENCE)
+    if der[at : at + 1] == bytes([_VERSION]):
+        _, at = _field(der, at, end, _VERSION)
+    for tag in _BEFORE_THE_KEY:
+        _, at = _field(der, at, end, tag)
+    _, key_end = _field(der, at, end, _SEQUENCE)
+    return sha256(der[at:key_end]).digest()
 
 
 def _check(der: bytes | None, wanted: bytes) -> None:
@@ -91,27 +96,17 @@ def _check(der: bytes | None, wanted: bytes) -> None:
         raise NotPinned(f"{PREFIX}{found.hex()}")
 
 
-def _value(der: bytes, at: int) -> tuple[int, bytes]:
-    """Return where the value of the sequence at a place begins, and the value."""
-    if der[at : at + 1] != bytes([_SEQUENCE]):
-        raise ValueError("no sequence")
-    begin, length = _length(der, at)
-    return begin, der[begin : begin + length]
-
-
-def _end(der: bytes, at: int) -> int:
-    begin, length = _length(der, at)
-    return begin + length
-
-
-def _length(der: bytes, at: int) -> tuple[int, int]:
-    """Return where a value begins, and how long it is (X.690, 8.1.3)."""
-    if at + 1 >= len(der):
+def _field(der: bytes, at: int, container_end: int, tag: int) -> tuple[int, int]:
+    """Return where the value of a field with this tag begins and ends, in DER: the shortest length (X.690, 10.1)."""
+    if at + 2 > container_end or der[at] != tag:
+        raise ValueError("another field is there")
+    length, begin = der[at + 1], at + 2
+    if length >= _LONG_FORM:
+        begin += length - _LONG_FORM
+        digits = der[at + 2 : begin]
+        length = int.from_bytes(digits)
+        if not digits.lstrip(b"\0") == digits or length < _LONG_FORM:
+            raise ValueError("a length that is not in DER")
+    if begin + length > container_end:
         raise ValueError("it ends too soon")
-    first = der[at + 1]
-    count = first - _LONG_FORM if first >= _LONG_FORM else 0
-    begin = at + 2 + count
-    length = int.from_bytes(der[at + 2 : begin]) if count else first
-    if begin + length > len(der):
-        raise ValueError("it ends too soon")
-    return begin, length
+    return begin, begin + length

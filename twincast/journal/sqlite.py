@@ -20,7 +20,7 @@ from twincast.core.retries import Receipt
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite_access import AccessReader
+from twincast.journal.sqlite_access import AccessReader, use_code
 from twincast.journal.sqlite_file import SqliteFile
 from twincast.journal.sqlite_reader import LogReader
 from twincast.journal.sqlite_trimming import Trimming, system_now_utc
@@ -50,6 +50,8 @@ class SqliteJournal:
         self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="journal reader")
         # Another, so that a revoked key is noticed in time, whatever is read.
         self._access_thread = ThreadPoolExecutor(1, thread_name_prefix="journal keys")
+        # And one that waits for others who write, as a new key of a code does.
+        self._pairing_thread = ThreadPoolExecutor(1, thread_name_prefix="journal pairing")
         self._window = Window(file.seq, WINDOW_MAX_BYTES)
         self._checkpointing = False
         self._is_settled = False
@@ -216,14 +218,18 @@ class SqliteJournal:
     ) -> Key:
         """See Journal.pair."""
         self._look_at_files()
-        work = partial(self._access.pair, digest, now_s, make, address, life_s=life_s)
-        return await asyncio.get_running_loop().run_in_executor(self._access_thread, work)
+        loop = asyncio.get_running_loop()
+        check = partial(self._access.check_code, digest, now_s, life_s=life_s)
+        await loop.run_in_executor(self._access_thread, check)  # what anybody may send waits for nobody who writes
+        use = partial(use_code, self._access.path, digest, now_s, make, address, life_s=life_s)
+        return await loop.run_in_executor(self._pairing_thread, use)
 
     async def close(self) -> None:
         """See Journal.close."""
         self._trimming.close()
         loop = asyncio.get_running_loop()
         for thread, close in (
+            (self._pairing_thread, lambda: None),
             (self._reader_thread, self._reader.close),
             (self._access_thread, self._access.close),
             (self._thread, self._file.close),

@@ -43,7 +43,7 @@ class AccessReader:
         Raises:
             JournalUnavailable: the disk does not give it.
         """
-        self._path = os.path.realpath(path)
+        self.path = os.path.realpath(path)
         with unavailable_if_failing():
             self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
             self._db.set_busy_timeout(1_000)
@@ -63,25 +63,31 @@ class AccessReader:
         """See Journal.audit."""
         return _audit(self._db, limit, _AFTER_ALL if before is None else before)
 
-    def pair(self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int) -> Key:
-        """See Journal.pair. The connection that writes is open for as long as that takes."""
-        db = _prepared(lambda: apsw.Connection(self._path))
-        try:
-            with _changing(db):
-                Reserve(self._path).fill()
-                key, who = sqlite_pairing.take(db, digest, now_s, make, life_s=life_s)
-                _refuse_name_in_use(db, key.name)
-                _insert(db, key)
-                identity, said = f"key:{key.id}", f"{key.name} {_said(key.grants)}, by a code of {who}"
-                _note(db, AuditRecord(key.created_at_utc, identity, address, "paired", identity, said))
-            return key
-        finally:
-            db.close(True)
+    def check_code(self, digest: str, now_s: float, *, life_s: int) -> None:
+        """Raise what `use_code` would of a code that is not good, without waiting for those who write."""
+        with unavailable_if_failing():
+            sqlite_pairing.find(self._db, digest, now_s, life_s=life_s)
 
     def close(self) -> None:
         """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""
         with unavailable_if_failing():
             self._db.close(True)
+
+
+def use_code(path: str, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int) -> Key:
+    """See Journal.pair. The connection that writes is open for as long as that takes: some seconds on a slow disk."""
+    db = _prepared(lambda: apsw.Connection(path))
+    try:
+        with _changing(db):
+            Reserve(path).fill()
+            key, who = sqlite_pairing.take(db, digest, now_s, make, life_s=life_s)
+            _refuse_name_in_use(db, key.name)
+            _insert(db, key)
+            identity, said = f"key:{key.id}", f"{key.name} {_said(key.grants)}, by a code of {who}"
+            _note(db, AuditRecord(key.created_at_utc, identity, address, "paired", identity, said))
+        return key
+    finally:
+        db.close(True)
 
 
 class AccessFile:

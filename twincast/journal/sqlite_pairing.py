@@ -48,10 +48,8 @@ def put(db: apsw.Connection, pairing: Pairing, actor: Actor, *, life_s: int, wai
     )
 
 
-def take(
-    db: apsw.Connection, digest: str, now_s: float, make: Callable[[Pairing], Key], *, life_s: int
-) -> tuple[Key, str]:
-    """Use a code up, within a transaction; return the key that is to be stored, and who made the code.
+def find(db: apsw.Connection, digest: str, now_s: float, *, life_s: int) -> tuple[Pairing, str]:
+    """Return what a code is good for, and who made it.
 
     Raises:
         Unauthenticated: there is no such code.
@@ -67,5 +65,16 @@ def take(
         raise CredentialExpired("this code was used already, and is good once; `twincast pair` shows another")
     if not 0 < until_s - now_s <= life_s:  # a clock that was set back makes none live longer
         raise CredentialExpired(f"this code was good for {life_s // 60} minutes; `twincast pair` shows another")
+    return Pairing(digest, name, _decode_grants(grants), rate_per_s, lives_s, until_s), who
+
+
+def take(
+    db: apsw.Connection, digest: str, now_s: float, make: Callable[[Pairing], Key], *, life_s: int
+) -> tuple[Key, str]:
+    """Use a code up, within a transaction; return the key that is to be stored, and who made the code.
+
+    Raises as `find`.
+    """
+    pairing, who = find(db, digest, now_s, life_s=life_s)
     db.execute("update pairing set is_used = 1 where digest = ?", (digest,))
-    return make(Pairing(digest, name, _decode_grants(grants), rate_per_s, lives_s, until_s)), who
+    return make(pairing), who
