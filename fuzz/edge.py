@@ -137,6 +137,7 @@ class EdgeClient:
             authority.learn(keyring)
         self._admission = Admission(Door(), authority, Bounds(), trusted_proxies=("127.0.0.0/8",))
         app_state = {
+            "root_path": "",
             "limits": Limits(MESSAGE_MAX_BYTES, 64 * 1024, 5.0, 20.0, 10.0),
             "edge": EdgeInUse(PORTABLE),
             "admission": self._admission,
