@@ -59,7 +59,7 @@ def test_a_server_whose_key_is_pinned_is_talked_to(tmp_path: Path) -> None:
 
 
 def test_another_server_is_told_nothing_and_that_is_final(tmp_path: Path) -> None:
-    with eavesdropper(tmp_path) as (port, heard):
+    with eavesdropper(certificate(tmp_path)) as (port, heard):
         seen = told(tmp_path, f"wss://127.0.0.1:{port}/ws", OTHER)
         refused = [reason for phase, reason in seen if phase == "refused"]
         assert len(refused) == 1
