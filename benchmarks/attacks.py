@@ -207,6 +207,7 @@ def _publishing(names: Sequence[str], value_bytes: int) -> Iterable[bytes]:
 
 _ONE_DEVICE = _head(path=f"/api/data/{quote(f'{LONG_NAME}00000', safe='')}", more=READERS_HEAD) + b"\r\n"
 _PROBE = _head(path="/readyz") + b"\r\n"
+_SCRAPE = _head(path="/metrics") + b"\r\n"
 _OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 _GZIPPED = "Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 1000000\r\n\r\n"
 _BOMB, _SQUEEZED = _bomb(), zlib.compress(bytes(MB))
@@ -360,6 +361,12 @@ ATTACKS: dict[str, Attack] = {
         "floods of probes without a credential, 5,000 a second",
         20,
         lambda _: Attacker(_PROBE, _PROBE * 25, every_s=0.1),
+        30 * MB,
+    ),
+    "scrapes": Attack(
+        "floods of GETs of /metrics from the server's own machine, 1,000 a second",
+        20,
+        lambda _: Attacker(_SCRAPE, _SCRAPE * 5, every_s=0.1),
         30 * MB,
     ),
     "large-values": Attack(
