@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests.tools import lacking
 
 
@@ -41,8 +43,8 @@ def machines(*names: str) -> Iterator[Sequence[Machine]]:
         for name in names:
             machine = Machine(f"twincast-{os.getpid()}-{name}")
             ran = subprocess.run(["ip", "netns", "add", machine.name], capture_output=True, text=True, check=False)
-            if ran.returncode:
-                lacking(f"no network namespace can be made here: {ran.stderr.strip()}")
+            if ran.returncode:  # a container may not, whatever is installed in it
+                pytest.skip(f"no network namespace can be made here: {ran.stderr.strip()}")
             undo.callback(subprocess.run, ["ip", "netns", "delete", machine.name], check=False)
             machine.has("ip", "link", "set", "lo", "up")
             made.append(machine)
@@ -51,7 +53,9 @@ def machines(*names: str) -> Iterator[Sequence[Machine]]:
 
 def connect(cable: str, first: Machine, second: Machine, *networks: tuple[str, str]) -> None:
     """Lay a cable between two machines; its end has one name in both, and an address of each network."""
-    first.has("ip", "link", "add", cable, "type", "veth", "peer", "name", cable, "netns", second.name)
+    ran = first.run("ip", "link", "add", cable, "type", "veth", "peer", "name", cable, "netns", second.name)
+    if ran.returncode:
+        pytest.skip(f"no cable can be laid between network namespaces here: {ran.stderr.strip()}")
     for end, machine in enumerate((first, second)):
         machine.run("sysctl", "-q", f"net.ipv6.conf.{cable}.accept_dad=0")  # or addresses would not be ready at once
         machine.has("ip", "link", "set", cable, "up")
