@@ -5,8 +5,7 @@ import logging
 import os
 from contextlib import suppress
 
-import filelock
-
+from twincast.client.exclusive import hold
 from twincast.client.progress import Progress
 from twincast.client.resuming import Resuming
 from twincast.client.waiting import Mark
@@ -30,18 +29,7 @@ class CursorFile:
             CursorUnusable: another program has it, or it can be no such file.
         """
         self._path = os.path.realpath(path)
-        folder = os.path.dirname(self._path)
-        if not os.path.isdir(folder):
-            raise CursorUnusable(f"the cursor {self._path} cannot be used: there is no folder {folder}")
-        self._lock = filelock.FileLock(f"{self._path}.lock", timeout=0, mode=OWNER_ALONE, thread_local=False)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise CursorUnusable(
-                f"the cursor {self._path} is in use by another program; give each one a file of its own"
-            ) from None
-        except OSError as error:
-            raise self._unusable(error) from None
+        self._lock = hold(self._path, "cursor", CursorUnusable)
         try:
             self.position = self._read()
         except OSError as error:

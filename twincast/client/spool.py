@@ -13,8 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import filelock
-
+from twincast.client.exclusive import hold
 from twincast.errors import SpoolFull, SpoolUnusable
 from twincast.machine import OWNER_ALONE, sync_folder
 
@@ -91,18 +90,7 @@ class SpoolFile:
             SpoolUnusable: another program has it, or it can be no such file. Nothing in it is changed then.
         """
         self._path = os.path.realpath(path)
-        folder = os.path.dirname(self._path)
-        if not os.path.isdir(folder):
-            raise SpoolUnusable(f"the spool {self._path} cannot be used: there is no folder {folder}")
-        self._lock = filelock.FileLock(f"{self._path}.lock", timeout=0, mode=OWNER_ALONE, thread_local=False)
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise SpoolUnusable(
-                f"the spool {self._path} is in use by another program; give each one a file of its own"
-            ) from None
-        except OSError as error:
-            raise SpoolUnusable(f"the spool {self._path} cannot be used: {error.strerror or error}") from None
+        self._lock = hold(self._path, "spool", SpoolUnusable)
         self._db: sqlite3.Connection | None = None
         self.producer: str
         self.last_line: int
@@ -112,7 +100,7 @@ class SpoolFile:
         self.refused = 0
         """How many lines are kept that the server refused."""
         try:
-            self._open(folder)
+            self._open(os.path.dirname(self._path))
         except BaseException:
             self.close()
             raise
