@@ -12,13 +12,13 @@ from uvicorn.server import ServerState
 
 from fuzz.oracles import Fault, hold
 from tests.fakes import CommittingStream
-from twincast.admission import Admission, Bounds
-from twincast.auth.authority import Authority
-from twincast.core.door import Door
+from twincast.access.admission import Admission, Bounds
+from twincast.access.authenticator import Authority
+from twincast.access.origin import Door
 from twincast.core.keys import Keyring
-from twincast.core.session import Limits
+from twincast.delivery.session import Limits
+from twincast.server.websocket import PicowsEdge
 from twincast.transports.asgi import PORTABLE, EdgeInUse
-from twincast.transports.picows import PicowsEdge
 
 MESSAGE_MAX_BYTES = 512
 HEAD = (

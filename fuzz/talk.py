@@ -7,7 +7,7 @@ from typing import Any
 from fuzz.oracles import REFUSAL_MAX_CHARS, as_utf8, hold, read_object
 from tests.fakes import AnyonesVisit, CommittingStream, RecordingConnection
 from twincast.core.rights import Principal, Rights
-from twincast.core.session import Session
+from twincast.delivery.session import Session
 from twincast.errors import JournalUnavailable, TwincastError, Unauthenticated, UnsupportedMedia
 
 OUTBOX_MAX_BYTES = 4_096

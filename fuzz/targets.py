@@ -29,16 +29,17 @@ from fuzz.oracles import (
 )
 from fuzz.talk import Talk
 from tests.fakes import AnyonesVisit, CommittingStream, RecordingConnection
-from twincast.core import protocol, wishes
-from twincast.core.door import Door
+from twincast.access.origin import Door
 from twincast.core.keys import Key, Keyring
-from twincast.core.messages import encode, encode_error
 from twincast.core.model import DataUpdate, Deleted, Entry, Kind, Position
 from twincast.core.pattern import Names, Pattern
-from twincast.core.session import Session
 from twincast.core.subscription import KINDS
-from twincast.core.values import check_value, compact
+from twincast.delivery.session import Session
 from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
+from twincast.wire import requests
+from twincast.wire.messages import encode, encode_error
+from twincast.wire.query import decode_wish, ticket_of, wants_to_log_in
+from twincast.wire.values import check_value, compact
 
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
@@ -69,48 +70,48 @@ class Target(NamedTuple):
 def message(data: bytes) -> None:
     """One WebSocket message: shape, names, limits; telemetry and commands as the standard library reads them."""
     payload = as_utf8(data)
-    taken = _taken(lambda: protocol.decode_message(payload), payload)
+    taken = _taken(lambda: requests.decode_message(payload), payload)
     if taken is None:
         return
     said = read(payload)
     hold(isinstance(said, dict), "a message is an object", payload)
     if taken.type in {"telemetry", "control", "delete", "ping", "subscribe", "unsubscribe", "auth"}:
         hold(said["type"] == taken.type, "the type is the one that was sent", payload)
-        hold(protocol.id_of(payload) == taken.id, "the id is the one that was sent", payload)
+        hold(requests.id_of(payload) == taken.id, "the id is the one that was sent", payload)
     if taken.type in {"telemetry", "control", "delete"}:
-        entry = protocol.draft(taken, "websocket")
+        entry = requests.draft(taken, "websocket")
         _hold_entry(entry, said, len(payload))
-        again = protocol.decode_message(_encoded(entry, type=taken.type))
-        hold(protocol.draft(again, "websocket") == entry, "an entry survives its own text", entry)
+        again = requests.decode_message(_encoded(entry, type=taken.type))
+        hold(requests.draft(again, "websocket") == entry, "an entry survives its own text", entry)
 
 
 def readings(data: bytes) -> None:
     """The body of REST's readings: one, an array, and lines, each beside the others."""
-    one = _taken(lambda: protocol.decode_reading(data, "rest"), data)
-    array = _taken(lambda: protocol.decode_readings(data, "rest", _LINES_MAX), data)
-    lines = _taken(lambda: protocol.decode_reading_lines(data, "rest", _LINES_MAX), data)
+    one = _taken(lambda: requests.decode_reading(data, "rest"), data)
+    array = _taken(lambda: requests.decode_readings(data, "rest", _LINES_MAX), data)
+    lines = _taken(lambda: requests.decode_reading_lines(data, "rest", _LINES_MAX), data)
     if one is not None:
         _hold_entry(one, read(data), len(data))
-        hold(protocol.decode_reading(_encoded(one), "rest") == one, "a reading survives its own text", one)
-        hold(protocol.decode_readings(b"[%b]" % data, "rest", 1) == [one], "an array of one is that one", data)
+        hold(requests.decode_reading(_encoded(one), "rest") == one, "a reading survives its own text", one)
+        hold(requests.decode_readings(b"[%b]" % data, "rest", 1) == [one], "an array of one is that one", data)
     if array is not None:
         _hold_entries(array, read(data), data)
         text = b"\n".join(map(_encoded, array))
-        hold(protocol.decode_reading_lines(text, "rest", _LINES_MAX) == array, "lines are what an array is", data)
+        hold(requests.decode_reading_lines(text, "rest", _LINES_MAX) == array, "lines are what an array is", data)
     written = [line for line in data.split(b"\n") if line.strip()]
     if lines is not None:
         _hold_entries(lines, [read(line) for line in written], data)
-        hold([protocol.decode_reading(line, "rest") for line in written] == lines, "each line is a reading", data)
+        hold([requests.decode_reading(line, "rest") for line in written] == lines, "each line is a reading", data)
     if len(written) == 1 and data.strip() == data:
         hold((lines is None) == (one is None), "one line is what a reading is", data)
 
 
 def order(data: bytes) -> None:
     """The body of REST's command."""
-    taken = _taken(lambda: protocol.decode_order(data, "rest"), data)
+    taken = _taken(lambda: requests.decode_order(data, "rest"), data)
     if taken is not None:
         _hold_entry(taken, read(data), len(data))
-        hold(protocol.decode_order(_encoded(taken), "rest") == taken, "an order survives its own text", taken)
+        hold(requests.decode_order(_encoded(taken), "rest") == taken, "an order survives its own text", taken)
 
 
 def value(data: bytes) -> None:
@@ -135,9 +136,9 @@ def value(data: bytes) -> None:
 def wish(data: bytes) -> None:
     """The address of a stream: back and forth, and what its patterns select."""
     query = data.decode("latin-1")
-    wishes.wants_to_log_in(query)
-    wishes.ticket_of(query)
-    taken = _taken(lambda: wishes.decode_wish(query), data)
+    wants_to_log_in(query)
+    ticket_of(query)
+    taken = _taken(lambda: decode_wish(query), data)
     if taken is None:
         return
     shown = json.loads(encode(taken.subscription.described()))
@@ -147,7 +148,7 @@ def wish(data: bytes) -> None:
     asked += [("kinds", kind) for kind in kinds] + [("page", str(taken.page))]
     asked += [("max_hz", repr(shown["max_hz"]))] if shown["max_hz"] is not None else []
     asked += [("since", str(taken.since))] if taken.since is not None else []
-    again = wishes.decode_wish(urlencode(asked))
+    again = decode_wish(urlencode(asked))
     hold(again == taken._replace(names_devices=True), "a wish survives its own address", query, again)
     patterns = [glob(text) for text in shown["devices"]]
     for name in (*list(shown["devices"])[:4], *re.split("[&=%]", query)[:4], "lab/lamp"):
@@ -280,7 +281,7 @@ def _taken(parse: Callable[[], T], given: bytes) -> T | None:
         return parse()
     except BadMessage as error:
         hold(0 < len(error.message) <= REFUSAL_MAX_CHARS, "a refusal is short", error.message, len(error.message))
-        answer = read_object(encode_error(error, protocol.id_of(given)))
+        answer = read_object(encode_error(error, requests.id_of(given)))
         hold(answer["code"] == error.code, "a refusal is answered by its code", answer)
         return None
 

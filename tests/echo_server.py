@@ -13,15 +13,16 @@ import uvicorn
 from picows import WSFrame, WSMsgType
 
 from twincast.app import create_app
-from twincast.core import frames
-from twincast.core.cast import Cast
-from twincast.core.session import Session
+from twincast.delivery.cast import Cast
+from twincast.delivery.session import Session
 from twincast.errors import TwincastError, UnsupportedMedia
-from twincast.server import Server, configured
+from twincast.server import websocket as picows
+from twincast.server.process import Server, configured
 from twincast.settings import Settings
-from twincast.transports import picows, websocket
+from twincast.transports import websocket
 from twincast.transports.asgi import Receive, Scope, Send
 from twincast.transports.websocket import WebSocketEndpoint
+from twincast.wire import frames
 
 BINARY_FRAME = 0x82
 LARGEST_BYTES = 16 * 1024 * 1024

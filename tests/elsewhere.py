@@ -134,7 +134,7 @@ def _held() -> set[str]:
 def main() -> None:
     """Pretend, then run a program (`-c TEXT`), or commands with THEN between them, whose statuses are printed."""
     pretend(sys.argv[1])
-    from twincast import cli  # noqa: PLC0415
+    from twincast.cli.main import main  # noqa: PLC0415
 
     words = sys.argv[2:]
     if words[0] == "-c":
@@ -144,7 +144,7 @@ def main() -> None:
         end = words.index(THEN) if THEN in words else len(words)
         sys.argv, words = ["twincast", *words[:end]], words[end + 1 :]
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             print(f"{STATUS}{ended.code}", flush=True)
 

@@ -6,22 +6,22 @@ import pytest
 from msgspec import Raw
 
 from twincast.core.batch import Lane
-from twincast.core.cast import Cast
-from twincast.core.feed import TookBlock
 from twincast.core.fence import Line
-from twincast.core.greeting import Greetings
-from twincast.core.groups import Groups
+from twincast.core.idempotency import Done, Retry
 from twincast.core.keys import Actor
 from twincast.core.lineage import Generation, Lineage
-from twincast.core.messages import SizeLimits, encode_all
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
 from twincast.core.pattern import Pattern
-from twincast.core.retries import Done, Retry
 from twincast.core.rights import ANYONE, Principal
-from twincast.core.selection import Selections
 from twincast.core.state import State
-from twincast.core.turns import Turns
+from twincast.delivery.cast import Cast
+from twincast.delivery.feed import TookBlock
+from twincast.delivery.groups import Groups
+from twincast.delivery.selection import Selections
+from twincast.delivery.snapshots import Greetings
+from twincast.delivery.turns import Turns
 from twincast.errors import NotPermitted, Truncated, TwincastError, Unauthenticated
+from twincast.wire.messages import SizeLimits, encode_all
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 

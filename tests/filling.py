@@ -17,8 +17,8 @@ from pathlib import Path
 import requests
 
 from tests.running import DEADLINE_S, ServerProcess
-from twincast.journal.sqlite_file import SqliteFile
-from twincast.journal.sqlite_health import facts, problems
+from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.health import facts, problems
 
 DEVICES, BATCH = 10_000, 10_000
 CLIENTS = 4

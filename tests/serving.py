@@ -8,7 +8,7 @@ from typing import Any
 import uvicorn
 
 from tests.running import eventually
-from twincast.server import listen
+from twincast.server.process import listen
 
 
 @contextmanager

@@ -30,8 +30,8 @@ from twincast.client import connect
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.core.subscription import Subscription, rules_of
 from twincast.errors import NotFound
-from twincast.journal.sqlite_file import SqliteFile
-from twincast.journal.sqlite_reader import LogReader
+from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.reader import LogReader
 from twincast.testing import Proxy
 
 Fault = Literal["drop", "duplicate", "reorder", "alter"]

@@ -17,52 +17,88 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
     "machine": set(),
+    "stdio": set(),
+    "logs": {"errors"},
     "extras": {"errors", "machine", "version"},
     "surroundings": {"errors"},
-    "access": set(),
     "settings": {"errors", "access", "surroundings"},
-    "simulation": set(),
-    "core": {"errors", "access"},
-    "journal": {"errors", "core", "machine"},
-    "auth": {"errors", "core"},
-    "admission": {"errors", "access", "core", "auth"},
-    "tls": {"errors"},
-    "self_signed": {"errors", "machine"},
-    "lan": {"errors", "access"},
-    "qr": set(),
-    "first_key": {"errors", "machine", "core", "auth", "journal"},
-    "exposure": {"errors", "access", "machine", "settings", "journal", "lan", "self_signed"},
-    "welcome": {"errors", "stdio", "journal", "app", "exposure", "first_key", "qr"},
-    "logs": {"errors"},
-    "stdio": set(),
-    "client": {"errors", "core", "machine", "version"},
-    "replay": {"errors", "core", "journal"},
-    "hub": {"errors", "core", "journal", "replay"},
-    "metrics": {"errors", "core", "hub"},
-    "transports": {"errors", "access", "core", "auth", "admission", "hub"},
-    "fast": {"transports"},
+    "core": {"errors"},
+    "wire": {"errors", "core"},
+    "delivery": {"errors", "core", "wire"},
+    "access": {"errors", "core", "wire"},
+    "journal": {"errors", "machine", "core", "wire"},
+    "hub": {"errors", "core", "wire", "delivery", "journal"},
+    "transports": {"errors", "core", "wire", "delivery", "access", "hub"},
     "app": {
+        "version",
         "errors",
-        "metrics",
+        "logs",
         "settings",
         "core",
-        "auth",
-        "admission",
+        "wire",
+        "delivery",
+        "access",
         "journal",
         "hub",
         "transports",
-        "logs",
-        "version",
     },
-    "inside": {"errors", "settings", "core", "hub", "client", "transports", "app"},
-    # server assembles too: it is the one that knows whether the fast edge fits.
-    "server": {"errors", "access", "machine", "settings", "tls", "logs", "app", "transports", "exposure", "welcome"},
-    "commands": {"errors", "access", "qr", "machine", "stdio", "core", "auth", "journal", "client", "simulation"},
-    "cli": {"errors", "extras", "stdio", "surroundings", "settings", "server", "client", "commands", "version"},
+    "inside": {"errors", "settings", "core", "wire", "delivery", "access", "hub", "client", "transports", "app"},
+    "server": {
+        "errors",
+        "machine",
+        "stdio",
+        "logs",
+        "settings",
+        "core",
+        "wire",
+        "delivery",
+        "access",
+        "journal",
+        "hub",
+        "transports",
+        "app",
+    },
+    "fast": {"server"},
+    "client": {"version", "errors", "machine", "core", "wire"},
+    "cli": {
+        "version",
+        "errors",
+        "extras",
+        "machine",
+        "stdio",
+        "surroundings",
+        "settings",
+        "core",
+        "wire",
+        "access",
+        "journal",
+        "client",
+        "server",
+    },
     "main": {"cli"},
-    "testing": {"errors", "extras", "settings", "core", "auth", "journal", "hub", "app", "server", "client"},
+    "testing": {
+        "errors",
+        "extras",
+        "settings",
+        "core",
+        "wire",
+        "delivery",
+        "access",
+        "journal",
+        "hub",
+        "transports",
+        "app",
+        "server",
+        "client",
+    },
     "pytest_plugin": {"testing"},
 }
+KINDS = {
+    "journal": ("memory", "sqlite"),
+    "transports": ("rest", "events", "websocket", "pages", "scrape", "health"),
+}
+"""In these rooms, what is one of several of its kind: a module or a folder, which imports none of the others."""
+PURE_ROOMS = {"core", "wire", "delivery"}
 KNOW_THE_SETTINGS = {"settings", "app", "exposure", "inside", "server", "cli", "testing"}
 PURE = {"asyncio", "socket", "ssl", "os", "pathlib", "time", "datetime", "threading", "logging", "random", "io", "uuid"}
 
@@ -134,8 +170,8 @@ def test_only_those_who_assemble_know_the_settings() -> None:
     assert {room_of(module) for module in MODULES if "twincast.settings" in OURS[module]} <= KNOW_THE_SETTINGS
 
 
-@pytest.mark.parametrize("module", sorted(module for module in MODULES if room_of(module) == "core"))
-def test_the_core_knows_no_event_loop_clock_socket_or_file(module: str) -> None:
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if room_of(module) in PURE_ROOMS))
+def test_a_pure_room_knows_no_event_loop_clock_socket_or_file(module: str) -> None:
     imported = {name.split(".")[0] for name in imports_of(MODULES[module])}
     assert not imported & PURE
     assert imported <= sys.stdlib_module_names | {"twincast", "msgspec"}
@@ -143,26 +179,18 @@ def test_the_core_knows_no_event_loop_clock_socket_or_file(module: str) -> None:
     assert not called & {"open", "print", "input"}
 
 
-@pytest.mark.parametrize("room", ["transports", "journal"])
-def test_those_of_one_kind_do_not_import_one_another(room: str) -> None:
-    shared = {
-        "twincast.transports.asgi",
-        "twincast.transports.head",
-        "twincast.transports.idle",
-        "twincast.transports.unframed",
-        "twincast.transports.operation",
-        "twincast.transports.pages",
-        "twincast.transports.asyncapi",
-        "twincast.transports.schemas",
-        "twincast.journal.window",
-        "twincast.journal.retention",
-    }
-    parts = "twincast.journal.sqlite_"  # of one kind
-    kinds = {
-        module for module in MODULES if module.startswith(f"twincast.{room}.") and not module.startswith(parts)
-    } - shared
-    for kind in kinds:
-        assert not OURS[kind] & kinds
+def kind_of(module: str, room: str) -> str | None:
+    """Return which kind of a room a module belongs to; None for what the kinds share."""
+    parts = module.split(".")
+    return parts[2] if parts[1:2] == [room] and len(parts) > 2 and parts[2] in KINDS[room] else None
+
+
+@pytest.mark.parametrize(("room", "kind"), [(room, kind) for room, kinds in KINDS.items() for kind in kinds])
+def test_those_of_one_kind_do_not_import_one_another(room: str, kind: str) -> None:
+    ours = [module for module in MODULES if kind_of(module, room) == kind]
+    assert ours
+    imported = {kind_of(other, room) for module in ours for other in OURS[module]}
+    assert imported <= {kind, None}
 
 
 def test_the_requirements_are_those_of_the_package_and_its_server() -> None:
@@ -172,29 +200,30 @@ def test_the_requirements_are_those_of_the_package_and_its_server() -> None:
 
 BASE, SERVER = modules_of(PROJECT["dependencies"]), modules_of(PROJECT["optional-dependencies"]["server"])
 DEVICE = {
+    "version",
     "errors",
     "machine",
     "extras",
     "surroundings",
-    "access",
-    "simulation",
-    "core",
-    "auth",
     "stdio",
+    "core",
+    "wire",
+    "access",
     "client",
     "cli",
 }
-"""The rooms that a device uses, which has no server; of the commands, those that open no journal."""
-OF_A_SERVER = {"twincast.auth.tokens", "twincast.auth.authority", "twincast.commands.keys", "twincast.commands.journal"}
+"""The rooms that a device uses, which has no server."""
+OF_A_SERVER = {"twincast.access.tokens", "twincast.access.authenticator", "twincast.cli.keys", "twincast.cli.journal"}
+"""What of these rooms a device does not load."""
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_every_foreign_import_is_a_requirement_of_a_device_or_of_the_server(module: str) -> None:
     known = sys.stdlib_module_names | BASE | {"twincast"}
-    is_for_a_device = room_of(module) in DEVICE | {"commands"} and module not in OF_A_SERVER
+    is_for_a_device = room_of(module) in DEVICE and module not in OF_A_SERVER
     if not is_for_a_device:
         known |= SERVER | {"anyio"}  # anyio comes with FastAPI, whose public interface shows it
-    if module == "twincast.cli":
+    if module == "twincast.cli.main":
         known |= {"pydantic"}  # for its types
     if module == "twincast.pytest_plugin":  # which only pytest imports
         known |= {"pytest"}

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from tests.access import add_key, certificate
+from tests.credentials import add_key, certificate
 from tests.running import DEADLINE_S, ROOT
-from twincast import cli
+from twincast.cli import main
 from twincast.testing import Server
 
 SERVERS = ("open", "login", "login over TLS")
@@ -42,7 +42,7 @@ ENDING = {
 """The commands that end by themselves: what they cannot do without, and what they are told."""
 ENDLESS = {"watch": "lab/lamp", "host": "", "simulate": ""}
 """Those that do not, and a word of what they print to a pipe."""
-ELSEWHERE = {"serve": "tests/test_cli.py and all tests that run a server"}
+ELSEWHERE = {"serve": "tests/cli/test_main.py and all tests that run a server"}
 SERVERLESS = {"journal restore"}
 """What is refused while a server runs on the journal."""
 
@@ -97,13 +97,13 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("name", [name for name in ENDING if name not in SERVERLESS])
 def test_a_command_without_options_does_what_it_is_for(place: Place, name: str) -> None:
     if name == "keys clear":
-        pytest.skip("it would open the server that the others need; tests/commands/test_keys.py has it")
+        pytest.skip("it would open the server that the others need; tests/cli/test_keys.py has it")
     if name == "keys revoke" and place.kind == "open":
         pytest.skip("an open server has no keys")
     if name == "keys add" and place.kind == "open":
-        pytest.skip("the first key would close the server that the others need; tests/commands/test_keys.py has it")
+        pytest.skip("the first key would close the server that the others need; tests/cli/test_keys.py has it")
     if name == "join" and place.kind == "open":
-        pytest.skip("the first key would close the server that the others need; tests/commands/test_pair.py has it")
+        pytest.skip("the first key would close the server that the others need; tests/cli/test_pair.py has it")
     if name in {"delete", "get"}:
         assert place.run("send", "lab/old", "1").returncode == 0
     words, stdin = ENDING[name]
@@ -152,7 +152,7 @@ def test_a_command_that_goes_on_is_connected_without_options(place: Place, name:
 
 def test_every_command_is_tried_here() -> None:
     tried = {name.removesuffix(" lines") for name in ENDING} | set(ENDLESS) | set(ELSEWHERE)
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(main.app)
     names = set()
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         names |= {f"{name} {inner}" for inner in command.commands} if hasattr(command, "commands") else {name}

@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode
 import httpx
 import pytest
 
-from tests.access import add_key, bearer, certificate
 from tests.conftest import StartServer
+from tests.credentials import add_key, bearer, certificate
 from tests.running import ROOT, eventually, free_port
 from tests.tools import program
 from twincast.client.sync import connect

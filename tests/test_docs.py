@@ -15,7 +15,7 @@ import httpx
 import pytest
 import requests
 
-from tests.access import bearer, certificate
+from tests.credentials import bearer, certificate
 from tests.running import DEADLINE_S, ROOT, eventually, free_port
 
 README, API = (ROOT / "README.md").read_text(), (ROOT / "docs" / "api.md").read_text()

@@ -36,7 +36,7 @@ def as_on_a_device(program: str, *words: str) -> subprocess.CompletedProcess[str
 
 
 def test_the_client_and_the_commands_take_nothing_of_the_server() -> None:
-    ran = as_on_a_device("import twincast.client, twincast.client.sync, twincast.cli as cli; cli.main()", "--help")
+    ran = as_on_a_device("import twincast.client, twincast.client.sync, twincast.cli.main as cli; cli.main()", "--help")
     assert ran.returncode == 0, ran.stderr
     for name in ("send", "get", "watch", "status", "control", "delete", "audit", "host", "simulate", "serve", "keys"):
         assert f" {name} " in ran.stdout
@@ -44,7 +44,7 @@ def test_the_client_and_the_commands_take_nothing_of_the_server() -> None:
 
 @pytest.mark.parametrize("words", ["serve", "serve --port 0", "serve --help", "keys list", "journal info"])
 def test_what_takes_the_server_says_the_line_that_brings_it(words: str) -> None:
-    ran = as_on_a_device("from twincast.cli import main; main()", *words.split())
+    ran = as_on_a_device("from twincast.cli.main import main; main()", *words.split())
     assert ran.returncode == 1 and ran.stdout == ""
     said, line = ran.stderr.splitlines()
     assert said.startswith(f"twincast: twincast {words.split(maxsplit=1)[0]} takes packages that are not installed, ")

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from fuzz.mutations import mutate
 from fuzz.targets import CONTROL, CORPUS, TARGETS, Target
 from tests.running import ROOT
-from twincast.core import frames, pattern, protocol, session, values, wishes
+from twincast.core import pattern
+from twincast.delivery import session
+from twincast.wire import frames, requests, values
+from twincast.wire import query as wishes
 
 EXAMPLES = 100
 MUTANTS = {"conversation": 3, "frames": 3, "wire": 3}  # the slower ones; of each example
@@ -68,7 +71,7 @@ def accept_all(text: bytes) -> int:
     return text.count(b":")
 
 
-def raise_at_null(payload: bytes, decode: Callable[[bytes], object] = protocol.decode_message) -> object:
+def raise_at_null(payload: bytes, decode: Callable[[bytes], object] = requests.decode_message) -> object:
     if b"null" in payload:
         raise ValueError("null")
     return decode(payload)
@@ -81,12 +84,12 @@ def first_place_only(self: pattern.Pattern, name: str) -> bool:
 
 
 BREAKS = {
-    "a parser raises something else": ("message", protocol, "decode_message", raise_at_null),
-    "values are not checked": ("message", protocol, "check_value", accept_all),
+    "a parser raises something else": ("message", requests, "decode_message", raise_at_null),
+    "values are not checked": ("message", requests, "check_value", accept_all),
     "numbers are not checked": ("value", values, "_check_number", nothing),
-    "names may come twice": ("order", protocol, "refuse_duplicate_names", nothing),
-    "names may come twice in a reading": ("readings", protocol, "refuse_duplicate_names", nothing),
-    "names are not bounded": ("readings", protocol, "check_id", nothing),
+    "names may come twice": ("order", requests, "refuse_duplicate_names", nothing),
+    "names may come twice in a reading": ("readings", requests, "refuse_duplicate_names", nothing),
+    "names are not bounded": ("readings", requests, "check_id", nothing),
     "patterns overlap": ("pattern", pattern.Pattern, "matches", first_place_only),
     "numbers of an address are not checked": ("wish", wishes, "whole_number", lambda text, *_: int(text)),
     "an answer is no JSON": ("conversation", session, "encode_pong", lambda *_: b'{"type":"pong","seq":NaN}'),

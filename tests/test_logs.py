@@ -8,8 +8,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.access import AUDIENCE, ISSUER, Issuer, add_key, bearer
 from tests.conftest import StartServer
+from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, bearer
 from tests.running import DEADLINE_S
 from twincast import logs
 from twincast.logs import JsonFormatter, TextFormatter

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.running import ROOT
-from twincast import machine, server
-from twincast.journal.sqlite_guard import _Held, _Named
+from twincast import machine
+from twincast.journal.sqlite.guard import _Held, _Named
+from twincast.server import process
 from twincast.settings import Settings
 
 
 def test_without_limits_of_open_files_connections_have_a_bound_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "resource", None)
     assert machine.open_files_max() is None
-    assert server._http_bounds(Settings()).connections_max == 13_107
+    assert process._http_bounds(Settings()).connections_max == 13_107
     said = (ROOT / "docs" / "install.md").read_text()
     assert "it gets 13,107, or what `TWINCAST_CONNECTIONS_MAX` says" in said
-    assert server._http_bounds(Settings(connections_max=7)).connections_max == 7
+    assert process._http_bounds(Settings(connections_max=7)).connections_max == 7
 
 
 def test_a_limit_that_is_none_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

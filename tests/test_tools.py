@@ -48,7 +48,7 @@ def test_a_program_is_found_by_its_variable_its_names_and_beside_the_path(
 
 NEEDING = (
     "tests/test_deploy.py::test_the_unit_is_one_that_systemd_takes",
-    "tests/test_disk_failure.py::test_a_disk_that_is_full_at_the_start_is_said_in_one_line",
+    "tests/stories/test_disk_failure.py::test_a_disk_that_is_full_at_the_start_is_said_in_one_line",
     "tests/transports/test_bundle.py::test_one_file_is_served_and_exports_what_the_modules_do",
 )
 

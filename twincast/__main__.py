@@ -1,5 +1,5 @@
 """Run the command line: `python -m twincast`."""
 
-from twincast.cli import main
+from twincast.cli.main import main
 
 main()

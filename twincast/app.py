@@ -23,15 +23,13 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from twincast import __version__, logs
-from twincast.admission import Admission, Bounds, Caller, Knock
-from twincast.auth.authority import BURST_S, Authority
-from twincast.auth.tokens import FETCH_TIMEOUT_S, KeySet, OneKey, Tokens, fetch_from
-from twincast.core.door import Door
-from twincast.core.messages import SizeLimits
+from twincast.access.admission import Admission, Bounds, Caller, Knock
+from twincast.access.authenticator import BURST_S, Authority
+from twincast.access.origin import Door
+from twincast.access.tokens import FETCH_TIMEOUT_S, KeySet, OneKey, Tokens, fetch_from
 from twincast.core.quotas import Quotas
-from twincast.core.rates import Rate
-from twincast.core.rights import NOBODY
-from twincast.core.session import Limits
+from twincast.core.rights import NOBODY, Rate
+from twincast.delivery.session import Limits
 from twincast.errors import (
     BadMessage,
     KeysNotFetched,
@@ -42,31 +40,32 @@ from twincast.errors import (
     TwincastError,
     UpgradeRequired,
 )
-from twincast.hub import Hub, system_now_utc
+from twincast.hub.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.journal.retention import Retention
-from twincast.metrics import Metrics
 from twincast.settings import Settings
-from twincast.transports import openapi, schemas
 from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of, placed
 from twincast.transports.cors import Cors
+from twincast.transports.documents import openapi
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.health import Health
+from twincast.transports.metrics import Metrics
 from twincast.transports.operation import PROBLEM, Operation, problem, refuse, refusing_headers
 from twincast.transports.pages import add_pages, is_open
-from twincast.transports.pairing import PATH as PAIRING
-from twincast.transports.pairing import PairingEndpoint
-from twincast.transports.rest import Rest
+from twincast.transports.rest.pairing import PATH as PAIRING
+from twincast.transports.rest.pairing import PairingEndpoint
+from twincast.transports.rest.rest import Rest
 from twincast.transports.scrape import NEIGHBOUR, Scrape, came_by_proxy
 from twincast.transports.scrape import PATH as SCRAPE_PATH
 from twincast.transports.websocket import WebSocketEndpoint
+from twincast.wire.messages import SizeLimits
 
 logger = logging.getLogger("twincast")
 access_log = logging.getLogger("twincast.access")
 
 WITHOUT_CREDENTIAL = frozenset({"/ws", "*"})
 """Whoever asks these over HTTP learns how the server is spoken to, and nothing of what it holds."""
-FAST_EDGE = "twincast.transports.picows"
+FAST_EDGE = "twincast.server.websocket"
 """uvicorn loads what its `--ws` names before it starts the application."""
 IDLE = (
     "twincast was not started here, or has ended: an application that mounts it needs one line more,"
@@ -162,7 +161,7 @@ class App(FastAPI):
         """Return the OpenAPI document: the routes, and the shapes that they refer to."""
         document = super().openapi()
         shapes = document.setdefault("components", {}).setdefault("schemas", {})
-        shapes.update(schemas.components(*schemas.IN_REST))
+        shapes.update(shapes.components(*shapes.IN_REST))
         document["components"]["securitySchemes"] = {
             "bearer": {
                 "type": "http",

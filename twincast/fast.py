@@ -8,7 +8,7 @@ import uvicorn
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
-from twincast.transports.picows import PicowsEdge
+from twincast.server.websocket import PicowsEdge
 
 logger = logging.getLogger("twincast")
 

@@ -16,13 +16,12 @@ from websockets.frames import Close
 from tests.fakes import AnyonesVisit, CommittingStream
 from twincast.client.reasons import Retried
 from twincast.core.batch import Lane
-from twincast.core.cast import Cast
 from twincast.core.fence import Fence, Key, Line
+from twincast.core.idempotency import Done, Retries, Retry
 from twincast.core.keys import Actor
-from twincast.core.messages import SizeLimits
 from twincast.core.model import Deleted, Entry, Position
-from twincast.core.retries import Done, Retries, Retry
-from twincast.core.session import Session
+from twincast.delivery.cast import Cast
+from twincast.delivery.session import Session
 from twincast.errors import (
     JournalUnavailable,
     LinePassed,
@@ -32,6 +31,7 @@ from twincast.errors import (
     TooLarge,
     UnsupportedMedia,
 )
+from twincast.wire.messages import SizeLimits
 
 
 class _TimelessSelector(selectors.SelectSelector):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
-from twincast.client.hub import Hub
+from twincast.client.client import Hub
 from twincast.errors import Stopping
 
 
@@ -30,7 +30,7 @@ def test_who_leaves_while_the_connection_is_lost_has_left(
     loop: TimelessLoop, monkeypatch: pytest.MonkeyPatch, after: int, how: str
 ) -> None:
     network = FakeNetwork(LogServer())
-    monkeypatch.setattr("twincast.client.hub.open_link", network.open)
+    monkeypatch.setattr("twincast.client.client.open_link", network.open)
 
     async def story() -> None:
         hub = Hub("http://server", ["*"], buffer_max_bytes=1 << 20, on_link=None, token="a-key")

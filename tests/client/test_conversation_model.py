@@ -114,7 +114,7 @@ class Conversation(RuleBasedStateMachine):
             self.network.server.change(device_id, self.value())
         self.bound = patch("twincast.client.waiting.WAITING_MAX", 3)
         self.bound.start()
-        with patch("twincast.client.hub.open_link", self.network.open):
+        with patch("twincast.client.client.open_link", self.network.open):
             self.hub = self.run(self._made())
 
     async def _made(self) -> Hub:

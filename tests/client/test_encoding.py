@@ -17,9 +17,9 @@ import pytest
 from twincast.client import Rest, connect
 from twincast.client.encoding import encode_args, encode_value
 from twincast.client.sync import connect as connect_sync
-from twincast.core.protocol import decode_reading
 from twincast.errors import BadMessage, MalformedJson, TooLarge, ValidationFailed
 from twincast.testing import Server
+from twincast.wire.requests import decode_reading
 
 
 class Level(IntEnum):

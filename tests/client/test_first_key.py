@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from twincast.cli import host, send, simulate, watch
 from twincast.client import Rest, connect
 from twincast.client import sync as without_asyncio
-from twincast.commands import host, send, simulate, watch
 from twincast.errors import LOGIN_NEEDED, TwincastError, Unauthenticated
 from twincast.testing import Server, eventually
 

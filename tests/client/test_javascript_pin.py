@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.access import certificate, fingerprint_of
 from tests.client.node_client import CLIENT, node
 from tests.client.npm import node_modules
 from tests.client.test_pin import eavesdropper
+from tests.credentials import certificate, fingerprint_of
 from twincast.testing import Server
 
 OTHER = f"sha256:{'0' * 64}"

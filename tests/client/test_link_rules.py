@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from tests.access import certificate
+from tests.credentials import certificate
 from tests.running import free_port
 from twincast.client import Link, connect
 from twincast.client import backoff as waits

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.access import certificate, fingerprint_of
+from tests.credentials import certificate, fingerprint_of
+from twincast.cli import host, send, simulate, watch
 from twincast.client import Hub, Link, Rest, connect
 from twincast.client import sync as without_asyncio
-from twincast.commands import host, send, simulate, watch
 from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Server
 

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.access import certificate, fingerprint_of
+from tests.credentials import certificate, fingerprint_of
 from twincast.client import Rest, connect, pair
 from twincast.client import pin as pins
 from twincast.client import sync as without_asyncio

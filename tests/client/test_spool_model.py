@@ -74,7 +74,7 @@ class Spooled(RuleBasedStateMachine):
         self.file = SpoolFile(self.folder / "outbox.db")
         assert self.file._db is not None
         self.file._db.execute("pragma synchronous = off")  # nobody cuts the power here
-        with patch("twincast.client.hub.open_link", self.network.open):
+        with patch("twincast.client.client.open_link", self.network.open):
             self.run(self._started())
 
     async def _started(self) -> None:

@@ -8,9 +8,9 @@ from msgspec import Raw
 
 from twincast.core.batch import Batch
 from twincast.core.fence import Line
+from twincast.core.idempotency import Retry
 from twincast.core.keys import Actor
 from twincast.core.model import Control
-from twincast.core.retries import Retry
 from twincast.errors import TwincastError
 
 submissions = st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.sampled_from([None, "x", "y"]))

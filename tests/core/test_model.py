@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.messages import encode
 from twincast.core.model import NOT_YET, Control, DataUpdate, Position, Snapshot, Twin
 from twincast.errors import ValidationFailed
+from twincast.wire.messages import encode
 
 
 def test_a_data_update_encodes_to_the_event_of_the_contract() -> None:

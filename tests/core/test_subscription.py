@@ -3,10 +3,10 @@
 import pytest
 
 from twincast.core.model import Topic
-from twincast.core.protocol import decode_message
 from twincast.core.subscription import KINDS, Subscription, rules_of
-from twincast.core.wishes import decode_wish, resubscribed
 from twincast.errors import ValidationFailed
+from twincast.wire.query import decode_wish, resubscribed
+from twincast.wire.requests import decode_message
 
 DATA: Topic = ("data_update", "lab/fan")
 CONTROL: Topic = ("control", "lab/fan")

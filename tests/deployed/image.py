@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.access import bearer, certificate
+from tests.credentials import bearer, certificate
 from tests.deployed.system import header_commands, run, say
 from tests.running import ROOT, eventually
 from twincast.client.sync import connect

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.access import AUDIENCE, ISSUER, Issuer
+from tests.credentials import AUDIENCE, ISSUER, Issuer
 from tests.deployed.system import header_commands, run, say
 from tests.running import ROOT, eventually
 

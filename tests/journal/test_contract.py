@@ -13,12 +13,12 @@ from msgspec import Raw
 
 from twincast.core.fence import WINDOW_LINES, Mark
 from twincast.core.keys import Deed
-from twincast.core.messages import encode
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.journal import Journal, open_journal
 from twincast.testing import eventually_async
+from twincast.wire.messages import encode
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 Open = Callable[[], Awaitable[Journal]]

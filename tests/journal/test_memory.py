@@ -7,7 +7,7 @@ from twincast.core.model import DataUpdate
 from twincast.errors import Truncated
 from twincast.journal import open_journal
 from twincast.journal.memory import MemoryJournal
-from twincast.journal.window import ENTRY_BYTES
+from twincast.journal.tail import ENTRY_BYTES
 
 
 def reading(value: int) -> DataUpdate:

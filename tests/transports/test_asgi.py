@@ -2,7 +2,7 @@
 
 import asyncio
 
-from twincast.core.cast import Cast
+from twincast.delivery.cast import Cast
 from twincast.transports.asgi import Buffer, Idle, header
 
 

@@ -8,16 +8,16 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from tests.access import NOW_UTC
-from twincast.admission import Admission, Bounds, Caller
-from twincast.auth.authority import Authority
-from twincast.auth.keys import make_key
-from twincast.core.door import Door
+from tests.credentials import NOW_UTC
+from twincast.access.admission import Admission, Bounds, Caller
+from twincast.access.authenticator import Authority
+from twincast.access.keys import make_key
+from twincast.access.origin import Door
 from twincast.core.keys import Keyring
 from twincast.core.model import DataUpdate, Snapshot
 from twincast.core.rights import ANYONE, Rights
 from twincast.core.state import State
-from twincast.hub import Hub
+from twincast.hub.hub import Hub
 from twincast.journal.memory import MemoryJournal
 from twincast.testing import eventually_async
 from twincast.transports import events

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.access import add_key
+from tests.credentials import add_key
 from tests.running import ROOT
 from twincast.app import create_app
 from twincast.errors import JournalUnavailable

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.access import add_key, bearer
+from tests.credentials import add_key, bearer
 from twincast.app import create_app
 from twincast.settings import Settings
 from twincast.testing import Server

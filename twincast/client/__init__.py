@@ -12,8 +12,8 @@ docs/client.md is the guide.
 
 from twincast.client.address import http_url
 from twincast.client.change import Backlog, Change, Gap, Twin
+from twincast.client.client import Hub, connect
 from twincast.client.commands import Obeying
-from twincast.client.hub import Hub, connect
 from twincast.client.link import Link
 from twincast.client.reasons import error_of
 from twincast.client.rest import Rest, pair

@@ -1,6 +1,6 @@
 """What a program may publish: values that JSON has exactly one form for. All else is refused before it is sent.
 
-Bounds and errors are the server's own (core/values), so that a value is refused alike on every way.
+Bounds and errors are the server's own (wire/values), so that a value is refused alike on every way.
 """
 
 import math
@@ -16,8 +16,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw
 
-from twincast.core.values import VALUE_MAX_DEPTH, VALUE_MAX_KEYS, check_id
+from twincast.core.names import check_id
 from twincast.errors import MalformedJson, TooLarge, ValidationFailed
+from twincast.wire.values import VALUE_MAX_DEPTH, VALUE_MAX_KEYS
 
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _PLAIN = frozenset({str, bool, type(None), datetime, date, time, UUID, Raw})

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from twincast import errors
 from twincast.client.pin import NotPinned
-from twincast.core.values import check_id
+from twincast.core.names import check_id
 from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError, Unauthenticated, WrongFingerprint
 
 FINAL_CLOSE_CODES = range(4500, 5000)

@@ -17,7 +17,7 @@ from twincast.client.link import Message, decode, encode, trust_of
 from twincast.client.members import members
 from twincast.client.reasons import WITHOUT_LOGIN, elsewhere, error_of, odd, unreachable
 from twincast.core.keys import AuditRecord
-from twincast.core.values import check_id
+from twincast.core.names import check_id
 from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed
 
 PIECE_BYTES = 64 * 1024

@@ -19,12 +19,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from twincast.client import client as asynchronous
 from twincast.client import commands
-from twincast.client import hub as asynchronous
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.change import Backlog, Change, Twin
+from twincast.client.client import BUFFER_MAX_BYTES, SPOOL_MAX_BYTES
 from twincast.client.credential import Token
-from twincast.client.hub import BUFFER_MAX_BYTES, SPOOL_MAX_BYTES
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
 from twincast.client.watch import Watch
 from twincast.core.model import Position

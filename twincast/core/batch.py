@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 
 from twincast.core.fence import Key, Line
+from twincast.core.idempotency import Done, Receipt, Retry
 from twincast.core.keys import Actor, Deed
 from twincast.core.model import Entry
-from twincast.core.retries import Done, Receipt, Retry
 
 ENTRY_BYTES = 256
 """What an entry that waits costs beside its text."""

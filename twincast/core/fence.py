@@ -9,7 +9,7 @@ of RFC 4303, section 3.4.3.
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from twincast.core.retries import Done
+from twincast.core.idempotency import Done
 from twincast.errors import LinePassed, OutOfOrder, TwincastError
 
 PRODUCERS_MAX = 10_000

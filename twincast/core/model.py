@@ -10,7 +10,7 @@ Source = Literal["rest", "websocket", "application"]
 """By which way a change came; `application` is the program that has the server inside. Others may come to it."""
 Kind = Literal["data_update", "control", "deleted"]
 
-# What the documents on the wire say of these; core/values is what checks them.
+# What the documents on the wire say of these; wire/values is what checks them.
 _NAME = {"minLength": 1, "maxLength": 128}
 DeviceId = Annotated[
     str, Meta(description="no control characters", examples=["lab/thermometer"], extra_json_schema=_NAME)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
-from twincast.core.values import check_unicode
+from twincast.core.names import check_unicode
 from twincast.errors import ValidationFailed
 
 PATTERN_MAX_CHARS = 256

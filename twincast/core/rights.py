@@ -7,10 +7,9 @@ narrows a subscription to `Principal.readable`; no other code compares patterns 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from twincast.core.pattern import Names, names_of
-from twincast.core.rates import Rate
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted, ValidationFailed
 
@@ -70,6 +69,13 @@ class Rights:
 
 
 EVERY_RIGHT = Rights(EVERYWHERE, EVERYWHERE, EVERYWHERE, EVERYWHERE)
+
+
+class Rate(NamedTuple):
+    """How many a second in the long run, and how many at once."""
+
+    per_s: float
+    burst: float
 
 
 @dataclass(frozen=True)

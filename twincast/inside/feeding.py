@@ -10,11 +10,11 @@ import msgspec
 from twincast.client.change import Change, Gap, Twin
 from twincast.client.waiting import Mark
 from twincast.client.watch import Watch
-from twincast.core.cast import Cast
-from twincast.core.feed import Feed
 from twincast.core.model import Control, DataUpdate, Entry, Position
+from twincast.delivery.cast import Cast
+from twincast.delivery.feed import Feed
 from twincast.errors import FellBehind, TwincastError
-from twincast.hub import Hub
+from twincast.hub.hub import Hub
 from twincast.inside.running import Running
 from twincast.transports.asgi import Buffer
 

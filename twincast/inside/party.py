@@ -8,9 +8,7 @@ from typing import Any
 from twincast.client.change import Twin
 from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.watch import Watch
-from twincast.core import protocol
 from twincast.core.keys import Actor
-from twincast.core.messages import encode
 from twincast.core.model import Position, Source
 from twincast.core.rights import Principal
 from twincast.core.subscription import Mode, Subscription, rules_of
@@ -18,6 +16,8 @@ from twincast.errors import TooLarge, TwincastError
 from twincast.inside.feeding import Feeding
 from twincast.inside.running import Running
 from twincast.inside.state import StateView
+from twincast.wire import requests
+from twincast.wire.messages import encode
 
 NAME: Source = "application"
 """What changes of the process itself are said to come from, and how the audit trail calls it."""
@@ -131,8 +131,8 @@ class Party:
         """Store what a message asks for, as a session does with what comes over a wire."""
         hub = self._running.hub
         payload = encode(message)
-        entry = protocol.draft(protocol.decode_message(payload), NAME)
-        protocol.check_value_sizes((entry,), hub.sizes.value_max_bytes)
+        entry = requests.draft(requests.decode_message(payload), NAME)
+        requests.check_value_sizes((entry,), hub.sizes.value_max_bytes)
         if len(payload) > hub.sizes.message_max_bytes:
             raise TooLarge(f"a message takes {hub.sizes.message_max_bytes} bytes; this one is larger")
         kind, name = entry.topic

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from twincast.app import App
 from twincast.errors import Stopping
-from twincast.hub import Hub
+from twincast.hub.hub import Hub
 
 
 class Running:

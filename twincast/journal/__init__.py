@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from twincast.core.fence import Mark
+from twincast.core.idempotency import Receipt
 from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
-from twincast.core.retries import Receipt
 from twincast.core.space import Space
 from twincast.core.tallies import Histogram
 from twincast.errors import JournalUnusable
-from twincast.journal import sqlite_access
 from twincast.journal.memory import MemoryJournal
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite import SqliteJournal
-from twincast.journal.sqlite_trimming import system_now_utc
+from twincast.journal.sqlite import access as sqlite_access
+from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.journal.sqlite.trimming import system_now_utc
 
 logger = logging.getLogger("twincast.journal")
 

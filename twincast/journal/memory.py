@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 
 from twincast.core.fence import PRODUCERS_MAX, Mark
+from twincast.core.idempotency import Receipt
 from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
-from twincast.core.retries import Receipt
 from twincast.core.space import Space
 from twincast.core.state import twin_of
 from twincast.core.tallies import SECONDS, Histogram
 from twincast.errors import Truncated, Unauthenticated
-from twincast.journal.window import Window, up_to_bytes
+from twincast.journal.tail import Window, up_to_bytes
 
 AUDIT_MAX = 10_000
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from twincast.auth.keys import make_key
+from twincast.access.keys import make_key
 from twincast.core.keys import Actor
 from twincast.core.rights import Rights
-from twincast.hub import system_now_utc
-from twincast.journal.sqlite_access import AccessFile
+from twincast.hub.hub import system_now_utc
+from twincast.journal.sqlite.access import AccessFile
 
 ACTOR = Actor("local:test", "test kit")
 

@@ -9,15 +9,15 @@ import msgspec
 
 from twincast.app import App, create_app
 from twincast.client import Twin
-from twincast.core.messages import encode
 from twincast.errors import JournalUnusable
-from twincast.hub import Hub, system_now_utc
-from twincast.server import Server as ServerProcess
-from twincast.server import certificate_of, configured, fast_edge, listen
+from twincast.hub.hub import Hub, system_now_utc
+from twincast.server.process import Server as ServerProcess
+from twincast.server.process import certificate_of, configured, fast_edge, listen
 from twincast.settings import Settings
 from twincast.testing import keys
 from twincast.testing.clock import Clock
 from twincast.testing.waiting import eventually
+from twincast.wire.messages import encode
 
 T = TypeVar("T")
 LOG_MAX = 1_000_000

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, unquote_to_bytes
 
-from twincast.admission import Knock
-from twincast.core.cast import Cast
+from twincast.access.admission import Knock
+from twincast.delivery.cast import Cast
 from twincast.errors import NotFound, ValidationFailed
 
 Scope = MutableMapping[str, Any]

@@ -7,20 +7,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from twincast.admission import Admission, Visit
-from twincast.auth.tickets import TicketUse
-from twincast.core import event_stream, wishes
-from twincast.core.cast import Cast
-from twincast.core.feed import Feed
-from twincast.core.messages import encode
+from twincast.access.admission import Admission, Visit
+from twincast.access.tickets import TicketUse
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
-from twincast.core.turns import Payer
+from twincast.delivery.cast import Cast
+from twincast.delivery.feed import Feed
+from twincast.delivery.turns import Payer
 from twincast.errors import Stopping, Truncated, TwincastError, ValidationFailed
-from twincast.hub import Hub
-from twincast.transports import schemas
+from twincast.hub.hub import Hub
 from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
+from twincast.transports.documents import shapes
 from twincast.transports.operation import Answer, Call, Operation, paid, pieces
+from twincast.wire import event_stream
+from twincast.wire.messages import encode
+from twincast.wire.query import Wish, decode_query, decode_wish, rules_of_query, ticket_of, whole_number
 
 logger = logging.getLogger("twincast.events")
 
@@ -65,8 +66,8 @@ class EventsEndpoint:
             "GET",
             "/api/events",
             self.poll,
-            (schemas.Events,),
-            parameters=schemas.EVENTS_PARAMETERS,
+            (shapes.Events,),
+            parameters=shapes.EVENTS_PARAMETERS,
             stream=self.stream,
         )
 
@@ -87,14 +88,14 @@ class EventsEndpoint:
         hub, means = self._hub(), self._admission.means(caller)
         await hub.make_way(len(query), means)
         self._admission.recheck(caller.principal)  # its turn may have been long in coming
-        wish = wishes.decode_wish(query, header(scope, b"last-event-id") or "")
+        wish = decode_wish(query, header(scope, b"last-event-id") or "")
         subscription = wish.subscription.inside(caller.principal.readable)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
         connection = _EventStream(send, hub, means, self._outbox_max_bytes, self._close_timeout_s)
-        with self._held(wishes.ticket_of(query), connection):
+        with self._held(ticket_of(query), connection):
             visit = self._admission.enter(caller, connection.cut_off)
             connection.leave = visit.leave
             await self._serve(connection, visit, wish._replace(subscription=subscription), receive)
@@ -102,7 +103,7 @@ class EventsEndpoint:
     def ticket_in(self, scope: Scope) -> TicketUse | None:
         """Return the ticket in a request's address, and what it is used for; None if it has none."""
         query = scope["query_string"].decode("latin-1")
-        ticket = wishes.ticket_of(query) if query else None
+        ticket = ticket_of(query) if query else None
         if ticket is None:
             return None
         is_stream = scope["method"] == "GET" and event_stream.CONTENT_TYPE in (header(scope, b"accept") or "")
@@ -127,7 +128,7 @@ class EventsEndpoint:
         finally:
             tickets.release(ticket, end)
 
-    async def _serve(self, connection: "_EventStream", visit: Visit, wish: wishes.Wish, receive: Receive) -> None:
+    async def _serve(self, connection: "_EventStream", visit: Visit, wish: Wish, receive: Receive) -> None:
         self._ends.add(connection.end)
         self.feeds.add(connection.feed)
         try:
@@ -155,11 +156,11 @@ class EventsEndpoint:
         hub, means = self._hub(), self._admission.begin_reading(call.caller)
         await hub.make_way(len(call.query), means)
         self._admission.recheck(principal)
-        given = wishes.decode_query(call.query, names)
+        given = decode_query(call.query, names)
         since = given.get("since", [""])[-1]
-        limit = wishes.whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
-        wait_s = wishes.whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
-        subscription = Subscription(wishes.rules_of_query(given), "every").inside(principal.readable)
+        limit = whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
+        wait_s = whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
+        subscription = Subscription(rules_of_query(given), "every").inside(principal.readable)
         poll = _Poll(hub, subscription, means, limit or 1, is_compressed=call.takes_gzip)
         visit = self._admission.enter(call.caller, poll.refuse)
         self._ends.add(poll.wake)
@@ -183,7 +184,7 @@ class _EventStream(Buffer):
         self.flow = self.feed
         self.leave: Callable[[], None]
 
-    async def serve(self, wish: wishes.Wish) -> None:
+    async def serve(self, wish: Wish) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         self._has_begun = True
         await self._send_body(event_stream.retry(RETRY_MS))

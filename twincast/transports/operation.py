@@ -15,12 +15,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from msgspec import Struct
 from starlette.convertors import Convertor, register_url_convertor
 
-from twincast.admission import Caller
-from twincast.core import event_stream, tallies
-from twincast.core.feed import BYTES_A_STEP
-from twincast.core.messages import encode
-from twincast.core.turns import Payer
-from twincast.core.values import check_id
+from twincast.access.admission import Caller
+from twincast.core import tallies
+from twincast.core.names import check_id
+from twincast.delivery.feed import BYTES_A_STEP
+from twincast.delivery.turns import Payer
 from twincast.errors import (
     BadMessage,
     NotFound,
@@ -31,9 +30,12 @@ from twincast.errors import (
     UnsupportedMedia,
     UpgradeRequired,
 )
-from twincast.transports import compression, schemas
+from twincast.transports import compression
 from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header, list_header, segment_below
 from twincast.transports.compression import FROM_BYTES, Gzip
+from twincast.transports.documents import shapes
+from twincast.wire import event_stream
+from twincast.wire.messages import encode
 
 JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", "application/problem+json"
 TEXT = "text/plain"
@@ -132,7 +134,7 @@ class Operation:
             responses={
                 200: {
                     "description": "OK",
-                    "content": {self.content: {"schema": schemas.reference(*self.answers) if self.answers else _PLAIN}},
+                    "content": {self.content: {"schema": shapes.reference(*self.answers) if self.answers else _PLAIN}},
                     **({"links": self.links} if self.links else {}),
                 },
                 **_refusals(*self._refused_with),
@@ -365,5 +367,5 @@ def problem(error: TwincastError) -> bytes:
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {PROBLEM: {"schema": schemas.reference(schemas.Problem)}}
+    content = {PROBLEM: {"schema": shapes.reference(shapes.Problem)}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}

@@ -13,12 +13,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from twincast.core.messages import encode
-from twincast.transports import asyncapi
 from twincast.transports.asgi import SAFE_HEADERS
 from twincast.transports.bundle import bundled
+from twincast.transports.documents import asyncapi
+from twincast.wire.messages import encode
 
 PACKAGE = Path(__file__).parents[1]
+WEB = PACKAGE / "web"
 GUIDES = next((folder for folder in (PACKAGE / "guides", PACKAGE.parent / "docs") if folder.is_dir()), None)
 """The guides: a wheel has them in the package, a checkout beside it."""
 
@@ -56,21 +57,21 @@ def add_pages(app: FastAPI, version: str) -> None:
     async def asyncapi_document(request: Request) -> Response:
         return _document(asyncapi.document(version, request.url.netloc, _prefix(request)))
 
-    pages = PACKAGE / "pages"
+    pages = WEB / "pages"
     for path, file, policy in (
         ("/", pages / "home.html", PAGE_POLICY),
         ("/docs", pages / "docs.html", DOCS_POLICY),
         ("/redoc", pages / "redoc.html", DOCS_POLICY),
         ("/asyncapi", pages / "asyncapi.html", PAGE_POLICY),
-        ("/dashboard", PACKAGE / "dashboard" / "index.html", PAGE_POLICY),
+        ("/dashboard", WEB / "dashboard" / "index.html", PAGE_POLICY),
     ):
         app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
     app.add_route("/openapi.json", openapi_document, include_in_schema=False)
     app.add_route("/asyncapi.json", asyncapi_document, include_in_schema=False)
-    client = _Bundle(PACKAGE / "dashboard" / "client.js")
+    client = _Bundle(WEB / "dashboard" / "client.js")
     app.add_api_route("/dashboard/client.js", client, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/pages", _Assets(directory=pages))
-    app.mount("/dashboard", _Assets(directory=PACKAGE / "dashboard"))
+    app.mount("/dashboard", _Assets(directory=WEB / "dashboard"))
     if GUIDES is not None:
         app.mount("/guides", _Guides(directory=GUIDES))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from twincast.admission import Admission
+from twincast.access.admission import Admission
 from twincast.core.rights import ANYONE, Principal, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from twincast.admission import Admission
-from twincast.core.cast import Cast
-from twincast.core.session import Limits, Session
+from twincast.access.admission import Admission
+from twincast.delivery.cast import Cast
+from twincast.delivery.session import Limits, Session
 from twincast.errors import TooLarge, TwincastError, UnsupportedMedia
-from twincast.hub import Hub
+from twincast.hub.hub import Hub
 from twincast.transports.asgi import PORTABLE, Buffer, EdgeInUse, Receive, Scope, Send, knock_of
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
@@ -25,7 +25,7 @@ class _Connection(Buffer):
         self.leave: Callable[[], None]
 
     def close(self, code: int, reason: str) -> None:
-        """See Connection in core/session."""
+        """See Connection in delivery/session."""
         self.leave()
         self._closing = (code, reason)
         self.deadline.reschedule(asyncio.get_running_loop().time() + self._limits.close_timeout_s)

@@ -1,0 +1,134 @@
+"""The board that `twincast watch` draws."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from twincast.cli.board import Board
+from twincast.cli.columns import shortened
+from twincast.client import Change
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def event(device_id: str, value: object, seconds_ago: float = 0, merged: int = 1) -> Change:
+    at = (NOW - timedelta(seconds=seconds_ago)).isoformat()
+    return Change("data_update", device_id, 1, "e", at, "rest", value, merged=merged)
+
+
+def deletion(device_id: str) -> Change:
+    return Change("deleted", device_id, 2, "e", NOW.isoformat(), "rest")
+
+
+def drawn(board: Board, height: int = 12, width: int = 100) -> list[str]:
+    screen = io.StringIO()
+    Console(file=screen, width=width).print(board.drawn(NOW, width, height))
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+def names(board: Board, height: int = 12, width: int = 100) -> list[str]:
+    below = 1 + board.has_keys
+    return [line.split()[0] for line in drawn(board, height, width)[1:-below]]
+
+
+def of(*changes: Change) -> Board:
+    board = Board()
+    for change in changes:
+        board.take(change)
+    return board
+
+
+def test_rows_keep_their_order_whatever_changes_and_ages_are_shown() -> None:
+    board = of(event("b", {"x": 2}, 5), event("a", 1, 90), event("c", 1), event("a", 3, 0.5))
+    assert names(board) == ["a", "b", "c"]
+    board.take(event("c", 5))
+    assert names(board) == ["a", "b", "c"]
+    assert "0.5 s" in drawn(board)[1] and "5.0 s" in drawn(board)[2]
+    assert drawn(board)[-1] == "3 devices by name; 5 changes"
+
+
+def test_a_key_sorts_by_what_is_newest_by_changes_and_by_name_again() -> None:
+    board = of(event("a", 1, 9, merged=2), event("b", 1, 1), event("c", 1, 5, merged=7))
+    orders = []
+    for _ in range(4):
+        orders.append((names(board), drawn(board)[-1].split(";")[0]))
+        board.press("sort")
+    assert orders == [
+        (["a", "b", "c"], "3 devices by name"),
+        (["b", "c", "a"], "3 devices by newest"),
+        (["c", "a", "b"], "3 devices by changes"),
+        (["a", "b", "c"], "3 devices by name"),
+    ]
+
+
+def test_keys_scroll_within_what_there_is() -> None:
+    board = of(*(event(f"d{number:02}", number) for number in range(30)))
+    seen = {}
+    for key in ("", "down", "page down", "up", "end", "down", "page up", "home", "up", "page down", "sort"):
+        board.press(key)
+        rows = names(board)
+        seen[key] = rows[0]
+        assert len(rows) == 10
+    assert seen == {
+        "": "d00", "down": "d20", "page down": "d09", "up": "d00", "end": "d20", "page up": "d11", "home": "d00",
+        "sort": "d00",
+    }  # fmt: skip
+    board.press("end")
+    assert "30 devices by newest, from 21; 30 changes" in drawn(board)[-1]
+
+
+def test_what_was_deleted_leaves_the_view_where_there_is_something() -> None:
+    board = of(*(event(f"d{number:02}", number) for number in range(30)))
+    drawn(board)
+    board.press("end")
+    for number in range(1, 30):
+        board.take(deletion(f"d{number:02}"))
+    assert names(board) == ["d00"]
+
+
+def test_merged_changes_are_counted_and_one_is_not_many() -> None:
+    assert drawn(of(event("a", 1, merged=5), event("b", 1)))[-1] == "2 devices by name; 6 changes"
+    assert drawn(of(event("a", 1)))[-1] == "1 device by name; 1 change"
+
+
+def test_a_device_that_is_deleted_leaves_the_board_and_its_end_counts_as_a_change() -> None:
+    board = of(event("a", 1), event("b", 2), deletion("a"), deletion("unknown"))
+    assert names(board) == ["b"] and drawn(board)[-1] == "1 device by name; 4 changes"
+    board.take(event("a", 3))
+    assert drawn(board)[-1] == "2 devices by name; 5 changes"
+
+
+def test_a_board_starts_from_the_state_and_shows_the_last_command_and_why_it_waits() -> None:
+    board = Board()
+    board.take(event("lab/x", 1), is_new=False)
+    board.take(Change("control", "lab/fan", 2, "e", NOW.isoformat(), "rest", command="start", args={"rpm": 900}))
+    board.waiting = "nobody answers"
+    board.has_keys = True
+    *_, counts, command, waiting, keys = drawn(board)
+    assert counts == "1 device by name; 0 changes"
+    assert command == 'last command to lab/fan: start {"rpm":900}'
+    assert waiting == "waiting: nobody answers"
+    assert "s: sort" in keys and "q: quit" in keys
+
+
+@pytest.mark.parametrize("width", [200, 80, 60, 40, 24])
+def test_the_value_has_the_room_and_a_long_name_loses_its_middle(width: int) -> None:
+    board = of(event("building-7/floor-3/office-12/thermometer/001", "v" * 200), event("a", 1))
+    _, _, row, _ = drawn(board, width=width)
+    assert all(cell_len(line) <= width for line in drawn(board, width=width))
+    name, value = row.split()[:2]
+    assert name.startswith("bui") and name.endswith("001") and ("…" in name) is (width < 150)
+    assert len(value) >= len(name) and value.startswith('"vv')
+    assert len(value) >= width // 2 - 6  # rich 13 needs one more for its ellipsis
+    assert row.rstrip().split()[2:4] == ["0.0", "s"]
+
+
+@pytest.mark.parametrize("text", ["lab/x", "building/floor/x", "温度計/二階/東側の部屋", "é🌡" * 9])
+@pytest.mark.parametrize("cells", [1, 2, 5, 8, 13])
+def test_a_shortened_name_fits(text: str, cells: int) -> None:
+    short = shortened(text, cells)
+    assert cell_len(short) <= cells
+    assert (short == text) is (cell_len(text) <= cells)

@@ -1,0 +1,101 @@
+"""`twincast journal`, as a person runs it."""
+
+import json
+import re
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+
+from tests.conftest import StartServer
+from twincast.core.model import DataUpdate
+from twincast.journal.sqlite.file import SqliteFile
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.db"
+    with closing(SqliteFile(str(path))) as file:
+        file.append([DataUpdate("lamp", Raw(b"1"), "2026-11-23T16:24:00.123456+00:00", "rest")])
+    return path
+
+
+def run(journal: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "twincast", "journal", *arguments, "--journal", f"sqlite:{journal}"]
+    return subprocess.run(command, cwd=journal.parent, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_journal_is_backed_up_checked_and_put_back(journal: Path) -> None:
+    made = run(journal, "backup", "monday")
+    assert (made.returncode, made.stdout) == (0, "")
+    assert "is a backup of" in made.stderr
+    assert run(journal, "check", "monday").returncode == 0
+    refused = run(journal, "restore", "monday")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("twincast: there is a journal already")
+    assert refused.stderr.count("\n") == 1
+    back = run(journal, "restore", "monday", "--force")
+    assert back.returncode == 0
+    assert "What was there is" in back.stderr
+    assert run(journal, "check").returncode == 0
+
+
+def test_a_server_that_runs_is_backed_up_and_described_and_nothing_is_put_under_it(
+    server_process: StartServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "served.db"
+    server = server_process(f"sqlite:{path}")
+    server.post("/api/data", {"device_id": "lamp", "value": 1})
+    facts = json.loads(run(path, "info", "--json").stdout)
+    assert (facts["newest_seq"], facts["devices"], facts["is_served"]) == (1, 1, True)
+    assert facts["epoch"] == server.get("/api/status")["epoch"]
+    assert run(path, "backup", "tuesday").returncode == 0
+    refused = run(path, "restore", "tuesday", "--force")
+    assert refused.returncode == 1
+    assert "a server runs on" in refused.stderr
+    assert server.post("/api/data", {"device_id": "lamp", "value": 2}).json()["event"]["seq"] == 2
+
+
+def test_info_says_how_full_a_journal_is_and_for_how_long_its_disk_lasts(journal: Path) -> None:
+    facts = json.loads(run(journal, "info", "--json").stdout)
+    assert facts["file_bytes"] == journal.stat().st_size
+    assert (facts["entries"], facts["oldest_at_utc"]) == (1, "2026-11-23T16:24:00.123456+00:00")
+    assert facts["disk_free_bytes"] > 0
+    assert (facts["growth_bytes_per_s"], facts["full_in_s"]) == (None, None), "one change is no pace"
+    with closing(SqliteFile(str(journal))) as file:
+        for minute in range(25, 30):
+            file.append([DataUpdate("lamp", Raw(b"1"), f"2026-11-23T16:{minute}:00.123456+00:00", "rest")] * 40)
+    facts = json.loads(run(journal, "info", "--json").stdout)
+    used_bytes = facts["file_bytes"] - facts["free_bytes"]
+    assert facts["growth_bytes_per_s"] == round(200 / 300 * used_bytes / 201, 1)
+    room_bytes = facts["disk_free_bytes"] + facts["free_bytes"]
+    assert facts["full_in_s"] == round(room_bytes / facts["growth_bytes_per_s"], 1)
+    said = run(journal, "info").stdout
+    assert re.search(r"full in s .*\((\d|,)+ years\)", said) and re.search(r"file bytes .*\(\d+\.\d KB\)", said)
+
+
+def test_damage_is_said_with_the_exit_status(journal: Path) -> None:
+    content = bytearray(journal.read_bytes())
+    content[4_096 : 2 * 4_096] = bytes(4_096)
+    journal.write_bytes(content)
+    said = run(journal, "check")
+    assert said.returncode == 1
+    assert said.stderr.count("\n") == 1
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("command", [("backup", "there"), ("restore", "there"), ("check",), ("info",)])
+def test_a_mistyped_path_and_a_journal_in_memory_are_errors_of_one_line(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    said = run(tmp_path / "mistyped.db", *command)
+    assert said.returncode == 1
+    assert said.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    in_memory = [sys.executable, "-m", "twincast", "journal", *command, "--journal", "memory:"]
+    said = subprocess.run(in_memory, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode == 1
+    assert "a journal on disk" in said.stderr

@@ -1,0 +1,118 @@
+"""Keys under which an update is stored once."""
+
+import re
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from twincast.core import idempotency
+from twincast.core.idempotency import Receipt, Retries, Retry, digest_of, key_of_request, key_of_update
+from twincast.core.model import Control, DataUpdate, Entry
+from twincast.errors import KeyReused, TwincastError
+
+
+class Asked:
+    """What a submission under a key is told."""
+
+    def __init__(self, key: str = "k", digest: str = "07") -> None:
+        self.answers: list[tuple[TwincastError | None, int]] = []
+        self.receipts: list[Receipt] = []
+        self.retry = Retry(key, digest, self.receipts.append)
+
+    def done(self, error: TwincastError | None, last_seq: int) -> None:
+        self.answers.append((error, last_seq))
+
+
+def test_what_a_restart_finds_in_the_journal_is_known() -> None:
+    known = Retries([Receipt("k", 3, 5, "07")])
+    again, other = Asked(), Asked(digest="08")
+    assert known.admit(again.retry, 3, again.done) is None
+    assert again.receipts == [Receipt("k", 3, 5, "07")]
+    with pytest.raises(KeyReused):
+        known.admit(other.retry, 3, other.done)
+
+
+def test_a_key_whose_submission_failed_may_be_used_again() -> None:
+    known, first, second = Retries(()), Asked(), Asked(digest="08")
+    settle = known.admit(first.retry, 1, first.done)
+    assert settle is not None
+    settle(TwincastError("no"), 0)
+    assert known.admit(second.retry, 1, second.done) is not None
+
+
+def test_a_key_under_way_with_other_content_is_refused() -> None:
+    known, first, second = Retries(()), Asked(), Asked(digest="08")
+    assert known.admit(first.retry, 1, first.done)
+    with pytest.raises(KeyReused):
+        known.admit(second.retry, 1, second.done)
+
+
+def store(known: Retries, key: str, seq: int) -> None:
+    asked = Asked(key)
+    settle = known.admit(asked.retry, 1, asked.done)
+    assert settle is not None, f"{key} is still known"
+    settle(None, seq)
+
+
+def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "KEYS_MAX", 3)
+    known = Retries(())
+    for seq in range(1, 6):
+        store(known, f"k{seq}", seq)
+    for key, is_known in (("k2", False), ("k3", True), ("k5", True)):
+        asked = Asked(key)
+        assert (known.admit(asked.retry, 1, asked.done) is None) is is_known, key
+
+
+def test_a_key_counts_as_long_as_its_update_is_among_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "WINDOW_ENTRIES", 10)
+    known = Retries(())
+    store(known, "old", 1)
+    store(known, "newer", 10)
+    asked = Asked("old")
+    assert known.admit(asked.retry, 1, asked.done) is None
+    store(known, "newest", 11)
+    assert known.admit(asked.retry, 1, asked.done) is not None
+
+
+def test_keys_of_different_origin_never_meet() -> None:
+    lamp, door = (DataUpdate(name, Raw(b"1"), "", "rest") for name in ("lamp", "door"))
+    control = Control("lamp", "on", Raw(b"{}"), "", "rest")
+    keys = [key_of_update(lamp, "u"), key_of_update(door, "u"), key_of_update(control, "u"), key_of_request("u")]
+    assert len(set(keys)) == 4
+
+
+def test_a_digest_is_of_what_is_said_not_of_when() -> None:
+    def update(name: str = "lamp", value: bytes = b"1", at: str = "") -> DataUpdate:
+        return DataUpdate(name, Raw(value), at, "rest", 5 if at else 0)
+
+    assert digest_of([update()]) == digest_of([update(at="now")])
+    digests = [digest_of(entries) for entries in ([update()], [update(value=b"2")], [update("door")], [update()] * 2)]
+    orders = [digest_of([Control("lamp", command, Raw(b"{}"), "", "rest")]) for command in ("on", "off")]
+    assert len({*digests, *orders}) == 6
+
+
+def test_contents_with_the_same_checksum_are_not_the_same() -> None:
+    one, other = "plumless", "buckeroo"
+    assert crc32(one.encode()) == crc32(other.encode()), "as anybody can find them"
+    digests = {digest_of([DataUpdate("lamp", Raw(f'"{text}"'.encode()), "", "rest")]) for text in (one, other)}
+    assert len(digests) == 2
+
+
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=3)
+entries = st.one_of(
+    st.builds(lambda name, value: DataUpdate(name, Raw(b"%d" % value), "", "rest"), texts, st.integers(0, 99)),
+    st.builds(
+        lambda name, word, n: Control(name, word, Raw(b'{"n":%d}' % n), "", "rest"), texts, texts, st.integers(0)
+    ),
+)
+
+
+@given(st.lists(entries, max_size=4), st.lists(entries, max_size=4))
+def test_no_two_submissions_that_differ_run_together_to_one_digest(one: list[Entry], other: list[Entry]) -> None:
+    """Such as two readings whose names and values, joined, are those of a third."""
+    assert (digest_of(one) == digest_of(other)) == (one == other)
+    assert re.fullmatch(r"[0-9a-f]{32}", digest_of(one))

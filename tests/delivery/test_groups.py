@@ -1,0 +1,207 @@
+"""Who is told what, and what it costs the others that somebody comes, changes or leaves."""
+
+import gc
+import json
+import weakref
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from tests.fakes import CommittingStream, CountedMatches, FreePayer, RecordingConnection
+from twincast.core.model import DataUpdate
+from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
+from twincast.core.subscription import KINDS, Subscription, rules_of
+from twincast.delivery import groups
+from twincast.delivery.feed import Feed
+from twincast.delivery.groups import Groups
+
+
+def come(stream: CommittingStream, *patterns: str, max_hz: float | None = None) -> tuple[Feed, RecordingConnection]:
+    connection = RecordingConnection()
+    feed = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
+    feed.start(Subscription(rules_of(patterns), max_hz=max_hz))
+    connection.taken()
+    return feed, connection
+
+
+def devices_of(connection: RecordingConnection) -> list[str]:
+    return [json.loads(message)["device_id"] for message in connection.taken()]
+
+
+def report(stream: CommittingStream, names: Sequence[str]) -> None:
+    stream.cast(*(DataUpdate(name, Raw(b"1"), "", "rest") for name in names))
+
+
+def test_who_comes_and_goes_has_nobody_elses_patterns_asked_again(matches: CountedMatches) -> None:
+    stream = CommittingStream()
+    watching = [come(stream, f"site{number}*", f"*x{number}*") for number in range(20)]
+    names = [f"site{number}/{number}" for number in range(50)]
+    report(stream, names)
+    for patterns in (["*y*"], ["site1*", "*z"], ["site7/7"], ["*"]):
+        matches.count = 0
+        feed, _ = come(stream, *patterns)
+        feed.close()
+        selecting = matches.count
+        report(stream, names)
+        assert matches.count - selecting == 0, f"{patterns} has left, and nobody else has changed"
+    newcomer, _ = come(stream, "*y*")
+    matches.count = 0
+    report(stream, names)
+    assert matches.count == len(names), "only the newcomer's pattern is asked, once for each name"
+    newcomer.close()
+    for _, connection in watching:
+        connection.taken()
+
+
+def test_no_route_keeps_a_group_that_is_over() -> None:
+    stream = CommittingStream()
+    come(stream, "d*")
+    feed, _ = come(stream, "*1")
+    group = stream.groups.join(feed, of("*1"))
+    report(stream, ["d1"])
+    feed.close()
+    kept = weakref.ref(group)
+    del group, feed
+    report(stream, ["d1"])
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_group_that_is_over_keeps_no_subscription_even_where_a_route_remembers_it() -> None:
+    stream = CommittingStream()
+    feed, _ = come(stream, *(f"d{number}*" for number in range(100)))
+    come(stream, "d*")
+    report(stream, ["d1"])
+    kept = weakref.ref(feed.subscription)
+    feed.close()
+    del feed
+    gc.collect()
+    assert kept() is None
+
+
+def test_ten_thousand_distinct_patterns_cost_a_new_device_what_one_does(matches: CountedMatches) -> None:
+    stream = CommittingStream()
+    for number in range(10_000):
+        stream.groups.join(
+            Feed(lambda _: None, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1), of(f"site{number}/*")
+        )
+    matches.count = 0
+    report(stream, [f"site{number}/door" for number in range(1_000)])
+    assert matches.count == 1_000
+
+
+def of(*patterns: str) -> Subscription:
+    return Subscription(rules_of(patterns))
+
+
+PATTERNS = st.sampled_from(["*", "a*", "*a", "ab*", "*b*", "a", "ab", "b", "a*b", "**"])
+READABLE = st.sampled_from([frozenset({"*"}), frozenset({"a*"}), frozenset({"a", "ab"}), frozenset({"*b", "a"})])
+SUBSCRIPTIONS = st.builds(
+    lambda patterns, kinds, readable: Subscription(rules_of(patterns, kinds)).inside(readable),
+    st.lists(PATTERNS, max_size=3),
+    st.sampled_from([None, ["data_update"], ["control"]]),
+    READABLE,
+)
+STEPS = st.one_of(
+    st.tuples(st.just("join"), SUBSCRIPTIONS),
+    st.tuples(st.just("leave"), st.integers(0, 9)),
+    st.tuples(st.just("report"), st.lists(st.sampled_from(["a", "b", "ab", "ba", "aab", "c"]), min_size=1, max_size=4)),
+)
+
+
+@given(st.lists(STEPS, max_size=40), st.booleans())
+def test_everyone_is_told_what_he_selects_whoever_has_come_and_gone(
+    steps: list[tuple[str, object]], prepares: bool
+) -> None:
+    stream = CommittingStream()
+    watching: list[tuple[Feed, RecordingConnection, Subscription]] = []
+    for what, how in steps:
+        if what == "join" and isinstance(how, Subscription):
+            connection = RecordingConnection()
+            feed = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
+            feed.start(how)
+            connection.taken()
+            watching.append((feed, connection, how))
+        elif what == "leave" and watching and isinstance(how, int):
+            watching.pop(how % len(watching))[0].close()
+        elif isinstance(how, list):
+            stream.prepares = prepares
+            report(stream, how)
+            for _, connection, subscription in watching:
+                expected = [name for name in how if subscription.selects(("data_update", name))]
+                assert devices_of(connection) == expected
+
+
+def test_the_routes_of_many_new_names_and_many_patterns_are_found_a_little_at_a_time() -> None:
+    stream = CommittingStream()
+    for number in range(15):
+        come(stream, *(f"*{number}x{other}*" for other in range(100)))
+    asked: list[int] = []
+
+    class CountingGroups(Groups):
+        def _renew(self, *how):  # type: ignore[no-untyped-def]
+            route, steps = super()._renew(*how)
+            asked[-1] += steps
+            return route, steps
+
+    stream.groups.__class__ = CountingGroups
+    cast = stream.drafted(DataUpdate(f"d{number}", Raw(b"1"), "", "rest") for number in range(100))
+    unknown: int | None = 0
+    while unknown is not None:
+        asked.append(0)
+        unknown = stream.groups.prepare(cast, unknown)
+    per_group = sum(Pattern(f"*0x{other}*").cost for other in range(100)) + LOOK_STEPS + 2 * LENGTH_STEPS
+    assert max(asked) <= groups.ROUTE_STEPS + per_group
+    asked.append(0)
+    stream.groups.offer(cast)
+    assert asked[-1] == 0, "all is known by then"
+
+
+def test_the_timer_of_a_throttled_group_ends_with_it() -> None:
+    stream = CommittingStream()
+    feed, _ = come(stream, "a", max_hz=0.01)
+    for number in range(1, 100):
+        stream.change("a", b"1")
+        stream.change("a", b"2")
+        assert len(stream.timers) == 1, "one group, one timer"
+        feed.change(Subscription(rules_of(["a"]), max_hz=0.01 + number / 1e7), lambda: None)
+    feed.close()
+    assert (len(stream.timers), len(stream.groups)) == (0, 0)
+
+
+def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
+    stream = CommittingStream()
+    connection = RecordingConnection()
+    commands = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
+    commands.start(Subscription(frozenset({("a*", frozenset({"control"})), ("b*", KINDS)})))
+    connection.taken()
+    for name in ("a1", "b1", "a1"):
+        stream.change(name, b"1")
+        stream.command(name)
+    told = [json.loads(message) for message in connection.taken()]
+    assert [(each["type"], each.get("device_id") or each["target"]) for each in told] == [
+        ("control", "a1"),
+        ("data_update", "b1"),
+        ("control", "b1"),
+        ("control", "a1"),
+    ]
+
+
+def test_a_change_of_many_names_leaves_nothing_for_the_collector_of_garbage() -> None:
+    stream = CommittingStream()
+    names = [f"d{number}" for number in range(900)]
+    come(stream, *names[:10])
+    watcher, wish = Feed(lambda _: None, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1), of(*names)
+    assert len(wish.exact) == 900 * len(KINDS)
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.get_count()[0]
+        group = stream.groups.join(watcher, wish)
+        assert gc.get_count()[0] - before < 100, "what is kept of a name is one and the same for all names of a group"
+    finally:
+        gc.enable()
+    stream.groups.leave(watcher, group)
+    report(stream, names)

@@ -1,0 +1,118 @@
+"""What it takes before others reach a server: on one's own network, and with a certificate of the server's own."""
+
+import errno
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+
+from tests.credentials import add_key, certificate
+from twincast.access.addresses import parse
+from twincast.access.networks import by_use, in_url, is_private
+from twincast.errors import AddressUnusable, LoginUnusable
+from twincast.server.exposure import Exposure, exposed, refuse_exposure, with_certificate
+from twincast.server.lan import Local, local
+from twincast.settings import Settings
+
+HERE = Local([parse("192.168.1.10"), parse("fd00::1")], ["192.168.1.10", "fd00::1", "127.0.0.1"], ["pi", "pi.local"])  # type: ignore[list-item]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twincast.server.exposure.local", lambda host=None: HERE)
+
+
+PRIVATE = """
+10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.1 192.168.0.1 169.254.1.1 fc00::1 fdff::1 fe80::1 febf::1 fe80::1%eth0
+::ffff:10.0.0.1
+"""
+OTHERS = """
+8.8.8.8 9.255.255.255 11.0.0.0 172.15.255.255 172.32.0.0 192.167.255.255 192.169.0.0 169.253.255.255 169.255.0.0
+100.64.0.1 192.0.2.1 127.0.0.1 0.0.0.0 255.255.255.255 224.0.0.251 :: ::1 2001:db8::1 2600::1 fbff::1 fe00::1 fec0::1
+ff02::fb ::ffff:8.8.8.8 64:ff9b::a00:1 2002:a00:1::1
+"""
+
+
+def test_what_routers_keep_in_is_private_and_everything_else_is_not() -> None:
+    found = {text: parse(text) for text in (PRIVATE + OTHERS).split()}
+    assert [text for text, each in found.items() if each is not None and is_private(each)] == PRIVATE.split()
+
+
+def test_the_address_that_people_would_type_comes_first() -> None:
+    texts = ["fe80::1", "fd00::1", "169.254.3.4", "192.168.1.10", "10.8.0.1", "192.168.1.10"]
+    found = [address for text in texts if (address := parse(text)) is not None]
+    assert [str(each) for each in by_use(found)] == ["10.8.0.1", "192.168.1.10", "fd00::1", "169.254.3.4", "fe80::1"]
+    assert [str(each) for each in by_use(found, parse("192.168.1.10"))][:2] == ["192.168.1.10", "10.8.0.1"]
+    assert [in_url(each) for each in found[1:3]] == ["[fd00::1]", "169.254.3.4"]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"self_signed": True, "tls_cert": "a.pem", "tls_key": "b.pem"}, "one of them"),
+        ({"self_signed": True, "behind_tls_proxy": True}, "behind a TLS proxy it does not"),
+        ({"self_signed": True, "journal": "memory:"}, "on disk"),
+        ({"lan": True, "behind_tls_proxy": True}, "one of them"),
+        ({"lan": True, "host": "127.0.0.1"}, "leave --host out"),
+        ({"lan": True, "host": "localhost"}, "leave --host out"),
+        ({"lan": True, "journal": "memory:"}, "a journal on disk"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_in_words(how: Any, words: str) -> None:
+    with pytest.raises((AddressUnusable, LoginUnusable), match=words):
+        refuse_exposure(Settings(**how))
+
+
+def test_a_network_of_ones_own_takes_no_tls_and_no_key_before(tmp_path: Path) -> None:
+    settings = Settings(lan=True, journal=f"sqlite:{tmp_path / 'journal.db'}", allow_host=("twin.example.org",))
+    refuse_exposure(settings)
+    found = exposed(settings)
+    assert found.hosts == HERE.listened
+    assert set(found.settings.allow_host) == {"twin.example.org", "pi", "pi.local", "192.168.1.10", "fd00::1"}
+    assert found.url("192.168.1.10", 8000) == "http://192.168.1.10:8000"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tokens_of_an_issuer_are_a_login_too() -> None:
+    refuse_exposure(Settings(lan=True, journal="memory:", jwt_key="issuer.pem"))
+
+
+def test_a_certificate_that_is_given_is_taken_on_a_network_of_ones_own(tmp_path: Path) -> None:
+    cert, key = map(str, certificate(tmp_path))
+    found = exposed(Settings(lan=True, tls_cert=cert, tls_key=key))
+    assert with_certificate(found) is found
+    assert found.url("192.168.1.10", 8000) == "https://192.168.1.10:8000"
+
+
+def test_a_machine_without_a_private_address_is_on_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twincast.server.exposure.local", lambda host=None: Local([], ["127.0.0.1"], ["pi"]))
+    with pytest.raises(AddressUnusable, match="it has none; is it on a network"):
+        exposed(Settings(lan=True))
+
+
+def test_a_system_that_does_not_say_where_it_is_is_asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Never:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr("psutil.net_if_addrs", refuse)
+    with pytest.raises(AddressUnusable, match=r"not supported by protocol.*AF_NETLINK"):
+        local()
+
+
+def test_a_certificate_of_its_own_is_tls_for_an_address_that_everybody_reaches(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    settings = Settings(host="0.0.0.0", self_signed=True, journal=f"sqlite:{path}")
+    with pytest.raises(AddressUnusable, match="a login") as refused:
+        refuse_exposure(settings)
+    assert "TLS:" not in str(refused.value)
+    add_key(path, read=["*"])
+    refuse_exposure(settings)
+    made = with_certificate(exposed(settings))
+    assert made.self_signed is not None
+    assert (made.settings.tls_cert, made.hosts) == (made.self_signed.cert_path, ["0.0.0.0"])
+
+
+def test_no_option_of_a_network_leaves_a_server_as_it_was() -> None:
+    settings = Settings()
+    refuse_exposure(settings)
+    assert with_certificate(exposed(settings)) == Exposure(settings, ["127.0.0.1"])

@@ -1,0 +1,136 @@
+"""The table that `twincast watch` shows: one line a device, in an order that stays."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from rich.cells import cell_len
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from twincast.cli.columns import shortened, widths
+from twincast.cli.words import counted
+from twincast.client import Change
+
+FRESH_S = 2.0
+AGE_CELLS, CHANGES_CELLS = 6, 7
+HELP = "↑↓ PgUp PgDn: scroll  s: sort  q: quit"
+_encode = msgspec.json.Encoder().encode
+
+
+class _Row(NamedTuple):
+    at: str
+    value: Any
+    changes: int
+
+
+class Board:
+    """The newest value of every device, as a table that is sorted and scrolled."""
+
+    ORDERS = ("name", "newest", "changes")
+
+    def __init__(self) -> None:
+        self.has_keys = False
+        """Whether the person can scroll and sort, and is to be told how."""
+        self.waiting = ""
+        """Why there is no connection at the moment."""
+        self._rows: dict[str, _Row] = {}
+        self._names: list[str] = []
+        self._is_sorted = True  # whether these are the names of the rows, in order
+        self._longest = 1
+        self._changes = 0
+        self._command = ""
+        self._order = 0
+        self._top = 0
+        self._shown = 1
+
+    def take(self, change: Change, *, is_new: bool = True) -> None:
+        """Take in one change; one that is not new is where the board begins."""
+        device = change.device_id
+        if change.kind == "control":
+            args = f" {text_of(change.args)}" if change.args else ""
+            self._command = f"{device}: {change.command}{args}"
+            return
+        if change.kind == "deleted":
+            self._changes += change.merged
+            self._is_sorted &= self._rows.pop(device, None) is None
+            return
+        merged = change.merged if is_new else 0
+        before = self._rows.get(device)
+        if before is None:
+            self._is_sorted = False
+            self._longest = max(self._longest, cell_len(device))
+        self._changes += merged
+        self._rows[device] = _Row(change.timestamp_utc, change.value, merged + (before.changes if before else 0))
+
+    def press(self, key: str) -> None:
+        """Scroll, or take the next order."""
+        page = max(1, self._shown - 1)
+        if key == "sort":
+            self._order = (self._order + 1) % len(self.ORDERS)
+            self._top = 0
+        elif key == "home":
+            self._top = 0
+        elif key == "end":
+            self._top = len(self._rows)
+        else:
+            self._top += {"up": -1, "down": 1, "page up": -page, "page down": page}.get(key, 0)
+        self._clamp()
+
+    def drawn(self, now: datetime, width: int, height: int) -> Group:
+        """Draw what fits into a terminal."""
+        below = self._below()
+        self._shown = max(1, height - 1 - len(below))
+        self._clamp()
+        shared = widths(width, self._longest, (AGE_CELLS, CHANGES_CELLS))
+        table = Table(box=None, padding=(0, shared.gap, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column("Device", width=shared.name, no_wrap=True)
+        table.add_column("Value", width=shared.value, no_wrap=True, overflow="ellipsis")
+        table.add_column("Age", width=AGE_CELLS, no_wrap=True, justify="right")
+        if not shared.is_narrow:
+            table.add_column("Changes", width=CHANGES_CELLS, no_wrap=True, justify="right")
+        for device in self._ordered()[self._top : self._top + self._shown]:
+            row = self._rows[device]
+            age_s = max(0.0, (now - datetime.fromisoformat(row.at)).total_seconds())
+            style = "bold green" if age_s < FRESH_S else "none"
+            # As Text, because a device's words are no markup.
+            cells = [Text(shortened(device, shared.name), style), Text(text_of(row.value), style)]
+            table.add_row(*cells, _age(age_s), *([] if shared.is_narrow else [str(row.changes)]))
+        return Group(table, *(Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in below))
+
+    def _ordered(self) -> list[str]:
+        if not self._is_sorted:
+            self._names, self._is_sorted = sorted(self._rows), True
+        order, rows = self.ORDERS[self._order], self._rows
+        if order == "newest":
+            return sorted(self._names, key=lambda name: rows[name].at, reverse=True)
+        if order == "changes":
+            return sorted(self._names, key=lambda name: -rows[name].changes)
+        return self._names
+
+    def _below(self) -> list[str]:
+        place = f", from {self._top + 1:,}" if self._top else ""
+        lines = [
+            f"{counted(len(self._rows), 'device')} by {self.ORDERS[self._order]}{place}; "
+            f"{counted(self._changes, 'change')}"
+        ]
+        if self._command:
+            lines.append(f"last command to {self._command}")
+        if self.waiting:
+            lines.append(f"waiting: {self.waiting}")
+        return [*lines, HELP] if self.has_keys else lines
+
+    def _clamp(self) -> None:
+        self._top = max(0, min(self._top, len(self._rows) - self._shown))
+
+
+def text_of(value: Any) -> str:
+    """Return a value as JSON."""
+    return _encode(value).decode()
+
+
+def _age(age_s: float) -> str:
+    if age_s < 60:
+        return f"{age_s:.1f} s"
+    return f"{age_s / 60:.0f} min" if age_s < 3600 else f"{age_s / 3600:.0f} h"

@@ -1,0 +1,104 @@
+"""`twincast journal`: a journal's file backed up, put back, checked and described."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from twincast.cli import fullness
+from twincast.cli.terminal import err, out
+from twincast.errors import JournalUnusable
+from twincast.journal.sqlite import backup as sqlite_backup
+from twincast.journal.sqlite import health as sqlite_health
+from twincast.wire.messages import encode
+
+PAGE_BYTES = 4_096  # of SQLite; a backup counts in pages
+
+
+def back_up(journal: str, folder: str, version: str) -> None:
+    """Copy a journal into a folder."""
+    path = _path(journal)
+    with _progress("backup", PAGE_BYTES) as told:
+        made = sqlite_backup.back_up(path, folder, version=version, now_utc=_now_utc(), progress=told)
+    _say(f"{folder} is a backup of {path} up to entry {made.seq:,}, {made.files[0].bytes:,} bytes, checked.")
+
+
+def restore(journal: str, folder: str, *, force: bool) -> None:
+    """Put a backup in a journal's place."""
+    path = _path(journal)
+    with _progress("restore") as told:
+        made, aside = sqlite_backup.restore(folder, path, force=force, now_utc=_now_utc(), progress=told)
+    for name in aside:
+        _say(f"What was there is {name} now.")
+    _say(f"{path} is as it was at {made.at_utc}, up to entry {made.seq:,}.")
+
+
+def check(journal: str, folder: str | None) -> bool:
+    """Say what is wrong with a journal or a backup; return whether nothing is."""
+    if folder is not None:
+        made = sqlite_backup.check_backup(folder)
+        _say(f"{folder} is whole: a backup of {made.at_utc}, up to entry {made.seq:,}.")
+        return True
+    path = _path(journal)
+    with err.status(f"reading all of {path}"):
+        problems = sqlite_health.problems(path)
+    for problem in problems:
+        out.print(problem, soft_wrap=True)
+    _say(
+        f"{path} is damaged; `twincast journal restore` puts a backup in its place."
+        if problems
+        else f"{path} is whole."
+    )
+    return not problems
+
+
+def info(journal: str, *, as_json: bool) -> None:
+    """Print what a journal holds."""
+    facts = sqlite_health.facts(_path(journal))
+    if as_json:
+        out.print(encode(facts).decode(), soft_wrap=True)
+        return
+    table = Table(box=None, show_header=False)
+    for name in facts.__struct_fields__:
+        value = getattr(facts, name)
+        table.add_row(name.replace("_", " "), _shown(name, value))
+    out.print(table)
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "not known"
+    if name.endswith(("_bytes", "_bytes_per_s")) and isinstance(value, int | float):
+        return f"{value:,} ({fullness.in_bytes(value)})"
+    if name.endswith("_in_s") and isinstance(value, float):
+        return f"{value:,} ({fullness.in_time(value)})"
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _path(journal: str) -> str:
+    kind, _, path = journal.partition(":")
+    if kind != "sqlite" or not path:
+        raise JournalUnusable(f"this is of a journal on disk, such as sqlite:twincast.db; {journal!r} has no file")
+    return path
+
+
+@contextmanager
+def _progress(what: str, unit_bytes: int = 1) -> Iterator[sqlite_backup.Progress]:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done * unit_bytes, total=total * unit_bytes)
+
+        yield told
+
+
+def _say(text: str) -> None:
+    err.print(text, soft_wrap=True)
+
+
+def _now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

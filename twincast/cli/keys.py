@@ -1,0 +1,144 @@
+"""`twincast keys`, and `twincast audit` of a journal: the keys in its file, and who did what."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from twincast.access.keys import actions_of, duration_s, make_key
+from twincast.cli.terminal import err, out, print_whole
+from twincast.cli.words import counted
+from twincast.core.keys import Actor, AuditRecord, Key
+from twincast.core.rights import Rights
+from twincast.errors import JournalUnusable
+from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.lock import serves_the_file
+from twincast.machine import login_name, quoted
+from twincast.wire.messages import encode
+
+NOTICE_S = 0.3
+"""A server looks at its keys ten times a second. After this a change is in force."""
+
+
+def add(
+    journal: str, name: str, *, may: list[str], devices: list[str], expires: str | None, rate_per_s: float | None
+) -> None:
+    """Make a key, store what may be stored of it, and print the secret: alone on standard output, for a script."""
+    rights = Rights.of({action: devices for action in actions_of(may)})
+    expires_s = None if expires is None else int(time.time()) + duration_s(expires)
+    key, secret = make_key(name, rights, now_utc=now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
+    with _open(journal, make=True) as file:
+        file.add(key, actor())
+    time.sleep(NOTICE_S)
+    if file.is_new:
+        err.print(f"There was no journal at {place_of(journal)}; now there is.", soft_wrap=True)
+    err.print(_force(journal), soft_wrap=True)
+    err.print(f"Key {key.id} of {key.name} may {rights_of(key.grants)}. It is shown this once:", soft_wrap=True)
+    out.print(secret, soft_wrap=True)
+
+
+def show(journal: str, *, as_json: bool) -> None:
+    """Print all keys."""
+    with _open(journal) as file:
+        keys = file.keys()
+    if as_json:
+        for key in keys:
+            told = {name: getattr(key, name) for name in key.__struct_fields__ if name != "digest"}
+            out.print(encode(told).decode(), soft_wrap=True)
+        return
+    if not keys:
+        out.print("No keys, so no login is asked for. `twincast keys add` makes one.")
+        return
+    table = Table("id", "name", "may", "updates/s", "state", box=None, header_style="bold")
+    for key in keys:
+        rate = "" if key.rate_per_s is None else f"{key.rate_per_s:g}"
+        table.add_row(key.id, key.name, rights_of(key.grants), rate, _state(key))
+    print_whole(table, table.columns)
+
+
+def revoke(journal: str, name_or_id: str) -> None:
+    """End a key."""
+    with _open(journal, is_urgent=True) as file:
+        key = file.revoke(name_or_id, now_utc(), actor())
+    time.sleep(NOTICE_S)
+    err.print(f"Key {key.id} of {key.name} is revoked; a server that runs has closed what was connected with it.")
+
+
+def clear(journal: str) -> None:
+    """Forget all keys."""
+    with _open(journal, is_urgent=True) as file:
+        count = file.clear(now_utc(), actor())
+    are = "is" if count == 1 else "are"
+    err.print(
+        f"{counted(count, 'key')} {are} forgotten. A server that runs goes on asking for a login until it is restarted."
+    )
+
+
+def records(journal: str, limit: int) -> list[AuditRecord]:
+    """Return the newest records of a journal's audit trail, newest first."""
+    with _open(journal) as file:
+        return file.audit(limit)
+
+
+def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:
+    return AccessFile(path_of(journal), make=make, is_urgent=is_urgent)
+
+
+def path_of(journal: str) -> str:
+    """Return the file of a journal that keeps keys.
+
+    Raises:
+        JournalUnusable: it keeps none.
+    """
+    kind, _, path = journal.partition(":")
+    if kind != "sqlite" or path in {"", ":memory:"}:
+        raise JournalUnusable(
+            f"keys live in a journal on disk, such as sqlite:twincast.db; one that begins with {kind[:20]!r} keeps none"
+        )
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise JournalUnusable(f"the path of a journal is text in UTF-8; {path!r} is not") from None
+    return path
+
+
+def place_of(journal: str) -> str:
+    """Return where a journal is, for people."""
+    return os.path.abspath(path_of(journal))
+
+
+def _force(journal: str) -> str:
+    """Say whether a change is in force already."""
+    if serves_the_file(path_of(journal)):
+        return f"A server runs on {place_of(journal)}, so it is in force."
+    where = place_of(journal)
+    return f"No server runs on {where} now; `twincast serve --journal {quoted(journal)}` asks for a login."
+
+
+def actor() -> Actor:
+    """Return who changes keys here."""
+    return Actor(f"local:{login_name()}", "command line")
+
+
+def rights_of(grants: Mapping[str, Sequence[str]]) -> str:
+    """Return what a key may do, for people."""
+    by_patterns: dict[str, list[str]] = {}
+    for action, patterns in grants.items():
+        by_patterns.setdefault(" ".join(sorted(patterns)), []).append(action)
+    return "; ".join(f"{', '.join(actions)} {patterns}" for patterns, actions in by_patterns.items())
+
+
+def _state(key: Key) -> str:
+    if key.revoked_at_utc is not None:
+        return f"revoked {key.revoked_at_utc[:16]}"
+    if key.expires_s is None:
+        return "good"
+    until = datetime.fromtimestamp(key.expires_s, UTC).isoformat(timespec="minutes")[:16]
+    return f"{'good until' if key.expires_s > time.time() else 'expired'} {until}"
+
+
+def now_utc() -> str:
+    """Return the time as the journal has it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,84 @@
+"""`twincast pair`: a code on the server's machine, by which a device gets a key of its own."""
+
+import base64
+import os
+import time
+from urllib.parse import urlsplit
+
+from twincast.access.addresses import is_local
+from twincast.access.keys import actions_of, duration_s
+from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
+from twincast.cli import keys
+from twincast.cli.terminal import err, out
+from twincast.client.pin import fingerprint_of
+from twincast.core.rights import Rights
+from twincast.journal.place import Place, place_noted
+from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.lock import serves_the_file
+from twincast.server import qr
+
+
+def pair(
+    journal: str,
+    name: str,
+    *,
+    may: list[str],
+    devices: list[str],
+    expires: str | None,
+    rate_per_s: float | None,
+    url: str | None,
+    fingerprint: str | None,
+) -> None:
+    """Make a code and print it, alone on standard output; and how a device or a phone comes by a key with it.
+
+    Args:
+        journal: the server's.
+        name: of the key that it becomes, as what follows; see keys.add.
+        may: its rights.
+        devices: the patterns of them.
+        expires: for how long the key is good.
+        rate_per_s: how many updates a second.
+        url: where the server is reached, if somebody said that; None for where it says itself that it is.
+        fingerprint: of that server, if it has a certificate of its own.
+    """
+    rights = Rights.of({action: devices for action in actions_of(may)})
+    lives_s = None if expires is None else duration_s(expires)
+    pairing, code = make_pairing(name, rights, now_s=int(time.time()), rate_per_s=rate_per_s, lives_s=lives_s)
+    path = keys.path_of(journal)
+    with AccessFile(path, make=True, has_codes=True) as file:
+        file.pair(pairing, keys.now_utc(), keys.actor(), life_s=CODE_LIFE_S, waiting_max=CODES_MAX)
+    until = time.strftime("%H:%M:%S", time.localtime(pairing.until_s))
+    _tell(f"A code for the key {name}, which may {keys.rights_of(pairing.grants)}. It is good once, until {until}:")
+    out.print(code, soft_wrap=True)
+    if serves_the_file(os.path.realpath(path)):
+        _tell_how(code, place_noted(path) if url is None else Place(url, fingerprint))
+    else:
+        _tell(f"No server runs on {keys.place_of(journal)} now; the code can be used once one does.")
+
+
+def _tell_how(code: str, place: Place | None) -> None:
+    if place is None:
+        _tell("On the device:  twincast join URL CODE   with the server's address; --url says it here.")
+        return
+    url, pin = place.url, place.fingerprint
+    trusting, curl = "", "curl"
+    if pin is not None:
+        digest = base64.b64encode(fingerprint_of(pin)).decode()
+        trusting, curl = f" --fingerprint {pin}", f"curl -k --pinnedpubkey sha256//{digest}"
+    body = f'{{"code": "{code}"}}'
+    _tell(f"On the device:  twincast join {url} {code}{trusting}")
+    _tell(f"or:  {curl} -H 'Content-Type: application/json' -d '{body}' {url}/api/pair")
+    if is_local(urlsplit(url).hostname):
+        _tell(
+            "That is this machine alone. `twincast serve --lan` is reached by others; --url says where, behind a proxy."
+        )
+        return
+    page = f"{url}/dashboard#pair={code}"
+    _tell(f"On a phone:  {page}")
+    if qr.can_be_drawn(err.encoding):
+        for line in qr.drawn(page):
+            err.print(line, soft_wrap=True)
+
+
+def _tell(text: str) -> None:
+    err.print(text, soft_wrap=True)

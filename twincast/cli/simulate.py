@@ -1,0 +1,96 @@
+"""`twincast simulate`: a fleet that pushes at a rate."""
+
+import asyncio
+from itertools import cycle
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from twincast.cli.fleet import fleet
+from twincast.cli.terminal import err, out, say_waiting
+from twincast.cli.words import counted
+from twincast.client import Hub, connect
+
+TICK_S = 0.02
+
+
+class Simulation:
+    """A fleet, its pace, and the counts that its progress shows."""
+
+    def __init__(self, devices: int, rate: float, seconds: float | None, seed: int) -> None:
+        self._rate = rate
+        self._seconds = seconds
+        self._fleet = cycle(fleet(devices, seed))
+        self._sent = 0
+        self._began_s = 0.0
+        self.stored = 0
+        self._refused: BaseException | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the fleet has pushed."""
+        return asyncio.get_running_loop().time() - self._began_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is up."""
+        return self._seconds is not None and self.elapsed_s >= self._seconds
+
+    async def run(self, url: str, progress: Progress) -> None:
+        """Push until the time is up, whatever happens to the connection.
+
+        Raises:
+            TwincastError: the server refused a reading for good; all others are much like it.
+        """
+        self._began_s = asyncio.get_running_loop().time()
+        bar = progress.add_task("fleet", total=self._seconds)
+        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
+            while not self.is_over:
+                await self._catch_up(hub)
+                rate = self.stored / max(self.elapsed_s, 0.1)
+                progress.update(bar, completed=self.elapsed_s, description=f"{self.stored:,} stored, {rate:,.0f}/s")
+                await asyncio.sleep(TICK_S)
+            await hub.settle()
+            self._check()
+
+    async def _catch_up(self, hub: Hub) -> None:
+        due = int(self.elapsed_s * self._rate)
+        if not hub.is_connected:
+            self._sent = due  # what a lost server missed is not made up for
+        while self._sent < due:
+            self._check()
+            device_id, signal = next(self._fleet)
+            future = await hub.submit(device_id, signal(self.elapsed_s))
+            future.add_done_callback(self._count)
+            self._sent += 1
+
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise self._refused
+
+    def _count(self, future: asyncio.Future[int]) -> None:
+        if future.cancelled():
+            return
+        self._refused = future.exception() or self._refused  # what may succeed later the client has sent again
+        self.stored += future.exception() is None
+
+
+async def simulate(url: str, devices: int, rate: float, seconds: float | None, seed: int) -> None:
+    """Push a fleet's signals to a server.
+
+    Args:
+        url: the server.
+        devices: how many the fleet has.
+        rate: readings a second, of all together.
+        seconds: how long; None for until it is interrupted.
+        seed: the same seed makes the same fleet.
+
+    Raises:
+        TwincastError: the server refuses the readings.
+    """
+    simulation = Simulation(devices, rate, seconds, seed)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=err, transient=True, refresh_per_second=4) as progress:
+            await simulation.run(url, progress)
+    finally:
+        out.print(f"{counted(simulation.stored, 'reading')} of {counted(devices, 'device')} stored")

@@ -1,0 +1,137 @@
+"""`twincast watch`: every device live in the terminal, or one JSON line a change into a pipe."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.live import Live
+
+from twincast.cli import rights
+from twincast.cli.board import Board, text_of
+from twincast.cli.keyboard import keyboard
+from twincast.cli.terminal import out, say_waiting
+from twincast.client import Change, Link, connect
+
+REDRAW_S = 0.2
+
+
+async def watch(url: str, patterns: Sequence[str]) -> None:
+    """Show what a server casts until it is interrupted; reconnect by itself.
+
+    Args:
+        url: the server.
+        patterns: which devices, such as `lab/*`. None means all.
+
+    Raises:
+        TwincastError: the server refuses it.
+    """
+    if sys.stdout.isatty():
+        await _Screen(url, patterns).show()
+        return
+    async with (
+        connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub,
+        hub.watch(*patterns) as changes,  # from here on, so that nothing is missed while rights are asked for
+    ):
+        await rights.require_read(url, patterns)
+        async for change in changes:
+            print(_line(change), flush=True)
+
+
+class _Screen:
+    """The terminal while it shows a board. However that ends, the terminal is then as it was."""
+
+    def __init__(self, url: str, patterns: Sequence[str]) -> None:
+        self._url = url
+        self._patterns = patterns
+        self._board = Board()
+        self._keyboard = keyboard(self._pressed)
+        self._live = Live(console=out, screen=True, auto_refresh=False)
+        self._touched = asyncio.Event()
+        self._quit = asyncio.Event()
+
+    async def show(self) -> None:
+        """Show changes until the person quits."""
+        loop = asyncio.get_running_loop()
+        tasks = [
+            asyncio.create_task(self._follow(), name="watch follows"),
+            asyncio.create_task(self._draw(), name="watch draws"),
+            asyncio.create_task(self._quit.wait(), name="watch is left"),
+        ]
+        try:
+            self._begin()
+            with suppress(NotImplementedError, AttributeError):  # Windows has neither
+                loop.add_signal_handler(signal.SIGTSTP, self._pause)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            try:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            finally:
+                self._end()
+        for task in done:
+            task.result()
+
+    def _begin(self) -> None:
+        self._board.has_keys = self._keyboard.start()
+        self._live.start()
+
+    def _end(self) -> None:
+        try:
+            self._live.stop()
+        finally:
+            self._keyboard.stop()
+
+    def _pause(self) -> None:
+        """Give the terminal back while the shell has stopped this process, as Ctrl-Z asks for."""
+        self._end()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._begin()
+        self._touched.set()
+
+    def _pressed(self, key: str) -> None:
+        if key == "quit":
+            self._quit.set()
+        self._board.press(key)
+        self._touched.set()
+
+    def _linked(self, link: Link) -> None:
+        self._board.waiting = link.reason if link.phase == "waiting" else ""
+        self._touched.set()
+
+    async def _draw(self) -> None:
+        while True:
+            self._keyboard.poll()
+            self._touched.clear()
+            size = out.size
+            self._live.update(self._board.drawn(datetime.now(UTC), size.width, size.height), refresh=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REDRAW_S):  # ages grow, too
+                    await self._touched.wait()
+
+    async def _follow(self) -> None:
+        async with connect(self._url, self._patterns or "*", timeout_s=None, on_link=self._linked) as hub:
+            await rights.require_read(self._url, self._patterns)
+            began_seq = hub.position.seq if hub.position else 0
+            async for change in hub.watch(*self._patterns, initial=True):
+                self._board.take(change, is_new=change.seq > began_seq)
+                if change.seq % 256 == 0:
+                    await asyncio.sleep(0)  # a large state is not to keep keys waiting
+
+
+def _line(change: Change) -> str:
+    """Return a change as the wire has it."""
+    said: dict[str, Any]
+    if change.kind == "control":
+        said = {"type": change.kind, "target": change.device_id, "command": change.command, "args": change.args}
+    elif change.kind == "deleted":
+        said = {"type": change.kind, "device_id": change.device_id}
+    else:
+        said = {"type": change.kind, "device_id": change.device_id, "value": change.value}
+    said |= {"timestamp_utc": change.timestamp_utc, "source": change.source, "seq": change.seq, "epoch": change.epoch}
+    return text_of(said | {"merged": change.merged} if change.merged > 1 else said)

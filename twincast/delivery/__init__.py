@@ -1,0 +1,1 @@
+"""What each client is sent, in order, as far as it takes it; pure."""

@@ -1,0 +1,165 @@
+"""Which devices and changes a subscription selects: found in slices, and kept for all who ask alike."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from twincast.core.state import State
+from twincast.core.subscription import Rule, Subscription
+from twincast.delivery.cast import Cast
+
+KEPT_MAX = 64
+KEPT_NAMES_MAX = 1_000_000
+"""How many selections, and how many names in all of them, are kept for others; those that were asked for last."""
+SEARCH_STEPS = 100
+"""How long one filter is asked, before the others are asked about what it found."""
+SELECTS_NOTHING = Subscription(frozenset())
+
+
+class Selection:
+    """The devices that a subscription selects, and another one does not; Work of delivery/turns.
+
+    Each device is asked about once, in the order in which they came. So this goes on when a new one has come, and is
+    never begun anew.
+    """
+
+    def __init__(self, state: State, subscription: Subscription, but_not: Subscription = SELECTS_NOTHING) -> None:
+        self._state = state
+        self._deaths = state.deaths
+        self._found: dict[str, None] = {}
+        self._among: Sequence[str] = ()
+        self._until = 0
+        self._listed: Sequence[str] | None = None  # where names say all, the others need not be asked about
+        wanted, readable = subscription.wanted.names("data_update"), subscription.readable
+        if not subscription.ends or wanted.is_listed:
+            self._listed = [name for kind, name in subscription.exact if kind == "data_update"]
+        elif readable.is_listed:
+            self._listed = sorted(readable.exact)
+        # One filter is searched by, the others are asked about what it finds.
+        self._first, second = (readable, wanted) if wanted.is_all else (wanted, readable)
+        self._second = None if second.is_all else second
+        self._but_not = None if but_not is SELECTS_NOTHING else but_not
+        self._unasked: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all devices that there are have been asked about."""
+        names = self._names()
+        return self._among is names and self._until == len(names) and not self._unasked
+
+    def advance(self, max_steps: int) -> int:
+        """See Work."""
+        names = self._names()
+        if self._among is not names:  # what was found stays so
+            self._among, self._until = names, 0
+        is_found = self._second is None and self._but_not is None
+        steps = 0
+        while steps < max_steps:
+            if self._unasked:
+                steps += self._ask(self._unasked.pop())
+            elif self._until < len(names):
+                found, self._until, cost = self._first.search(
+                    names, self._until, max_steps if is_found else SEARCH_STEPS
+                )
+                steps += cost
+                if is_found:
+                    self._found |= dict.fromkeys(found)
+                else:
+                    self._unasked = found[::-1]
+            else:
+                break
+        return steps
+
+    def _ask(self, name: str) -> int:
+        """Ask the other filters about a name, and return how many steps it took."""
+        is_selected, steps = (True, 0) if self._second is None else self._second.ask(name)
+        if is_selected and self._but_not is not None:
+            is_had, cost = self._but_not.ask(("data_update", name))
+            is_selected, steps = not is_had, steps + cost
+        if is_selected:
+            self._found[name] = None
+        return max(steps, 1)
+
+    def names(self) -> list[str]:
+        """Return the devices, of those that there are now."""
+        if self._listed is not None:
+            twins = self._state.twins
+            return [name for name in self._found if name in twins]
+        self._bury()
+        return list(self._found)
+
+    def count(self) -> int:
+        """Return how many devices there are among them now."""
+        if self._listed is not None:
+            return len(self.names())
+        self._bury()
+        return len(self._found)
+
+    def _bury(self) -> None:
+        """Forget who has gone; whoever comes back comes as one who is new."""
+        if self._deaths != self._state.deaths:
+            self._deaths, twins = self._state.deaths, self._state.twins
+            self._found = {name: None for name in self._found if name in twins}
+
+    def _names(self) -> Sequence[str]:
+        return self._state.births() if self._listed is None else self._listed
+
+
+class Selections:
+    """Selections of one state, kept for those who ask for the same: by mode and frequency they do not differ."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._kept: dict[tuple[frozenset[Rule], frozenset[str]], Selection] = {}
+
+    def of(self, subscription: Subscription) -> Selection:
+        """Return the devices that a subscription selects, as far as they were found."""
+        key = subscription.rules, subscription.within
+        selection = self._kept.pop(key, None)
+        if selection is None:
+            selection = Selection(self._state, subscription)
+        self._kept[key] = selection  # behind all others: it was asked for last
+        names = sum(map(len, self._kept.values()))
+        while len(self._kept) > 1 and (len(self._kept) > KEPT_MAX or names > KEPT_NAMES_MAX):
+            names -= len(self._kept.pop(next(iter(self._kept))))
+        return selection
+
+    def added(self, subscription: Subscription, before: Subscription) -> Selection:
+        """Return the devices that a subscription selects in addition to another one, which it came from."""
+        if subscription.within == before.within:
+            subscription = Subscription(subscription.rules - before.rules, within=subscription.within)
+        return Selection(self._state, subscription, before)
+
+
+class Picking:
+    """What a subscription selects of a cast; Work of delivery/turns."""
+
+    def __init__(self, cast: Cast, subscription: Subscription) -> None:
+        self._cast = cast
+        self._subscription = subscription
+        self._asked = 0
+        self._indexes: list[int] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of the cast was looked through."""
+        return self._subscription.is_everything or self._asked == len(self._cast.topics)
+
+    def advance(self, max_steps: int) -> int:
+        """See Work."""
+        steps = 0
+        for topic, indexes in islice(self._cast.topics.items(), self._asked, None):
+            is_selected, cost = self._subscription.learn(topic)
+            steps += cost
+            self._asked += 1
+            if is_selected:
+                self._indexes += indexes
+            if steps >= max_steps:
+                break
+        return steps
+
+    def picked(self) -> Cast:
+        """Return what is selected."""
+        return self._cast if self._subscription.is_everything else self._cast.pick(sorted(self._indexes))

@@ -1,0 +1,535 @@
+"""The one path of every change: submit, append, apply, offer.
+
+While one batch commits the next one collects. There is no timer: load makes batches bigger and each change cheaper,
+and an idle server answers at once. Nobody, not even its sender, learns of a change before it is durable.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
+
+from twincast.core.batch import ENTRY_BYTES, Batch, Lane
+from twincast.core.fence import Fence, Line
+from twincast.core.idempotency import Done, Retries, Retry
+from twincast.core.keys import Actor, AuditRecord, Key, Keyring, Pairing
+from twincast.core.model import Deleted, Entry, Position
+from twincast.core.quotas import Account, Quotas
+from twincast.core.space import Space
+from twincast.core.state import State
+from twincast.core.subscription import Subscription
+from twincast.core.tallies import Histogram, Tallies
+from twincast.delivery.cast import Cast
+from twincast.delivery.feed import TookBlock
+from twincast.delivery.groups import Groups
+from twincast.delivery.selection import Picking, Selections
+from twincast.delivery.session import Session
+from twincast.delivery.snapshots import Greetings
+from twincast.delivery.turns import Payer, Toll, Turns, Work
+from twincast.errors import (
+    JournalUnavailable,
+    KeyReused,
+    LinePassed,
+    NotFound,
+    OutOfOrder,
+    RateLimited,
+    StateFull,
+    Stopping,
+)
+from twincast.hub.readback import Replay
+from twincast.journal import Journal
+from twincast.wire.messages import SizeLimits, encode_all
+
+logger = logging.getLogger("twincast.hub")
+
+EVERYTHING = Subscription()
+ROUTE_PASSES = 8
+"""How often those are asked who came while others were asked. Who comes all the time is not to hold the casts up."""
+READS_WAITING_MAX = 16
+"""How many reads may wait for one account: each holds what it has found."""
+READ_MAX_S = 30.0
+"""How long a read is worked on: only one that its account cannot pay for takes so long."""
+
+
+def system_now_utc() -> str:
+    """Return the time as every wire writes it: ISO 8601, UTC, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class _Committed(NamedTuple):
+    """A durable batch whose senders wait until the state has it."""
+
+    first_seq: int
+    last_seq: int
+    batch: Batch
+
+
+class Hub:
+    """The owner of the state. Lives on one event loop; `run` drives it until `stop`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: State,
+        *,
+        open_batch_max_bytes: int,
+        resume_max_entries: int = 1_000_000,
+        sizes: SizeLimits | None = None,
+        snapshot_part_max_bytes: int = 256 * 1024,
+        quotas: Quotas | None = None,
+        now_utc: Callable[[], str] = system_now_utc,
+    ) -> None:
+        """Take over a journal and its snapshot; use `Hub.over` to read the snapshot as well.
+
+        Args:
+            journal: where changes become durable.
+            state: the journal's snapshot, applied from here on by this hub alone.
+            open_batch_max_bytes: how much may wait for the next commit before senders are held back.
+            resume_max_entries: how far back a client's position may be to be resumed from.
+            sizes: how large what a client sends may be; each client is told in its greeting.
+            snapshot_part_max_bytes: how much of the state one message holds.
+            quotas: how much state there may be.
+            now_utc: the clock, as text.
+        """
+        self._journal = journal
+        self._open = Batch()
+        self._open_max_bytes = open_batch_max_bytes
+        self._unanswered: deque[_Committed] = deque()
+        self._work = asyncio.Event()
+        self._committing: Batch | None = None
+        self._account = Account(state, quotas or Quotas())
+        self._at_ease = self._account.at_ease
+        self._free_bytes = self._account.free_bytes(0)
+        self._retries = Retries(journal.receipts)
+        self._fence = Fence(journal.marks)
+        self._replay = Replay(journal)
+        self._resume_max_entries = resume_max_entries
+        self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
+        self._stopping = False
+        self.has_room = True
+        """Whether a sender may go on; if not, `when_settled` tells when to ask again."""
+        self.now_utc = now_utc
+        self.state = state
+        self.sizes = sizes or SizeLimits()
+        self.groups = Groups(state, _call_later)
+        self.turns = Turns(_call_later)
+        self.selections = Selections(state)
+        self.greetings = Greetings(state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes)
+        self.websockets: set[Session] = set()
+        """The conversations that go on at the moment."""
+        self.tallies = Tallies()
+        """What is counted of the commits."""
+        self.failure: JournalUnavailable | None = None
+        """Why the newest commit failed; None as soon as one succeeds."""
+        self._unreadable: JournalUnavailable | None = None
+        self._started_s = time.monotonic()
+
+    @classmethod
+    async def over(
+        cls,
+        journal: Journal,
+        *,
+        open_batch_max_bytes: int,
+        resume_max_entries: int = 1_000_000,
+        sizes: SizeLimits | None = None,
+        snapshot_part_max_bytes: int = 256 * 1024,
+        quotas: Quotas | None = None,
+        now_utc: Callable[[], str] = system_now_utc,
+    ) -> "Hub":
+        """Make a hub on what a journal holds."""
+        return cls(
+            journal,
+            State(await journal.snapshot()),
+            open_batch_max_bytes=open_batch_max_bytes,
+            resume_max_entries=resume_max_entries,
+            sizes=sizes,
+            snapshot_part_max_bytes=snapshot_part_max_bytes,
+            quotas=quotas,
+            now_utc=now_utc,
+        )
+
+    @property
+    def problem(self) -> JournalUnavailable | None:
+        """Why the journal does not serve as it should at the moment."""
+        return self.failure or self._unreadable
+
+    @property
+    def uptime_s(self) -> float:
+        """How long this hub has run."""
+        return time.monotonic() - self._started_s
+
+    def why_not_resume(self, since: Position) -> str:
+        """See Stream in delivery/feed."""
+        reason = self.why_not_ours(since)
+        if not reason and since.seq < max(self._journal.oldest_since, self.state.seq - self._resume_max_entries):
+            return "too_old"
+        return reason
+
+    def why_not_ours(self, position: Position) -> str:
+        """Say why a position means nothing here, `epoch` or `ahead`; empty if the log has it. See core/lineage."""
+        return self._journal.lineage.why_not(position, self.state.seq)
+
+    def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
+        """See Stream in delivery/feed."""
+        return self._replay.read(since, until, took)
+
+    def space(self) -> Space:
+        """Return how full the journal is; see Journal."""
+        return self._journal.space()
+
+    @property
+    def journal_sync_s(self) -> Histogram:
+        """How long commits took to be on disk, of what they took in all; see Journal."""
+        return self._journal.sync_s
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the next commit."""
+        return self._open.size_bytes
+
+    async def read(self, since: int, limit: int) -> Sequence[Entry]:
+        """Return up to `limit` entries of the log after `since`, oldest first.
+
+        Raises:
+            Truncated: the log no longer reaches back to `since`.
+            JournalUnavailable: the disk does not give them.
+        """
+        return await self._journal.read(since, limit)
+
+    async def keyring(self, unless_version: int) -> Keyring | None:
+        """Return the API keys of the journal; see Journal. They are looked at often, which tells how the disk is."""
+        try:
+            keyring = await self._journal.keyring(unless_version)
+        except JournalUnavailable as failure:
+            self._unreadable = failure
+            raise
+        self._unreadable = None
+        return keyring
+
+    async def pair(
+        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
+    ) -> Key:
+        """See Journal.pair."""
+        return await self._journal.pair(digest, now_s, make, address, life_s=life_s)
+
+    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
+        """Return the newest records of who did what, newest first; see Journal."""
+        return await self._journal.audit(limit, before)
+
+    def submit(
+        self,
+        entry: Entry,
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
+        who: str = "",
+    ) -> None:
+        """Take one entry into the open batch; see `submit_all`."""
+        batch = self._open
+        if (
+            retry is not None
+            or actor is not None
+            or batch.size_bytes + size_bytes > self._free_bytes
+            or who not in self._at_ease
+        ):
+            self.submit_all((entry,), size_bytes, done, retry, actor, lane=lane, who=who)
+            return
+        batch.entries.append(entry)
+        self._await_commit(size_bytes + ENTRY_BYTES, done, lane, who)
+
+    def submit_all(
+        self,
+        entries: Sequence[Entry],
+        size_bytes: int,
+        done: Done,
+        retry: Retry | None = None,
+        actor: Actor | None = None,
+        *,
+        lane: Lane | None = None,
+        who: str = "",
+        line: Line | None = None,
+    ) -> None:
+        """Take entries into the open batch, to be stored all or none.
+
+        `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
+        and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
+        stored before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
+        the same breath; commands and deletions have one. When a commit fails, what waits for the next one in a `lane`
+        that had a part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it. Of a `line`
+        that is stored already, or is under way, nothing is stored again, and its `again` is called; it is one entry.
+
+        A deletion of a device that is not known is refused with NotFound, and what would bring the state, or the share
+        of `who` in it, beyond its bounds with StateFull: in the light of all that was submitted before. The refusal
+        comes when that is stored; if it cannot be, the next batch fails like it, for it was decided on what is not so.
+        """
+        if self._stopping:
+            done(Stopping("the server is shutting down"), 0)
+            return
+        if retry is not None:
+            try:
+                admitted = self._retries.admit(retry, len(entries), done)
+            except KeyReused as error:
+                done(error, 0)
+                return
+            if admitted is None:
+                return
+            done = admitted
+        if line is not None:
+            try:
+                admitted = self._fence.admit(line, done)
+            except LinePassed as error:
+                done(error, 0)
+                return
+            if admitted is None:
+                return
+            done = admitted
+        size_bytes += ENTRY_BYTES * len(entries)
+        refusal = self._refusal(entries, size_bytes, who)
+        if refusal is not None:
+            self._when_settled(lambda error, _: done(error or refusal, 0), lane)
+            return
+        self._open.add(entries, retry, actor, line)
+        self._await_commit(size_bytes, done, lane, who)
+
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """Call back once everything that was submitted until now has its answer; at once if it has."""
+        self._when_settled(lambda _error, _seq: callback())
+
+    async def select(self, subscription: Subscription, payer: Payer) -> Sequence[str]:
+        """Return the devices that a subscription selects, found in turns with others.
+
+        Raises:
+            RateLimited: as much as may be waits for this account already, or it has taken too long.
+        """
+        if subscription.is_everything:
+            return self.state.names()
+        selection = self.selections.of(subscription)
+        await self._do(selection, payer)
+        return selection.names()
+
+    async def count(self, subscription: Subscription, payer: Payer) -> int:
+        """Return how many devices a subscription selects."""
+        if subscription.is_everything:
+            return len(self.state.twins)
+        selection = self.selections.of(subscription)
+        await self._do(selection, payer)
+        return selection.count()
+
+    async def pick(self, cast: Cast, subscription: Subscription, payer: Payer) -> Cast:
+        """Return what a subscription selects of a cast, found in turns with others."""
+        picking = Picking(cast, subscription)
+        await self._do(picking, payer)
+        return picking.picked()
+
+    async def make_way(self, steps: int, payer: Payer) -> None:
+        """Return when it is the turn of something that takes so many steps in one piece, and is paid for by this.
+
+        Raises:
+            RateLimited: what `select` raises.
+        """
+        await self._do(Toll(None, steps), payer)
+
+    async def _do(self, work: Work, payer: Payer) -> None:
+        """Return when work is done, in the same step."""
+        if self.turns.waiting(payer.account) >= READS_WAITING_MAX:
+            raise RateLimited(f"{READS_WAITING_MAX} reads of {payer.account} wait already", max(1.0, payer.pay(0)))
+        try:
+            async with asyncio.timeout(READ_MAX_S):
+                while True:
+                    done = asyncio.Event()
+                    forget = self.turns.do(work, payer, done.set)
+                    if forget is None:
+                        return
+                    try:
+                        await done.wait()
+                    finally:
+                        forget()
+        except TimeoutError:
+            debt_s = max(1.0, payer.pay(0))
+            raise RateLimited(f"this read has cost more than {payer.account} may spend; ask for less", debt_s) from None
+
+    def when_reached(self, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
+        """Call back once the state has a position; at once if it has.
+
+        Returns:
+            What forgets the callback; whoever waits no longer calls it, for the position may never come.
+        """
+        waiter = object()
+        if self.state.seq >= seq:
+            callback()
+        else:
+            self._awaited[waiter] = (seq, callback)
+        return partial(self._awaited.pop, waiter, None)
+
+    async def run(self) -> None:
+        """Drive the state: commit what is submitted, apply and cast what the journal made durable.
+
+        Runs until cancelled. If it raises, the state is no longer driven and the process must end.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._commit_batches(), name="hub commits")
+            group.create_task(self._follow_journal(), name="hub follows")
+            group.create_task(self._replay.run(), name="hub reads back")
+
+    async def stop(self) -> None:
+        """Refuse what is new, and return when all that was accepted has its answer."""
+        self._stopping = True
+        self._free_bytes = -1
+        settled = asyncio.Event()
+        self.when_settled(settled.set)
+        await settled.wait()
+
+    def _refusal(self, entries: Sequence[Entry], size_bytes: int, who: str) -> NotFound | StateFull | None:
+        """Decide, in the light of all that waits, whether entries of one submission are refused."""
+        account, entry = self._account, entries[0]
+        if isinstance(entry, Deleted):
+            self._open.leans = True
+            is_known = account.knows(entry.device_id, self._waiting)
+            return None if is_known else NotFound(f"there is no device {entry.device_id!r}")
+        if self._open.size_bytes + size_bytes <= self._free_bytes and who in self._at_ease:
+            return None
+        counted_bytes = size_bytes + sum(batch.size_bytes for batch in self._waiting)
+        refusal = account.refusal(entries, who, self._waiting, counted_bytes)
+        self._open.leans |= refusal is not None
+        return refusal
+
+    @property
+    def _waiting(self) -> list[Batch]:
+        """All batches that are not in the state yet, the oldest first."""
+        stored = [committed.batch for committed in self._unanswered]
+        return [*stored, self._open] if self._committing is None else [*stored, self._committing, self._open]
+
+    def _when_settled(self, done: Done, lane: Lane | None = None) -> None:
+        """Tell when all that was submitted is in the state, or the error that kept the last of it out."""
+        if self._open.submissions or self._committing or self._unanswered:
+            self._await_commit(0, done, lane)
+        else:
+            done(None, self.state.seq)
+
+    def _measure_room(self) -> None:
+        """Work out how large the open batch may get before its entries are looked at one by one."""
+        if not self._stopping:
+            waiting_bytes = sum(batch.size_bytes for batch in self._waiting[:-1])
+            self._free_bytes = self._account.free_bytes(waiting_bytes)
+
+    def _await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None, who: str = "") -> None:
+        batch = self._open
+        if not batch.submissions:
+            self._work.set()
+        batch.size_bytes += size_bytes  # as await_commit does, which is a call for each reading
+        batch.submissions.append((len(batch.entries), done, lane, who))
+        if batch.size_bytes >= self._open_max_bytes:
+            self.has_room = False
+
+    async def _commit_batches(self) -> None:
+        seq = self.state.seq
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            batch, self._open, self.has_room = self._open, Batch(), True
+            if batch.entries:
+                self._committing = batch
+                self._measure_room()
+                span = await self._commit(batch)
+                self._committing = None
+                if span is None:
+                    self._measure_room()
+                    continue
+                seq = span[-1]
+                self._unanswered.append(_Committed(span[0], seq, batch))
+            else:
+                self._unanswered.append(_Committed(seq, seq, batch))
+            self._answer()
+
+    async def _commit(self, batch: Batch) -> range | None:
+        now_utc = self.now_utc()
+        for entry in batch.entries:
+            entry.timestamp_utc = now_utc
+        marks = self._fence.marks(batch.lines)
+        began_s = time.perf_counter()
+        try:
+            span = await self._journal.append(batch.entries, batch.keys, batch.deeds, marks)
+        except JournalUnavailable as failure:
+            if self.failure is None:
+                logger.error("nothing is stored or cast until the journal works again: %s", failure)
+            self.failure = failure
+            self.tallies.failed_commits += 1
+            self._refuse(batch, failure)
+            return None
+        self._count(batch, time.perf_counter() - began_s)
+        self._fence.store(marks, span[0])
+        if self.failure is not None:
+            logger.warning("the journal works again")
+            self.failure = None
+        return span
+
+    def _count(self, batch: Batch, took_s: float) -> None:
+        tallies, entries, commands = self.tallies, len(batch.entries), len(batch.deeds)
+        tallies.commit_s.add(took_s)
+        tallies.commit_entries.add(entries)
+        tallies.commands += commands
+        tallies.readings += entries - commands
+
+    def _refuse(self, batch: Batch, failure: JournalUnavailable) -> None:
+        """Tell the senders of a batch that it was not stored, and refuse what their lanes have sent since."""
+        self._account.forget_outlooks()
+        failed = [done for _, done, *_ in batch.submissions]
+        behind: list[Done] = []
+        if self._open.leans:
+            failed += [done for _, done, *_ in self._open.submissions]
+            self._open = Batch()
+        else:
+            self._open, behind = self._open.without(batch.lanes(), batch.producers())
+        for done in failed:
+            done(failure, 0)
+        for done in behind:
+            done(OutOfOrder("an update before this one was not stored"), 0)
+
+    async def _follow_journal(self) -> None:
+        async for entries in self._journal.follow(self.state.seq):
+            cast = Cast(encode_all(entries), entries)
+            if (unknown := self.groups.prepare(cast)) is not None:
+                await self._find_routes(cast, unknown)
+            self.state.apply_all(entries)
+            self.groups.offer(cast)
+            self._answer()
+            if self._awaited:
+                self._tell_reached()
+
+    async def _find_routes(self, cast: Cast, unknown: int | None) -> None:
+        """Ask who wants a cast, a little at a time: many new names and many patterns hold up nobody but the casts."""
+        for _ in range(ROUTE_PASSES):
+            version = self.groups.version
+            while unknown is not None:
+                await asyncio.sleep(0)
+                unknown = self.groups.prepare(cast, unknown)
+            if version == self.groups.version:
+                return
+            unknown = self.groups.prepare(cast)
+
+    def _tell_reached(self) -> None:
+        reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]
+        for callback in [self._awaited.pop(waiter)[1] for waiter in reached]:
+            callback()
+
+    def _answer(self) -> None:
+        """Answer the senders of all that is both durable and in the state; neither comes first for certain."""
+        unanswered = self._unanswered
+        while unanswered and unanswered[0].last_seq <= self.state.seq:
+            first_seq, _, batch = unanswered.popleft()
+            self._account.settle(batch)
+            before_seq = first_seq - 1
+            for count, done, _, _ in batch.submissions:
+                done(None, before_seq + count)
+        self._measure_room()
+
+
+def _call_later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay_s, callback)

@@ -1,0 +1,91 @@
+"""The log read back for those who come again: in blocks, each read and encoded once however many ask for it."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from twincast.core.model import Entry
+from twincast.delivery.cache import Cache
+from twincast.delivery.cast import Cast
+from twincast.delivery.feed import TookBlock
+from twincast.errors import TwincastError
+from twincast.journal import Journal
+from twincast.wire.messages import encode
+
+logger = logging.getLogger("twincast.replay")
+
+BLOCK_ENTRIES = 512
+BLOCK_MAX_BYTES = 256 * 1024
+"""What one block holds at most: as much as a client is sent at once."""
+CACHE_MAX_BYTES = 16 * 1024 * 1024
+
+Span = tuple[int, int]
+"""A block's name: the position before its first entry, and the end of what was asked for."""
+
+
+class Replay:
+    """Blocks of a journal's log, remembered as long as others are likely to ask for the same."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Read a journal back; what is not in memory comes as long as `run` runs."""
+        self._journal = journal
+        self._cache: Cache[Span, Cast] = Cache(CACHE_MAX_BYTES)
+        self._asked: dict[Span, list[TookBlock]] = {}
+        self._unread: asyncio.Queue[Span] = asyncio.Queue()  # each span once: no more than there are clients
+
+    def read(self, since: int, until: int, took: TookBlock) -> Cast | None:
+        """See Stream.read_back in delivery/feed."""
+        # Blocks end at multiples of their size, so that those who come from different positions share them.
+        span = since, min(until, (since // BLOCK_ENTRIES + 1) * BLOCK_ENTRIES)
+        block = self._cache.get(span)
+        if block is not None:
+            return block
+        entries = self._remembered(*span)
+        if entries:
+            return self._keep(span, entries)
+        if span in self._asked:
+            self._asked[span].append(took)
+        else:
+            self._asked[span] = [took]
+            self._unread.put_nowait(span)
+        return None
+
+    async def run(self) -> None:
+        """Read what is asked for, one block after another, until cancelled."""
+        while True:
+            await self._fetch(await self._unread.get())
+
+    def _remembered(self, since: int, until: int) -> Sequence[Entry]:
+        entries: list[Entry] = []
+        while since < until and (more := self._journal.recent(since)):
+            entries.extend(more[: until - since])
+            since = entries[-1].seq
+        return entries
+
+    async def _fetch(self, span: Span) -> None:
+        since, until = span
+        try:
+            entries = await self._journal.read(since, until - since, max_bytes=BLOCK_MAX_BYTES)
+            result: Cast | TwincastError = self._keep(span, entries)
+        except TwincastError as error:
+            logger.warning("changes after %d cannot be read back: %s", since, error)
+            result = error
+        for took in self._asked.pop(span):
+            took(result)
+
+    def _keep(self, span: Span, entries: Sequence[Entry]) -> Cast:
+        messages: list[bytes] = []
+        size_bytes = 0
+        for entry in entries:  # one by one: what memory has of a span may be many times a block
+            if size_bytes >= BLOCK_MAX_BYTES:
+                break
+            messages.append(encode(entry))
+            size_bytes += len(messages[-1])
+        block = Cast(messages, entries[: len(messages)])
+        self._cache.keep(span, block, _cost_bytes(block))
+        return block
+
+
+def _cost_bytes(block: Cast) -> int:
+    """Return about what a block takes: its texts, the frames that join them, its entries."""
+    return 2 * block.size_bytes + 600 * len(block.entries)

@@ -1,0 +1,314 @@
+"""A journal copied into a folder while its server runs, and put back from there while none does.
+
+The folder is a backup once its manifest is there: that is written last, and by a rename. It names each file with its
+length and SHA-256, so that what is torn, changed or foreign is known for that before anything is put back.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from twincast.errors import BackupUnusable, JournalUnusable
+from twincast.journal.sqlite.health import Facts, facts_of, problems_of, reading, refuse_others
+from twincast.journal.sqlite.lock import ServerLock, serves_the_file, serves_the_name
+from twincast.journal.sqlite.reader import in_words
+from twincast.journal.sqlite.schema import SCHEMA_VERSION
+from twincast.journal.sqlite.wal import alone
+from twincast.machine import OWNER_ALONE, sync_folder
+
+MANIFEST, JOURNAL = "manifest.json", "journal.db"
+FORMAT: Literal[1] = 1
+_STEP_PAGES = 1_000
+_NOT_WHOLE = "the journal is not whole, so a copy would be no backup"
+_BLOCK_BYTES = 1024 * 1024
+
+Progress = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+
+
+class BackupFile(Struct):
+    """One file of a backup."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Struct):
+    """What a backup is of. A folder without one is not, or not yet, a backup."""
+
+    twincast_backup: Literal[1]
+    version: str
+    """Of the twincast that wrote it."""
+    schema: int
+    epoch: str
+    """Of the run that wrote the newest entry."""
+    seq: int
+    """The newest entry."""
+    at_utc: str
+    files: list[BackupFile]
+
+
+def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Progress) -> Manifest:
+    """Copy a journal as it is at one moment, checked, into a new or empty folder. Its server goes on meanwhile.
+
+    Raises:
+        BackupUnusable: the folder is not empty or cannot be written, or its disk is full; it is left as it was.
+        JournalUnusable: the journal cannot be read, or is not whole.
+    """
+    with _new_folder(folder), reading(path) as source:
+        copy = os.path.join(folder, JOURNAL)
+        try:
+            with _said_of(folder):
+                facts = _copy(source, copy, progress)
+        except apsw.CorruptError as error:
+            raise JournalUnusable(f"{_NOT_WHOLE}: {in_words(error)}") from None
+        file = BackupFile(JOURNAL, os.path.getsize(copy), digest(copy))
+        manifest = Manifest(FORMAT, version, facts.schema, facts.epoch, facts.newest_seq, now_utc, [file])
+        _write_last(folder, msgspec.json.format(msgspec.json.encode(manifest)))
+        return manifest
+
+
+def read_manifest(folder: str) -> Manifest:
+    """Return what a folder says that it is a backup of.
+
+    Raises:
+        BackupUnusable: it is none, not a finished one, or a newer twincast's.
+    """
+    try:
+        text = Path(folder, MANIFEST).read_bytes()
+    except OSError as error:
+        raise BackupUnusable(
+            f"{folder} is no backup, or was not finished: its {MANIFEST} cannot be read: {error.strerror}"
+        ) from None
+    try:
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BackupUnusable(f"{folder} is no backup that this twincast reads: {MANIFEST}: {error}") from None
+    if manifest.schema > SCHEMA_VERSION:
+        raise BackupUnusable(
+            f"{folder} is a backup of a journal of version {manifest.schema}, written by a newer twincast"
+            f" ({manifest.version}); this one reads version {SCHEMA_VERSION}"
+        )
+    if [file.name for file in manifest.files] != [JOURNAL]:
+        raise BackupUnusable(f"{folder} is no backup that this twincast reads: it has other files than {JOURNAL}")
+    return manifest
+
+
+def check_backup(folder: str) -> Manifest:
+    """Check a backup: its files are those that were written, and the journal in it is whole.
+
+    Raises:
+        BackupUnusable: they are not; the message says why.
+    """
+    manifest = read_manifest(folder)
+    for file in manifest.files:
+        _check_file(os.path.join(folder, file.name), file)
+    _check_journal(os.path.join(folder, JOURNAL), manifest)
+    return manifest
+
+
+def restore(folder: str, path: str, *, force: bool, now_utc: str, progress: Progress) -> tuple[Manifest, Sequence[str]]:
+    """Put the journal of a backup in a path's place, once all of it was copied and checked.
+
+    Args:
+        folder: the backup.
+        path: where the journal is to be.
+        force: put a journal that is there aside, under another name beside it.
+        now_utc: the time, for that name.
+        progress: told how much is copied.
+
+    Returns:
+        What was restored, and the files that were put aside.
+
+    Raises:
+        BackupUnusable: it is torn, changed or foreign; or a journal is in its place, or a server runs on that.
+        JournalUnusable: the place cannot be written.
+    """
+    manifest = read_manifest(folder)
+    path = os.path.realpath(path)
+    _refuse_served(path)
+    there = _files_there(path)
+    if there and not force:
+        raise BackupUnusable(f"there is a journal already: {there[0]}. --force puts it aside, under another name")
+    copy = f"{path}-restoring"
+    with _removed_on_failure(copy), _said_of(os.path.dirname(path)):
+        _copy_checked(os.path.join(folder, JOURNAL), copy, manifest.files[0], progress)
+        _check_journal(copy, manifest)
+        return manifest, _put_in_place(copy, path, force=force, now_utc=now_utc)
+
+
+def digest(path: str) -> str:
+    """Return a file's SHA-256, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _copy(source: apsw.Connection, copy: str, progress: Progress) -> Facts:
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
+    with closing(apsw.Connection(copy)) as target:
+        # Within the source's transaction, so that what is committed meanwhile neither comes in nor starts it anew.
+        with target.backup("main", source, "main") as work:
+            while not work.done:
+                work.step(_STEP_PAGES)
+                progress(work.page_count - work.remaining, work.page_count)
+        target.pragma("journal_mode", "delete")  # it stands alone, and can be read where nothing can be written
+        if found := problems_of(target):
+            raise JournalUnusable(f"{_NOT_WHOLE}: {'; '.join(found)}")
+        facts = facts_of(target, copy)
+    _sync(copy)
+    return facts
+
+
+def _copy_checked(source: str, copy: str, file: BackupFile, progress: Progress) -> None:
+    _check_length(source, file)
+    seen = hashlib.sha256()
+    done = 0
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
+    with open(source, "rb") as reader, open(descriptor, "wb") as writer:
+        while block := reader.read(_BLOCK_BYTES):
+            seen.update(block)
+            writer.write(block)
+            done += len(block)
+            progress(done, file.bytes)
+        writer.flush()
+        os.fsync(writer.fileno())
+    if seen.hexdigest() != file.sha256:
+        raise BackupUnusable(f"{source} was changed since it was written: its SHA-256 is not that of the manifest")
+
+
+def _check_length(path: str, file: BackupFile) -> None:
+    try:
+        found = os.path.getsize(path)
+    except OSError as error:
+        raise BackupUnusable(f"the backup's file {path} cannot be read: {error.strerror}") from None
+    if found != file.bytes:
+        raise BackupUnusable(f"{path} is torn: it has {found:,} bytes, and the manifest says {file.bytes:,}")
+
+
+def _check_file(path: str, file: BackupFile) -> None:
+    _check_length(path, file)
+    if digest(path) != file.sha256:
+        raise BackupUnusable(f"{path} was changed since it was written: its SHA-256 is not that of the manifest")
+
+
+def _check_journal(path: str, manifest: Manifest) -> None:
+    """Check that a file of a backup is the journal that the manifest tells of, without a trace beside it."""
+    try:
+        with closing(alone(path)) as db:
+            refuse_others(db, path)
+            if found := problems_of(db):
+                raise BackupUnusable(f"the journal in the backup is not whole: {'; '.join(found)}")
+            facts = facts_of(db, path)
+    except JournalUnusable as error:
+        raise BackupUnusable(f"the journal in the backup cannot be used: {error}") from None
+    except apsw.Error as error:
+        raise BackupUnusable(f"the journal in the backup cannot be used: {in_words(error)}") from None
+    if (facts.epoch, facts.newest_seq) != (manifest.epoch, manifest.seq):
+        raise BackupUnusable(f"{path} is another journal than the manifest says")
+
+
+def _put_in_place(copy: str, path: str, *, force: bool, now_utc: str) -> list[str]:
+    with ExitStack() as held:
+        is_new = not os.path.exists(path)
+        try:
+            held.callback(ServerLock(path).release)  # no server starts amid this
+        except JournalUnusable as error:
+            raise BackupUnusable(error.message) from None
+        if is_new:
+            os.unlink(path)  # the lock made it
+        there = _files_there(path)
+        if there and not force:
+            raise BackupUnusable(f"a journal came to {path} meanwhile")
+        aside = f"{path}.before-{now_utc[:19].replace(':', '').replace('-', '')}"
+        for name in there:
+            os.rename(name, aside + name.removeprefix(path))
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}-shm")  # the index of a -wal that is there no longer
+        os.rename(copy, path)
+        sync_folder(os.path.dirname(path))
+        return [aside + name.removeprefix(path) for name in there]
+
+
+def _files_there(path: str) -> list[str]:
+    return [name for name in (path, f"{path}-wal") if os.path.exists(name) and os.path.getsize(name) > 0]
+
+
+def _refuse_served(path: str) -> None:
+    if serves_the_file(path) or serves_the_name(path):
+        raise BackupUnusable(f"a server runs on {path}; end it, and restore then")
+
+
+def _write_last(folder: str, text: bytes) -> None:
+    unfinished = os.path.join(folder, f"{MANIFEST}.new")
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE), "wb") as file:
+        file.write(text + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+    os.rename(unfinished, os.path.join(folder, MANIFEST))
+    sync_folder(folder)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR)  # Windows brings to the disk what may be written
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _new_folder(folder: str) -> Iterator[None]:
+    """Make a folder, or take an empty one; leave it as it was if what is done in it fails."""
+    with _said_of(folder):
+        is_new = not os.path.lexists(folder)
+        if is_new:
+            os.makedirs(folder, 0o700)
+        elif os.listdir(folder):
+            raise BackupUnusable(f"{folder} is not empty; a backup takes a folder of its own, new or empty")
+        try:
+            yield
+        except BaseException:
+            for name in (JOURNAL, f"{JOURNAL}-journal", MANIFEST, f"{MANIFEST}.new"):
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+            if is_new:
+                with suppress(OSError):
+                    os.rmdir(folder)
+            raise
+
+
+@contextmanager
+def _removed_on_failure(path: str) -> Iterator[None]:
+    """Begin without what an earlier try left, and leave nothing."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+@contextmanager
+def _said_of(folder: str) -> Iterator[None]:
+    """Say in words what keeps files from being written to a folder."""
+    try:
+        yield
+    except apsw.FullError:
+        raise BackupUnusable(f"the disk of {folder} is full") from None
+    except apsw.CorruptError:
+        raise
+    except apsw.Error as error:
+        raise BackupUnusable(f"the backup failed: {in_words(error)}") from None
+    except OSError as error:
+        raise BackupUnusable(f"{error.filename or folder} cannot be used: {error.strerror}") from None

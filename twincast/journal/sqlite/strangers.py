@@ -1,0 +1,85 @@
+"""What another program wrote into a journal's log while the server ran: entries as its own, or a reason to stop."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+
+from twincast.core.model import Source
+from twincast.core.names import check_id
+from twincast.errors import JournalUnavailable, TwincastError
+from twincast.wire.values import check_value
+
+STRANGERS = "select seq, type, device_id, value, command, timestamp_utc, source from log where seq > ? order by seq"
+_SOURCES = get_args(Source)
+_WITHOUT_COMMAND = {"data_update", "deleted"}
+_decode = msgspec.json.Decoder().decode
+
+
+def accept(rows: Iterable[tuple[Any, ...]], seq: int) -> int:
+    """Check the rows that follow the server's newest entry, and return the seq of the last.
+
+    Clients are told of them as of any other entry, so they must be such as the server takes itself.
+
+    Args:
+        rows: what STRANGERS selects.
+        seq: the server's newest entry.
+
+    Raises:
+        JournalUnavailable: there is none, so the server's own are gone, or one is no entry; it says what to do.
+    """
+    newest = None
+    for newest, row in enumerate(map(_Row._make, rows), seq + 1):
+        try:
+            _check(row, newest)
+        except (TwincastError, ValueError) as error:
+            raise JournalUnavailable(
+                f"another program wrote into the journal's log, and row {row.seq} is no entry: {error}. Nothing is"
+                f" stored until it is gone: delete from log where seq >= {row.seq}"
+            ) from None
+    if newest is None:
+        raise JournalUnavailable(
+            f"another program deleted the newest entries of the journal's log, up to {seq}. Nothing is stored until the"
+            " server is started again, from what is left, or from a backup"
+        )
+    return newest
+
+
+class _Row(NamedTuple):
+    seq: int
+    type: Any
+    device_id: Any
+    value: Any
+    command: Any
+    timestamp_utc: Any
+    source: Any
+
+
+def _check(row: _Row, seq: int) -> None:
+    """Raise a TwincastError or a ValueError unless a row is an entry such as the server stores."""
+    if row.seq != seq:
+        raise ValueError(f"the next seq is {seq}")
+    if not all(isinstance(each, str) for each in (row.type, row.device_id, row.value, row.timestamp_utc, row.source)):
+        raise ValueError("type, device_id, value, timestamp_utc and source are texts")
+    if row.source not in _SOURCES:
+        raise ValueError(f"source is {', '.join(_SOURCES)}, not {row.source[:40]!r}")
+    check_id(row.device_id, "device_id")
+    _check_json(row.value)
+    if row.type == "control":
+        check_id(row.command or "", "command")
+        if not row.value.startswith("{"):
+            raise ValueError("a command's value is an object, its args")
+    elif row.type not in _WITHOUT_COMMAND or row.command is not None:
+        raise ValueError(f"type is data_update or deleted, or control, with a command; not {row.type[:40]!r}")
+    elif row.type == "deleted" and row.value != "null":
+        raise ValueError("what is deleted has the value null")
+    if datetime.fromisoformat(row.timestamp_utc).tzinfo is None:
+        raise ValueError("timestamp_utc has no time zone")
+
+
+def _check_json(text: str) -> None:
+    if "\n" in text or "\r" in text:
+        raise ValueError("value has line ends between its tokens, which event streams cannot carry")
+    _decode(text)
+    check_value(text.strip().encode())

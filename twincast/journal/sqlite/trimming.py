@@ -1,0 +1,194 @@
+"""When the log of an open journal is looked at and trimmed: in turns with commits, and seldom when idle."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+
+from twincast.core.space import PACE_STEP_S, Pace, Space, full_in_s
+from twincast.errors import JournalUnavailable
+from twincast.journal.retention import Retention
+from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.health import free_of_disk_bytes
+from twincast.journal.sqlite.trim import SLICE_BYTES, SLICE_ENTRIES, Look
+
+logger = logging.getLogger("twincast.journal")
+
+AGED_LOOK_S = 60.0
+"""How often it is asked at most what has become too old, where nobody writes."""
+AGAIN_S = 5.0
+"""When what failed is tried again."""
+PAUSE_MAX_S = 0.1
+
+
+def system_now_utc() -> str:
+    """Return the time as entries have it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Trimming:
+    """Has what is too old or too much taken off, and knows how full the journal is. Lives on one event loop."""
+
+    def __init__(
+        self,
+        file: SqliteFile,
+        thread: Executor,
+        path: str,
+        *,
+        retention: Retention,
+        now_utc: Callable[[], str],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Look at a journal that was just opened; see `start`.
+
+        Args:
+            file: the open file.
+            thread: the one that appends to it.
+            path: where it is.
+            retention: what is kept.
+            now_utc: the clock that entries are stamped by.
+            clock_s: when looks are due.
+        """
+        self._file = file
+        self._thread = thread
+        self._path = os.path.realpath(path)
+        self._retention = retention
+        self._now_utc = now_utc
+        self._clock_s = clock_s
+        self._look = file.look(now_utc())
+        self._pace = Pace(clock_s(), self._look.used_bytes)
+        self._seq = file.seq
+        self._looked_at_seq, self._looked_at_bytes, self._looked_at_s = file.seq, file.appended_bytes, clock_s()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_busy = self._is_closed = False
+        self._problem: str | None = None
+        self.followed: dict[object, int] = {}
+        """Up to where each follower of the journal was given everything; what it was not stays."""
+        self.oldest_since = self._look.oldest_since
+        """The position before the oldest entry that nobody is about to take off."""
+
+    def start(self) -> None:
+        """Begin, on the event loop."""
+        self._go_on(0.0)
+
+    def appended(self, newest_seq: int) -> None:
+        """Take note of a commit."""
+        self._seq = newest_seq
+        if self._is_busy:
+            return
+        bound = self._retention.is_bounded
+        is_much = bound and (
+            newest_seq - self._looked_at_seq >= SLICE_ENTRIES
+            or self._file.appended_bytes - self._looked_at_bytes >= SLICE_BYTES
+        )
+        is_first = self._look.oldest_at_utc is None
+        if is_much or is_first or self._clock_s() - self._looked_at_s >= PACE_STEP_S:
+            self._begin(None)
+
+    def close(self) -> None:
+        """Begin nothing more. What has begun in the thread ends there."""
+        self._is_closed = True
+        self._forget_timer()
+
+    def space(self) -> Space:
+        """Return how full the journal is."""
+        look, growth = self._look, self._pace.bytes_per_s(self._clock_s())
+        disk_free_bytes = free_of_disk_bytes(self._path)
+        bound, free_bytes = self._retention.log_max_bytes, None
+        if disk_free_bytes is not None:
+            free_bytes = disk_free_bytes + look.free_bytes
+        return Space(
+            file_bytes=_size_bytes(self._path),
+            wal_bytes=_size_bytes(f"{self._path}-wal"),
+            used_bytes=look.used_bytes,
+            checkpoint_lag=self._seq - self._file.checkpoint_seq,
+            entries=self._seq - look.oldest_since,
+            oldest_seq=look.oldest_since + 1,
+            oldest_at_utc=look.oldest_at_utc,
+            keep_s=self._retention.keep_s,
+            keep_bytes=self._retention.keep_bytes,
+            disk_free_bytes=disk_free_bytes,
+            growth_bytes_per_s=None if growth is None else round(growth, 1),
+            full_in_s=full_in_s(free_bytes, growth, None if bound is None else bound - look.used_bytes),
+            problem=self._problem or (self._why_short() if look.is_short else None),
+        )
+
+    def _begin(self, until: int | None) -> None:
+        """Have the thread trim up to a position, if one is given, and look what comes next."""
+        self._forget_timer()
+        if self._is_closed:
+            return
+        self._is_busy = True
+        if until is not None:
+            until = min((until, *self.followed.values()))
+            # Before it is gone: whoever comes from here on is told at once, and does not begin to read what goes.
+            self.oldest_since = max(self.oldest_since, until)
+        asyncio.get_running_loop().run_in_executor(self._thread, self._work, until).add_done_callback(self._worked)
+
+    def _work(self, until: int | None) -> tuple[Look, float]:
+        """Trim and look; return also for how long others had to wait for the thread."""
+        began_s = self._clock_s()
+        if until is not None:
+            self._file.guard.check()
+            self._file.trim(until)
+        return self._file.look(self._now_utc()), self._clock_s() - began_s
+
+    def _worked(self, future: "asyncio.Future[tuple[Look, float]]") -> None:
+        self._is_busy = False
+        self._looked_at_seq, self._looked_at_bytes = self._seq, self._file.appended_bytes
+        self._looked_at_s = self._clock_s()
+        if future.cancelled():
+            return
+        if (error := future.exception()) is not None:
+            self._fail(error)
+            return
+        if self._problem is not None:
+            logger.warning("the oldest changes are trimmed again")
+            self._problem = None
+        self._look, took_s = future.result()
+        self._pace.note(self._looked_at_s, self._look.used_bytes)
+        self._go_on(min(took_s, PAUSE_MAX_S))
+
+    def _go_on(self, pause_s: float) -> None:
+        """Go on with what is due, after as long as the slice before it took: half of the thread's time is free."""
+        until = self._look.until
+        if until is not None and all(seq > self._look.oldest_since for seq in self.followed.values()):
+            self._is_busy = True
+            self._later(pause_s, until)
+        elif until is not None:
+            self._later(AGAIN_S, None)
+        elif self._retention.keep_s is not None:
+            self._later(min(AGED_LOOK_S, self._retention.keep_s / 10), None)
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, JournalUnavailable):
+            logger.error("the oldest changes are not trimmed", exc_info=error)
+        elif self._problem is None:
+            logger.warning("the oldest changes are not trimmed, and the journal grows meanwhile: %s", error)
+        self._problem = f"the oldest changes cannot be trimmed: {error}"
+        self._later(AGAIN_S, None)
+
+    def _later(self, delay_s: float, until: int | None) -> None:
+        self._forget_timer()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._begin, until)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _why_short(self) -> str:
+        return (
+            f"the journal takes more than keep_bytes leaves it, for the newest {self._retention.keep_entries:,} changes"
+            " and the state are always kept: raise --keep-bytes, or lower --resume-max-entries"
+        )
+
+
+def _size_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""What exists only under `twincast serve`: the process, TLS, bounded HTTP, the fast WebSocket edge."""

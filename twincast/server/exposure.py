@@ -1,0 +1,136 @@
+"""Where a server may listen, and what it takes before others reach it: decided before anything is opened."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from twincast.access import addresses
+from twincast.access.addresses import Address
+from twincast.access.networks import in_url
+from twincast.errors import AddressUnusable, LoginUnusable
+from twincast.journal import has_keys
+from twincast.machine import quoted
+from twincast.server.lan import Local, local
+from twincast.server.self_signed import SelfSigned, keep_certificate
+from twincast.settings import Settings
+
+
+class Exposure(NamedTuple):
+    """How a server is to be reached."""
+
+    settings: Settings
+    """With the names, addresses and the certificate that were found or made."""
+    hosts: Sequence[str]
+    """Where it listens, the address first that people are told."""
+    private: Sequence[Address] = ()
+    """This machine's addresses on its own networks, if the server is for those."""
+    self_signed: SelfSigned | None = None
+
+    def url(self, host: str, port: int) -> str:
+        """Return the address that people are told of a server that listens there first."""
+        scheme = "http" if self.settings.tls_cert is None else "https"
+        return f"{scheme}://{in_url(self.private[0] if self.private else host)}:{port}"
+
+
+def refuse_exposure(settings: Settings) -> None:
+    """Do not let others reach a server that asks nobody who he is, or lets all on the way read along.
+
+    Raises:
+        AddressUnusable: they would; the words say which commands mend that. Or --lan is asked for what it is not.
+        LoginUnusable: TLS, or keys, cannot be as they are asked for.
+    """
+    if settings.self_signed:
+        _refuse_two_certificates(settings)
+    if settings.lan:
+        _refuse_other_than_local(settings)
+        return
+    is_local = addresses.is_local(settings.host)
+    if is_local and not settings.behind_tls_proxy:
+        return
+    where = "behind a proxy" if is_local else f"on {settings.host}"
+    journal = f" --journal {quoted(settings.journal)}" if settings.journal != type(settings)().journal else ""
+    missing = []
+    if not has_login(settings):
+        if settings.journal.startswith("sqlite:"):
+            missing.append(f"a login:  twincast keys add NAME --may publish,read,command --devices '*'{journal}")
+        else:
+            missing.append("a login:  a journal on disk, such as --journal sqlite:twincast.db, and `twincast keys add`")
+    if settings.tls_cert is None and not settings.self_signed and not settings.behind_tls_proxy:
+        missing.append("TLS:      twincast serve ... --tls-cert CERT.pem --tls-key KEY.pem")
+        missing.append("or        twincast serve ... --behind-tls-proxy, if nobody but the proxy reaches the port")
+        missing.append("or        twincast serve --lan, which is for your own network, and for that alone")
+    if missing:
+        raise AddressUnusable(f"others would reach a server {where}, so it needs\n  " + "\n  ".join(missing))
+
+
+def exposed(settings: Settings) -> Exposure:
+    """Return how a server that may be exposed is to be reached; look at this machine, if need be, and do no more.
+
+    Raises:
+        AddressUnusable: for --lan it has no private address, or not the one that was given.
+    """
+    if not settings.lan:
+        return Exposure(settings, [settings.host])
+    here = local(settings.host if "host" in settings.model_fields_set else None)
+    if not here.private:
+        raise AddressUnusable(
+            "--lan listens on this machine's private addresses (10.*, 172.16-31.*, 192.168.*, 169.254.*, fc00::/7,"
+            " fe80::/10), and it has none; is it on a network?"
+        )
+    return Exposure(_admitting(settings, here), here.listened, here.private)
+
+
+def with_certificate(exposure: Exposure) -> Exposure:
+    """Make the certificate that is asked for, or find that of the last time.
+
+    Raises:
+        LoginUnusable: it cannot be kept.
+    """
+    settings = exposure.settings
+    if not settings.self_signed:
+        return exposure
+    here = local()
+    names = {"localhost", "127.0.0.1", "::1", *here.names, *map(str, here.private), *settings.allow_host}
+    named = addresses.parse(settings.host)
+    if named is not None and not named.is_unspecified:
+        names.add(str(named))
+    kept = keep_certificate(settings.journal.partition(":")[2], sorted(names))
+    with_tls = settings.model_copy(update={"tls_cert": kept.cert_path, "tls_key": kept.key_path})
+    return exposure._replace(settings=with_tls, self_signed=kept)
+
+
+def has_login(settings: Settings) -> bool:
+    """Whether a server asks who somebody is. Raises JournalUnusable if its keys cannot be read."""
+    return settings.jwt_jwks is not None or settings.jwt_key is not None or has_keys(settings.journal)
+
+
+def _refuse_two_certificates(settings: Settings) -> None:
+    if settings.tls_cert is not None or settings.tls_key is not None:
+        raise LoginUnusable("--self-signed makes a certificate, and --tls-cert and --tls-key name one; one of them")
+    if settings.behind_tls_proxy:
+        raise LoginUnusable("--self-signed is for a server that speaks TLS itself; behind a TLS proxy it does not")
+    if not settings.journal.startswith("sqlite:"):
+        raise LoginUnusable(
+            "--self-signed keeps its certificate beside the journal, so that is one on disk, such as sqlite:twincast.db"
+        )
+
+
+def _refuse_other_than_local(settings: Settings) -> None:
+    if settings.behind_tls_proxy:
+        raise AddressUnusable(
+            "--lan lets others on the network reach this server, and --behind-tls-proxy says that nobody but the proxy"
+            " does; one of them"
+        )
+    if "host" in settings.model_fields_set and addresses.is_local(settings.host):
+        raise AddressUnusable(
+            f"--lan lets others on the network reach this server, and on {settings.host} nobody does; leave --host out"
+        )
+    if not settings.journal.startswith("sqlite:") and not has_login(settings):
+        raise LoginUnusable(
+            "--lan takes a login, and keys live in a journal on disk: leave --journal out, or name sqlite:PATH"
+        )
+
+
+def _admitting(settings: Settings, here: Local) -> Settings:
+    """Answer to this machine's own names and addresses, besides those that were listed."""
+    own = (*here.names, *map(str, here.private))
+    return settings.model_copy(update={"allow_host": (*settings.allow_host, *own)})

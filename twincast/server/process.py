@@ -1,0 +1,246 @@
+"""One server process: the application under uvicorn, with the fast WebSocket edge where it fits."""
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import FrameType
+from typing import Never
+
+import uvicorn
+
+from twincast import logs
+from twincast.access import addresses
+from twincast.app import App, create_app
+from twincast.errors import AddressUnusable
+from twincast.machine import open_files_max
+from twincast.server.exposure import exposed, refuse_exposure, with_certificate
+from twincast.server.http import BoundedHttp, HttpBounds
+from twincast.server.tls import Certificate
+from twincast.server.welcome import Welcome
+from twincast.settings import Settings
+
+logger = logging.getLogger("twincast.server")
+
+BACKLOG = 4_096  # a fleet that reconnects comes all at once
+FILES_FOR_CONNECTIONS = 0.8  # the rest is for the journal, and for those who are told that there are too many
+FILES_FOR_OTHERS = (
+    48  # at least: the journal, its readers and the event loop have about 26, however few files there are
+)
+FILES_WHERE_UNBOUNDED = 16_384  # Windows; what they cost in memory is the bound there
+TLS_HANDSHAKE_S = 10.0
+TICKS_A_LOOK = 10  # uvicorn ticks ten times a second; the certificate is looked at once
+
+
+def serve(settings: Settings) -> int:
+    """Run a server until it is told to stop, and say where its dashboard is.
+
+    Returns:
+        The process's exit status: 0 after Ctrl-C or SIGTERM.
+
+    Raises:
+        AddressUnusable: the port is in use, or others reach the address and the server is not fit for that.
+        JournalUnusable: the journal cannot be opened.
+        LoginUnusable: tokens, or the certificate, are not set up in a way that can work.
+    """
+    refuse_exposure(settings)
+    logs.configure(settings.log_format, settings.log_level)
+    exposure = exposed(settings)
+    certificate = certificate_of(settings)
+    with ExitStack() as undo:
+        listeners = listen_all(exposure.hosts, settings.port)
+        for listener in listeners:
+            undo.enter_context(listener)
+        exposure = with_certificate(exposure)
+        certificate = certificate or certificate_of(exposure.settings)
+        welcome = Welcome(exposure, *listeners[0].getsockname()[:2])
+        welcome.show_first_key()
+        undo.callback(welcome.forget)
+        edge = fast_edge()
+        app = create_app(exposure.settings, edge="picows" if edge else "portable")
+        config = configured(app, edge, keeps_to_tls=exposure.self_signed is None)
+        return _run(Server(config, app, certificate, on_start=welcome.show), app, listeners)
+
+
+def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:
+    # What kept the application from starting is raised below, once, in words for the person who started it.
+    logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
+    signal.signal(signal.SIGTERM, _exit_quietly)
+    try:
+        server.run(sockets=listeners)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code not in {0, None} and app.startup_error is None:
+            raise
+    if app.startup_error is not None:
+        raise app.startup_error
+    return 0
+
+
+def certificate_of(settings: Settings) -> Certificate | None:
+    """Return the certificate that the settings name; None for plain HTTP.
+
+    Raises:
+        LoginUnusable: it cannot be used.
+    """
+    if settings.tls_cert is None and settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
+
+
+def configured(app: App, edge: type | None, *, keeps_to_tls: bool = True) -> uvicorn.Config:
+    """Return how uvicorn runs the application.
+
+    Args:
+        app: the application.
+        edge: the fast WebSocket edge, or None for the portable one.
+        keeps_to_tls: whether browsers are told to come by TLS for a year, if they do now. Not with a certificate of our
+            own: who has a browser trust that would be kept from all other servers of that name.
+    """
+    return uvicorn.Config(
+        app,
+        ws=edge or "auto",
+        ws_max_size=2 * app.settings.message_max_bytes,
+        ws_per_message_deflate=False,
+        loop="auto",  # uvloop, where it is
+        http=BoundedHttp,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        headers=[_strict_transport(app.settings)] if app.settings.tls_cert is not None and keeps_to_tls else [],
+        timeout_graceful_shutdown=round(app.settings.shutdown_timeout_s),
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with bounds on connections and a certificate that may change."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: App,
+        certificate: Certificate | None = None,
+        *,
+        on_start: Callable[[App], None] | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._certificate = certificate
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server. The sockets are listened to here, for uvicorn sets no time for TLS handshakes."""
+        await super().startup(sockets=[])
+        self.lifespan.state["http_bounds"] = _http_bounds(self._app.settings)
+        tls = None if self._certificate is None else self._certificate.context
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            server = await loop.create_server(
+                self._protocol,
+                sock=listener,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=TLS_HANDSHAKE_S if tls else None,
+            )
+            self.servers.append(server)
+        if self._on_start is not None:
+            self._on_start(self._app)
+
+    async def on_tick(self, counter: int) -> bool:
+        """See uvicorn.Server."""
+        if self._certificate is not None and counter % TICKS_A_LOOK == 0:
+            self._certificate.reload_if_changed()
+        return await super().on_tick(counter)
+
+    def _protocol(self) -> BoundedHttp:
+        return BoundedHttp(self.config, self.server_state, self.lifespan.state)
+
+
+def _strict_transport(settings: Settings) -> tuple[str, str]:
+    """Return the header that keeps browsers to TLS (RFC 6797). Of this name alone: others below it have their own."""
+    return "Strict-Transport-Security", f"max-age={settings.hsts_max_age_s}"
+
+
+def _http_bounds(settings: Settings) -> HttpBounds:
+    files = open_files_max() or FILES_WHERE_UNBOUNDED
+    proxies = [addresses.network(text) for text in settings.trusted_proxy] if settings.behind_tls_proxy else []
+
+    def is_exempt(peer: str) -> bool:
+        address = addresses.parse(peer)
+        return address is not None and (address.is_loopback or any(address in network for network in proxies))
+
+    return HttpBounds(
+        settings.connections_max or max(1, min(int(FILES_FOR_CONNECTIONS * files), files - FILES_FOR_OTHERS)),
+        settings.address_connections_max,
+        settings.head_max_bytes,
+        settings.head_timeout_s,
+        settings.body_timeout_s,
+        settings.write_timeout_s,
+        settings.keep_alive_timeout_s,
+        is_exempt,
+    )
+
+
+def fast_edge() -> type | None:
+    """Return the fast WebSocket edge; None, and a warning, where it does not fit."""
+    try:
+        from twincast.server.websocket import PicowsEdge  # noqa: PLC0415  # absent where no wheel fits
+    except ImportError as error:
+        logger.warning("the fast WebSocket edge does not fit here, the portable one serves: %s", error)
+        return None
+    return PicowsEdge
+
+
+def listen_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Listen at several addresses, on one port; where one is not ready yet, without it.
+
+    Raises:
+        AddressUnusable: see `listen`; nothing is listened to then.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        for host in hosts:
+            try:
+                listeners.append(listen(host, listeners[0].getsockname()[1] if listeners else port))
+            except AddressUnusable as error:
+                if len(hosts) == 1 or getattr(error.__cause__, "errno", None) != errno.EADDRNOTAVAIL:
+                    raise
+                logger.warning("%s; the server goes on without it", error)
+        if not listeners:
+            raise AddressUnusable("this machine can be reached at none of its addresses yet; try again in some seconds")
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen at an address; one of a link, such as fe80::1%eth0, has its zone.
+
+    Raises:
+        AddressUnusable: another program does, or it is none of ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4] if "%" in host else (host, port)
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise AddressUnusable(f"cannot listen on {host}:{port}: {_why_not(error)}") from error
+
+
+def _why_not(error: OSError | UnicodeError) -> str:
+    match getattr(error, "errno", None):
+        case errno.EADDRINUSE:
+            return "another program is listening there; --port chooses another"
+        case errno.EACCES:
+            return "the system lets only its administrator have that port; --port 8000 is anyone's"
+        case _:
+            return "--host takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+
+
+def _exit_quietly(_signal: int, _frame: FrameType | None) -> Never:
+    raise SystemExit(0)

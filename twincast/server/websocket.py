@@ -1,0 +1,397 @@
+"""The fast WebSocket edge: picows parses frames and runs inside uvicorn, on uvicorn's own connections.
+
+uvicorn makes one protocol object per upgrade and replays the request's head into it; picows reads into a buffer of its
+own. `PicowsEdge` joins the two. That class is not part of picows' documented API, so its minor version is pinned, and
+tests/server/test_websocket.py holds what is assumed here.
+
+picows leaves to its user what RFC 6455 asks beyond single frames; `Conversation` adds it: reserved bits (5.2),
+fragmentation (5.4), UTF-8 (8.1) and the closing handshake (7.1).
+"""
+
+import asyncio
+import codecs
+import logging
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote
+
+import uvicorn
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
+from uvicorn.server import ServerState
+
+from twincast.access.admission import Admission, End, Knock, Visit
+from twincast.delivery.cast import Cast
+from twincast.delivery.session import Limits, Session
+from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
+from twincast.hub.hub import Hub
+from twincast.server import head
+from twincast.transports.asgi import PICOWS, without_prefix
+from twincast.transports.operation import PROBLEM, problem, refusing_headers
+from twincast.wire import frames
+
+# An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
+logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
+
+READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
+AHEAD_READ_BYTES = 128
+"""What is read at once of a client that is above its rate, so that no other one has to wait for it: each answer is a
+write of its own, and takes tens of microseconds."""
+AHEAD_READ_FRAMES = AHEAD_READ_BYTES // 32
+"""How many frames that may be, roughly; what it was is set right when they are there."""
+WRITE_BUFFER_BYTES = 16 * 1024
+"""What waits for one client above the system's own buffer, where many small writes cost several times their size; the
+rest waits in its outbox, where it can merge."""
+_CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
+_TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+_PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
+
+
+class Conversation(WSListener):
+    """One client on this edge: frames to messages for its session, and its session's casts to the socket."""
+
+    __slots__ = (
+        "_decoder",
+        "_frames",
+        "_hub",
+        "_limits",
+        "_parts",
+        "_parts_bytes",
+        "_query",
+        "_transport",
+        "_websocket",
+        "is_ahead",
+        "is_held",
+        "is_open",
+        "session",
+    )
+
+    def __init__(
+        self, websocket: WSTransport, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Visit]
+    ) -> None:
+        self._hub = hub
+        self._query = query
+        self._limits = limits
+        self._websocket = websocket
+        self._transport = websocket.underlying_transport
+        self._parts: list[bytes] | None = None
+        self._parts_bytes = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._frames = 0
+        self.is_open = False
+        """Whether the handshake is done."""
+        self.is_ahead = False
+        """Whether the client has sent more than its rates allow."""
+        self.is_held = False
+        """Whether the client is not read for now."""
+        self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
+
+    def write(self, cast: Cast) -> None:
+        """Send a cast in one piece."""
+        self._transport.write(cast.frames)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame; the client's own, or a deadline, ends the connection."""
+        self._hub.websockets.discard(self.session)
+        if not self.is_open:  # the client has not even been answered, and knows no frames yet
+            self._transport.abort()
+            return
+        # By picows, so that it knows of it: it would send pings and a close of its own behind this one.
+        self._websocket.send_close(cast("WSCloseCode", code), frames.close_reason(reason))
+        self._read()
+        self.abort_later()
+
+    def abort_later(self) -> None:
+        """End the connection also if the client does not take what was written for it."""
+        asyncio.get_running_loop().call_later(self._limits.close_timeout_s, self._transport.abort)
+
+    def on_ws_connected(self, _transport: WSTransport) -> None:
+        """Greet the client, and offer it all that follows."""
+        self.is_open = True
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._hub.websockets.add(self.session)
+        self.session.greet(self._query)
+
+    def on_ws_disconnected(self, _transport: WSTransport) -> None:
+        """Forget the client."""
+        self._leave()
+
+    def on_broken_frame(self) -> None:
+        """End the conversation: picows could not read a frame and has sent a close frame itself."""
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """The socket's buffer is full."""
+        self.session.pause()
+
+    def resume_writing(self) -> None:
+        """The socket's buffer has drained."""
+        self.session.resume()
+
+    def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
+        """Take one frame; most are whole text messages."""
+        kind = frame.msg_type  # made into a Python object at each access
+        self._frames += 1
+        if self.session.closed:
+            if kind is _CLOSE:
+                self._transport.close()
+            return
+        if self._websocket.is_close_frame_sent:
+            self._leave()  # picows reads a frame ahead; that one was broken, and nothing may follow the close frame
+            return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._fail(1002, "reserved bits are set, and no extension was agreed on")
+        elif kind is _TEXT and frame.fin and self._parts is None:
+            self._receive_text(frame.get_payload_as_bytes())
+        elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
+            self._receive_part(frame)
+        elif kind is _PING:
+            # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
+            if self._transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
+                self._transport.write(frames.pong(frame.get_payload_as_bytes()))
+        elif kind is _CLOSE:
+            self._receive_close(frame.get_payload_as_bytes())
+
+    def send_user_specific_ping(self, transport: WSTransport) -> None:
+        """Ask whether the client is still there. Not while it is not read, for its answer would not be seen."""
+        if self.is_held:
+            asyncio.get_running_loop().call_soon(transport.notify_user_specific_pong_received)
+        else:
+            transport.send_ping()
+
+    def on_read(self) -> None:
+        """Note that all frames of one read are taken, and read on when the client's rates and the hub allow it."""
+        frames_read, self._frames = self._frames, 0
+        left_s = self.session.count(frames_read)
+        self.is_ahead = left_s > 0
+        if self.is_ahead:
+            self._hold()
+            asyncio.get_running_loop().call_later(left_s, self._read_on)
+        elif not self._hub.has_room and not self.session.closed:
+            self._hold()
+            self._hub.when_settled(self._read)
+
+    def _hold(self) -> None:
+        self.is_held = True
+        self._transport.pause_reading()
+        self._websocket.notify_user_specific_pong_received()  # one that is on its way stays there
+
+    def _read(self) -> None:
+        self.is_held = False
+        self._transport.resume_reading()
+
+    def _read_on(self) -> None:
+        left_s = self.session.count(0)
+        if left_s > 0:
+            asyncio.get_running_loop().call_later(left_s, self._read_on)
+            return
+        # Counted in advance, so that the other connections of this identity do not all come in the same moment.
+        self._frames -= AHEAD_READ_FRAMES
+        self.session.count(AHEAD_READ_FRAMES)
+        self._read()
+
+    def _receive_text(self, payload: bytes) -> None:
+        if len(payload) > self._limits.message_max_bytes:
+            self._fail_too_large(payload)
+            return
+        if not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                self._fail(1007, "a text message is UTF-8; this one is not")
+                return
+        self.session.receive(payload)
+
+    def _receive_part(self, frame: WSFrame) -> None:
+        if (frame.msg_type == _CONTINUATION) != (self._parts is not None):
+            self._fail(1002, "a fragment continues a message that has begun, and nothing else may come between")
+            return
+        if self._parts is None:
+            self._parts, self._parts_bytes = [], 0
+            self._decoder = codecs.getincrementaldecoder("utf-8")() if frame.msg_type == _TEXT else None
+        part = frame.get_payload_as_bytes()
+        self._parts_bytes += len(part)
+        if self._parts_bytes > self._limits.message_max_bytes:
+            self._fail_too_large()
+            return
+        try:
+            if self._decoder is not None:  # at each fragment, so that a bad one is refused before the rest comes
+                self._decoder.decode(part, final=bool(frame.fin))
+                # Python waits for the third byte, but two tell a surrogate already.
+                pending, _ = self._decoder.getstate()
+                if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
+                    raise UnicodeDecodeError("utf-8", pending, 0, len(pending), "a surrogate begins")
+        except UnicodeDecodeError:
+            self._fail(1007, "a text message is UTF-8; this one is not")
+            return
+        if part:  # empty ones are free of bytes, and so would be without bound
+            self._parts.append(part)
+        if frame.fin:
+            payload, is_text = b"".join(self._parts), self._decoder is not None
+            self._parts = self._decoder = None
+            if is_text:
+                self._receive_text(payload)
+            else:
+                self.session.refuse(UnsupportedMedia("messages are JSON text; binary ones are not taken"))
+
+    def _receive_close(self, payload: bytes) -> None:
+        code = int.from_bytes(payload[:2], "big") if payload else None
+        if code is not None and code not in _CLOSE_CODES:
+            self._fail(1002, f"{code} is not a close code")
+            return
+        self._leave()
+        self._transport.write(frames.close(code))
+        self._transport.close()
+        self.abort_later()
+
+    def _fail_too_large(self, payload: bytes = b"") -> None:
+        error = TooLarge(f"a message takes {self._limits.message_max_bytes} bytes; this one is larger")
+        self.session.refuse(error, payload)
+        self._fail(error.close_code, f"{error.code}: {error.message}")
+
+    def _fail(self, code: int, reason: str) -> None:
+        self._leave()
+        self._parts = self._decoder = None
+        self.close(code, reason)
+
+    def _leave(self) -> None:
+        self.session.end()
+        self._hub.websockets.discard(self.session)
+
+
+class PicowsEdge(WSProtocol):  # type: ignore[misc]
+    """What uvicorn makes for each upgrade when it is run with `ws=PicowsEdge`."""
+
+    __slots__ = ("_app_state", "_connections", "_headers", "_peer")
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        limits: Limits = app_state["limits"]
+        app_state["edge"].name = PICOWS
+        self._app_state = app_state
+        self._connections = server_state.connections
+        self._headers: head.Headers = config.encoded_headers
+        self._peer: str | None = None
+        super().__init__(
+            None,  # host_port and
+            None,  # ws_path are a client's
+            False,  # is_client_side
+            self._answer_upgrade,
+            logger,
+            True,  # disconnect_on_exception
+            limits.handshake_timeout_s,
+            True,  # enable_auto_ping
+            limits.ping_interval_s,
+            limits.pong_timeout_s,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # enable_auto_pong: the conversation answers pings itself, within bounds
+            2 * limits.message_max_bytes,  # max_frame_size: above our own limit, so that our answer can say the limit
+            None,  # extra_headers
+            READ_BUFFER_BYTES,
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._connections.add(self)
+        # uvicorn does so after its replay; by then a large greeting has filled the connection, and told the wrong one.
+        cast(asyncio.Transport, transport).set_protocol(self)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if peer else None
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._connections.discard(self)
+        super().connection_lost(exc)
+        if self.listener is not None:  # picows tells it nothing if the upgrade failed after it was made
+            self.listener.on_broken_frame()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the request's head that uvicorn has read already."""
+        while data:
+            buffer = self.get_buffer(len(data))
+            part, data = data[: len(buffer)], data[len(buffer) :]
+            buffer[: len(part)] = part
+            self.buffer_updated(len(part))
+
+    def get_buffer(self, size_hint_bytes: int) -> memoryview:
+        """See asyncio.BufferedProtocol."""
+        buffer: memoryview = super().get_buffer(size_hint_bytes)
+        return buffer if self.listener is None or not self.listener.is_ahead else buffer[:AHEAD_READ_BYTES]
+
+    def buffer_updated(self, size_bytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        try:
+            super().buffer_updated(size_bytes)
+        except UnicodeEncodeError:  # picows cannot answer a head that is wrong where it is not ASCII
+            response = WSUpgradeResponse.create_error_response(HTTPStatus.BAD_REQUEST, b"the request is not HTTP")
+            self.transport.underlying_transport.write(response.to_bytes())
+            self.transport.disconnect()
+        if self.listener is None:
+            self._end_in_time()
+        elif not self.listener.is_open:  # picows looks at the rest of the head after it has asked for the listener
+            self.listener.on_broken_frame()
+            self._end_in_time()
+        elif self.transport.is_close_frame_sent:
+            self.listener.on_broken_frame()
+        else:
+            self.listener.on_read()
+
+    def _end_in_time(self) -> None:
+        """See that a refused upgrade ends, also if the client does not read why."""
+        transport = self.transport.underlying_transport
+        if transport.is_closing() and transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self._app_state["limits"].close_timeout_s, transport.abort)
+
+    def shutdown(self) -> None:
+        """End the conversation when the server stops: first the answers that are due, then close code 1012."""
+        if self.listener is None:
+            self.transport.disconnect()
+            return
+        self.transport.underlying_transport.pause_reading()
+        session = self.listener.session
+        self._app_state["hub"].when_settled(lambda: session.stop(Stopping("the server is restarting")))
+
+    def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        path, _, query = request.path.decode("latin-1").partition("?")
+        admission: Admission = self._app_state["admission"]
+        if self._headers and head.is_for_localhost(
+            [(b"host", request.headers.get("host", "").encode("latin-1", "replace"))]
+        ):
+            self._headers = head.without_hsts(self._headers)
+        try:
+            if without_prefix(unquote(path), self._app_state["root_path"]) != "/ws":
+                raise NotFound("the WebSocket is at /ws")
+            # picows decodes bytes above ASCII to lone surrogates, which nothing behind here could encode again.
+            told = ((name, value.encode("ascii", "surrogateescape")) for name, value in request.headers.items())
+            headers = ((name.lower(), value.decode("latin-1")) for name, value in told)
+            knock = Knock.of(self._peer, headers)
+            enter = partial(admission.enter_websocket, knock, query)
+            conversation = Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, enter)
+        except TwincastError as error:
+            return self._refuse(error)
+        if not self._headers:
+            return conversation
+        return WSUpgradeResponseWithListener(
+            WSUpgradeResponse.create_101_response(_as_text(self._headers)), conversation
+        )
+
+    def _refuse(self, error: TwincastError) -> WSUpgradeResponseWithListener:
+        headers = {"Content-Type": PROBLEM, **_as_text([*refusing_headers(error), *self._headers])}
+        response = WSUpgradeResponse.create_error_response(error.http_status, problem(error), headers)
+        return WSUpgradeResponseWithListener(response, None)
+
+
+def _as_text(headers: head.Headers) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}

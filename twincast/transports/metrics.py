@@ -1,0 +1,221 @@
+"""What Prometheus reads: the server's own numbers, gathered when it asks and not before.
+
+Nothing is counted here. What the hub, the journal and the clients' feeds know anyway is put into Prometheus' words.
+"""
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from twincast.core.tallies import Histogram, closes, refusals
+from twincast.delivery.feed import Feed
+from twincast.errors import TwincastError
+from twincast.hub.hub import Hub
+
+STEP_S, STEPS_LOOK_S = 0.05, 60.0
+"""How long the timer is whose lateness is measured, and over how long the greatest one is kept."""
+UNASKED_S = 300.0
+"""After so long without a question nothing is measured any more, until the next."""
+
+
+class Metrics(Collector):
+    """The numbers of one server."""
+
+    def __init__(
+        self, hub: Callable[[], Hub], *, version: str, edge: Callable[[], str], event_feeds: Iterable[Feed]
+    ) -> None:
+        """Gather from a hub, which opens later.
+
+        Args:
+            hub: returns it.
+            version: of twincast.
+            edge: which WebSocket edge serves.
+            event_feeds: the feeds of the event streams that go on, at each time.
+        """
+        self._hub = hub
+        self._version = version
+        self._edge = edge
+        self._event_feeds = event_feeds
+        self._steps = LongestStep()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def text(self) -> bytes:
+        """Return everything as Prometheus reads it. On the event loop; takes about a millisecond."""
+        self._hub()  # raises in words, if there is none
+        self._steps.ask()
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterable[Metric]:
+        """See Collector: nothing can be said before there is a hub."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        hub = self._hub()
+        yield _info("twincast", "Which twincast this is.", {"version": self._version, "edge": self._edge()})
+        yield from _of_hub(hub)
+        yield from _of_journal(hub)
+        yield from self._of_clients(hub)
+        yield from self._of_process()
+
+    def _of_clients(self, hub: Hub) -> Iterator[Metric]:
+        feeds = {self._edge(): [session.feed for session in hub.websockets], "events": list(self._event_feeds)}
+        clients = GaugeMetricFamily(
+            "twincast_clients", "Clients that are connected, by what serves them.", labels=["edge"]
+        )
+        for edge, those in feeds.items():
+            clients.add_metric([edge], len(those))
+        yield clients
+        everyone = [feed for those in feeds.values() for feed in those]
+        behind = sum(feed.is_behind for feed in everyone)
+        yield _gauge("twincast_clients_behind", "Clients for whom something waits that they have not taken.", behind)
+        waiting_bytes = sum(feed.waiting_bytes for feed in everyone)
+        yield _gauge("twincast_outbox_bytes", "What waits for clients and cannot be merged.", waiting_bytes)
+        made, merged = hub.groups.deliveries.made, hub.groups.deliveries.merged
+        yield _counter("twincast_deliveries", "Changes handed to clients, one for each client and change.", made)
+        yield _counter("twincast_merged", "Changes that a newer one of the same device took the place of.", merged)
+        yield _by_code("twincast_refusals", "Errors told to clients, by code.", refusals)
+        yield _by_code("twincast_websocket_closes", "WebSockets that the server ended, by code of the error.", closes)
+
+    def _of_process(self) -> Iterator[Metric]:
+        yield _gauge(
+            "twincast_loop_longest_step_seconds",
+            "How late the event loop was at most within the last minute: how long something held up everything else.",
+            self._steps.longest_s(),
+        )
+        collections = CounterMetricFamily(
+            "python_gc_collections", "Collections of Python's garbage, by generation.", labels=["generation"]
+        )
+        for generation, told in enumerate(gc.get_stats()):
+            collections.add_metric([str(generation)], told["collections"])
+        yield collections
+
+
+class LongestStep:
+    """How late the event loop's timers are. Measures from the first question on, and no longer than somebody asks."""
+
+    def __init__(self) -> None:
+        self._late: deque[tuple[float, float]] = deque()  # when, and by how much; only what nothing later is above
+        self._asked_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def ask(self) -> None:
+        """Go on measuring for some minutes."""
+        self._asked_s = time.monotonic()
+        loop = asyncio.get_running_loop()
+        if self._timer is None or loop is not self._loop:  # one that has ended took its timer with it
+            self._loop = loop
+            self._wait(loop)
+
+    def longest_s(self) -> float:
+        """Return by how much a timer was late at most within the last minute; 0 if none was measured."""
+        self._forget(time.monotonic())
+        return self._late[0][1] if self._late else 0.0
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(STEP_S, self._look, loop, time.monotonic() + STEP_S)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+        self._timer = None
+        now_s = time.monotonic()
+        late_s = max(0.0, now_s - due_s)
+        while self._late and self._late[-1][1] <= late_s:
+            self._late.pop()
+        self._late.append((now_s, late_s))
+        self._forget(now_s)
+        if now_s - self._asked_s < UNASKED_S:
+            self._wait(loop)
+
+    def _forget(self, now_s: float) -> None:
+        while self._late and self._late[0][0] < now_s - STEPS_LOOK_S:
+            self._late.popleft()
+
+
+def _of_hub(hub: Hub) -> Iterator[Metric]:
+    tallies = hub.tallies
+    yield _gauge("twincast_ready", "Whether what is accepted now is stored: 1, or 0.", int(hub.problem is None))
+    yield _gauge("twincast_uptime_seconds", "How long the server has run.", hub.uptime_s)
+    yield _gauge("twincast_devices", "Devices that have a value.", len(hub.state.twins))
+    yield _gauge("twincast_position", "The seq of the newest change.", hub.state.seq)
+    yield _gauge("twincast_waiting_bytes", "What waits for the next commit.", hub.waiting_bytes)
+    yield _counter("twincast_readings_stored", "Readings that were stored.", tallies.readings)
+    yield _counter("twincast_commands_stored", "Commands and deletions that were stored.", tallies.commands)
+    yield _counter("twincast_failed_commits", "Commits that the disk did not take.", tallies.failed_commits)
+    yield _histogram(
+        "twincast_commit_seconds", "From the beginning of a commit until it was known to be stored.", tallies.commit_s
+    )
+    yield _histogram("twincast_commit_entries", "How many changes a commit had.", tallies.commit_entries)
+
+
+def _of_journal(hub: Hub) -> Iterator[Metric]:
+    space = hub.space()
+    yield _histogram(
+        "twincast_journal_sync_seconds",
+        "Of a commit, writing it to the -wal and the fdatasync.",
+        hub.journal_sync_s,
+    )
+    yield _gauge("twincast_journal_file_bytes", "Size of the journal's file.", space.file_bytes)
+    yield _gauge("twincast_journal_wal_bytes", "Size of the -wal beside it.", space.wal_bytes)
+    yield _gauge("twincast_journal_used_bytes", "What is in use of the file, or of memory.", space.used_bytes)
+    yield _gauge("twincast_journal_entries", "Changes that the log has.", space.entries)
+    yield _gauge("twincast_journal_checkpoint_lag_entries", "Changes read anew at a start.", space.checkpoint_lag)
+    yield _gauge(
+        "twincast_journal_trim_problem", "Whether less is trimmed than is asked for.", int(bool(space.problem))
+    )
+    if space.oldest_at_utc is not None:
+        oldest_s = datetime.fromisoformat(space.oldest_at_utc).timestamp()
+        yield _gauge("twincast_journal_oldest_timestamp_seconds", "When the oldest of them was stored.", oldest_s)
+    if space.disk_free_bytes is not None:
+        yield _gauge("twincast_journal_disk_free_bytes", "Room on the journal's disk.", space.disk_free_bytes)
+    if space.full_in_s is not None:
+        yield _gauge("twincast_journal_full_in_seconds", "When the disk is full at this pace.", space.full_in_s)
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value=value)
+
+
+def _counter(name: str, documentation: str, value: float) -> Metric:
+    return CounterMetricFamily(name, documentation, value=value)
+
+
+def _info(name: str, documentation: str, value: dict[str, str]) -> Metric:
+    return InfoMetricFamily(name, documentation, value=value)
+
+
+def _histogram(name: str, documentation: str, counted: Histogram) -> Metric:
+    buckets = [("+Inf" if bound == float("inf") else str(bound), float(count)) for bound, count in counted.buckets()]
+    return HistogramMetricFamily(name, documentation, buckets=buckets, sum_value=counted.total)
+
+
+def _by_code(name: str, documentation: str, counted: dict[str, int]) -> Metric:
+    """Return a series for each code that there is, so that the first of a kind is seen as one more."""
+    family = CounterMetricFamily(name, documentation, labels=["code"])
+    for code in sorted({*_codes(TwincastError), *counted}):
+        family.add_metric([code], counted.get(code, 0))
+    return family
+
+
+def _codes(error: type[TwincastError]) -> Iterator[str]:
+    yield error.code
+    for kind in error.__subclasses__():
+        yield from _codes(kind)

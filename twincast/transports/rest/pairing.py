@@ -1,0 +1,108 @@
+"""REST: a code for a key, by which a device that has nothing yet becomes one that has a key of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from twincast.access.admission import Admission
+from twincast.access.keys import make_key
+from twincast.access.pairing import CODE_LIFE_S, digest_of_code
+from twincast.core.keys import Key, Pairing
+from twincast.core.rights import Rights
+from twincast.errors import (
+    MalformedJson,
+    TwincastError,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+    ValidationFailed,
+)
+from twincast.hub.hub import Hub
+from twincast.transports.documents import shapes
+from twincast.transports.operation import JSON, Answer, Call, Operation
+from twincast.wire.messages import encode
+
+PATH = "/api/pair"
+BODY_MAX_BYTES = 1_024
+
+
+class PairingEndpoint:
+    """The one operation that takes no credential: what it is asked with is one itself."""
+
+    def __init__(self, hub: Callable[[], Hub], admission: Admission) -> None:
+        self._hub = hub
+        self._hashing = asyncio.Lock()
+        self._admission = admission
+        self.operation = Operation(
+            "POST",
+            PATH,
+            self.pair,
+            (shapes.Paired,),
+            {JSON: shapes.CODE},
+            body_max_bytes=BODY_MAX_BYTES,
+            takes_no_credential=True,
+        )
+
+    async def pair(self, call: Call) -> Answer:
+        """Exchange a pairing code for an API key.
+
+        `twincast pair NAME --may publish`, on the server's machine, shows a code that is good once, for 5 minutes. The
+        key is shown this once, in the answer; if that is lost, revoke the key and take another code. Takes no
+        credential. Wrong codes count as failed logins, for an address and for all together.
+        """
+        if call.content_type != JSON:
+            raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
+        if call.query:
+            raise ValidationFailed("the code stands in the body, for addresses are kept; this one takes no parameters")
+        code = _code_in(call.body)
+        address = call.caller.address
+        self._admission.begin_pairing(address)
+        was_good = False
+        try:
+            key, secret = await self._made(code, address)
+            was_good = True
+        except TwincastError as error:
+            was_good = not isinstance(error, Unauthenticated)  # a full disk is nobody's guess
+            raise
+        finally:
+            self._admission.end_pairing(address, was_good=was_good)
+        await self._let_in()
+        return Answer(encode({"token": secret, "identity": f"key:{key.id}", "name": key.name, "rights": key.grants}))
+
+    async def _made(self, code: str, address: str) -> tuple[Key, str]:
+        hub = self._hub()
+        async with self._hashing:  # one at a time, for each takes 8 MiB
+            digest = await asyncio.to_thread(digest_of_code, code)
+        secrets: list[str] = []
+        now_s = time.time()
+
+        def make(pairing: Pairing) -> Key:
+            expires_s = None if pairing.lives_s is None else int(now_s) + pairing.lives_s
+            rights = Rights.of(pairing.grants)
+            key, secret = make_key(
+                pairing.name, rights, now_utc=hub.now_utc(), rate_per_s=pairing.rate_per_s, expires_s=expires_s
+            )
+            secrets.append(secret)
+            return key
+
+        key = await hub.pair(digest, now_s, make, address, life_s=CODE_LIFE_S)
+        return key, secrets[0]
+
+    async def _let_in(self) -> None:
+        """Know the new key before its owner does: the next look at the keys may be a tenth of a second away."""
+        with suppress(Unavailable):  # it is stored, and that look will find it
+            keyring = await self._hub().keyring(self._admission.authority.version)
+            if keyring is not None:
+                self._admission.learn(keyring)
+
+
+def _code_in(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=shapes.Code).code
+    except msgspec.ValidationError:
+        raise ValidationFailed('expected {"code": "XXXX-XXXX"}, and nothing else in it') from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedJson('the body is not JSON; expected {"code": "XXXX-XXXX"}') from None

@@ -1,0 +1,1 @@
+"""What travels: JSON in, JSON out, frames; pure."""

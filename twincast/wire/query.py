@@ -1,0 +1,127 @@
+"""What a client asks to be told, by its address or by a message, made into a subscription."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import NamedTuple, cast
+from urllib.parse import parse_qs
+
+from twincast.core.model import Position
+from twincast.core.subscription import Mode, Rule, Subscription, rules_of
+from twincast.errors import ValidationFailed
+from twincast.wire.requests import ClientMessage
+
+PAGE_MAX = 10_000
+_PARAMETERS = frozenset(
+    {"since", "devices", "kinds", "mode", "max_hz", "page", "auth", "ordered", "ticket", "lastEventId"}
+)
+_OFTEN = (("%2A", "*"), ("%2F", "/"), ("%2a", "*"), ("%2f", "/"))
+"""What patterns and names are full of. The library decodes one after the other, which costs more than all else."""
+_OF_NO_MEANING = frozenset({"_"})
+"""What a request library adds, so that nothing on the way answers from its store."""
+
+
+class Wish(NamedTuple):
+    """What a client asks for as it comes: by the parameters of its address."""
+
+    subscription: Subscription
+    since: Position | None
+    page: int
+    names_devices: bool
+    ordered: bool
+    """Whether what comes behind an update that could not be stored is to be refused too."""
+
+
+def resubscribed(message: ClientMessage, current: Subscription) -> Subscription:
+    """Return the subscription that a `subscribe` or `unsubscribe` message makes of the current one.
+
+    Raises:
+        ValidationFailed: the message says what is not possible.
+    """
+    if message.type == "unsubscribe":
+        return current.removing(message.devices)
+    rules = rules_of(message.devices or (), message.kinds)
+    mode = current.mode if message.mode is None else cast("Mode", message.mode)
+    max_hz = message.max_hz if message.max_hz is not None or mode == "every" else current.max_hz
+    return replace(current.adding(rules), mode=mode, max_hz=max_hz)
+
+
+def decode_wish(query: str, last_event_id: str = "") -> Wish:
+    """Read the parameters of an address that begins a stream; see docs/delivery.md.
+
+    Args:
+        query: what stands behind the question mark.
+        last_event_id: the header of a browser that comes back; it counts more than `since`, and so does the parameter
+            by which stand-ins for a browser's EventSource say the same.
+
+    Raises:
+        ValidationFailed: one of them is not what it should be, or is not known.
+    """
+    given = decode_query(query, _PARAMETERS)
+    since = last_event_id or given.get("lastEventId", [""])[-1] or given.get("since", [""])[-1]
+    page = given.get("page", ["0"])[-1]
+    subscription = Subscription(
+        rules_of_query(given),
+        cast("Mode", given.get("mode", ["latest"])[-1]),
+        _number(given["max_hz"][-1], "`max_hz`") if "max_hz" in given else None,
+    )
+    return Wish(
+        subscription,
+        Position.parse(since) if since else None,
+        whole_number(page, "`page`", PAGE_MAX),
+        "devices" in given,
+        whole_number(given.get("ordered", ["0"])[-1], "`ordered`", 1) == 1,
+    )
+
+
+def wants_to_log_in(query: str) -> bool:
+    """Whether a client says by its address that its first message will be `auth`."""
+    return "auth=message" in query.split("&")
+
+
+def ticket_of(query: str) -> str | None:
+    """Return the ticket in an address; None if there is none."""
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name == "ticket":
+            return value
+    return None
+
+
+def decode_query(query: str, names: Collection[str]) -> dict[str, list[str]]:
+    """Read the parameters behind a question mark.
+
+    Raises:
+        ValidationFailed: not readable, or one that nobody knows; a misspelt filter must not select everything.
+    """
+    for encoded, plain in _OFTEN:  # neither means anything to an address's syntax, so it may be done first
+        query = query.replace(encoded, plain)
+    try:
+        given = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=2_000)
+    except ValueError:
+        raise ValidationFailed("the parameters of an address are percent-encoded UTF-8, 2,000 at most") from None
+    if unknown := sorted(set(given).difference(names, _OF_NO_MEANING)):
+        raise ValidationFailed(f"the address takes {', '.join(sorted(names))}; not {unknown[0][:40]!r}")
+    return given
+
+
+def rules_of_query(given: dict[str, list[str]]) -> frozenset[Rule]:
+    """Return the patterns and kinds that parameters ask for; `devices=` alone asks for none."""
+    return rules_of((text for text in given.get("devices", ["*"]) if text), given.get("kinds"))
+
+
+def whole_number(text: str, what: str, maximum: int) -> int:
+    """Read a parameter that is a number from 0 to a maximum.
+
+    Raises:
+        ValidationFailed: it is not.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= maximum):
+        raise ValidationFailed(f"{what} takes a whole number from 0 to {maximum}, not {text[:40]!r}")
+    return int(text)
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValidationFailed(f"{what} takes a number, not {text[:40]!r}") from None
