@@ -134,10 +134,10 @@ def _head(method: str = "GET", path: str = "/api/status", more: str = "") -> byt
 
 
 def _in_turn(*kinds: Callable[[int], Attacker]) -> Callable[[int], Attacker]:
-    turns = itertools.cycle(kinds)
+    scheduler = itertools.cycle(kinds)
 
     def attacker(port: int) -> Attacker:
-        return next(turns)(port)
+        return next(scheduler)(port)
 
     return attacker
 

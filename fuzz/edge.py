@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 from fuzz.oracles import Fault, hold
 from tests.fakes import CommittingStream
 from twincast.access.admission import Admission, Bounds
-from twincast.access.authenticator import Authority
-from twincast.access.origin import Door
+from twincast.access.authenticator import Authenticator
+from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Keyring
 from twincast.delivery.session import Limits
 from twincast.server.websocket import PicowsEdge
@@ -132,10 +132,10 @@ class EdgeClient:
     def __init__(self, keyring: Keyring | None = None) -> None:
         self.stream = WebSocketStream()
         self.transport = RecordingTransport()
-        authority = Authority()
+        authenticator = Authenticator()
         if keyring is not None:
-            authority.learn(keyring)
-        self._admission = Admission(Door(), authority, Bounds(), trusted_proxies=("127.0.0.0/8",))
+            authenticator.learn(keyring)
+        self._admission = Admission(OriginPolicy(), authenticator, Bounds(), trusted_proxies=("127.0.0.0/8",))
         app_state = {
             "root_path": "",
             "limits": Limits(MESSAGE_MAX_BYTES, 64 * 1024, 5.0, 20.0, 10.0),

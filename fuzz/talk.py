@@ -21,7 +21,7 @@ class LoginVisit(AnyonesVisit):
         self.principal = None
 
     def present(self, text: str) -> Principal:
-        """See Visit."""
+        """See Lease."""
         if text != "good":
             raise Unauthenticated("the credential is not known here")
         rights = Rights(publish=frozenset({"lamp"}), read=frozenset({"l*", "lab/fan"}), command=frozenset({"lab/*"}))

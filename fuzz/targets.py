@@ -29,16 +29,16 @@ from fuzz.oracles import (
 )
 from fuzz.talk import Talk
 from tests.fakes import AnyonesVisit, CommittingStream, RecordingConnection
-from twincast.access.origin import Door
+from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Key, Keyring
 from twincast.core.model import DataUpdate, Deleted, Entry, Kind, Position
-from twincast.core.pattern import Names, Pattern
+from twincast.core.pattern import Pattern, PatternSet
 from twincast.core.subscription import KINDS
 from twincast.delivery.session import Session
 from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
 from twincast.wire import requests
 from twincast.wire.messages import encode, encode_error
-from twincast.wire.query import decode_wish, ticket_of, wants_to_log_in
+from twincast.wire.query import decode_stream_query, ticket_of, wants_to_log_in
 from twincast.wire.values import check_value, compact
 
 T = TypeVar("T")
@@ -108,10 +108,10 @@ def readings(data: bytes) -> None:
 
 def order(data: bytes) -> None:
     """The body of REST's command."""
-    taken = _taken(lambda: requests.decode_order(data, "rest"), data)
+    taken = _taken(lambda: requests.decode_command(data, "rest"), data)
     if taken is not None:
         _hold_entry(taken, read(data), len(data))
-        hold(requests.decode_order(_encoded(taken), "rest") == taken, "an order survives its own text", taken)
+        hold(requests.decode_command(_encoded(taken), "rest") == taken, "an order survives its own text", taken)
 
 
 def value(data: bytes) -> None:
@@ -133,12 +133,12 @@ def value(data: bytes) -> None:
         hold(compact(tight) == tight, "a compact value stays as it is", tight)
 
 
-def wish(data: bytes) -> None:
+def stream_query(data: bytes) -> None:
     """The address of a stream: back and forth, and what its patterns select."""
     query = data.decode("latin-1")
     wants_to_log_in(query)
     ticket_of(query)
-    taken = _taken(lambda: decode_wish(query), data)
+    taken = _taken(lambda: decode_stream_query(query), data)
     if taken is None:
         return
     shown = json.loads(encode(taken.subscription.described()))
@@ -148,7 +148,7 @@ def wish(data: bytes) -> None:
     asked += [("kinds", kind) for kind in kinds] + [("page", str(taken.page))]
     asked += [("max_hz", repr(shown["max_hz"]))] if shown["max_hz"] is not None else []
     asked += [("since", str(taken.since))] if taken.since is not None else []
-    again = decode_wish(urlencode(asked))
+    again = decode_stream_query(urlencode(asked))
     hold(again == taken._replace(names_devices=True), "a wish survives its own address", query, again)
     patterns = [glob(text) for text in shown["devices"]]
     for name in (*list(shown["devices"])[:4], *re.split("[&=%]", query)[:4], "lab/lamp"):
@@ -168,7 +168,7 @@ def pattern(data: bytes) -> None:
         return
     for name in [name[:128] for name in (*names[:6], text)]:
         hold(taken.matches(name) == matches(name), "which names a pattern selects", text, name)
-        hold(Names([taken]).has(name) == matches(name), "a set of one pattern is that pattern", text, name)
+        hold(PatternSet([taken]).has(name) == matches(name), "a set of one pattern is that pattern", text, name)
 
 
 def position(data: bytes) -> None:
@@ -181,11 +181,11 @@ def position(data: bytes) -> None:
         hold(str(taken).rpartition(":")[0] == text.rpartition(":")[0], "the epoch is the one that was sent", text)
 
 
-def door(data: bytes) -> None:
+def origin_policy(data: bytes) -> None:
     """The Host on the first line and the Origin on the second, where there is one."""
     host, *more = data.decode("latin-1").split("\n")
     origin = more[0] if more else None
-    ours = Door(allow_hosts=["twin.example"], allow_origins=["https://app.example"])
+    ours = OriginPolicy(allow_hosts=["twin.example"], allow_origins=["https://app.example"])
     passed = [_passes(ours, host, origin) for _ in range(2)]
     hold(passed[0] == passed[1], "the same request is answered the same", host, origin)
     plain = re.fullmatch(r"((?:[a-z0-9-]+\.)*[a-z0-9-]+)(\.?)(?::([0-9]{0,5}))?", host.lower())
@@ -262,10 +262,10 @@ TARGETS: dict[str, Target] = {
         Target("readings", readings, 9),
         Target("order", order, 12),
         Target("value", value, 20),
-        Target("wish", wish, 6, 2_048),
+        Target("wish", stream_query, 6, 2_048),
         Target("pattern", pattern, 12, 400),
         Target("position", position, 10, 256),
-        Target("door", door, 8, 512),
+        Target("door", origin_policy, 8, 512),
         Target("conversation", conversation, 3, 2_048),
         Target("frames", frames, 2, 1_024),
         Target("wire", wire, 1, 2_048),
@@ -324,7 +324,7 @@ def _place(origin: str) -> tuple[str, str, int]:
     return parts.scheme, name, parts.port or {"http": 80, "ws": 80}.get(parts.scheme, 443)
 
 
-def _passes(ours: Door, host: str, origin: str | None) -> bool:
+def _passes(ours: OriginPolicy, host: str, origin: str | None) -> bool:
     try:
         ours.check(host, origin)
     except Forbidden as error:

@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from twincast.core.batch import Lane
 from twincast.core.fence import Line
-from twincast.core.idempotency import Done, Retry
+from twincast.core.idempotency import IdempotencyKey, OnCommitted
 from twincast.core.keys import Actor
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
@@ -17,9 +17,9 @@ from twincast.core.state import State
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import TookBlock
 from twincast.delivery.groups import Groups
+from twincast.delivery.scheduler import Scheduler
 from twincast.delivery.selection import Selections
-from twincast.delivery.snapshots import Greetings
-from twincast.delivery.turns import Turns
+from twincast.delivery.snapshots import SnapshotCache
 from twincast.errors import NotPermitted, Truncated, TwincastError, Unauthenticated
 from twincast.wire.messages import SizeLimits, encode_all
 
@@ -78,12 +78,12 @@ class AnyonesVisit:
     def present(self, text: str) -> Principal:
         return ANYONE
 
-    def owe(self, updates: int, frames: int) -> float:
+    def charge(self, updates: int, frames: int) -> float:
         return 0.0
 
     account = "anyone"
 
-    def pay(self, steps: int) -> float:
+    def spend(self, steps: int) -> float:
         return 0.0
 
     def leave(self) -> None:
@@ -128,7 +128,7 @@ class FreePayer:
         self.account = account
         self.paid: list[int] = []
 
-    def pay(self, steps: int) -> float:
+    def spend(self, steps: int) -> float:
         self.paid.append(steps)
         return 0.0
 
@@ -158,12 +158,12 @@ class CommittingStream:
         self.state = State(Snapshot(self.lineage.epoch, 0, {}))
         self.groups = Groups(self.state, self._call_later)
         self.sizes = SizeLimits()
-        self.greetings = Greetings(
+        self.snapshots = SnapshotCache(
             self.state, self.now_utc, lambda: self.clock_s, self.sizes, part_max_bytes=part_max_bytes
         )
-        self.turns = Turns(self._call_later)
+        self.scheduler = Scheduler(self._call_later)
         self.selections = Selections(self.state)
-        self.submitted: list[tuple[Entry, int, Done, Retry | None]] = []
+        self.submitted: list[tuple[Entry, int, OnCommitted, IdempotencyKey | None]] = []
         self.lines: list[Line] = []
         self.log: list[Entry] = []
         self.oldest_since = 0
@@ -178,8 +178,8 @@ class CommittingStream:
         self,
         entry: Entry,
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
@@ -191,8 +191,8 @@ class CommittingStream:
         self,
         entries: Sequence[Entry],
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,

@@ -122,7 +122,7 @@ async def test_a_server_whose_state_nobody_drives_ends() -> None:
     program = """
 import asyncio, uvicorn
 from twincast.app import create_app
-from twincast.hub import Hub
+from twincast.hub.hub import Hub
 from twincast.settings import Settings
 from twincast.testing import Server
 

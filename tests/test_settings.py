@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from twincast.environment import Environment
 from twincast.errors import SettingUnusable
 from twincast.settings import Settings
-from twincast.surroundings import Surroundings
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_a_setting_that_is_there_and_empty_is_not_set(monkeypatch: pytest.Monkey
     for name in (*Settings.model_fields, "url"):
         monkeypatch.setenv(f"TWINCAST_{name.upper()}", "")
     assert Settings() == unset
-    assert Surroundings.read().url == "http://127.0.0.1:8000"
+    assert Environment.read().url == "http://127.0.0.1:8000"
 
 
 READ_ALL_THE_SAME = {
@@ -168,7 +168,7 @@ def test_an_env_file_that_is_no_text_is_named(what: str) -> None:
     with pytest.raises(SettingUnusable, match=r"the file \.env is not text in UTF-8"):
         Settings()
     with pytest.raises(SettingUnusable, match=r"\.env"):
-        Surroundings.read()
+        Environment.read()
 
 
 def test_an_env_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

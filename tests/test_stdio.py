@@ -264,9 +264,9 @@ def test_a_watcher_ends_when_its_reader_does(server_process: StartServer) -> Non
 
 
 @pytest.mark.parametrize("wish", ["FORCE_COLOR", "TTY_COMPATIBLE"])
-def test_a_pipe_is_no_terminal_whatever_a_build_system_wishes(place: ServerProcess, wish: str) -> None:
+def test_a_pipe_is_no_terminal_whatever_a_build_system_wishes(place: ServerProcess, stream_query: str) -> None:
     place.post("/api/data", {"device_id": "lab/lamp", "value": 1}).raise_for_status()
-    ended = shell(place, "get 'lab/lamp*'", "| cat", **{wish: "1"})
+    ended = shell(place, "get 'lab/lamp*'", "| cat", **{stream_query: "1"})
     assert json.loads(ended.stdout)["device_id"] == "lab/lamp"
 
 

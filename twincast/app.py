@@ -23,10 +23,10 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from twincast import __version__, logs
-from twincast.access.admission import Admission, Bounds, Caller, Knock
-from twincast.access.authenticator import BURST_S, Authority
-from twincast.access.origin import Door
-from twincast.access.tokens import FETCH_TIMEOUT_S, KeySet, OneKey, Tokens, fetch_from
+from twincast.access.admission import Admission, Bounds, Caller, RequestFacts
+from twincast.access.authenticator import BURST_S, Authenticator
+from twincast.access.origin import OriginPolicy
+from twincast.access.tokens import FETCH_TIMEOUT_S, Jwks, StaticKey, Tokens, fetch_from
 from twincast.core.quotas import Quotas
 from twincast.core.rights import NOBODY, Rate
 from twincast.delivery.session import Limits
@@ -44,9 +44,9 @@ from twincast.hub.hub import Hub, system_now_utc
 from twincast.journal import open_journal
 from twincast.journal.retention import Retention
 from twincast.settings import Settings
-from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, knock_of, placed
+from twincast.transports.asgi import PICOWS, PORTABLE, SAFE_HEADERS, EdgeInUse, Receive, Scope, Send, facts_of, placed
 from twincast.transports.cors import Cors
-from twincast.transports.documents import openapi
+from twincast.transports.documents import openapi, shapes
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.health import Health
 from twincast.transports.metrics import Metrics
@@ -160,8 +160,8 @@ class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document: the routes, and the shapes that they refer to."""
         document = super().openapi()
-        shapes = document.setdefault("components", {}).setdefault("schemas", {})
-        shapes.update(shapes.components(*shapes.IN_REST))
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.update(shapes.components(*shapes.IN_REST))
         document["components"]["securitySchemes"] = {
             "bearer": {
                 "type": "http",
@@ -182,14 +182,14 @@ class App(FastAPI):
                 await self._health.answer(path, send)
                 return
             try:
-                knock = knock_of(scope)
-                if knock.origin is not None:
-                    self.admission.check(knock)
+                facts = facts_of(scope)
+                if facts.origin is not None:
+                    self.admission.check(facts)
             except TwincastError as error:
                 await refuse(error, send)
                 return
-            if knock.origin is None or path == SCRAPE_PATH:  # which no page has a use for, and so none may read
-                await self._serve(scope, receive, send, knock, path)
+            if facts.origin is None or path == SCRAPE_PATH:  # which no page has a use for, and so none may read
+                await self._serve(scope, receive, send, facts, path)
             else:
                 await self._cors(scope, receive, send)
         elif kind == "websocket":
@@ -198,19 +198,19 @@ class App(FastAPI):
             await super().__call__(scope, receive, self._plainly(send))
 
     async def _serve_known(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._serve(scope, receive, send, knock_of(scope), placed(scope)[1])
+        await self._serve(scope, receive, send, facts_of(scope), placed(scope)[1])
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, knock: Knock, path: str) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, facts: RequestFacts, path: str) -> None:
         logs.CONNECTION.set(next(self._numbers))
         try:
             if is_open(path) or path in WITHOUT_CREDENTIAL:
-                self.admission.check(knock)
+                self.admission.check(facts)
             elif path == PAIRING:
-                scope["caller"] = Caller(NOBODY, self.admission.check(knock))
+                scope["caller"] = Caller(NOBODY, self.admission.check(facts))
             else:
-                scope["caller"] = await self._identify(scope, path, knock)
+                scope["caller"] = await self._identify(scope, path, facts)
         except TwincastError as error:
-            access_log.info("%s %s from %s: %s %s", scope["method"], path, knock.peer, error.http_status, error.code)
+            access_log.info("%s %s from %s: %s %s", scope["method"], path, facts.peer, error.http_status, error.code)
             await refuse(error, send)
             return
         hot = self._hot.get((scope["method"], path))
@@ -232,27 +232,27 @@ class App(FastAPI):
             await self._websocket(scope, receive, send)
             return
         try:
-            scope["caller"] = self.admission.identify_upgrade(knock_of(scope))
+            scope["caller"] = self.admission.identify_upgrade(facts_of(scope))
         except TwincastError:
             await send({"type": "websocket.close", "code": 1008})  # before the handshake: the server answers 403
         else:
             await super().__call__(scope, receive, send)
 
-    async def _identify(self, scope: Scope, path: str, knock: Knock) -> Caller:
-        if path == SCRAPE_PATH and knock.authorization is None and not came_by_proxy(scope):
-            neighbour = self.admission.neighbour(knock)
+    async def _identify(self, scope: Scope, path: str, facts: RequestFacts) -> Caller:
+        if path == SCRAPE_PATH and facts.authorization is None and not came_by_proxy(scope):
+            neighbour = self.admission.neighbour(facts)
             if neighbour is not None:
                 return Caller(NEIGHBOUR, neighbour)
         ticket = self.events.ticket_in(scope) if path == self.events.operation.path else None
         try:
-            return self.admission.identify(knock, ticket=ticket)
+            return self.admission.identify(facts, ticket=ticket)
         except KeysNotFetched as error:
             try:
                 async with asyncio.timeout(KEYS_TIMEOUT_S):
                     await self.admission.ready_again()
             except TimeoutError:
                 raise error from None
-            return self.admission.identify(knock)
+            return self.admission.identify(facts)
 
     def open_hub(self) -> Hub:
         """Return the hub.
@@ -314,7 +314,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             keyring = await hub.keyring(-1)
             assert keyring is not None
             app.admission.learn(keyring)
-            await _fetch_keys(app.admission.authority)
+            await _fetch_keys(app.admission.authenticator)
             undo.pop_all()
     except TwincastError as error:
         app.startup_error = error
@@ -407,16 +407,16 @@ async def _keep_keys(admission: Admission, hub: Hub) -> None:
         os._exit(HUB_DIED)
 
 
-async def _fetch_keys(authority: Authority) -> None:
-    if authority.tokens is not None and isinstance(authority.tokens.keys, KeySet):
+async def _fetch_keys(authenticator: Authenticator) -> None:
+    if authenticator.tokens is not None and isinstance(authenticator.tokens.keys, Jwks):
         try:
-            await authority.tokens.keys.refresh()
+            await authenticator.tokens.keys.refresh()
         except LoginUnusable as error:
             logger.warning("no token is good until the issuer's keys can be fetched: %s", error)
 
 
 def _admission(settings: Settings) -> Admission:
-    authority = Authority(
+    authenticator = Authenticator(
         tokens=_tokens(settings),
         anonymous_may_read=settings.anonymous == "read",
         rate_per_s=settings.rate_updates_per_s,
@@ -429,20 +429,23 @@ def _admission(settings: Settings) -> Admission:
         settings.auth_timeout_s,
         _rate(settings),
     )
-    door = Door(allow_hosts=settings.allow_host, allow_origins=settings.allow_origin)
+    origin_policy = OriginPolicy(allow_hosts=settings.allow_host, allow_origins=settings.allow_origin)
     return Admission(
-        door, authority, bounds, trusted_proxies=settings.trusted_proxy if settings.behind_tls_proxy else ()
+        origin_policy,
+        authenticator,
+        bounds,
+        trusted_proxies=settings.trusted_proxy if settings.behind_tls_proxy else (),
     )
 
 
 def _tokens(settings: Settings) -> Tokens | None:
-    keys: KeySet | OneKey
+    keys: Jwks | StaticKey
     if settings.jwt_jwks is not None and settings.jwt_key is not None:
         raise LoginUnusable("--jwt-jwks and --jwt-key are two ways to the same; one of them")
     if settings.jwt_jwks is not None:
-        keys = KeySet(fetch_from(settings.jwt_jwks), time.monotonic)
+        keys = Jwks(fetch_from(settings.jwt_jwks), time.monotonic)
     elif settings.jwt_key is not None:
-        keys = OneKey.of_file(settings.jwt_key)
+        keys = StaticKey.of_file(settings.jwt_key)
     else:
         return None
     return Tokens(

@@ -15,8 +15,7 @@ from pydantic_settings import (
 )
 
 from twincast.access import addresses
-from twincast.errors import SettingUnusable
-from twincast.surroundings import (
+from twincast.environment import (
     ENCODING,
     ENV_FILE,
     JOURNAL,
@@ -26,6 +25,7 @@ from twincast.surroundings import (
     refuse_halves,
     unreadable,
 )
+from twincast.errors import SettingUnusable
 
 
 class _Read(BaseSettings):

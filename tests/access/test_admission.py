@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from tests.credentials import AUDIENCE, ISSUER, NOW_UTC, Issuer
-from twincast.access.admission import KEYS_UNSEEN_MAX_S, Admission, Bounds, Caller, Knock
-from twincast.access.authenticator import READER, Authority
+from twincast.access.admission import KEYS_UNSEEN_MAX_S, Admission, Bounds, Caller, RequestFacts
+from twincast.access.authenticator import READER, Authenticator
 from twincast.access.keys import make_key
-from twincast.access.origin import Door
+from twincast.access.origin import OriginPolicy
 from twincast.access.rates import DEBT_MAX_S, STEPS_A_UNIT
 from twincast.access.tickets import TicketUse
-from twincast.access.tokens import OneKey, Tokens
+from twincast.access.tokens import StaticKey, Tokens
 from twincast.core.keys import Key, Keyring
 from twincast.core.rights import ANYONE, Principal, Rate, Rights
 from twincast.errors import (
@@ -29,7 +29,7 @@ from twincast.errors import (
 )
 from twincast.testing import eventually_async
 
-HERE = Knock("127.0.0.1", "localhost")
+HERE = RequestFacts("127.0.0.1", "localhost")
 PROXY = "10.0.0.9"
 
 
@@ -47,10 +47,12 @@ class Place:
         self.now_s = 0.0
         self.ended: list[TwincastError] = []
         self.keys: list[Key] = []
-        authority = Authority(tokens=tokens, anonymous_may_read=anonymous_may_read, now_s=lambda: 1_000.0 + self.now_s)
+        authenticator = Authenticator(
+            tokens=tokens, anonymous_may_read=anonymous_may_read, now_s=lambda: 1_000.0 + self.now_s
+        )
         self.admission = Admission(
-            Door(allow_hosts=["twin.example.org"]),
-            authority,
+            OriginPolicy(allow_hosts=["twin.example.org"]),
+            authenticator,
             Bounds(**bounds),  # type: ignore[arg-type]
             trusted_proxies=proxies,
             clock_s=lambda: self.now_s,
@@ -72,8 +74,8 @@ class Place:
         self.admission.enter(Caller(Principal(identity), address), self.ended.append)
 
 
-def knock(secret: str, peer: str = "127.0.0.1", **more: str) -> Knock:
-    return Knock(peer, "localhost", authorization=f"Bearer {secret}", **more)
+def facts(secret: str, peer: str = "127.0.0.1", **more: str) -> RequestFacts:
+    return RequestFacts(peer, "localhost", authorization=f"Bearer {secret}", **more)
 
 
 def once(ticket: str, *, resumes: bool = False) -> TicketUse:
@@ -83,7 +85,7 @@ def once(ticket: str, *, resumes: bool = False) -> TicketUse:
 def test_a_good_credential_says_who_asks() -> None:
     place = Place()
     secret = place.add()
-    caller = place.admission.identify(knock(secret))
+    caller = place.admission.identify(facts(secret))
     assert caller.principal.id == f"key:{place.keys[0].id}"
     assert caller.address == "127.0.0.1"
     assert place.admission.identify(HERE._replace(authorization=f"bearer  {secret} ")).principal == caller.principal
@@ -106,14 +108,14 @@ def test_a_server_without_a_login_answers_its_own_machine_alone() -> None:
         with pytest.raises(Forbidden, match="only programs on its own machine"):
             place.admission.identify(HERE._replace(peer=peer))
     secret = place.add()
-    assert place.admission.identify(knock(secret, "192.0.2.1")).address == "192.0.2.1"
+    assert place.admission.identify(facts(secret, "192.0.2.1")).address == "192.0.2.1"
 
 
 def test_a_request_that_says_twice_who_it_is_for_or_from_is_refused() -> None:
     for name in ("host", "origin", "authorization"):
         with pytest.raises(BadMessage, match="has two"):
-            Knock.of("127.0.0.1", [(name, "a"), ("accept", "b"), (name, "a")])
-    assert Knock.of(None, [("x-forwarded-for", "a"), ("x-forwarded-for", "b")]).forwarded_for == "a,b"
+            RequestFacts.of("127.0.0.1", [(name, "a"), ("accept", "b"), (name, "a")])
+    assert RequestFacts.of(None, [("x-forwarded-for", "a"), ("x-forwarded-for", "b")]).forwarded_for == "a,b"
 
 
 def test_only_a_trusted_proxy_says_where_a_client_is() -> None:
@@ -121,7 +123,7 @@ def test_only_a_trusted_proxy_says_where_a_client_is() -> None:
     secret = place.add()
 
     def seen(peer: str, forwarded_for: str) -> str:
-        return place.admission.identify(knock(secret, peer, forwarded_for=forwarded_for)).address
+        return place.admission.identify(facts(secret, peer, forwarded_for=forwarded_for)).address
 
     assert seen(PROXY, "192.0.2.7") == "192.0.2.7"
     assert seen(PROXY, "198.51.100.1, 192.0.2.7") == "192.0.2.7"  # what stands before it, the client said itself
@@ -136,17 +138,17 @@ def test_after_ten_failed_logins_in_a_minute_an_address_waits() -> None:
     secret = place.add()
     for _ in range(10):
         with pytest.raises(Unauthenticated):
-            place.admission.identify(knock("wrong", "192.0.2.1"))
+            place.admission.identify(facts("wrong", "192.0.2.1"))
     with pytest.raises(RateLimited) as limited:
-        place.admission.identify(knock("wrong", "192.0.2.1"))
+        place.admission.identify(facts("wrong", "192.0.2.1"))
     assert limited.value.retry_after_s == pytest.approx(6)
     with pytest.raises(Unauthenticated):
-        place.admission.identify(knock("wrong", "192.0.2.2"))
+        place.admission.identify(facts("wrong", "192.0.2.2"))
     # One who has a key is not locked out by a neighbour behind the same address.
-    assert place.admission.identify(knock(secret, "192.0.2.1")).principal.may("read", "a")
+    assert place.admission.identify(facts(secret, "192.0.2.1")).principal.may("read", "a")
     place.now_s += 6
     with pytest.raises(Unauthenticated):
-        place.admission.identify(knock("wrong", "192.0.2.1"))
+        place.admission.identify(facts("wrong", "192.0.2.1"))
 
 
 def test_an_address_of_ipv6_counts_by_what_a_customer_is_given() -> None:
@@ -154,11 +156,11 @@ def test_an_address_of_ipv6_counts_by_what_a_customer_is_given() -> None:
     place.add()
     for number in range(10):
         with pytest.raises(Unauthenticated):
-            place.admission.identify(knock("wrong", f"2001:db8::{number:x}"))
+            place.admission.identify(facts("wrong", f"2001:db8::{number:x}"))
     with pytest.raises(RateLimited):
-        place.admission.identify(knock("wrong", "2001:db8::ffff"))
+        place.admission.identify(facts("wrong", "2001:db8::ffff"))
     with pytest.raises(Unauthenticated):
-        place.admission.identify(knock("wrong", "2001:db8:0:1::1"))
+        place.admission.identify(facts("wrong", "2001:db8:0:1::1"))
 
 
 async def test_an_identity_has_a_bounded_number_of_connections() -> None:
@@ -185,9 +187,9 @@ async def test_an_address_has_a_bounded_number_of_connections_loopback_excepted(
 async def test_who_leaves_makes_room() -> None:
     place = Place(address_connections_max=1, identity_connections_max=1, unauthenticated_max=1)
     for _ in range(3):
-        visit = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
-        visit.leave()
-        visit.leave()
+        lease = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
+        lease.leave()
+        lease.leave()
         unknown = place.admission.enter_unknown("192.0.2.1", place.ended.append)
         unknown.leave()
     assert len(place.admission) == 0
@@ -215,7 +217,7 @@ async def test_those_who_have_not_said_who_they_are_are_few_and_stay_for_seconds
 async def test_a_revoked_key_ends_its_visits_and_no_others() -> None:
     place = Place()
     secret = place.add("a")
-    place.admission.enter(place.admission.identify(knock(secret)), place.ended.append)
+    place.admission.enter(place.admission.identify(facts(secret)), place.ended.append)
     place.stay("jwt:alice")
     place.revoke_all()
     assert [type(error) for error in place.ended] == [CredentialExpired]
@@ -229,7 +231,7 @@ async def test_one_visit_that_cannot_be_ended_keeps_no_other_from_its_end(caplog
         raise RuntimeError("the socket is in no state for that")
 
     for end in (fail, place.ended.append, fail, place.ended.append):
-        place.admission.enter(place.admission.identify(knock(secret)), end)
+        place.admission.enter(place.admission.identify(facts(secret)), end)
     place.revoke_all()
     assert [type(error) for error in place.ended] == [CredentialExpired] * 2
     assert caplog.text.count("Traceback") == 2
@@ -269,21 +271,21 @@ async def followed(place: Place, keyring: FailingKeyring) -> AsyncIterator[None]
 async def test_a_disk_that_does_not_give_the_keys_for_a_moment_changes_nothing() -> None:
     place = Place()
     secret = place.add()
-    visit = place.admission.enter(place.admission.identify(knock(secret)), place.ended.append)
+    lease = place.admission.enter(place.admission.identify(facts(secret)), place.ended.append)
     keyring = FailingKeyring(place.keys)
     async with followed(place, keyring):
         keyring.failure = JournalUnavailable("EIO")
         await keyring.looked_at()
         place.now_s += KEYS_UNSEEN_MAX_S - 0.1
         await keyring.looked_at()
-        assert place.admission.identify(knock(secret)).principal == visit.principal
+        assert place.admission.identify(facts(secret)).principal == lease.principal
         assert not place.ended
         keyring.failure = None
         await keyring.looked_at()
         place.now_s += KEYS_UNSEEN_MAX_S
         keyring.failure = JournalUnavailable("EIO")
         await keyring.looked_at()
-        assert place.admission.identify(knock(secret)), "the time counts from the last look that succeeded"
+        assert place.admission.identify(facts(secret)), "the time counts from the last look that succeeded"
 
 
 async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked(
@@ -291,8 +293,8 @@ async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked
 ) -> None:
     place = Place(anonymous_may_read=True)
     secret = place.add()
-    ticket = place.admission.issue_ticket(place.admission.identify(knock(secret)))
-    principal = place.admission.enter(place.admission.identify(knock(secret)), place.ended.append).principal
+    ticket = place.admission.issue_ticket(place.admission.identify(facts(secret)))
+    principal = place.admission.enter(place.admission.identify(facts(secret)), place.ended.append).principal
     assert principal is not None
     reader_ended: list[TwincastError] = []
     place.admission.enter(place.admission.identify(HERE), reader_ended.append)
@@ -304,8 +306,8 @@ async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked
         await keyring.looked_at()
         assert [type(error) for error in place.ended] == [JournalUnavailable], "it may come back: it is not refused"
         for refused in (
-            lambda: place.admission.identify(knock(secret)),
-            lambda: place.admission.identify(knock(f"{secret}x")),
+            lambda: place.admission.identify(facts(secret)),
+            lambda: place.admission.identify(facts(f"{secret}x")),
             lambda: place.admission.identify(HERE, ticket=once(ticket)),
             lambda: place.admission.recheck(principal),
         ):
@@ -315,7 +317,7 @@ async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked
         assert not reader_ended
         keyring.failure = None
         await keyring.looked_at()
-        assert place.admission.identify(knock(secret)).principal == principal
+        assert place.admission.identify(facts(secret)).principal == principal
     assert caplog.text.count("no API key is believed") == 1
 
 
@@ -335,13 +337,13 @@ async def test_a_disk_that_hangs_is_one_that_fails(monkeypatch: pytest.MonkeyPat
 
     def is_doubted() -> bool:
         place.now_s += 1
-        return bool(place.admission.authority.doubt)
+        return bool(place.admission.authenticator.doubt)
 
     await eventually_async(is_doubted, "no key is believed")
     with pytest.raises(JournalUnavailable, match="does not answer"):
-        place.admission.identify(knock(secret))
+        place.admission.identify(facts(secret))
     answer.set()
-    await eventually_async(lambda: not place.admission.authority.doubt, "they are believed again")
+    await eventually_async(lambda: not place.admission.authenticator.doubt, "they are believed again")
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -366,35 +368,35 @@ async def test_the_first_key_ends_the_visits_of_those_who_had_none() -> None:
 async def test_a_credential_is_renewed_by_its_owner_alone() -> None:
     place = Place()
     mine, others = place.add("a"), place.add("b")
-    visit = place.admission.enter_unknown("127.0.0.1", place.ended.append)
-    principal = visit.present(mine)
-    assert visit.present(mine) == principal
+    lease = place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    principal = lease.present(mine)
+    assert lease.present(mine) == principal
     with pytest.raises(NotPermitted, match="a renewal keeps"):
-        visit.present(others)
+        lease.present(others)
     with pytest.raises(Unauthenticated):
-        visit.present("wrong")
-    assert visit.principal == principal
+        lease.present("wrong")
+    assert lease.principal == principal
 
 
 async def test_a_renewal_keeps_the_rights_and_takes_the_new_end_sooner_or_later() -> None:
     issuer = Issuer()
-    tokens = Tokens(OneKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
+    tokens = Tokens(StaticKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
     place = Place(tokens=tokens)
-    visit = place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    lease = place.admission.enter_unknown("127.0.0.1", place.ended.append)
 
     def token(lives_s: float, subject: str = "alice", read: str = "lab/*") -> str:
         return issuer.token(subject, lives_s=lives_s, twincast={"read": [read]})
 
-    first = visit.present(token(600))
+    first = lease.present(token(600))
     for lives_s in (900, 300):
-        renewed = visit.present(token(lives_s))
+        renewed = lease.present(token(lives_s))
         assert first.expires_s is not None and renewed.expires_s is not None
         assert renewed.expires_s - first.expires_s == pytest.approx(lives_s - 600, abs=10)
-        assert visit.principal is renewed
+        assert lease.principal is renewed
     for other in (token(600, read="*"), token(600, subject="bob")):
         with pytest.raises(NotPermitted, match="a renewal keeps"):
-            visit.present(other)
-        assert visit.principal is renewed
+            lease.present(other)
+        assert lease.principal is renewed
 
 
 async def test_a_visit_ends_with_its_credential() -> None:
@@ -451,7 +453,7 @@ async def test_what_cannot_be_ended_keeps_nobody_else_in() -> None:
 async def test_a_ticket_lets_in_whoever_asked_for_it_once() -> None:
     place = Place()
     secret = place.add()
-    caller = place.admission.identify(knock(secret))
+    caller = place.admission.identify(facts(secret))
     ticket = place.admission.issue_ticket(caller)
     assert place.admission.identify(HERE, ticket=once(ticket)).principal == caller.principal
     with pytest.raises(Unauthenticated):
@@ -469,7 +471,7 @@ def test_a_ticket_that_is_not_good_is_a_failed_login(is_expired: bool) -> None:
     alice = Caller(Principal("jwt:alice", expires_s=1_010.0), "192.0.2.7")
     tickets = [place.admission.issue_ticket(alice) if is_expired else f"wrong {number}" for number in range(11)]
     place.now_s = 11.0 if is_expired else 0.0
-    there = Knock("192.0.2.1", "localhost")
+    there = RequestFacts("192.0.2.1", "localhost")
     for ticket in tickets[:10]:
         with pytest.raises(Unauthenticated):
             place.admission.identify(there, ticket=once(ticket))
@@ -512,7 +514,7 @@ def test_whoever_was_let_in_goes_on_while_he_would_be_let_in() -> None:
     place = Place()
     place.admission.recheck(ANYONE)
     secret = place.add()
-    principal = place.admission.identify(knock(secret)).principal
+    principal = place.admission.identify(facts(secret)).principal
     brief = Principal("jwt:alice", expires_s=1_010.0)
     for each in (principal, brief):
         place.admission.recheck(each)
@@ -534,8 +536,8 @@ async def test_a_websocket_may_say_later_who_it_is_if_nobody_is_let_in_unasked()
     reader = place.admission.enter_websocket(HERE, "mode=latest", place.ended.append).principal
     assert reader is not None and not reader.may("publish", "a")
     with pytest.raises(Unauthenticated):
-        place.admission.enter_websocket(knock("wrong"), "auth=message", place.ended.append)
-    assert place.admission.enter_websocket(knock(secret), "", place.ended.append).principal is not None
+        place.admission.enter_websocket(facts("wrong"), "auth=message", place.ended.append)
+    assert place.admission.enter_websocket(facts(secret), "", place.ended.append).principal is not None
 
 
 async def test_host_and_origin_are_looked_at_before_anybody_is_asked_who_he_is() -> None:
@@ -546,7 +548,7 @@ async def test_host_and_origin_are_looked_at_before_anybody_is_asked_who_he_is()
             with pytest.raises(Forbidden):
                 place.admission.enter_websocket(foreign, query, place.ended.append)
     assert len(place.admission) == 0
-    proxied = Knock(PROXY, "localhost", forwarded_for="192.0.2.7")
+    proxied = RequestFacts(PROXY, "localhost", forwarded_for="192.0.2.7")
     assert place.admission.enter_websocket(proxied, "", place.ended.append).address == "192.0.2.7"
 
 
@@ -564,7 +566,7 @@ async def test_the_keyring_is_followed() -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    assert place.admission.identify(knock(secret)).principal.id == f"key:{key.id}"
+    assert place.admission.identify(facts(secret)).principal.id == f"key:{key.id}"
     assert asked[:2] == [-1, 7]
 
 
@@ -572,15 +574,15 @@ async def test_everything_that_a_client_sends_counts_not_its_updates_alone() -> 
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
     rated = Principal("key:1", rate=Rate(5, 5))
-    visit = place.admission.enter(Caller(rated, "192.0.2.1"), place.ended.append)
-    assert visit.owe(updates=0, frames=20) == 0
-    assert visit.owe(updates=0, frames=5) == pytest.approx(0.5)
+    lease = place.admission.enter(Caller(rated, "192.0.2.1"), place.ended.append)
+    assert lease.charge(updates=0, frames=20) == 0
+    assert lease.charge(updates=0, frames=5) == pytest.approx(0.5)
     place.now_s = 100.0
-    assert visit.owe(updates=10, frames=10) == pytest.approx(1.0)
+    assert lease.charge(updates=10, frames=10) == pytest.approx(1.0)
     place.now_s = 200.0
-    assert visit.owe(updates=0, frames=20) == 0
-    assert visit.owe(updates=0, frames=-5) == 0, "what was counted in advance and did not come is given back"
-    assert visit.owe(updates=0, frames=5) == 0
+    assert lease.charge(updates=0, frames=20) == 0
+    assert lease.charge(updates=0, frames=-5) == 0, "what was counted in advance and did not come is given back"
+    assert lease.charge(updates=0, frames=5) == 0
 
 
 async def test_those_without_an_identity_share_the_rate_of_their_address() -> None:
@@ -590,21 +592,21 @@ async def test_those_without_an_identity_share_the_rate_of_their_address() -> No
     here, elsewhere = (
         place.admission.enter(Caller(ANYONE, address), place.ended.append) for address in ("192.0.2.1", "192.0.2.2")
     )
-    assert unknown.owe(updates=0, frames=15) == 0
-    assert here.owe(updates=0, frames=15) == pytest.approx(1.0)
-    assert elsewhere.owe(updates=0, frames=15) == 0
+    assert unknown.charge(updates=0, frames=15) == 0
+    assert here.charge(updates=0, frames=15) == pytest.approx(1.0)
+    assert elsewhere.charge(updates=0, frames=15) == 0
 
 
 async def test_without_a_login_there_is_no_rate() -> None:
-    visit = Place(frames_rate=Rate(1, 1)).admission.enter(Caller(ANYONE, "127.0.0.1"), print)  # type: ignore[arg-type]
-    assert visit.owe(updates=1_000, frames=1_000) == 0
+    lease = Place(frames_rate=Rate(1, 1)).admission.enter(Caller(ANYONE, "127.0.0.1"), print)  # type: ignore[arg-type]
+    assert lease.charge(updates=1_000, frames=1_000) == 0
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 def test_a_stream_that_comes_back_by_its_ticket_ends_with_its_owners_credential(how: str) -> None:
     place = Place()
     secret = place.add()
-    owner = place.admission.identify(knock(secret)).principal
+    owner = place.admission.identify(facts(secret)).principal
     if how == "expired":
         owner = Principal("jwt:alice", expires_s=1_050.0)
     use = once(place.admission.issue_ticket(Caller(owner, "127.0.0.1")), resumes=True)
@@ -625,8 +627,8 @@ def test_streams_that_come_back_to_a_server_that_was_restarted_lock_nobody_out()
         with pytest.raises(Unauthenticated):
             place.admission.identify(HERE, ticket=once(f"of before {number}", resumes=True))
     with pytest.raises(Unauthenticated):
-        place.admission.identify(knock("wrong"))
-    assert place.admission.identify(knock(secret))
+        place.admission.identify(facts("wrong"))
+    assert place.admission.identify(facts(secret))
 
 
 STEPS = STEPS_A_UNIT
@@ -636,9 +638,9 @@ async def test_what_an_identity_reads_counts_whatever_it_reads_by() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
     caller = Caller(Principal("key:1"), "192.0.2.1")
-    visit = place.admission.enter(caller, place.ended.append)
-    assert place.admission.begin_reading(caller).pay(15 * STEPS) == 0
-    assert visit.pay(10 * STEPS) == pytest.approx(0.5)
+    lease = place.admission.enter(caller, place.ended.append)
+    assert place.admission.begin_reading(caller).spend(15 * STEPS) == 0
+    assert lease.spend(10 * STEPS) == pytest.approx(0.5)
     with pytest.raises(RateLimited) as refused:
         place.admission.begin_reading(caller)
     assert refused.value.retry_after_s == pytest.approx(0.5)
@@ -652,41 +654,41 @@ async def test_a_visit_is_read_no_more_until_what_it_asked_for_is_paid_and_no_ot
     place.add()
     caller = Caller(Principal("key:1"), "192.0.2.1")
     greedy, other = (place.admission.enter(caller, place.ended.append) for _ in range(2))
-    greedy.pay(50 * STEPS)
-    other.pay(STEPS)
-    assert greedy.owe(updates=0, frames=1) == pytest.approx(3.1), "20 at once, and 10 a second"
-    assert other.owe(updates=0, frames=1) == pytest.approx(0.1), "it waits for what it asked for itself"
+    greedy.spend(50 * STEPS)
+    other.spend(STEPS)
+    assert greedy.charge(updates=0, frames=1) == pytest.approx(3.1), "20 at once, and 10 a second"
+    assert other.charge(updates=0, frames=1) == pytest.approx(0.1), "it waits for what it asked for itself"
     place.now_s = 0.1
-    assert other.owe(updates=0, frames=1) == 0
+    assert other.charge(updates=0, frames=1) == 0
     place.now_s = 3.1
-    assert greedy.owe(updates=0, frames=0) == pytest.approx(0.0, abs=1e-6)
+    assert greedy.charge(updates=0, frames=0) == pytest.approx(0.0, abs=1e-6)
 
 
 async def test_what_is_read_within_the_rate_is_never_waited_for() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
-    visit = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
+    lease = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
     for _ in range(100):
         place.now_s += 1.0
-        visit.pay(10 * STEPS)
-        assert visit.owe(updates=0, frames=1) == 0
+        lease.spend(10 * STEPS)
+        assert lease.charge(updates=0, frames=1) == 0
 
 
 async def test_a_debt_of_reading_is_forgiven_after_a_minute_and_one_of_updates_is_its_own() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
     principal = Principal("key:1", rate=Rate(10, 20))
-    means = place.admission.means(Caller(principal, "192.0.2.1"))
-    assert means.pay(1_000_000 * STEPS) == pytest.approx(DEBT_MAX_S)
+    budget = place.admission.budget(Caller(principal, "192.0.2.1"))
+    assert budget.spend(1_000_000 * STEPS) == pytest.approx(DEBT_MAX_S)
     place.admission.spend(principal, 20)
     place.now_s = DEBT_MAX_S
-    assert means.pay(0) == 0
+    assert budget.spend(0) == 0
 
 
 async def test_readers_without_an_identity_share_with_their_address() -> None:
     place = Place(anonymous_may_read=True, frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
-    place.admission.means(Caller(READER, "2001:db8::1")).pay(50 * STEPS)
+    place.admission.budget(Caller(READER, "2001:db8::1")).spend(50 * STEPS)
     with pytest.raises(RateLimited):
         place.admission.begin_reading(Caller(READER, "2001:db8::2"))
     place.admission.begin_reading(Caller(READER, "2001:db8:0:1::1"))
@@ -696,11 +698,11 @@ async def test_without_a_login_each_reader_has_means_of_its_own() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     here = Caller(ANYONE, "127.0.0.1")
     greedy = place.admission.begin_reading(here)
-    assert greedy.pay(50 * STEPS) == pytest.approx(3.0)
+    assert greedy.spend(50 * STEPS) == pytest.approx(3.0)
     assert place.admission.begin_reading(here).account != greedy.account
-    visit, other = (place.admission.enter(here, place.ended.append) for _ in range(2))
-    visit.pay(50 * STEPS)
-    other.pay(STEPS)
-    assert visit.account != other.account
-    assert visit.owe(updates=0, frames=1) == pytest.approx(3.0)
-    assert other.owe(updates=0, frames=1) == 0
+    lease, other = (place.admission.enter(here, place.ended.append) for _ in range(2))
+    lease.spend(50 * STEPS)
+    other.spend(STEPS)
+    assert lease.account != other.account
+    assert lease.charge(updates=0, frames=1) == pytest.approx(3.0)
+    assert other.charge(updates=0, frames=1) == 0

@@ -34,10 +34,10 @@ def test_what_is_more_than_the_burst_passes_when_the_bucket_is_full_and_is_owed(
 
 def test_a_debt_is_paid_by_waiting() -> None:
     buckets = Buckets()
-    assert buckets.owe("a", TEN, 20, 0.0) == 0.0
-    assert buckets.owe("a", TEN, 5, 0.0) == pytest.approx(0.5)
-    assert buckets.owe("a", TEN, 0, 0.25) == pytest.approx(0.25)
-    assert buckets.owe("a", TEN, 0, 0.6) == 0.0
+    assert buckets.charge("a", TEN, 20, 0.0) == 0.0
+    assert buckets.charge("a", TEN, 5, 0.0) == pytest.approx(0.5)
+    assert buckets.charge("a", TEN, 0, 0.25) == pytest.approx(0.25)
+    assert buckets.charge("a", TEN, 0, 0.6) == 0.0
 
 
 def test_a_changed_rate_counts_from_now_on() -> None:

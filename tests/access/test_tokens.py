@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from tests.credentials import AUDIENCE, ISSUER, Issuer, jwks
-from twincast.access.tokens import ASYMMETRIC, FETCH_MAX_BYTES, KeySet, OneKey, Tokens, fetch_from
+from twincast.access.tokens import ASYMMETRIC, FETCH_MAX_BYTES, Jwks, StaticKey, Tokens, fetch_from
 from twincast.core.rights import Rate
 from twincast.errors import CredentialExpired, KeysNotFetched, LoginUnusable, Unauthenticated
 from twincast.wire.messages import encode
@@ -20,7 +20,7 @@ FAR_AHEAD_S = 4_102_444_800
 """The year 2100."""
 
 
-def trusting(keys: KeySet | OneKey, *algorithms: str) -> Tokens:
+def trusting(keys: Jwks | StaticKey, *algorithms: str) -> Tokens:
     return Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=algorithms or ("ES256", "RS256"), rate=RATE)
 
 
@@ -31,7 +31,7 @@ def issuer() -> Issuer:
 
 @pytest.fixture
 def tokens(issuer: Issuer) -> Tokens:
-    return trusting(OneKey(issuer.pem()))
+    return trusting(StaticKey(issuer.pem()))
 
 
 def test_a_good_token_says_who_may_do_what_until_when(issuer: Issuer, tokens: Tokens) -> None:
@@ -139,14 +139,14 @@ def test_what_is_no_token_at_all_is_refused(tokens: Tokens, text: str) -> None:
 @pytest.mark.parametrize("algorithms", [["HS256"], ["none"], ["ES256", "HS512"], []])
 def test_only_asymmetric_algorithms_may_be_asked_for(issuer: Issuer, algorithms: list[str]) -> None:
     with pytest.raises(LoginUnusable, match="--jwt-algorithm"):
-        Tokens(OneKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=algorithms, rate=None)
+        Tokens(StaticKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=algorithms, rate=None)
     assert not any(name.startswith("HS") for name in ASYMMETRIC)
 
 
 def test_issuer_and_audience_are_needed(issuer: Issuer) -> None:
     for who, whom in (("", AUDIENCE), (ISSUER, "")):
         with pytest.raises(LoginUnusable, match="--jwt-issuer and --jwt-audience"):
-            Tokens(OneKey(issuer.pem()), issuer=who, audience=whom, algorithms=["ES256"], rate=None)
+            Tokens(StaticKey(issuer.pem()), issuer=who, audience=whom, algorithms=["ES256"], rate=None)
 
 
 def test_a_token_is_verified_once_as_long_as_the_keys_stay(issuer: Issuer, tokens: Tokens) -> None:
@@ -165,7 +165,7 @@ class Published:
         self.answers = asyncio.Event()
         self.answers.set()
         self.now_s = 1_000.0
-        self.keys = KeySet(self.fetch, lambda: self.now_s)
+        self.keys = Jwks(self.fetch, lambda: self.now_s)
 
     async def fetch(self) -> bytes:
         self.fetches += 1
@@ -283,7 +283,7 @@ async def test_a_key_that_is_published_no_longer_is_good_no_longer(issuer: Issue
 async def test_keys_come_from_a_file(issuer: Issuer, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_text(jwks(issuer))
-    keys = KeySet(fetch_from(str(path)), time.monotonic)
+    keys = Jwks(fetch_from(str(path)), time.monotonic)
     await keys.refresh()
     assert trusting(keys).verify(issuer.token()).id == "jwt:alice"
 
@@ -305,7 +305,7 @@ async def test_an_oversized_key_file_is_not_taken(tmp_path: Path, oversized: str
     path = tmp_path / "keys.json"
     path.write_text(oversized)
     with pytest.raises(LoginUnusable, match="more than"):
-        await KeySet(fetch_from(str(path)), time.monotonic).refresh()
+        await Jwks(fetch_from(str(path)), time.monotonic).refresh()
 
 
 async def test_an_oversized_key_set_from_an_address_is_not_taken(oversized: str) -> None:
@@ -317,4 +317,4 @@ async def test_an_oversized_key_set_from_an_address_is_not_taken(oversized: str)
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(LoginUnusable, match="more than"):
-            await KeySet(fetch_from(f"http://127.0.0.1:{port}/keys.json"), time.monotonic).refresh()
+            await Jwks(fetch_from(f"http://127.0.0.1:{port}/keys.json"), time.monotonic).refresh()

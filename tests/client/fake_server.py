@@ -17,7 +17,7 @@ from tests.fakes import AnyonesVisit, CommittingStream
 from twincast.client.reasons import Retried
 from twincast.core.batch import Lane
 from twincast.core.fence import Fence, Key, Line
-from twincast.core.idempotency import Done, Retries, Retry
+from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
 from twincast.core.keys import Actor
 from twincast.core.model import Deleted, Entry, Position
 from twincast.delivery.cast import Cast
@@ -64,17 +64,17 @@ class LogServer(CommittingStream):
         self.state.epoch = epoch
         self._log = epoch
         self.epochs = {epoch}
-        self._retries = Retries([])
+        self._retries = IdempotencyIndex([])
         self._fence = Fence([])
-        self._waiting: list[tuple[Entry, Done, set[Lane | Key], Line | None]] = []
+        self._waiting: list[tuple[Entry, OnCommitted, set[Lane | Key], Line | None]] = []
         self._resumes_back = resumes_back
 
     def submit(
         self,
         entry: Entry,
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
@@ -90,8 +90,8 @@ class LogServer(CommittingStream):
         self,
         entries: Sequence[Entry],
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
@@ -108,7 +108,7 @@ class LogServer(CommittingStream):
         if admitted is not None:
             self._take(entry, admitted, lane, line)
 
-    def _take(self, entry: Entry, done: Done, lane: Lane | None, line: Line | None) -> None:
+    def _take(self, entry: Entry, done: OnCommitted, lane: Lane | None, line: Line | None) -> None:
         if isinstance(entry, Deleted) and entry.device_id not in self.state.twins:
             done(NotFound("there is no such device"), 0)
             return
@@ -149,7 +149,7 @@ class LogServer(CommittingStream):
     def new_run(self) -> None:
         """Start anew on the same log: what was not committed is forgotten, and the epoch is another one."""
         self._waiting = []
-        self._retries = Retries(self._retries._stored.values())
+        self._retries = IdempotencyIndex(self._retries._stored.values())
         self._fence = Fence(self._fence._marks.values())
         self.state.epoch = f"{self._log}-{len(self.epochs) + 1}"
         self.epochs.add(self.state.epoch)
@@ -260,7 +260,7 @@ class FakeNetwork:
     def limit(self, message_max_bytes: int, value_max_bytes: int) -> None:
         """Lower or raise what the server says that it takes, for connections from now on."""
         self.server.sizes = SizeLimits(message_max_bytes, value_max_bytes)
-        self.server.greetings._sizes = self.server.sizes
+        self.server.snapshots._sizes = self.server.sizes
 
     def replace(self, server: LogServer) -> None:
         """Put another server, with another log, in the place of this one."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, free_port
-from twincast.client import Change, Gap, Hub, Link, Rest, connect, error_of, http_url
+from twincast.client import Change, Client, Gap, Link, Rest, connect, error_of, http_url
 from twincast.errors import (
     BufferFull,
     CredentialExpired,
@@ -40,7 +40,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 
 @contextlib.asynccontextmanager
-async def collecting(hub: Hub, *devices: str, **how: Any) -> AsyncIterator[list[Change]]:
+async def collecting(hub: Client, *devices: str, **how: Any) -> AsyncIterator[list[Change]]:
     """Collect what a watch yields, from the moment at which it is live."""
     changes: list[Change] = []
 
@@ -466,12 +466,12 @@ async def test_who_waits_learns_that_the_key_was_revoked(tmp_path: Path) -> None
 
 
 async def test_leaving_over_a_dead_network_takes_a_moment(proxy: Proxy) -> None:
-    async def visit() -> None:
+    async def lease() -> None:
         async with connect(proxy.url, close_timeout_s=0.05) as hub:
             await hub.publish("lamp", 1)
             proxy.stall()
 
-    await asyncio.wait_for(visit(), 8)  # the library alone waits for ten seconds
+    await asyncio.wait_for(lease(), 8)  # the library alone waits for ten seconds
 
 
 async def test_a_watch_may_be_looped_over_again_and_begins_again_after_its_end(server: Server) -> None:

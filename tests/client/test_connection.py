@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
-from twincast.client.client import Hub
+from twincast.client.client import Client
 from twincast.errors import Stopping
 
 
@@ -33,7 +33,7 @@ def test_who_leaves_while_the_connection_is_lost_has_left(
     monkeypatch.setattr("twincast.client.client.open_link", network.open)
 
     async def story() -> None:
-        hub = Hub("http://server", ["*"], buffer_max_bytes=1 << 20, on_link=None, token="a-key")
+        hub = Client("http://server", ["*"], buffer_max_bytes=1 << 20, on_link=None, token="a-key")
         running = asyncio.create_task(hub.connection.run(None))
         while not hub.connection.is_live:
             await steps(3)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
-from twincast.client import Change, Hub
+from twincast.client import Change, Client
 from twincast.core.model import Control, DataUpdate, Deleted
 from twincast.core.subscription import Mode
 from twincast.errors import BadMessage, NotFound, TooLarge
@@ -27,7 +27,7 @@ KINDS = [None, ["data_update"], ["control"], ["deleted", "data_update"]]
 class Watcher:
     """A task that watches, what it was told, and from where on it is owed changes."""
 
-    def __init__(self, network: FakeNetwork, hub: Hub, patterns: tuple[str, ...], mode: Mode, kinds: Any) -> None:
+    def __init__(self, network: FakeNetwork, hub: Client, patterns: tuple[str, ...], mode: Mode, kinds: Any) -> None:
         self.changes: list[Change] = []
         self.watch = hub.watch(*patterns, mode=mode, kinds=kinds)
         self.owed_from: int | None = None
@@ -117,8 +117,8 @@ class Conversation(RuleBasedStateMachine):
         with patch("twincast.client.client.open_link", self.network.open):
             self.hub = self.run(self._made())
 
-    async def _made(self) -> Hub:
-        hub = Hub("http://server", self.followed, buffer_max_bytes=1 << 26, on_link=None, token="a-key")
+    async def _made(self) -> Client:
+        hub = Client("http://server", self.followed, buffer_max_bytes=1 << 26, on_link=None, token="a-key")
         self.running = asyncio.create_task(hub.connection.run(None))
         return hub
 

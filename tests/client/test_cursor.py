@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from twincast.client import Change, Gap, Hub, Rest, connect
+from twincast.client import Change, Client, Gap, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.core.model import Position
 from twincast.errors import CursorUnusable, Unauthenticated, ValidationFailed
@@ -57,7 +57,7 @@ async def commanded(server: Server, *commands: str, target: str = "fan") -> None
 
 
 @contextlib.asynccontextmanager
-async def device(server: Server, cursor: Path, **how: Any) -> AsyncIterator[tuple[Hub, list[Change]]]:
+async def device(server: Server, cursor: Path, **how: Any) -> AsyncIterator[tuple[Client, list[Change]]]:
     """Run a device that obeys commands, from its start to its orderly end."""
     heard: list[Change] = []
     async with connect(server.url, devices=(), cursor=cursor, **how) as hub:

@@ -32,9 +32,9 @@ async def test_an_example_runs(
 
 def test_every_public_name_is_on_the_page() -> None:
     import twincast.client  # noqa: PLC0415
-    from twincast.client import Hub  # noqa: PLC0415
+    from twincast.client import Client  # noqa: PLC0415
 
-    verbs = {name for name in vars(Hub) if not name.startswith("_")} - {"close", "connection", "is_connected"}
+    verbs = {name for name in vars(Client) if not name.startswith("_")} - {"close", "connection", "is_connected"}
     for name in verbs | {"Change", "Gap", "Link", "Rest", "Twin", "connect"}:
         assert re.search(rf"\b{name}\b", PAGE), name
     assert set(twincast.client.__all__) >= {"Change", "Gap", "Hub", "Link", "Rest", "Twin", "Watch", "connect"}

@@ -23,7 +23,7 @@ Entry = dict[str, Any]
 Rule = TypeVar("Rule", bound=Callable[..., None])
 
 
-class Names(frozenset[str]):
+class PatternSet(frozenset[str]):
     """The names that patterns select."""
 
     def has(self, name: str) -> bool:
@@ -75,7 +75,7 @@ class Server:
         self.log.append({**entry, "seq": seq, "timestamp_utc": "", "source": "rest"})
         return seq
 
-    def twins(self, names: Names) -> dict[str, Any]:
+    def twins(self, names: PatternSet) -> dict[str, Any]:
         twins: dict[str, Any] = {}
         for entry in self.log:
             if not names.has(entry["device_id"]):
@@ -111,8 +111,8 @@ class Conversation:
         self.tell()
 
     @property
-    def names(self) -> Names:
-        return Names(self.patterns)
+    def names(self) -> PatternSet:
+        return PatternSet(self.patterns)
 
     def tell(self) -> None:
         """Say what is in the log and was not said; a throttled connection holds it back until `flush`."""
@@ -168,7 +168,7 @@ class Conversation:
             self.outgoing.append({**refusal, "code": "journal_unavailable"})
         elif message.get("value") == "bad":
             self.outgoing.append({**refusal, "code": "validation_failed", "retryable": False})
-        elif message["type"] == "delete" and message["device_id"] not in server.twins(Names(["*"])):
+        elif message["type"] == "delete" and message["device_id"] not in server.twins(PatternSet(["*"])):
             self.outgoing.append({**refusal, "code": "not_found", "retryable": False})
         else:
             kind = "deleted" if message["type"] == "delete" else "data_update"
@@ -349,7 +349,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(DEVICES))
     def somebody_deletes(self, device: str) -> None:
-        if device in self.server.twins(Names(["*"])):
+        if device in self.server.twins(PatternSet(["*"])):
             self.server.append({"type": "deleted", "device_id": device})
             if self.connection:
                 self.connection.tell()
@@ -475,7 +475,7 @@ class Life(RuleBasedStateMachine):
 
     def followed(self, entries: tuple[Entry, ...]) -> list[Entry]:
         """Return those of which a client that never changed its wishes has to be told; of the others nobody can say."""
-        names = Names(["*"] if self.devices is None else self.devices)
+        names = PatternSet(["*"] if self.devices is None else self.devices)
         return [entry for entry in entries if not self.wished and names.has(entry["device_id"])]
 
 

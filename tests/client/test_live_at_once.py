@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from twincast.client import Change, Hub, Rest, connect
+from twincast.client import Change, Client, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Proxy, Server, eventually, eventually_async
@@ -22,7 +22,7 @@ def slow(twincast_server: Server) -> Iterator[Proxy]:
         yield proxy
 
 
-async def commanded_at_once(server: Server, hub: Hub, number: int, how: str) -> list[Change]:
+async def commanded_at_once(server: Server, hub: Client, number: int, how: str) -> list[Change]:
     """Have somebody else send a command, as soon as somebody listens to it."""
     heard: list[Change] = []
     target = f"{how} {number}"

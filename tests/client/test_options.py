@@ -12,7 +12,7 @@ import pytest
 
 from tests.credentials import certificate, fingerprint_of
 from twincast.cli import host, send, simulate, watch
-from twincast.client import Hub, Link, Rest, connect
+from twincast.client import Client, Link, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Server
@@ -178,7 +178,7 @@ def test_every_optional_parameter_is_named_above() -> None:
         Rest.publish_all,
         Rest.audit,
     ]
-    public += [Hub.watch, Hub.control, without_asyncio.Hub.watch, Rest.delete]
+    public += [Client.watch, Client.control, without_asyncio.Client.watch, Rest.delete]
     for function in public:
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.default is not inspect.Parameter.empty:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
-from twincast.client import Hub
+from twincast.client import Client
 from twincast.client.spool import SpoolFile
 from twincast.client.spooling import Spooling
 from twincast.core.model import DataUpdate
@@ -79,7 +79,7 @@ class Spooled(RuleBasedStateMachine):
 
     async def _started(self) -> None:
         outgoing = Spooling(self.file, SPOOL_MAX_BYTES, self.window_bytes)
-        self.hub = Hub("http://server", (), buffer_max_bytes=0, on_link=None, token="a-key", outgoing=outgoing)
+        self.hub = Client("http://server", (), buffer_max_bytes=0, on_link=None, token="a-key", outgoing=outgoing)
         outgoing.start()
         self.running = asyncio.create_task(self.hub.connection.run(None))
 

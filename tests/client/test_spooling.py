@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
-from twincast.client import Change, Hub, Link, connect
+from twincast.client import Change, Client, Link, connect
 from twincast.client import sync as without_asyncio
 from twincast.client.outgoing import IN_FLIGHT_MAX, Limits
 from twincast.client.reasons import Retried
@@ -74,7 +74,7 @@ async def stored(server: Server, expected: list[Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def device(server: Server, spool: Path, **how: Any) -> AsyncIterator[Hub]:
+async def device(server: Server, spool: Path, **how: Any) -> AsyncIterator[Client]:
     async with connect(server.url, devices=(), spool=spool, **how) as hub:
         yield hub
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.running import free_port
 from twincast.client import Change, Link
-from twincast.client.sync import Hub, connect
+from twincast.client.sync import Client, connect
 from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Proxy, Server, assert_converged, eventually
 
@@ -81,7 +81,7 @@ def test_in_a_forked_child_it_raises_and_ends(twincast_server: Server) -> None:
 
 def test_what_would_wait_for_itself_raises_and_a_closed_client_says_so(twincast_server: Server) -> None:
     raised: list[BaseException] = []
-    hubs: list[Hub] = []
+    hubs: list[Client] = []
 
     def on_link(link: Link) -> None:
         for hub in hubs:

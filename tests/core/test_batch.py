@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from twincast.core.batch import Batch
 from twincast.core.fence import Line
-from twincast.core.idempotency import Retry
+from twincast.core.idempotency import IdempotencyKey
 from twincast.core.keys import Actor
 from twincast.core.model import Control
 from twincast.errors import TwincastError
@@ -28,7 +28,7 @@ def test_what_some_lanes_submitted_is_taken_out_with_its_keys_and_deeds(
     told = []
     for number, (count, keyed, by_somebody, lane) in enumerate(submitted):
         entries = [Control(f"{number}-{index}", "on", Raw(b"{}"), "", "rest") for index in range(count)]
-        retry = Retry(f"key {number}", str(number), lambda _: None) if keyed and entries else None
+        retry = IdempotencyKey(f"key {number}", str(number), lambda _: None) if keyed and entries else None
         actor = Actor(f"who {number}", "here") if by_somebody else None
 
         def done(error: TwincastError | None, last_seq: int, number: int = number) -> None:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core import idempotency
-from twincast.core.idempotency import Receipt, Retries, Retry, digest_of, key_of_request, key_of_update
+from twincast.core.idempotency import (
+    IdempotencyIndex,
+    IdempotencyKey,
+    IdempotencyRecord,
+    digest_of,
+    key_of_request,
+    key_of_update,
+)
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.errors import KeyReused, TwincastError
 
@@ -19,24 +26,24 @@ class Asked:
 
     def __init__(self, key: str = "k", digest: str = "07") -> None:
         self.answers: list[tuple[TwincastError | None, int]] = []
-        self.receipts: list[Receipt] = []
-        self.retry = Retry(key, digest, self.receipts.append)
+        self.receipts: list[IdempotencyRecord] = []
+        self.retry = IdempotencyKey(key, digest, self.receipts.append)
 
     def done(self, error: TwincastError | None, last_seq: int) -> None:
         self.answers.append((error, last_seq))
 
 
 def test_what_a_restart_finds_in_the_journal_is_known() -> None:
-    known = Retries([Receipt("k", 3, 5, "07")])
+    known = IdempotencyIndex([IdempotencyRecord("k", 3, 5, "07")])
     again, other = Asked(), Asked(digest="08")
     assert known.admit(again.retry, 3, again.done) is None
-    assert again.receipts == [Receipt("k", 3, 5, "07")]
+    assert again.receipts == [IdempotencyRecord("k", 3, 5, "07")]
     with pytest.raises(KeyReused):
         known.admit(other.retry, 3, other.done)
 
 
 def test_a_key_whose_submission_failed_may_be_used_again() -> None:
-    known, first, second = Retries(()), Asked(), Asked(digest="08")
+    known, first, second = IdempotencyIndex(()), Asked(), Asked(digest="08")
     settle = known.admit(first.retry, 1, first.done)
     assert settle is not None
     settle(TwincastError("no"), 0)
@@ -44,13 +51,13 @@ def test_a_key_whose_submission_failed_may_be_used_again() -> None:
 
 
 def test_a_key_under_way_with_other_content_is_refused() -> None:
-    known, first, second = Retries(()), Asked(), Asked(digest="08")
+    known, first, second = IdempotencyIndex(()), Asked(), Asked(digest="08")
     assert known.admit(first.retry, 1, first.done)
     with pytest.raises(KeyReused):
         known.admit(second.retry, 1, second.done)
 
 
-def store(known: Retries, key: str, seq: int) -> None:
+def store(known: IdempotencyIndex, key: str, seq: int) -> None:
     asked = Asked(key)
     settle = known.admit(asked.retry, 1, asked.done)
     assert settle is not None, f"{key} is still known"
@@ -59,7 +66,7 @@ def store(known: Retries, key: str, seq: int) -> None:
 
 def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "KEYS_MAX", 3)
-    known = Retries(())
+    known = IdempotencyIndex(())
     for seq in range(1, 6):
         store(known, f"k{seq}", seq)
     for key, is_known in (("k2", False), ("k3", True), ("k5", True)):
@@ -69,7 +76,7 @@ def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch
 
 def test_a_key_counts_as_long_as_its_update_is_among_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "WINDOW_ENTRIES", 10)
-    known = Retries(())
+    known = IdempotencyIndex(())
     store(known, "old", 1)
     store(known, "newer", 10)
     asked = Asked("old")
@@ -81,7 +88,12 @@ def test_a_key_counts_as_long_as_its_update_is_among_the_newest(monkeypatch: pyt
 def test_keys_of_different_origin_never_meet() -> None:
     lamp, door = (DataUpdate(name, Raw(b"1"), "", "rest") for name in ("lamp", "door"))
     control = Control("lamp", "on", Raw(b"{}"), "", "rest")
-    keys = [key_of_update(lamp, "u"), key_of_update(door, "u"), key_of_update(control, "u"), key_of_request("u")]
+    keys = [
+        key_of_update(lamp, "u"),
+        key_of_update(door, "u"),
+        key_of_update(control, "u"),
+        key_of_request("u"),
+    ]
     assert len(set(keys)) == 4
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import CountedMatches
-from twincast.core.pattern import Names, Pattern, names_of
+from twincast.core.pattern import Pattern, PatternSet, pattern_set
 from twincast.errors import ValidationFailed
 
 
@@ -87,7 +87,7 @@ def test_patterns_that_select_a_name_together_meet(one: str, other: str, name: s
 def test_many_patterns_select_together_what_each_of_them_does(
     texts: frozenset[str], names: list[str], max_steps: int
 ) -> None:
-    together = Names(map(Pattern, texts))
+    together = PatternSet(map(Pattern, texts))
     expected = [name for name in names if any(expression_of(text).fullmatch(name) for text in texts)]
     assert [name for name in names if together.has(name)] == expected
     assert [name for name in names if together.ask(name)[0]] == expected
@@ -134,7 +134,7 @@ def test_each_part_is_looked_for_once_and_no_character_for_two_parts_whatever_th
 
 
 def test_of_many_patterns_only_those_are_asked_that_begin_or_end_like_the_name(matches: CountedMatches) -> None:
-    names = names_of(frozenset({*(f"site{n}/*" for n in range(1_000)), *(f"*/door{n}" for n in range(1_000))}))
+    names = pattern_set(frozenset({*(f"site{n}/*" for n in range(1_000)), *(f"*/door{n}" for n in range(1_000))}))
     assert names.has("site7/x") and names.has("x/door5") and not names.has("hall/x")
     assert matches.count == 2
 
@@ -143,7 +143,7 @@ def test_of_many_patterns_only_those_are_asked_that_begin_or_end_like_the_name(m
 def test_a_gateway_of_more_names_than_its_rights_remember_costs_no_more_for_each(
     text: str, matches: CountedMatches
 ) -> None:
-    rights = names_of(frozenset(text.format(number) for number in range(100)))
+    rights = pattern_set(frozenset(text.format(number) for number in range(100)))
     devices = [
         text.replace("*", "y").format(f"{number % 100}{'' if number < 100 else 'no'}") for number in range(1_500)
     ]

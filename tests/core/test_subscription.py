@@ -5,7 +5,7 @@ import pytest
 from twincast.core.model import Topic
 from twincast.core.subscription import KINDS, Subscription, rules_of
 from twincast.errors import ValidationFailed
-from twincast.wire.query import decode_wish, resubscribed
+from twincast.wire.query import decode_stream_query, resubscribed
 from twincast.wire.requests import decode_message
 
 DATA: Topic = ("data_update", "lab/fan")
@@ -42,10 +42,10 @@ def test_nothing_may_be_selected() -> None:
 
 
 def test_equal_subscriptions_are_one_however_they_were_asked_for() -> None:
-    first = decode_wish("devices=a&devices=b&mode=latest").subscription
-    second = decode_wish("kinds=control&devices=b&devices=a&kinds=data_update&kinds=deleted").subscription
+    first = decode_stream_query("devices=a&devices=b&mode=latest").subscription
+    second = decode_stream_query("kinds=control&devices=b&devices=a&kinds=data_update&kinds=deleted").subscription
     assert first == second and hash(first) == hash(second)
-    assert first != decode_wish("devices=a&devices=b&max_hz=1").subscription
+    assert first != decode_stream_query("devices=a&devices=b&max_hz=1").subscription
 
 
 def test_patterns_are_added_replaced_and_removed() -> None:
@@ -68,7 +68,7 @@ def asked(text: bytes, current: Subscription) -> Subscription:
 
 
 def test_mode_and_frequency_stay_unless_they_are_named() -> None:
-    throttled = decode_wish("devices=a&max_hz=5").subscription
+    throttled = decode_stream_query("devices=a&max_hz=5").subscription
     assert asked(b'{"type":"subscribe","devices":["b"]}', throttled).max_hz == 5
     every = asked(b'{"type":"subscribe","mode":"every"}', throttled)
     assert (every.mode, every.max_hz, dict(every.rules)) == ("every", None, {"a": KINDS})
@@ -78,10 +78,12 @@ def test_mode_and_frequency_stay_unless_they_are_named() -> None:
 
 
 def test_an_address_says_whether_it_names_devices() -> None:
-    assert not decode_wish("").names_devices
-    assert decode_wish("devices=").names_devices and not decode_wish("devices=").subscription.rules
-    assert decode_wish("page=7").page == 7
-    assert decode_wish("since=e:1", "e:5").since == ("e", 5), "what a browser sends when it comes back counts more"
+    assert not decode_stream_query("").names_devices
+    assert decode_stream_query("devices=").names_devices and not decode_stream_query("devices=").subscription.rules
+    assert decode_stream_query("page=7").page == 7
+    assert decode_stream_query("since=e:1", "e:5").since == ("e", 5), (
+        "what a browser sends when it comes back counts more"
+    )
 
 
 @pytest.mark.parametrize("kinds", [[], ["x" * 10_000], [f"kind-{n}" for n in range(10_000)]])

@@ -17,7 +17,7 @@ from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
 from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import ENTRIES_AT_ONCE, Feed
-from twincast.delivery.turns import AT_ONCE_STEPS, SLICE_STEPS
+from twincast.delivery.scheduler import AT_ONCE_STEPS, SLICE_STEPS
 from twincast.errors import FellBehind, JournalUnavailable, TwincastError
 
 PLENTY_BYTES = 1 << 40
@@ -40,9 +40,9 @@ class Client:
     ) -> None:
         self.connection = connection or RecordingConnection()
         self.ended: list[TwincastError] = []
-        self.payer = FreePayer()
+        self.budget = FreePayer()
         self.feed = Feed(
-            self.connection.write, stream, self.ended.append, payer=self.payer, outbox_max_bytes=outbox_max_bytes
+            self.connection.write, stream, self.ended.append, budget=self.budget, outbox_max_bytes=outbox_max_bytes
         )
         if isinstance(self.connection, StallingConnection):
             self.connection.pause = self.feed.pause
@@ -444,10 +444,10 @@ def test_a_state_of_many_devices_is_encoded_once_for_all_who_come_together() -> 
         assert hello["seq"] + len(behind) == stream.state.seq
         stream.change(f"d{number}", b"2")
         assert client.seqs() == [stream.state.seq]
-    assert stream.greetings.encoded_count == 1
+    assert stream.snapshots.encoded_count == 1
     stream.pass_time(1.5)
     Client(stream).feed.start(EVERYTHING)
-    assert stream.greetings.encoded_count == 2, "a second later the bytes are made anew"
+    assert stream.snapshots.encoded_count == 2, "a second later the bytes are made anew"
 
 
 def test_a_large_state_comes_in_parts_also_unasked_and_no_message_of_it_is_larger_than_a_part() -> None:
@@ -500,7 +500,7 @@ def test_clients_that_never_take_the_state_keep_no_more_of_it_than_a_part_each()
         clients.append(client)
         for device in range(200):  # so that no greeting can be shared with the next one
             stream.change(f"d{device}", b'"%b"' % (b"y" * 300))
-    assert stream.greetings.encoded_count == len(clients)
+    assert stream.snapshots.encoded_count == len(clients)
     assert sum(len(message) for client in clients for message in client.connection.messages) < whole
 
 
@@ -516,7 +516,7 @@ def test_a_state_of_few_devices_is_always_the_newest() -> None:
 
 def waiting(stream: CommittingStream) -> CommittingStream:
     """Return a stream on which no work is so short that it is done at once."""
-    stream.turns.at_once_steps = 0
+    stream.scheduler.at_once_steps = 0
     return stream
 
 
@@ -550,7 +550,7 @@ def test_a_fleet_that_waits_for_the_same_is_greeted_whole() -> None:
     work_on(stream)
     assert all(client.feed.is_caught_up for client in fleet)
     assert {tuple(hello["data_snapshot"]) for client in fleet for hello in client.heard()} == {("lab/a",)}
-    assert (len(stream.turns), stream.timers) == (0, [])
+    assert (len(stream.scheduler), stream.timers) == (0, [])
 
 
 def test_nothing_is_said_before_the_greeting_not_even_at_the_end() -> None:
@@ -578,7 +578,7 @@ def test_until_it_is_known_what_a_change_adds_the_old_subscription_goes_on_and_o
     stream.change("a", b"2")
     stream.change("b1", b"2")
     assert (client.seqs(), told) == ([4], ["begins b*"])
-    stream.turns.at_once_steps = AT_ONCE_STEPS
+    stream.scheduler.at_once_steps = AT_ONCE_STEPS
     work_on(stream)
     [snapshot] = client.heard()
     assert {device: twin["seq"] for device, twin in snapshot["data_snapshot"].items()} == {"b1": 5, "b2": 3}
@@ -613,13 +613,13 @@ def test_who_leaves_is_worked_for_no_longer() -> None:
     coming.feed.start(selecting("d*"))
     resuming.feed.start(selecting("*1"), since=Position("epoch-1", 0))
     live.feed.change(selecting("*7"), lambda: None)
-    assert len(stream.turns) == 3
+    assert len(stream.scheduler) == 3
     for client in (coming, resuming, live):
         client.feed.close()
-        client.payer.paid.clear()
+        client.budget.paid.clear()
     work_on(stream)
-    assert coming.payer.paid == resuming.payer.paid == live.payer.paid == []
-    assert (len(stream.turns), len(stream.groups), stream.timers) == (0, 0, [])
+    assert coming.budget.paid == resuming.budget.paid == live.budget.paid == []
+    assert (len(stream.scheduler), len(stream.groups), stream.timers) == (0, 0, [])
     assert coming.heard() == [] and live.heard() == []
 
 
@@ -628,11 +628,11 @@ def test_a_log_that_selects_nothing_is_read_back_with_pauses_for_others() -> Non
     stream.cast(*(DataUpdate(f"d{number % 10}", Raw(b"1"), "", "rest") for number in range(5 * ENTRIES_AT_ONCE)))
     client = Client(stream)
     client.feed.start(selecting("x"), since=Position("epoch-1", 0))
-    turns = 0
+    scheduler = 0
     while not client.feed.is_caught_up:
-        turns += 1
+        scheduler += 1
         stream.pass_time(0)
-    assert turns >= 5
+    assert scheduler >= 5
     stream.change("x", b"1")
     assert client.seqs() == [0, stream.state.seq]
 
@@ -642,13 +642,13 @@ def test_many_devices_and_patterns_are_asked_about_in_slices_and_paid_for() -> N
     stream.cast(*(DataUpdate(f"{'a' * 100}{number}", Raw(b"1"), "", "rest") for number in range(300)))
     a_name = 100 * Pattern("*" + "a*" * 60 + "b00*").cost + LOOK_STEPS + LENGTH_STEPS
     for since in (None, Position("epoch-1", 0)):
-        payer, connection = FreePayer(), RecordingConnection()
-        feed = Feed(connection.write, stream, lambda _: None, payer=payer, outbox_max_bytes=PLENTY_BYTES)
+        budget, connection = FreePayer(), RecordingConnection()
+        feed = Feed(connection.write, stream, lambda _: None, budget=budget, outbox_max_bytes=PLENTY_BYTES)
         feed.start(selecting(*("*" + "a*" * 60 + f"b{number}*" for number in range(100))), since=since)
         while not feed.is_caught_up:
             stream.pass_time(0)
-        assert max(payer.paid) <= SLICE_STEPS + a_name
-        assert sum(payer.paid) >= 300 * 100 * 60
+        assert max(budget.paid) <= SLICE_STEPS + a_name
+        assert sum(budget.paid) >= 300 * 100 * 60
 
 
 NAMES = ["lab/a", "lab/b", "x", "y", "z"]
@@ -823,7 +823,7 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
 
     @rule(waits=st.booleans())
     def let_work_wait(self, waits: bool) -> None:
-        self.stream.turns.at_once_steps = 0 if waits else AT_ONCE_STEPS
+        self.stream.scheduler.at_once_steps = 0 if waits else AT_ONCE_STEPS
 
     @rule()
     def work_on(self) -> None:

@@ -20,7 +20,7 @@ from twincast.delivery.groups import Groups
 
 def come(stream: CommittingStream, *patterns: str, max_hz: float | None = None) -> tuple[Feed, RecordingConnection]:
     connection = RecordingConnection()
-    feed = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
+    feed = Feed(connection.write, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1 << 40)
     feed.start(Subscription(rules_of(patterns), max_hz=max_hz))
     connection.taken()
     return feed, connection
@@ -85,7 +85,7 @@ def test_ten_thousand_distinct_patterns_cost_a_new_device_what_one_does(matches:
     stream = CommittingStream()
     for number in range(10_000):
         stream.groups.join(
-            Feed(lambda _: None, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1), of(f"site{number}/*")
+            Feed(lambda _: None, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1), of(f"site{number}/*")
         )
     matches.count = 0
     report(stream, [f"site{number}/door" for number in range(1_000)])
@@ -120,7 +120,7 @@ def test_everyone_is_told_what_he_selects_whoever_has_come_and_gone(
     for what, how in steps:
         if what == "join" and isinstance(how, Subscription):
             connection = RecordingConnection()
-            feed = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
+            feed = Feed(connection.write, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1 << 40)
             feed.start(how)
             connection.taken()
             watching.append((feed, connection, how))
@@ -174,7 +174,7 @@ def test_the_timer_of_a_throttled_group_ends_with_it() -> None:
 def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
     stream = CommittingStream()
     connection = RecordingConnection()
-    commands = Feed(connection.write, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1 << 40)
+    commands = Feed(connection.write, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1 << 40)
     commands.start(Subscription(frozenset({("a*", frozenset({"control"})), ("b*", KINDS)})))
     connection.taken()
     for name in ("a1", "b1", "a1"):
@@ -193,7 +193,10 @@ def test_a_change_of_many_names_leaves_nothing_for_the_collector_of_garbage() ->
     stream = CommittingStream()
     names = [f"d{number}" for number in range(900)]
     come(stream, *names[:10])
-    watcher, wish = Feed(lambda _: None, stream, lambda _: None, payer=FreePayer(), outbox_max_bytes=1), of(*names)
+    watcher, wish = (
+        Feed(lambda _: None, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1),
+        of(*names),
+    )
     assert len(wish.exact) == 900 * len(KINDS)
     gc.collect()
     gc.disable()

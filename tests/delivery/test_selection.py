@@ -93,9 +93,9 @@ def test_a_new_device_is_asked_about_alone_and_those_who_ask_alike_ask_once(matc
     state = state_of(*(f"a{number}x" for number in range(50)))
     selections = Selections(state)
     wishes = [Subscription(rules_of(["a*x"]), max_hz=max_hz) for max_hz in (None, 1.0, 2.0)]
-    for wish in wishes:
-        while not selections.of(wish).is_done:
-            selections.of(wish).advance(100)
+    for stream_query in wishes:
+        while not selections.of(stream_query).is_done:
+            selections.of(stream_query).advance(100)
     assert matches.count == 50
     born(state, "a-new-x")
     selection = selections.of(wishes[0])

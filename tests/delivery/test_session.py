@@ -248,9 +248,9 @@ def test_a_paused_client_gets_only_the_newest_value_per_device() -> None:
     client.stream.change("door", b'"open"')
     assert client.heard() == []
     client.session.resume()
-    lamp, door = client.heard()
+    lamp, origin_policy = client.heard()
     assert (lamp["value"], lamp["merged"], lamp["seq"]) == (3, 3, 3)
-    assert (door["value"], door["seq"], "merged" in door) == ("open", 4, False)
+    assert (origin_policy["value"], origin_policy["seq"], "merged" in origin_policy) == ("open", 4, False)
 
 
 def test_a_paused_client_gets_every_command_and_answer() -> None:
@@ -466,13 +466,13 @@ class Stranger(Client):
         self.stream.change("lab/lamp", b"1")
         self.stream.change("home/lamp", b"2")
         self.connection = RecordingConnection()
-        self.visits: list[KeyedVisit] = []
+        self.leases: list[KeyedVisit] = []
         self.session = Session(self.connection, self.stream, self._enter, outbox_max_bytes=OUTBOX_MAX_BYTES)
         self.session.greet("devices=*/lamp")
 
     def _enter(self, end: Any) -> KeyedVisit:
-        self.visits.append(KeyedVisit(end, KNOWN))
-        return self.visits[-1]
+        self.leases.append(KeyedVisit(end, KNOWN))
+        return self.leases[-1]
 
     def presents(self, token: str, message_id: int | None = None) -> list[Any]:
         message = {"type": "auth", "token": token} | ({} if message_id is None else {"id": message_id})
@@ -505,9 +505,9 @@ def test_there_is_one_try_to_say_who_one_is(first: bytes) -> None:
     [error] = stranger.says(first)
     assert error["type"] == "error"
     assert [code >= 4500 for code, _ in stranger.connection.closed_with] == [True]
-    assert stranger.visits[0].has_left
+    assert stranger.leases[0].has_left
     assert stranger.presents("good") == []
-    assert stranger.visits[0].principal is None
+    assert stranger.leases[0].principal is None
 
 
 def test_the_first_message_takes_eight_kibibytes() -> None:
@@ -530,9 +530,9 @@ def test_a_credential_is_renewed_while_the_conversation_goes_on() -> None:
     stranger.presents("good")
     stranger.heard()
     assert stranger.presents("new", 7) == [{"type": "ack", "id": 7, "epoch": "epoch-1", "seq": 2}]
-    assert stranger.visits[0].principal is KNOWN["new"]
+    assert stranger.leases[0].principal is KNOWN["new"]
     assert stranger.presents("good") == []  # without an id there is no answer
-    assert stranger.visits[0].principal is KNOWN["good"]
+    assert stranger.leases[0].principal is KNOWN["good"]
     stranger.stream.change("lab/lamp", b"3")
     stranger.stream.change("home/lamp", b"4")
     assert [event["device_id"] for event in stranger.heard()] == ["lab/lamp"]
@@ -545,7 +545,7 @@ def test_a_renewal_that_is_refused_is_answered_and_changes_nothing(token: str, c
     stranger.heard()
     [error] = stranger.presents(token, 7)
     assert (error["type"], error["code"], error["id"]) == ("error", code, 7)
-    assert stranger.visits[0].principal is KNOWN["good"]
+    assert stranger.leases[0].principal is KNOWN["good"]
     assert not stranger.session.closed
     stranger.stream.change("lab/lamp", b"3")
     assert [event["device_id"] for event in stranger.heard()] == ["lab/lamp"]

@@ -29,7 +29,7 @@ exec podman --root {folder}/store --runroot {folder}/running "$command" "$@"
 
 def prove(folder: Path, system: Path) -> None:
     """Prove the image. The caller has made the namespaces: this changes mounts and listens on port 443."""
-    env = _surroundings(folder)
+    env = _environment(folder)
     bases = {line.split()[1] for line in FILE.read_text().splitlines() if line.startswith("FROM ")}
     (base,) = bases
     run(["tar", "--directory", system, "--create", "--file", folder / "base.tar", "."])
@@ -65,7 +65,7 @@ def prove(folder: Path, system: Path) -> None:
         _sh(f"docker rm --force --time=0 {container}", env)
 
 
-def _surroundings(folder: Path) -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     run(["ip", "link", "set", "lo", "up"])
     for hidden in ("/run", "/etc/ssl"):
         run(["mount", "-t", "tmpfs", "none", hidden])

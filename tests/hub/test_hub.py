@@ -11,8 +11,8 @@ import pytest
 from msgspec import Raw
 
 from twincast.core.fence import Line, Mark
-from twincast.core.idempotency import Receipt, Retry, digest_of
-from twincast.core.keys import Actor, Deed
+from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of
+from twincast.core.keys import Actor, CommandOrigin
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
 from twincast.core.quotas import Quotas
 from twincast.core.state import State
@@ -39,8 +39,8 @@ class GatedJournal(MemoryJournal):
     async def append(
         self,
         batch: Sequence[Entry],
-        keys: Sequence[Receipt] = (),
-        deeds: Sequence[Deed] = (),
+        keys: Sequence[IdempotencyRecord] = (),
+        deeds: Sequence[CommandOrigin] = (),
         marks: Sequence[Mark] = (),
     ) -> range:
         self.batches.append(len(batch))
@@ -246,12 +246,12 @@ async def test_changes_that_another_server_appended_are_cast_too() -> None:
 async def test_the_state_is_encoded_once_per_position() -> None:
     journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
     async with running(journal) as hub:
-        assert list(hub.greetings.texts(EVERYTHING, hub.state.names())) == [b"{}"]
+        assert list(hub.snapshots.texts(EVERYTHING, hub.state.names())) == [b"{}"]
         hub.submit(update("a"), 1, receipts.done)
         await receipts.count(1)
-        [first] = hub.greetings.texts(EVERYTHING, hub.state.names())
+        [first] = hub.snapshots.texts(EVERYTHING, hub.state.names())
         assert first == b'{"a":{"value":1,"updated_at_utc":"now","seq":1,"source":"rest"}}'
-        assert next(hub.greetings.texts(EVERYTHING, hub.state.names())) is first
+        assert next(hub.snapshots.texts(EVERYTHING, hub.state.names())) is first
 
 
 async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:
@@ -272,10 +272,10 @@ class Replays:
     """The receipts that retries were answered with."""
 
     def __init__(self) -> None:
-        self.receipts: list[Receipt] = []
+        self.receipts: list[IdempotencyRecord] = []
 
-    def retry(self, key: str, *entries: Entry) -> Retry:
-        return Retry(key, digest_of(entries), self.receipts.append)
+    def retry(self, key: str, *entries: Entry) -> IdempotencyKey:
+        return IdempotencyKey(key, digest_of(entries), self.receipts.append)
 
 
 async def test_a_key_that_comes_again_stores_nothing_and_is_answered_like_the_first_time() -> None:
@@ -395,8 +395,8 @@ async def test_a_key_whose_update_was_withdrawn_may_come_again() -> None:
     journal, receipts = GatedJournal(), Receipts([])
     lane = object()
 
-    def keyed() -> Retry:
-        return Retry("key", digest_of([update("lamp", b"2")]), lambda _: receipts.done(None, -1))
+    def keyed() -> IdempotencyKey:
+        return IdempotencyKey("key", digest_of([update("lamp", b"2")]), lambda _: receipts.done(None, -1))
 
     async with running(journal) as hub:
         hub.submit(update("lamp", b"1"), 1, receipts.done, lane=lane)
@@ -436,17 +436,17 @@ async def test_nobody_is_asked_in_the_moment_of_a_cast_not_even_who_came_while_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(groups, "ROUTE_STEPS", 50)
-    turns: list[int] = []
+    scheduler: list[int] = []
     async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
         asking = hub.groups = AskingGroups(hub.state, lambda *_: asyncio.get_running_loop().call_soon(lambda: None))
         log: list[str] = []
         first, late = RecordingWatcher(log), RecordingWatcher(log)
         asking.join(first, Subscription(rules_of(f"*{number}*" for number in range(20))))
-        asking.came = lambda: turns.append(len(asking.join(late, Subscription(rules_of(["*1*"]))).members))
+        asking.came = lambda: scheduler.append(len(asking.join(late, Subscription(rules_of(["*1*"]))).members))
         receipts = Receipts([])
         hub.submit_all([update(f"d{number}") for number in range(100)], 1, receipts.done)
         await receipts.count(1)
-    assert turns == [1], "somebody came while the routes were looked for"
+    assert scheduler == [1], "somebody came while the routes were looked for"
     assert asking.asked_in_offer == 0
     assert [len(cast.entries) for cast in first.casts] == [100]
     assert [len(cast.entries) for cast in late.casts] == [sum("1" in str(number) for number in range(100))]

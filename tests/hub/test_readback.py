@@ -10,7 +10,7 @@ from twincast.core.model import DataUpdate, Entry
 from twincast.delivery.cast import Cast
 from twincast.errors import TwincastError
 from twincast.hub import readback
-from twincast.hub.readback import BLOCK_MAX_BYTES, Replay
+from twincast.hub.readback import BLOCK_MAX_BYTES, ReadBack
 from twincast.journal.memory import MemoryJournal
 
 TIMEOUT_S = 10
@@ -42,7 +42,7 @@ async def filled(journal: RecordingJournal, count: int, size_bytes: int) -> Reco
 
 async def read_all(journal: RecordingJournal, until: int) -> list[Cast]:
     blocks: list[Cast] = []
-    log = Replay(journal)
+    log = ReadBack(journal)
     running = asyncio.create_task(log.run())
     since = 0
     try:

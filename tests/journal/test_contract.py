@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core.fence import WINDOW_LINES, Mark
-from twincast.core.keys import Deed
+from twincast.core.keys import CommandOrigin
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
@@ -71,10 +71,10 @@ async def follow(journal: Journal, since: int, until: int) -> list[Entry]:
     raise AssertionError("a follower ended")
 
 
-async def cancelled_after(turns: int, work: Coroutine[Any, Any, Any]) -> None:
+async def cancelled_after(scheduler: int, work: Coroutine[Any, Any, Any]) -> None:
     """Let work run for some turns of the loop, cancel it, and wait for its end."""
     task = asyncio.create_task(work)
-    for _ in range(turns):
+    for _ in range(scheduler):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
@@ -169,9 +169,9 @@ async def test_marks_are_stored_with_their_batch_the_newest_of_each_producer(tmp
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
-async def test_a_cancelled_append_is_stored_whole_or_not_at_all(journal: Journal, turns: int) -> None:
+async def test_a_cancelled_append_is_stored_whole_or_not_at_all(journal: Journal, scheduler: int) -> None:
     await journal.append([reading("before")])
-    await cancelled_after(turns, journal.append([reading("cancelled") for _ in range(50)]))
+    await cancelled_after(scheduler, journal.append([reading("cancelled") for _ in range(50)]))
     last = (await journal.append([reading("after")]))[-1]
     log = await journal.read(0, 1_000)
     assert [entry.seq for entry in log] == list(range(1, last + 1))
@@ -383,7 +383,7 @@ async def test_an_unknown_url_is_refused_with_those_that_are_known(url: str) -> 
 async def test_the_audit_trail_is_read_newest_first_from_any_place(journal: Journal) -> None:
     assert await journal.audit(10) == []
     batch: list[Entry] = [reading(), *(order(f"t{number}") for number in range(5))]
-    await journal.append(batch, (), [Deed(place, "key:1", "192.0.2.1") for place in range(1, 6)])
+    await journal.append(batch, (), [CommandOrigin(place, "key:1", "192.0.2.1") for place in range(1, 6)])
     records = await journal.audit(10)
     assert [(record.target, record.seq) for _, record in records] == [(f"t{n}", n + 2) for n in (4, 3, 2, 1, 0)]
     assert (records[0][1].who, records[0][1].address, records[0][1].action) == ("key:1", "192.0.2.1", "command")
@@ -395,7 +395,7 @@ async def test_the_audit_trail_is_read_newest_first_from_any_place(journal: Jour
 
 async def test_a_deletion_leaves_a_record_in_the_audit_trail(journal: Journal) -> None:
     await journal.append([reading("lab/fan"), order("lab/fan")])
-    await journal.append([order("x"), deletion("lab/fan")], (), [Deed(1, "key:1", "192.0.2.1")])
+    await journal.append([order("x"), deletion("lab/fan")], (), [CommandOrigin(1, "key:1", "192.0.2.1")])
     [(_, record)] = await journal.audit(10)
     assert (record.action, record.target, record.detail, record.seq) == ("delete", "lab/fan", "", 4)
     assert (record.who, record.address, record.at_utc) == ("key:1", "192.0.2.1", NOW_UTC)

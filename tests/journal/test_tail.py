@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core.model import Control, DataUpdate, Entry
-from twincast.journal.tail import ENTRY_BYTES, Window
+from twincast.journal.tail import ENTRY_BYTES, LogTail
 
 PLENTY_BYTES = 1 << 40
 
@@ -17,15 +17,15 @@ def batch_of(first_seq: int, size: int, value: bytes = b"1") -> list[Entry]:
     return [DataUpdate("a", Raw(value), "", "rest", seq) for seq in range(first_seq, first_seq + size)]
 
 
-def filled(sizes: list[int], max_bytes: int = PLENTY_BYTES, seq: int = 0) -> Window:
-    window = Window(seq, max_bytes)
+def filled(sizes: list[int], max_bytes: int = PLENTY_BYTES, seq: int = 0) -> LogTail:
+    window = LogTail(seq, max_bytes)
     for size in sizes:
         window.append(batch_of(window.seq + 1, size))
     return window
 
 
 def test_a_new_window_stands_at_the_position_of_its_log_and_holds_nothing() -> None:
-    window = Window(41, PLENTY_BYTES)
+    window = LogTail(41, PLENTY_BYTES)
     assert (window.since, window.seq, window.read(41)) == (41, 41, ())
 
 
@@ -64,7 +64,7 @@ def test_the_newest_batch_stays_even_if_it_alone_is_too_large() -> None:
 
 
 def test_values_and_args_count_with_their_bytes() -> None:
-    window = Window(0, max_bytes=10_000)
+    window = LogTail(0, max_bytes=10_000)
     window.append([DataUpdate("a", Raw(b"x" * 5_000), "", "rest", 1)])
     window.append([Control("a", "on", Raw(b"x" * 4_000), "", "rest", 2)])
     assert window.since == 0
@@ -77,7 +77,7 @@ async def test_grown_returns_at_once_when_there_is_an_entry() -> None:
 
 
 async def test_an_append_wakes_every_follower_that_waits_for_it_and_no_other() -> None:
-    window = Window(0, PLENTY_BYTES)
+    window = LogTail(0, PLENTY_BYTES)
     waiting = [asyncio.create_task(window.grown(since)) for since in (0, 0, 1, 2)]
     await turns_of_the_loop()
     assert [task.done() for task in waiting] == [False] * 4
@@ -89,7 +89,7 @@ async def test_an_append_wakes_every_follower_that_waits_for_it_and_no_other() -
 
 
 async def test_a_follower_that_gave_up_waiting_wakes_nobody() -> None:
-    window = Window(0, PLENTY_BYTES)
+    window = LogTail(0, PLENTY_BYTES)
     gave_up, waits = (asyncio.create_task(window.grown(0)) for _ in range(2))
     await turns_of_the_loop()
     gave_up.cancel()

@@ -116,7 +116,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
         yield Network(server, other, tmp_path)
 
 
-def names_of(network: Network) -> list[str]:
+def pattern_set(network: Network) -> list[str]:
     listed = network.twincast("keys", "list", "--json").stdout
     return [json.loads(line)["name"] for line in listed.splitlines()]
 
@@ -203,7 +203,7 @@ def test_a_phone_on_the_network_is_logged_in_by_the_code_of_the_first_start(netw
             expect(page.locator("#rows-body")).to_contain_text("phone")
         finally:
             phone.close()
-        assert names_of(network) == ["lan/owner", "lan/phone"]
+        assert pattern_set(network) == ["lan/owner", "lan/phone"]
 
 
 def test_a_restart_keeps_key_and_certificate_also_at_another_address(network: Network) -> None:
@@ -227,7 +227,7 @@ def test_a_restart_keeps_key_and_certificate_also_at_another_address(network: Ne
     with network.serving("--self-signed") as server:
         assert server.found(r"(sha256:[0-9a-f]{64})") == pin
         assert "twc_" not in server.printed and "#pair" not in server.printed
-        assert names_of(network) == ["lan/owner"]
+        assert pattern_set(network) == ["lan/owner"]
         assert (network.folder / "twincast.db-tls-cert.pem").read_bytes() == first
     network.server.has("ip", "address", "add", "192.168.77.1/24", "dev", "own")
     with network.serving("--self-signed") as server:

@@ -14,8 +14,8 @@ import pytest
 
 from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, bearer, jwks, revoke_key, until_known
 from tests.running import DEADLINE_S
+from twincast.delivery.scheduler import FixedCost, Scheduler
 from twincast.delivery.selection import Selection
-from twincast.delivery.turns import Toll, Turns
 from twincast.testing import Server, eventually
 
 BODIES = {
@@ -147,27 +147,27 @@ def test_a_read_that_waited_is_not_answered_whose_key_was_revoked_meanwhile(tmp_
     [
         ("/api/status", Selection),
         ("/api/data", Selection),
-        ("/api/data?devices=la*p", Toll),
+        ("/api/data?devices=la*p", FixedCost),
         ("/api/data?devices=la*p", Selection),
-        ("/api/events?devices=la*p", Toll),
+        ("/api/events?devices=la*p", FixedCost),
         ("/api/events?devices=la*p", Selection),
     ],
 )
 def test_a_read_that_waited_for_its_turn_is_not_answered_whose_key_was_revoked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: type, accept: str
 ) -> None:
-    may_go_on, waits, serve = threading.Event(), threading.Event(), Turns._serve
+    may_go_on, waits, serve = threading.Event(), threading.Event(), Scheduler._serve
 
-    def serve_later(turns: Turns, accounts: Any) -> None:
+    def serve_later(scheduler: Scheduler, accounts: Any) -> None:
         ((first, *_), *_) = accounts.values()
         if may_go_on.is_set() or not isinstance(first.work, kind):
-            serve(turns, accounts)
+            serve(scheduler, accounts)
         else:
             waits.set()
-            turns._call_later(0.01, partial(serve_later, turns, accounts))
+            scheduler._call_later(0.01, partial(serve_later, scheduler, accounts))
 
-    monkeypatch.setattr("twincast.delivery.turns.AT_ONCE_STEPS", 0)  # as for somebody who is in debt
-    monkeypatch.setattr(Turns, "_serve", serve_later)
+    monkeypatch.setattr("twincast.delivery.scheduler.AT_ONCE_STEPS", 0)  # as for somebody who is in debt
+    monkeypatch.setattr(Scheduler, "_serve", serve_later)
     with Server(f"sqlite:{tmp_path}/journal.db") as server:
         httpx.post(f"{server.url}/api/data", json={"device_id": "lamp", "value": 1}).raise_for_status()
         reader = {**bearer(server.add_key("reader", read=["*a*p*", "door"])), "Accept": accept}

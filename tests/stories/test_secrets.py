@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from tests.conftest import StartServer
 from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, certificate, revoke_key
 from tests.raw_websocket import CLOSE, TEXT, RawWebSocket
-from twincast.access.tokens import KeySet, OneKey, Tokens, fetch_from
+from twincast.access.tokens import Jwks, StaticKey, Tokens, fetch_from
 from twincast.errors import BadMessage, LoginUnusable, TwincastError, Unauthenticated, masked
 from twincast.logs import JsonFormatter, TextFormatter
 from twincast.server.tls import Certificate
-from twincast.wire.query import decode_wish
+from twincast.wire.query import decode_stream_query
 
 MARK = "thisIsTheSecretOfSomebody_0123456789-AbcdEf"
 KEY = f"twc_00000000_{MARK}"
@@ -229,7 +229,7 @@ def in_our_words(error: TwincastError) -> str:
 
 def test_why_a_token_is_not_good_is_said_in_our_own_words() -> None:
     issuer = Issuer()
-    tokens = Tokens(OneKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
+    tokens = Tokens(StaticKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
     for token, words in {
         Issuer().token(): "signature",
         issuer.token(aud="others"): "--jwt-audience",
@@ -257,7 +257,7 @@ async def test_why_no_key_set_came_is_said_without_its_address(status: int, monk
 
     monkeypatch.setattr(httpx, "AsyncClient", Answering)
     with pytest.raises(LoginUnusable, match=f"answers {status}") as refused:
-        await KeySet(fetch_from(address), lambda: 0.0).refresh()
+        await Jwks(fetch_from(address), lambda: 0.0).refresh()
     assert MARK not in in_our_words(refused.value)
 
 
@@ -268,7 +268,7 @@ async def test_why_a_file_is_no_key_set_is_said_in_our_own_words(tmp_path: Path,
     if content is not None:
         (tmp_path / "keys.json").write_bytes(content)
     with pytest.raises(LoginUnusable, match=r"No such file|no key set with a key") as refused:
-        await KeySet(fetch_from(str(tmp_path / "keys.json")), lambda: 0.0).refresh()
+        await Jwks(fetch_from(str(tmp_path / "keys.json")), lambda: 0.0).refresh()
     in_our_words(refused.value)
 
 
@@ -280,10 +280,10 @@ def test_a_file_that_is_no_public_key_is_refused_at_the_start(tmp_path: Path, co
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(LoginUnusable, match=r"--jwt-key .*issuer\.pem") as refused:
-        OneKey.of_file(str(path))
+        StaticKey.of_file(str(path))
     in_our_words(refused.value)
     path.write_text(Issuer().pem())
-    assert OneKey.of_file(str(path))
+    assert StaticKey.of_file(str(path))
 
 
 @pytest.mark.parametrize(
@@ -319,5 +319,5 @@ def test_why_a_certificate_cannot_be_used_is_said_in_our_own_words(tmp_path: Pat
 def test_the_word_for_a_parameter_that_cannot_be_read_is_ours() -> None:
     for query in ("devices=%ff", "&".join(["devices=a"] * 3_000)):
         with pytest.raises(BadMessage, match="percent-encoded") as refused:
-            decode_wish(query)
+            decode_stream_query(query)
         in_our_words(refused.value)

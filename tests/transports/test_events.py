@@ -10,9 +10,9 @@ from msgspec import Raw
 
 from tests.credentials import NOW_UTC
 from twincast.access.admission import Admission, Bounds, Caller
-from twincast.access.authenticator import Authority
+from twincast.access.authenticator import Authenticator
 from twincast.access.keys import make_key
-from twincast.access.origin import Door
+from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Keyring
 from twincast.core.model import DataUpdate, Snapshot
 from twincast.core.rights import ANYONE, Rights
@@ -64,7 +64,7 @@ class Place:
     def __init__(self) -> None:
         self.journal = MemoryJournal(max_bytes=1 << 30)
         self.hub = Hub(self.journal, State(Snapshot(self.journal.lineage.epoch, 0, {})), open_batch_max_bytes=1 << 30)
-        self.admission = Admission(Door(), Authority(), Bounds())
+        self.admission = Admission(OriginPolicy(), Authenticator(), Bounds())
 
     def endpoint(self, close_timeout_s: float = LONG_S) -> EventsEndpoint:
         return EventsEndpoint(

@@ -242,7 +242,7 @@ def test_white_space_inside_a_value_is_gone_before_the_journal() -> None:
     assert bytes(requests.decode_reading(body, "rest").value) == tight
     assert bytes(requests.decode_readings(b"[" + body + b"]", "rest", 1)[0].value) == tight
     order = b'{"target":"a","command":"on","args":' + spaced + b"}"
-    assert bytes(requests.decode_order(order, "rest").args) == tight
+    assert bytes(requests.decode_command(order, "rest").args) == tight
 
 
 # What REST takes.
@@ -323,7 +323,7 @@ def test_a_batch_is_bounded_at_both_ends() -> None:
 
 @given(ids, ids, st.dictionaries(ids, json_values, max_size=3))
 def test_an_order_comes_through_as_it_was_sent(target: str, command: str, args: dict[str, Any]) -> None:
-    order = requests.decode_order(compact({"target": target, "command": command, "args": args}), "rest")
+    order = requests.decode_command(compact({"target": target, "command": command, "args": args}), "rest")
     assert (order.target, order.command, bytes(order.args), order.source) == (target, command, compact(args), "rest")
 
 
@@ -344,7 +344,7 @@ def test_an_order_comes_through_as_it_was_sent(target: str, command: str, args: 
 )
 def test_a_bad_order_is_refused(body: bytes, error: type[BadMessage]) -> None:
     with pytest.raises(error):
-        requests.decode_order(body, "rest")
+        requests.decode_command(body, "rest")
 
 
 # Numbered lines.

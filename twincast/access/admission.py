@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import NamedTuple
 
 from twincast.access.addresses import Address, block_of, forwarded, host_of, is_local, network, parse
-from twincast.access.authenticator import Authority
-from twincast.access.origin import Door
+from twincast.access.authenticator import Authenticator
+from twincast.access.origin import OriginPolicy
 from twincast.access.pairing import WRONG_CODES_PER_MINUTE
-from twincast.access.rates import STEPS_A_UNIT, Buckets, Means
+from twincast.access.rates import STEPS_A_UNIT, AccountBudget, Buckets
 from twincast.access.tickets import Tickets, TicketUse
-from twincast.access.tokens import KeySet
+from twincast.access.tokens import Jwks
 from twincast.core.keys import Actor, Keyring
 from twincast.core.rights import ANYONE, Principal, Rate
 from twincast.errors import (
@@ -55,7 +55,7 @@ End = Callable[[TwincastError], None]
 logger = logging.getLogger("twincast.admission")
 
 
-class Knock(NamedTuple):
+class RequestFacts(NamedTuple):
     """What is known of a request before anything is believed of it: an address and some headers."""
 
     peer: str | None
@@ -66,7 +66,7 @@ class Knock(NamedTuple):
     forwarded_for: str | None = None
 
     @classmethod
-    def of(cls, peer: str | None, headers: Iterable[tuple[str, str]]) -> "Knock":
+    def of(cls, peer: str | None, headers: Iterable[tuple[str, str]]) -> "RequestFacts":
         """Read the headers, names in lower case.
 
         Raises:
@@ -111,15 +111,15 @@ class Bounds(NamedTuple):
 _numbers = itertools.count(1)
 
 
-class Visit:
+class Lease:
     """One connection that goes on. Its owner calls `leave` when it is over, and is told by `end` when it must be."""
 
-    __slots__ = ("_admission", "_end", "_login_timer", "_means", "_paid_at_s", "address", "number", "principal")
+    __slots__ = ("_admission", "_budget", "_end", "_login_timer", "_paid_at_s", "address", "number", "principal")
 
     def __init__(self, admission: "Admission", address: str, end: End) -> None:
         self._admission = admission
         self._end = end
-        self._means: Means | None = None  # nearly all ask for what costs nothing
+        self._budget: AccountBudget | None = None  # nearly all ask for what costs nothing
         self._paid_at_s = 0.0
         self._login_timer: asyncio.TimerHandle | None = None
         self.address = address
@@ -152,41 +152,41 @@ class Visit:
         self._stop_timer()
         return principal
 
-    def owe(self, updates: int, frames: int) -> float:
-        """See Visit in delivery/session."""
-        wait_s = self._admission.owe(self, updates, frames)
+    def charge(self, updates: int, frames: int) -> float:
+        """See Lease in delivery/session."""
+        wait_s = self._admission.charge(self, updates, frames)
         return max(wait_s, self._reading_wait_s()) if self._paid_at_s else wait_s
 
     @property
     def account(self) -> str:
-        """See Payer in delivery/turns."""
+        """See Budget in delivery/turns."""
         return self._own_means().account
 
-    def pay(self, steps: int) -> float:
-        """See Payer in delivery/turns.
+    def spend(self, steps: int) -> float:
+        """See Budget in delivery/turns.
 
         A visit is not read until what it asked for itself is paid, or the debt of its account is. The first things that
         cost less than a unit are free: most connections ask for nothing else, and so need no account.
         """
-        if self._means is None and steps < STEPS_A_UNIT:
+        if self._budget is None and steps < STEPS_A_UNIT:
             return 0.0
-        means = self._own_means()
-        self._paid_at_s = max(self._paid_at_s, means.now_s) + means.seconds(steps)
-        return means.pay(steps)
+        budget = self._own_means()
+        self._paid_at_s = max(self._paid_at_s, budget.now_s) + budget.seconds(steps)
+        return budget.spend(steps)
 
     def _reading_wait_s(self) -> float:
-        means = self._own_means()
-        own_s = self._paid_at_s - means.now_s
+        budget = self._own_means()
+        own_s = self._paid_at_s - budget.now_s
         if own_s <= 0:
             self._paid_at_s = 0.0
             return 0.0
-        return min(own_s, means.pay(0))
+        return min(own_s, budget.spend(0))
 
-    def _own_means(self) -> Means:
-        if self._means is None:
+    def _own_means(self) -> AccountBudget:
+        if self._budget is None:
             assert self.principal is not None
-            self._means = self._admission.means(Caller(self.principal, self.address))
-        return self._means
+            self._budget = self._admission.budget(Caller(self.principal, self.address))
+        return self._budget
 
     def wait_for_login(self, timeout_s: float) -> None:
         """End unless somebody says in time who this is."""
@@ -216,8 +216,8 @@ class Admission:
 
     def __init__(
         self,
-        door: Door,
-        authority: Authority,
+        origin_policy: OriginPolicy,
+        authenticator: Authenticator,
         bounds: Bounds,
         *,
         trusted_proxies: Collection[str] = (),
@@ -226,15 +226,15 @@ class Admission:
         """Make an entrance.
 
         Args:
-            door: checks Host and Origin.
-            authority: judges credentials.
+            origin_policy: checks Host and Origin.
+            authenticator: judges credentials.
             bounds: how many.
             trusted_proxies: networks whose word in X-Forwarded-For is taken for the client's address.
             clock_s: a monotonic clock.
         """
-        self.authority = authority
+        self.authenticator = authenticator
         self.tickets = Tickets(clock_s)
-        self._door = door
+        self._origin_policy = origin_policy
         self._bounds = bounds
         self._proxies = [network(text) for text in trusted_proxies]
         self._clock_s = clock_s
@@ -244,15 +244,15 @@ class Admission:
         self._failures = Buckets()
         self._wrong_codes = Buckets()
         self._failure_rate = Rate(bounds.failed_logins_per_minute / 60, bounds.failed_logins_per_minute)
-        self._visits: dict[Visit, None] = {}
+        self._leases: dict[Lease, None] = {}
         self._by_address: Counter[str] = Counter()
         self._by_identity: Counter[str] = Counter()
         self._unknown_count = 0
 
     def __len__(self) -> int:
-        return len(self._visits)
+        return len(self._leases)
 
-    def identify(self, knock: Knock, *, ticket: TicketUse | None = None) -> Caller:
+    def identify(self, facts: RequestFacts, *, ticket: TicketUse | None = None) -> Caller:
         """Return who asks.
 
         Raises:
@@ -261,49 +261,49 @@ class Admission:
             RateLimited: too many wrong ones came from this address.
             KeysNotFetched: the signer of a token is not known yet; see `ready_again`.
         """
-        address = self.check(knock)
-        if ticket is not None and self.authority.is_required:
+        address = self.check(facts)
+        if ticket is not None and self.authenticator.is_required:
             return Caller(self._redeem(ticket, address), address)
-        if knock.authorization is None:
+        if facts.authorization is None:
             return Caller(self._without_credential(), address)
-        kind, _, token = knock.authorization.partition(" ")
+        kind, _, token = facts.authorization.partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             raise Unauthenticated("a credential comes as `Authorization: Bearer …`")
         return Caller(self.login(token.strip(), address), address)
 
-    def identify_upgrade(self, knock: Knock) -> Caller:
+    def identify_upgrade(self, facts: RequestFacts) -> Caller:
         """Return who asks for a WebSocket. No page can set Authorization there: with a good one, Origin says nothing.
 
         Raises:
             TwincastError: what `identify` raises.
         """
         try:
-            return self.identify(knock)
+            return self.identify(facts)
         except Forbidden:
-            if knock.authorization is None or not self.authority.is_required:
+            if facts.authorization is None or not self.authenticator.is_required:
                 raise
-        return self.identify(knock._replace(origin=None))
+        return self.identify(facts._replace(origin=None))
 
-    def check(self, knock: Knock) -> str:
+    def check(self, facts: RequestFacts) -> str:
         """Return a request's address, if it may knock at all.
 
         Raises:
             Forbidden: see `identify`.
         """
-        self._door.check(knock.host, knock.origin)
-        peer = parse(knock.peer)
+        self._origin_policy.check(facts.host, facts.origin)
+        peer = parse(facts.peer)
         if peer is None:
-            return knock.peer or "local"
-        if not self.authority.is_required and not peer.is_loopback:
+            return facts.peer or "local"
+        if not self.authenticator.is_required and not peer.is_loopback:
             raise Forbidden(
                 "a server without a login answers only programs on its own machine;"
                 " `twincast keys add NAME --may publish,read` makes a key"
             )
-        if knock.forwarded_for is not None and self._is_proxy(peer):
-            return str(forwarded(knock.forwarded_for, self._is_proxy) or peer)
+        if facts.forwarded_for is not None and self._is_proxy(peer):
+            return str(forwarded(facts.forwarded_for, self._is_proxy) or peer)
         return str(peer)
 
-    def neighbour(self, knock: Knock) -> str | None:
+    def neighbour(self, facts: RequestFacts) -> str | None:
         """Return the address of a program on this machine itself, asking by itself; None if it is none, or may be.
 
         Where a proxy is trusted, what comes from the proxy's addresses is somebody else's, whatever it says. What asks
@@ -312,11 +312,11 @@ class Admission:
         Raises:
             Forbidden: see `identify`.
         """
-        address, peer = self.check(knock), parse(knock.peer)
-        host = host_of(knock.host or "")
+        address, peer = self.check(facts), parse(facts.peer)
+        host = host_of(facts.host or "")
         if peer is None or not peer.is_loopback or host is None or not is_local(host.name):
             return None
-        if knock.forwarded_for is not None or self._is_proxy(peer):
+        if facts.forwarded_for is not None or self._is_proxy(peer):
             return None
         return address
 
@@ -330,11 +330,11 @@ class Admission:
         """
         block = block_of(address)
         try:
-            principal = self.authority.recognize(text)
-            if principal is not None or not self.authority.is_required:
+            principal = self.authenticator.recognize(text)
+            if principal is not None or not self.authenticator.is_required:
                 return principal or ANYONE
             self._refuse_locked(block)
-            return self.authority.authenticate(text)
+            return self.authenticator.authenticate(text)
         except Unauthenticated as error:
             logger.info("a login from %s failed: %s", address, error.code)
             wait_s = self._failures.spend(block, self._failure_rate, 1, self._clock_s())
@@ -364,8 +364,8 @@ class Admission:
         """Take note how the try of a code ended."""
         if was_good:
             now_s = self._clock_s()
-            self._failures.give_back(block_of(address), self._failure_rate, 1, now_s)
-            self._wrong_codes.give_back(_ALL, WRONG_CODES_RATE, 1, now_s)
+            self._failures.refund(block_of(address), self._failure_rate, 1, now_s)
+            self._wrong_codes.refund(_ALL, WRONG_CODES_RATE, 1, now_s)
         else:
             logger.info("a pairing from %s failed", address)
 
@@ -379,31 +379,31 @@ class Admission:
         owner = _identity(caller.principal) or block_of(caller.address)
         return self.tickets.issue(caller.principal, owner)
 
-    def enter_websocket(self, knock: Knock, query: str, end: End) -> Visit:
+    def enter_websocket(self, facts: RequestFacts, query: str, end: End) -> Lease:
         """Let somebody stay on a WebSocket. Who brings no credential may say who he is by the first message.
 
         Raises:
             TwincastError: what `identify`, `enter` or `enter_unknown` raise.
         """
-        if knock.authorization is None and (self.authority.anonymous is None or wants_to_log_in(query)):
-            return self.enter_unknown(self.check(knock), end)
-        return self.enter(self.identify_upgrade(knock), end)
+        if facts.authorization is None and (self.authenticator.anonymous is None or wants_to_log_in(query)):
+            return self.enter_unknown(self.check(facts), end)
+        return self.enter(self.identify_upgrade(facts), end)
 
-    def enter(self, caller: Caller, end: End) -> Visit:
+    def enter(self, caller: Caller, end: End) -> Lease:
         """Let somebody stay.
 
         Raises:
             TooManyConnections: from this address, or of this identity.
         """
-        visit = self._new_visit(caller.address, end)
+        lease = self._new_lease(caller.address, end)
         try:
-            self.welcome(visit, caller.principal)
+            self.welcome(lease, caller.principal)
         except TooManyConnections:
-            visit.leave()
+            lease.leave()
             raise
-        return visit
+        return lease
 
-    def enter_unknown(self, address: str, end: End) -> Visit:
+    def enter_unknown(self, address: str, end: End) -> Lease:
         """Let somebody stay who is to say who he is within some seconds.
 
         Raises:
@@ -411,11 +411,11 @@ class Admission:
         """
         if self._unknown_count >= self._bounds.unauthenticated_max:
             raise TooManyConnections(f"{self._unknown_count} connections have not said yet who they are")
-        visit = self._new_visit(address, end)
-        visit.wait_for_login(self._bounds.auth_timeout_s)
-        return visit
+        lease = self._new_lease(address, end)
+        lease.wait_for_login(self._bounds.auth_timeout_s)
+        return lease
 
-    def welcome(self, visit: Visit, principal: Principal) -> None:
+    def welcome(self, lease: Lease, principal: Principal) -> None:
         """Count a visit as its identity's, and it as that.
 
         Raises:
@@ -429,19 +429,19 @@ class Admission:
                 )
             self._by_identity[identity] += 1
         self._unknown_count -= 1
-        visit.principal = principal
-        logger.info("connection %d is of %s from %s", visit.number, principal.id, visit.address)
+        lease.principal = principal
+        logger.info("connection %d is of %s from %s", lease.number, principal.id, lease.address)
 
-    def forget(self, visit: Visit) -> None:
+    def forget(self, lease: Lease) -> None:
         """Count a visit no longer."""
-        if visit not in self._visits:
+        if lease not in self._leases:
             return
-        del self._visits[visit]
-        logger.info("connection %d is over", visit.number)
-        _uncount(self._by_address, block_of(visit.address))
-        if visit.principal is None:
+        del self._leases[lease]
+        logger.info("connection %d is over", lease.number)
+        _uncount(self._by_address, block_of(lease.address))
+        if lease.principal is None:
             self._unknown_count -= 1
-        elif (identity := _identity(visit.principal)) is not None:
+        elif (identity := _identity(lease.principal)) is not None:
             _uncount(self._by_identity, identity)
 
     def spend(self, principal: Principal, updates: int) -> None:
@@ -456,43 +456,43 @@ class Admission:
         if wait_s > 0:
             raise RateLimited(f"{principal.id} may send {principal.rate.per_s:g} updates a second", wait_s)
 
-    def owe(self, visit: Visit, updates: int, frames: int) -> float:
-        """See Visit.owe. Who has no identity shares the rate of its address."""
-        if not self.authority.is_required:
+    def charge(self, lease: Lease, updates: int, frames: int) -> float:
+        """See Lease.owe. Who has no identity shares the rate of its address."""
+        if not self.authenticator.is_required:
             return 0.0
         now_s = self._clock_s()
-        principal, rate = visit.principal, self._bounds.frames_rate
+        principal, rate = lease.principal, self._bounds.frames_rate
         if principal is None or principal.id == ANYONE.id:
-            return self._frames.owe(block_of(visit.address), rate, frames, now_s)
+            return self._frames.charge(block_of(lease.address), rate, frames, now_s)
         if principal.rate is None:
             return 0.0
-        wait_s = self._frames.owe(principal.id, max(rate, principal.rate), frames, now_s)
-        return max(wait_s, self._updates.owe(principal.id, principal.rate, updates, now_s))
+        wait_s = self._frames.charge(principal.id, max(rate, principal.rate), frames, now_s)
+        return max(wait_s, self._updates.charge(principal.id, principal.rate, updates, now_s))
 
-    def means(self, caller: Caller) -> Means:
+    def budget(self, caller: Caller) -> AccountBudget:
         """Return what a caller may spend on what it reads.
 
         Who has no identity shares with its address. Where there is no login, each request and each connection has
         means of its own: programs of one machine are not told apart.
         """
         principal, rate = caller.principal, self._bounds.frames_rate
-        if not self.authority.is_required:
-            return Means(f"visit {next(_numbers)}", Buckets(), rate, self._clock_s)
+        if not self.authenticator.is_required:
+            return AccountBudget(f"visit {next(_numbers)}", Buckets(), rate, self._clock_s)
         if principal.id == ANYONE.id:
-            return Means(block_of(caller.address), self._reads, rate, self._clock_s)
-        return Means(principal.id, self._reads, max(rate, principal.rate or rate), self._clock_s)
+            return AccountBudget(block_of(caller.address), self._reads, rate, self._clock_s)
+        return AccountBudget(principal.id, self._reads, max(rate, principal.rate or rate), self._clock_s)
 
-    def begin_reading(self, caller: Caller) -> Means:
+    def begin_reading(self, caller: Caller) -> AccountBudget:
         """Let somebody read, and return the means that it is counted against.
 
         Raises:
             RateLimited: what its account has read before was too much.
         """
-        means = self.means(caller)
-        debt_s = means.pay(0)
+        budget = self.budget(caller)
+        debt_s = budget.spend(0)
         if debt_s > 0:
             raise RateLimited(f"{caller.principal.id} has read more than it may for now", debt_s)
-        return means
+        return budget
 
     def recheck(self, principal: Principal) -> None:
         """Let somebody go on who was let in a while ago: what was waited for may have outlived the credential.
@@ -502,9 +502,9 @@ class Admission:
             Unauthenticated: none was needed then, and one is now.
             JournalUnavailable: it is an API key, and whether it was revoked cannot be seen.
         """
-        if not self.authority.still_holds(principal):
+        if not self.authenticator.still_holds(principal):
             raise self._no_longer(principal)
-        left_s = self.authority.seconds_left(principal)
+        left_s = self.authenticator.seconds_left(principal)
         if left_s is not None and left_s <= 0:
             raise CredentialExpired(f"the credential of {principal.id} has expired")
 
@@ -516,30 +516,30 @@ class Admission:
         Returns:
             In how many seconds the next one does.
         """
-        now_s, next_s = self.authority.now_s(), math.inf
-        expired: list[Visit] = []
-        for visit in self._visits:
-            principal = visit.principal
+        now_s, next_s = self.authenticator.now_s(), math.inf
+        expired: list[Lease] = []
+        for lease in self._leases:
+            principal = lease.principal
             if principal is None or principal.expires_s is None:
                 continue
             if principal.expires_s <= now_s:
-                expired.append(visit)
+                expired.append(lease)
             elif principal.expires_s < next_s:
                 next_s = principal.expires_s
-        for visit in expired:
-            assert visit.principal is not None
-            self._end(visit, CredentialExpired(f"the credential of {visit.principal.id} has expired"))
+        for lease in expired:
+            assert lease.principal is not None
+            self._end(lease, CredentialExpired(f"the credential of {lease.principal.id} has expired"))
         return next_s - now_s
 
     def learn(self, keyring: Keyring) -> None:
         """Take the keys as they are now, and end the visits that those no longer let in."""
-        self.authority.learn(keyring)
-        self._end_visits_that_no_longer_hold()
+        self.authenticator.learn(keyring)
+        self._end_leases_that_no_longer_hold()
 
     async def ready_again(self) -> None:
         """Wait until the keys that a token's issuer publishes have been fetched, or could not be."""
-        tokens = self.authority.tokens
-        if tokens is not None and isinstance(tokens.keys, KeySet):
+        tokens = self.authenticator.tokens
+        if tokens is not None and isinstance(tokens.keys, Jwks):
             await tokens.keys.fetched()
 
     async def run(self, keyring: Callable[[int], Awaitable[Keyring | None]]) -> None:
@@ -552,15 +552,15 @@ class Admission:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_keyring(keyring), name="keyring")
             group.create_task(self._follow_clock(), name="clock of the day")
-            tokens = self.authority.tokens
-            if tokens is not None and isinstance(tokens.keys, KeySet):
+            tokens = self.authenticator.tokens
+            if tokens is not None and isinstance(tokens.keys, Jwks):
                 group.create_task(tokens.keys.run(), name="issuer's keys")
 
     async def _follow_keyring(self, keyring: Callable[[int], Awaitable[Keyring | None]]) -> None:
         failing_since_s: float | None = None
         while True:
             await asyncio.sleep(KEYRING_LOOK_S)
-            look = asyncio.ensure_future(keyring(self.authority.version))
+            look = asyncio.ensure_future(keyring(self.authenticator.version))
             try:
                 while not (await asyncio.wait({look}, timeout=KEYRING_WAIT_S))[0]:
                     failing_since_s = self._not_seen(failing_since_s, JournalUnavailable("the disk does not answer"))
@@ -570,7 +570,7 @@ class Admission:
                 continue
             finally:
                 look.cancel()
-            failing_since_s, self.authority.doubt = None, ""
+            failing_since_s, self.authenticator.doubt = None, ""
             if news is not None:
                 self.learn(news)
 
@@ -580,21 +580,21 @@ class Admission:
         if failing_since_s is None:
             logger.warning("a key that is revoked now would not be noticed: %s", why)
             return now_s
-        if now_s - failing_since_s >= KEYS_UNSEEN_MAX_S and not self.authority.doubt:
+        if now_s - failing_since_s >= KEYS_UNSEEN_MAX_S and not self.authenticator.doubt:
             logger.error("no API key is believed until the keys can be read again: %s", why)
-            self.authority.doubt = f"whether an API key was revoked cannot be seen: {why}"
-            self._end_visits_that_no_longer_hold()
+            self.authenticator.doubt = f"whether an API key was revoked cannot be seen: {why}"
+            self._end_leases_that_no_longer_hold()
         return failing_since_s
 
-    def _end_visits_that_no_longer_hold(self) -> None:
-        for visit in tuple(self._visits):
-            if visit.principal is not None and not self.authority.still_holds(visit.principal):
-                self._end(visit, self._no_longer(visit.principal))
+    def _end_leases_that_no_longer_hold(self) -> None:
+        for lease in tuple(self._leases):
+            if lease.principal is not None and not self.authenticator.still_holds(lease.principal):
+                self._end(lease, self._no_longer(lease.principal))
 
     def _no_longer(self, principal: Principal) -> TwincastError:
         """Return why somebody who was let in would not be let in now."""
         if principal.id.startswith("key:"):
-            doubt = self.authority.doubt
+            doubt = self.authenticator.doubt
             return JournalUnavailable(doubt) if doubt else CredentialExpired("this key was revoked")
         return Unauthenticated("this server asks for a login from now on")  # a close frame holds 123 bytes
 
@@ -603,26 +603,26 @@ class Admission:
             next_s = self.sweep()
             await asyncio.sleep(min(next_s, SWEEP_S))
 
-    def _end(self, visit: Visit, error: TwincastError) -> None:
+    def _end(self, lease: Lease, error: TwincastError) -> None:
         try:
-            visit.end(error)
+            lease.end(error)
         except Exception:  # a fault of one connection; the others are to end all the same
-            logger.exception("connection %d could not be ended, and its credential is not good", visit.number)
+            logger.exception("connection %d could not be ended, and its credential is not good", lease.number)
 
-    def _new_visit(self, address: str, end: End) -> Visit:
+    def _new_lease(self, address: str, end: End) -> Lease:
         block = block_of(address)
         if not _is_exempt(address) and self._by_address[block] >= self._bounds.address_connections_max:
             raise TooManyConnections(
                 f"{self._bounds.address_connections_max} connections come from this address, as many as may"
             )
-        visit = Visit(self, address, end)
+        lease = Lease(self, address, end)
         self._by_address[block] += 1
         self._unknown_count += 1
-        self._visits[visit] = None
-        return visit
+        self._leases[lease] = None
+        return lease
 
     def _without_credential(self) -> Principal:
-        principal = self.authority.anonymous
+        principal = self.authenticator.anonymous
         if principal is None:
             raise Unauthenticated(f"{LOGIN_NEEDED}, which comes as `Authorization: Bearer KEY`")
         return principal

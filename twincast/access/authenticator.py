@@ -18,7 +18,7 @@ READER = Principal("anonymous", Rights(read=EVERYWHERE))
 """Who comes without a credential where `--anonymous read` lets him in."""
 
 
-class Authority:
+class Authenticator:
     """The judge of credentials. A server that ever knew a key asks for one until it ends."""
 
     def __init__(

@@ -20,7 +20,7 @@ from twincast.access.addresses import (
 from twincast.errors import Forbidden
 
 
-class Door:
+class OriginPolicy:
     """The names that this server answers to, and the web origins that may call it."""
 
     def __init__(self, *, allow_hosts: Collection[str] = (), allow_origins: Collection[str] = ()) -> None:

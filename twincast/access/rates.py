@@ -58,13 +58,13 @@ class Buckets:
         self._bucket(key, rate, now_s).tokens -= amount
         return 0.0
 
-    def give_back(self, key: str, rate: Rate, amount: float, now_s: float) -> None:
+    def refund(self, key: str, rate: Rate, amount: float, now_s: float) -> None:
         """Take back what was spent; a bucket is never fuller than full."""
         bucket = self._bucket(key, rate, now_s)
         bucket.fill(now_s)
         bucket.tokens = min(rate.burst, bucket.tokens + amount)
 
-    def owe(self, key: str, rate: Rate, amount: float, now_s: float, debt_max_s: float = math.inf) -> float:
+    def charge(self, key: str, rate: Rate, amount: float, now_s: float, debt_max_s: float = math.inf) -> float:
         """Spend whether it may be or not, and return in how many seconds the debt is paid; 0 if there is none."""
         if not amount and key not in self._buckets:
             return 0.0
@@ -93,8 +93,8 @@ class Buckets:
                 del self._buckets[key]
 
 
-class Means:
-    """What one account may spend on work that it asks for; see Payer in delivery/turns."""
+class AccountBudget:
+    """What one account may spend on work that it asks for; see Budget in delivery/turns."""
 
     __slots__ = ("_buckets", "_clock_s", "_rate", "account")
 
@@ -121,6 +121,6 @@ class Means:
         """Return how long it takes to earn so many steps."""
         return steps / STEPS_A_UNIT / self._rate.per_s
 
-    def pay(self, steps: int) -> float:
-        """See Payer."""
-        return self._buckets.owe(self.account, self._rate, steps / STEPS_A_UNIT, self._clock_s(), DEBT_MAX_S)
+    def spend(self, steps: int) -> float:
+        """See Budget."""
+        return self._buckets.charge(self.account, self._rate, steps / STEPS_A_UNIT, self._clock_s(), DEBT_MAX_S)

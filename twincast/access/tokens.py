@@ -53,7 +53,7 @@ RIGHTS_CLAIM = "twincast"
 Fetch = Callable[[], Awaitable[bytes]]
 
 
-class KeySet:
+class Jwks:
     """The public keys of an issuer, fetched when needed and at most once a minute; old ones stay when that fails.
 
     That a key is not published can be said only after a fetch that came to a good end. Until then nobody is refused
@@ -131,7 +131,7 @@ class KeySet:
             self._settled.set()
 
 
-class OneKey:
+class StaticKey:
     """A single public key from a PEM file, which stays as long as the server runs."""
 
     version = 0
@@ -141,7 +141,7 @@ class OneKey:
         self._pem = pem
 
     @classmethod
-    def of_file(cls, path: str) -> "OneKey":
+    def of_file(cls, path: str) -> "StaticKey":
         """Read a key.
 
         Raises:
@@ -158,7 +158,7 @@ class OneKey:
         return cls(pem)
 
     def find(self, _key_id: str | None) -> str:
-        """See KeySet."""
+        """See Jwks."""
         return self._pem
 
 
@@ -166,7 +166,7 @@ class Tokens:
     """What makes a token good: who signed it, for whom, until when."""
 
     def __init__(
-        self, keys: KeySet | OneKey, *, issuer: str, audience: str, algorithms: Sequence[str], rate: Rate | None
+        self, keys: Jwks | StaticKey, *, issuer: str, audience: str, algorithms: Sequence[str], rate: Rate | None
     ) -> None:
         """Trust an issuer.
 

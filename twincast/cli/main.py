@@ -15,8 +15,8 @@ from rich.markup import escape
 from twincast import __version__, extras, stdio
 from twincast.cli import ask, get, host, join, send, simulate, trail, watch, words
 from twincast.cli.terminal import err, out, until_interrupted
+from twincast.environment import PREFIX, WITH_UNITS, Environment
 from twincast.errors import SettingUnusable, TwincastError, masked
-from twincast.surroundings import PREFIX, WITH_UNITS, Surroundings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -455,7 +455,7 @@ def _audit(
 
 
 def _checked(url: str | None, fingerprint: str | None) -> str:
-    settings = Surroundings.read()
+    settings = Environment.read()
     if settings.token is not None:
         os.environ["TWINCAST_TOKEN"] = settings.token  # where the client looks; it may have stood in .env
     pin = settings.fingerprint if fingerprint is None else fingerprint
@@ -474,7 +474,7 @@ def _address(url: str) -> str:
 
 
 def _found(journal: str | None) -> str:
-    return Surroundings.read().journal if journal is None else journal
+    return Environment.read().journal if journal is None else journal
 
 
 def _in_our_words(record: logging.LogRecord) -> bool:

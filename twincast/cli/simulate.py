@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from twincast.cli.fleet import fleet
 from twincast.cli.terminal import err, out, say_waiting
 from twincast.cli.words import counted
-from twincast.client import Hub, connect
+from twincast.client import Client, connect
 
 TICK_S = 0.02
 
@@ -52,7 +52,7 @@ class Simulation:
             await hub.settle()
             self._check()
 
-    async def _catch_up(self, hub: Hub) -> None:
+    async def _catch_up(self, hub: Client) -> None:
         due = int(self.elapsed_s * self._rate)
         if not hub.is_connected:
             self._sent = due  # what a lost server missed is not made up for

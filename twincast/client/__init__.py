@@ -12,7 +12,7 @@ docs/client.md is the guide.
 
 from twincast.client.address import http_url
 from twincast.client.change import Backlog, Change, Gap, Twin
-from twincast.client.client import Hub, connect
+from twincast.client.client import Client, connect
 from twincast.client.commands import Obeying
 from twincast.client.link import Link
 from twincast.client.reasons import error_of
@@ -22,8 +22,8 @@ from twincast.client.watch import Watch
 __all__ = [
     "Backlog",
     "Change",
+    "Client",
     "Gap",
-    "Hub",
     "Link",
     "Obeying",
     "Rest",

@@ -39,7 +39,7 @@ SPOOL_MAX_BYTES = 64 * 1024 * 1024
 C = TypeVar("C", bound=OnCommand)
 
 
-class Hub:
+class Client:
     """A server, as a program sees it. Made by `connect`."""
 
     def __init__(
@@ -268,12 +268,12 @@ async def connect(
     wait: bool | None = None,
     spool: str | os.PathLike[str] | None = None,
     spool_max_bytes: int = SPOOL_MAX_BYTES,
-) -> AsyncIterator[Hub]:
+) -> AsyncIterator[Client]:
     """Connect to a server for as long as the context lasts, and again whenever the connection is lost.
 
     Args:
         url: the server's address, http://… or ws://….
-        devices: the patterns of the devices that `Hub.state` follows; () for none, if you only publish.
+        devices: the patterns of the devices that `Client.state` follows; () for none, if you only publish.
         timeout_s: how long the first connection may take, attempts repeated; 0 for one attempt, None for ever.
         buffer_max_bytes: how much may wait to be sent while there is no connection.
         on_link: told whenever the connection is there or lost, for programs that show it.
@@ -285,7 +285,7 @@ async def connect(
         close_timeout_s: how long the goodbye may take, over a network that may be dead.
         wait_max_s: up to which bound the waits between attempts double; 15 seconds if None.
         since: a position, `EPOCH:SEQ`; what is watched in the first seconds goes on behind it, see docs/client.md.
-        cursor: a file that keeps `Hub.cursor`, for the next process to go on there; until it does, `since` counts.
+        cursor: a file that keeps `Client.cursor`, for the next process to go on there; until it does, `since` counts.
         wait: whether to wait for the first connection; None for that, unless there is a spool. Without, `timeout_s`
             does not count, and what is final is raised by what is called next.
         spool: a file that keeps what is sent until the server has it, for the next process too; see docs/client.md.
@@ -305,7 +305,7 @@ async def connect(
     position = Position.parse(since) if isinstance(since, str) else since
     is_awaited = spool is None if wait is None else wait
     async with _kept(cursor) as file, _spooling(spool, spool_max_bytes, buffer_max_bytes) as outgoing:
-        hub = Hub(
+        hub = Client(
             url,
             patterns,
             buffer_max_bytes=buffer_max_bytes,

@@ -42,7 +42,7 @@ class Negotiation:
         self._incoming = incoming
         self._line = line
         self._brought = Brought()
-        self._turns = asyncio.Semaphore(ASKING_MAX)
+        self._scheduler = asyncio.Semaphore(ASKING_MAX)
 
     def anew(self) -> Subscription:
         """Return what a new connection is to bring from the cursor on. What is about to begin asks again then."""
@@ -84,7 +84,7 @@ class Negotiation:
             while True:
                 await self._line.live()
                 try:
-                    async with self._turns:
+                    async with self._scheduler:
                         await self._begun(watch)
                     return
                 except ServerUnreachable:

@@ -35,10 +35,10 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Callable[[Change], None])
 
 
-class Hub:
+class Client:
     """A server, as a script sees it. Made by `connect`; every method may be called from any thread."""
 
-    def __init__(self, hub: asynchronous.Hub, background: "_Background") -> None:
+    def __init__(self, hub: asynchronous.Client, background: "_Background") -> None:
         self._hub = hub
         self._background = background
         self._wait = background.wait
@@ -153,7 +153,7 @@ class Hub:
 class Changes(Iterator[Change]):
     """Changes that are watched until the loop over them ends, or the context that they are used as."""
 
-    def __init__(self, watch: Watch, hub: Hub, background: "_Background", timeout_s: float | None) -> None:
+    def __init__(self, watch: Watch, hub: Client, background: "_Background", timeout_s: float | None) -> None:
         self._hub = hub  # one that nobody holds any more is closed
         self._watch = watch
         self._background = background
@@ -225,14 +225,14 @@ class Obeying:
 class _Background:
     """A client in an event loop, in a thread of its own, for the process that made it."""
 
-    def __init__(self, context: AbstractAsyncContextManager[asynchronous.Hub]) -> None:
+    def __init__(self, context: AbstractAsyncContextManager[asynchronous.Client]) -> None:
         self._context = context
         self._process_id = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="twincast client", daemon=True)
         self._thread.start()
 
-    def enter(self) -> asynchronous.Hub:
+    def enter(self) -> asynchronous.Client:
         """Connect. Raises what the context raises, and ends the thread then."""
         try:
             return self.wait(self._enter())
@@ -301,7 +301,7 @@ class _Background:
         self._loop.run_forever()
         self._loop.close()
 
-    async def _enter(self) -> asynchronous.Hub:
+    async def _enter(self) -> asynchronous.Client:
         return await self._context.__aenter__()
 
     async def _leave(self) -> None:
@@ -314,14 +314,14 @@ class _Background:
             self._loop.stop()
 
 
-class _Connecting(AbstractContextManager[Hub]):
-    def __init__(self, context: AbstractAsyncContextManager[asynchronous.Hub]) -> None:
+class _Connecting(AbstractContextManager[Client]):
+    def __init__(self, context: AbstractAsyncContextManager[asynchronous.Client]) -> None:
         self._context = context
         self._background: _Background | None = None
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> Client:
         self._background = _Background(self._context)
-        hub = Hub(self._background.enter(), self._background)
+        hub = Client(self._background.enter(), self._background)
         weakref.finalize(hub, self._background.abandon).atexit = False
         return hub
 
@@ -347,7 +347,7 @@ def connect(
     wait: bool | None = None,
     spool: str | os.PathLike[str] | None = None,
     spool_max_bytes: int = SPOOL_MAX_BYTES,
-) -> AbstractContextManager[Hub]:
+) -> AbstractContextManager[Client]:
     """Connect to a server for as long as the context lasts. Takes and raises what twincast.client.connect does."""
     return _Connecting(
         asynchronous.connect(

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from twincast.core.fence import Key, Line
-from twincast.core.idempotency import Done, Receipt, Retry
-from twincast.core.keys import Actor, Deed
+from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted
+from twincast.core.keys import Actor, CommandOrigin
 from twincast.core.model import Entry
 
 ENTRY_BYTES = 256
@@ -21,10 +21,10 @@ class Batch:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.keys: list[Receipt] = []
-        self.deeds: list[Deed] = []
+        self.keys: list[IdempotencyRecord] = []
+        self.deeds: list[CommandOrigin] = []
         self.lines: list[tuple[int, Line]] = []
-        self.submissions: list[tuple[int, Done, Lane | None, str]] = []
+        self.submissions: list[tuple[int, OnCommitted, Lane | None, str]] = []
         """For each submission: how many entries there are up to its last one, whom to tell, its lane and its sender."""
         self.size_bytes = 0
         self.leans = False
@@ -33,7 +33,7 @@ class Batch:
     def add(
         self,
         entries: Sequence[Entry],
-        retry: Retry | None = None,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         line: Line | None = None,
     ) -> None:
@@ -42,13 +42,13 @@ class Batch:
         self.entries.extend(entries)
         last = len(self.entries) - 1
         if retry is not None:
-            self.keys.append(Receipt(retry.key, first, last, retry.digest))
+            self.keys.append(IdempotencyRecord(retry.key, first, last, retry.digest))
         if line is not None:
             self.lines.append((first, line))
         if actor is not None:
-            self.deeds.extend(Deed(place, *actor) for place in range(first, last + 1))
+            self.deeds.extend(CommandOrigin(place, *actor) for place in range(first, last + 1))
 
-    def await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None, who: str = "") -> None:
+    def await_commit(self, size_bytes: int, done: OnCommitted, lane: Lane | None = None, who: str = "") -> None:
         """Let a sender wait for all that is here already."""
         self.size_bytes += size_bytes
         self.submissions.append((len(self.entries), done, lane, who))
@@ -61,7 +61,7 @@ class Batch:
         """Return the producers that have a numbered line here."""
         return {line.key for _, line in self.lines}
 
-    def without(self, lanes: Collection[Lane], producers: Collection[Key] = ()) -> tuple["Batch", list[Done]]:
+    def without(self, lanes: Collection[Lane], producers: Collection[Key] = ()) -> tuple["Batch", list[OnCommitted]]:
         """Return a batch without what some lanes and producers have submitted, and whom to tell of what it lacks.
 
         What comes behind that in a lane, or of a producer, which one of them took along goes as well. What is left

@@ -9,7 +9,7 @@ of RFC 4303, section 3.4.3.
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from twincast.core.idempotency import Done
+from twincast.core.idempotency import OnCommitted
 from twincast.errors import LinePassed, OutOfOrder, TwincastError
 
 PRODUCERS_MAX = 10_000
@@ -53,7 +53,7 @@ class Line(NamedTuple):
         return self.who, self.producer
 
 
-Waiting = list[tuple[Line, Done]]
+Waiting = list[tuple[Line, OnCommitted]]
 
 
 class Fence:
@@ -64,7 +64,7 @@ class Fence:
         self._marks = {(mark.who, mark.producer): mark for mark in marks}
         self._under_way: dict[Key, dict[int, Waiting]] = {}
 
-    def admit(self, line: Line, done: Done) -> Done | None:
+    def admit(self, line: Line, done: OnCommitted) -> OnCommitted | None:
         """Return what a new line is to call in the end; None if it is answered otherwise, at once or later.
 
         One that is stored is answered with that; one that is under way as the first one will be.
@@ -116,7 +116,7 @@ class Fence:
         line.again(mark)
         return True
 
-    def _settling(self, line: Line, done: Done) -> Done:
+    def _settling(self, line: Line, done: OnCommitted) -> OnCommitted:
         def settle(error: TwincastError | None, last_seq: int) -> None:
             under_way = self._under_way[line.key]
             waiting = under_way.pop(line.number)

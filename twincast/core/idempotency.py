@@ -16,11 +16,11 @@ _BETWEEN = "\x1f"  # neither names nor keys nor JSON hold control characters
 DIGEST_HEX = 32
 """128 bits of SHA-256: nobody finds two contents that have them in common."""
 
-Done = Callable[[TwincastError | None, int], None]
+OnCommitted = Callable[[TwincastError | None, int], None]
 """What a submission calls in the end: with the error that kept it out, or None and its last seq."""
 
 
-class Receipt(NamedTuple):
+class IdempotencyRecord(NamedTuple):
     """That a key was stored: with which entries, and what was in them."""
 
     key: str
@@ -29,23 +29,23 @@ class Receipt(NamedTuple):
     digest: str
 
 
-class Retry(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """A submission's key, and whom to tell if it was stored before."""
 
     key: str
     digest: str
-    again: Callable[[Receipt], None]
+    again: Callable[[IdempotencyRecord], None]
 
 
-class Retries:
+class IdempotencyIndex:
     """The keys of the newest updates, stored and under way."""
 
-    def __init__(self, receipts: Iterable[Receipt]) -> None:
+    def __init__(self, receipts: Iterable[IdempotencyRecord]) -> None:
         """Begin with what the journal has, oldest first."""
         self._stored = {receipt.key: receipt for receipt in receipts}
-        self._under_way: dict[str, tuple[str, list[tuple[Retry, Done]]]] = {}
+        self._under_way: dict[str, tuple[str, list[tuple[IdempotencyKey, OnCommitted]]]] = {}
 
-    def admit(self, retry: Retry, count: int, done: Done) -> Done | None:
+    def admit(self, retry: IdempotencyKey, count: int, done: OnCommitted) -> OnCommitted | None:
         """Return what a new submission of `count` entries is to call in the end; None if it came before.
 
         One that came before is answered as the first one was: at once, or when that one is.
@@ -67,7 +67,7 @@ class Retries:
 
         def settle(error: TwincastError | None, last_seq: int) -> None:
             _, waiting = self._under_way.pop(retry.key)
-            receipt = Receipt(retry.key, last_seq - count + 1, last_seq, retry.digest)
+            receipt = IdempotencyRecord(retry.key, last_seq - count + 1, last_seq, retry.digest)
             if error is None:
                 self._remember(receipt)
             done(error, last_seq)
@@ -79,7 +79,7 @@ class Retries:
 
         return settle
 
-    def _remember(self, receipt: Receipt) -> None:
+    def _remember(self, receipt: IdempotencyRecord) -> None:
         stored = self._stored
         stored[receipt.key] = receipt
         oldest = stored[next(iter(stored))]

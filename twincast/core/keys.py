@@ -51,7 +51,7 @@ class Actor(NamedTuple):
     address: str
 
 
-class Deed(NamedTuple):
+class CommandOrigin(NamedTuple):
     """That somebody sent a command or deleted a device: which of a batch's entries it is, counted from 0, and who."""
 
     place: int

@@ -171,7 +171,7 @@ class Found(NamedTuple):
     steps: int
 
 
-class Names:
+class PatternSet:
     """The names that any of some patterns selects."""
 
     __slots__ = (
@@ -298,13 +298,13 @@ class Names:
 
 
 @lru_cache(maxsize=64)
-def names_of(texts: frozenset[str]) -> Names:
+def pattern_set(texts: frozenset[str]) -> PatternSet:
     """Return the names that texts of patterns select; equal texts share what is remembered.
 
     Raises:
         ValidationFailed: one of them cannot be.
     """
-    return Names(map(Pattern, texts))
+    return PatternSet(map(Pattern, texts))
 
 
 def _parts(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
-from twincast.core.pattern import Names, names_of
+from twincast.core.pattern import PatternSet, pattern_set
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted, ValidationFailed
 
@@ -38,7 +38,7 @@ class Rights:
             patterns = getattr(self, action)
             if len(patterns) > PATTERNS_MAX:
                 raise ValidationFailed(f"an action takes {PATTERNS_MAX} patterns; {action} has {len(patterns)}")
-            names_of(patterns)
+            pattern_set(patterns)
 
     @classmethod
     def of(cls, grants: Mapping[str, Iterable[str]]) -> "Rights":
@@ -56,8 +56,8 @@ class Rights:
         return {action: sorted(patterns) for action in ACTIONS if (patterns := getattr(self, action))}
 
     @cached_property
-    def _names(self) -> dict[Action, Names]:
-        return {action: names_of(getattr(self, action)) for action in ACTIONS}
+    def _names(self) -> dict[Action, PatternSet]:
+        return {action: pattern_set(getattr(self, action)) for action in ACTIONS}
 
     def allow(self, action: Action, name: str) -> bool:
         """Whether an action is allowed on a device."""

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, cast
 
 from twincast.core.model import Kind, Topic
-from twincast.core.pattern import ANY_END, End, Names, Pattern, names_of
+from twincast.core.pattern import ANY_END, End, Pattern, PatternSet, pattern_set
 from twincast.errors import ValidationFailed
 
 Mode = Literal["latest", "every"]
@@ -19,7 +19,7 @@ PATTERNS_MAX, STARS_MAX = 1_000, 100
 RULE_STEPS = 20
 """What it costs to read a pattern, to put it among those of all clients and to take it out again: steps of a search."""
 MAX_HZ_MIN, MAX_HZ_MAX = 0.01, 1_000.0
-NO_NAMES = Names(())
+NO_PATTERNS = PatternSet(())
 
 
 class Wanted:
@@ -35,18 +35,18 @@ class Wanted:
         for text, kinds in rules:
             by_kinds.setdefault(kinds, []).append(Pattern(text))
         self.stars = [pattern for patterns in by_kinds.values() for pattern in patterns if pattern.exact is None]
-        self._by_kind: dict[Kind, Names] = {}
+        self._by_kind: dict[Kind, PatternSet] = {}
         if len(by_kinds) == 1:  # as nearly always: the kinds share what is known of names
             ((kinds, patterns),) = by_kinds.items()
-            self._by_kind = dict.fromkeys(kinds, Names(patterns))
+            self._by_kind = dict.fromkeys(kinds, PatternSet(patterns))
         elif by_kinds:
             for kind in KINDS:
                 wanting = [patterns for kinds, patterns in by_kinds.items() if kind in kinds]
-                self._by_kind[kind] = Names(pattern for patterns in wanting for pattern in patterns)
+                self._by_kind[kind] = PatternSet(pattern for patterns in wanting for pattern in patterns)
 
-    def names(self, kind: Kind) -> Names:
+    def names(self, kind: Kind) -> PatternSet:
         """Return the names that are selected of a kind."""
-        return self._by_kind.get(kind, NO_NAMES)
+        return self._by_kind.get(kind, NO_PATTERNS)
 
     @cached_property
     def exact(self) -> frozenset[Topic]:
@@ -108,9 +108,9 @@ class Subscription:
         return self._wanted
 
     @cached_property
-    def readable(self) -> Names:
+    def readable(self) -> PatternSet:
         """The names that exist for the client."""
-        return names_of(self.within)
+        return pattern_set(self.within)
 
     @cached_property
     def is_everything(self) -> bool:

@@ -17,9 +17,9 @@ from twincast.core.subscription import RULE_STEPS, Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.groups import Group, Groups
 from twincast.delivery.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
+from twincast.delivery.scheduler import Budget, FixedCost, Pause, Scheduler, Work
 from twincast.delivery.selection import Picking, Selection, Selections
-from twincast.delivery.snapshots import Greetings, Page
-from twincast.delivery.turns import Pause, Payer, Toll, Turns, Work
+from twincast.delivery.snapshots import Page, SnapshotCache
 from twincast.errors import FellBehind, TooLarge, Truncated, TwincastError
 from twincast.wire.messages import Gap, encode
 
@@ -43,9 +43,9 @@ class Stream(Protocol):
 
     state: State
     groups: Groups
-    greetings: Greetings
+    snapshots: SnapshotCache
     selections: Selections
-    turns: Turns
+    scheduler: Scheduler
 
     def why_not_resume(self, since: Position) -> str:
         """Say why a stream cannot go on behind a position: epoch, too_old or ahead. Empty if it can."""
@@ -61,6 +61,7 @@ class Feed:
     """Brings one client what it subscribed to. Single-threaded; every method returns at once."""
 
     __slots__ = (
+        "_budget",
         "_end",
         "_forget_change",
         "_forget_work",
@@ -75,7 +76,6 @@ class Feed:
         "_outbox_max_bytes",
         "_page",
         "_pages",
-        "_payer",
         "_seq",
         "_stream",
         "_waiting",
@@ -91,7 +91,7 @@ class Feed:
         stream: Stream,
         end: Callable[[TwincastError], None],
         *,
-        payer: Payer,
+        budget: Budget,
         outbox_max_bytes: int,
     ) -> None:
         """Make a feed that has not begun.
@@ -100,13 +100,13 @@ class Feed:
             write: sends a cast; may call `pause` before it returns.
             stream: the hub.
             end: told when the client cannot be served any longer.
-            payer: whom what this client asks for is counted against.
+            budget: whom what this client asks for is counted against.
             outbox_max_bytes: how much may wait for the client that cannot be merged.
         """
         self._write = write
         self._stream = stream
         self._end = end
-        self._payer = payer
+        self._budget = budget
         self._outbox_max_bytes = outbox_max_bytes
         self._outbox: Outbox | None = None  # most clients keep up and never need one
         self._pages: Iterator[Page] | None = None  # of the state, as far as the client has not taken them
@@ -145,20 +145,20 @@ class Feed:
         reason = "" if since is None else self._stream.why_not_resume(since)
         if since is not None and not reason:
             self._seq, self._is_greeted = since.seq, True
-            self._write(self._stream.greetings.resumed(subscription, since.seq, ordered))
+            self._write(self._stream.snapshots.resumed(subscription, since.seq, ordered))
             self._go_on()
         else:
             self._greet(reason, ordered)
 
     def _greet(self, reason: str, ordered: bool) -> None:
         """Begin with the state, once it is known what of it is selected."""
-        greetings = self._stream.greetings
-        greeting = greetings.shared(self.subscription, self._page, reason, ordered)
+        snapshots = self._stream.snapshots
+        greeting = snapshots.shared(self.subscription, self._page, reason, ordered)
         if greeting is None:
             names = self._selected(partial(self._greet, reason, ordered))
             if names is None:
                 return
-            greeting = greetings.full(self.subscription, names, self._page, reason, ordered)
+            greeting = snapshots.full(self.subscription, names, self._page, reason, ordered)
         self._seq, self._is_greeted = greeting.seq, True
         self._pages = greeting.pages()
         self._go_on()
@@ -233,7 +233,7 @@ class Feed:
         Until it is known what that is, the old one goes on. `done` is called when the new one holds.
         """
         added = self._stream.selections.added(subscription, self.subscription)
-        self._change(subscription, added, Toll(added, RULE_STEPS * len(subscription.rules)), done)
+        self._change(subscription, added, FixedCost(added, RULE_STEPS * len(subscription.rules)), done)
 
     def _change(self, subscription: Subscription, added: Selection, work: Work, done: Callable[[], None]) -> None:
         again = partial(self._change, subscription, added, work, done)
@@ -248,7 +248,7 @@ class Feed:
         self._group = None
         self._seq = self._stream.state.seq
         if names:
-            self._pages = self._stream.greetings.snapshot(names, self._page).pages()
+            self._pages = self._stream.snapshots.snapshot(names, self._page).pages()
             self._send_pages()
         self._catch_up()
         done()
@@ -281,7 +281,7 @@ class Feed:
 
     def _do(self, work: Work, then: Callable[[], None]) -> Callable[[], None] | None:
         """Do work and return None; or return what forgets it, and call `then` once it is done and this goes on."""
-        return self._stream.turns.do(work, self._payer, partial(self._worked, then))
+        return self._stream.scheduler.do(work, self._budget, partial(self._worked, then))
 
     def _worked(self, then: Callable[[], None]) -> None:
         if not self.is_closed:
@@ -396,7 +396,7 @@ class Feed:
         gap = Cast((encode(Gap(state.epoch, self._seq + 1, state.seq)),))
         self._seq = state.seq
         before = [Page(cast, False, {}) for cast in (*kept, gap)]
-        self._pages = chain(before, self._stream.greetings.snapshot(names, self._page).pages())
+        self._pages = chain(before, self._stream.snapshots.snapshot(names, self._page).pages())
         self._newer = None
         self._go_on()
 
@@ -416,7 +416,7 @@ class Feed:
                 self._newer = self._newer or {}
                 self._newer.update(page.newer)
                 self._newer_until = max(self._newer_until, *page.newer.values())
-            self._payer.pay(page.cast.size_bytes // BYTES_A_STEP)
+            self._budget.spend(page.cast.size_bytes // BYTES_A_STEP)
             self._write(page.cast)
 
     def _not_known(self, cast: Cast, newer: dict[str, int]) -> Cast:

@@ -5,11 +5,11 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
+from twincast.core.counters import Deliveries
 from twincast.core.model import Topic
 from twincast.core.pattern import Ends
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
-from twincast.core.tallies import Deliveries
 from twincast.delivery.cast import Cast
 from twincast.delivery.outbox import LatestOutbox
 

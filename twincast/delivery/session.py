@@ -11,17 +11,17 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from twincast.core import tallies
+from twincast.core import counters
 from twincast.core.batch import Lane
 from twincast.core.fence import Line, Mark
-from twincast.core.idempotency import Done, Receipt, Retry, digest_of, key_of_update
+from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted, digest_of, key_of_update
 from twincast.core.keys import Actor
 from twincast.core.model import Entry, Position, Source
 from twincast.core.rights import Principal
 from twincast.delivery import feed
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import Feed
-from twincast.delivery.turns import Payer
+from twincast.delivery.scheduler import Budget
 from twincast.errors import BadMessage, OutOfOrder, TwincastError, Unauthenticated, ValidationFailed
 from twincast.wire import requests
 from twincast.wire.messages import (
@@ -34,7 +34,7 @@ from twincast.wire.messages import (
     encode_error,
     encode_pong,
 )
-from twincast.wire.query import decode_wish, resubscribed
+from twincast.wire.query import decode_stream_query, resubscribed
 
 AUTH_MAX_BYTES = 8 * 1024
 """What a client may say before it has said who it is."""
@@ -71,8 +71,8 @@ class Stream(feed.Stream, Protocol):
         self,
         entry: Entry,
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
@@ -84,8 +84,8 @@ class Stream(feed.Stream, Protocol):
         self,
         entries: Sequence[Entry],
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
@@ -98,7 +98,7 @@ class Stream(feed.Stream, Protocol):
         """Return the time, in ISO 8601 with offset."""
 
 
-class Visit(Payer, Protocol):
+class Lease(Budget, Protocol):
     """What a session needs of the entrance. What it has to pay keeps its client from being read; see `owe`."""
 
     principal: Principal | None
@@ -110,7 +110,7 @@ class Visit(Payer, Protocol):
     def present(self, text: str) -> Principal:
         """Say who this is by a credential, or renew the one that it was before."""
 
-    def owe(self, updates: int, frames: int) -> float:
+    def charge(self, updates: int, frames: int) -> float:
         """Count what came against the rates, and return for how many seconds no more should be read of this client.
 
         Args:
@@ -130,12 +130,12 @@ class Session:
         "_connection",
         "_has_lost",
         "_lane",
+        "_lease",
         "_query",
         "_source",
         "_stream",
         "_updates",
         "_value_max_bytes",
-        "_visit",
         "feed",
     )
 
@@ -143,7 +143,7 @@ class Session:
         self,
         connection: Connection,
         stream: Stream,
-        enter: Callable[[Callable[[TwincastError], None]], Visit],
+        enter: Callable[[Callable[[TwincastError], None]], Lease],
         *,
         outbox_max_bytes: int,
     ) -> None:
@@ -157,7 +157,7 @@ class Session:
         """
         self._connection = connection
         self._stream = stream
-        self._visit = enter(self.close)
+        self._lease = enter(self.close)
         self._query: str | None = None  # what the client asked for, until it has said who it is
         self._asked = False  # whether the client named devices, so that it does not watch everything unasked
         self._source: Source = "websocket"
@@ -165,7 +165,7 @@ class Session:
         self._lane: Session | None = None  # this very session, if its updates are to stay in order
         self._has_lost = False  # whether an update in the lane was not stored, so that none may follow it
         self._value_max_bytes = stream.sizes.value_max_bytes
-        self.feed = Feed(connection.write, stream, self.close, payer=self._visit, outbox_max_bytes=outbox_max_bytes)
+        self.feed = Feed(connection.write, stream, self.close, budget=self._lease, outbox_max_bytes=outbox_max_bytes)
 
     @property
     def closed(self) -> bool:
@@ -186,7 +186,7 @@ class Session:
         if self.feed.is_closed:
             return 0.0
         updates, self._updates = self._updates, 0
-        return self._visit.owe(updates, frames)
+        return self._lease.charge(updates, frames)
 
     def greet(self, query: str = "") -> None:
         """Begin as the address asks for: with the state of everything, if it asks for nothing.
@@ -195,11 +195,11 @@ class Session:
         """
         if self.feed.is_closed:
             return
-        if self._visit.principal is None:
+        if self._lease.principal is None:
             self._query = query
             self._say(encode(AuthRequired()))
         else:
-            self._begin(self._visit.principal, query)
+            self._begin(self._lease.principal, query)
 
     def receive(self, payload: bytes) -> None:
         """Take one text message, valid UTF-8. Whatever is wrong with it is answered, never raised."""
@@ -243,14 +243,14 @@ class Session:
     def end(self) -> None:
         """Note that the client is gone."""
         self.feed.close()
-        self._visit.leave()
+        self._lease.leave()
 
     def close(self, error: TwincastError) -> None:
         """End the conversation with the error's close code."""
         if not self.feed.is_closed:
             self.feed.close()
-            self._visit.leave()
-            tallies.closes[error.code] += 1
+            self._lease.leave()
+            counters.closes[error.code] += 1
             self._connection.close(error.close_code, f"{error.code}: {error.message}")
 
     def stop(self, error: TwincastError) -> None:
@@ -263,21 +263,21 @@ class Session:
         self.feed.offer(Cast((message,)))
 
     def _tell(self, error: TwincastError, message_id: MessageId | None = None) -> None:
-        tallies.refusals[error.code] += 1
+        counters.refusals[error.code] += 1
         self._say(encode_error(error, message_id))
 
     def _begin(self, principal: Principal, query: str) -> None:
         try:
-            wish = decode_wish(query)
+            stream_query = decode_stream_query(query)
         except BadMessage as error:
             self._tell(error)
             self.close(error)
             return
-        self._asked = wish.names_devices
-        self._lane = self if wish.ordered else None
-        subscription = wish.subscription.inside(principal.readable)
-        self._visit.pay(len(query))
-        self.feed.start(subscription, since=wish.since, page=wish.page, ordered=wish.ordered)
+        self._asked = stream_query.names_devices
+        self._lane = self if stream_query.ordered else None
+        subscription = stream_query.subscription.inside(principal.readable)
+        self._lease.spend(len(query))
+        self.feed.start(subscription, since=stream_query.since, page=stream_query.page, ordered=stream_query.ordered)
 
     def _log_in(self, payload: bytes, query: str) -> None:
         try:
@@ -286,7 +286,7 @@ class Session:
             message = requests.decode_message(payload)
             if message.type != "auth" or message.token is None:
                 raise Unauthenticated("the first message is `auth`, with a `token`")
-            principal = self._visit.present(message.token)
+            principal = self._lease.present(message.token)
         except TwincastError as error:  # one try: who guesses is to pay for a connection each time
             self._tell(error)
             self.close(error)
@@ -296,7 +296,7 @@ class Session:
 
     def _renew(self, message: requests.ClientMessage) -> None:
         assert message.token is not None  # decode_message saw to it
-        self._visit.present(message.token)
+        self._lease.present(message.token)
         if message.id is not None:
             self._acknowledge(message.id, self._stream.state.seq)
 
@@ -307,17 +307,17 @@ class Session:
         if size_bytes > self._value_max_bytes:
             requests.check_value_sizes((entry,), self._value_max_bytes)
         kind, name = entry.topic
-        principal = self._visit.principal
+        principal = self._lease.principal
         assert principal is not None  # nothing is submitted before it is known
         if not principal.is_unbounded:
             principal.require("command" if kind == "control" else "publish", name)
         self._updates += 1
-        actor = None if kind == "data_update" else self._visit.actor
-        done: Done = self._refused if message.id is None else partial(self._answer, message.id)
+        actor = None if kind == "data_update" else self._lease.actor
+        done: OnCommitted = self._refused if message.id is None else partial(self._answer, message.id)
         retry = None
         if message.update_id is not None:
             key = key_of_update(entry, message.update_id, principal.identity)
-            retry = Retry(key, digest_of((entry,)), partial(self._answer_again, message.id))
+            retry = IdempotencyKey(key, digest_of((entry,)), partial(self._answer_again, message.id))
         elif message.line is not None:
             line = self._numbered(message, principal.identity)
             who = principal.identity
@@ -368,7 +368,7 @@ class Session:
         if error.retryable and self._lane is not None:
             self._has_lost = True
 
-    def _answer_again(self, message_id: MessageId | None, receipt: Receipt) -> None:
+    def _answer_again(self, message_id: MessageId | None, receipt: IdempotencyRecord) -> None:
         if message_id is not None:
             self._acknowledge(message_id, receipt.last_seq, replayed=True)
 

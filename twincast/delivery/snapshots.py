@@ -33,7 +33,7 @@ class Page(NamedTuple):
     newer: Mapping[str, int]
 
 
-class Greeting:
+class InitialSnapshot:
     """The first messages to a client, and the position behind which it goes on."""
 
     def __init__(self, parts: StateParts, wrap: Callable[[int, Part], Cast], cache: Cache["_Key", "_Made"] | None):
@@ -72,12 +72,12 @@ _Made = tuple[Page, int]
 
 
 class _Shared(NamedTuple):
-    greeting: Greeting
+    greeting: InitialSnapshot
     made_s: float
     stale_max: int
 
 
-class Greetings:
+class SnapshotCache:
     """Makes and remembers greetings. A reconnecting fleet is told one and the same bytes."""
 
     def __init__(
@@ -126,7 +126,7 @@ class Greetings:
         )
         return Cast((encode(hello),), cursor=Position(state.epoch, since))
 
-    def shared(self, subscription: Subscription, page: int, reason: str, ordered: bool) -> Greeting | None:
+    def shared(self, subscription: Subscription, page: int, reason: str, ordered: bool) -> InitialSnapshot | None:
         """Return what `full` has made for others who came a moment ago.
 
         It may be some changes old; the client goes on behind its `seq`.
@@ -140,7 +140,9 @@ class Greetings:
             del self._shared[key]
         return None
 
-    def full(self, subscription: Subscription, names: Sequence[str], page: int, reason: str, ordered: bool) -> Greeting:
+    def full(
+        self, subscription: Subscription, names: Sequence[str], page: int, reason: str, ordered: bool
+    ) -> InitialSnapshot:
         """Return hello and the state that a subscription selects, in pages of up to `page` devices; 0 for any number.
 
         Args:
@@ -154,7 +156,7 @@ class Greetings:
         parts = self._cut(names, page)
         devices = len(parts.names)
         hello = self._hello(subscription, reason, ordered)
-        greeting = Greeting(
+        greeting = InitialSnapshot(
             parts,
             lambda start, part: self._wrap(parts.seq, part, None if start else hello),
             self._cache if devices >= SHARED_FROM_DEVICES else None,
@@ -165,10 +167,10 @@ class Greetings:
             self._shared[key] = _Shared(greeting, self._clock_s(), devices // STALE_PART)
         return greeting
 
-    def snapshot(self, names: Sequence[str], page: int) -> Greeting:
+    def snapshot(self, names: Sequence[str], page: int) -> InitialSnapshot:
         """Return the state of some devices as it is now, in `snapshot` messages."""
         parts = self._cut(names, page)
-        return Greeting(parts, lambda _, part: self._wrap(parts.seq, part, None), None)
+        return InitialSnapshot(parts, lambda _, part: self._wrap(parts.seq, part, None), None)
 
     def texts(self, subscription: Subscription, names: Sequence[str]) -> Iterator[bytes]:
         """Yield the state of the devices that a subscription selects as one JSON object, in pieces.

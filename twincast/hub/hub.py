@@ -14,22 +14,22 @@ from functools import partial
 from typing import NamedTuple
 
 from twincast.core.batch import ENTRY_BYTES, Batch, Lane
+from twincast.core.counters import Counters, Histogram
 from twincast.core.fence import Fence, Line
-from twincast.core.idempotency import Done, Retries, Retry
+from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
 from twincast.core.keys import Actor, AuditRecord, Key, Keyring, Pairing
 from twincast.core.model import Deleted, Entry, Position
 from twincast.core.quotas import Account, Quotas
 from twincast.core.space import Space
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
-from twincast.core.tallies import Histogram, Tallies
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import TookBlock
 from twincast.delivery.groups import Groups
+from twincast.delivery.scheduler import Budget, FixedCost, Scheduler, Work
 from twincast.delivery.selection import Picking, Selections
 from twincast.delivery.session import Session
-from twincast.delivery.snapshots import Greetings
-from twincast.delivery.turns import Payer, Toll, Turns, Work
+from twincast.delivery.snapshots import SnapshotCache
 from twincast.errors import (
     JournalUnavailable,
     KeyReused,
@@ -40,7 +40,7 @@ from twincast.errors import (
     StateFull,
     Stopping,
 )
-from twincast.hub.readback import Replay
+from twincast.hub.readback import ReadBack
 from twincast.journal import Journal
 from twincast.wire.messages import SizeLimits, encode_all
 
@@ -104,9 +104,9 @@ class Hub:
         self._account = Account(state, quotas or Quotas())
         self._at_ease = self._account.at_ease
         self._free_bytes = self._account.free_bytes(0)
-        self._retries = Retries(journal.receipts)
+        self._retries = IdempotencyIndex(journal.receipts)
         self._fence = Fence(journal.marks)
-        self._replay = Replay(journal)
+        self._replay = ReadBack(journal)
         self._resume_max_entries = resume_max_entries
         self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
         self._stopping = False
@@ -116,12 +116,14 @@ class Hub:
         self.state = state
         self.sizes = sizes or SizeLimits()
         self.groups = Groups(state, _call_later)
-        self.turns = Turns(_call_later)
+        self.scheduler = Scheduler(_call_later)
         self.selections = Selections(state)
-        self.greetings = Greetings(state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes)
+        self.snapshots = SnapshotCache(
+            state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes
+        )
         self.websockets: set[Session] = set()
         """The conversations that go on at the moment."""
-        self.tallies = Tallies()
+        self.counters = Counters()
         """What is counted of the commits."""
         self.failure: JournalUnavailable | None = None
         """Why the newest commit failed; None as soon as one succeeds."""
@@ -224,8 +226,8 @@ class Hub:
         self,
         entry: Entry,
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
@@ -248,8 +250,8 @@ class Hub:
         self,
         entries: Sequence[Entry],
         size_bytes: int,
-        done: Done,
-        retry: Retry | None = None,
+        done: OnCommitted,
+        retry: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
@@ -302,7 +304,7 @@ class Hub:
         """Call back once everything that was submitted until now has its answer; at once if it has."""
         self._when_settled(lambda _error, _seq: callback())
 
-    async def select(self, subscription: Subscription, payer: Payer) -> Sequence[str]:
+    async def select(self, subscription: Subscription, budget: Budget) -> Sequence[str]:
         """Return the devices that a subscription selects, found in turns with others.
 
         Raises:
@@ -311,40 +313,40 @@ class Hub:
         if subscription.is_everything:
             return self.state.names()
         selection = self.selections.of(subscription)
-        await self._do(selection, payer)
+        await self._do(selection, budget)
         return selection.names()
 
-    async def count(self, subscription: Subscription, payer: Payer) -> int:
+    async def count(self, subscription: Subscription, budget: Budget) -> int:
         """Return how many devices a subscription selects."""
         if subscription.is_everything:
             return len(self.state.twins)
         selection = self.selections.of(subscription)
-        await self._do(selection, payer)
+        await self._do(selection, budget)
         return selection.count()
 
-    async def pick(self, cast: Cast, subscription: Subscription, payer: Payer) -> Cast:
+    async def pick(self, cast: Cast, subscription: Subscription, budget: Budget) -> Cast:
         """Return what a subscription selects of a cast, found in turns with others."""
         picking = Picking(cast, subscription)
-        await self._do(picking, payer)
+        await self._do(picking, budget)
         return picking.picked()
 
-    async def make_way(self, steps: int, payer: Payer) -> None:
+    async def make_way(self, steps: int, budget: Budget) -> None:
         """Return when it is the turn of something that takes so many steps in one piece, and is paid for by this.
 
         Raises:
             RateLimited: what `select` raises.
         """
-        await self._do(Toll(None, steps), payer)
+        await self._do(FixedCost(None, steps), budget)
 
-    async def _do(self, work: Work, payer: Payer) -> None:
+    async def _do(self, work: Work, budget: Budget) -> None:
         """Return when work is done, in the same step."""
-        if self.turns.waiting(payer.account) >= READS_WAITING_MAX:
-            raise RateLimited(f"{READS_WAITING_MAX} reads of {payer.account} wait already", max(1.0, payer.pay(0)))
+        if self.scheduler.waiting(budget.account) >= READS_WAITING_MAX:
+            raise RateLimited(f"{READS_WAITING_MAX} reads of {budget.account} wait already", max(1.0, budget.spend(0)))
         try:
             async with asyncio.timeout(READ_MAX_S):
                 while True:
                     done = asyncio.Event()
-                    forget = self.turns.do(work, payer, done.set)
+                    forget = self.scheduler.do(work, budget, done.set)
                     if forget is None:
                         return
                     try:
@@ -352,8 +354,9 @@ class Hub:
                     finally:
                         forget()
         except TimeoutError:
-            debt_s = max(1.0, payer.pay(0))
-            raise RateLimited(f"this read has cost more than {payer.account} may spend; ask for less", debt_s) from None
+            debt_s = max(1.0, budget.spend(0))
+            text = f"this read has cost more than {budget.account} may spend; ask for less"
+            raise RateLimited(text, debt_s) from None
 
     def when_reached(self, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
         """Call back once the state has a position; at once if it has.
@@ -406,7 +409,7 @@ class Hub:
         stored = [committed.batch for committed in self._unanswered]
         return [*stored, self._open] if self._committing is None else [*stored, self._committing, self._open]
 
-    def _when_settled(self, done: Done, lane: Lane | None = None) -> None:
+    def _when_settled(self, done: OnCommitted, lane: Lane | None = None) -> None:
         """Tell when all that was submitted is in the state, or the error that kept the last of it out."""
         if self._open.submissions or self._committing or self._unanswered:
             self._await_commit(0, done, lane)
@@ -419,7 +422,7 @@ class Hub:
             waiting_bytes = sum(batch.size_bytes for batch in self._waiting[:-1])
             self._free_bytes = self._account.free_bytes(waiting_bytes)
 
-    def _await_commit(self, size_bytes: int, done: Done, lane: Lane | None = None, who: str = "") -> None:
+    def _await_commit(self, size_bytes: int, done: OnCommitted, lane: Lane | None = None, who: str = "") -> None:
         batch = self._open
         if not batch.submissions:
             self._work.set()
@@ -460,7 +463,7 @@ class Hub:
             if self.failure is None:
                 logger.error("nothing is stored or cast until the journal works again: %s", failure)
             self.failure = failure
-            self.tallies.failed_commits += 1
+            self.counters.failed_commits += 1
             self._refuse(batch, failure)
             return None
         self._count(batch, time.perf_counter() - began_s)
@@ -471,17 +474,17 @@ class Hub:
         return span
 
     def _count(self, batch: Batch, took_s: float) -> None:
-        tallies, entries, commands = self.tallies, len(batch.entries), len(batch.deeds)
-        tallies.commit_s.add(took_s)
-        tallies.commit_entries.add(entries)
-        tallies.commands += commands
-        tallies.readings += entries - commands
+        counters, entries, commands = self.counters, len(batch.entries), len(batch.deeds)
+        counters.commit_s.add(took_s)
+        counters.commit_entries.add(entries)
+        counters.commands += commands
+        counters.readings += entries - commands
 
     def _refuse(self, batch: Batch, failure: JournalUnavailable) -> None:
         """Tell the senders of a batch that it was not stored, and refuse what their lanes have sent since."""
         self._account.forget_outlooks()
         failed = [done for _, done, *_ in batch.submissions]
-        behind: list[Done] = []
+        behind: list[OnCommitted] = []
         if self._open.leans:
             failed += [done for _, done, *_ in self._open.submissions]
             self._open = Batch()

@@ -23,7 +23,7 @@ Span = tuple[int, int]
 """A block's name: the position before its first entry, and the end of what was asked for."""
 
 
-class Replay:
+class ReadBack:
     """Blocks of a journal's log, remembered as long as others are likely to ask for the same."""
 
     def __init__(self, journal: Journal) -> None:

@@ -61,8 +61,8 @@ class _Free:
     def __init__(self) -> None:
         self.account = f"inside {next(_numbers)}"
 
-    def pay(self, steps: int) -> float:
-        """See Payer."""
+    def spend(self, steps: int) -> float:
+        """See Budget."""
         return 0.0
 
 
@@ -72,7 +72,7 @@ class _Line:
     def __init__(self, hub: Hub, watch: Watch, since: Position | None) -> None:
         self._hub = hub
         self._watch = watch
-        self._payer = _Free()
+        self._budget = _Free()
         self._why: TwincastError | None = None  # the feed ended
         self._is_over = False
         self._gap: Gap | None = None  # what is missing before the state that is coming in
@@ -118,7 +118,7 @@ class _Line:
         self._why = None
         self._buffer = Buffer(HELD_MAX_BYTES)
         self._feed = Feed(
-            self._buffer.write, self._hub, self._cut_off, payer=self._payer, outbox_max_bytes=OUTBOX_MAX_BYTES
+            self._buffer.write, self._hub, self._cut_off, budget=self._budget, outbox_max_bytes=OUTBOX_MAX_BYTES
         )
         self._buffer.flow = self._feed
         self._feed.start(self._watch.subscription, since=since, page=PAGE)

@@ -4,13 +4,13 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from twincast.core.counters import Histogram
 from twincast.core.fence import Mark
-from twincast.core.idempotency import Receipt
-from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
+from twincast.core.idempotency import IdempotencyRecord
+from twincast.core.keys import AuditRecord, CommandOrigin, Key, Keyring, Pairing
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.space import Space
-from twincast.core.tallies import Histogram
 from twincast.errors import JournalUnusable
 from twincast.journal.memory import MemoryJournal
 from twincast.journal.retention import KEEP_ALL, Retention
@@ -37,7 +37,7 @@ class Journal(Protocol):
         """The oldest position that `read` goes on from. It moves: where old entries go, or memory is full."""
 
     @property
-    def receipts(self) -> Sequence[Receipt]:
+    def receipts(self) -> Sequence[IdempotencyRecord]:
         """The keys of the newest updates when the journal was opened, oldest first."""
 
     @property
@@ -50,8 +50,8 @@ class Journal(Protocol):
     async def append(
         self,
         batch: Sequence[Entry],
-        keys: Sequence[Receipt] = (),
-        deeds: Sequence[Deed] = (),
+        keys: Sequence[IdempotencyRecord] = (),
+        deeds: Sequence[CommandOrigin] = (),
         marks: Sequence[Mark] = (),
     ) -> range:
         """Make a batch durable, in order, and give each entry its position.

@@ -5,16 +5,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 
+from twincast.core.counters import SECONDS, Histogram
 from twincast.core.fence import PRODUCERS_MAX, Mark
-from twincast.core.idempotency import Receipt
-from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
+from twincast.core.idempotency import IdempotencyRecord
+from twincast.core.keys import AuditRecord, CommandOrigin, Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.space import Space
 from twincast.core.state import twin_of
-from twincast.core.tallies import SECONDS, Histogram
 from twincast.errors import Truncated, Unauthenticated
-from twincast.journal.tail import Window, up_to_bytes
+from twincast.journal.tail import LogTail, up_to_bytes
 
 AUDIT_MAX = 10_000
 
@@ -25,7 +25,7 @@ class MemoryJournal:
     def __init__(self, *, max_bytes: int) -> None:
         self.epoch = secrets.token_hex(4)
         self.lineage = Lineage(self.epoch, [Generation(secrets.token_hex(4), 0)])
-        self._window = Window(0, max_bytes)
+        self._window = LogTail(0, max_bytes)
         self._max_bytes = max_bytes
         self.sync_s = Histogram(SECONDS)
         """See Journal.sync_s. Nothing is waited for here."""
@@ -39,7 +39,7 @@ class MemoryJournal:
         return self._window.since
 
     @property
-    def receipts(self) -> Sequence[Receipt]:
+    def receipts(self) -> Sequence[IdempotencyRecord]:
         """See Journal.receipts. A new log has none."""
         return ()
 
@@ -51,8 +51,8 @@ class MemoryJournal:
     async def append(
         self,
         batch: Sequence[Entry],
-        keys: Sequence[Receipt] = (),
-        deeds: Sequence[Deed] = (),
+        keys: Sequence[IdempotencyRecord] = (),
+        deeds: Sequence[CommandOrigin] = (),
         marks: Sequence[Mark] = (),
     ) -> range:
         """See Journal.append. Does not wait for anything; keys live as long as the process, which knows them."""
@@ -144,6 +144,6 @@ class MemoryJournal:
             raise Truncated(f"this journal reaches back to {self._window.since}, not to {since}")
 
 
-def _record(deed: Deed, entry: Entry) -> AuditRecord:
+def _record(deed: CommandOrigin, entry: Entry) -> AuditRecord:
     action, detail = ("command", entry.command) if isinstance(entry, Control) else ("delete", "")
     return AuditRecord(entry.timestamp_utc, deed.who, deed.address, action, entry.topic[1], detail, entry.seq)

@@ -11,7 +11,7 @@ ENTRY_BYTES = 400
 """What an entry costs beside its value: the object, its strings, its slot. Measured on CPython 3.11, rounded up."""
 
 
-class Window:
+class LogTail:
     """The batches that were appended last. A follower that is too slow for it reads the log itself."""
 
     def __init__(self, seq: int, max_bytes: int) -> None:

@@ -32,7 +32,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
 from uvicorn.server import ServerState
 
-from twincast.access.admission import Admission, End, Knock, Visit
+from twincast.access.admission import Admission, End, Lease, RequestFacts
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Limits, Session
 from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
@@ -79,7 +79,7 @@ class Conversation(WSListener):
     )
 
     def __init__(
-        self, websocket: WSTransport, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Visit]
+        self, websocket: WSTransport, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Lease]
     ) -> None:
         self._hub = hub
         self._query = query
@@ -376,8 +376,8 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             # picows decodes bytes above ASCII to lone surrogates, which nothing behind here could encode again.
             told = ((name, value.encode("ascii", "surrogateescape")) for name, value in request.headers.items())
             headers = ((name.lower(), value.decode("latin-1")) for name, value in told)
-            knock = Knock.of(self._peer, headers)
-            enter = partial(admission.enter_websocket, knock, query)
+            facts = RequestFacts.of(self._peer, headers)
+            enter = partial(admission.enter_websocket, facts, query)
             conversation = Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, enter)
         except TwincastError as error:
             return self._refuse(error)

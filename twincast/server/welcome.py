@@ -77,7 +77,7 @@ class Welcome:
             also = [str(address) for address in self._exposure.private[1:]]
             if also:
                 self._say(f"  Also at    {', '.join(also)}")
-        if app.admission.authority.is_required:
+        if app.admission.authenticator.is_required:
             self._say("  Login      asked for; [bold]twincast keys add[/] makes a key, [bold]twincast pair[/] a code")
         if self._exposure.self_signed is not None:
             self._say(f"  Trust      {self._exposure.self_signed.fingerprint}")

@@ -167,7 +167,7 @@ class Server:
             eventually(lambda: self._ask(self._knows_keys), "the server knows its keys")
 
     async def _knows_keys(self, hub: Hub) -> bool:
-        return await hub.keyring(self._app.admission.authority.version) is None
+        return await hub.keyring(self._app.admission.authenticator.version) is None
 
     def _ask(self, question: Callable[[Hub], Coroutine[Any, Any, T]]) -> T:
         hub = self._app.hub

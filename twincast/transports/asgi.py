@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, unquote_to_bytes
 
-from twincast.access.admission import Knock
+from twincast.access.admission import RequestFacts
 from twincast.delivery.cast import Cast
 from twincast.errors import NotFound, ValidationFailed
 
@@ -106,16 +106,16 @@ class Idle:
         self.call = call
 
 
-def knock_of(scope: Scope) -> Knock:
+def facts_of(scope: Scope) -> RequestFacts:
     """Return what a request says of itself.
 
     Raises:
-        BadMessage: see Knock.of.
+        BadMessage: see RequestFacts.of.
     """
     client = scope.get("client")
     deciding = [pair for pair in scope["headers"] if pair[0] in _DECIDING]
     headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in deciding)
-    return Knock.of(client[0] if client else None, headers)
+    return RequestFacts.of(client[0] if client else None, headers)
 
 
 def placed(scope: Scope, own_path: str = "") -> tuple[Scope, str]:

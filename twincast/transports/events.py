@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from twincast.access.admission import Admission, Visit
+from twincast.access.admission import Admission, Lease
 from twincast.access.tickets import TicketUse
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import Feed
-from twincast.delivery.turns import Payer
+from twincast.delivery.scheduler import Budget
 from twincast.errors import Stopping, Truncated, TwincastError, ValidationFailed
 from twincast.hub.hub import Hub
 from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
@@ -21,7 +21,7 @@ from twincast.transports.documents import shapes
 from twincast.transports.operation import Answer, Call, Operation, paid, pieces
 from twincast.wire import event_stream
 from twincast.wire.messages import encode
-from twincast.wire.query import Wish, decode_query, decode_wish, rules_of_query, ticket_of, whole_number
+from twincast.wire.query import StreamQuery, decode_query, decode_stream_query, rules_of_query, ticket_of, whole_number
 
 logger = logging.getLogger("twincast.events")
 
@@ -85,20 +85,20 @@ class EventsEndpoint:
         caller = scope["caller"]
         caller.principal.require_at_all("read")
         query = scope["query_string"].decode("latin-1")
-        hub, means = self._hub(), self._admission.means(caller)
-        await hub.make_way(len(query), means)
+        hub, budget = self._hub(), self._admission.budget(caller)
+        await hub.make_way(len(query), budget)
         self._admission.recheck(caller.principal)  # its turn may have been long in coming
-        wish = decode_wish(query, header(scope, b"last-event-id") or "")
-        subscription = wish.subscription.inside(caller.principal.readable)
+        stream_query = decode_stream_query(query, header(scope, b"last-event-id") or "")
+        subscription = stream_query.subscription.inside(caller.principal.readable)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        connection = _EventStream(send, hub, means, self._outbox_max_bytes, self._close_timeout_s)
+        connection = _EventStream(send, hub, budget, self._outbox_max_bytes, self._close_timeout_s)
         with self._held(ticket_of(query), connection):
-            visit = self._admission.enter(caller, connection.cut_off)
-            connection.leave = visit.leave
-            await self._serve(connection, visit, wish._replace(subscription=subscription), receive)
+            lease = self._admission.enter(caller, connection.cut_off)
+            connection.leave = lease.leave
+            await self._serve(connection, lease, stream_query._replace(subscription=subscription), receive)
 
     def ticket_in(self, scope: Scope) -> TicketUse | None:
         """Return the ticket in a request's address, and what it is used for; None if it has none."""
@@ -128,21 +128,23 @@ class EventsEndpoint:
         finally:
             tickets.release(ticket, end)
 
-    async def _serve(self, connection: "_EventStream", visit: Visit, wish: Wish, receive: Receive) -> None:
+    async def _serve(
+        self, connection: "_EventStream", lease: Lease, stream_query: StreamQuery, receive: Receive
+    ) -> None:
         self._ends.add(connection.end)
         self.feeds.add(connection.feed)
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
                 leaving = group.create_task(_until_left(receive, connection), name="event stream listens")
-                await connection.serve(wish)
+                await connection.serve(stream_query)
                 leaving.cancel()
         except TimeoutError:  # the response stays unfinished, for which the server ends the connection
-            logger.info("the event stream of %s did not take its end", visit.actor.who)
+            logger.info("the event stream of %s did not take its end", lease.actor.who)
         finally:
             self._ends.discard(connection.end)
             self.feeds.discard(connection.feed)
             connection.feed.close()
-            visit.leave()
+            lease.leave()
 
     async def poll(self, call: Call) -> Answer:
         """Return the changes behind a position, or stream them.
@@ -153,43 +155,43 @@ class EventsEndpoint:
         principal = call.caller.principal
         principal.require_at_all("read")
         names = {"since", "devices", "kinds", "limit", "wait_s", "ticket"}
-        hub, means = self._hub(), self._admission.begin_reading(call.caller)
-        await hub.make_way(len(call.query), means)
+        hub, budget = self._hub(), self._admission.begin_reading(call.caller)
+        await hub.make_way(len(call.query), budget)
         self._admission.recheck(principal)
         given = decode_query(call.query, names)
         since = given.get("since", [""])[-1]
         limit = whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
         wait_s = whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
         subscription = Subscription(rules_of_query(given), "every").inside(principal.readable)
-        poll = _Poll(hub, subscription, means, limit or 1, is_compressed=call.takes_gzip)
-        visit = self._admission.enter(call.caller, poll.refuse)
+        poll = _Poll(hub, subscription, budget, limit or 1, is_compressed=call.takes_gzip)
+        lease = self._admission.enter(call.caller, poll.refuse)
         self._ends.add(poll.wake)
         try:
             return await poll.answer(Position.parse(since) if since else None, wait_s)
         finally:
             self._ends.discard(poll.wake)
-            visit.leave()
+            lease.leave()
 
 
 class _EventStream(Buffer):
     """One client's response, as its feed sees it."""
 
-    def __init__(self, send: Send, hub: Hub, payer: Payer, max_bytes: int, close_timeout_s: float) -> None:
+    def __init__(self, send: Send, hub: Hub, budget: Budget, max_bytes: int, close_timeout_s: float) -> None:
         super().__init__(max_bytes)
         self._send = send
         self._close_timeout_s = close_timeout_s
         self._has_begun = False
         self.deadline = asyncio.timeout(None)
-        self.feed = Feed(self.write, hub, self.cut_off, payer=payer, outbox_max_bytes=max_bytes)
+        self.feed = Feed(self.write, hub, self.cut_off, budget=budget, outbox_max_bytes=max_bytes)
         self.flow = self.feed
         self.leave: Callable[[], None]
 
-    async def serve(self, wish: Wish) -> None:
+    async def serve(self, stream_query: StreamQuery) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         self._has_begun = True
         await self._send_body(event_stream.retry(RETRY_MS))
         if not self.feed.is_closed:  # it may have been cut off while an answer before this one was not read
-            self.feed.start(wish.subscription, since=wish.since, page=wish.page)
+            self.feed.start(stream_query.subscription, since=stream_query.since, page=stream_query.page)
         await self.drain_to(self._send_events, idle=Idle(HEARTBEAT_S, self._beat))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -234,11 +236,13 @@ class _Found(NamedTuple):
 class _Poll:
     """One long poll. While it waits it watches, so that only a change that it wants wakes it."""
 
-    def __init__(self, hub: Hub, subscription: Subscription, payer: Payer, limit: int, *, is_compressed: bool) -> None:
+    def __init__(
+        self, hub: Hub, subscription: Subscription, budget: Budget, limit: int, *, is_compressed: bool
+    ) -> None:
         self._is_compressed = is_compressed
         self._hub = hub
         self._subscription = subscription
-        self._payer = payer
+        self._budget = budget
         self._limit = limit
         self._woken = asyncio.Event()
         self._refusal: TwincastError | None = None
@@ -301,7 +305,7 @@ class _Poll:
         size_bytes = 0
         while since < hub.state.seq and len(messages) < self._limit and size_bytes < POLL_MAX_BYTES:
             block = await self._block(since)
-            selected = await hub.pick(block, self._subscription, self._payer)
+            selected = await hub.pick(block, self._subscription, self._budget)
             since = block.entries[-1].seq
             left = self._limit - len(messages)
             messages.extend(selected.messages[:left])
@@ -329,15 +333,15 @@ class _Poll:
 
     async def _state(self, reason: str) -> Answer:
         hub = self._hub
-        names = await hub.select(self._subscription, self._payer)
+        names = await hub.select(self._subscription, self._budget)
         head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"resumed":false,%b"data_snapshot":' % (
             hub.now_utc().encode(),
             hub.state.epoch.encode(),
             hub.state.seq,
             b'"reason":%b,' % encode(reason) if reason else b"",
         )
-        texts = hub.greetings.texts(self._subscription, names)
-        state = paid(texts, self._payer, is_compressed=self._is_compressed)
+        texts = hub.snapshots.texts(self._subscription, names)
+        state = paid(texts, self._budget, is_compressed=self._is_compressed)
         return pieces(head, state, b',"events":[],"more":false}')
 
 

@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from twincast.core.tallies import Histogram, closes, refusals
+from twincast.core.counters import Histogram, closes, refusals
 from twincast.delivery.feed import Feed
 from twincast.errors import TwincastError
 from twincast.hub.hub import Hub
@@ -151,19 +151,19 @@ class LongestStep:
 
 
 def _of_hub(hub: Hub) -> Iterator[Metric]:
-    tallies = hub.tallies
+    counters = hub.counters
     yield _gauge("twincast_ready", "Whether what is accepted now is stored: 1, or 0.", int(hub.problem is None))
     yield _gauge("twincast_uptime_seconds", "How long the server has run.", hub.uptime_s)
     yield _gauge("twincast_devices", "Devices that have a value.", len(hub.state.twins))
     yield _gauge("twincast_position", "The seq of the newest change.", hub.state.seq)
     yield _gauge("twincast_waiting_bytes", "What waits for the next commit.", hub.waiting_bytes)
-    yield _counter("twincast_readings_stored", "Readings that were stored.", tallies.readings)
-    yield _counter("twincast_commands_stored", "Commands and deletions that were stored.", tallies.commands)
-    yield _counter("twincast_failed_commits", "Commits that the disk did not take.", tallies.failed_commits)
+    yield _counter("twincast_readings_stored", "Readings that were stored.", counters.readings)
+    yield _counter("twincast_commands_stored", "Commands and deletions that were stored.", counters.commands)
+    yield _counter("twincast_failed_commits", "Commits that the disk did not take.", counters.failed_commits)
     yield _histogram(
-        "twincast_commit_seconds", "From the beginning of a commit until it was known to be stored.", tallies.commit_s
+        "twincast_commit_seconds", "From the beginning of a commit until it was known to be stored.", counters.commit_s
     )
-    yield _histogram("twincast_commit_entries", "How many changes a commit had.", tallies.commit_entries)
+    yield _histogram("twincast_commit_entries", "How many changes a commit had.", counters.commit_entries)
 
 
 def _of_journal(hub: Hub) -> Iterator[Metric]:

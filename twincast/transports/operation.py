@@ -16,10 +16,10 @@ from msgspec import Struct
 from starlette.convertors import Convertor, register_url_convertor
 
 from twincast.access.admission import Caller
-from twincast.core import tallies
+from twincast.core import counters
 from twincast.core.names import check_id
 from twincast.delivery.feed import BYTES_A_STEP
-from twincast.delivery.turns import Payer
+from twincast.delivery.scheduler import Budget
 from twincast.errors import (
     BadMessage,
     NotFound,
@@ -247,11 +247,11 @@ class _Handed(Response):
         await self._operation(scope, receive, send)
 
 
-def paid(state: Iterator[bytes], payer: Payer, *, is_compressed: bool) -> Iterator[bytes]:
+def paid(state: Iterator[bytes], budget: Budget, *, is_compressed: bool) -> Iterator[bytes]:
     """Yield a state in pieces, each counted against who is told it; compressed ones cost more."""
     bytes_a_step = COMPRESSED_BYTES_A_STEP if is_compressed else BYTES_A_STEP
     for piece in state:
-        payer.pay(len(piece) // bytes_a_step)
+        budget.spend(len(piece) // bytes_a_step)
         yield piece
 
 
@@ -354,7 +354,7 @@ def refusing_headers(error: TwincastError) -> list[tuple[bytes, bytes]]:
 
 def problem(error: TwincastError) -> bytes:
     """Encode an error as RFC 9457 problem details, and count it: it is about to be told."""
-    tallies.refusals[error.code] += 1
+    counters.refusals[error.code] += 1
     details = {
         "type": "about:blank",
         "title": HTTPStatus(error.http_status).phrase,

@@ -42,7 +42,7 @@ class Scrape:
         principal = call.caller.principal
         if principal.id == ANYONE.id or not principal.may_everywhere("admin"):
             raise NotPermitted(f"{principal.id} has no right to admin on `*`, which this takes from another machine")
-        self._admission.begin_reading(call.caller).pay(STEPS)
+        self._admission.begin_reading(call.caller).spend(STEPS)
         return Answer(self._text(), content_type=self._content_type)
 
 

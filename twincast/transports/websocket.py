@@ -9,7 +9,7 @@ from twincast.delivery.cast import Cast
 from twincast.delivery.session import Limits, Session
 from twincast.errors import TooLarge, TwincastError, UnsupportedMedia
 from twincast.hub.hub import Hub
-from twincast.transports.asgi import PORTABLE, Buffer, EdgeInUse, Receive, Scope, Send, knock_of
+from twincast.transports.asgi import PORTABLE, Buffer, EdgeInUse, Receive, Scope, Send, facts_of
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 
 
@@ -64,7 +64,7 @@ class WebSocketEndpoint:
         query = scope["query_string"].decode("latin-1")
         try:
             hub = self._hub()
-            enter = partial(self._admission.enter_websocket, knock_of(scope), query)
+            enter = partial(self._admission.enter_websocket, facts_of(scope), query)
             session = Session(connection, hub, enter, outbox_max_bytes=self._limits.outbox_max_bytes)
         except TwincastError as error:
             await _refuse(error, scope, send)

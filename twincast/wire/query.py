@@ -20,7 +20,7 @@ _OF_NO_MEANING = frozenset({"_"})
 """What a request library adds, so that nothing on the way answers from its store."""
 
 
-class Wish(NamedTuple):
+class StreamQuery(NamedTuple):
     """What a client asks for as it comes: by the parameters of its address."""
 
     subscription: Subscription
@@ -45,7 +45,7 @@ def resubscribed(message: ClientMessage, current: Subscription) -> Subscription:
     return replace(current.adding(rules), mode=mode, max_hz=max_hz)
 
 
-def decode_wish(query: str, last_event_id: str = "") -> Wish:
+def decode_stream_query(query: str, last_event_id: str = "") -> StreamQuery:
     """Read the parameters of an address that begins a stream; see docs/delivery.md.
 
     Args:
@@ -64,7 +64,7 @@ def decode_wish(query: str, last_event_id: str = "") -> Wish:
         cast("Mode", given.get("mode", ["latest"])[-1]),
         _number(given["max_hz"][-1], "`max_hz`") if "max_hz" in given else None,
     )
-    return Wish(
+    return StreamQuery(
         subscription,
         Position.parse(since) if since else None,
         whole_number(page, "`page`", PAGE_MAX),

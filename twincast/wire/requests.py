@@ -61,7 +61,7 @@ class Reading(Struct):
     value: Value
 
 
-class Order(Struct):
+class CommandRequest(Struct):
     """What `POST /api/control` takes."""
 
     target: Target
@@ -82,7 +82,7 @@ _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_identified = msgspec.json.Decoder(_Identified).decode
 _decode_reading = msgspec.json.Decoder(Reading)
 _decode_readings = msgspec.json.Decoder(list[Reading]).decode
-_decode_order = msgspec.json.Decoder(Order).decode
+_decode_order = msgspec.json.Decoder(CommandRequest).decode
 
 
 def decode_message(payload: bytes) -> ClientMessage:
@@ -178,7 +178,7 @@ def _decode_lines(body: bytes) -> list[Reading]:
     return [decode(line) for line in body.split(b"\n") if line.strip()]
 
 
-def decode_order(body: bytes, source: Source) -> Control:
+def decode_command(body: bytes, source: Source) -> Control:
     """Decode and check the body of a command.
 
     Raises:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core.fence import Mark
-from twincast.core.idempotency import Receipt
+from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal.sqlite import fence as sqlite_fence
@@ -268,23 +268,24 @@ def test_keys_are_stored_with_their_entries_and_found_again(path: Path) -> None:
     with closing(SqliteFile(str(path))) as file:
         file.append([reading("a")])
         file.append(
-            [reading("b"), reading("c"), reading("d")], [Receipt("k1", 0, 0, "0b"), Receipt("k2", 1, 2, "1" * 32)]
+            [reading("b"), reading("c"), reading("d")],
+            [IdempotencyRecord("k1", 0, 0, "0b"), IdempotencyRecord("k2", 1, 2, "1" * 32)],
         )
     with closing(SqliteFile(str(path))) as file:
-        assert file.receipts() == [Receipt("k1", 2, 2, "0b"), Receipt("k2", 3, 4, "1" * 32)]
+        assert file.receipts() == [IdempotencyRecord("k1", 2, 2, "0b"), IdempotencyRecord("k2", 3, 4, "1" * 32)]
     assert query(path, "select key, first_seq, last_seq from receipt") == [("k1", 2, 2), ("k2", 3, 4)]
 
 
 def test_keys_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) -> None:
     with pytest.raises(JournalUnavailable):
-        file.append([reading("a", at=None)], [Receipt("k", 0, 0, "01")])  # type: ignore[arg-type]
+        file.append([reading("a", at=None)], [IdempotencyRecord("k", 0, 0, "01")])  # type: ignore[arg-type]
     assert file.receipts() == []
 
 
 def test_keys_that_no_longer_count_are_not_returned_and_go(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 4)
     for number in range(10):
-        file.append([reading("a")], [Receipt(f"k{number}", 0, 0, "01")])
+        file.append([reading("a")], [IdempotencyRecord(f"k{number}", 0, 0, "01")])
     assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
     monkeypatch.setattr(sqlite_file, "KEYS_MAX", 2)
     assert [receipt.key for receipt in file.receipts()] == ["k8", "k9"]
@@ -388,7 +389,7 @@ def test_a_damaged_journal_is_refused(path: Path) -> None:
 READ_ONLY = """
 import os, sys
 from twincast.errors import JournalUnusable
-from twincast.journal.sqlite_file import SqliteFile
+from twincast.journal.sqlite.file import SqliteFile
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:

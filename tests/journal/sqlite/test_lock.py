@@ -186,7 +186,7 @@ def test_a_server_that_could_not_start_leaves_no_lock(path: Path) -> None:
 AS_NOBODY = """
 import os, sys
 from twincast.errors import JournalUnusable
-from twincast.journal.sqlite_file import SqliteFile
+from twincast.journal.sqlite.file import SqliteFile
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     SqliteFile(sys.argv[1]).close()

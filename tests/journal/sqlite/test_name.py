@@ -14,7 +14,7 @@ HOLDER = """
 import sys
 if sys.argv[2] == "SQLite":
     sys.modules["fcntl"] = None
-from twincast.journal.sqlite_name import NameLock, is_taken
+from twincast.journal.sqlite.name import NameLock, is_taken
 print(is_taken(sys.argv[1]), flush=True)
 try:
     lock = NameLock(sys.argv[1])

@@ -12,7 +12,7 @@ import pytest
 from msgspec import Raw
 
 from twincast.core.fence import Mark
-from twincast.core.idempotency import Receipt, digest_of
+from twincast.core.idempotency import IdempotencyRecord, digest_of
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
@@ -141,9 +141,9 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_h
         }
         marks = [Mark("key:b", "q", 7, 3, 0b101)] if version >= 5 else []
         assert file.marks() == marks
-        file.append([ENTRIES[0]], [Receipt("k", 0, 0, "01")], marks=[Mark("key:a", "p", 3, 0, 0b11)])
+        file.append([ENTRIES[0]], [IdempotencyRecord("k", 0, 0, "01")], marks=[Mark("key:a", "p", 3, 0, 0b11)])
     with closing(SqliteFile(str(path))) as file:
-        assert file.receipts() == [Receipt("k", 5, 5, "01")]
+        assert file.receipts() == [IdempotencyRecord("k", 5, 5, "01")]
         assert file.marks() == [*marks, Mark("key:a", "p", 3, 5, 0b11)]
         file.append([Deleted("lamp", NOW_UTC, "rest")])
         assert set(file.snapshot().twins) == {"door"}

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from tests.conftest import StartServer
 from tests.running import eventually
-from twincast.core.idempotency import Receipt
+from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
@@ -44,7 +44,7 @@ async def test_entries_of_another_program_come_to_the_followers_in_order_and_com
     insert(path, 2, "data_update", "door", '"open"', None, NOW_UTC, "rest")
     insert(path, 3, "control", "door", "{}", "close", NOW_UTC, "websocket")
     insert(path, 4, "deleted", "door", "null", None, NOW_UTC, "rest")
-    assert await journal.append(readings(5, 6), [Receipt("k", 0, 1, "7")]) == range(5, 7)
+    assert await journal.append(readings(5, 6), [IdempotencyRecord("k", 0, 1, "7")]) == range(5, 7)
     found: list[Entry] = []
     async for batch in journal.follow(0):
         found += batch

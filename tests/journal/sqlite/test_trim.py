@@ -12,7 +12,7 @@ import pytest
 from msgspec import Raw
 
 from tests.journal.sqlite.full_disk import full_disk
-from twincast.core.keys import Deed
+from twincast.core.keys import CommandOrigin
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal import retention
@@ -155,8 +155,8 @@ def test_no_newest_value_is_lost_and_no_deleted_device_comes_back(path: str) -> 
 
 
 def test_records_of_what_goes_leave_the_audit_trail_and_those_of_keys_stay(path: str) -> None:
-    def order(number: int) -> tuple[list[Entry], list[Deed]]:
-        return [Control("fan", f"c{number}", Raw(b"{}"), at(number), "rest")], [Deed(0, "key:a", "here")]
+    def order(number: int) -> tuple[list[Entry], list[CommandOrigin]]:
+        return [Control("fan", f"c{number}", Raw(b"{}"), at(number), "rest")], [CommandOrigin(0, "key:a", "here")]
 
     with closing(SqliteFile(path, retention=Retention(keep_s=300))) as file:
         with closing(apsw.Connection(path)) as db:

@@ -10,7 +10,7 @@ import apsw
 import pytest
 from msgspec import Raw
 
-from twincast.core.idempotency import Receipt
+from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Actor
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
@@ -129,7 +129,7 @@ def test_an_older_backup_with_the_wal_of_later_days_is_refused(
 def test_a_copy_whose_pages_lie_otherwise_is_refused(path: Path, tmp_path: Path) -> None:
     file = SqliteFile(str(path))
     for number in range(20):
-        file.append(readings(1_000, number * 1_000), [Receipt(f"k{number}", 0, 0, "d")])
+        file.append(readings(1_000, number * 1_000), [IdempotencyRecord(f"k{number}", 0, 0, "d")])
         file.checkpoint()
     file.settle()
     copy, left = tmp_path / "copy.db", tmp_path / "left.db"

@@ -11,8 +11,8 @@ import pytest
 
 from tests.credentials import add_key, bearer, revoke_key
 from twincast.access.admission import Admission, Bounds
-from twincast.access.authenticator import Authority
-from twincast.access.origin import Door
+from twincast.access.authenticator import Authenticator
+from twincast.access.origin import OriginPolicy
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
 from twincast.core.keys import Actor
 from twincast.core.rights import Rights
@@ -152,7 +152,7 @@ def test_failed_logins_and_wrong_codes_are_counted_together(path: Path) -> None:
 
 
 def entrance(now: Callable[[], float]) -> Admission:
-    return Admission(Door(), Authority(), Bounds(), clock_s=now)
+    return Admission(OriginPolicy(), Authenticator(), Bounds(), clock_s=now)
 
 
 def test_many_addresses_together_look_at_no_more_codes_than_one_may_be_found_by() -> None:

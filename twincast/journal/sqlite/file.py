@@ -12,12 +12,12 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 import apsw
 from msgspec import Raw
 
+from twincast.core.counters import SECONDS, Histogram
 from twincast.core.fence import Mark
-from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, Receipt
-from twincast.core.keys import Deed
+from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
+from twincast.core.keys import CommandOrigin
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.model import Entry, Snapshot, Twin
-from twincast.core.tallies import SECONDS, Histogram
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import fence as sqlite_fence
@@ -149,8 +149,8 @@ class SqliteFile:
     def append(
         self,
         batch: Sequence[Entry],
-        keys: Sequence[Receipt] = (),
-        deeds: Sequence[Deed] = (),
+        keys: Sequence[IdempotencyRecord] = (),
+        deeds: Sequence[CommandOrigin] = (),
         marks: Sequence[Mark] = (),
     ) -> int:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
@@ -244,7 +244,7 @@ class SqliteFile:
         self._has_passed_marks = False
         self._checkpoint_seq = until
 
-    def receipts(self) -> list[Receipt]:
+    def receipts(self) -> list[IdempotencyRecord]:
         """Return the keys that still count, oldest first.
 
         Raises:
@@ -256,7 +256,7 @@ class SqliteFile:
                 " where first_seq > ? order by first_seq desc limit ?",
                 (self.seq - WINDOW_ENTRIES, KEYS_MAX),
             ).fetchall()
-        return [Receipt(*row) for row in reversed(rows)]
+        return [IdempotencyRecord(*row) for row in reversed(rows)]
 
     def marks(self) -> list[Mark]:
         """Return up to where the lines of the producers that wrote last are stored, in the order of seq.

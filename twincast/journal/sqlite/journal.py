@@ -14,8 +14,8 @@ from functools import partial
 from typing import Self
 
 from twincast.core.fence import Mark
-from twincast.core.idempotency import Receipt
-from twincast.core.keys import AuditRecord, Deed, Key, Keyring, Pairing
+from twincast.core.idempotency import IdempotencyRecord
+from twincast.core.keys import AuditRecord, CommandOrigin, Key, Keyring, Pairing
 from twincast.core.model import Entry, Snapshot
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable
@@ -24,7 +24,7 @@ from twincast.journal.sqlite.access import AccessReader, use_code
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.trimming import Trimming, system_now_utc
-from twincast.journal.tail import Window
+from twincast.journal.tail import LogTail
 
 logger = logging.getLogger("twincast.journal")
 
@@ -52,7 +52,7 @@ class SqliteJournal:
         self._access_thread = ThreadPoolExecutor(1, thread_name_prefix="journal keys")
         # And one that waits for others who write, as a new key of a code does.
         self._pairing_thread = ThreadPoolExecutor(1, thread_name_prefix="journal pairing")
-        self._window = Window(file.seq, WINDOW_MAX_BYTES)
+        self._window = LogTail(file.seq, WINDOW_MAX_BYTES)
         self._checkpointing = False
         self._is_settled = False
         self.epoch = file.epoch
@@ -103,8 +103,8 @@ class SqliteJournal:
     async def append(
         self,
         batch: Sequence[Entry],
-        keys: Sequence[Receipt] = (),
-        deeds: Sequence[Deed] = (),
+        keys: Sequence[IdempotencyRecord] = (),
+        deeds: Sequence[CommandOrigin] = (),
         marks: Sequence[Mark] = (),
     ) -> range:
         """See Journal.append."""

@@ -60,7 +60,7 @@ def document(version: str, host: str, prefix: str = "") -> dict[str, Any]:
 def _name(kind: type[Struct]) -> str:
     """Return a message's name: its type, and who says it where both sides have one of that type."""
     said = str(kind.__struct_config__.tag)
-    return f"{said}_message" if kind is shapes.Instruction else said
+    return f"{said}_message" if kind is shapes.ControlMessage else said
 
 
 def _channel(address: str, server: str, kinds: tuple[type[Struct], ...], bindings: dict[str, Any]) -> dict[str, Any]:

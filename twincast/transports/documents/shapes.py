@@ -28,7 +28,7 @@ from twincast.core.space import Space
 from twincast.core.subscription import Mode
 from twincast.wire import messages
 from twincast.wire.messages import MessageId, Twins
-from twincast.wire.requests import Order, Reading
+from twincast.wire.requests import CommandRequest, Reading
 
 UpdateId = Annotated[str, Meta(description="the same again stores nothing twice", extra_json_schema={"maxLength": 128})]
 Producer = Annotated[
@@ -57,7 +57,7 @@ class Telemetry(Struct, tag_field="type", tag="telemetry"):
     line: LineNumber | msgspec.UnsetType = msgspec.UNSET
 
 
-class Instruction(Struct, tag_field="type", tag="control"):
+class ControlMessage(Struct, tag_field="type", tag="control"):
     """A command to a target."""
 
     target: Target
@@ -243,7 +243,7 @@ class Problem(Struct):
 FROM_CLIENT: tuple[type[Struct], ...] = (
     Auth,
     Telemetry,
-    Instruction,
+    ControlMessage,
     Delete,
     Restart,
     Ping,
@@ -267,7 +267,7 @@ TO_CLIENT: tuple[type[Struct], ...] = (
 """What it may be told, there and on the event stream."""
 IN_REST: tuple[type[Struct], ...] = (
     Reading,
-    Order,
+    CommandRequest,
     Stored,
     StoredBatch,
     Dispatched,
@@ -323,7 +323,7 @@ READING_LINES: dict[str, Any] = {
 """What `POST /api/data` takes as NDJSON."""
 
 ORDER: dict[str, Any] = {
-    "schema": reference(Order),
+    "schema": reference(CommandRequest),
     "example": {"target": "device-1", "command": "set_interval", "args": {"seconds": 5}},
 }
 """What `POST /api/control` takes."""

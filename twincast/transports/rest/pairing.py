@@ -94,7 +94,7 @@ class PairingEndpoint:
     async def _let_in(self) -> None:
         """Know the new key before its owner does: the next look at the keys may be a tenth of a second away."""
         with suppress(Unavailable):  # it is stored, and that look will find it
-            keyring = await self._hub().keyring(self._admission.authority.version)
+            keyring = await self._hub().keyring(self._admission.authenticator.version)
             if keyring is not None:
                 self._admission.learn(keyring)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from twincast.access.admission import Admission
 from twincast.access.tickets import TICKET_S
-from twincast.core.idempotency import Receipt, Retry, digest_of, key_of_request
+from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of, key_of_request
 from twincast.core.keys import OF_DEVICES, AuditRecord
 from twincast.core.model import Entry, Position
 from twincast.core.names import check_id
@@ -120,7 +120,7 @@ class Rest:
         """Say how the server is, and what you may do."""
         hub = self._hub()
         principal = call.caller.principal
-        devices = await hub.count(EVERYTHING.inside(principal.readable), self._admission.means(call.caller))
+        devices = await hub.count(EVERYTHING.inside(principal.readable), self._admission.budget(call.caller))
         self._admission.recheck(principal)
         status: dict[str, Any] = {
             "ok": hub.problem is None,
@@ -147,19 +147,19 @@ class Rest:
         hub = self._hub()
         principal = call.caller.principal
         principal.require_at_all("read")
-        means = self._admission.begin_reading(call.caller)
+        budget = self._admission.begin_reading(call.caller)
         subscription = EVERYTHING.inside(principal.readable)
         if call.query:
-            await hub.make_way(len(call.query), means)
+            await hub.make_way(len(call.query), budget)
             given = decode_query(call.query, {"devices", "min_seq"})
             subscription = Subscription(rules_of_query(given)).inside(principal.readable)
             await self._reach(given)
-        names = await hub.select(subscription, means)
+        names = await hub.select(subscription, budget)
         self._admission.recheck(principal)  # its turn may have been long in coming
         epoch, seq = hub.state.epoch, hub.state.seq
         head = b'{"timestamp_utc":"%b","epoch":"%b","seq":%d,"data":' % (hub.now_utc().encode(), epoch.encode(), seq)
-        texts = hub.greetings.texts(subscription, names)
-        return pieces(head, paid(texts, means, is_compressed=call.takes_gzip), b"}")
+        texts = hub.snapshots.texts(subscription, names)
+        return pieces(head, paid(texts, budget, is_compressed=call.takes_gzip), b"}")
 
     async def device(self, call: Call) -> Answer:
         """Return the newest state of one device.
@@ -170,14 +170,14 @@ class Rest:
         hub = self._hub()
         principal = call.caller.principal
         principal.require_at_all("read")
-        means = self._admission.begin_reading(call.caller)
+        budget = self._admission.begin_reading(call.caller)
         await self._reach(decode_query(call.query, {"min_seq"}))
         self._admission.recheck(principal)
         check_id(call.name, "`device_id`")
         newest = hub.state.newest(call.name)
         if newest is None or not principal.may("read", call.name):
             raise NotFound(f"there is no device {call.name!r}")
-        means.pay(len(newest.value) // BYTES_A_STEP)
+        budget.spend(len(newest.value) // BYTES_A_STEP)
         text = b'{"device_id":%b,"value":%b,"updated_at_utc":"%b","source":"%b","seq":%d,"epoch":"%b"}'
         return Answer(
             text
@@ -242,7 +242,7 @@ class Rest:
         """
         if call.content_type != JSON:
             raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
-        return await self._store_one(requests.decode_order(call.body, "rest"), call, b"dispatched")
+        return await self._store_one(requests.decode_command(call.body, "rest"), call, b"dispatched")
 
     async def post_ticket(self, call: Call) -> Answer:
         """Give a ticket for an event stream.
@@ -319,7 +319,7 @@ class Rest:
         retry = None
         if call.key is not None:
             key = key_of_request(call.key, principal.identity)
-            retry = Retry(key, digest_of(entries), partial(_settle_again, stored))
+            retry = IdempotencyKey(key, digest_of(entries), partial(_settle_again, stored))
         actor = None if entries[0].topic[0] == "data_update" else call.caller.actor
         hub.submit_all(entries, len(call.body), partial(_settle, stored), retry, actor, who=principal.identity)
         return await stored
@@ -371,6 +371,6 @@ def _settle(stored: asyncio.Future[tuple[int, bool]], error: TwincastError | Non
         stored.set_exception(error)
 
 
-def _settle_again(stored: asyncio.Future[tuple[int, bool]], receipt: Receipt) -> None:
+def _settle_again(stored: asyncio.Future[tuple[int, bool]], receipt: IdempotencyRecord) -> None:
     if not stored.done():
         stored.set_result((receipt.last_seq, True))

@@ -22,7 +22,7 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\[?[0-9a-fA-F.:]+\]?:[0-9]+")
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """What the commands that talk to a server, or open its journal, take from their surroundings."""
 
     journal: str = JOURNAL

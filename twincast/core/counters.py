@@ -57,7 +57,7 @@ class Deliveries:
         return self.offered - self.owed + self.paid
 
 
-class Tallies:
+class Counters:
     """What a hub counts."""
 
     def __init__(self) -> None:

@@ -21,14 +21,14 @@ TOLD_AT_ONCE = 4
 """How many are told in one turn that what they wait for is done: each may have a greeting to write."""
 
 
-class Payer(Protocol):
+class Budget(Protocol):
     """Whom work is counted against."""
 
     @property
     def account(self) -> str:
         """What takes turns with others: all that one identity asks for is one account."""
 
-    def pay(self, steps: int) -> float:
+    def spend(self, steps: int) -> float:
         """Count work, and return for how many seconds its account is in debt."""
 
 
@@ -61,7 +61,7 @@ class Pause:
         return 0 if self._work.is_done else self._work.advance(max_steps)
 
 
-class Toll:
+class FixedCost:
     """Work that has its cost before it: what it leads to takes so long in one piece. There may be no other work."""
 
     def __init__(self, work: Work | None, steps: int) -> None:
@@ -89,13 +89,13 @@ class _Job:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.waiting: dict[object, tuple[Payer, Callable[[], None]]] = {}
+        self.waiting: dict[object, tuple[Budget, Callable[[], None]]] = {}
 
 
 _Accounts = dict[str, deque[_Job]]
 
 
-class Turns:
+class Scheduler:
     """All work that waits. Lives on one event loop."""
 
     def __init__(self, call_later: CallLater) -> None:
@@ -113,7 +113,7 @@ class Turns:
         """Return how much waits for an account."""
         return len(self._due.get(account, ())) + len(self._owing.get(account, ()))
 
-    def do(self, work: Work, payer: Payer, done: Callable[[], None]) -> Callable[[], None] | None:
+    def do(self, work: Work, budget: Budget, done: Callable[[], None]) -> Callable[[], None] | None:
         """Do work: now if it is short and its payer is not in debt, else in turns.
 
         Returns:
@@ -124,23 +124,23 @@ class Turns:
             return None
         job = self._jobs.get(id(work))
         if job is None:
-            debt_s = payer.pay(0)
+            debt_s = budget.spend(0)
             if self.at_once_steps and debt_s <= 0:
-                debt_s = payer.pay(work.advance(self.at_once_steps))
+                debt_s = budget.spend(work.advance(self.at_once_steps))
                 if work.is_done:
                     return None
             job = self._jobs[id(work)] = _Job(work)
-            self._queue(job, payer, debt_s)
+            self._queue(job, budget, debt_s)
         waiter = object()
-        job.waiting[waiter] = (payer, done)
+        job.waiting[waiter] = (budget, done)
         return lambda: self._forget(job, waiter)
 
     def _forget(self, job: _Job, waiter: object) -> None:
         job.waiting.pop(waiter, None)
 
-    def _queue(self, job: _Job, payer: Payer, debt_s: float) -> None:
+    def _queue(self, job: _Job, budget: Budget, debt_s: float) -> None:
         accounts = self._owing if debt_s > 0 else self._due
-        accounts.setdefault(payer.account, deque()).append(job)
+        accounts.setdefault(budget.account, deque()).append(job)
         self._wake()
 
     def _wake(self) -> None:
@@ -169,8 +169,8 @@ class Turns:
         told: list[Callable[[], None]] = []
         debt_s = 0.0
         if job.waiting:
-            payer = next(iter(job.waiting.values()))[0]
-            debt_s = payer.pay(0 if job.work.is_done else job.work.advance(SLICE_STEPS))
+            budget = next(iter(job.waiting.values()))[0]
+            debt_s = budget.spend(0 if job.work.is_done else job.work.advance(SLICE_STEPS))
             if job.work.is_done:
                 told = [job.waiting.pop(waiter)[1] for waiter in tuple(job.waiting)[:TOLD_AT_ONCE]]
         if job.waiting:

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from tests.fakes import FreePayer, WaitingTimer
-from twincast.delivery import turns
-from twincast.delivery.turns import Toll, Turns
+from twincast.delivery import scheduler
+from twincast.delivery.scheduler import FixedCost, Scheduler
 
 
 class Clockwork:
@@ -16,7 +16,7 @@ class Clockwork:
     def __init__(self) -> None:
         self.timers: list[WaitingTimer] = []
         self.clock_s = 0.0
-        self.turns = Turns(self._call_later)
+        self.scheduler = Scheduler(self._call_later)
 
     def turn(self, seconds: float = 0.0) -> None:
         self.clock_s += seconds
@@ -56,39 +56,39 @@ class CountingPayer(FreePayer):
         super().__init__(account)
         self.has = has
 
-    def pay(self, steps: int) -> float:
+    def spend(self, steps: int) -> float:
         self.has -= steps
         return max(0.0, -self.has / 1_000)
 
 
 def test_short_work_is_done_at_once_and_paid_for() -> None:
-    clockwork, payer = Clockwork(), CountingPayer("a", 10_000)
-    work = Digging(turns.AT_ONCE_STEPS)
-    assert clockwork.turns.do(work, payer, lambda: None) is None
-    assert (work.is_done, payer.has, clockwork.timers) == (True, 9_000, [])
+    clockwork, budget = Clockwork(), CountingPayer("a", 10_000)
+    work = Digging(scheduler.AT_ONCE_STEPS)
+    assert clockwork.scheduler.do(work, budget, lambda: None) is None
+    assert (work.is_done, budget.has, clockwork.timers) == (True, 9_000, [])
 
 
 def test_long_work_is_done_in_slices_one_in_a_turn_and_told_once() -> None:
-    clockwork, payer = Clockwork(), CountingPayer("a", 1 << 40)
+    clockwork, budget = Clockwork(), CountingPayer("a", 1 << 40)
     work = Digging(100_000)
     told: list[object] = []
-    assert clockwork.turns.do(work, payer, lambda: told.append(1)) is not None
+    assert clockwork.scheduler.do(work, budget, lambda: told.append(1)) is not None
     while not told:
         done = len(work.slices)
         clockwork.turn()
         assert len(work.slices) - done <= 1
-    assert max(work.slices) <= turns.SLICE_STEPS
-    assert sum(work.slices) == 100_000 == (1 << 40) - payer.has
-    assert (len(clockwork.turns), clockwork.timers, told) == (0, [], [1]), "nothing turns when nothing waits"
+    assert max(work.slices) <= scheduler.SLICE_STEPS
+    assert sum(work.slices) == 100_000 == (1 << 40) - budget.has
+    assert (len(clockwork.scheduler), clockwork.timers, told) == (0, [], [1]), "nothing turns when nothing waits"
 
 
 def test_an_account_with_much_work_keeps_no_other_waiting_longer_than_its_turn() -> None:
     clockwork = Clockwork()
     told: list[object] = []
     for number in range(20):
-        clockwork.turns.do(Digging(1 << 30), CountingPayer("greedy", 1 << 60), partial(told.append, number))
-    small = Digging(turns.AT_ONCE_STEPS + 3 * turns.SLICE_STEPS)
-    clockwork.turns.do(small, CountingPayer("modest", 1 << 40), lambda: told.append("modest"))
+        clockwork.scheduler.do(Digging(1 << 30), CountingPayer("greedy", 1 << 60), partial(told.append, number))
+    small = Digging(scheduler.AT_ONCE_STEPS + 3 * scheduler.SLICE_STEPS)
+    clockwork.scheduler.do(small, CountingPayer("modest", 1 << 40), lambda: told.append("modest"))
     for _ in range(2 * 3):
         clockwork.turn()
     assert told == ["modest"]
@@ -98,15 +98,15 @@ def test_who_is_in_debt_waits_between_slices_and_who_is_not_does_not_wait_for_hi
     clockwork = Clockwork()
     told: list[object] = []
     debtor = Digging(1 << 30)
-    clockwork.turns.do(debtor, CountingPayer("debtor", 5_000), lambda: None)
+    clockwork.scheduler.do(debtor, CountingPayer("debtor", 5_000), lambda: None)
     for _ in range(5):
         clockwork.turn()
     before = len(debtor.slices)
-    clockwork.turns.do(Digging(50_000), CountingPayer("b", 1 << 40), lambda: told.append("b"))
+    clockwork.scheduler.do(Digging(50_000), CountingPayer("b", 1 << 40), lambda: told.append("b"))
     while not told:
         clockwork.turn()
     assert len(debtor.slices) == before
-    clockwork.turn(turns.OWING_PAUSE_S)
+    clockwork.turn(scheduler.OWING_PAUSE_S)
     clockwork.turn()
     assert len(debtor.slices) == before + 1, "the pause is over, and it goes on by one slice"
 
@@ -116,21 +116,21 @@ def test_equal_work_is_done_once_and_all_who_wait_are_told_a_few_at_a_time() -> 
     told: list[object] = []
     work = Digging(10_000)
     for number in range(10):
-        clockwork.turns.do(work, FreePayer(f"{number}"), partial(told.append, number))
+        clockwork.scheduler.do(work, FreePayer(f"{number}"), partial(told.append, number))
     told_at_once = 0
     while len(told) < 10:
         before = len(told)
         clockwork.turn()
         told_at_once = max(told_at_once, len(told) - before)
-    assert (sum(work.slices), told, told_at_once) == (10_000, list(range(10)), turns.TOLD_AT_ONCE)
+    assert (sum(work.slices), told, told_at_once) == (10_000, list(range(10)), scheduler.TOLD_AT_ONCE)
 
 
 def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
     clockwork = Clockwork()
     told: list[object] = []
     work = Digging(1 << 30)
-    forget = clockwork.turns.do(work, FreePayer("a"), lambda: told.append(1))
-    other = clockwork.turns.do(work, FreePayer("b"), lambda: told.append(2))
+    forget = clockwork.scheduler.do(work, FreePayer("a"), lambda: told.append(1))
+    other = clockwork.scheduler.do(work, FreePayer("b"), lambda: told.append(2))
     assert forget is not None and other is not None
     forget()
     clockwork.turn()
@@ -138,27 +138,27 @@ def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
     other()
     clockwork.turn()
     clockwork.turn()
-    assert (len(work.slices), len(clockwork.turns), clockwork.timers, told) == (2, 0, [], [])
+    assert (len(work.slices), len(clockwork.scheduler), clockwork.timers, told) == (2, 0, [], [])
 
 
 @pytest.mark.parametrize("behind", [0, 3_000])
 def test_what_takes_long_in_one_piece_is_paid_in_slices_before_it_comes(behind: int) -> None:
     clockwork = Clockwork()
-    payer = CountingPayer("a", 1 << 40)
+    budget = CountingPayer("a", 1 << 40)
     work = Digging(behind) if behind else None
     told: list[int] = []
-    cost = turns.AT_ONCE_STEPS + 2 * turns.SLICE_STEPS
-    assert clockwork.turns.do(Toll(work, cost), payer, lambda: told.append(1)) is not None
+    cost = scheduler.AT_ONCE_STEPS + 2 * scheduler.SLICE_STEPS
+    assert clockwork.scheduler.do(FixedCost(work, cost), budget, lambda: told.append(1)) is not None
     clockwork.turn()
     assert told == []
     clockwork.turn()
     clockwork.turn()
-    assert (told, (1 << 40) - payer.has) == ([1], cost + behind)
-    assert clockwork.turns.do(Toll(None, turns.AT_ONCE_STEPS - 1), payer, lambda: told.append(2)) is None
+    assert (told, (1 << 40) - budget.has) == ([1], cost + behind)
+    assert clockwork.scheduler.do(FixedCost(None, scheduler.AT_ONCE_STEPS - 1), budget, lambda: told.append(2)) is None
 
 
 def test_how_much_waits_for_an_account_can_be_asked() -> None:
     clockwork = Clockwork()
     for _ in range(3):
-        clockwork.turns.do(Digging(1 << 30), CountingPayer("a", 500), lambda: None)
-    assert (clockwork.turns.waiting("a"), clockwork.turns.waiting("b")) == (3, 0)
+        clockwork.scheduler.do(Digging(1 << 30), CountingPayer("a", 500), lambda: None)
+    assert (clockwork.scheduler.waiting("a"), clockwork.scheduler.waiting("b")) == (3, 0)
