@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pytest
 from msgspec import Raw
 
+from twincast.core.audit import Actor
 from twincast.core.batch import Lane
 from twincast.core.fence import Line
 from twincast.core.idempotency import IdempotencyKey, OnCommitted
-from twincast.core.keys import Actor
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
 from twincast.core.pattern import Pattern

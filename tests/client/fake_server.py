@@ -15,10 +15,10 @@ from websockets.frames import Close
 
 from tests.fakes import AnyonesVisit, CommittingStream
 from twincast.client.reasons import Retried
+from twincast.core.audit import Actor
 from twincast.core.batch import Lane
 from twincast.core.fence import Fence, Key, Line
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
-from twincast.core.keys import Actor
 from twincast.core.model import Deleted, Entry, Position
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Session

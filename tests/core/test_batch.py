@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from twincast.core.audit import Actor
 from twincast.core.batch import Batch
 from twincast.core.fence import Line
 from twincast.core.idempotency import IdempotencyKey
-from twincast.core.keys import Actor
 from twincast.core.model import Control
 from twincast.errors import TwincastError
 

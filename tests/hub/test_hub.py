@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from twincast.core.audit import Actor, CommandOrigin
 from twincast.core.fence import Line, Mark
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of
-from twincast.core.keys import Actor, CommandOrigin
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
 from twincast.core.quotas import Quotas
 from twincast.core.state import State

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from twincast.core.audit import CommandOrigin
 from twincast.core.fence import WINDOW_LINES, Mark
-from twincast.core.keys import CommandOrigin
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated

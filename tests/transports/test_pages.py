@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser import Witness
 from tests.running import ROOT, ServerProcess
 from twincast.access.pairing import CODE_LIFE_S, digest_of_code, make_pairing
-from twincast.core.keys import Actor
+from twincast.core.audit import Actor
 from twincast.core.rights import EVERY_RIGHT
 from twincast.hub.hub import system_now_utc
 from twincast.journal.sqlite.access import AccessFile

@@ -20,7 +20,8 @@ from twincast.access.pairing import WRONG_CODES_PER_MINUTE
 from twincast.access.rates import STEPS_A_UNIT, AccountBudget, Buckets
 from twincast.access.tickets import Tickets, TicketUse
 from twincast.access.tokens import Jwks
-from twincast.core.keys import Actor, Keyring
+from twincast.core.audit import Actor
+from twincast.core.keys import Keyring
 from twincast.core.rights import ANYONE, Principal, Rate
 from twincast.errors import (
     LOGIN_NEEDED,

@@ -11,7 +11,7 @@ from twincast.cli import fullness
 from twincast.cli.terminal import out
 from twincast.cli.words import args_of
 from twincast.client import Rest
-from twincast.core.keys import AuditRecord
+from twincast.core.audit import AuditRecord
 
 
 def control(url: str, target: str, command: str, args: list[str]) -> None:

@@ -10,7 +10,8 @@ from rich.table import Table
 from twincast.access.keys import actions_of, duration_s, make_key
 from twincast.cli.terminal import err, out, print_whole
 from twincast.cli.words import counted
-from twincast.core.keys import Actor, AuditRecord, Key
+from twincast.core.audit import Actor, AuditRecord
+from twincast.core.keys import Key
 from twincast.core.rights import Rights
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite.access import AccessFile

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from twincast.cli.terminal import out, print_whole
-from twincast.core.keys import AuditRecord
+from twincast.core.audit import AuditRecord
 from twincast.wire.messages import encode
 
 WIDE = 100

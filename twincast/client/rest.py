@@ -16,7 +16,7 @@ from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.link import Message, decode, encode, trust_of
 from twincast.client.members import members
 from twincast.client.reasons import WITHOUT_LOGIN, elsewhere, error_of, odd, unreachable
-from twincast.core.keys import AuditRecord
+from twincast.core.audit import AuditRecord
 from twincast.core.names import check_id
 from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Sequence
 
+from twincast.core.audit import Actor, CommandOrigin
 from twincast.core.fence import Key, Line
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted
-from twincast.core.keys import Actor, CommandOrigin
 from twincast.core.model import Entry
 
 ENTRY_BYTES = 256

@@ -1,4 +1,4 @@
-"""API keys as they are stored, and the trail of who did what with them."""
+"""API keys as they are stored, and the codes that are exchanged for one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class Key(Struct, frozen=True):
-    """An API key, without the secret that it is known by."""
+    """An API key, without its secret."""
 
     id: str
     name: str
@@ -23,18 +23,18 @@ class Key(Struct, frozen=True):
 
 
 class Pairing(Struct, frozen=True):
-    """What a code is good for: a key that is made when somebody brings it."""
+    """A pairing code: the key that is made when a device presents the code."""
 
     digest: str
     """Of the code, by a slow hash: the code is short."""
     name: str
-    """Of the key, as its grants and rate."""
+    """Of the key, like `grants` and `rate_per_s`."""
     grants: dict[str, list[str]]
     rate_per_s: float | None
     lives_s: int | None
     """For how long the key is good, from when it is made."""
     until_s: int
-    """Seconds since 1970; from then on the code is not."""
+    """When the code expires, in seconds since 1970."""
 
 
 class Keyring(NamedTuple):
@@ -42,36 +42,3 @@ class Keyring(NamedTuple):
 
     version: int
     keys: Sequence[Key]
-
-
-class Actor(NamedTuple):
-    """Who does something, and from where. `who` is never a credential."""
-
-    who: str
-    address: str
-
-
-class CommandOrigin(NamedTuple):
-    """That somebody sent a command or deleted a device: which of a batch's entries it is, counted from 0, and who."""
-
-    place: int
-    who: str
-    address: str
-
-
-OF_DEVICES = frozenset({"command", "delete"})
-"""The actions of the audit records that are about a device; the others are about the keys."""
-
-
-class AuditRecord(Struct, frozen=True):
-    """One line of the audit trail."""
-
-    at_utc: str
-    who: str
-    address: str
-    action: str
-    """`command`, `delete`, `keys add`, `keys revoke`, `keys clear`, or of a code `pair` and, once used, `paired`."""
-    target: str
-    detail: str
-    seq: int | None = None
-    """Of a command or a deletion: where it stands in the log."""

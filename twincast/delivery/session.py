@@ -12,10 +12,10 @@ from typing import Protocol
 from msgspec import Raw
 
 from twincast.core import counters
+from twincast.core.audit import Actor
 from twincast.core.batch import Lane
 from twincast.core.fence import Line, Mark
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted, digest_of, key_of_update
-from twincast.core.keys import Actor
 from twincast.core.model import Entry, Position, Source
 from twincast.core.rights import Principal
 from twincast.delivery import feed

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
+from twincast.core.audit import Actor, AuditRecord
 from twincast.core.batch import ENTRY_BYTES, Batch, Lane
 from twincast.core.counters import Counters, Histogram
 from twincast.core.fence import Fence, Line
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
-from twincast.core.keys import Actor, AuditRecord, Key, Keyring, Pairing
+from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.model import Deleted, Entry, Position
 from twincast.core.quotas import Account, Quotas
 from twincast.core.space import Space

@@ -8,7 +8,7 @@ from typing import Any
 from twincast.client.change import Twin
 from twincast.client.encoding import checked, encode_args, encode_value
 from twincast.client.watch import Watch
-from twincast.core.keys import Actor
+from twincast.core.audit import Actor
 from twincast.core.model import Position, Source
 from twincast.core.rights import Principal
 from twincast.core.subscription import Mode, Subscription, rules_of

@@ -4,10 +4,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from twincast.core.audit import AuditRecord, CommandOrigin
 from twincast.core.counters import Histogram
 from twincast.core.fence import Mark
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.keys import AuditRecord, CommandOrigin, Key, Keyring, Pairing
+from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.space import Space

@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 
+from twincast.core.audit import AuditRecord, CommandOrigin
 from twincast.core.counters import SECONDS, Histogram
 from twincast.core.fence import PRODUCERS_MAX, Mark
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.keys import AuditRecord, CommandOrigin, Key, Keyring, Pairing
+from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.space import Space

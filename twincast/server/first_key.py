@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from twincast.access.keys import make_key
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
-from twincast.core.keys import Actor
+from twincast.core.audit import Actor
 from twincast.core.rights import EVERY_RIGHT, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import JournalUnavailable

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twincast.access.keys import make_key
-from twincast.core.keys import Actor
+from twincast.core.audit import Actor
 from twincast.core.rights import Rights
 from twincast.hub.hub import system_now_utc
 from twincast.journal.sqlite.access import AccessFile

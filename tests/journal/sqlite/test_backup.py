@@ -16,7 +16,8 @@ from msgspec import Raw
 from tests.conftest import StartServer
 from tests.running import eventually
 from tests.tools import needs_root
-from twincast.core.keys import Actor, Key
+from twincast.core.audit import Actor
+from twincast.core.keys import Key
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import BackupUnusable, JournalUnusable, TwincastError
 from twincast.journal.sqlite import backup as sqlite_backup

@@ -10,7 +10,8 @@ import pytest
 
 from twincast.access.keys import make_key
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, digest_of_code, make_pairing
-from twincast.core.keys import Actor, Key, Pairing
+from twincast.core.audit import Actor
+from twincast.core.keys import Key, Pairing
 from twincast.core.rights import Rights
 from twincast.errors import CredentialExpired, Unauthenticated
 from twincast.hub.hub import system_now_utc

@@ -9,7 +9,8 @@ import pytest
 from msgspec import Raw
 
 from tests.tools import needs_root
-from twincast.core.keys import Actor, Key
+from twincast.core.audit import Actor
+from twincast.core.keys import Key
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, ValidationFailed
 from twincast.journal.sqlite.access import AccessFile, AccessReader

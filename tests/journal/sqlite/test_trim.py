@@ -12,7 +12,7 @@ import pytest
 from msgspec import Raw
 
 from tests.journal.sqlite.full_disk import full_disk
-from twincast.core.keys import CommandOrigin
+from twincast.core.audit import CommandOrigin
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal import retention

@@ -10,8 +10,8 @@ import apsw
 import pytest
 from msgspec import Raw
 
+from twincast.core.audit import Actor
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.keys import Actor
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.sqlite.access import AccessFile

@@ -14,7 +14,7 @@ from twincast.access.admission import Admission, Bounds
 from twincast.access.authenticator import Authenticator
 from twincast.access.origin import OriginPolicy
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
-from twincast.core.keys import Actor
+from twincast.core.audit import Actor
 from twincast.core.rights import Rights
 from twincast.errors import RateLimited, ValidationFailed
 from twincast.hub.hub import system_now_utc

@@ -15,7 +15,8 @@ from typing import Any, Self, TypeVar
 import apsw
 import msgspec
 
-from twincast.core.keys import Actor, AuditRecord, Key, Keyring, Pairing
+from twincast.core.audit import Actor, AuditRecord
+from twincast.core.keys import Key, Keyring, Pairing
 from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFailed
 from twincast.journal.sqlite import pairing as sqlite_pairing
 from twincast.journal.sqlite.file import BUSY_TIMEOUT_MS, SqliteFile

@@ -12,10 +12,10 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 import apsw
 from msgspec import Raw
 
+from twincast.core.audit import CommandOrigin
 from twincast.core.counters import SECONDS, Histogram
 from twincast.core.fence import Mark
 from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
-from twincast.core.keys import CommandOrigin
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.model import Entry, Snapshot, Twin
 from twincast.errors import JournalUnavailable, JournalUnusable

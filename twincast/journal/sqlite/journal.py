@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Self
 
+from twincast.core.audit import AuditRecord, CommandOrigin
 from twincast.core.fence import Mark
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.keys import AuditRecord, CommandOrigin, Key, Keyring, Pairing
+from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.model import Entry, Snapshot
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable

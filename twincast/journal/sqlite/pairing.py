@@ -9,7 +9,8 @@ from typing import Any
 import apsw
 import msgspec
 
-from twincast.core.keys import Actor, Key, Pairing
+from twincast.core.audit import Actor
+from twincast.core.keys import Key, Pairing
 from twincast.errors import CredentialExpired, Unauthenticated, ValidationFailed
 from twincast.wire.messages import encode
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from twincast.core.keys import AuditRecord
+from twincast.core.audit import AuditRecord
 from twincast.core.model import (
     Args,
     Command,

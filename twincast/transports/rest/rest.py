@@ -7,8 +7,8 @@ from typing import Any
 
 from twincast.access.admission import Admission
 from twincast.access.tickets import TICKET_S
+from twincast.core.audit import OF_DEVICES, AuditRecord
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of, key_of_request
-from twincast.core.keys import OF_DEVICES, AuditRecord
 from twincast.core.model import Entry, Position
 from twincast.core.names import check_id
 from twincast.core.rights import Principal
