@@ -37,6 +37,7 @@ from twincast.core.subscription import KINDS
 from twincast.delivery.session import Session
 from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
 from twincast.wire import requests
+from twincast.wire.assembler import CLOSE, Assembler, Violation, close_code_of, not_text, too_large
 from twincast.wire.messages import encode, encode_error
 from twincast.wire.query import decode_stream_query, ticket_of, wants_to_log_in
 from twincast.wire.values import check_value, compact
@@ -44,6 +45,9 @@ from twincast.wire.values import check_value, compact
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
 _LINES_MAX = 4
+ASSEMBLED_MAX_BYTES = 64
+"""Small, so that mutations reach it."""
+PING = 0x9
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -218,8 +222,7 @@ def frames(data: bytes) -> None:
 
     Up to each LF stands one frame: its first byte, then a payload. A CR before the LF makes it one without mask.
     """
-    lines = [line for line in data.split(b"\n") if line]
-    said = [Frame(line[0], line[1:].removesuffix(b"\r"), not line.endswith(b"\r")) for line in lines]
+    said = _frames_of(data)
     cut = 1 + len(data) % 61
     stream = b"".join(map(_framed, said))
     with standing_still():
@@ -234,6 +237,12 @@ def frames(data: bytes) -> None:
     hold(all(frame.opcode != 8 for frame in heard[:-1]), "nothing follows a close frame", heard)
     due = [_due(understand(way, MESSAGE_MAX_BYTES)) for way in _ways_to_read(said)]
     hold(_sent(heard) in due, "messages, pings, closes and faults are answered", _sent(heard), due, said)
+
+
+def assembler(data: bytes) -> None:
+    """Frames that are right by themselves, in lines as for `frames`, beside the same reader: without an edge."""
+    said = [frame for frame in _frames_of(data) if not breaks(_with_good_code(frame), ASSEMBLED_MAX_BYTES)]
+    hold(_assembled(said) == understand(said, ASSEMBLED_MAX_BYTES), "messages, pings and the end", said)
 
 
 def wire(data: bytes) -> None:
@@ -268,6 +277,7 @@ TARGETS: dict[str, Target] = {
         Target("door", origin_policy, 8, 512),
         Target("conversation", conversation, 3, 2_048),
         Target("frames", frames, 2, 1_024),
+        Target("assembler", assembler, 10, 1_024),
         Target("wire", wire, 1, 2_048),
         Target("handshake", handshake, 2, 2_048),
     )
@@ -333,6 +343,39 @@ def _passes(ours: OriginPolicy, host: str, origin: str | None) -> bool:
     return True
 
 
+def _frames_of(data: bytes) -> list[Frame]:
+    lines = [line for line in data.split(b"\n") if line]
+    return [Frame(line[0], line[1:].removesuffix(b"\r"), not line.endswith(b"\r")) for line in lines]
+
+
+def _with_good_code(frame: Frame) -> Frame:
+    """Return a frame whose close code, if it has one, is no fault: that one is left to the assembler."""
+    has_code = frame.opcode == CLOSE and len(frame.payload) > 1
+    return frame._replace(payload=b"\x03\xe8" + frame.payload[2:]) if has_code else frame
+
+
+def _assembled(said: Sequence[Frame]) -> Understood:
+    """Return what an assembler makes of frames, up to the close."""
+    ours, messages, pongs = Assembler(ASSEMBLED_MAX_BYTES), list[bytes | str](), list[bytes]()
+    message: bytes | str | None
+    for frame in said:
+        try:
+            message = ours.take(frame.opcode, frame.fin, frame.payload, bool(frame.first & 0x70))
+        except Violation as violation:
+            return Understood(messages, pongs, violation.code)
+        except TooLarge as error:
+            return Understood([*messages, "too large"], pongs, error.close_code)
+        except UnsupportedMedia:
+            message = "binary"
+        if message is not None:
+            messages.append(message)
+        elif frame.opcode == PING:
+            pongs.append(frame.payload)
+        elif frame.opcode == CLOSE:
+            return Understood(messages, pongs, close_code_of(frame.payload) or 0)
+    return Understood(messages, pongs, None)
+
+
 def _framed(frame: Frame) -> bytes:
     size = len(frame.payload)
     mask = frame.masked << 7
@@ -382,9 +425,9 @@ def _due(understood: Understood) -> tuple[list[bytes], list[bytes], list[int]]:
         if isinstance(said, bytes):
             session.receive(said)
         elif said == "binary":
-            session.refuse(UnsupportedMedia("messages are JSON text; binary ones are not taken"))
+            session.refuse(not_text())
         else:
-            session.refuse(TooLarge(f"a message takes {MESSAGE_MAX_BYTES} bytes; this one is larger"))
+            session.refuse(too_large(MESSAGE_MAX_BYTES))
     return connection.taken(), understood.pongs, [] if understood.close is None else [understood.close]
 
 

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import uvicorn
-from picows import WSFrame, WSMsgType
+from picows import WSFrame, WSMsgType, WSTransport
 
 from twincast.app import create_app
 from twincast.delivery.cast import Cast
@@ -54,11 +54,12 @@ class EchoConversation(picows.Conversation):
         super().__init__(*arguments)
         self._binary: list[bytes] = []
 
-    def _receive_part(self, frame: WSFrame) -> None:
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.BINARY:
             self._binary = []
-        self._binary.append(frame.get_payload_as_bytes())
-        super()._receive_part(frame)
+        if frame.msg_type in {WSMsgType.BINARY, WSMsgType.CONTINUATION}:
+            self._binary.append(frame.get_payload_as_bytes())
+        super().on_ws_frame(transport, frame)
 
     def say_binary_back(self) -> None:
         payload = b"".join(self._binary)

@@ -15,7 +15,7 @@ from fuzz.targets import CONTROL, CORPUS, TARGETS, Target
 from tests.running import ROOT
 from twincast.core import pattern
 from twincast.delivery import session
-from twincast.wire import frames, requests, values
+from twincast.wire import assembler, frames, requests, values
 from twincast.wire import query as wishes
 
 EXAMPLES = 100
@@ -94,6 +94,8 @@ BREAKS = {
     "numbers of an address are not checked": ("wish", wishes, "whole_number", lambda text, *_: int(text)),
     "an answer is no JSON": ("conversation", session, "encode_pong", lambda *_: b'{"type":"pong","seq":NaN}'),
     "pings are answered in part": ("frames", frames, "pong", lambda payload, whole=frames.pong: whole(payload[:3])),
+    "a fragment is not checked": ("assembler", assembler.Assembler, "_check_part", nothing),
+    "a close code is not checked": ("assembler", assembler, "CLOSE_CODES", range(1 << 16)),
     "a session raises": ("wire", session.Session, "receive", lambda *_: 1 // 0),
 }
 

@@ -12,11 +12,12 @@ from twincast.core.audit import Actor
 from twincast.core.model import Position, Source
 from twincast.core.rights import Principal
 from twincast.core.subscription import Mode, Subscription, rules_of
-from twincast.errors import TooLarge, TwincastError
+from twincast.errors import TwincastError
 from twincast.inside.feeding import Feeding
 from twincast.inside.running import Running
 from twincast.inside.state import StateView
 from twincast.wire import requests
+from twincast.wire.assembler import too_large
 from twincast.wire.messages import encode
 
 NAME: Source = "application"
@@ -134,7 +135,7 @@ class Party:
         entry = requests.draft(requests.decode_message(payload), NAME)
         requests.check_value_sizes((entry,), hub.sizes.value_max_bytes)
         if len(payload) > hub.sizes.message_max_bytes:
-            raise TooLarge(f"a message takes {hub.sizes.message_max_bytes} bytes; this one is larger")
+            raise too_large(hub.sizes.message_max_bytes)
         kind, name = entry.topic
         self._principal.require("command" if kind == "control" else "publish", name)
         while not hub.has_room:

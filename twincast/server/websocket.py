@@ -4,12 +4,11 @@ uvicorn makes one protocol object per upgrade and replays the request's head int
 own. `PicowsEdge` joins the two. That class is not part of picows' documented API, so its minor version is pinned, and
 tests/server/test_websocket.py holds what is assumed here.
 
-picows leaves to its user what RFC 6455 asks beyond single frames; `Conversation` adds it: reserved bits (5.2),
-fragmentation (5.4), UTF-8 (8.1) and the closing handshake (7.1).
+picows leaves to its user what RFC 6455 asks beyond single frames: `Assembler` joins them to messages, and
+`Conversation` adds pongs and the closing handshake (7.1).
 """
 
 import asyncio
-import codecs
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +40,7 @@ from twincast.server import head
 from twincast.transports.asgi import PICOWS, without_prefix
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 from twincast.wire import frames
+from twincast.wire.assembler import Assembler, Violation, close_code_of
 
 # An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
 logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
@@ -54,21 +54,17 @@ AHEAD_READ_FRAMES = AHEAD_READ_BYTES // 32
 WRITE_BUFFER_BYTES = 16 * 1024
 """What waits for one client above the system's own buffer, where many small writes cost several times their size; the
 rest waits in its outbox, where it can merge."""
-_CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}  # RFC 6455, 7.4, and the IANA registry
-_TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
-_PING, _CLOSE = WSMsgType.PING, WSMsgType.CLOSE
+_TEXT, _PING, _CLOSE = WSMsgType.TEXT, WSMsgType.PING, WSMsgType.CLOSE
 
 
 class Conversation(WSListener):
     """One client on this edge: frames to messages for its session, and its session's casts to the socket."""
 
     __slots__ = (
-        "_decoder",
+        "_assembler",
         "_frames",
         "_hub",
         "_limits",
-        "_parts",
-        "_parts_bytes",
         "_query",
         "_transport",
         "_websocket",
@@ -86,9 +82,7 @@ class Conversation(WSListener):
         self._limits = limits
         self._websocket = websocket
         self._transport = websocket.underlying_transport
-        self._parts: list[bytes] | None = None
-        self._parts_bytes = 0
-        self._decoder: codecs.IncrementalDecoder | None = None
+        self._assembler = Assembler(limits.message_max_bytes)
         self._frames = 0
         self.is_open = False
         """Whether the handshake is done."""
@@ -142,7 +136,7 @@ class Conversation(WSListener):
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame; most are whole text messages."""
-        kind = frame.msg_type  # made into a Python object at each access
+        kind: Any = frame.msg_type  # an IntEnum, made into a Python object at each access
         self._frames += 1
         if self.session.closed:
             if kind is _CLOSE:
@@ -151,18 +145,24 @@ class Conversation(WSListener):
         if self._websocket.is_close_frame_sent:
             self._leave()  # picows reads a frame ahead; that one was broken, and nothing may follow the close frame
             return
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._fail(1002, "reserved bits are set, and no extension was agreed on")
-        elif kind is _TEXT and frame.fin and self._parts is None:
-            self._receive_text(frame.get_payload_as_bytes())
-        elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
-            self._receive_part(frame)
-        elif kind is _PING:
-            # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
-            if self._transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
-                self._transport.write(frames.pong(frame.get_payload_as_bytes()))
-        elif kind is _CLOSE:
-            self._receive_close(frame.get_payload_as_bytes())
+        payload = frame.get_payload_as_bytes()
+        try:
+            message = self._assembler.take(kind, frame.fin, payload, frame.rsv1 or frame.rsv2 or frame.rsv3)
+        except Violation as violation:
+            self._fail(violation.code, violation.reason)
+        except TooLarge as error:
+            is_whole = kind is _TEXT and frame.fin  # else the id would be looked for in a part
+            self.session.refuse(error, payload if is_whole else b"")
+            self._fail(error.close_code, f"{error.code}: {error.message}")
+        except UnsupportedMedia as error:
+            self.session.refuse(error)
+        else:
+            if message is not None:
+                self.session.receive(message)
+            elif kind is _PING:
+                self._answer_ping(payload)
+            elif kind is _CLOSE:
+                self._answer_close(payload)
 
     def send_user_specific_ping(self, transport: WSTransport) -> None:
         """Ask whether the client is still there. Not while it is not read, for its answer would not be seen."""
@@ -202,68 +202,19 @@ class Conversation(WSListener):
         self.session.count(AHEAD_READ_FRAMES)
         self._read()
 
-    def _receive_text(self, payload: bytes) -> None:
-        if len(payload) > self._limits.message_max_bytes:
-            self._fail_too_large(payload)
-            return
-        if not payload.isascii():
-            try:
-                payload.decode()
-            except UnicodeDecodeError:
-                self._fail(1007, "a text message is UTF-8; this one is not")
-                return
-        self.session.receive(payload)
+    def _answer_ping(self, payload: bytes) -> None:
+        # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
+        if self._transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
+            self._transport.write(frames.pong(payload))
 
-    def _receive_part(self, frame: WSFrame) -> None:
-        if (frame.msg_type == _CONTINUATION) != (self._parts is not None):
-            self._fail(1002, "a fragment continues a message that has begun, and nothing else may come between")
-            return
-        if self._parts is None:
-            self._parts, self._parts_bytes = [], 0
-            self._decoder = codecs.getincrementaldecoder("utf-8")() if frame.msg_type == _TEXT else None
-        part = frame.get_payload_as_bytes()
-        self._parts_bytes += len(part)
-        if self._parts_bytes > self._limits.message_max_bytes:
-            self._fail_too_large()
-            return
-        try:
-            if self._decoder is not None:  # at each fragment, so that a bad one is refused before the rest comes
-                self._decoder.decode(part, final=bool(frame.fin))
-                # Python waits for the third byte, but two tell a surrogate already.
-                pending, _ = self._decoder.getstate()
-                if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
-                    raise UnicodeDecodeError("utf-8", pending, 0, len(pending), "a surrogate begins")
-        except UnicodeDecodeError:
-            self._fail(1007, "a text message is UTF-8; this one is not")
-            return
-        if part:  # empty ones are free of bytes, and so would be without bound
-            self._parts.append(part)
-        if frame.fin:
-            payload, is_text = b"".join(self._parts), self._decoder is not None
-            self._parts = self._decoder = None
-            if is_text:
-                self._receive_text(payload)
-            else:
-                self.session.refuse(UnsupportedMedia("messages are JSON text; binary ones are not taken"))
-
-    def _receive_close(self, payload: bytes) -> None:
-        code = int.from_bytes(payload[:2], "big") if payload else None
-        if code is not None and code not in _CLOSE_CODES:
-            self._fail(1002, f"{code} is not a close code")
-            return
+    def _answer_close(self, payload: bytes) -> None:
         self._leave()
-        self._transport.write(frames.close(code))
+        self._transport.write(frames.close(close_code_of(payload)))
         self._transport.close()
         self.abort_later()
 
-    def _fail_too_large(self, payload: bytes = b"") -> None:
-        error = TooLarge(f"a message takes {self._limits.message_max_bytes} bytes; this one is larger")
-        self.session.refuse(error, payload)
-        self._fail(error.close_code, f"{error.code}: {error.message}")
-
     def _fail(self, code: int, reason: str) -> None:
         self._leave()
-        self._parts = self._decoder = None
         self.close(code, reason)
 
     def _leave(self) -> None:

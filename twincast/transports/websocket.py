@@ -7,10 +7,11 @@ from functools import partial
 from twincast.access.admission import Admission
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Limits, Session
-from twincast.errors import TooLarge, TwincastError, UnsupportedMedia
+from twincast.errors import TwincastError
 from twincast.hub.hub import Hub
 from twincast.transports.asgi import PORTABLE, Buffer, EdgeInUse, Receive, Scope, Send, facts_of
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
+from twincast.wire.assembler import not_text, too_large
 
 
 class _Connection(Buffer):
@@ -92,11 +93,11 @@ class WebSocketEndpoint:
                 return
             text = event.get("text")
             if text is None:
-                session.refuse(UnsupportedMedia("messages are JSON text; binary ones are not taken"))
+                session.refuse(not_text())
                 continue
             payload = text.encode()
             if len(payload) > self._limits.message_max_bytes:
-                error = TooLarge(f"a message takes {self._limits.message_max_bytes} bytes; this one is larger")
+                error = too_large(self._limits.message_max_bytes)
                 session.refuse(error, payload)
                 session.close(error)
                 continue
