@@ -16,7 +16,7 @@ from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import TookBlock
-from twincast.delivery.groups import Groups
+from twincast.delivery.router import Router
 from twincast.delivery.scheduler import Scheduler
 from twincast.delivery.selection import Selections
 from twincast.delivery.snapshots import SnapshotCache
@@ -156,7 +156,7 @@ class CommittingStream:
     def __init__(self, *, block_entries: int = 3, part_max_bytes: int = 256 * 1024) -> None:
         self.lineage = Lineage("epoch", [Generation("1", 0)])
         self.state = State(Snapshot(self.lineage.epoch, 0, {}))
-        self.groups = Groups(self.state, self._call_later)
+        self.router = Router(self.state, self._call_later)
         self.sizes = SizeLimits()
         self.snapshots = SnapshotCache(
             self.state, self.now_utc, lambda: self.clock_s, self.sizes, part_max_bytes=part_max_bytes
@@ -252,13 +252,13 @@ class CommittingStream:
     def cast(self, *entries: Entry) -> None:
         """Apply entries and offer them, as one commit."""
         cast = self.drafted(entries)
-        unknown = self.groups.prepare(cast) if self.prepares else None
+        unknown = self.router.prepare(cast) if self.prepares else None
         while unknown is not None:
-            unknown = self.groups.prepare(cast, unknown)
+            unknown = self.router.prepare(cast, unknown)
         for entry in cast.entries:
             self.state.apply(entry)
         self.log.extend(cast.entries)
-        self.groups.offer(cast)
+        self.router.offer(cast)
 
     def drafted(self, entries: Iterable[Entry]) -> Cast:
         """Return the cast of the next entries, which are not the state's yet."""

@@ -131,7 +131,7 @@ def test_a_client_that_leaves_while_the_log_is_read_back_hears_nothing_more() ->
     client.feed.close()
     stream.read_on()
     stream.change("a", b"1")
-    assert (client.heard(), len(stream.groups)) == ([], 0)
+    assert (client.heard(), len(stream.router)) == ([], 0)
 
 
 def test_a_disk_that_does_not_give_the_log_ends_the_feed() -> None:
@@ -286,7 +286,7 @@ def test_equal_subscriptions_share_one_group_and_one_cast() -> None:
     stream = a_stream()
     first, second = (a_client(stream, selecting("lab/*", "x")) for _ in range(2))
     a_client(stream, selecting("other"))
-    assert len(stream.groups) == 2
+    assert len(stream.router) == 2
     stream.cast(*(DataUpdate(name, Raw(b"1"), "", "rest") for name in ("x", "y", "lab/z")))
     [of_first], [of_second] = first.connection.casts, second.connection.casts
     assert of_first is of_second
@@ -298,7 +298,7 @@ def test_a_group_that_nobody_is_left_in_goes() -> None:
     clients = [a_client(stream, selecting(pattern)) for pattern in ("a", "a*", "*")]
     for client in clients:
         client.feed.close()
-    assert len(stream.groups) == 0
+    assert len(stream.router) == 0
     stream.change("a", b"1")
     again = a_client(stream, selecting("a*"))
     stream.change("a", b"1")
@@ -334,7 +334,7 @@ def test_in_mode_every_a_stalled_client_holds_no_more_than_its_bound() -> None:
     client.feed.pause()
     for _ in range(1_000):
         stream.change("a", b"1")
-    assert len(stream.groups) == 0, "nothing is offered to it any more"
+    assert len(stream.router) == 0, "nothing is offered to it any more"
     assert client.feed.position is None
 
 
@@ -619,7 +619,7 @@ def test_who_leaves_is_worked_for_no_longer() -> None:
         client.budget.paid.clear()
     work_on(stream)
     assert coming.budget.paid == resuming.budget.paid == live.budget.paid == []
-    assert (len(stream.scheduler), len(stream.groups), stream.timers) == (0, 0, [])
+    assert (len(stream.scheduler), len(stream.router), stream.timers) == (0, 0, [])
     assert coming.heard() == [] and live.heard() == []
 
 
@@ -880,7 +880,7 @@ TestFeedsAgainstTheLog.settings = settings(max_examples=150, stateful_step_count
 
 def test_what_a_client_is_handed_late_and_merged_is_counted_as_that() -> None:
     stream = a_stream("a", "b")
-    deliveries = stream.groups.deliveries
+    deliveries = stream.router.deliveries
     quick, slow = a_client(stream, EVERYTHING), a_client(stream, EVERYTHING)
     slow.feed.pause()
     for number in range(3):

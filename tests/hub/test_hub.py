@@ -17,9 +17,9 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, S
 from twincast.core.quotas import Quotas
 from twincast.core.state import State
 from twincast.core.subscription import Subscription, rules_of
-from twincast.delivery import groups
+from twincast.delivery import router
 from twincast.delivery.cast import Cast
-from twincast.delivery.groups import Groups
+from twincast.delivery.router import Router
 from twincast.errors import JournalUnavailable, KeyReused, LinePassed, NotFound, OutOfOrder, Stopping, TwincastError
 from twincast.hub.hub import EVERYTHING, Hub
 from twincast.journal.memory import MemoryJournal
@@ -122,7 +122,7 @@ async def test_nobody_learns_of_a_change_before_it_is_durable_and_watchers_befor
     log: list[str] = []
     journal, receipts, watcher = GatedJournal(), Receipts(log), RecordingWatcher(log)
     async with running(journal) as hub:
-        hub.groups.join(watcher, EVERYTHING)
+        hub.router.join(watcher, EVERYTHING)
         hub.submit(update("lamp"), 1, receipts.done)
         await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
         assert (log, hub.state.seq) == ([], 0)
@@ -164,7 +164,7 @@ async def test_a_failed_commit_is_answered_cast_to_nobody_and_the_next_one_may_s
     journal, receipts, watcher = GatedJournal(), Receipts(log), RecordingWatcher(log)
     failure = JournalUnavailable("disk full")
     async with running(journal) as hub:
-        hub.groups.join(watcher, EVERYTHING)
+        hub.router.join(watcher, EVERYTHING)
         hub.submit(update("lost"), 1, receipts.done)
         await journal.open(failure)
         assert await receipts.count(1) == [(failure, 0)]
@@ -183,10 +183,10 @@ async def test_a_watcher_that_joins_gets_everything_after_the_state_it_saw() -> 
         hub.submit(update("a"), 1, receipts.done)
         await receipts.count(1)
         seen = hub.state.seq
-        group = hub.groups.join(late, EVERYTHING)
+        group = hub.router.join(late, EVERYTHING)
         hub.submit(update("b"), 1, receipts.done)
         await receipts.count(2)
-        hub.groups.leave(late, group)
+        hub.router.leave(late, group)
         hub.submit(update("c"), 1, receipts.done)
         await receipts.count(3)
     assert [entry.seq for cast in late.casts for entry in cast.entries] == [seen + 1]
@@ -235,7 +235,7 @@ async def test_changes_that_another_server_appended_are_cast_too() -> None:
     log: list[str] = []
     watcher, receipts = RecordingWatcher(log), Receipts(log)
     async with running(journal) as hub:
-        hub.groups.join(watcher, EVERYTHING)
+        hub.router.join(watcher, EVERYTHING)
         await journal.append([update("elsewhere")])
         hub.submit(update("here"), 1, receipts.done)
         assert await receipts.count(1) == [(None, 2)]
@@ -409,8 +409,8 @@ async def test_a_key_whose_update_was_withdrawn_may_come_again() -> None:
         assert (await receipts.count(3))[2] == (None, 1)
 
 
-class AskingGroups(Groups):
-    """Groups that note how often somebody is asked about a topic in the moment of a cast."""
+class AskingRouter(Router):
+    """A router that notes how often somebody is asked about a topic in the moment of a cast."""
 
     asked_in_offer = 0
     is_offering = False
@@ -435,10 +435,10 @@ class AskingGroups(Groups):
 async def test_nobody_is_asked_in_the_moment_of_a_cast_not_even_who_came_while_others_were_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(groups, "ROUTE_STEPS", 50)
+    monkeypatch.setattr(router, "ROUTE_STEPS", 50)
     scheduler: list[int] = []
     async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
-        asking = hub.groups = AskingGroups(hub.state, lambda *_: asyncio.get_running_loop().call_soon(lambda: None))
+        asking = hub.router = AskingRouter(hub.state, lambda *_: asyncio.get_running_loop().call_soon(lambda: None))
         log: list[str] = []
         first, late = RecordingWatcher(log), RecordingWatcher(log)
         asking.join(first, Subscription(rules_of(f"*{number}*" for number in range(20))))

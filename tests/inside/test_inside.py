@@ -372,7 +372,7 @@ async def test_a_watch_that_is_left_or_cancelled_leaves_nothing_behind(twin: Twi
     await asyncio.wait(watching)
     gc.collect()
     await until(lambda: asyncio.all_tasks() == before and not twin._running_it._ends)
-    assert len(hub.groups) == 0
+    assert len(hub.router) == 0
 
 
 async def test_a_publish_that_is_cancelled_harms_nobody(twin: Twincast) -> None:

@@ -20,6 +20,8 @@ def test_a_heartbeat_moves_the_id_and_dispatches_nothing() -> None:
 
 def test_changes_carry_their_own_positions_and_an_answer_the_one_that_it_brings_to() -> None:
     entries = [DataUpdate("lamp", Raw(b"1"), "", "rest", seq, "e") for seq in (3, 4)]
-    assert Cast([b"a", b"b"], entries).events == b"id: e:3\ndata: a\n\nid: e:4\ndata: b\n\n"
-    assert Cast([b"hello"], cursor=Position("e", 4)).events == b"id: e:4\ndata: hello\n\n"
-    assert Cast([b"page"]).events == b"data: page\n\n", "a state that is not whole moves no cursor"
+    assert Cast([b"a", b"b"], entries).encoded[event_stream.encode] == b"id: e:3\ndata: a\n\nid: e:4\ndata: b\n\n"
+    assert Cast([b"hello"], cursor=Position("e", 4)).encoded[event_stream.encode] == b"id: e:4\ndata: hello\n\n"
+    assert Cast([b"page"]).encoded[event_stream.encode] == b"data: page\n\n", (
+        "a state that is not whole moves no cursor"
+    )

@@ -1,22 +1,43 @@
-"""One commit's changes on their way to everyone who watches."""
+"""Outgoing messages on their way to every client that receives them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from twincast.core.model import Entry, Position, Topic
-from twincast.core.subscription import Subscription
-from twincast.wire import event_stream, frames
+from twincast.wire.outgoing import Outgoing
+
+Encoder = Callable[[Outgoing], bytes]
+"""How one wire writes messages: `encode` of wire/frames, `encode` of wire/event_stream. A new wire brings its own."""
+
+
+class Encodings(dict[Encoder, bytes]):
+    """Messages as each wire sends them: `encodings[encoder]` is made when a wire first asks, then shared.
+
+    A mapping and no method, because every delivery reads it: a method's call would cost more than the rest of the
+    look-up. It keeps what an encoder needs, and not the cast, which with it would be garbage only a collector finds.
+    """
+
+    __slots__ = ("cursor", "entries", "messages")
+
+    def __init__(self, messages: Sequence[bytes], entries: Sequence[Entry], cursor: Position | None) -> None:
+        self.messages = messages
+        self.entries = entries
+        self.cursor = cursor
+
+    def __missing__(self, encoder: Encoder) -> bytes:
+        encoded = self[encoder] = encoder(self)
+        return encoded
 
 
 class Cast:
-    """Messages that go out together: each encoded once, all framed once, however many clients take them.
+    """A batch of outgoing messages, encoded once per wire; it also carries single replies.
 
-    `entries` runs parallel to `messages`; a cast that answers one client only (hello, pong, ack) has none.
-    `merged` runs parallel too, and says how many changes each message stands for; None means one each.
-    `cursor` is where a client is once it has such an answer; None if it does not move.
+    `entries` runs parallel to `messages`; a reply to one client (hello, pong, ack) has none.
+    `merged` runs parallel too, and says how many entries each message stands for; None means one each.
+    `cursor` is where a client is once it has such a reply; None if the reply does not move it.
     """
 
-    __slots__ = ("__dict__", "cursor", "entries", "merged", "messages")  # __dict__ holds what is made once and shared
+    __slots__ = ("__dict__", "encoded", "entries", "merged", "messages")  # __dict__ holds what is made once and shared
 
     def __init__(
         self,
@@ -29,21 +50,8 @@ class Cast:
         self.messages = messages
         self.entries = entries
         self.merged = merged
-        self.cursor = cursor
-
-    @cached_property
-    def frames(self) -> bytes:
-        """The RFC 6455 text frames of all messages, joined; made at the first call, then shared."""
-        return frames.text(self.messages)
-
-    @cached_property
-    def events(self) -> bytes:
-        """All messages as server-sent events, joined; made at the first call, then shared."""
-        if self.entries:
-            ids = [f"{entry.epoch}:{entry.seq}" for entry in self.entries]
-        else:
-            ids = [""] * (len(self.messages) - 1) + [str(self.cursor or "")]
-        return event_stream.text(self.messages, ids)
+        self.encoded = Encodings(messages, entries, cursor)
+        """All messages, joined, as each wire sends them."""
 
     @cached_property
     def size_bytes(self) -> int:
@@ -52,7 +60,7 @@ class Cast:
 
     @property
     def merged_away(self) -> int:
-        """How many changes newer ones took the place of, before this."""
+        """How many entries are left out, because a newer one of their device is in the cast."""
         return 0 if self.merged is None else sum(self.merged) - len(self.merged)
 
     @cached_property
@@ -64,7 +72,7 @@ class Cast:
         return topics
 
     def pick(self, indexes: Sequence[int]) -> "Cast":
-        """Return a cast of some of the changes, by ascending index; this very one if it is all of them."""
+        """Return a cast of some of the entries, by ascending index; this very cast if it is all of them."""
         if len(indexes) == len(self.entries):
             return self
         messages, entries, merged = self.messages, self.entries, self.merged
@@ -73,14 +81,3 @@ class Cast:
             [entries[index] for index in indexes],
             merged and [merged[index] for index in indexes],
         )
-
-    def select(self, subscription: Subscription) -> "Cast":
-        """Return a cast of the changes that a subscription selects."""
-        if subscription.is_everything:
-            return self
-        topics = self.topics
-        if not subscription.ends and len(subscription.exact) < len(topics):
-            lists = [topics[topic] for topic in subscription.exact if topic in topics]
-        else:
-            lists = [indexes for topic, indexes in topics.items() if subscription.selects(topic)]
-        return self.pick(sorted(index for indexes in lists for index in indexes))

@@ -15,8 +15,9 @@ from twincast.core.model import Control, Position
 from twincast.core.state import State
 from twincast.core.subscription import RULE_STEPS, Subscription
 from twincast.delivery.cast import Cast
-from twincast.delivery.groups import Group, Groups
+from twincast.delivery.group import Group
 from twincast.delivery.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
+from twincast.delivery.router import Router
 from twincast.delivery.scheduler import Budget, FixedCost, Pause, Scheduler, Work
 from twincast.delivery.selection import Picking, Selection, Selections
 from twincast.delivery.snapshots import Page, SnapshotCache
@@ -42,7 +43,7 @@ class Stream(Protocol):
     """What a feed needs of the hub."""
 
     state: State
-    groups: Groups
+    router: Router
     snapshots: SnapshotCache
     selections: Selections
     scheduler: Scheduler
@@ -242,7 +243,7 @@ class Feed:
             return
         assert self._group is not None
         self._group.flush()
-        self._stream.groups.leave(self, self._group)
+        self._stream.router.leave(self, self._group)
         names = added.names()
         self.subscription = subscription
         self._group = None
@@ -315,7 +316,7 @@ class Feed:
             return
         while self._outbox and not self._is_paused and not self._is_held:
             for cast in self._outbox.take(self._stream.state, DRAIN_BYTES):
-                deliveries = self._stream.groups.deliveries
+                deliveries = self._stream.router.deliveries
                 deliveries.paid += len(cast.entries)
                 deliveries.merged += cast.merged_away
                 self._write(cast)
@@ -376,7 +377,7 @@ class Feed:
             selected = self._not_known(selected, self._newer)
         if not selected.entries:
             return
-        self._stream.groups.deliveries.offered += len(selected.entries)
+        self._stream.router.deliveries.offered += len(selected.entries)
         if self.subscription.max_hz is None:
             self.offer(selected)
         else:
@@ -403,7 +404,7 @@ class Feed:
     def _join(self) -> None:
         if isinstance(self._outbox, CatchUpOutbox):
             self._outbox = self._outbox.caught_up()
-        self._group = self._stream.groups.join(self, self.subscription)
+        self._group = self._stream.router.join(self, self.subscription)
         self.subscription = self._group.subscription  # equal ones are kept once
 
     def _send_pages(self) -> None:
@@ -434,7 +435,7 @@ class Feed:
     def _owe(self, cast: Cast) -> None:
         if self.is_closed:
             return
-        self._stream.groups.deliveries.owed += len(cast.entries)
+        self._stream.router.deliveries.owed += len(cast.entries)
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = self._new_outbox()
@@ -460,5 +461,5 @@ class Feed:
 
     def _leave(self) -> None:
         if self._group is not None:
-            self._stream.groups.leave(self, self._group)
+            self._stream.router.leave(self, self._group)
             self._group = None

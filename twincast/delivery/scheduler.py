@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from twincast.delivery.groups import CallLater
+from twincast.delivery.timer import CallLater
 
 AT_ONCE_STEPS = 1_000
 """What is done before anything waits: a tenth of a millisecond or two."""

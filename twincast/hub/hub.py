@@ -26,7 +26,7 @@ from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import TookBlock
-from twincast.delivery.groups import Groups
+from twincast.delivery.router import Router
 from twincast.delivery.scheduler import Budget, FixedCost, Scheduler, Work
 from twincast.delivery.selection import Picking, Selections
 from twincast.delivery.session import Session
@@ -116,7 +116,7 @@ class Hub:
         self.now_utc = now_utc
         self.state = state
         self.sizes = sizes or SizeLimits()
-        self.groups = Groups(state, _call_later)
+        self.router = Router(state, _call_later)
         self.scheduler = Scheduler(_call_later)
         self.selections = Selections(state)
         self.snapshots = SnapshotCache(
@@ -499,10 +499,10 @@ class Hub:
     async def _follow_journal(self) -> None:
         async for entries in self._journal.follow(self.state.seq):
             cast = Cast(encode_all(entries), entries)
-            if (unknown := self.groups.prepare(cast)) is not None:
+            if (unknown := self.router.prepare(cast)) is not None:
                 await self._find_routes(cast, unknown)
             self.state.apply_all(entries)
-            self.groups.offer(cast)
+            self.router.offer(cast)
             self._answer()
             if self._awaited:
                 self._tell_reached()
@@ -510,13 +510,13 @@ class Hub:
     async def _find_routes(self, cast: Cast, unknown: int | None) -> None:
         """Ask who wants a cast, a little at a time: many new names and many patterns hold up nobody but the casts."""
         for _ in range(ROUTE_PASSES):
-            version = self.groups.version
+            version = self.router.version
             while unknown is not None:
                 await asyncio.sleep(0)
-                unknown = self.groups.prepare(cast, unknown)
-            if version == self.groups.version:
+                unknown = self.router.prepare(cast, unknown)
+            if version == self.router.version:
                 return
-            unknown = self.groups.prepare(cast)
+            unknown = self.router.prepare(cast)
 
     def _tell_reached(self) -> None:
         reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]

@@ -94,7 +94,7 @@ class Conversation(WSListener):
 
     def write(self, cast: Cast) -> None:
         """Send a cast in one piece."""
-        self._transport.write(cast.frames)
+        self._transport.write(cast.encoded[frames.encode])
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; the client's own, or a deadline, ends the connection."""

@@ -211,7 +211,7 @@ class _EventStream(Buffer):
         self.end()
 
     async def _send_events(self, cast: Cast) -> None:
-        await self._send_body(cast.events)
+        await self._send_body(cast.encoded[event_stream.encode])
 
     async def _beat(self) -> None:
         await self._send_body(event_stream.heartbeat(str(self.feed.position or "")))
@@ -283,7 +283,7 @@ class _Poll:
         reason = "" if since is None else hub.why_not_resume(since)
         if since is None or reason:
             return await self._state(reason)
-        group = hub.groups.join(self, self._subscription)
+        group = hub.router.join(self, self._subscription)
         try:
             found = await self._look(since.seq)
             if not found.messages:
@@ -296,7 +296,7 @@ class _Poll:
         except Truncated:
             return await self._state("too_old")
         finally:
-            hub.groups.leave(self, group)
+            hub.router.leave(self, group)
         return Answer(self._changes(found))
 
     async def _look(self, since: int) -> _Found:

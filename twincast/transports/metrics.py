@@ -89,7 +89,7 @@ class Metrics(Collector):
         yield _gauge("twincast_clients_behind", "Clients for whom something waits that they have not taken.", behind)
         waiting_bytes = sum(feed.waiting_bytes for feed in everyone)
         yield _gauge("twincast_outbox_bytes", "What waits for clients and cannot be merged.", waiting_bytes)
-        made, merged = hub.groups.deliveries.made, hub.groups.deliveries.merged
+        made, merged = hub.router.deliveries.made, hub.router.deliveries.merged
         yield _counter("twincast_deliveries", "Changes handed to clients, one for each client and change.", made)
         yield _counter("twincast_merged", "Changes that a newer one of the same device took the place of.", merged)
         yield _by_code("twincast_refusals", "Errors told to clients, by code.", refusals)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from twincast.wire.outgoing import Outgoing
+
 CONTENT_TYPE = "text/event-stream"
 
 
@@ -21,6 +23,15 @@ def _weight(parameters: Iterable[str]) -> float:
         return float(text)
     except ValueError:
         return 1.0
+
+
+def encode(outgoing: Outgoing) -> bytes:
+    """Return messages as one event each, whose id is the position that a client resumes from once it has the event."""
+    if outgoing.entries:
+        ids = [f"{entry.epoch}:{entry.seq}" for entry in outgoing.entries]
+    else:
+        ids = [""] * (len(outgoing.messages) - 1) + [str(outgoing.cursor or "")]
+    return text(outgoing.messages, ids)
 
 
 def text(messages: Iterable[bytes], ids: Iterable[str]) -> bytes:

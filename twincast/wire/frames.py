@@ -4,6 +4,8 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 
+from twincast.wire.outgoing import Outgoing
+
 _TEXT, _CLOSE, _PONG = 0x81, 0x88, 0x8A  # FIN set, section 5.2
 
 CLOSE_REASON_MAX_BYTES = 123
@@ -19,6 +21,11 @@ def _header(first_byte: int, size: int) -> bytes:
     return struct.pack(">BBQ", first_byte, 127, size)
 
 
+def encode(outgoing: Outgoing) -> bytes:
+    """Return messages as one text frame each."""
+    return text(outgoing.messages)
+
+
 def text(messages: Iterable[bytes]) -> bytes:
     """Join messages to the bytes of one text frame each."""
     header = _header
@@ -31,7 +38,7 @@ def pong(payload: bytes) -> bytes:
 
 
 def close(code: int | None) -> bytes:
-    """Say goodbye. A `code` of None answers a close frame that carried none (section 5.5.1)."""
+    """Return a close frame. A `code` of None answers a close frame that carried none (section 5.5.1)."""
     return _header(_CLOSE, 0) if code is None else _header(_CLOSE, 2) + code.to_bytes(2, "big")
 
 

@@ -13,9 +13,9 @@ from tests.fakes import CommittingStream, CountedMatches, FreePayer, RecordingCo
 from twincast.core.model import DataUpdate
 from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
 from twincast.core.subscription import KINDS, Subscription, rules_of
-from twincast.delivery import groups
+from twincast.delivery import router
 from twincast.delivery.feed import Feed
-from twincast.delivery.groups import Groups
+from twincast.delivery.router import Router
 
 
 def come(stream: CommittingStream, *patterns: str, max_hz: float | None = None) -> tuple[Feed, RecordingConnection]:
@@ -59,7 +59,7 @@ def test_no_route_keeps_a_group_that_is_over() -> None:
     stream = CommittingStream()
     come(stream, "d*")
     feed, _ = come(stream, "*1")
-    group = stream.groups.join(feed, of("*1"))
+    group = stream.router.join(feed, of("*1"))
     report(stream, ["d1"])
     feed.close()
     kept = weakref.ref(group)
@@ -84,7 +84,7 @@ def test_a_group_that_is_over_keeps_no_subscription_even_where_a_route_remembers
 def test_ten_thousand_distinct_patterns_cost_a_new_device_what_one_does(matches: CountedMatches) -> None:
     stream = CommittingStream()
     for number in range(10_000):
-        stream.groups.join(
+        stream.router.join(
             Feed(lambda _: None, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1), of(f"site{number}/*")
         )
     matches.count = 0
@@ -140,22 +140,22 @@ def test_the_routes_of_many_new_names_and_many_patterns_are_found_a_little_at_a_
         come(stream, *(f"*{number}x{other}*" for other in range(100)))
     asked: list[int] = []
 
-    class CountingGroups(Groups):
+    class CountingRouter(Router):
         def _renew(self, *how):  # type: ignore[no-untyped-def]
             route, steps = super()._renew(*how)
             asked[-1] += steps
             return route, steps
 
-    stream.groups.__class__ = CountingGroups
+    stream.router.__class__ = CountingRouter
     cast = stream.drafted(DataUpdate(f"d{number}", Raw(b"1"), "", "rest") for number in range(100))
     unknown: int | None = 0
     while unknown is not None:
         asked.append(0)
-        unknown = stream.groups.prepare(cast, unknown)
+        unknown = stream.router.prepare(cast, unknown)
     per_group = sum(Pattern(f"*0x{other}*").cost for other in range(100)) + LOOK_STEPS + 2 * LENGTH_STEPS
-    assert max(asked) <= groups.ROUTE_STEPS + per_group
+    assert max(asked) <= router.ROUTE_STEPS + per_group
     asked.append(0)
-    stream.groups.offer(cast)
+    stream.router.offer(cast)
     assert asked[-1] == 0, "all is known by then"
 
 
@@ -168,7 +168,7 @@ def test_the_timer_of_a_throttled_group_ends_with_it() -> None:
         assert len(stream.timers) == 1, "one group, one timer"
         feed.change(Subscription(rules_of(["a"]), max_hz=0.01 + number / 1e7), lambda: None)
     feed.close()
-    assert (len(stream.timers), len(stream.groups)) == (0, 0)
+    assert (len(stream.timers), len(stream.router)) == (0, 0)
 
 
 def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
@@ -202,9 +202,9 @@ def test_a_change_of_many_names_leaves_nothing_for_the_collector_of_garbage() ->
     gc.disable()
     try:
         before = gc.get_count()[0]
-        group = stream.groups.join(watcher, wish)
+        group = stream.router.join(watcher, wish)
         assert gc.get_count()[0] - before < 100, "what is kept of a name is one and the same for all names of a group"
     finally:
         gc.enable()
-    stream.groups.leave(watcher, group)
+    stream.router.leave(watcher, group)
     report(stream, names)

@@ -1,0 +1,114 @@
+"""The watchers of one subscription with `max_hz`: between two flushes, what comes is merged per device."""
+
+from twincast.core.counters import Deliveries
+from twincast.core.state import State
+from twincast.core.subscription import Subscription
+from twincast.delivery.cast import Cast
+from twincast.delivery.group import Group, Watcher
+from twincast.delivery.outbox import LatestOutbox
+from twincast.delivery.timer import CallLater, Timer
+
+WAITING_MAX_BYTES = 256 * 1024
+"""How much that cannot be merged may wait in a throttled group, such as deletions of ever new devices; more is flushed
+before the throttle window ends."""
+
+
+class ThrottledGroup(Group):
+    """The watchers of one subscription with `max_hz`.
+
+    States and transitions, with the throttle window of 1 / `max_hz` seconds between:
+
+        OPEN ----- a cast: flush ------------------------> WINDOW
+        WINDOW --- a cast: merged with what waits -------> WINDOW
+        WINDOW --- a command, or too much waits: flush --> WINDOW   the window goes on
+        WINDOW --- it ends, and something waits: flush --> WINDOW   a new one
+        WINDOW --- it ends, and nothing waits -----------> OPEN
+
+    So the first entry goes out at once, a command never waits, and an idle group has no timer. What waits is merged
+    once for all `members`. A watcher that joins in a window, or is behind when it begins, lacks other entries than the
+    members do. Such watchers stand `apart`: each of them queues for itself (`hold`) and becomes a member at the next
+    flush (`release`).
+    """
+
+    def __init__(
+        self, subscription: Subscription, state: State, serial: int, deliveries: Deliveries, call_later: CallLater
+    ) -> None:
+        super().__init__(subscription, state, serial, deliveries)
+        assert subscription.max_hz is not None
+        self._interval_s = 1 / subscription.max_hz
+        self._call_later = call_later
+        self._waiting = LatestOutbox()
+        self._apart: dict[Watcher, None] = {}
+        self._window: Timer | None = None  # the end of the throttle window; None if the group is open
+        self._flushed_seq = state.seq
+
+    @property
+    def seq(self) -> int:
+        """See Group."""
+        return self._flushed_seq if self._waiting else self._state.seq
+
+    @property
+    def is_empty(self) -> bool:
+        """See Group."""
+        return not self.members and not self._apart
+
+    def join(self, watcher: Watcher) -> None:
+        """See Group."""
+        if self._window is not None:
+            watcher.hold()
+            self._apart[watcher] = None
+        else:
+            self.members[watcher] = None
+
+    def leave(self, watcher: Watcher) -> None:
+        """See Group."""
+        super().leave(watcher)
+        self._apart.pop(watcher, None)
+
+    def offer(self, cast: Cast) -> None:
+        """See Group."""
+        if not self._waiting:
+            self._flushed_seq = cast.entries[0].seq - 1
+        self._waiting.add(cast, self._state.seq)
+        apart = tuple(self._apart)
+        self._deliveries.offered += len(apart) * len(cast.messages)
+        for watcher in apart:
+            watcher.offer(cast)
+        if (
+            self._window is None
+            or self._waiting.size_bytes > WAITING_MAX_BYTES
+            or "control" in {kind for kind, _ in cast.topics}
+        ):
+            self.flush()
+
+    def flush(self) -> None:
+        """See Group."""
+        if self._waiting:
+            for cast in self._waiting.take(self._state, 1 << 62):
+                members = tuple(self.members)
+                self._deliveries.offered += len(members) * len(cast.messages)
+                self._deliveries.merged += len(members) * cast.merged_away
+                for watcher in members:
+                    watcher.offer(cast)
+        for watcher in tuple(self._apart):
+            self.members[watcher] = None  # before `release`, in which the watcher may leave
+            watcher.release()
+        self._apart = {watcher: None for watcher in self.members if watcher.is_behind}
+        for watcher in self._apart:
+            watcher.hold()
+            del self.members[watcher]
+        if self._window is None and not self.is_over:
+            self._window = self._call_later(self._interval_s, self._end_window)
+
+    def end(self) -> None:
+        """See Group."""
+        super().end()
+        self._waiting = LatestOutbox()
+        if self._window is not None:
+            self._window.cancel()
+            self._window = None
+
+    def _end_window(self) -> None:
+        self._window = None
+        if self._waiting or self._apart:
+            self.flush()
