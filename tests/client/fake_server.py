@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
 from tests.fakes import AnyonesVisit, CommittingStream
-from twincast.client.reasons import Retried
+from twincast.client.failures import Retried
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
 from twincast.core.fence import Fence, Key, Line

@@ -112,7 +112,7 @@ class Conversation(RuleBasedStateMachine):
         self.watchers: list[Watcher] = []
         for device_id in devices:
             self.network.server.change(device_id, self.value())
-        self.bound = patch("twincast.client.waiting.WAITING_MAX", 3)
+        self.bound = patch("twincast.client.event_queue.WAITING_MAX", 3)
         self.bound.start()
         with patch("twincast.client.client.open_link", self.network.open):
             self.hub = self.run(self._made())

@@ -42,7 +42,7 @@ def cursor(tmp_path: Path) -> Path:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have programs be done with their start at once, so that the file moves as soon as it may."""
-    monkeypatch.setattr("twincast.client.resuming.STARTING_S", 0.3)
+    monkeypatch.setattr("twincast.client.resumption.STARTING_S", 0.3)
     monkeypatch.setattr("twincast.client.cursor.WRITE_INTERVAL_S", 0.05)
 
 
@@ -425,7 +425,7 @@ async def test_a_watch_that_was_left_holds_the_position_no_longer_than_until_oth
 async def test_what_begins_later_begins_now(server: Server, cursor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with device(server, cursor):
         pass
-    monkeypatch.setattr("twincast.client.resuming.STARTING_S", 0.05)
+    monkeypatch.setattr("twincast.client.resumption.STARTING_S", 0.05)
     await commanded(server, "a")
     async with device(server, cursor) as (hub, heard):
         await hears(heard, "a")
@@ -451,7 +451,7 @@ async def test_all_that_begins_at_the_start_goes_on_at_the_same_place(server: Se
 async def test_what_is_read_back_and_what_comes_live_meet_in_order(
     server: Server, cursor: Path, mode: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincast.client.waiting.WAITING_MAX", 20)
+    monkeypatch.setattr("twincast.client.event_queue.WAITING_MAX", 20)
     chance = random.Random(seed)
     async with device(server, cursor):
         pass

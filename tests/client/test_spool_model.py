@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
 from twincast.client import Client
-from twincast.client.spool import SpoolFile
-from twincast.client.spooling import Spooling
+from twincast.client.spool_file import SpoolFile
+from twincast.client.spooled_outgoing import Spooling
 from twincast.core.model import DataUpdate
 from twincast.errors import BadMessage, NotFound, ServerUnreachable, SpoolFull, TooLarge
 
@@ -53,7 +53,7 @@ class Spooled(RuleBasedStateMachine):
             return await self.disk.in_thread(work)
 
         self.patches: list[Any] = [
-            patch("twincast.client.spooling.IN_FLIGHT_MAX", window),
+            patch("twincast.client.spooled_outgoing.IN_FLIGHT_MAX", window),
             patch.object(Spooling, "_in_thread", in_thread),
         ]
         for each in self.patches:

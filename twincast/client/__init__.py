@@ -11,11 +11,11 @@ docs/client.md is the guide.
 """
 
 from twincast.client.address import http_url
-from twincast.client.change import Backlog, Change, Gap, Twin
 from twincast.client.client import Client, connect
-from twincast.client.commands import Obeying
+from twincast.client.events import Backlog, Change, Gap, Twin
+from twincast.client.failures import error_of
 from twincast.client.link import Link
-from twincast.client.reasons import error_of
+from twincast.client.listener import Obeying
 from twincast.client.rest import Rest, pair
 from twincast.client.watch import Watch
 

@@ -13,17 +13,17 @@ from msgspec import Raw
 
 from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
-from twincast.client.change import Backlog, Twin
-from twincast.client.commands import Obeying, OnCommand
 from twincast.client.connection import Connection
 from twincast.client.credential import Credential, Token
 from twincast.client.encoding import checked, encode_args, encode_value
+from twincast.client.events import Backlog, Twin
 from twincast.client.incoming import Incoming
 from twincast.client.link import CLOSE_TIMEOUT_S, Link, Message, open_link, trust_of
+from twincast.client.listener import Obeying, OnCommand
 from twincast.client.outgoing import Outgoing, refused
 from twincast.client.progress import Progress
 from twincast.client.readback import ReadBack
-from twincast.client.resuming import Resuming
+from twincast.client.resumption import Resuming
 from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode, Subscription, rules_of
@@ -360,8 +360,8 @@ async def _spooling(
         yield None
         return
     # What only those need who have a spool; not every Python has SQLite.
-    from twincast.client.spool import SpoolFile  # noqa: PLC0415
-    from twincast.client.spooling import Spooling  # noqa: PLC0415
+    from twincast.client.spool_file import SpoolFile  # noqa: PLC0415
+    from twincast.client.spooled_outgoing import Spooling  # noqa: PLC0415
 
     file = await asyncio.to_thread(SpoolFile, path)
     try:

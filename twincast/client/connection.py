@@ -10,11 +10,11 @@ from websockets.exceptions import ConnectionClosed
 
 from twincast.client.address import is_too_long, query_of
 from twincast.client.backoff import TIMEOUT_S, Backoff
+from twincast.client.failures import Retried, error_of, odd, of_close, of_login
 from twincast.client.incoming import Incoming
 from twincast.client.link import Link, Message, Socket, decode, encode
-from twincast.client.negotiation import Negotiation
 from twincast.client.outgoing import Answered, Limits, Outgoing
-from twincast.client.reasons import Retried, error_of, odd, of_close, of_login
+from twincast.client.subscriptions import Negotiation
 from twincast.core.subscription import Subscription
 from twincast.errors import ServerUnreachable, TwincastError, Unauthenticated
 

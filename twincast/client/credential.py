@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 
 from twincast.client.backoff import TIMEOUT_S
-from twincast.client.reasons import Retried
+from twincast.client.failures import Retried
 from twincast.errors import ServerUnreachable, ValidationFailed
 
 logger = logging.getLogger("twincast.client")

@@ -5,10 +5,10 @@ import logging
 import os
 from contextlib import suppress
 
-from twincast.client.exclusive import hold
+from twincast.client.event_queue import Mark
+from twincast.client.file_lock import hold
 from twincast.client.progress import Progress
-from twincast.client.resuming import Resuming
-from twincast.client.waiting import Mark
+from twincast.client.resumption import Resuming
 from twincast.core.model import Position
 from twincast.errors import CursorUnusable, ValidationFailed
 from twincast.machine import OWNER_ALONE, sync_folder

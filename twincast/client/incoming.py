@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from twincast.client.change import Change, Gap, Twin
+from twincast.client.event_queue import Mark
+from twincast.client.events import Change, Gap, Twin
 from twincast.client.link import Message
-from twincast.client.waiting import Mark
 from twincast.client.watch import Watch
 from twincast.core.model import Kind, Position
 from twincast.core.subscription import Mode, Subscription

@@ -15,8 +15,8 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import Credential, headers_of
+from twincast.client.failures import Retried, of_status, unreachable
 from twincast.client.pin import pinned
-from twincast.client.reasons import Retried, of_status, unreachable
 from twincast.errors import ValidationFailed, WrongFingerprint
 
 CLOSE_TIMEOUT_S = 1.0

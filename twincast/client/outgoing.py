@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from twincast.client.backoff import Backoff
-from twincast.client.change import Backlog
+from twincast.client.events import Backlog
+from twincast.client.failures import error_of
 from twincast.client.link import Message, encode
-from twincast.client.reasons import error_of
 from twincast.errors import BadMessage, BufferFull, ServerUnreachable, TooLarge, TwincastError
 
 IN_FLIGHT_MAX = 1_024

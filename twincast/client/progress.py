@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from twincast.client.waiting import Mark
+from twincast.client.event_queue import Mark
 from twincast.client.watch import Watch
 
 Reached = Callable[[], Mark | None]

@@ -16,10 +16,10 @@ from websockets.exceptions import ConnectionClosed
 
 from twincast.client.address import is_too_long, query_of
 from twincast.client.backoff import TIMEOUT_S, Backoff
-from twincast.client.change import Change, Gap, Twin
+from twincast.client.event_queue import Mark
+from twincast.client.events import Change, Gap, Twin
+from twincast.client.failures import Retried, error_of, odd, of_close, of_login
 from twincast.client.link import Message, Socket, decode, encode
-from twincast.client.reasons import Retried, error_of, odd, of_close, of_login
-from twincast.client.waiting import Mark
 from twincast.client.watch import NOTHING, Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription

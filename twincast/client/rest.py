@@ -13,9 +13,9 @@ from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import clean, given, headers_of
 from twincast.client.encoding import checked, encode_args, encode_value
+from twincast.client.failures import WITHOUT_LOGIN, elsewhere, error_of, odd, unreachable
+from twincast.client.json_stream import members
 from twincast.client.link import Message, decode, encode, trust_of
-from twincast.client.members import members
-from twincast.client.reasons import WITHOUT_LOGIN, elsewhere, error_of, odd, unreachable
 from twincast.core.audit import AuditRecord
 from twincast.core.names import check_id
 from twincast.errors import BadMessage, ServerUnreachable, Unauthenticated, ValidationFailed

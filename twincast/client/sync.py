@@ -20,11 +20,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from twincast.client import client as asynchronous
-from twincast.client import commands
+from twincast.client import listener
 from twincast.client.backoff import TIMEOUT_S
-from twincast.client.change import Backlog, Change, Twin
 from twincast.client.client import BUFFER_MAX_BYTES, SPOOL_MAX_BYTES
 from twincast.client.credential import Token
+from twincast.client.events import Backlog, Change, Twin
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
 from twincast.client.watch import Watch
 from twincast.core.model import Position
@@ -133,7 +133,7 @@ class Client:
         async def in_thread(change: Change) -> None:
             await asyncio.to_thread(call, change)
 
-        async def begin() -> commands.Obeying:
+        async def begin() -> listener.Obeying:
             obeying = self._hub.on_command(target, in_thread)
             return await obeying if wait else obeying
 
@@ -206,7 +206,7 @@ class Changes(Iterator[Change]):
 class Obeying:
     """A callback that commands go to, made by `Hub.on_command`: as long as its hub, its context, or until `end`."""
 
-    def __init__(self, obeying: commands.Obeying, background: "_Background") -> None:
+    def __init__(self, obeying: listener.Obeying, background: "_Background") -> None:
         self._obeying = obeying
         self._background = background
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from twincast.client.change import Change, Gap
-from twincast.client.waiting import Mark, Waiting
+from twincast.client.event_queue import Mark, Waiting
+from twincast.client.events import Change, Gap
 from twincast.core.subscription import Subscription
 from twincast.errors import TwincastError
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from twincast.client.change import Change, Gap, Twin
-from twincast.client.waiting import Mark
+from twincast.client.event_queue import Mark
+from twincast.client.events import Change, Gap, Twin
 from twincast.client.watch import Watch
 from twincast.core.model import Control, DataUpdate, Entry, Position
 from twincast.delivery.cast import Cast

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from twincast.client.change import Twin
 from twincast.client.encoding import checked, encode_args, encode_value
+from twincast.client.events import Twin
 from twincast.client.watch import Watch
 from twincast.core.audit import Actor
 from twincast.core.model import Position, Source

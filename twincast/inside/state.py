@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from twincast.client.change import Twin
+from twincast.client.events import Twin
 from twincast.core.rights import Principal
 from twincast.core.state import State
 

@@ -21,10 +21,10 @@ import pytest
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast.client import Change, Client, Link, connect
 from twincast.client import sync as without_asyncio
+from twincast.client.failures import Retried
 from twincast.client.outgoing import IN_FLIGHT_MAX, Limits
-from twincast.client.reasons import Retried
-from twincast.client.spool import SpoolFile
-from twincast.client.spooling import Spooling
+from twincast.client.spool_file import SpoolFile
+from twincast.client.spooled_outgoing import Spooling
 from twincast.core.fence import WINDOW_LINES
 from twincast.errors import (
     BufferFull,

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from twincast.client.exclusive import hold
+from twincast.client.file_lock import hold
 from twincast.errors import SpoolFull, SpoolUnusable
 from twincast.machine import OWNER_ALONE, sync_folder
 

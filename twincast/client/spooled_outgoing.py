@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from twincast.client.change import Backlog
+from twincast.client.events import Backlog
+from twincast.client.failures import Retried
 from twincast.client.link import Message, encode
 from twincast.client.outgoing import IN_FLIGHT_MAX, Limits, Outgoing, refused
-from twincast.client.reasons import Retried
-from twincast.client.spool import Refusal, Row, SpoolFile
+from twincast.client.spool_file import Refusal, Row, SpoolFile
 from twincast.core.model import NOT_YET
 from twincast.errors import ServerUnreachable, SpoolFull, SpoolUnusable, TwincastError, ValidationFailed
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twincast.client.members import members
+from twincast.client.json_stream import members
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from twincast.client.change import Change, Gap
+from twincast.client.events import Change, Gap
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
 

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from twincast.client.event_queue import Mark
 from twincast.client.incoming import Incoming
-from twincast.client.negotiation import Negotiation
 from twincast.client.progress import Progress
 from twincast.client.readback import ReadBack
-from twincast.client.waiting import Mark
+from twincast.client.subscriptions import Negotiation
 from twincast.client.watch import Watch
 from twincast.core.model import Position
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Generator
 from typing import Self
 
-from twincast.client.change import Change
+from twincast.client.events import Change
 from twincast.client.watch import Watch
 from twincast.errors import ServerUnreachable, TwincastError
 

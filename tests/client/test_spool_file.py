@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.running import ROOT
-from twincast.client.spool import APPLICATION_ID, ROW_BYTES, SCHEMA_VERSION, Refusal, Row, SpoolFile
+from twincast.client.spool_file import APPLICATION_ID, ROW_BYTES, SCHEMA_VERSION, Refusal, Row, SpoolFile
 from twincast.errors import BufferFull, SpoolFull, SpoolUnusable
 
 
@@ -114,7 +114,7 @@ def test_what_was_refused_is_kept_aside_the_newest_within_a_bound(path: Path) ->
 
 ACCEPTING = """
 import itertools, sys
-from twincast.client.spool import Row, SpoolFile
+from twincast.client.spool_file import Row, SpoolFile
 file = SpoolFile(sys.argv[1])
 for line in itertools.count(file.last_line + 1):
     file.write([Row(line, '{"value":%d}' % line, 1)], [line - 3] if line > 3 else [])

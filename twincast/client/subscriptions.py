@@ -5,7 +5,7 @@ from functools import partial
 from typing import Protocol
 
 from twincast.client.backoff import Backoff
-from twincast.client.brought import Brought, Missing, split
+from twincast.client.coverage import Brought, Missing, split
 from twincast.client.incoming import Incoming, with_deletions
 from twincast.client.link import Message
 from twincast.client.outgoing import Answered
