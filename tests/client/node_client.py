@@ -10,7 +10,7 @@ from typing import Any, Self
 from tests.tools import program
 
 ROOT = Path(__file__).parents[2]
-CLIENT = ROOT / "twincast" / "web" / "dashboard" / "client.js"
+CLIENT = ROOT / "twincast" / "web" / "client" / "client.js"
 LIMITS = {"message_max_bytes": 65_536, "value_max_bytes": 64_512}
 NODE_ENV = "TWINCAST_NODE"
 

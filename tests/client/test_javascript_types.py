@@ -22,7 +22,7 @@ INNER = {"hello", "snapshot", "gap", "auth_required"}
 
 def typedefs() -> dict[str, set[str]]:
     """Return the fields of each type in messages.js; those that may be missing in brackets."""
-    text = (CLIENT.parent / "client" / "messages.js").read_text()
+    text = (CLIENT.parent / "messages.js").read_text()
     blocks = re.findall(r"@typedef \{object\} (\w+)\n((?: \* @property .*\n)+)", text)
     return {name: set(re.findall(r"@property \{.*?\} (\S+)", fields)) for name, fields in blocks}
 
@@ -46,9 +46,8 @@ def test_the_types_are_those_of_the_wire() -> None:
 def compile_(folder: Path, **options: Any) -> str:
     """Check what lies in a folder, and return what is wrong with it."""
     modules = node_modules()
-    shutil.copytree(CLIENT.parent / "client", folder / "client")
-    for path in (CLIENT, CLIENT.with_name("package.json"), HERE / "typed_program.ts"):
-        shutil.copy(path, folder)
+    shutil.copytree(CLIENT.parent, folder, dirs_exist_ok=True)
+    shutil.copy(HERE / "typed_program.ts", folder)
     how = {"target": "es2024", "lib": ["es2024", "dom", "dom.iterable"], "module": "nodenext", "types": []}
     config = {"compilerOptions": {**how, "allowJs": True, "noEmit": True, **options}, "files": ["typed_program.ts"]}
     (folder / "tsconfig.json").write_text(json.dumps(config))

@@ -12,7 +12,7 @@ from tests.running import DEADLINE_S, ROOT
 from twincast.testing import Server
 from twincast.transports.bundle import bundled
 
-ENTRY = ROOT / "twincast" / "web" / "dashboard" / "client.js"
+ENTRY = ROOT / "twincast" / "web" / "client" / "client.js"
 PROGRAM = """
 globalThis.WebSocket ??= class {};
 const { Client, ...others } = await import(process.argv[1]);

@@ -68,9 +68,10 @@ def add_pages(app: FastAPI, version: str) -> None:
         app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
     app.add_route("/openapi.json", openapi_document, include_in_schema=False)
     app.add_route("/asyncapi.json", asyncapi_document, include_in_schema=False)
-    client = _Bundle(WEB / "dashboard" / "client.js")
+    client = _Bundle(WEB / "client" / "client.js")
     app.add_api_route("/dashboard/client.js", client, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/pages", _Assets(directory=pages))
+    app.mount("/dashboard/client", _Assets(directory=WEB / "client"))
     app.mount("/dashboard", _Assets(directory=WEB / "dashboard"))
     if GUIDES is not None:
         app.mount("/guides", _Guides(directory=GUIDES))
@@ -126,8 +127,8 @@ class _Bundle:
         self._entry = entry
 
     async def __call__(self, request: Request) -> Response:
-        parts = (self._entry, *sorted(self._entry.with_suffix("").glob("*.js")))
-        text, tag = _bundle(self._entry, tuple(part.stat().st_mtime_ns for part in parts))
+        modules = sorted(self._entry.parent.glob("*.js"))
+        text, tag = _bundle(self._entry, tuple(module.stat().st_mtime_ns for module in modules))
         headers = {**_ASSET_HEADERS, "etag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

@@ -1,6 +1,6 @@
 /** Everything put together: what comes in goes to the store, the log and the detail; one drawing a frame shows them. */
 
-import { explainAbsence } from "./absence.js";
+import { explainAbsence } from "./notfound.js";
 import { Client } from "./client.js";
 import { setServerTime } from "./clock.js";
 import { Deletion } from "./deletion.js";
@@ -8,22 +8,22 @@ import { Detail } from "./detail.js";
 import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
 import { count } from "./format.js";
-import { Frames } from "./frames.js";
+import { Frames } from "./animation.js";
 import { Fullness } from "./fullness.js";
-import { HERE } from "./here.js";
+import { HERE } from "./server.js";
 import { Log, eventOf } from "./log.js";
 import { Login } from "./login.js";
 import { LogView } from "./logview.js";
 import { forgetPalette } from "./palette.js";
 import { explainFailure } from "./probe.js";
 import { parse } from "./json.js";
-import { listenToKeys } from "./keys.js";
+import { listenToKeys } from "./keyboard.js";
 import { takeCode } from "./pairing.js";
-import { Place } from "./place.js";
+import { Place } from "./navigation.js";
 import { Status } from "./status.js";
 import { Store } from "./store.js";
 import { Table } from "./table.js";
-import { Tempo } from "./tempo.js";
+import { Tempo } from "./rate.js";
 
 const TITLE_MAX_CHARS = 128;
 const WORDS_INTERVAL_MS = 100; // nobody reads text that changes faster

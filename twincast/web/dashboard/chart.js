@@ -10,7 +10,7 @@ const MIN_SPAN_MS = 5_000;
 /**
  * Draws a history.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./history.js").History} history
+ * @param {import("./trend.js").History} history
  * @param {{width: number, height: number, nowMs: number, pointerX: number|null,
  *   colors: {line: string, soft: string, rule: string}}} look `nowMs` is the right edge, by the server's clock;
  *   `pointerX` is where somebody points, in CSS pixels

@@ -4,7 +4,7 @@ import { drawChart } from "./chart.js";
 import { serverNowMs } from "./clock.js";
 import { byId, copyFrom, make, say } from "./dom.js";
 import { age, count, dateTime, measure, preciseTime } from "./format.js";
-import { History } from "./history.js";
+import { History } from "./trend.js";
 import { numberAt, numericPaths, stringify } from "./json.js";
 import { palette } from "./palette.js";
 

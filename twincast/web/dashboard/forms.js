@@ -1,6 +1,6 @@
 /** The three forms that send: telemetry, control, raw JSON. */
 
-import { FieldError, control, raw, telemetry } from "./checks.js";
+import { FieldError, control, raw, telemetry } from "./validation.js";
 import { byId, make } from "./dom.js";
 import { count, latency } from "./format.js";
 import { brief } from "./json.js";

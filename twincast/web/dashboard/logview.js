@@ -3,7 +3,7 @@
 import { byId, copyFrom, make, say, setIcon } from "./dom.js";
 import { count, preciseTime } from "./format.js";
 import { brief, stringify } from "./json.js";
-import { Rows } from "./rows.js";
+import { Rows } from "./virtuallist.js";
 
 /** Says an event in one line, without its subject. */
 function textOf({ message }) {

@@ -22,7 +22,7 @@ export function clear(canvas, width, height) {
 /**
  * Draws a history as a line with a dot at its newest point. One point is a dot alone.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./history.js").History} history
+ * @param {import("./trend.js").History} history
  * @param {{width: number, height: number, color: string}} look
  */
 export function drawSparkline(canvas, history, { width, height, color }) {
@@ -47,7 +47,7 @@ export function drawSparkline(canvas, history, { width, height, color }) {
 /**
  * Draws the message rate of the last minute as bars.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./tempo.js").Tempo} tempo
+ * @param {import("./rate.js").Tempo} tempo
  * @param {{width: number, height: number, color: string, nowMs: number, slots: number}} look
  */
 export function drawPulse(canvas, tempo, { width, height, color, nowMs, slots }) {

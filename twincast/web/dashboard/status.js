@@ -2,7 +2,7 @@
 
 import { byId, copyFrom, make, say } from "./dom.js";
 import { count, latency, rate, time } from "./format.js";
-import { HERE } from "./here.js";
+import { HERE } from "./server.js";
 import { palette } from "./palette.js";
 import { drawPulse } from "./sparkline.js";
 
@@ -20,7 +20,7 @@ export class Status {
   /**
    * @param {import("./client.js").Client} client
    * @param {import("./store.js").Store} store
-   * @param {import("./tempo.js").Tempo} tempo
+   * @param {import("./rate.js").Tempo} tempo
    */
   constructor(client, store, tempo) {
     this.#client = client;

@@ -1,7 +1,7 @@
 /** What the page knows of every device, and which of them it shows in which order. */
 
 import { brief, numberAt, numericPaths } from "./json.js";
-import { History } from "./history.js";
+import { History } from "./trend.js";
 
 const REORDER_INTERVAL_MS = 400; // rows that change places faster than this cannot be read, let alone clicked
 

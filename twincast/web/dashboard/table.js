@@ -5,7 +5,7 @@ import { byId, make, say } from "./dom.js";
 import { age, count } from "./format.js";
 import { kindOf, stringify } from "./json.js";
 import { palette } from "./palette.js";
-import { Rows } from "./rows.js";
+import { Rows } from "./virtuallist.js";
 import { drawSparkline } from "./sparkline.js";
 
 const FLASH_MS = 1400;

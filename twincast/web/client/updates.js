@@ -1,6 +1,6 @@
 import { bytesOf } from "./encoding.js";
 import { RequestError, tooLarge } from "./errors.js";
-import { Outcome } from "./outcome.js";
+import { Outcome } from "./deferred.js";
 
 const UPDATES_MAX = 1_000;
 

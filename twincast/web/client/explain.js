@@ -1,4 +1,4 @@
-import { isFinal } from "./reasons.js";
+import { isFinal } from "./failures.js";
 
 const TIMEOUT_MS = 5_000;
 

@@ -1,6 +1,6 @@
 import { bytesOf, encode } from "./encoding.js";
 import { RequestError, tooLarge } from "./errors.js";
-import { Outcome } from "./outcome.js";
+import { Outcome } from "./deferred.js";
 import { matcherOf } from "./pattern.js";
 
 const ADDRESS_MAX_CHARS = 4_000; // longer ones do not pass every proxy

@@ -1,7 +1,7 @@
 /**
  * The wire: one connection to a twincast server that keeps itself alive, and the newest state of every device.
  *
- * For a page of your own, a worker, or Node; its parts lie in the folder `client/` beside it, and nothing comes from elsewhere:
+ * For a page of your own, a worker, or Node; it is made of the modules beside it, and nothing comes from elsewhere:
  *
  *     import { Client } from "http://127.0.0.1:8000/dashboard/client.js";
  *
@@ -19,26 +19,26 @@
  * may be missing it says so. The wire is described in docs/delivery.md, the rules of coming back in docs/client.md.
  */
 
-import { backoffMs } from "./client/backoff.js";
-import { credentialFrom } from "./client/credential.js";
-import { encode } from "./client/encoding.js";
-import { RequestError } from "./client/errors.js";
-import { explain as explainByStatus } from "./client/explain.js";
-import { Inbox } from "./client/inbox.js";
-import { Mirror, isWhole } from "./client/mirror.js";
-import { Order } from "./client/order.js";
-import { Outcome } from "./client/outcome.js";
-import { Pin } from "./client/pin.js";
-import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./client/reasons.js";
-import { positionOf } from "./client/position.js";
-import { Requests } from "./client/requests.js";
-import { Subscription } from "./client/subscription.js";
-import { Timers } from "./client/timers.js";
-import { Updates } from "./client/updates.js";
-import { Wire } from "./client/wire.js";
+import { backoffMs } from "./backoff.js";
+import { credentialFrom } from "./credential.js";
+import { encode } from "./encoding.js";
+import { RequestError } from "./errors.js";
+import { explain as explainByStatus } from "./explain.js";
+import { Inbox } from "./inbox.js";
+import { Mirror, isWhole } from "./mirror.js";
+import { Order } from "./sender.js";
+import { Outcome } from "./deferred.js";
+import { Pin } from "./pin.js";
+import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./failures.js";
+import { positionOf } from "./position.js";
+import { Requests } from "./requests.js";
+import { Subscription } from "./subscription.js";
+import { Timers } from "./timers.js";
+import { Updates } from "./updates.js";
+import { Wire } from "./socket.js";
 
 export { RequestError, backoffMs, encode, isFinal };
-export { matcherOf } from "./client/pattern.js";
+export { matcherOf } from "./pattern.js";
 
 const TOKEN_TIMEOUT_MS = 30_000;
 const HELLO_TIMEOUT_MS = 10_000;
@@ -52,16 +52,16 @@ const CLOSES_BY_A_MESSAGE = new Set([1002, 1003, 1007]);
 const UPDATE_TYPES = new Set(["telemetry", "control", "delete"]);
 const ANSWERED_BY_ID = new Set([...UPDATE_TYPES, "subscribe", "unsubscribe", "auth", "restart"]);
 
-/** @typedef {import("./client/messages.js").Message} Message */
-/** @typedef {import("./client/messages.js").DataUpdate} DataUpdate */
-/** @typedef {import("./client/messages.js").Control} Control */
-/** @typedef {import("./client/messages.js").Deleted} Deleted */
-/** @typedef {import("./client/messages.js").Ack} Ack */
-/** @typedef {import("./client/messages.js").Twin} Twin */
-/** @typedef {import("./client/messages.js").Position} Position */
-/** @typedef {import("./client/messages.js").Gap} Gap */
-/** @typedef {import("./client/messages.js").Link} Link */
-/** @typedef {import("./client/messages.js").Limits} Limits */
+/** @typedef {import("./messages.js").Message} Message */
+/** @typedef {import("./messages.js").DataUpdate} DataUpdate */
+/** @typedef {import("./messages.js").Control} Control */
+/** @typedef {import("./messages.js").Deleted} Deleted */
+/** @typedef {import("./messages.js").Ack} Ack */
+/** @typedef {import("./messages.js").Twin} Twin */
+/** @typedef {import("./messages.js").Position} Position */
+/** @typedef {import("./messages.js").Gap} Gap */
+/** @typedef {import("./messages.js").Link} Link */
+/** @typedef {import("./messages.js").Limits} Limits */
 
 export class Client {
   #wire = new Wire();

@@ -1,6 +1,6 @@
 import { bytesOf, faultOf } from "./encoding.js";
 import { RequestError, tooLarge } from "./errors.js";
-import { Outcome } from "./outcome.js";
+import { Outcome } from "./deferred.js";
 
 const ANSWER_TIMEOUT_MS = 10_000;
 

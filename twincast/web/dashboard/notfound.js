@@ -1,6 +1,6 @@
 /** Says why there is no device at an address. Knows no document. */
 
-import { problemOfName } from "./checks.js";
+import { problemOfName } from "./validation.js";
 
 const SHOWN_MAX_CHARS = 128;
 
