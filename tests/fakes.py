@@ -7,11 +7,11 @@ from msgspec import Raw
 
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
-from twincast.core.fence import Line
 from twincast.core.idempotency import IdempotencyKey, OnCommitted
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
 from twincast.core.pattern import Pattern
+from twincast.core.producers import NumberedLine
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
 from twincast.delivery.cast import Cast
@@ -164,7 +164,7 @@ class CommittingStream:
         self.scheduler = Scheduler(self._call_later)
         self.selections = Selections(self.state)
         self.submitted: list[tuple[Entry, int, OnCommitted, IdempotencyKey | None]] = []
-        self.lines: list[Line] = []
+        self.lines: list[NumberedLine] = []
         self.log: list[Entry] = []
         self.oldest_since = 0
         self.reads_wait = False
@@ -179,30 +179,30 @@ class CommittingStream:
         entry: Entry,
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
+        identity: str = "",
     ) -> None:
-        self.submitted.append((entry, size_bytes, done, retry))
+        self.submitted.append((entry, size_bytes, done, idempotency_key))
 
     def submit_all(
         self,
         entries: Sequence[Entry],
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
-        line: Line | None = None,
+        identity: str = "",
+        line: NumberedLine | None = None,
     ) -> None:
         (entry,) = entries
         assert line is not None and lane is not None
         self.lines.append(line)
-        self.submit(entry, size_bytes, done, retry, actor, lane=lane, who=who)
+        self.submit(entry, size_bytes, done, idempotency_key, actor, lane=lane, identity=identity)
 
     def now_utc(self) -> str:
         return NOW_UTC

@@ -17,9 +17,9 @@ from tests.fakes import AnyonesVisit, CommittingStream
 from twincast.client.failures import Retried
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
-from twincast.core.fence import Fence, Key, Line
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
 from twincast.core.model import Deleted, Entry, Position
+from twincast.core.producers import NumberedLine, ProducerId, ProducerIndex
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Session
 from twincast.errors import (
@@ -64,9 +64,9 @@ class LogServer(CommittingStream):
         self.state.epoch = epoch
         self._log = epoch
         self.epochs = {epoch}
-        self._retries = IdempotencyIndex([])
-        self._fence = Fence([])
-        self._waiting: list[tuple[Entry, OnCommitted, set[Lane | Key], Line | None]] = []
+        self._keys = IdempotencyIndex([])
+        self._producers = ProducerIndex([])
+        self._waiting: list[tuple[Entry, OnCommitted, set[Lane | ProducerId], NumberedLine | None]] = []
         self._resumes_back = resumes_back
 
     def submit(
@@ -74,14 +74,14 @@ class LogServer(CommittingStream):
         entry: Entry,
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
+        identity: str = "",
     ) -> None:
-        assert retry is not None, "each update of the client can be sent again"
-        admitted = self._retries.admit(retry, 1, done)
+        assert idempotency_key is not None, "each update of the client can be sent again"
+        admitted = self._keys.admit(idempotency_key, 1, done)
         if admitted is None:
             return
         self._take(entry, admitted, lane, None)
@@ -91,29 +91,29 @@ class LogServer(CommittingStream):
         entries: Sequence[Entry],
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
-        line: Line | None = None,
+        identity: str = "",
+        line: NumberedLine | None = None,
     ) -> None:
         (entry,) = entries
         assert line is not None
         try:
-            admitted = self._fence.admit(line, done)
+            admitted = self._producers.admit(line, done)
         except LinePassed as error:
             done(error, 0)
             return
         if admitted is not None:
             self._take(entry, admitted, lane, line)
 
-    def _take(self, entry: Entry, done: OnCommitted, lane: Lane | None, line: Line | None) -> None:
+    def _take(self, entry: Entry, done: OnCommitted, lane: Lane | None, line: NumberedLine | None) -> None:
         if isinstance(entry, Deleted) and entry.device_id not in self.state.twins:
             done(NotFound("there is no such device"), 0)
             return
         lanes = {lane} if lane is not None else set()
-        self._waiting.append((entry, done, lanes if line is None else lanes | {line.key}, line))
+        self._waiting.append((entry, done, lanes if line is None else lanes | {line.producer_id}, line))
 
     def why_not_resume(self, since: Position) -> str:
         if since.epoch not in self.epochs:
@@ -125,7 +125,7 @@ class LogServer(CommittingStream):
     def commit(self) -> None:
         batch, self._waiting = self._waiting, []
         lines = [(place, line) for place, (*_, line) in enumerate(batch) if line is not None]
-        self._fence.store(self._fence.marks(lines), self.state.seq + 1)
+        self._producers.store(self._producers.marks(lines), self.state.seq + 1)
         for entry, done, *_ in batch:
             self.cast(entry)
             done(None, self.state.seq)
@@ -149,8 +149,8 @@ class LogServer(CommittingStream):
     def new_run(self) -> None:
         """Start anew on the same log: what was not committed is forgotten, and the epoch is another one."""
         self._waiting = []
-        self._retries = IdempotencyIndex(self._retries._stored.values())
-        self._fence = Fence(self._fence._marks.values())
+        self._keys = IdempotencyIndex(self._keys._stored.values())
+        self._producers = ProducerIndex(self._producers._marks.values())
         self.state.epoch = f"{self._log}-{len(self.epochs) + 1}"
         self.epochs.add(self.state.epoch)
 

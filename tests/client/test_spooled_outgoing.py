@@ -25,7 +25,7 @@ from twincast.client.failures import Retried
 from twincast.client.outgoing import IN_FLIGHT_MAX, Limits
 from twincast.client.spool_file import SpoolFile
 from twincast.client.spooled_outgoing import Spooling
-from twincast.core.fence import WINDOW_LINES
+from twincast.core.producers import WINDOW_LINES
 from twincast.errors import (
     BufferFull,
     NotFound,

@@ -8,9 +8,9 @@ from msgspec import Raw
 
 from twincast.core.audit import Actor
 from twincast.core.batch import Batch
-from twincast.core.fence import Line
 from twincast.core.idempotency import IdempotencyKey
 from twincast.core.model import Control
+from twincast.core.producers import NumberedLine
 from twincast.errors import TwincastError
 
 submissions = st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.sampled_from([None, "x", "y"]))
@@ -28,14 +28,14 @@ def test_what_some_lanes_submitted_is_taken_out_with_its_keys_and_deeds(
     told = []
     for number, (count, keyed, by_somebody, lane) in enumerate(submitted):
         entries = [Control(f"{number}-{index}", "on", Raw(b"{}"), "", "rest") for index in range(count)]
-        retry = IdempotencyKey(f"key {number}", str(number), lambda _: None) if keyed and entries else None
+        key = IdempotencyKey(f"key {number}", str(number), lambda _: None) if keyed and entries else None
         actor = Actor(f"who {number}", "here") if by_somebody else None
 
         def done(error: TwincastError | None, last_seq: int, number: int = number) -> None:
             told.append(number)
 
         for one in (batch,) if lane in lanes else (batch, expected):
-            one.add(entries, retry, actor)
+            one.add(entries, key, actor)
             one.await_commit(count, done, lane)
     kept, refused = batch.without(lanes)
     for tell in refused:
@@ -50,8 +50,8 @@ def _told(told: list[str], place: int, error: TwincastError | None, last_seq: in
     told.append(str(place))
 
 
-def _line(producer: str, number: int) -> Line:
-    return Line("", producer, number, lambda _: None)
+def _line(producer: str, number: int) -> NumberedLine:
+    return NumberedLine("", producer, number, lambda _: None)
 
 
 def test_behind_a_producers_line_that_is_lost_its_later_ones_go_and_what_is_behind_them_on_their_connections() -> None:

@@ -26,8 +26,8 @@ class Asked:
 
     def __init__(self, key: str = "k", digest: str = "07") -> None:
         self.answers: list[tuple[TwincastError | None, int]] = []
-        self.receipts: list[IdempotencyRecord] = []
-        self.retry = IdempotencyKey(key, digest, self.receipts.append)
+        self.records: list[IdempotencyRecord] = []
+        self.key = IdempotencyKey(key, digest, self.records.append)
 
     def done(self, error: TwincastError | None, last_seq: int) -> None:
         self.answers.append((error, last_seq))
@@ -36,30 +36,30 @@ class Asked:
 def test_what_a_restart_finds_in_the_journal_is_known() -> None:
     known = IdempotencyIndex([IdempotencyRecord("k", 3, 5, "07")])
     again, other = Asked(), Asked(digest="08")
-    assert known.admit(again.retry, 3, again.done) is None
-    assert again.receipts == [IdempotencyRecord("k", 3, 5, "07")]
+    assert known.admit(again.key, 3, again.done) is None
+    assert again.records == [IdempotencyRecord("k", 3, 5, "07")]
     with pytest.raises(KeyReused):
-        known.admit(other.retry, 3, other.done)
+        known.admit(other.key, 3, other.done)
 
 
 def test_a_key_whose_submission_failed_may_be_used_again() -> None:
     known, first, second = IdempotencyIndex(()), Asked(), Asked(digest="08")
-    settle = known.admit(first.retry, 1, first.done)
+    settle = known.admit(first.key, 1, first.done)
     assert settle is not None
     settle(TwincastError("no"), 0)
-    assert known.admit(second.retry, 1, second.done) is not None
+    assert known.admit(second.key, 1, second.done) is not None
 
 
 def test_a_key_under_way_with_other_content_is_refused() -> None:
     known, first, second = IdempotencyIndex(()), Asked(), Asked(digest="08")
-    assert known.admit(first.retry, 1, first.done)
+    assert known.admit(first.key, 1, first.done)
     with pytest.raises(KeyReused):
-        known.admit(second.retry, 1, second.done)
+        known.admit(second.key, 1, second.done)
 
 
 def store(known: IdempotencyIndex, key: str, seq: int) -> None:
     asked = Asked(key)
-    settle = known.admit(asked.retry, 1, asked.done)
+    settle = known.admit(asked.key, 1, asked.done)
     assert settle is not None, f"{key} is still known"
     settle(None, seq)
 
@@ -71,7 +71,7 @@ def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch
         store(known, f"k{seq}", seq)
     for key, is_known in (("k2", False), ("k3", True), ("k5", True)):
         asked = Asked(key)
-        assert (known.admit(asked.retry, 1, asked.done) is None) is is_known, key
+        assert (known.admit(asked.key, 1, asked.done) is None) is is_known, key
 
 
 def test_a_key_counts_as_long_as_its_update_is_among_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +80,9 @@ def test_a_key_counts_as_long_as_its_update_is_among_the_newest(monkeypatch: pyt
     store(known, "old", 1)
     store(known, "newer", 10)
     asked = Asked("old")
-    assert known.admit(asked.retry, 1, asked.done) is None
+    assert known.admit(asked.key, 1, asked.done) is None
     store(known, "newest", 11)
-    assert known.admit(asked.retry, 1, asked.done) is not None
+    assert known.admit(asked.key, 1, asked.done) is not None
 
 
 def test_keys_of_different_origin_never_meet() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tests.fakes import NOW_UTC, AnyonesVisit, CommittingStream, KeyedVisit, RecordingConnection, StallingConnection
-from twincast.core.fence import Mark
 from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.producers import ProducerMark
 from twincast.core.rights import Principal, Rights
 from twincast.delivery.session import AUTH_MAX_BYTES, Session
 from twincast.errors import FellBehind, JournalUnavailable, KeyReused, Stopping, TooLarge, UnsupportedMedia
@@ -569,9 +569,9 @@ def test_two_identities_may_use_the_same_update_id() -> None:
         client, stream = RecordingConnection(), CommittingStream()
         enter = partial(AnyonesVisit, principal=Principal(who))
         Session(client, stream, enter, outbox_max_bytes=OUTBOX_MAX_BYTES).receive(message)
-        [(_, _, _, retry)] = stream.submitted
-        assert retry is not None
-        keys.append(retry.key)
+        [(_, _, _, key)] = stream.submitted
+        assert key is not None
+        keys.append(key.key)
     assert len(set(keys)) == 3
 
 
@@ -584,7 +584,7 @@ def test_a_numbered_line_is_the_identitys_and_is_acknowledged_like_any_update() 
     client = an_ordered_client()
     assert client.says(LINE) == []
     [line] = client.stream.lines
-    assert (line.who, line.producer, line.number) == ("", "p", 17)
+    assert (line.identity, line.producer, line.number) == ("", "p", 17)
     client.stream.commit()
     assert client.heard()[-1] == {"type": "ack", "id": 5, "epoch": "epoch-1", "seq": 1}
 
@@ -592,7 +592,7 @@ def test_a_numbered_line_is_the_identitys_and_is_acknowledged_like_any_update() 
 def test_one_that_is_stored_already_is_told_up_to_which_all_are_and_where_that_is() -> None:
     client = an_ordered_client()
     client.says(LINE)
-    client.stream.lines[0].again(Mark("", "p", 20, 7))
+    client.stream.lines[0].again(ProducerMark("", "p", 20, 7))
     ack = {"type": "ack", "id": 5, "epoch": "epoch-1", "seq": 7, "replayed": True, "line": 20}
     assert client.heard() == [ack]
 

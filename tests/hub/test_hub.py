@@ -11,9 +11,9 @@ import pytest
 from msgspec import Raw
 
 from twincast.core.audit import Actor, CommandOrigin
-from twincast.core.fence import Line, Mark
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
+from twincast.core.producers import NumberedLine, ProducerMark
 from twincast.core.quotas import Quotas
 from twincast.core.state import State
 from twincast.core.subscription import Subscription, rules_of
@@ -41,7 +41,7 @@ class GatedJournal(MemoryJournal):
         batch: Sequence[Entry],
         keys: Sequence[IdempotencyRecord] = (),
         deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[Mark] = (),
+        marks: Sequence[ProducerMark] = (),
     ) -> range:
         self.batches.append(len(batch))
         self.waiting.set()
@@ -559,9 +559,9 @@ class Lines:
         self.stored: list[tuple[int, int]] = []
 
     def send(self, number: int, entry: Entry | None = None, lane: Any = "a connection") -> None:
-        line = Line(self._who, self._producer, number, lambda mark: self.stored.append((mark.line, mark.seq)))
+        line = NumberedLine(self._who, self._producer, number, lambda mark: self.stored.append((mark.line, mark.seq)))
         what = entry or update("lamp", b"%d" % number)
-        self._hub.submit_all([what], 1, self.answers.done, lane=lane, who=self._who, line=line)
+        self._hub.submit_all([what], 1, self.answers.done, lane=lane, identity=self._who, line=line)
 
 
 async def test_a_line_is_stored_once_also_by_a_hub_that_is_started_anew() -> None:

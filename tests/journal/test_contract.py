@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from twincast.core.audit import CommandOrigin
-from twincast.core.fence import WINDOW_LINES, Mark
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
+from twincast.core.producers import WINDOW_LINES, ProducerMark
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.journal import Journal, open_journal
@@ -71,10 +71,10 @@ async def follow(journal: Journal, since: int, until: int) -> list[Entry]:
     raise AssertionError("a follower ended")
 
 
-async def cancelled_after(scheduler: int, work: Coroutine[Any, Any, Any]) -> None:
+async def cancelled_after(turns: int, work: Coroutine[Any, Any, Any]) -> None:
     """Let work run for some turns of the loop, cancel it, and wait for its end."""
     task = asyncio.create_task(work)
-    for _ in range(scheduler):
+    for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
@@ -159,19 +159,21 @@ async def test_marks_are_stored_with_their_batch_the_newest_of_each_producer(tmp
     assert list(journal.marks) == []
     everything = (1 << WINDOW_LINES) - 1
     await journal.append([reading()])
-    await journal.append([reading(), reading()], marks=[Mark("", "p", 1, 0), Mark("key:a", "p", 5, 1, everything)])
-    await journal.append([reading(), reading()], marks=[Mark("", "p", 3, 1, 0b10)])
+    await journal.append(
+        [reading(), reading()], marks=[ProducerMark("", "p", 1, 0), ProducerMark("key:a", "p", 5, 1, everything)]
+    )
+    await journal.append([reading(), reading()], marks=[ProducerMark("", "p", 3, 1, 0b10)])
     if kind == "sqlite":
         await journal.close()
         journal = await open_journal(url, memory_max_bytes=1 << 20)
-    assert list(journal.marks) == [Mark("key:a", "p", 5, 3, everything), Mark("", "p", 3, 5, 0b10)]
+    assert list(journal.marks) == [ProducerMark("key:a", "p", 5, 3, everything), ProducerMark("", "p", 3, 5, 0b10)]
     await journal.close()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
-async def test_a_cancelled_append_is_stored_whole_or_not_at_all(journal: Journal, scheduler: int) -> None:
+async def test_a_cancelled_append_is_stored_whole_or_not_at_all(journal: Journal, turns: int) -> None:
     await journal.append([reading("before")])
-    await cancelled_after(scheduler, journal.append([reading("cancelled") for _ in range(50)]))
+    await cancelled_after(turns, journal.append([reading("cancelled") for _ in range(50)]))
     last = (await journal.append([reading("after")]))[-1]
     log = await journal.read(0, 1_000)
     assert [entry.seq for entry in log] == list(range(1, last + 1))

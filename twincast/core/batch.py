@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 
 from twincast.core.audit import Actor, CommandOrigin
-from twincast.core.fence import Key, Line
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted
 from twincast.core.model import Entry
+from twincast.core.producers import NumberedLine, ProducerId
 
 ENTRY_BYTES = 256
 """What an entry that waits costs beside its text."""
@@ -23,7 +23,7 @@ class Batch:
         self.entries: list[Entry] = []
         self.keys: list[IdempotencyRecord] = []
         self.deeds: list[CommandOrigin] = []
-        self.lines: list[tuple[int, Line]] = []
+        self.lines: list[tuple[int, NumberedLine]] = []
         self.submissions: list[tuple[int, OnCommitted, Lane | None, str]] = []
         """For each submission: how many entries there are up to its last one, whom to tell, its lane and its sender."""
         self.size_bytes = 0
@@ -33,35 +33,37 @@ class Batch:
     def add(
         self,
         entries: Sequence[Entry],
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
-        line: Line | None = None,
+        line: NumberedLine | None = None,
     ) -> None:
         """Take the entries of one submission, which are stored all or none; `await_commit` follows."""
         first = len(self.entries)
         self.entries.extend(entries)
         last = len(self.entries) - 1
-        if retry is not None:
-            self.keys.append(IdempotencyRecord(retry.key, first, last, retry.digest))
+        if idempotency_key is not None:
+            self.keys.append(IdempotencyRecord(idempotency_key.key, first, last, idempotency_key.digest))
         if line is not None:
             self.lines.append((first, line))
         if actor is not None:
             self.deeds.extend(CommandOrigin(place, *actor) for place in range(first, last + 1))
 
-    def await_commit(self, size_bytes: int, done: OnCommitted, lane: Lane | None = None, who: str = "") -> None:
+    def await_commit(self, size_bytes: int, done: OnCommitted, lane: Lane | None = None, identity: str = "") -> None:
         """Let a sender wait for all that is here already."""
         self.size_bytes += size_bytes
-        self.submissions.append((len(self.entries), done, lane, who))
+        self.submissions.append((len(self.entries), done, lane, identity))
 
     def lanes(self) -> set[Lane]:
         """Return the lanes that have an entry here."""
         return {lane for _, _, lane, _ in self.submissions if lane is not None}
 
-    def producers(self) -> set[Key]:
+    def producers(self) -> set[ProducerId]:
         """Return the producers that have a numbered line here."""
-        return {line.key for _, line in self.lines}
+        return {line.producer_id for _, line in self.lines}
 
-    def without(self, lanes: Collection[Lane], producers: Collection[Key] = ()) -> tuple["Batch", list[OnCommitted]]:
+    def without(
+        self, lanes: Collection[Lane], producers: Collection[ProducerId] = ()
+    ) -> tuple["Batch", list[OnCommitted]]:
         """Return a batch without what some lanes and producers have submitted, and whom to tell of what it lacks.
 
         What comes behind that in a lane, or of a producer, which one of them took along goes as well. What is left
@@ -73,14 +75,14 @@ class Batch:
         keys = {key.first_seq: key for key in self.keys}
         deeds = {deed.place: deed for deed in self.deeds}
         start = 0
-        for end, done, lane, who in self.submissions:
+        for end, done, lane, identity in self.submissions:
             line = lines.get(start) if start < end else None
-            if lane in lost_lanes or (line is not None and line.key in lost_producers):
+            if lane in lost_lanes or (line is not None and line.producer_id in lost_producers):
                 refused.append(done)
                 if lane is not None:
                     lost_lanes.add(lane)
                 if line is not None:
-                    lost_producers.add(line.key)
+                    lost_producers.add(line.producer_id)
             else:
                 shift = len(kept.entries) - start
                 kept.entries.extend(self.entries[start:end])
@@ -90,7 +92,7 @@ class Batch:
                     kept.lines.append((start + shift, line))
                 moved = (deeds[place] for place in range(start, end) if place in deeds)
                 kept.deeds.extend(deed._replace(place=deed.place + shift) for deed in moved)
-                kept.submissions.append((len(kept.entries), done, lane, who))
+                kept.submissions.append((len(kept.entries), done, lane, identity))
             start = end
         kept.size_bytes = self.size_bytes
         return kept, refused

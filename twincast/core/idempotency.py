@@ -40,12 +40,12 @@ class IdempotencyKey(NamedTuple):
 class IdempotencyIndex:
     """The keys of the newest updates, stored and under way."""
 
-    def __init__(self, receipts: Iterable[IdempotencyRecord]) -> None:
+    def __init__(self, records: Iterable[IdempotencyRecord]) -> None:
         """Begin with what the journal has, oldest first."""
-        self._stored = {receipt.key: receipt for receipt in receipts}
+        self._stored = {record.key: record for record in records}
         self._under_way: dict[str, tuple[str, list[tuple[IdempotencyKey, OnCommitted]]]] = {}
 
-    def admit(self, retry: IdempotencyKey, count: int, done: OnCommitted) -> OnCommitted | None:
+    def admit(self, key: IdempotencyKey, count: int, done: OnCommitted) -> OnCommitted | None:
         """Return what a new submission of `count` entries is to call in the end; None if it came before.
 
         One that came before is answered as the first one was: at once, or when that one is.
@@ -53,49 +53,49 @@ class IdempotencyIndex:
         Raises:
             KeyReused: the key came before, with other content.
         """
-        stored = self._stored.get(retry.key)
+        stored = self._stored.get(key.key)
         if stored is not None:
-            _compare(stored.digest, retry.digest)
-            retry.again(stored)
+            _compare(stored.digest, key.digest)
+            key.again(stored)
             return None
-        if retry.key in self._under_way:
-            digest, waiting = self._under_way[retry.key]
-            _compare(digest, retry.digest)
-            waiting.append((retry, done))
+        if key.key in self._under_way:
+            digest, waiting = self._under_way[key.key]
+            _compare(digest, key.digest)
+            waiting.append((key, done))
             return None
-        self._under_way[retry.key] = (retry.digest, [])
+        self._under_way[key.key] = (key.digest, [])
 
         def settle(error: TwincastError | None, last_seq: int) -> None:
-            _, waiting = self._under_way.pop(retry.key)
-            receipt = IdempotencyRecord(retry.key, last_seq - count + 1, last_seq, retry.digest)
+            _, waiting = self._under_way.pop(key.key)
+            record = IdempotencyRecord(key.key, last_seq - count + 1, last_seq, key.digest)
             if error is None:
-                self._remember(receipt)
+                self._remember(record)
             done(error, last_seq)
             for again, done_again in waiting:
                 if error is None:
-                    again.again(receipt)
+                    again.again(record)
                 else:
                     done_again(error, 0)
 
         return settle
 
-    def _remember(self, receipt: IdempotencyRecord) -> None:
+    def _remember(self, record: IdempotencyRecord) -> None:
         stored = self._stored
-        stored[receipt.key] = receipt
+        stored[record.key] = record
         oldest = stored[next(iter(stored))]
-        while len(stored) > KEYS_MAX or oldest.last_seq <= receipt.last_seq - WINDOW_ENTRIES:
+        while len(stored) > KEYS_MAX or oldest.last_seq <= record.last_seq - WINDOW_ENTRIES:
             del stored[oldest.key]
             oldest = stored[next(iter(stored))]
 
 
-def key_of_update(entry: Entry, update_id: str, who: str = "") -> str:
+def key_of_update(entry: Entry, update_id: str, identity: str = "") -> str:
     """Return the key of a WebSocket message's `update_id`: it counts per device or target, and for one identity."""
-    return _BETWEEN.join((*entry.topic, update_id, who) if who else (*entry.topic, update_id))
+    return _BETWEEN.join((*entry.topic, update_id, identity) if identity else (*entry.topic, update_id))
 
 
-def key_of_request(idempotency_key: str, who: str = "") -> str:
+def key_of_request(idempotency_key: str, identity: str = "") -> str:
     """Return the key of a request's `Idempotency-Key`: it counts for all that one identity asks."""
-    return _BETWEEN.join(("request", idempotency_key, who) if who else ("request", idempotency_key))
+    return _BETWEEN.join(("request", idempotency_key, identity) if identity else ("request", idempotency_key))
 
 
 def digest_of(entries: Sequence[Entry]) -> str:

@@ -29,15 +29,15 @@ class _Held(NamedTuple):
     """What a device takes, and of whose share; nobody's, if it was written without a login or before this start."""
 
     size_bytes: int
-    who: str
+    identity: str
 
 
 _NOTHING = _Held(0, "")
 
 
-def _left_by(entry: Change, who: str) -> _Held:
+def _left_by(entry: Change, identity: str) -> _Held:
     """Return what a device takes after a change."""
-    return _Held(DEVICE_BYTES + len(entry.value), who) if isinstance(entry, DataUpdate) else _NOTHING
+    return _Held(DEVICE_BYTES + len(entry.value), identity) if isinstance(entry, DataUpdate) else _NOTHING
 
 
 class _Outlook:
@@ -56,8 +56,8 @@ class _Outlook:
         self.held[device_id] = after
         self.devices += bool(after.size_bytes) - bool(before.size_bytes)
         self.size_bytes += after.size_bytes - before.size_bytes
-        self.used[before.who] -= before.size_bytes
-        self.used[after.who] += after.size_bytes
+        self.used[before.identity] -= before.size_bytes
+        self.used[after.identity] += after.size_bytes
 
 
 class Account:
@@ -88,7 +88,7 @@ class Account:
             min(
                 (quotas.state_max_bytes - state.size_bytes) // 2,
                 (quotas.devices_max - len(state.twins)) * ENTRY_BYTES,
-                quotas.identity_state_max_bytes // 4,  # for those at ease, who have used a half at most
+                quotas.identity_state_max_bytes // 4,  # of an identity at ease half is used at most
             )
             - waiting_bytes
             - ENTRY_BYTES
@@ -100,7 +100,7 @@ class Account:
         return self._after(device_id, waiting).size_bytes > 0
 
     def refusal(
-        self, entries: Sequence[Entry], who: str, waiting: Sequence[Batch], counted_bytes: int
+        self, entries: Sequence[Entry], identity: str, waiting: Sequence[Batch], counted_bytes: int
     ) -> StateFull | None:
         """Return why entries cannot be taken behind batches that wait; None if they can.
 
@@ -108,20 +108,20 @@ class Account:
 
         Args:
             entries: all or none of them are taken.
-            who: whose share they will be; empty for nobody's.
+            identity: whose share they will be; empty for nobody's.
             waiting: the batches, oldest first.
             counted_bytes: the size of all that waits and of the entries, as a batch counts it.
         """
-        self._has_shares |= bool(who)
-        if self._is_far(counted_bytes, who):
-            self._judge(who)
+        self._has_shares |= bool(identity)
+        if self._is_far(counted_bytes, identity):
+            self._judge(identity)
             return None
         self._look_at(waiting)
         grown = _Outlook()
         for entry in entries:
             if isinstance(entry, DataUpdate):
                 before = grown.held.get(entry.device_id) or self._after(entry.device_id, waiting)
-                grown.take(entry.device_id, before, _left_by(entry, who))
+                grown.take(entry.device_id, before, _left_by(entry, identity))
         outlooks = [grown, *(self._outlooks[batch] for batch in waiting)]
         quotas, state = self._quotas, self._state
         if grown.devices > 0 and len(state.twins) + sum(each.devices for each in outlooks) > quotas.devices_max:
@@ -131,11 +131,11 @@ class Account:
                 f"the state of all devices may take {quotas.state_max_bytes:,} bytes; "
                 "delete one, or raise TWINCAST_STATE_MAX_BYTES"
             )
-        if who and grown.used[who] > 0:
-            used = self._used[who] + sum(each.used[who] for each in outlooks)
+        if identity and grown.used[identity] > 0:
+            used = self._used[identity] + sum(each.used[identity] for each in outlooks)
             if used > quotas.identity_state_max_bytes:
                 return StateFull(
-                    f"the devices that {who} wrote last may take {quotas.identity_state_max_bytes:,} bytes; "
+                    f"the devices that {identity} wrote last may take {quotas.identity_state_max_bytes:,} bytes; "
                     "delete one, or raise TWINCAST_IDENTITY_STATE_MAX_BYTES"
                 )
         return None
@@ -148,49 +148,49 @@ class Account:
         shares, used = self._shares, self._used
         touched: set[str] = set()
         start = 0
-        for end, _, _, who in batch.submissions:
+        for end, _, _, identity in batch.submissions:
             for entry in batch.entries[start:end]:
                 if isinstance(entry, Control):
                     continue
                 before = shares.get(entry.device_id)
-                if who and isinstance(entry, DataUpdate):
+                if identity and isinstance(entry, DataUpdate):
                     size_bytes = DEVICE_BYTES + len(entry.value)
-                    if before == (size_bytes, who):
+                    if before == (size_bytes, identity):
                         continue  # as nearly always
-                    shares[entry.device_id] = _Held(size_bytes, who)
-                    used[who] += size_bytes
-                    touched.add(who)
+                    shares[entry.device_id] = _Held(size_bytes, identity)
+                    used[identity] += size_bytes
+                    touched.add(identity)
                 elif before is not None:
                     del shares[entry.device_id]
                 if before is not None:
-                    used[before.who] -= before.size_bytes
-                    touched.add(before.who)
+                    used[before.identity] -= before.size_bytes
+                    touched.add(before.identity)
             start = end
-        for who in touched:
-            self._judge(who)
+        for identity in touched:
+            self._judge(identity)
 
     def forget_outlooks(self) -> None:
         """Note that a batch will not be stored after all: what was worked out behind it is void."""
         self._outlooks.clear()
 
-    def _is_far(self, counted_bytes: int, who: str) -> bool:
+    def _is_far(self, counted_bytes: int, identity: str) -> bool:
         quotas, state, most_bytes = self._quotas, self._state, 2 * counted_bytes
         return (
             state.size_bytes + most_bytes <= quotas.state_max_bytes
             and len(state.twins) + counted_bytes // ENTRY_BYTES <= quotas.devices_max
-            and (not who or self._used[who] + most_bytes <= quotas.identity_state_max_bytes)
+            and (not identity or self._used[identity] + most_bytes <= quotas.identity_state_max_bytes)
         )
 
-    def _judge(self, who: str) -> None:
-        if self._used[who] <= 0:
-            del self._used[who]
-        if self._used[who] > self._quotas.identity_state_max_bytes // 2:
-            self.at_ease.discard(who)
+    def _judge(self, identity: str) -> None:
+        if self._used[identity] <= 0:
+            del self._used[identity]
+        if self._used[identity] > self._quotas.identity_state_max_bytes // 2:
+            self.at_ease.discard(identity)
             return
         if len(self.at_ease) > AT_EASE_MAX:
             self.at_ease.clear()
             self.at_ease.add("")
-        self.at_ease.add(who)
+        self.at_ease.add(identity)
 
     def _look_at(self, waiting: Sequence[Batch]) -> None:
         """Work out what each batch changes; what was looked at before is not looked at again."""
@@ -199,11 +199,11 @@ class Account:
             if outlook is None:
                 outlook = self._outlooks[batch] = _Outlook()
             older = waiting[:place]
-            for end, _, _, who in batch.submissions[outlook.submissions_seen :]:
+            for end, _, _, identity in batch.submissions[outlook.submissions_seen :]:
                 for entry in batch.entries[outlook.entries_seen : end]:
                     if not isinstance(entry, Control):
                         before = outlook.held.get(entry.device_id) or self._after(entry.device_id, older)
-                        outlook.take(entry.device_id, before, _left_by(entry, who))
+                        outlook.take(entry.device_id, before, _left_by(entry, identity))
                 outlook.entries_seen = end
             outlook.submissions_seen = len(batch.submissions)
 
@@ -217,4 +217,4 @@ class Account:
         if twin is None:
             return _NOTHING
         share = self._shares.get(device_id)
-        return _Held(DEVICE_BYTES + len(twin.value), share.who if share else "")
+        return _Held(DEVICE_BYTES + len(twin.value), share.identity if share else "")

@@ -14,9 +14,9 @@ from msgspec import Raw
 from twincast.core import counters
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
-from twincast.core.fence import Line, Mark
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted, digest_of, key_of_update
 from twincast.core.model import Entry, Position, Source
+from twincast.core.producers import NumberedLine, ProducerMark
 from twincast.core.rights import Principal
 from twincast.delivery import feed
 from twincast.delivery.cast import Cast
@@ -72,11 +72,11 @@ class Stream(feed.Stream, Protocol):
         entry: Entry,
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
+        identity: str = "",
     ) -> None:
         """Take one entry into the open batch; `done` is called when its fate is known."""
 
@@ -85,12 +85,12 @@ class Stream(feed.Stream, Protocol):
         entries: Sequence[Entry],
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
-        line: Line | None = None,
+        identity: str = "",
+        line: NumberedLine | None = None,
     ) -> None:
         """Take entries into the open batch, all or none of them; one entry, if it is a numbered line."""
 
@@ -314,22 +314,26 @@ class Session:
         self._updates += 1
         actor = None if kind == "data_update" else self._lease.actor
         done: OnCommitted = self._refused if message.id is None else partial(self._answer, message.id)
-        retry = None
+        idempotency_key, identity = None, principal.identity
         if message.update_id is not None:
-            key = key_of_update(entry, message.update_id, principal.identity)
-            retry = IdempotencyKey(key, digest_of((entry,)), partial(self._answer_again, message.id))
+            key = key_of_update(entry, message.update_id, identity)
+            idempotency_key = IdempotencyKey(key, digest_of((entry,)), partial(self._answer_again, message.id))
         elif message.line is not None:
             line = self._numbered(message, principal.identity)
-            who = principal.identity
-            self._stream.submit_all((entry,), size_bytes, done, None, actor, lane=self._lane, who=who, line=line)
+            identity = principal.identity
+            self._stream.submit_all(
+                (entry,), size_bytes, done, None, actor, lane=self._lane, identity=identity, line=line
+            )
             return
-        self._stream.submit(entry, size_bytes, done, retry, actor, lane=self._lane, who=principal.identity)
+        self._stream.submit(
+            entry, size_bytes, done, idempotency_key, actor, lane=self._lane, identity=principal.identity
+        )
 
-    def _numbered(self, message: requests.ClientMessage, who: str) -> Line:
+    def _numbered(self, message: requests.ClientMessage, identity: str) -> NumberedLine:
         if self._lane is None:
             raise ValidationFailed("a numbered line takes a connection with `ordered=1`, or a later one could pass it")
         assert message.producer is not None and message.line is not None  # decode_message saw to it
-        return Line(who, message.producer, message.line, partial(self._answer_stored, message.id))
+        return NumberedLine(identity, message.producer, message.line, partial(self._answer_stored, message.id))
 
     def _resubscribe(self, message: requests.ClientMessage) -> None:
         try:
@@ -372,7 +376,7 @@ class Session:
         if message_id is not None:
             self._acknowledge(message_id, receipt.last_seq, replayed=True)
 
-    def _answer_stored(self, message_id: MessageId | None, mark: Mark) -> None:
+    def _answer_stored(self, message_id: MessageId | None, mark: ProducerMark) -> None:
         if message_id is not None:
             self._acknowledge(message_id, mark.seq, replayed=True, line=mark.line)
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 from twincast.core.audit import Actor, AuditRecord
 from twincast.core.batch import ENTRY_BYTES, Batch, Lane
 from twincast.core.counters import Counters, Histogram
-from twincast.core.fence import Fence, Line
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.model import Deleted, Entry, Position
+from twincast.core.producers import NumberedLine, ProducerIndex
 from twincast.core.quotas import Account, Quotas
 from twincast.core.space import Space
 from twincast.core.state import State
@@ -105,8 +105,8 @@ class Hub:
         self._account = Account(state, quotas or Quotas())
         self._at_ease = self._account.at_ease
         self._free_bytes = self._account.free_bytes(0)
-        self._retries = IdempotencyIndex(journal.receipts)
-        self._fence = Fence(journal.marks)
+        self._keys = IdempotencyIndex(journal.receipts)
+        self._producers = ProducerIndex(journal.marks)
         self._replay = ReadBack(journal)
         self._resume_max_entries = resume_max_entries
         self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
@@ -228,56 +228,57 @@ class Hub:
         entry: Entry,
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
+        identity: str = "",
     ) -> None:
         """Take one entry into the open batch; see `submit_all`."""
         batch = self._open
         if (
-            retry is not None
+            idempotency_key is not None
             or actor is not None
             or batch.size_bytes + size_bytes > self._free_bytes
-            or who not in self._at_ease
+            or identity not in self._at_ease
         ):
-            self.submit_all((entry,), size_bytes, done, retry, actor, lane=lane, who=who)
+            self.submit_all((entry,), size_bytes, done, idempotency_key, actor, lane=lane, identity=identity)
             return
         batch.entries.append(entry)
-        self._await_commit(size_bytes + ENTRY_BYTES, done, lane, who)
+        self._await_commit(size_bytes + ENTRY_BYTES, done, lane, identity)
 
     def submit_all(
         self,
         entries: Sequence[Entry],
         size_bytes: int,
         done: OnCommitted,
-        retry: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
         *,
         lane: Lane | None = None,
-        who: str = "",
-        line: Line | None = None,
+        identity: str = "",
+        line: NumberedLine | None = None,
     ) -> None:
         """Take entries into the open batch, to be stored all or none.
 
         `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
-        and every watcher have them, or with the error that kept all of them out. If `retry` names a key that was
-        stored before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
+        and every watcher have them, or with the error that kept all of them out. If the `idempotency_key` was stored
+        before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
         the same breath; commands and deletions have one. When a commit fails, what waits for the next one in a `lane`
         that had a part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it. Of a `line`
         that is stored already, or is under way, nothing is stored again, and its `again` is called; it is one entry.
 
         A deletion of a device that is not known is refused with NotFound, and what would bring the state, or the share
-        of `who` in it, beyond its bounds with StateFull: in the light of all that was submitted before. The refusal
-        comes when that is stored; if it cannot be, the next batch fails like it, for it was decided on what is not so.
+        of `identity` in it, beyond its bounds with StateFull: in the light of all that was submitted before. The
+        refusal comes when that is stored; if it cannot be, the next batch fails like it, for it was decided on what
+        is not so.
         """
         if self._stopping:
             done(Stopping("the server is shutting down"), 0)
             return
-        if retry is not None:
+        if idempotency_key is not None:
             try:
-                admitted = self._retries.admit(retry, len(entries), done)
+                admitted = self._keys.admit(idempotency_key, len(entries), done)
             except KeyReused as error:
                 done(error, 0)
                 return
@@ -286,7 +287,7 @@ class Hub:
             done = admitted
         if line is not None:
             try:
-                admitted = self._fence.admit(line, done)
+                admitted = self._producers.admit(line, done)
             except LinePassed as error:
                 done(error, 0)
                 return
@@ -294,12 +295,12 @@ class Hub:
                 return
             done = admitted
         size_bytes += ENTRY_BYTES * len(entries)
-        refusal = self._refusal(entries, size_bytes, who)
+        refusal = self._refusal(entries, size_bytes, identity)
         if refusal is not None:
             self._when_settled(lambda error, _: done(error or refusal, 0), lane)
             return
-        self._open.add(entries, retry, actor, line)
-        self._await_commit(size_bytes, done, lane, who)
+        self._open.add(entries, idempotency_key, actor, line)
+        self._await_commit(size_bytes, done, lane, identity)
 
     def when_settled(self, callback: Callable[[], None]) -> None:
         """Call back once everything that was submitted until now has its answer; at once if it has."""
@@ -390,17 +391,17 @@ class Hub:
         self.when_settled(settled.set)
         await settled.wait()
 
-    def _refusal(self, entries: Sequence[Entry], size_bytes: int, who: str) -> NotFound | StateFull | None:
+    def _refusal(self, entries: Sequence[Entry], size_bytes: int, identity: str) -> NotFound | StateFull | None:
         """Decide, in the light of all that waits, whether entries of one submission are refused."""
         account, entry = self._account, entries[0]
         if isinstance(entry, Deleted):
             self._open.leans = True
             is_known = account.knows(entry.device_id, self._waiting)
             return None if is_known else NotFound(f"there is no device {entry.device_id!r}")
-        if self._open.size_bytes + size_bytes <= self._free_bytes and who in self._at_ease:
+        if self._open.size_bytes + size_bytes <= self._free_bytes and identity in self._at_ease:
             return None
         counted_bytes = size_bytes + sum(batch.size_bytes for batch in self._waiting)
-        refusal = account.refusal(entries, who, self._waiting, counted_bytes)
+        refusal = account.refusal(entries, identity, self._waiting, counted_bytes)
         self._open.leans |= refusal is not None
         return refusal
 
@@ -423,12 +424,12 @@ class Hub:
             waiting_bytes = sum(batch.size_bytes for batch in self._waiting[:-1])
             self._free_bytes = self._account.free_bytes(waiting_bytes)
 
-    def _await_commit(self, size_bytes: int, done: OnCommitted, lane: Lane | None = None, who: str = "") -> None:
+    def _await_commit(self, size_bytes: int, done: OnCommitted, lane: Lane | None = None, identity: str = "") -> None:
         batch = self._open
         if not batch.submissions:
             self._work.set()
         batch.size_bytes += size_bytes  # as await_commit does, which is a call for each reading
-        batch.submissions.append((len(batch.entries), done, lane, who))
+        batch.submissions.append((len(batch.entries), done, lane, identity))
         if batch.size_bytes >= self._open_max_bytes:
             self.has_room = False
 
@@ -456,7 +457,7 @@ class Hub:
         now_utc = self.now_utc()
         for entry in batch.entries:
             entry.timestamp_utc = now_utc
-        marks = self._fence.marks(batch.lines)
+        marks = self._producers.marks(batch.lines)
         began_s = time.perf_counter()
         try:
             span = await self._journal.append(batch.entries, batch.keys, batch.deeds, marks)
@@ -468,7 +469,7 @@ class Hub:
             self._refuse(batch, failure)
             return None
         self._count(batch, time.perf_counter() - began_s)
-        self._fence.store(marks, span[0])
+        self._producers.store(marks, span[0])
         if self.failure is not None:
             logger.warning("the journal works again")
             self.failure = None

@@ -143,7 +143,7 @@ class Party:
             hub.when_settled(settled.set)
             await settled.wait()
         stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        hub.submit(entry, len(payload), partial(_settle, stored), None, actor, who=self._who)
+        hub.submit(entry, len(payload), partial(_settle, stored), None, actor, identity=self._who)
         return await stored
 
 

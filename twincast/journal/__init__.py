@@ -6,11 +6,11 @@ from typing import Protocol
 
 from twincast.core.audit import AuditRecord, CommandOrigin
 from twincast.core.counters import Histogram
-from twincast.core.fence import Mark
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
+from twincast.core.producers import ProducerMark
 from twincast.core.space import Space
 from twincast.errors import JournalUnusable
 from twincast.journal.memory import MemoryJournal
@@ -42,7 +42,7 @@ class Journal(Protocol):
         """The keys of the newest updates when the journal was opened, oldest first."""
 
     @property
-    def marks(self) -> Sequence[Mark]:
+    def marks(self) -> Sequence[ProducerMark]:
         """Up to where the lines of the producers that wrote last are stored, in the order of seq.
 
         As of when the journal was opened, or of later.
@@ -53,7 +53,7 @@ class Journal(Protocol):
         batch: Sequence[Entry],
         keys: Sequence[IdempotencyRecord] = (),
         deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[Mark] = (),
+        marks: Sequence[ProducerMark] = (),
     ) -> range:
         """Make a batch durable, in order, and give each entry its position.
 

@@ -7,11 +7,11 @@ from itertools import islice
 
 from twincast.core.audit import AuditRecord, CommandOrigin
 from twincast.core.counters import SECONDS, Histogram
-from twincast.core.fence import PRODUCERS_MAX, Mark
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
+from twincast.core.producers import PRODUCERS_MAX, ProducerMark
 from twincast.core.space import Space
 from twincast.core.state import twin_of
 from twincast.errors import Truncated, Unauthenticated
@@ -31,7 +31,7 @@ class MemoryJournal:
         self.sync_s = Histogram(SECONDS)
         """See Journal.sync_s. Nothing is waited for here."""
         self._newest: dict[str, DataUpdate] = {}
-        self._marks: dict[tuple[str, str], Mark] = {}
+        self._marks: dict[tuple[str, str], ProducerMark] = {}
         self._audit: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
 
     @property
@@ -45,7 +45,7 @@ class MemoryJournal:
         return ()
 
     @property
-    def marks(self) -> Sequence[Mark]:
+    def marks(self) -> Sequence[ProducerMark]:
         """See Journal.marks."""
         return tuple(self._marks.values())
 
@@ -54,7 +54,7 @@ class MemoryJournal:
         batch: Sequence[Entry],
         keys: Sequence[IdempotencyRecord] = (),
         deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[Mark] = (),
+        marks: Sequence[ProducerMark] = (),
     ) -> range:
         """See Journal.append. Does not wait for anything; keys live as long as the process, which knows them."""
         first, epoch = self._window.seq + 1, self.lineage.epoch
@@ -69,8 +69,8 @@ class MemoryJournal:
             number = self._audit[0][0] + 1 if self._audit else 1
             self._audit.appendleft((number, _record(deed, batch[deed.place])))
         for mark in marks:
-            self._marks.pop((mark.who, mark.producer), None)
-            self._marks[mark.who, mark.producer] = mark._replace(seq=first + mark.seq)
+            self._marks.pop((mark.identity, mark.producer), None)
+            self._marks[mark.identity, mark.producer] = mark._replace(seq=first + mark.seq)
         while len(self._marks) > PRODUCERS_MAX:
             del self._marks[next(iter(self._marks))]
         self._window.append(batch)

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.fence import Mark
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
+from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
-from twincast.journal.sqlite import fence as sqlite_fence
 from twincast.journal.sqlite import file as sqlite_file
+from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
@@ -305,11 +305,11 @@ def fence_of(path: Path) -> list[Any]:
 
 def test_a_commit_appends_a_mark_and_the_checkpoint_clears_the_older_ones(path: Path, file: SqliteFile) -> None:
     for line in (1, 2, 3):
-        file.append([reading("a")], marks=[Mark("", "p", line, 0)])
-    file.append([reading("a")], marks=[Mark("", "q", 7, 0, 0b1011)])
+        file.append([reading("a")], marks=[ProducerMark("", "p", line, 0)])
+    file.append([reading("a")], marks=[ProducerMark("", "q", 7, 0, 0b1011)])
     assert fence_of(path) == [(1, "", "p", 1, "0"), (2, "", "p", 2, "0"), (3, "", "p", 3, "0"), (4, "", "q", 7, "b")]
     marks = file.marks()
-    assert marks == [Mark("", "p", 3, 3), Mark("", "q", 7, 4, 0b1011)]
+    assert marks == [ProducerMark("", "p", 3, 3), ProducerMark("", "q", 7, 4, 0b1011)]
     file.checkpoint()
     assert fence_of(path) == [(3, "", "p", 3, "0"), (4, "", "q", 7, "b")]
     assert file.marks() == marks
@@ -317,16 +317,16 @@ def test_a_commit_appends_a_mark_and_the_checkpoint_clears_the_older_ones(path: 
 
 def test_marks_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) -> None:
     with pytest.raises(JournalUnavailable):
-        file.append([reading("a", at=None)], marks=[Mark("", "p", 1, 0)])  # type: ignore[arg-type]
+        file.append([reading("a", at=None)], marks=[ProducerMark("", "p", 1, 0)])  # type: ignore[arg-type]
     assert file.marks() == []
 
 
 def test_the_producers_that_wrote_last_are_kept_the_others_go(
     path: Path, file: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_fence, "PRODUCERS_MAX", 2)
+    monkeypatch.setattr(sqlite_producers, "PRODUCERS_MAX", 2)
     for producer in ("a", "b", "a", "c"):
-        file.append([reading("x")], marks=[Mark("", producer, 1, 0)])
+        file.append([reading("x")], marks=[ProducerMark("", producer, 1, 0)])
     assert [(mark.producer, mark.seq) for mark in file.marks()] == [("a", 3), ("c", 4)]
     file.checkpoint()
     assert [row[2] for row in fence_of(path)] == ["a", "c"]

@@ -11,9 +11,9 @@ import apsw
 import pytest
 from msgspec import Raw
 
-from twincast.core.fence import Mark
 from twincast.core.idempotency import IdempotencyRecord, digest_of
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
+from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite.access import AccessFile
@@ -139,12 +139,12 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_h
             "lamp": b"2",
             "door": '"é"'.encode(),
         }
-        marks = [Mark("key:b", "q", 7, 3, 0b101)] if version >= 5 else []
+        marks = [ProducerMark("key:b", "q", 7, 3, 0b101)] if version >= 5 else []
         assert file.marks() == marks
-        file.append([ENTRIES[0]], [IdempotencyRecord("k", 0, 0, "01")], marks=[Mark("key:a", "p", 3, 0, 0b11)])
+        file.append([ENTRIES[0]], [IdempotencyRecord("k", 0, 0, "01")], marks=[ProducerMark("key:a", "p", 3, 0, 0b11)])
     with closing(SqliteFile(str(path))) as file:
         assert file.receipts() == [IdempotencyRecord("k", 5, 5, "01")]
-        assert file.marks() == [*marks, Mark("key:a", "p", 3, 5, 0b11)]
+        assert file.marks() == [*marks, ProducerMark("key:a", "p", 3, 5, 0b11)]
         file.append([Deleted("lamp", NOW_UTC, "rest")])
         assert set(file.snapshot().twins) == {"door"}
     assert query(path, "select device_id from twin union select device_id from checkpoint") == [("door",)]

@@ -14,13 +14,13 @@ from msgspec import Raw
 
 from twincast.core.audit import CommandOrigin
 from twincast.core.counters import SECONDS, Histogram
-from twincast.core.fence import Mark
 from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.model import Entry, Snapshot, Twin
+from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite import fence as sqlite_fence
+from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite import schema as sqlite_schema
 from twincast.journal.sqlite.guard import Guard
 from twincast.journal.sqlite.lock import ServerLock, why_not_usable
@@ -151,7 +151,7 @@ class SqliteFile:
         batch: Sequence[Entry],
         keys: Sequence[IdempotencyRecord] = (),
         deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[Mark] = (),
+        marks: Sequence[ProducerMark] = (),
     ) -> int:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
 
@@ -186,7 +186,7 @@ class SqliteFile:
             if deeds:
                 self._db.execute(_APPEND_DEEDS, (first, encode(deeds).decode()))
             if marks:
-                sqlite_fence.append(self._db, first, marks)
+                sqlite_producers.append(self._db, first, marks)
                 self._has_passed_marks = True
         self._unstored = None
         self._is_reserve_short = False
@@ -240,7 +240,7 @@ class SqliteFile:
             self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(until),))
             self._db.execute("delete from receipt where first_seq <= ?", (until - WINDOW_ENTRIES,))
             if self._has_passed_marks:
-                sqlite_fence.clear(self._db)
+                sqlite_producers.clear(self._db)
         self._has_passed_marks = False
         self._checkpoint_seq = until
 
@@ -258,14 +258,14 @@ class SqliteFile:
             ).fetchall()
         return [IdempotencyRecord(*row) for row in reversed(rows)]
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[ProducerMark]:
         """Return up to where the lines of the producers that wrote last are stored, in the order of seq.
 
         Raises:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            return sqlite_fence.read(self._db)
+            return sqlite_producers.read(self._db)
 
     def snapshot(self) -> Snapshot:
         """Return the state as of the newest entry.

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Self
 
 from twincast.core.audit import AuditRecord, CommandOrigin
-from twincast.core.fence import Mark
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.model import Entry, Snapshot
+from twincast.core.producers import ProducerMark
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import KEEP_ALL, Retention
@@ -106,7 +106,7 @@ class SqliteJournal:
         batch: Sequence[Entry],
         keys: Sequence[IdempotencyRecord] = (),
         deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[Mark] = (),
+        marks: Sequence[ProducerMark] = (),
     ) -> range:
         """See Journal.append."""
         self._look_at_files()

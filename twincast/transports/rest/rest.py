@@ -316,12 +316,14 @@ class Rest:
             await settled.wait()
         self._admission.recheck(principal)  # the body may have taken half a minute to come in
         stored: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
-        retry = None
+        idempotency_key = None
         if call.key is not None:
             key = key_of_request(call.key, principal.identity)
-            retry = IdempotencyKey(key, digest_of(entries), partial(_settle_again, stored))
+            idempotency_key = IdempotencyKey(key, digest_of(entries), partial(_settle_again, stored))
         actor = None if entries[0].topic[0] == "data_update" else call.caller.actor
-        hub.submit_all(entries, len(call.body), partial(_settle, stored), retry, actor, who=principal.identity)
+        hub.submit_all(
+            entries, len(call.body), partial(_settle, stored), idempotency_key, actor, identity=principal.identity
+        )
         return await stored
 
     async def _reach(self, given: dict[str, list[str]]) -> None:

@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Raw
 
-from twincast.core import fence
+from twincast.core import producers
 from twincast.core.batch import Batch
-from twincast.core.fence import WINDOW_LINES, Fence, Line, Mark
 from twincast.core.model import DataUpdate
+from twincast.core.producers import WINDOW_LINES, NumberedLine, ProducerIndex, ProducerMark
 from twincast.errors import JournalUnavailable, LinePassed, NotPermitted, OutOfOrder, TwincastError
 
 
 class Sent:
     """What one sent line is told."""
 
-    def __init__(self, number: int, producer: str = "p", who: str = "") -> None:
+    def __init__(self, number: int, producer: str = "p", identity: str = "") -> None:
         self.answers: list[tuple[TwincastError | None, int]] = []
-        self.marks: list[Mark] = []
-        self.line = Line(who, producer, number, self.marks.append)
+        self.marks: list[ProducerMark] = []
+        self.line = NumberedLine(identity, producer, number, self.marks.append)
 
     def done(self, error: TwincastError | None, last_seq: int) -> None:
         self.answers.append((error, last_seq))
 
 
-def store(known: Fence, number: int, seq: int, producer: str = "p", who: str = "") -> Sent:
+def store(known: ProducerIndex, number: int, seq: int, producer: str = "p", identity: str = "") -> Sent:
     """Have a line stored, alone in its batch."""
-    sent = Sent(number, producer, who)
+    sent = Sent(number, producer, identity)
     settle = known.admit(sent.line, sent.done)
     assert settle is not None, f"line {number} is new"
     known.store(known.marks([(0, sent.line)]), seq)
@@ -38,9 +38,9 @@ def store(known: Fence, number: int, seq: int, producer: str = "p", who: str = "
     return sent
 
 
-def again(known: Fence, number: int, producer: str = "p", who: str = "") -> Mark | None:
+def again(known: ProducerIndex, number: int, producer: str = "p", identity: str = "") -> ProducerMark | None:
     """Send a line again; return what it is told, or None if it would be stored."""
-    sent = Sent(number, producer, who)
+    sent = Sent(number, producer, identity)
     settle = known.admit(sent.line, sent.done)
     if settle is not None:
         settle(NotPermitted("as if it had never come"), 0)
@@ -50,30 +50,30 @@ def again(known: Fence, number: int, producer: str = "p", who: str = "") -> Mark
 
 
 def test_a_line_that_comes_again_is_told_up_to_which_all_are_stored_and_where_that_is() -> None:
-    known = Fence([])
+    known = ProducerIndex([])
     for number in (1, 2, 3):
         assert store(known, number, seq=10 * number).answers == [(None, 10 * number)]
-    assert [again(known, number) for number in (1, 2, 3)] == [Mark("", "p", 3, 30)] * 3
+    assert [again(known, number) for number in (1, 2, 3)] == [ProducerMark("", "p", 3, 30)] * 3
     assert again(known, 4) is None
 
 
 def test_what_a_restart_finds_in_the_journal_is_known() -> None:
-    known = Fence([Mark("key:a", "p", 7, 70)])
-    assert again(known, 7, who="key:a") == Mark("key:a", "p", 7, 70)
-    assert again(known, 8, who="key:a") is None
+    known = ProducerIndex([ProducerMark("key:a", "p", 7, 70)])
+    assert again(known, 7, identity="key:a") == ProducerMark("key:a", "p", 7, 70)
+    assert again(known, 8, identity="key:a") is None
 
 
 def test_another_identity_neither_holds_back_nor_moves_a_producers_lines() -> None:
-    known = Fence([])
-    store(known, 9, 1, who="key:mallory")
-    assert [again(known, number, who="key:alice") for number in (1, 9)] == [None, None]
-    store(known, 1, 2, who="key:alice")
-    assert again(known, 2, who="key:alice") is None
-    assert again(known, 9, who="key:mallory") is not None
+    known = ProducerIndex([])
+    store(known, 9, 1, identity="key:mallory")
+    assert [again(known, number, identity="key:alice") for number in (1, 9)] == [None, None]
+    store(known, 1, 2, identity="key:alice")
+    assert again(known, 2, identity="key:alice") is None
+    assert again(known, 9, identity="key:mallory") is not None
 
 
 def test_a_line_that_is_under_way_is_answered_like_the_first_one() -> None:
-    known, first, second, third = Fence([]), Sent(1), Sent(1), Sent(1)
+    known, first, second, third = ProducerIndex([]), Sent(1), Sent(1), Sent(1)
     settle = known.admit(first.line, first.done)
     assert settle is not None and known.admit(second.line, second.done) is None
     failure = JournalUnavailable("the disk is full")
@@ -83,11 +83,11 @@ def test_a_line_that_is_under_way_is_answered_like_the_first_one() -> None:
     assert settle is not None and known.admit(third.line, third.done) is None
     known.store(known.marks([(0, first.line)]), 5)
     settle(None, 5)
-    assert (first.answers[1:], third.answers, third.marks) == ([(None, 5)], [], [Mark("", "p", 1, 5)])
+    assert (first.answers[1:], third.answers, third.marks) == ([(None, 5)], [], [ProducerMark("", "p", 1, 5)])
 
 
 def test_a_line_that_was_refused_is_not_taken_for_stored_when_a_later_one_is() -> None:
-    known = Fence([])
+    known = ProducerIndex([])
     store(known, 1, 1)
     assert again(known, 2) is None  # it was refused
     store(known, 3, 2)
@@ -97,7 +97,7 @@ def test_a_line_that_was_refused_is_not_taken_for_stored_when_a_later_one_is() -
 
 
 def test_behind_one_that_is_under_way_a_line_waits_until_it_is_known_whether_it_was_passed() -> None:
-    known, later, earlier = Fence([]), Sent(3), Sent(2)
+    known, later, earlier = ProducerIndex([]), Sent(3), Sent(2)
     settle = known.admit(later.line, later.done)
     assert settle is not None
     assert known.admit(earlier.line, earlier.done) is None
@@ -109,7 +109,7 @@ def test_behind_one_that_is_under_way_a_line_waits_until_it_is_known_whether_it_
 
 @pytest.mark.parametrize("step", [1, 2, WINDOW_LINES - 1, WINDOW_LINES, WINDOW_LINES + 1, 1 << 52])
 def test_lines_are_remembered_one_by_one_as_far_back_as_a_client_sends_ahead(step: int) -> None:
-    known = Fence([])
+    known = ProducerIndex([])
     store(known, 1, 1)
     store(known, 1 + step, 2)
     if step > WINDOW_LINES:
@@ -124,8 +124,8 @@ def test_lines_are_remembered_one_by_one_as_far_back_as_a_client_sends_ahead(ste
 
 
 def test_so_many_producers_are_remembered_those_that_wrote_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fence, "PRODUCERS_MAX", 2)
-    known = Fence([])
+    monkeypatch.setattr(producers, "PRODUCERS_MAX", 2)
+    known = ProducerIndex([])
     store(known, 1, 1, producer="a")
     store(known, 1, 2, producer="b")
     store(known, 2, 3, producer="a")
@@ -134,7 +134,7 @@ def test_so_many_producers_are_remembered_those_that_wrote_last(monkeypatch: pyt
 
 
 def test_nothing_is_left_of_what_was_answered() -> None:
-    known = Fence([])
+    known = ProducerIndex([])
     store(known, 1, 1)
     again(known, 1)
     again(known, 2)
@@ -152,7 +152,7 @@ class Conversations(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fence, self.open, self.log = Fence([]), Batch(), list[int]()
+        self.producers, self.open, self.log = ProducerIndex([]), Batch(), list[int]()
         self.settlings: dict[int, Callable[[TwincastError | None, int], None]] = {}
         self.last = 0  # the newest line that there is
         self.unanswered: dict[int, None] = {}
@@ -206,9 +206,9 @@ class Conversations(RuleBasedStateMachine):
         if number in self.refusing:
             self.refused.add(number)
             return answered("refused")
-        line = Line("", "p", number, lambda _: answered("stored"))
+        line = NumberedLine("", "p", number, lambda _: answered("stored"))
         try:
-            settle = self.fence.admit(line, done)
+            settle = self.producers.admit(line, done)
         except LinePassed:
             assert number not in self.log
             assert number in self.refused, "nothing passes a line but one that was refused"
@@ -233,7 +233,7 @@ class Conversations(RuleBasedStateMachine):
             for done in behind:
                 done(OutOfOrder("no"), 0)
             return
-        self.fence.store(self.fence.marks(batch.lines), len(self.log) + 1)
+        self.producers.store(self.producers.marks(batch.lines), len(self.log) + 1)
         self.log += [line.number for _, line in batch.lines]
         for _, done, *_ in batch.submissions:
             done(None, len(self.log))
@@ -246,7 +246,7 @@ class Conversations(RuleBasedStateMachine):
     @rule()
     def the_server_starts_anew(self) -> None:
         self.open = Batch()
-        self.fence = Fence(self.fence._marks.values())
+        self.producers = ProducerIndex(self.producers._marks.values())
         self.connections = []
         self.connect()
 

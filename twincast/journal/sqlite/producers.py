@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from twincast.core.fence import PRODUCERS_MAX, Mark
+from twincast.core.producers import PRODUCERS_MAX, ProducerMark
 from twincast.wire.messages import encode
 
 _APPEND = """
@@ -25,16 +25,16 @@ _READ = f"select * from (select * from ({_NEWEST}) order by seq desc limit ?) or
 _CLEAR = f"delete from fence where seq not in (select seq from ({_NEWEST}) order by seq desc limit ?)"
 
 
-def append(db: apsw.Connection, first_seq: int, marks: Sequence[Mark]) -> None:
+def append(db: apsw.Connection, first_seq: int, marks: Sequence[ProducerMark]) -> None:
     """Store marks whose seqs count from `first_seq`; part of a transaction."""
-    rows = [(mark.seq, mark.who, mark.producer, mark.line, f"{mark.missing:x}") for mark in marks]
+    rows = [(mark.seq, mark.identity, mark.producer, mark.line, f"{mark.missing:x}") for mark in marks]
     db.execute(_APPEND, (first_seq, encode(rows).decode()))
 
 
-def read(db: apsw.Connection) -> list[Mark]:
+def read(db: apsw.Connection) -> list[ProducerMark]:
     """Return the marks of the producers that wrote last, in the order of seq."""
     rows: list[Any] = db.execute(_READ, (PRODUCERS_MAX,)).fetchall()
-    return [Mark(who, producer, line, seq, int(missing, 16)) for who, producer, line, seq, missing in rows]
+    return [ProducerMark(who, producer, line, seq, int(missing, 16)) for who, producer, line, seq, missing in rows]
 
 
 def clear(db: apsw.Connection) -> None:

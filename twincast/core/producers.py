@@ -18,14 +18,14 @@ WINDOW_LINES = 1_024
 """For how many lines before the newest one it is known whether they were stored; older ones are taken for stored."""
 _WINDOW = (1 << WINDOW_LINES) - 1
 
-Key = tuple[str, str]
+ProducerId = tuple[str, str]
 """Whose producer, and which: an identity cannot touch the lines of another one."""
 
 
-class Mark(NamedTuple):
+class ProducerMark(NamedTuple):
     """Up to where a producer's lines are stored, as of an entry of the log."""
 
-    who: str
+    identity: str
     producer: str
     line: int
     """The newest that is stored."""
@@ -39,32 +39,32 @@ class Mark(NamedTuple):
         return number == self.line or not self.missing >> (self.line - 1 - number) & 1
 
 
-class Line(NamedTuple):
+class NumberedLine(NamedTuple):
     """The number of one update, and whom to tell if it is stored already: how far that is known."""
 
-    who: str
+    identity: str
     producer: str
     number: int
-    again: Callable[[Mark], None]
+    again: Callable[[ProducerMark], None]
 
     @property
-    def key(self) -> Key:
+    def producer_id(self) -> ProducerId:
         """Whose line it is."""
-        return self.who, self.producer
+        return self.identity, self.producer
 
 
-Waiting = list[tuple[Line, OnCommitted]]
+Waiting = list[tuple[NumberedLine, OnCommitted]]
 
 
-class Fence:
+class ProducerIndex:
     """The newest lines of the producers that wrote last, stored and under way."""
 
-    def __init__(self, marks: Iterable[Mark]) -> None:
+    def __init__(self, marks: Iterable[ProducerMark]) -> None:
         """Begin with what the journal has, in the order of seq."""
-        self._marks = {(mark.who, mark.producer): mark for mark in marks}
-        self._under_way: dict[Key, dict[int, Waiting]] = {}
+        self._marks = {(mark.identity, mark.producer): mark for mark in marks}
+        self._under_way: dict[ProducerId, dict[int, Waiting]] = {}
 
-    def admit(self, line: Line, done: OnCommitted) -> OnCommitted | None:
+    def admit(self, line: NumberedLine, done: OnCommitted) -> OnCommitted | None:
         """Return what a new line is to call in the end; None if it is answered otherwise, at once or later.
 
         One that is stored is answered with that; one that is under way as the first one will be.
@@ -72,7 +72,7 @@ class Fence:
         Raises:
             LinePassed: it is not stored, and a later one is.
         """
-        under_way = self._under_way.setdefault(line.key, {})
+        under_way = self._under_way.setdefault(line.producer_id, {})
         if line.number in under_way:
             under_way[line.number].append((line, done))
             return None
@@ -84,29 +84,29 @@ class Fence:
                 return None
         finally:
             if not under_way:
-                del self._under_way[line.key]
-        self._under_way.setdefault(line.key, under_way)[line.number] = []
+                del self._under_way[line.producer_id]
+        self._under_way.setdefault(line.producer_id, under_way)[line.number] = []
         return self._settling(line, done)
 
-    def marks(self, lines: Sequence[tuple[int, Line]]) -> list[Mark]:
+    def marks(self, lines: Sequence[tuple[int, NumberedLine]]) -> list[ProducerMark]:
         """Return what is to be stored with a batch, by the places of its lines, in their order."""
-        marks: dict[Key, Mark] = {}
+        marks: dict[ProducerId, ProducerMark] = {}
         for place, line in lines:
-            before = marks.get(line.key) or self._marks.get(line.key)
-            marks[line.key] = _moved(before, line, place)
+            before = marks.get(line.producer_id) or self._marks.get(line.producer_id)
+            marks[line.producer_id] = _moved(before, line, place)
         return sorted(marks.values(), key=lambda mark: mark.seq)
 
-    def store(self, marks: Iterable[Mark], first_seq: int) -> None:
+    def store(self, marks: Iterable[ProducerMark], first_seq: int) -> None:
         """Note that a batch's marks are stored, and where it begins."""
         for mark in marks:
-            key = mark.who, mark.producer
+            key = mark.identity, mark.producer
             self._marks.pop(key, None)  # whoever wrote last stands last
             self._marks[key] = mark._replace(seq=first_seq + mark.seq)
         while len(self._marks) > PRODUCERS_MAX:
             del self._marks[next(iter(self._marks))]
 
-    def _is_stored(self, line: Line) -> bool:
-        mark = self._marks.get(line.key)
+    def _is_stored(self, line: NumberedLine) -> bool:
+        mark = self._marks.get(line.producer_id)
         if mark is None or line.number > mark.line:
             return False
         if not mark.has(line.number):
@@ -116,25 +116,25 @@ class Fence:
         line.again(mark)
         return True
 
-    def _settling(self, line: Line, done: OnCommitted) -> OnCommitted:
+    def _settling(self, line: NumberedLine, done: OnCommitted) -> OnCommitted:
         def settle(error: TwincastError | None, last_seq: int) -> None:
-            under_way = self._under_way[line.key]
+            under_way = self._under_way[line.producer_id]
             waiting = under_way.pop(line.number)
             if not under_way:
-                del self._under_way[line.key]
+                del self._under_way[line.producer_id]
             done(error, last_seq)
             for other, done_other in waiting:
                 if error is None:
-                    other.again(Mark(line.who, line.producer, line.number, last_seq))
+                    other.again(ProducerMark(line.identity, line.producer, line.number, last_seq))
                 else:
                     done_other(error, 0)
 
         return settle
 
 
-def _moved(before: Mark | None, line: Line, place: int) -> Mark:
+def _moved(before: ProducerMark | None, line: NumberedLine, place: int) -> ProducerMark:
     """Return a mark that has come to a line; of those that it has passed over nothing is known to be stored."""
     step, missing = (line.number, 0) if before is None else (line.number - before.line, before.missing)
     # Shifted by less than a window beyond it, whatever number somebody sends.
     passed = _WINDOW if step > WINDOW_LINES else (missing << step) | ((1 << step - 1) - 1)
-    return Mark(line.who, line.producer, line.number, place, passed & _WINDOW)
+    return ProducerMark(line.identity, line.producer, line.number, place, passed & _WINDOW)
