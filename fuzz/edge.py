@@ -12,8 +12,9 @@ from uvicorn.server import ServerState
 
 from fuzz.oracles import Fault, hold
 from tests.fakes import CommittingStream
-from twincast.access.admission import Admission, Bounds
+from twincast.access.admission import Admission
 from twincast.access.authenticator import Authenticator
+from twincast.access.limits import Bounds
 from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Keyring
 from twincast.delivery.session import Limits
@@ -154,7 +155,7 @@ class EdgeClient:
     def leaves(self) -> None:
         """End the connection."""
         self._edge.connection_lost(None)
-        hold(not self.stream.websockets and len(self._admission) == 0, "a client that is gone is forgotten")
+        hold(not self.stream.websockets and len(self._admission.leases) == 0, "a client that is gone is forgotten")
 
     def heard(self) -> bytes:
         """Return what was sent since the last call."""

@@ -86,7 +86,7 @@ class AnyonesVisit:
     def spend(self, steps: int) -> float:
         return 0.0
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self.has_left = True
 
 

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": {"errors"},
     "wire": {"errors", "core"},
     "delivery": {"errors", "core", "wire"},
-    "access": {"errors", "core", "wire"},
+    "access": {"errors", "core"},
     "journal": {"errors", "machine", "core", "wire"},
     "hub": {"errors", "core", "wire", "delivery", "journal"},
     "transports": {"errors", "core", "wire", "delivery", "access", "hub"},
@@ -213,7 +213,13 @@ DEVICE = {
     "cli",
 }
 """The rooms that a device uses, which has no server."""
-OF_A_SERVER = {"twincast.access.tokens", "twincast.access.authenticator", "twincast.cli.keys", "twincast.cli.journal"}
+OF_A_SERVER = {
+    "twincast.access.jwks",
+    "twincast.access.tokens",
+    "twincast.access.authenticator",
+    "twincast.cli.keys",
+    "twincast.cli.journal",
+}
 """What of these rooms a device does not load."""
 
 

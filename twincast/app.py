@@ -23,10 +23,13 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from twincast import __version__, logs
-from twincast.access.admission import Admission, Bounds, Caller, RequestFacts
+from twincast.access.admission import Admission
 from twincast.access.authenticator import BURST_S, Authenticator
+from twincast.access.jwks import FETCH_TIMEOUT_S, Jwks, StaticKey, fetch_from
+from twincast.access.limits import Bounds
 from twincast.access.origin import OriginPolicy
-from twincast.access.tokens import FETCH_TIMEOUT_S, Jwks, StaticKey, Tokens, fetch_from
+from twincast.access.request import Caller, RequestFacts
+from twincast.access.tokens import Tokens
 from twincast.core.quotas import Quotas
 from twincast.core.rights import NOBODY, Rate
 from twincast.delivery.session import Limits
@@ -140,7 +143,7 @@ class App(FastAPI):
         metrics = Metrics(
             self.open_hub, version=__version__, edge=lambda: self.edge.name, event_feeds=self.events.feeds
         )
-        scrape = Scrape(metrics.text, metrics.content_type, self.admission)
+        scrape = Scrape(metrics.text, metrics.content_type, self.admission.limits)
         pairing = PairingEndpoint(self.open_hub, self.admission)
         operations = (*rest.operations, self.events.operation, scrape.operation, pairing.operation)
         self._hot: dict[tuple[str, str], Operation] = {
@@ -249,7 +252,7 @@ class App(FastAPI):
         except KeysNotFetched as error:
             try:
                 async with asyncio.timeout(KEYS_TIMEOUT_S):
-                    await self.admission.ready_again()
+                    await self.admission.issuer_keys_fetched()
             except TimeoutError:
                 raise error from None
             return self.admission.identify(facts)
@@ -408,9 +411,9 @@ async def _keep_keys(admission: Admission, hub: Hub) -> None:
 
 
 async def _fetch_keys(authenticator: Authenticator) -> None:
-    if authenticator.tokens is not None and isinstance(authenticator.tokens.keys, Jwks):
+    if authenticator.jwks is not None:
         try:
-            await authenticator.tokens.keys.refresh()
+            await authenticator.jwks.refresh()
         except LoginUnusable as error:
             logger.warning("no token is good until the issuer's keys can be fetched: %s", error)
 
@@ -422,12 +425,12 @@ def _admission(settings: Settings) -> Admission:
         rate_per_s=settings.rate_updates_per_s,
     )
     bounds = Bounds(
-        settings.address_connections_max,
-        settings.identity_connections_max,
-        settings.unauthenticated_max,
-        settings.failed_logins_per_minute,
-        settings.auth_timeout_s,
-        _rate(settings),
+        address_connections_max=settings.address_connections_max,
+        identity_connections_max=settings.identity_connections_max,
+        unauthenticated_max=settings.unauthenticated_max,
+        failed_logins_per_minute=settings.failed_logins_per_minute,
+        auth_timeout_s=settings.auth_timeout_s,
+        frames_rate=_rate(settings),
     )
     origin_policy = OriginPolicy(allow_hosts=settings.allow_host, allow_origins=settings.allow_origin)
     return Admission(

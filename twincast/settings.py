@@ -14,7 +14,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from twincast.access import addresses
+from twincast.access import addresses, hosts
 from twincast.environment import (
     ENCODING,
     ENV_FILE,
@@ -95,12 +95,12 @@ class Settings(_Read):
     @field_validator("allow_host")
     @classmethod
     def _names_are_as_in_requests(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(addresses.allowed_host, names))
+        return tuple(map(hosts.allowed_host, names))
 
     @field_validator("allow_origin")
     @classmethod
     def _origins_are_as_in_requests(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(addresses.allowed_origin, origins))
+        return tuple(map(hosts.allowed_origin, origins))
 
     @field_validator("trusted_proxy")
     @classmethod

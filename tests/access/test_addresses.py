@@ -1,6 +1,4 @@
-"""Addresses, hosts and origins are compared as what they are, not as how they are written."""
-
-from itertools import pairwise
+"""Addresses are compared as what they are, not as how they are written."""
 
 import pytest
 from hypothesis import given
@@ -8,14 +6,15 @@ from hypothesis import strategies as st
 
 from twincast.access.addresses import (
     Address,
-    allowed_host,
-    allowed_origin,
+    TrustedProxies,
     block_of,
+    by_use,
     forwarded,
-    host_of,
+    in_url,
+    is_exempt,
     is_local,
+    is_private,
     network,
-    origin_of,
     parse,
 )
 
@@ -58,15 +57,14 @@ def test_what_is_no_address_is_none(text: str | None) -> None:
 
 @given(st.text())
 def test_any_text_is_read_or_is_nothing(text: str) -> None:
-    for read in (parse, host_of, origin_of, block_of, is_local):
+    for read in (parse, block_of, is_local, is_exempt):
         read(text)
-    for allow in (allowed_host, allowed_origin, network):
-        try:
-            once = str(allow(text))
-        except ValueError as refusal:
-            assert len(str(refusal)) < 500
-        else:
-            assert str(allow(once)) == once
+    try:
+        once = str(network(text))
+    except ValueError as refusal:
+        assert len(str(refusal)) < 500
+    else:
+        assert str(network(once)) == once
 
 
 def test_local_is_what_reaches_this_machine_alone() -> None:
@@ -107,97 +105,6 @@ def test_a_chain_of_proxies_ends_at_the_last_who_is_none(header: str, found: str
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ("twin.example.org", "twin.example.org"),
-        ("TWIN.Example.org", "twin.example.org"),
-        ("twin.example.org.", "twin.example.org"),
-        (" twin.example.org ", "twin.example.org"),
-        ("twin_cast", "twin_cast"),
-        ("bücher.example", "xn--bcher-kva.example"),
-        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-        ("192.0.2.1", "192.0.2.1"),
-        ("[2001:DB8:0::1]", V6),
-        (V6, V6),
-    ],
-)
-def test_an_allowed_host_is_what_requests_have(given: str, name: str) -> None:
-    assert allowed_host(given) == name
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "twin.example.org:8443",
-        "https://twin.example.org",
-        "HTTPS://Twin.Example.org:8443/path?x",
-        "//twin.example.org",
-        "twin.example.org/",
-        "bücher.example:80",
-        f"[{V6}]:8443",
-        f"http://[{V6}]/",
-    ],
-)
-def test_an_allowed_host_with_more_is_refused_and_what_to_write_is_good(given: str) -> None:
-    with pytest.raises(ValueError, match="write ") as refused:
-        allowed_host(given)
-    advice = str(refused.value).rpartition("write ")[2]
-    assert allowed_host(advice) == advice
-
-
-@pytest.mark.parametrize("given", ["", "*", "*.example.org", "a b", "a,b", '"a"', "a..b", "user@a", "ä" * 300])
-def test_an_allowed_host_that_would_match_nothing_is_refused(given: str) -> None:
-    with pytest.raises(ValueError, match="a name is"):
-        allowed_host(given)
-
-
-@pytest.mark.parametrize(
-    ("given", "origin"),
-    [
-        ("https://app.example.org", "https://app.example.org"),
-        ("HTTPS://App.Example.org/", "https://app.example.org"),
-        ("https://app.example.org:443", "https://app.example.org"),
-        ("http://app.example.org:80/", "http://app.example.org"),
-        ("http://app.example.org:443", "http://app.example.org:443"),
-        ("https://bücher.example:8443", "https://xn--bcher-kva.example:8443"),
-        ("http://[2001:DB8:0::1]:80", f"http://[{V6}]"),
-        ("capacitor://localhost", "capacitor://localhost"),
-        ("app://-", "app://-"),
-        ("ws://192.0.2.1:8000", "ws://192.0.2.1:8000"),
-        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
-    ],
-)
-def test_an_allowed_origin_is_what_browsers_write(given: str, origin: str) -> None:
-    assert allowed_origin(given) == origin
-    assert str(origin_of(origin)) == origin
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "app.example.org",
-        "app.example.org:8443",
-        "https://app.example.org/app",
-        "https://app.example.org?x",
-        "localhost",
-    ],
-)
-def test_an_allowed_origin_that_is_less_or_more_is_refused_and_what_to_write_is_good(given: str) -> None:
-    with pytest.raises(ValueError, match="an origin is exact") as refused:
-        allowed_origin(given)
-    advice = str(refused.value).rpartition("write ")[2].partition(",")[0]
-    assert allowed_origin(advice) == advice
-
-
-@pytest.mark.parametrize(
-    "given", ["null", "NULL", "file://", "file:///x", "", "*", "https://*.example.org", "https://"]
-)
-def test_an_allowed_origin_that_says_nothing_is_refused(given: str) -> None:
-    with pytest.raises(ValueError, match=r"says nothing|an origin is exact"):
-        allowed_origin(given)
-
-
-@pytest.mark.parametrize(
     ("given", "found"),
     [
         ("10.0.0.0/8", "10.0.0.0/8"),
@@ -227,20 +134,50 @@ def test_a_network_is_no_name(given: str) -> None:
 
 
 def test_what_is_refused_shows_no_password() -> None:
-    for allow in (allowed_host, allowed_origin, network):
-        with pytest.raises(ValueError) as refused:  # the words are looked at below
-            allow("https://me:hunter2@a.example.org")
-        assert "hunter2" not in str(refused.value)
+    with pytest.raises(ValueError) as refused:  # the words are looked at below
+        network("https://me:hunter2@a.example.org")
+    assert "hunter2" not in str(refused.value)
 
 
-def test_an_origin_with_more_than_a_place_is_none() -> None:
-    for text in (
-        "http://localhost@evil.example",
-        "http://localhost/",
-        "http://localhost?",
-        "http:localhost",
-        "http://",
-    ):
-        assert origin_of(text) is None
-    for one, other in pairwise(["http://a", "http://a:81", "https://a", "http://a.", "ftp://a"]):
-        assert origin_of(one) != origin_of(other)
+def test_only_a_trusted_proxy_says_whose_address_a_request_has() -> None:
+    proxies = TrustedProxies(["10.0.0.0/8", "::1"])
+    proxy, stranger = network("10.0.0.9").network_address, network(V6).network_address
+    assert str(proxies.client_of(proxy, V4)) == V4
+    assert proxies.client_of(proxy, None) == proxy
+    assert proxies.client_of(proxy, "unknown") == proxy
+    assert proxies.client_of(stranger, V4) == stranger
+    assert TrustedProxies().client_of(proxy, V4) == proxy
+
+
+def test_this_machine_and_proxies_are_not_counted_by_address_however_they_are_written() -> None:
+    proxies = TrustedProxies(["10.0.0.0/8"])
+    for text in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "127.9.9.9", ""):
+        assert is_exempt(text) and proxies.is_exempt(text), text
+    for text in ("10.0.0.9", "::ffff:10.0.0.9"):
+        assert not is_exempt(text) and proxies.is_exempt(text), text
+    for text in (V4, V6, f"::ffff:{V4}", "0.0.0.0"):
+        assert not is_exempt(text) and not proxies.is_exempt(text), text
+
+
+PRIVATE = """
+10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.1 192.168.0.1 169.254.1.1 fc00::1 fdff::1 fe80::1 febf::1 fe80::1%eth0
+::ffff:10.0.0.1
+"""
+OTHERS = """
+8.8.8.8 9.255.255.255 11.0.0.0 172.15.255.255 172.32.0.0 192.167.255.255 192.169.0.0 169.253.255.255 169.255.0.0
+100.64.0.1 192.0.2.1 127.0.0.1 0.0.0.0 255.255.255.255 224.0.0.251 :: ::1 2001:db8::1 2600::1 fbff::1 fe00::1 fec0::1
+ff02::fb ::ffff:8.8.8.8 64:ff9b::a00:1 2002:a00:1::1
+"""
+
+
+def test_what_routers_keep_in_is_private_and_everything_else_is_not() -> None:
+    found = {text: parse(text) for text in (PRIVATE + OTHERS).split()}
+    assert [text for text, each in found.items() if each is not None and is_private(each)] == PRIVATE.split()
+
+
+def test_the_address_that_people_would_type_comes_first() -> None:
+    texts = ["fe80::1", "fd00::1", "169.254.3.4", "192.168.1.10", "10.8.0.1", "192.168.1.10"]
+    found = [address for text in texts if (address := parse(text)) is not None]
+    assert [str(each) for each in by_use(found)] == ["10.8.0.1", "192.168.1.10", "fd00::1", "169.254.3.4", "fe80::1"]
+    assert [str(each) for each in by_use(found, parse("192.168.1.10"))][:2] == ["192.168.1.10", "10.8.0.1"]
+    assert [in_url(each) for each in found[1:3]] == ["[fd00::1]", "169.254.3.4"]

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from tests.credentials import AUDIENCE, ISSUER, NOW_UTC, Issuer
-from twincast.access.admission import KEYS_UNSEEN_MAX_S, Admission, Bounds, Caller, RequestFacts
+from twincast.access.admission import Admission
 from twincast.access.authenticator import READER, Authenticator
+from twincast.access.jwks import StaticKey
 from twincast.access.keys import make_key
+from twincast.access.limits import Bounds
 from twincast.access.origin import OriginPolicy
 from twincast.access.rates import DEBT_MAX_S, STEPS_A_UNIT
+from twincast.access.request import Caller, RequestFacts
+from twincast.access.revocation import KEYS_UNSEEN_MAX_S
 from twincast.access.tickets import TicketUse
-from twincast.access.tokens import StaticKey, Tokens
+from twincast.access.tokens import Tokens
 from twincast.core.keys import Key, Keyring
 from twincast.core.rights import ANYONE, Principal, Rate, Rights
 from twincast.errors import (
@@ -71,7 +75,7 @@ class Place:
         self.admission.learn(Keyring(99, tuple(self.keys)))
 
     def stay(self, identity: str = "key:1", address: str = "192.0.2.1") -> None:
-        self.admission.enter(Caller(Principal(identity), address), self.ended.append)
+        self.admission.admit(Caller(Principal(identity), address), self.ended.append)
 
 
 def facts(secret: str, peer: str = "127.0.0.1", **more: str) -> RequestFacts:
@@ -112,10 +116,10 @@ def test_a_server_without_a_login_answers_its_own_machine_alone() -> None:
 
 
 def test_a_request_that_says_twice_who_it_is_for_or_from_is_refused() -> None:
-    for name in ("host", "origin", "authorization"):
+    for name in (b"host", b"origin", b"authorization"):
         with pytest.raises(BadMessage, match="has two"):
-            RequestFacts.of("127.0.0.1", [(name, "a"), ("accept", "b"), (name, "a")])
-    assert RequestFacts.of(None, [("x-forwarded-for", "a"), ("x-forwarded-for", "b")]).forwarded_for == "a,b"
+            RequestFacts.of("127.0.0.1", [(name, b"a"), (b"accept", b"b"), (name, b"a")])
+    assert RequestFacts.of(None, [(b"x-forwarded-for", b"a"), (b"x-forwarded-for", b"b")]).forwarded_for == "a,b"
 
 
 def test_only_a_trusted_proxy_says_where_a_client_is() -> None:
@@ -170,7 +174,7 @@ async def test_an_identity_has_a_bounded_number_of_connections() -> None:
     with pytest.raises(TooManyConnections, match="key:1"):
         place.stay("key:1")
     place.stay("key:2")
-    assert len(place.admission) == 3
+    assert len(place.admission.leases) == 3
 
 
 async def test_an_address_has_a_bounded_number_of_connections_loopback_excepted() -> None:
@@ -187,29 +191,29 @@ async def test_an_address_has_a_bounded_number_of_connections_loopback_excepted(
 async def test_who_leaves_makes_room() -> None:
     place = Place(address_connections_max=1, identity_connections_max=1, unauthenticated_max=1)
     for _ in range(3):
-        lease = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
-        lease.leave()
-        lease.leave()
-        unknown = place.admission.enter_unknown("192.0.2.1", place.ended.append)
-        unknown.leave()
-    assert len(place.admission) == 0
+        lease = place.admission.admit(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
+        lease.release()
+        lease.release()
+        unknown = place.admission.leases.admit_unauthenticated("192.0.2.1", place.ended.append)
+        unknown.release()
+    assert len(place.admission.leases) == 0
 
 
 async def test_without_a_login_connections_of_anybody_are_not_counted_as_one() -> None:
     place = Place(identity_connections_max=2)
     for _ in range(5):
-        place.admission.enter(Caller(ANYONE, "127.0.0.1"), place.ended.append)
+        place.admission.admit(Caller(ANYONE, "127.0.0.1"), place.ended.append)
 
 
 async def test_those_who_have_not_said_who_they_are_are_few_and_stay_for_seconds() -> None:
     place = Place(unauthenticated_max=2, auth_timeout_s=0.02)
     secret = place.add()
-    known = place.admission.enter_unknown("127.0.0.1", place.ended.append)
-    place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    known = place.admission.leases.admit_unauthenticated("127.0.0.1", place.ended.append)
+    place.admission.leases.admit_unauthenticated("127.0.0.1", place.ended.append)
     with pytest.raises(TooManyConnections):
-        place.admission.enter_unknown("127.0.0.1", place.ended.append)
+        place.admission.leases.admit_unauthenticated("127.0.0.1", place.ended.append)
     known.present(secret)
-    place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    place.admission.leases.admit_unauthenticated("127.0.0.1", place.ended.append)
     await eventually_async(lambda: len(place.ended) == 2, "both are told")
     assert {type(error) for error in place.ended} == {Unauthenticated}
 
@@ -217,7 +221,7 @@ async def test_those_who_have_not_said_who_they_are_are_few_and_stay_for_seconds
 async def test_a_revoked_key_ends_its_visits_and_no_others() -> None:
     place = Place()
     secret = place.add("a")
-    place.admission.enter(place.admission.identify(facts(secret)), place.ended.append)
+    place.admission.admit(place.admission.identify(facts(secret)), place.ended.append)
     place.stay("jwt:alice")
     place.revoke_all()
     assert [type(error) for error in place.ended] == [CredentialExpired]
@@ -231,7 +235,7 @@ async def test_one_visit_that_cannot_be_ended_keeps_no_other_from_its_end(caplog
         raise RuntimeError("the socket is in no state for that")
 
     for end in (fail, place.ended.append, fail, place.ended.append):
-        place.admission.enter(place.admission.identify(facts(secret)), end)
+        place.admission.admit(place.admission.identify(facts(secret)), end)
     place.revoke_all()
     assert [type(error) for error in place.ended] == [CredentialExpired] * 2
     assert caplog.text.count("Traceback") == 2
@@ -271,7 +275,7 @@ async def followed(place: Place, keyring: FailingKeyring) -> AsyncIterator[None]
 async def test_a_disk_that_does_not_give_the_keys_for_a_moment_changes_nothing() -> None:
     place = Place()
     secret = place.add()
-    lease = place.admission.enter(place.admission.identify(facts(secret)), place.ended.append)
+    lease = place.admission.admit(place.admission.identify(facts(secret)), place.ended.append)
     keyring = FailingKeyring(place.keys)
     async with followed(place, keyring):
         keyring.failure = JournalUnavailable("EIO")
@@ -294,10 +298,10 @@ async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked
     place = Place(anonymous_may_read=True)
     secret = place.add()
     ticket = place.admission.issue_ticket(place.admission.identify(facts(secret)))
-    principal = place.admission.enter(place.admission.identify(facts(secret)), place.ended.append).principal
+    principal = place.admission.admit(place.admission.identify(facts(secret)), place.ended.append).principal
     assert principal is not None
     reader_ended: list[TwincastError] = []
-    place.admission.enter(place.admission.identify(HERE), reader_ended.append)
+    place.admission.admit(place.admission.identify(HERE), reader_ended.append)
     keyring = FailingKeyring(place.keys)
     async with followed(place, keyring):
         keyring.failure = JournalUnavailable("EIO")
@@ -322,7 +326,7 @@ async def test_no_api_key_is_believed_while_it_cannot_be_seen_which_were_revoked
 
 
 async def test_a_disk_that_hangs_is_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincast.access.admission.KEYRING_WAIT_S", 0.01)
+    monkeypatch.setattr("twincast.access.revocation.KEYRING_WAIT_S", 0.01)
     place = Place()
     secret = place.add()
     asked, answer = asyncio.Event(), asyncio.Event()
@@ -360,7 +364,7 @@ async def test_a_fault_that_nobody_foresaw_ends_what_follows_the_keyring() -> No
 
 async def test_the_first_key_ends_the_visits_of_those_who_had_none() -> None:
     place = Place()
-    place.admission.enter(place.admission.identify(HERE), place.ended.append)
+    place.admission.admit(place.admission.identify(HERE), place.ended.append)
     place.add()
     assert [type(error) for error in place.ended] == [Unauthenticated]
 
@@ -368,7 +372,7 @@ async def test_the_first_key_ends_the_visits_of_those_who_had_none() -> None:
 async def test_a_credential_is_renewed_by_its_owner_alone() -> None:
     place = Place()
     mine, others = place.add("a"), place.add("b")
-    lease = place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    lease = place.admission.leases.admit_unauthenticated("127.0.0.1", place.ended.append)
     principal = lease.present(mine)
     assert lease.present(mine) == principal
     with pytest.raises(NotPermitted, match="a renewal keeps"):
@@ -382,7 +386,7 @@ async def test_a_renewal_keeps_the_rights_and_takes_the_new_end_sooner_or_later(
     issuer = Issuer()
     tokens = Tokens(StaticKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
     place = Place(tokens=tokens)
-    lease = place.admission.enter_unknown("127.0.0.1", place.ended.append)
+    lease = place.admission.leases.admit_unauthenticated("127.0.0.1", place.ended.append)
 
     def token(lives_s: float, subject: str = "alice", read: str = "lab/*") -> str:
         return issuer.token(subject, lives_s=lives_s, twincast={"read": [read]})
@@ -403,12 +407,12 @@ async def test_a_visit_ends_with_its_credential() -> None:
     place = Place()
     place.add()
     until_s = 1_000.02
-    place.admission.enter(Caller(Principal("jwt:alice", expires_s=until_s), "127.0.0.1"), place.ended.append)
+    place.admission.admit(Caller(Principal("jwt:alice", expires_s=until_s), "127.0.0.1"), place.ended.append)
     place.now_s = 0.01
-    assert place.admission.sweep() == pytest.approx(0.01)
+    assert place.admission.revocation.sweep() == pytest.approx(0.01)
     assert not place.ended
     place.now_s = 0.02
-    place.admission.sweep()
+    place.admission.revocation.sweep()
     assert isinstance(place.ended[0], CredentialExpired)
 
 
@@ -419,7 +423,7 @@ async def test_a_clock_that_is_set_right_ends_every_visit_beyond_its_credential(
     ends = (3_600.0, 7_000.0, 1e12, None)
     for number, until_s in enumerate(ends):
         caller = Caller(Principal(f"jwt:{number}", expires_s=until_s), "127.0.0.1")
-        place.admission.enter(caller, place.ended.append)
+        place.admission.admit(caller, place.ended.append)
 
     async def keyring(_unless_version: int) -> Keyring | None:
         return None
@@ -443,10 +447,10 @@ async def test_what_cannot_be_ended_keeps_nobody_else_in() -> None:
     def break_down(error: TwincastError) -> None:
         raise RuntimeError
 
-    place.admission.enter(brief, break_down)
-    place.admission.enter(brief, place.ended.append)
+    place.admission.admit(brief, break_down)
+    place.admission.admit(brief, place.ended.append)
     place.now_s = 11.0
-    place.admission.sweep()
+    place.admission.revocation.sweep()
     assert len(place.ended) == 1
 
 
@@ -530,26 +534,27 @@ def test_whoever_was_let_in_goes_on_while_he_would_be_let_in() -> None:
 
 async def test_a_websocket_may_say_later_who_it_is_if_nobody_is_let_in_unasked() -> None:
     place = Place(anonymous_may_read=True)
-    assert place.admission.enter_websocket(HERE, "", place.ended.append).principal is ANYONE
+    assert place.admission.admit_websocket(HERE, place.ended.append, wants_to_log_in=False).principal is ANYONE
     secret = place.add()
-    assert place.admission.enter_websocket(HERE, "auth=message", place.ended.append).principal is None
-    reader = place.admission.enter_websocket(HERE, "mode=latest", place.ended.append).principal
+    assert place.admission.admit_websocket(HERE, place.ended.append, wants_to_log_in=True).principal is None
+    reader = place.admission.admit_websocket(HERE, place.ended.append, wants_to_log_in=False).principal
     assert reader is not None and not reader.may("publish", "a")
     with pytest.raises(Unauthenticated):
-        place.admission.enter_websocket(facts("wrong"), "auth=message", place.ended.append)
-    assert place.admission.enter_websocket(facts(secret), "", place.ended.append).principal is not None
+        place.admission.admit_websocket(facts("wrong"), place.ended.append, wants_to_log_in=True)
+    known = place.admission.admit_websocket(facts(secret), place.ended.append, wants_to_log_in=False)
+    assert known.principal is not None
 
 
 async def test_host_and_origin_are_looked_at_before_anybody_is_asked_who_he_is() -> None:
     place = Place(proxies=[f"{PROXY}/32"])
     place.add()
     for foreign in (HERE._replace(host="rebound.example.org"), HERE._replace(origin="https://elsewhere.example.org")):
-        for query in ("", "auth=message"):
+        for wants_to_log_in in (False, True):
             with pytest.raises(Forbidden):
-                place.admission.enter_websocket(foreign, query, place.ended.append)
-    assert len(place.admission) == 0
+                place.admission.admit_websocket(foreign, place.ended.append, wants_to_log_in=wants_to_log_in)
+    assert len(place.admission.leases) == 0
     proxied = RequestFacts(PROXY, "localhost", forwarded_for="192.0.2.7")
-    assert place.admission.enter_websocket(proxied, "", place.ended.append).address == "192.0.2.7"
+    assert place.admission.admit_websocket(proxied, place.ended.append, wants_to_log_in=False).address == "192.0.2.7"
 
 
 async def test_the_keyring_is_followed() -> None:
@@ -574,7 +579,7 @@ async def test_everything_that_a_client_sends_counts_not_its_updates_alone() -> 
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
     rated = Principal("key:1", rate=Rate(5, 5))
-    lease = place.admission.enter(Caller(rated, "192.0.2.1"), place.ended.append)
+    lease = place.admission.admit(Caller(rated, "192.0.2.1"), place.ended.append)
     assert lease.charge(updates=0, frames=20) == 0
     assert lease.charge(updates=0, frames=5) == pytest.approx(0.5)
     place.now_s = 100.0
@@ -588,9 +593,9 @@ async def test_everything_that_a_client_sends_counts_not_its_updates_alone() -> 
 async def test_those_without_an_identity_share_the_rate_of_their_address() -> None:
     place = Place(anonymous_may_read=True, frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
-    unknown = place.admission.enter_unknown("192.0.2.1", place.ended.append)
+    unknown = place.admission.leases.admit_unauthenticated("192.0.2.1", place.ended.append)
     here, elsewhere = (
-        place.admission.enter(Caller(ANYONE, address), place.ended.append) for address in ("192.0.2.1", "192.0.2.2")
+        place.admission.admit(Caller(ANYONE, address), place.ended.append) for address in ("192.0.2.1", "192.0.2.2")
     )
     assert unknown.charge(updates=0, frames=15) == 0
     assert here.charge(updates=0, frames=15) == pytest.approx(1.0)
@@ -598,7 +603,7 @@ async def test_those_without_an_identity_share_the_rate_of_their_address() -> No
 
 
 async def test_without_a_login_there_is_no_rate() -> None:
-    lease = Place(frames_rate=Rate(1, 1)).admission.enter(Caller(ANYONE, "127.0.0.1"), print)  # type: ignore[arg-type]
+    lease = Place(frames_rate=Rate(1, 1)).admission.admit(Caller(ANYONE, "127.0.0.1"), print)  # type: ignore[arg-type]
     assert lease.charge(updates=1_000, frames=1_000) == 0
 
 
@@ -638,22 +643,22 @@ async def test_what_an_identity_reads_counts_whatever_it_reads_by() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
     caller = Caller(Principal("key:1"), "192.0.2.1")
-    lease = place.admission.enter(caller, place.ended.append)
-    assert place.admission.begin_reading(caller).spend(15 * STEPS) == 0
+    lease = place.admission.admit(caller, place.ended.append)
+    assert place.admission.limits.begin_reading(caller).spend(15 * STEPS) == 0
     assert lease.spend(10 * STEPS) == pytest.approx(0.5)
     with pytest.raises(RateLimited) as refused:
-        place.admission.begin_reading(caller)
+        place.admission.limits.begin_reading(caller)
     assert refused.value.retry_after_s == pytest.approx(0.5)
-    assert place.admission.begin_reading(Caller(Principal("key:2"), "192.0.2.1")).account == "key:2"
+    assert place.admission.limits.begin_reading(Caller(Principal("key:2"), "192.0.2.1")).account == "key:2"
     place.now_s = 0.5
-    place.admission.begin_reading(caller)
+    place.admission.limits.begin_reading(caller)
 
 
 async def test_a_visit_is_read_no_more_until_what_it_asked_for_is_paid_and_no_other_visit_is_held_for_it() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
     caller = Caller(Principal("key:1"), "192.0.2.1")
-    greedy, other = (place.admission.enter(caller, place.ended.append) for _ in range(2))
+    greedy, other = (place.admission.admit(caller, place.ended.append) for _ in range(2))
     greedy.spend(50 * STEPS)
     other.spend(STEPS)
     assert greedy.charge(updates=0, frames=1) == pytest.approx(3.1), "20 at once, and 10 a second"
@@ -667,7 +672,7 @@ async def test_a_visit_is_read_no_more_until_what_it_asked_for_is_paid_and_no_ot
 async def test_what_is_read_within_the_rate_is_never_waited_for() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
-    lease = place.admission.enter(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
+    lease = place.admission.admit(Caller(Principal("key:1"), "192.0.2.1"), place.ended.append)
     for _ in range(100):
         place.now_s += 1.0
         lease.spend(10 * STEPS)
@@ -678,9 +683,9 @@ async def test_a_debt_of_reading_is_forgiven_after_a_minute_and_one_of_updates_i
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
     principal = Principal("key:1", rate=Rate(10, 20))
-    budget = place.admission.budget(Caller(principal, "192.0.2.1"))
+    budget = place.admission.limits.budget(Caller(principal, "192.0.2.1"))
     assert budget.spend(1_000_000 * STEPS) == pytest.approx(DEBT_MAX_S)
-    place.admission.spend(principal, 20)
+    place.admission.limits.spend(principal, 20)
     place.now_s = DEBT_MAX_S
     assert budget.spend(0) == 0
 
@@ -688,19 +693,19 @@ async def test_a_debt_of_reading_is_forgiven_after_a_minute_and_one_of_updates_i
 async def test_readers_without_an_identity_share_with_their_address() -> None:
     place = Place(anonymous_may_read=True, frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     place.add()
-    place.admission.budget(Caller(READER, "2001:db8::1")).spend(50 * STEPS)
+    place.admission.limits.budget(Caller(READER, "2001:db8::1")).spend(50 * STEPS)
     with pytest.raises(RateLimited):
-        place.admission.begin_reading(Caller(READER, "2001:db8::2"))
-    place.admission.begin_reading(Caller(READER, "2001:db8:0:1::1"))
+        place.admission.limits.begin_reading(Caller(READER, "2001:db8::2"))
+    place.admission.limits.begin_reading(Caller(READER, "2001:db8:0:1::1"))
 
 
 async def test_without_a_login_each_reader_has_means_of_its_own() -> None:
     place = Place(frames_rate=Rate(10, 20))  # type: ignore[arg-type]
     here = Caller(ANYONE, "127.0.0.1")
-    greedy = place.admission.begin_reading(here)
+    greedy = place.admission.limits.begin_reading(here)
     assert greedy.spend(50 * STEPS) == pytest.approx(3.0)
-    assert place.admission.begin_reading(here).account != greedy.account
-    lease, other = (place.admission.enter(here, place.ended.append) for _ in range(2))
+    assert place.admission.limits.begin_reading(here).account != greedy.account
+    lease, other = (place.admission.admit(here, place.ended.append) for _ in range(2))
     lease.spend(50 * STEPS)
     other.spend(STEPS)
     assert lease.account != other.account

@@ -4,8 +4,9 @@ import pytest
 
 from tests.credentials import AUDIENCE, ISSUER, NOW_UTC, Issuer
 from twincast.access.authenticator import READER, Authenticator
+from twincast.access.jwks import StaticKey
 from twincast.access.keys import make_key
-from twincast.access.tokens import StaticKey, Tokens
+from twincast.access.tokens import Tokens
 from twincast.core.keys import Key, Keyring
 from twincast.core.rights import ANYONE, Rate, Rights
 from twincast.errors import CredentialExpired, Unauthenticated
@@ -66,7 +67,8 @@ def test_a_key_ends_when_it_expires() -> None:
     key, secret = made(expires_s=1_010)
     authenticator.learn(Keyring(1, (key,)))
     principal = authenticator.authenticate(secret)
-    assert authenticator.seconds_left(principal) == 10
+    assert principal.expires_s == 1_010
+    assert authenticator.refusal(principal) is None
     now_s[0] = 1_010.0
     with pytest.raises(CredentialExpired, match="expired"):
         authenticator.authenticate(secret)
@@ -77,13 +79,13 @@ def test_whoever_was_let_in_stays_only_as_long_as_he_would_be_let_in() -> None:
     authenticator = Authenticator()
     first, first_secret = made("a")
     second, second_secret = made("b")
-    assert authenticator.still_holds(ANYONE)
+    assert authenticator.refusal(ANYONE) is None
     authenticator.learn(Keyring(1, (first, second)))
-    assert not authenticator.still_holds(ANYONE)
+    assert isinstance(authenticator.refusal(ANYONE), Unauthenticated)
     one, two = authenticator.authenticate(first_secret), authenticator.authenticate(second_secret)
     authenticator.learn(Keyring(2, (first, revoked(second))))
-    assert authenticator.still_holds(one)
-    assert not authenticator.still_holds(two)
+    assert authenticator.refusal(one) is None
+    assert isinstance(authenticator.refusal(two), CredentialExpired)
 
 
 def test_where_reading_is_open_nothing_else_is() -> None:
@@ -92,8 +94,8 @@ def test_where_reading_is_open_nothing_else_is() -> None:
     assert authenticator.anonymous is READER
     assert READER.may("read", "anything")
     assert not any(READER.may_at_all(action) for action in ("publish", "command", "admin"))
-    assert not authenticator.still_holds(ANYONE)
-    assert authenticator.still_holds(READER)
+    assert isinstance(authenticator.refusal(ANYONE), Unauthenticated)
+    assert authenticator.refusal(READER) is None
 
 
 def test_a_key_has_its_own_rate_or_the_servers() -> None:

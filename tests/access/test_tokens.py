@@ -10,7 +10,8 @@ import jwt
 import pytest
 
 from tests.credentials import AUDIENCE, ISSUER, Issuer, jwks
-from twincast.access.tokens import ASYMMETRIC, FETCH_MAX_BYTES, Jwks, StaticKey, Tokens, fetch_from
+from twincast.access.jwks import ASYMMETRIC, FETCH_MAX_BYTES, Jwks, StaticKey, fetch_from
+from twincast.access.tokens import Tokens
 from twincast.core.rights import Rate
 from twincast.errors import CredentialExpired, KeysNotFetched, LoginUnusable, Unauthenticated
 from twincast.wire.messages import encode

@@ -6,8 +6,8 @@ import shlex
 import msgspec
 import pytest
 
-from twincast.cli.words import args_of, counted, one_word, raw_json, value_of
-from twincast.errors import BadMessage
+from twincast.cli.words import actions_of, args_of, counted, duration_s, one_word, raw_json, value_of
+from twincast.errors import BadMessage, ValidationFailed
 
 
 @pytest.mark.parametrize("text", ["1", "1.50", "-0", '"x"', "[1, 2]", '{"a": null}', " true "])
@@ -89,3 +89,11 @@ def test_arguments_are_pairs_or_one_object() -> None:
 def test_other_arguments_are_refused(words: list[str]) -> None:
     with pytest.raises(ValueError, match="ARGS"):
         args_of(words)
+
+
+def test_durations_and_lists_read_as_people_write_them() -> None:
+    assert [duration_s(text) for text in ("90s", "5m", "12h", "30d", "2w")] == [90, 300, 43_200, 2_592_000, 1_209_600]
+    for text in ("", "30", "d", "-1d", "1.5h", "0d", "1y"):
+        with pytest.raises(ValidationFailed, match="duration"):
+            duration_s(text)
+    assert actions_of(["publish, read", "command"]) == ["publish", "read", "command"]

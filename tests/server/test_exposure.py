@@ -8,7 +8,6 @@ import pytest
 
 from tests.credentials import add_key, certificate
 from twincast.access.addresses import parse
-from twincast.access.networks import by_use, in_url, is_private
 from twincast.errors import AddressUnusable, LoginUnusable
 from twincast.server.exposure import Exposure, exposed, refuse_exposure, with_certificate
 from twincast.server.lan import Local, local
@@ -20,30 +19,6 @@ HERE = Local([parse("192.168.1.10"), parse("fd00::1")], ["192.168.1.10", "fd00::
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twincast.server.exposure.local", lambda host=None: HERE)
-
-
-PRIVATE = """
-10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.1 192.168.0.1 169.254.1.1 fc00::1 fdff::1 fe80::1 febf::1 fe80::1%eth0
-::ffff:10.0.0.1
-"""
-OTHERS = """
-8.8.8.8 9.255.255.255 11.0.0.0 172.15.255.255 172.32.0.0 192.167.255.255 192.169.0.0 169.253.255.255 169.255.0.0
-100.64.0.1 192.0.2.1 127.0.0.1 0.0.0.0 255.255.255.255 224.0.0.251 :: ::1 2001:db8::1 2600::1 fbff::1 fe00::1 fec0::1
-ff02::fb ::ffff:8.8.8.8 64:ff9b::a00:1 2002:a00:1::1
-"""
-
-
-def test_what_routers_keep_in_is_private_and_everything_else_is_not() -> None:
-    found = {text: parse(text) for text in (PRIVATE + OTHERS).split()}
-    assert [text for text, each in found.items() if each is not None and is_private(each)] == PRIVATE.split()
-
-
-def test_the_address_that_people_would_type_comes_first() -> None:
-    texts = ["fe80::1", "fd00::1", "169.254.3.4", "192.168.1.10", "10.8.0.1", "192.168.1.10"]
-    found = [address for text in texts if (address := parse(text)) is not None]
-    assert [str(each) for each in by_use(found)] == ["10.8.0.1", "192.168.1.10", "fd00::1", "169.254.3.4", "fe80::1"]
-    assert [str(each) for each in by_use(found, parse("192.168.1.10"))][:2] == ["192.168.1.10", "10.8.0.1"]
-    assert [in_url(each) for each in found[1:3]] == ["[fd00::1]", "169.254.3.4"]
 
 
 @pytest.mark.parametrize(

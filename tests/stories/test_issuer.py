@@ -15,8 +15,8 @@ from websockets.sync.client import connect
 from tests.credentials import AUDIENCE, ISSUER, Issuer, bearer, jwks
 from tests.running import DEADLINE_S
 from twincast import app
-from twincast.access import tokens
-from twincast.access.tokens import Fetch
+from twincast.access import jwks as issuers_keys
+from twincast.access.jwks import Fetch
 from twincast.testing import Server, eventually
 
 
@@ -70,12 +70,12 @@ def test_whoever_comes_while_new_keys_are_fetched_waits_for_them(
         Server("memory:", edge=edge, failed_logins_per_minute=1, **HOW) as server,
         ThreadPoolExecutor() as asking,
     ):
-        monkeypatch.setattr(tokens, "REFRESH_MIN_S", 0.0)  # as if a minute had passed
+        monkeypatch.setattr(issuers_keys, "REFRESH_MIN_S", 0.0)  # as if a minute had passed
         slow.text = jwks(first, second)
         slow.answers.clear()
         early = asking.submit(status, server, second.token("early"))
         eventually(lambda: slow.fetches == 2, "the keys are fetched again")
-        monkeypatch.setattr(tokens, "REFRESH_MIN_S", 60.0)
+        monkeypatch.setattr(issuers_keys, "REFRESH_MIN_S", 60.0)
         late = asking.submit(status, server, second.token("late"))
         with connect(f"{server.ws_url}?auth=message") as socket:
             socket.recv(timeout=DEADLINE_S)
@@ -96,7 +96,7 @@ def test_an_issuer_that_does_not_answer_is_503_not_a_fault_of_the_server(
     slow = publish(Issuer("first"))
     monkeypatch.setattr(app, "KEYS_TIMEOUT_S", 0.1)
     with Server("memory:", **HOW) as server:
-        monkeypatch.setattr(tokens, "REFRESH_MIN_S", 0.0)
+        monkeypatch.setattr(issuers_keys, "REFRESH_MIN_S", 0.0)
         slow.answers.clear()
         answer = status(server, Issuer("second").token())
         slow.answers.set()
@@ -105,7 +105,7 @@ def test_an_issuer_that_does_not_answer_is_503_not_a_fault_of_the_server(
 
 
 def test_a_request_waits_longer_for_the_keys_than_a_fetch_takes() -> None:
-    assert app.KEYS_TIMEOUT_S > tokens.FETCH_TIMEOUT_S
+    assert app.KEYS_TIMEOUT_S > issuers_keys.FETCH_TIMEOUT_S
 
 
 def test_after_an_outage_at_the_start_good_tokens_are_no_failed_logins(publish: Publish) -> None:

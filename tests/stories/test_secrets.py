@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from tests.conftest import StartServer
 from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, certificate, revoke_key
 from tests.raw_websocket import CLOSE, TEXT, RawWebSocket
-from twincast.access.tokens import Jwks, StaticKey, Tokens, fetch_from
+from twincast.access.jwks import Jwks, StaticKey, fetch_from
+from twincast.access.tokens import Tokens
 from twincast.errors import BadMessage, LoginUnusable, TwincastError, Unauthenticated, masked
 from twincast.logs import JsonFormatter, TextFormatter
 from twincast.server.tls import Certificate

@@ -9,10 +9,12 @@ import pytest
 from msgspec import Raw
 
 from tests.credentials import NOW_UTC
-from twincast.access.admission import Admission, Bounds, Caller
+from twincast.access.admission import Admission
 from twincast.access.authenticator import Authenticator
 from twincast.access.keys import make_key
+from twincast.access.limits import Bounds
 from twincast.access.origin import OriginPolicy
+from twincast.access.request import Caller
 from twincast.core.keys import Keyring
 from twincast.core.model import DataUpdate, Snapshot
 from twincast.core.rights import ANYONE, Rights
@@ -102,7 +104,7 @@ async def test_a_client_that_is_cut_off_before_its_stream_begins_is_not_greeted(
     serving = stream(place.endpoint(), client)
     await client.stalls()
     place.cut_all_off()
-    assert len(place.admission) == 0
+    assert len(place.admission.leases) == 0
     client.read_on()
     await asyncio.wait_for(serving, LONG_S)
     assert b"secret" not in client.body and b"hello" not in client.body
@@ -116,9 +118,9 @@ async def test_a_client_that_does_not_take_its_end_is_left(place: Place, takes: 
     client = StallingClient(takes)
     serving = stream(place.endpoint(0.01), client)
     await client.stalls()
-    assert len(place.admission) == 1
+    assert len(place.admission.leases) == 1
     place.cut_all_off()
-    assert len(place.admission) == 0
+    assert len(place.admission.leases) == 0
     await asyncio.wait_for(serving, LONG_S)
     assert len(client.taken) == takes
 

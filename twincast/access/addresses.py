@@ -1,46 +1,23 @@
-"""Addresses, hosts and origins, read as what they are, so that two ways to write one are the same. Pure.
+"""IP addresses: how they are read, compared and grouped. Pure, and the one place that judges an address.
 
-The one place that takes them apart: headers, sockets and settings all come through here. What a request says is read
-or is None; what a person has set is read or refused in words that say what to write.
+Headers, sockets and settings all pass through here, so two ways to write an address are one address. What a request
+says is read, or is None; what a person has set is read, or refused in words that say what to write.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
-
-import idna
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+"""RFC 1918 and RFC 4193 (ULA): what routers at a local network's edge do not pass on."""
+LINK_LOCAL = tuple(map(ip_network, ("169.254.0.0/16", "fe80::/10")))
+"""RFC 3927 and RFC 4291: of one cable or radio alone."""
 _MAPPED_BITS = 96
-"""Of an IPv6 address that holds one of IPv4 (RFC 4291, 2.5.5.2): what stands before it."""
+"""Length of the prefix of an IPv6 address that holds one of IPv4 (RFC 4291, 2.5.5.2)."""
 _PORT = re.compile(r":[0-9]{0,5}")
-_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-_NAME_MAX_CHARS = 253
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]{0,62})://([^/?#@\s]+)")
-
-
-class Host(NamedTuple):
-    """The machine that a request is for: a name in lower case, or an address without brackets; and a port, if said."""
-
-    name: str
-    port: int | None
-
-
-class Origin(NamedTuple):
-    """Where a page comes from (RFC 6454): the port is None where it is the scheme's own."""
-
-    scheme: str
-    name: str
-    port: int | None
-
-    def __str__(self) -> str:
-        """Return it as browsers write it."""
-        host = f"[{self.name}]" if ":" in self.name else self.name
-        return f"{self.scheme}://{host}" + ("" if self.port is None else f":{self.port}")
 
 
 def parse(text: str | None) -> Address | None:
@@ -52,15 +29,26 @@ def parse(text: str | None) -> Address | None:
     bare = (text or "").strip().strip('"').strip()
     if bare.startswith("["):
         inside, end, port = bare[1:].partition("]")
-        return _plain(inside) if end and (not port or _PORT.fullmatch(port)) else None
-    address = _plain(bare)
+        return parse_bare(inside) if end and (not port or _PORT.fullmatch(port)) else None
+    address = parse_bare(bare)
     if address is None and (port_at := bare.rfind(":")) > 0 and _PORT.fullmatch(bare, port_at):
-        return _plain(bare[:port_at])
+        return parse_bare(bare[:port_at])
+    return address
+
+
+def parse_bare(text: str) -> Address | None:
+    """Return an address that stands alone, without quotes, brackets or a port; None if the text is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        return address.ipv4_mapped or IPv6Address(int(address))  # without its zone
     return address
 
 
 def block_of(text: str) -> str:
-    """Return what counts as one address: of IPv6, the 64 bits that a customer is given."""
+    """Return what limits count as one address: of IPv6 the 64 bits that a provider gives to one customer."""
     address = parse(text)
     if isinstance(address, IPv6Address) and not address.is_loopback:
         return str(IPv6Network((address, 64), strict=False))
@@ -73,11 +61,78 @@ def is_local(text: str | None) -> bool:
     return (text or "").lower() == "localhost" if address is None else address.is_loopback
 
 
-def forwarded(header: str, is_proxy: Callable[[Address], bool]) -> Address | None:
-    """Return for whom a trusted proxy says in X-Forwarded-For that it asks; None if it does not know.
+def is_exempt(text: str) -> bool:
+    """Whether connections from an address are not counted by it: those of this machine, whose programs share it."""
+    return parse(text) is None or is_local(text)
 
-    Each proxy adds the other end of its connection, so the list is read from its end: the last that is no proxy of
-    ours. What stands before that one, anyone could say. If all are ours, the first of them asks for itself.
+
+def is_private(address: Address) -> bool:
+    """Whether an address is of a local network. Loopback is not, and neither is what carriers share (RFC 6598)."""
+    return any(address in network for network in (*PRIVATE, *LINK_LOCAL))
+
+
+def is_link_local(address: Address) -> bool:
+    """Whether an address means something on one link alone."""
+    return any(address in network for network in LINK_LOCAL)
+
+
+def by_use(addresses: Iterable[Address], preferred: Address | None = None) -> list[Address]:
+    """Return addresses, those first that a person would rather type: the preferred one, IPv4, not link-local."""
+
+    def rank(address: Address) -> tuple[bool, bool, bool, int]:
+        return (
+            address != preferred,
+            is_link_local(address),
+            isinstance(address, IPv6Address),
+            int(address),
+        )
+
+    return sorted(set(addresses), key=rank)
+
+
+def in_url(address: Address | str) -> str:
+    """Return an address as it stands in a URL."""
+    return f"[{address}]" if ":" in str(address) else str(address)
+
+
+class TrustedProxies:
+    """The proxies whose X-Forwarded-For is believed."""
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        """Trust all addresses of some networks.
+
+        Raises:
+            ValueError: one is not a network.
+        """
+        self._networks = [network(text) for text in networks]
+
+    def trusts(self, address: Address) -> bool:
+        """Whether an address is a proxy's."""
+        return any(address in network for network in self._networks)
+
+    def client_of(self, peer: Address, forwarded_for: str | None) -> Address:
+        """Return the client's address: what a trusted proxy says, else the peer's own.
+
+        Args:
+            peer: the other end of the socket.
+            forwarded_for: the X-Forwarded-For header; None without it.
+        """
+        if forwarded_for is None or not self.trusts(peer):
+            return peer
+        return forwarded(forwarded_for, self.trusts) or peer
+
+    def is_exempt(self, peer: str) -> bool:
+        """Whether sockets of a peer are not counted by its address: this machine's, or a proxy's, which many share."""
+        address = parse(peer)
+        return is_exempt(peer) or (address is not None and self.trusts(address))
+
+
+def forwarded(header: str, is_proxy: Callable[[Address], bool]) -> Address | None:
+    """Return the client's address by the X-Forwarded-For header of a trusted proxy; None if the proxy does not know it.
+
+    Each proxy appends the other end of its connection, so the list is read from its end: the client is the last
+    address that is not a trusted proxy's. Anyone could have written what stands before that one. If all addresses are
+    trusted proxies', the first of them is itself the client.
     """
     found: Address | None = None
     for text in reversed(header.split(",")):
@@ -92,128 +147,29 @@ def forwarded(header: str, is_proxy: Callable[[Address], bool]) -> Address | Non
     return found
 
 
-def host_of(header: str) -> Host | None:
-    """Return what a Host header names; None if that is no host."""
-    text = header.lower()
-    if text.startswith("["):
-        inside, end, port = text[1:].partition("]")
-        address = _plain(inside) if end else None
-        name = None if address is None else str(address)
-    else:
-        name, colon, port = text.partition(":")
-        port = colon + port
-        name = name if len(name) <= _NAME_MAX_CHARS and _NAME.fullmatch(name) else None
-    number = int(port[1:]) if _PORT.fullmatch(port) and port != ":" else None
-    if name is None or (number is None and port not in {"", ":"}) or (number or 0) >= 1 << 16:
-        return None
-    return Host(name, number)
-
-
-def origin_of(header: str) -> Origin | None:
-    """Return what an Origin header names; None if that is no place, as `null` and `file://` are none."""
-    match = _ORIGIN.fullmatch(header.lower())
-    host = None if match is None else host_of(match[2])
-    if match is None or host is None:
-        return None
-    return Origin(match[1], host.name, None if host.port == DEFAULT_PORTS.get(match[1]) else host.port)
-
-
 def network(text: str) -> Network:
-    """Return the network that somebody has set, such as 10.0.0.0/8; a single address is one too.
+    """Return the network in a setting, such as 10.0.0.0/8; a single address is one too.
 
     Raises:
-        ValueError: it is none; the words say what to write.
+        ValueError: it is not a network; the words say what to write.
     """
     given, slash, bits = text.strip().partition("/")
-    address = _plain(given.removeprefix("[").removesuffix("]"))
+    address = parse_bare(given.removeprefix("[").removesuffix("]"))
     try:
         found = ip_network(f"{given if address is None or slash else address}{slash}{bits}", strict=False)
     except ValueError:
         known = address or parse(given)
         told = "" if known is None else f"; write {known}"
         raise ValueError(
-            f"a network is an address or a range of them, such as 10.0.0.9 or 10.0.0.0/8; {_shown(text)} is not{told}"
+            f"a network is an address or a range of them, such as 10.0.0.9 or 10.0.0.0/8; {shown(text)} is not{told}"
         ) from None
     if isinstance(address, IPv4Address) and isinstance(found, IPv6Network) and found.prefixlen >= _MAPPED_BITS:
         found = IPv4Network((address, found.prefixlen - _MAPPED_BITS), strict=False)
     if address != found.network_address:
-        raise ValueError(f"{_shown(text)} is one address within a network: write {found} for that, or {address} alone")
+        raise ValueError(f"{shown(text)} is one address within a network: write {found} for that, or {address} alone")
     return found
 
 
-def allowed_host(text: str) -> str:
-    """Return the name that somebody has set, as a Host header has it; of a foreign script, as DNS has it.
-
-    Raises:
-        ValueError: it is none; the words say what to write.
-    """
-    given = text.strip()
-    if (address := _plain(given.removeprefix("[").removesuffix("]"))) is not None:
-        return str(address)
-    if "*" in given:
-        raise ValueError(f"a name is exact, and there may be several, one each; {_shown(text)} has a star")
-    try:
-        host = host_of(_in_ascii(re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//|[/?#].*$", "", given)))
-    except ValueError:
-        host = None
-    name = None if host is None else host.name.removesuffix(".")
-    if name is None or host is None:
-        raise ValueError(f"a name is such as twin.example.org; {_shown(text)} is not")
-    if host.port is not None or name != _in_ascii(given).lower().removesuffix("."):
-        raise ValueError(f"a name has no scheme, port or path, and holds for all of them: write {name}")
-    return name
-
-
-def allowed_origin(text: str) -> str:
-    """Return the origin that somebody has set, as browsers write it.
-
-    Raises:
-        ValueError: it is none; the words say what to write.
-    """
-    given = text.strip()
-    if given.lower() == "null" or given.lower().startswith("file:"):
-        raise ValueError(
-            f"an origin is exact, and {_shown(text)} is what any file and any sandboxed page says; "
-            "open the server's own /dashboard, or let a program send `Authorization: Bearer …`"
-        )
-    try:
-        scheme, _, rest = given.partition("://")
-        origin = origin_of(f"{scheme}://{_in_ascii(rest.removesuffix('/'))}")
-        if origin is not None:
-            return str(origin)
-        within = origin_of(re.sub(r"(?<=[^:/])[/?#].*$", "", given))
-    except ValueError:
-        within = None
-    if within is not None:
-        raise ValueError(f"an origin is exact, and has no path: write {within}")
-    if "*" not in given and (host := host_of(given)) is not None:
-        told = Origin("https", *host)
-        raise ValueError(f"an origin is exact, with its scheme: write {told}, or http:// if its pages come by that")
-    raise ValueError(f"an origin is exact, such as https://app.example.org; {_shown(text)} is not")
-
-
-def _plain(text: str) -> Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or IPv6Address(int(address))  # less its zone
-    return address
-
-
-def _in_ascii(name: str) -> str:
-    """Return a name as DNS and headers have it (RFC 5891); a port stays.
-
-    Raises:
-        ValueError: it cannot be one.
-    """
-    if name.isascii():
-        return name
-    host, colon, port = name.partition(":")
-    return idna.encode(host, uts46=True).decode() + colon + port
-
-
-def _shown(text: str) -> str:
-    """Return what somebody has set, less a name and password in it."""
+def shown(text: str) -> str:
+    """Return a setting for an error message, without a name and password in it."""
     return repr(re.sub(r"[^/\s]*@", "…@", text)[:80])

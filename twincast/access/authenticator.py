@@ -3,23 +3,24 @@
 import time
 from collections.abc import Callable
 
+from twincast.access.jwks import Jwks
 from twincast.access.keys import PREFIX, digest_of
 from twincast.access.tokens import Tokens
 from twincast.core.keys import Key, Keyring
 from twincast.core.rights import ANYONE, EVERY_RIGHT, Principal, Rate, Rights
 from twincast.core.subscription import EVERYWHERE
-from twincast.errors import CredentialExpired, JournalUnavailable, Unauthenticated
+from twincast.errors import CredentialExpired, JournalUnavailable, TwincastError, Unauthenticated
 
 TOKEN_MAX_BYTES = 8 * 1024
 BURST_S = 5.0
-"""A rate lets pass at once what it lets pass in so many seconds."""
+"""Size of a burst, in seconds of the sustained rate."""
 
 READER = Principal("anonymous", Rights(read=EVERYWHERE))
-"""Who comes without a credential where `--anonymous read` lets him in."""
+"""The principal of requests without a credential under `--anonymous read`."""
 
 
 class Authenticator:
-    """The judge of credentials. A server that ever knew a key asks for one until it ends."""
+    """Finds the principal of a credential. Once a server has known a key, it needs credentials until it ends."""
 
     def __init__(
         self,
@@ -32,45 +33,46 @@ class Authenticator:
         """Begin without keys; `learn` brings them.
 
         Args:
-            tokens: whose tokens are good; None for nobody's.
+            tokens: verifies the tokens of an issuer; None if no tokens are good.
             anonymous_may_read: whether reading needs no credential even then.
-            rate_per_s: how many updates a second an identity may send if its key says nothing else.
+            rate_per_s: how many updates a second an identity may send unless its key has a rate of its own.
             now_s: the clock, in seconds since 1970.
         """
-        self.tokens = tokens
+        self._tokens = tokens
         self._anonymous = READER if anonymous_may_read else None
         self._rate_per_s = rate_per_s
         self.now_s = now_s
         self._by_digest: dict[str, Principal] = {}
         self._by_id: dict[str, Principal] = {}
-        self._ended: set[str] = set()
-        self._version = -1
+        self._revoked: set[str] = set()
+        self.version = -1
+        """Of the keyring that was learned last; see Keyring."""
         self.is_required = tokens is not None
         """Whether a request needs a credential."""
         self.doubt = ""
-        """Why no API key is believed at the moment; nothing while it can be seen which were revoked."""
+        """Why no API key is believed at the moment; empty while it can be seen which keys were revoked."""
 
     @property
     def anonymous(self) -> Principal | None:
-        """Who comes without a credential; None if nobody may."""
+        """The principal of requests without a credential; None if they are refused."""
         return self._anonymous if self.is_required else ANYONE
 
     @property
-    def version(self) -> int:
-        """Which keyring this is; see Keyring."""
-        return self._version
+    def jwks(self) -> Jwks | None:
+        """The key set of the tokens' issuer, if that is one to be fetched."""
+        return self._tokens.keys if self._tokens is not None and isinstance(self._tokens.keys, Jwks) else None
 
     def learn(self, keyring: Keyring) -> None:
         """Take the keys as they are now."""
-        self._version = keyring.version
+        self.version = keyring.version
         self._by_digest = {key.digest: self._principal(key) for key in keyring.keys if key.revoked_at_utc is None}
         self._by_id = {principal.id: principal for principal in self._by_digest.values()}
-        self._ended = {key.digest for key in keyring.keys if key.revoked_at_utc is not None}
+        self._revoked = {key.digest for key in keyring.keys if key.revoked_at_utc is not None}
         if keyring.keys:
             self.is_required = True
 
     def recognize(self, text: str) -> Principal | None:
-        """Return who a credential stands for, if that is known without work; None otherwise.
+        """Return the principal of a credential that is known already, without verifying anything; else None.
 
         Raises:
             CredentialExpired: it was good once.
@@ -80,17 +82,17 @@ class Authenticator:
             if self.doubt and self.is_required:
                 raise JournalUnavailable(self.doubt)
             digest = digest_of(text)
-            if digest in self._ended:
+            if digest in self._revoked:
                 raise CredentialExpired("this key was revoked")
             principal = self._by_digest.get(digest)
         else:
-            principal = None if self.tokens is None else self.tokens.remembered(text)
-        if principal is not None and principal.expires_s is not None and principal.expires_s <= self.now_s():
-            raise CredentialExpired(f"the credential of {principal.id} has expired")
+            principal = None if self._tokens is None else self._tokens.remembered(text)
+        if principal is not None and self._has_expired(principal):
+            raise expired(principal)
         return principal
 
     def authenticate(self, text: str) -> Principal:
-        """Return who a credential stands for.
+        """Return the principal of a credential.
 
         Raises:
             Unauthenticated: it is not known, or no longer good.
@@ -99,28 +101,35 @@ class Authenticator:
         if not self.is_required:
             return ANYONE
         if len(text) > TOKEN_MAX_BYTES:
-            raise Unauthenticated(f"a credential takes {TOKEN_MAX_BYTES} bytes; this one is longer")
+            raise Unauthenticated(f"a credential is at most {TOKEN_MAX_BYTES} bytes long; this one is longer")
         principal = self.recognize(text)
         if principal is not None:
             return principal
-        if text.startswith(PREFIX) or self.tokens is None:
+        if text.startswith(PREFIX) or self._tokens is None:
             raise Unauthenticated("the credential is not known here; `twincast keys add` makes one")
-        return self.tokens.verify(text)
+        return self._tokens.verify(text)
 
-    def still_holds(self, principal: Principal) -> bool:
-        """Whether somebody who was let in would be let in now."""
+    def refusal(self, principal: Principal) -> TwincastError | None:
+        """Return the error by which a principal that was let in would be refused now; None if it would be let in."""
         if principal.id.startswith("key:"):
-            return not self.doubt and self._by_id.get(principal.id) == principal
-        if principal.id.startswith("jwt:"):
-            return True
-        return principal == self.anonymous
+            if self.doubt:
+                return JournalUnavailable(self.doubt)
+            if self._by_id.get(principal.id) != principal:
+                return CredentialExpired("this key was revoked")
+        elif not principal.id.startswith("jwt:") and principal != self.anonymous:
+            return Unauthenticated("this server asks for a login from now on")  # a close frame holds 123 bytes
+        return expired(principal) if self._has_expired(principal) else None
 
-    def seconds_left(self, principal: Principal) -> float | None:
-        """Return for how long a credential is good; None for no end."""
-        return None if principal.expires_s is None else principal.expires_s - self.now_s()
+    def _has_expired(self, principal: Principal) -> bool:
+        return principal.expires_s is not None and principal.expires_s <= self.now_s()
 
     def _principal(self, key: Key) -> Principal:
         rate_per_s = self._rate_per_s if key.rate_per_s is None else key.rate_per_s
         rate = None if rate_per_s is None else Rate(rate_per_s, max(1.0, BURST_S * rate_per_s))
         rights = Rights.of(key.grants)
         return Principal(f"key:{key.id}", rights if rights != EVERY_RIGHT else EVERY_RIGHT, key.expires_s, rate)
+
+
+def expired(principal: Principal) -> CredentialExpired:
+    """Return the error for a credential whose time is over."""
+    return CredentialExpired(f"the credential of {principal.id} has expired")

@@ -5,13 +5,11 @@ import secrets
 from hashlib import sha256
 
 from twincast.core.keys import Key
-from twincast.core.names import check_id
 from twincast.core.rights import Rights
 from twincast.errors import ValidationFailed
 
 PREFIX = "twc_"
 """By this, people and secret scanners know one when they see it."""
-_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 
 
@@ -48,30 +46,3 @@ def check_terms(name: str, rights: Rights, rate_per_s: float | None) -> None:
 def digest_of(secret: str) -> str:
     """Return what is stored of a secret. It is as random as the digest is long, so a slow hash would add nothing."""
     return sha256(secret.encode()).hexdigest()
-
-
-def duration_s(text: str) -> int:
-    """Read a duration such as 30d, 12h or 90s.
-
-    Raises:
-        ValidationFailed: it is not one.
-    """
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", text)
-    if match is None:
-        raise ValidationFailed(f"a duration is a number with s, m, h, d or w, such as 30d; not {text[:40]!r}")
-    return int(match[1]) * _UNITS_S[match[2]]
-
-
-def actions_of(texts: list[str]) -> list[str]:
-    """Return the actions in options such as `publish,read`."""
-    return [action for text in texts for action in text.replace(" ", "").split(",") if action]
-
-
-def check_subject(text: str) -> str:
-    """Check that a name from outside may stand in logs.
-
-    Raises:
-        ValidationFailed: empty, too long, with control characters or lone surrogates.
-    """
-    check_id(text, "the subject")
-    return text

@@ -7,14 +7,15 @@ server made point here.
 
 from collections.abc import Collection
 
-from twincast.access.addresses import (
+from twincast.access.addresses import is_local
+from twincast.access.hosts import (
     DEFAULT_PORTS,
     Host,
     Origin,
     allowed_host,
     allowed_origin,
     host_of,
-    is_local,
+    is_localhost,
     origin_of,
 )
 from twincast.errors import Forbidden
@@ -48,7 +49,7 @@ class OriginPolicy:
 
     def _is_ours(self, host: Host) -> bool:
         name = host.name
-        return is_local(name) or name.endswith(".localhost") or name.removesuffix(".") in self._hosts
+        return is_local(name) or is_localhost(name) or name.removesuffix(".") in self._hosts
 
     def _check_origin(self, text: str, host: Host) -> None:
         origin = origin_of(text)

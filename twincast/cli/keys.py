@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
-from twincast.access.keys import actions_of, duration_s, make_key
+from twincast.access.keys import make_key
 from twincast.cli.terminal import err, out, print_whole
-from twincast.cli.words import counted
+from twincast.cli.words import actions_of, counted, duration_s
 from twincast.core.audit import Actor, AuditRecord
 from twincast.core.keys import Key
 from twincast.core.rights import Rights

@@ -6,10 +6,10 @@ import time
 from urllib.parse import urlsplit
 
 from twincast.access.addresses import is_local
-from twincast.access.keys import actions_of, duration_s
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
 from twincast.cli import keys
 from twincast.cli.terminal import err, out
+from twincast.cli.words import actions_of, duration_s
 from twincast.client.pin import fingerprint_of
 from twincast.core.rights import Rights
 from twincast.journal.place import Place, place_noted

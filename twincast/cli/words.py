@@ -1,4 +1,4 @@
-"""What words of the command line mean: values and arguments as JSON, or else as text; and how many of something."""
+"""What words of the command line mean: values and arguments as JSON, or else as text; actions; durations; counts."""
 
 import json
 import re
@@ -6,12 +6,13 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from twincast.errors import MalformedJson
+from twincast.errors import MalformedJson, ValidationFailed
 from twincast.machine import quoted
 from twincast.wire.values import check_value
 
 _BEGINS_AS_JSON = re.compile(r'\s*[{["]').match
 SHOWN_CHARS = 60
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def value_of(text: str, what: str = "VALUE") -> msgspec.Raw | str:
@@ -82,6 +83,23 @@ def one_word(words: list[str]) -> str:
     if len(words) == 1:
         return words[0]
     raise ValueError(f"VALUE is one word, not {len(words)}; the second one is {_short(words[1])!r}. {_ADVICE}")
+
+
+def duration_s(text: str) -> int:
+    """Read a duration such as 30d, 12h or 90s.
+
+    Raises:
+        ValidationFailed: it is not one.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", text)
+    if match is None:
+        raise ValidationFailed(f"a duration is a number with s, m, h, d or w, such as 30d; not {text[:40]!r}")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def actions_of(texts: list[str]) -> list[str]:
+    """Return the actions in options such as `publish,read`."""
+    return [action for text in texts for action in text.replace(" ", "").split(",") if action]
 
 
 def counted(number: int, noun: str) -> str:

@@ -118,8 +118,8 @@ class Lease(Budget, Protocol):
             frames: everything that came, those too; also pings, for they cost work as well.
         """
 
-    def leave(self) -> None:
-        """Note that the visit is over. May be called again."""
+    def release(self) -> None:
+        """Note that the connection is over. May be called again."""
 
 
 class Session:
@@ -243,13 +243,13 @@ class Session:
     def end(self) -> None:
         """Note that the client is gone."""
         self.feed.close()
-        self._lease.leave()
+        self._lease.release()
 
     def close(self, error: TwincastError) -> None:
         """End the conversation with the error's close code."""
         if not self.feed.is_closed:
             self.feed.close()
-            self._lease.leave()
+            self._lease.release()
             counters.closes[error.code] += 1
             self._connection.close(error.close_code, f"{error.code}: {error.message}")
 

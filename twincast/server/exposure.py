@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from twincast.access import addresses
-from twincast.access.addresses import Address
-from twincast.access.networks import in_url
+from twincast.access.addresses import Address, in_url
 from twincast.errors import AddressUnusable, LoginUnusable
 from twincast.journal import has_keys
 from twincast.machine import quoted

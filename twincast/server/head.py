@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from twincast.access.addresses import host_of
+from twincast.access.hosts import host_of, is_localhost
 from twincast.errors import BadMessage
 
 Headers = list[tuple[bytes, bytes]]
@@ -70,8 +70,7 @@ def is_for_localhost(headers: Headers) -> bool:
     """Whether a request is for a name of this machine, which its user shares with every other server on it."""
     text = next((value for key, value in headers if key == b"host"), b"")
     host = host_of(text.decode("latin-1"))
-    name = "" if host is None else host.name.rstrip(".")
-    return name == "localhost" or name.endswith(".localhost")
+    return host is not None and is_localhost(host.name.rstrip("."))
 
 
 def without_hsts(headers: Headers) -> Headers:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import psutil
 
-from twincast.access.addresses import Address, allowed_host, is_local, parse
-from twincast.access.networks import by_use, is_private
+from twincast.access.addresses import Address, by_use, is_local, is_private, parse
+from twincast.access.hosts import allowed_host
 from twincast.errors import AddressUnusable
 
 _SOMEWHERE = ("192.0.2.1", 9)

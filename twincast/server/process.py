@@ -13,7 +13,7 @@ from typing import Never
 import uvicorn
 
 from twincast import logs
-from twincast.access import addresses
+from twincast.access.addresses import TrustedProxies
 from twincast.app import App, create_app
 from twincast.errors import AddressUnusable
 from twincast.machine import open_files_max
@@ -166,12 +166,7 @@ def _strict_transport(settings: Settings) -> tuple[str, str]:
 
 def _http_bounds(settings: Settings) -> HttpBounds:
     files = open_files_max() or FILES_WHERE_UNBOUNDED
-    proxies = [addresses.network(text) for text in settings.trusted_proxy] if settings.behind_tls_proxy else []
-
-    def is_exempt(peer: str) -> bool:
-        address = addresses.parse(peer)
-        return address is not None and (address.is_loopback or any(address in network for network in proxies))
-
+    proxies = TrustedProxies(settings.trusted_proxy if settings.behind_tls_proxy else ())
     return HttpBounds(
         settings.connections_max or max(1, min(int(FILES_FOR_CONNECTIONS * files), files - FILES_FOR_OTHERS)),
         settings.address_connections_max,
@@ -180,7 +175,7 @@ def _http_bounds(settings: Settings) -> HttpBounds:
         settings.body_timeout_s,
         settings.write_timeout_s,
         settings.keep_alive_timeout_s,
-        is_exempt,
+        proxies.is_exempt,
     )
 
 

@@ -31,7 +31,9 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
 from uvicorn.server import ServerState
 
-from twincast.access.admission import Admission, End, Lease, RequestFacts
+from twincast.access.admission import Admission
+from twincast.access.leases import End, Lease
+from twincast.access.request import RequestFacts
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Limits, Session
 from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
@@ -41,6 +43,7 @@ from twincast.transports.asgi import PICOWS, without_prefix
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 from twincast.wire import frames
 from twincast.wire.assembler import Assembler, Violation, close_code_of
+from twincast.wire.query import wants_to_log_in
 
 # An adapter, because picows makes a logger of its own for every connection when it is given a plain one.
 logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
@@ -324,12 +327,10 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         try:
             if without_prefix(unquote(path), self._app_state["root_path"]) != "/ws":
                 raise NotFound("the WebSocket is at /ws")
-            # picows decodes bytes above ASCII to lone surrogates, which nothing behind here could encode again.
-            told = ((name, value.encode("ascii", "surrogateescape")) for name, value in request.headers.items())
-            headers = ((name.lower(), value.decode("latin-1")) for name, value in told)
+            headers = ((_as_bytes(name.lower()), _as_bytes(value)) for name, value in request.headers.items())
             facts = RequestFacts.of(self._peer, headers)
-            enter = partial(admission.enter_websocket, facts, query)
-            conversation = Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, enter)
+            admit = partial(admission.admit_websocket, facts, wants_to_log_in=wants_to_log_in(query))
+            conversation = Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, admit)
         except TwincastError as error:
             return self._refuse(error)
         if not self._headers:
@@ -342,6 +343,11 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         headers = {"Content-Type": PROBLEM, **_as_text([*refusing_headers(error), *self._headers])}
         response = WSUpgradeResponse.create_error_response(error.http_status, problem(error), headers)
         return WSUpgradeResponseWithListener(response, None)
+
+
+def _as_bytes(text: str) -> bytes:
+    """Return a header's text as it came: picows decodes bytes above ASCII to lone surrogates."""
+    return text.encode("ascii", "surrogateescape")
 
 
 def _as_text(headers: head.Headers) -> dict[str, str]:

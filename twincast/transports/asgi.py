@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, unquote_to_bytes
 
-from twincast.access.admission import RequestFacts
+from twincast.access.request import RequestFacts
 from twincast.delivery.cast import Cast
 from twincast.errors import NotFound, ValidationFailed
 
@@ -22,7 +22,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 """Of every answer that is no page: it is taken for what it says it is, and nobody on the way keeps what it tells."""
-_DECIDING = frozenset({b"host", b"origin", b"authorization", b"x-forwarded-for"})
 
 
 PICOWS, PORTABLE = "picows", "portable"
@@ -113,9 +112,7 @@ def facts_of(scope: Scope) -> RequestFacts:
         BadMessage: see RequestFacts.of.
     """
     client = scope.get("client")
-    deciding = [pair for pair in scope["headers"] if pair[0] in _DECIDING]
-    headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in deciding)
-    return RequestFacts.of(client[0] if client else None, headers)
+    return RequestFacts.of(client[0] if client else None, scope["headers"])
 
 
 def placed(scope: Scope, own_path: str = "") -> tuple[Scope, str]:

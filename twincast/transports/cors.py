@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-_OF_PROXIES = ("forwarded", "x-forwarded-", "x-real-ip")
+from twincast.access.request import PROXY_HEADERS
 
 
 class Cors(CORSMiddleware):
@@ -31,6 +31,6 @@ class Cors(CORSMiddleware):
     def preflight_response(self, request_headers: Headers) -> Response:
         """See CORSMiddleware."""
         asked = request_headers.get("access-control-request-headers", "")
-        if any(name.strip().lower().startswith(_OF_PROXIES) for name in asked.split(",")):
+        if any(name.strip().lower().startswith(PROXY_HEADERS) for name in asked.split(",")):
             return PlainTextResponse("a page does not speak for a proxy", 400, headers=self.preflight_headers)
         return super().preflight_response(request_headers)

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from twincast.access.admission import Admission, Lease
+from twincast.access.admission import Admission
+from twincast.access.leases import Lease
 from twincast.access.tickets import TicketUse
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
@@ -85,7 +86,7 @@ class EventsEndpoint:
         caller = scope["caller"]
         caller.principal.require_at_all("read")
         query = scope["query_string"].decode("latin-1")
-        hub, budget = self._hub(), self._admission.budget(caller)
+        hub, budget = self._hub(), self._admission.limits.budget(caller)
         await hub.make_way(len(query), budget)
         self._admission.recheck(caller.principal)  # its turn may have been long in coming
         stream_query = decode_stream_query(query, header(scope, b"last-event-id") or "")
@@ -96,8 +97,8 @@ class EventsEndpoint:
             return
         connection = _EventStream(send, hub, budget, self._outbox_max_bytes, self._close_timeout_s)
         with self._held(ticket_of(query), connection):
-            lease = self._admission.enter(caller, connection.cut_off)
-            connection.leave = lease.leave
+            lease = self._admission.admit(caller, connection.cut_off)
+            connection.leave = lease.release
             await self._serve(connection, lease, stream_query._replace(subscription=subscription), receive)
 
     def ticket_in(self, scope: Scope) -> TicketUse | None:
@@ -144,7 +145,7 @@ class EventsEndpoint:
             self._ends.discard(connection.end)
             self.feeds.discard(connection.feed)
             connection.feed.close()
-            lease.leave()
+            lease.release()
 
     async def poll(self, call: Call) -> Answer:
         """Return the changes behind a position, or stream them.
@@ -155,7 +156,7 @@ class EventsEndpoint:
         principal = call.caller.principal
         principal.require_at_all("read")
         names = {"since", "devices", "kinds", "limit", "wait_s", "ticket"}
-        hub, budget = self._hub(), self._admission.begin_reading(call.caller)
+        hub, budget = self._hub(), self._admission.limits.begin_reading(call.caller)
         await hub.make_way(len(call.query), budget)
         self._admission.recheck(principal)
         given = decode_query(call.query, names)
@@ -164,13 +165,13 @@ class EventsEndpoint:
         wait_s = whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
         subscription = Subscription(rules_of_query(given), "every").inside(principal.readable)
         poll = _Poll(hub, subscription, budget, limit or 1, is_compressed=call.takes_gzip)
-        lease = self._admission.enter(call.caller, poll.refuse)
+        lease = self._admission.admit(call.caller, poll.refuse)
         self._ends.add(poll.wake)
         try:
             return await poll.answer(Position.parse(since) if since else None, wait_s)
         finally:
             self._ends.discard(poll.wake)
-            lease.leave()
+            lease.release()
 
 
 class _EventStream(Buffer):

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from msgspec import Struct
 from starlette.convertors import Convertor, register_url_convertor
 
-from twincast.access.admission import Caller
+from twincast.access.request import Caller
 from twincast.core import counters
 from twincast.core.names import check_id
 from twincast.delivery.feed import BYTES_A_STEP

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from twincast.access.admission import Admission
+from twincast.access.limits import RateLimits
+from twincast.access.request import PROXY_HEADERS
 from twincast.core.rights import ANYONE, Principal, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted
@@ -14,21 +15,21 @@ NEIGHBOUR = Principal("neighbour", Rights(admin=EVERYWHERE))
 """Whoever asks from this machine, which needs no credential for this alone."""
 STEPS = 8_000
 """What one answer costs, as steps of a search: about 2 ms."""
-_OF_PROXIES = (b"forwarded", b"via", b"x-forwarded-", b"x-real-ip")
+_OF_PROXIES = (*(name.encode() for name in PROXY_HEADERS), b"via")
 
 
 class Scrape:
     """The operation that Prometheus asks for, every few seconds."""
 
-    def __init__(self, text: Callable[[], bytes], content_type: str, admission: Admission) -> None:
+    def __init__(self, text: Callable[[], bytes], content_type: str, limits: RateLimits) -> None:
         """Make the operation.
 
         Args:
-            admission: who is asked about rates.
             text: returns the numbers, as Prometheus reads them.
             content_type: what that is.
+            limits: counts what is read.
         """
-        self._admission = admission
+        self._limits = limits
         self._text = text
         self._content_type = content_type.encode()
         self.operation = Operation("GET", PATH, self.metrics, (), content=TEXT)
@@ -42,7 +43,7 @@ class Scrape:
         principal = call.caller.principal
         if principal.id == ANYONE.id or not principal.may_everywhere("admin"):
             raise NotPermitted(f"{principal.id} has no right to admin on `*`, which this takes from another machine")
-        self._admission.begin_reading(call.caller).spend(STEPS)
+        self._limits.begin_reading(call.caller).spend(STEPS)
         return Answer(self._text(), content_type=self._content_type)
 
 

@@ -12,6 +12,7 @@ from twincast.hub.hub import Hub
 from twincast.transports.asgi import PORTABLE, Buffer, EdgeInUse, Receive, Scope, Send, facts_of
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
 from twincast.wire.assembler import not_text, too_large
+from twincast.wire.query import wants_to_log_in
 
 
 class _Connection(Buffer):
@@ -65,8 +66,9 @@ class WebSocketEndpoint:
         query = scope["query_string"].decode("latin-1")
         try:
             hub = self._hub()
-            enter = partial(self._admission.enter_websocket, facts_of(scope), query)
-            session = Session(connection, hub, enter, outbox_max_bytes=self._limits.outbox_max_bytes)
+            log_in = wants_to_log_in(query)
+            admit = partial(self._admission.admit_websocket, facts_of(scope), wants_to_log_in=log_in)
+            session = Session(connection, hub, admit, outbox_max_bytes=self._limits.outbox_max_bytes)
         except TwincastError as error:
             await _refuse(error, scope, send)
             return

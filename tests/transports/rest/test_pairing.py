@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.credentials import add_key, bearer, revoke_key
-from twincast.access.admission import Admission, Bounds
+from twincast.access.admission import Admission
 from twincast.access.authenticator import Authenticator
+from twincast.access.limits import Bounds
 from twincast.access.origin import OriginPolicy
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
 from twincast.core.audit import Actor
@@ -162,8 +163,8 @@ def test_many_addresses_together_look_at_no_more_codes_than_one_may_be_found_by(
     for number in range(100 * CODE_LIFE_S):  # a hundred a second, each from an address of its own
         now_s = number / 100
         try:
-            admission.begin_pairing(f"2001:db8:{number >> 8:x}:{number & 255:x}::1")
-            admission.end_pairing("", was_good=False)
+            admission.pairing_attempts.begin(f"2001:db8:{number >> 8:x}:{number & 255:x}::1")
+            admission.pairing_attempts.end("", was_good=False)
             looked_at += 1
         except RateLimited:
             pass
@@ -173,12 +174,12 @@ def test_many_addresses_together_look_at_no_more_codes_than_one_may_be_found_by(
 def test_good_codes_cost_nothing() -> None:
     admission = entrance(lambda: 0.0)
     for _ in range(200):
-        admission.begin_pairing("192.0.2.1")
-        admission.end_pairing("192.0.2.1", was_good=True)
+        admission.pairing_attempts.begin("192.0.2.1")
+        admission.pairing_attempts.end("192.0.2.1", was_good=True)
     for _ in range(10):
-        admission.begin_pairing("192.0.2.1")
+        admission.pairing_attempts.begin("192.0.2.1")
     with pytest.raises(RateLimited):
-        admission.begin_pairing("192.0.2.1")
+        admission.pairing_attempts.begin("192.0.2.1")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """REST: a code for a key, by which a device that has nothing yet becomes one that has a key of its own."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,8 @@ from twincast.hub.hub import Hub
 from twincast.transports.documents import shapes
 from twincast.transports.operation import JSON, Answer, Call, Operation
 from twincast.wire.messages import encode
+
+logger = logging.getLogger("twincast.admission")
 
 PATH = "/api/pair"
 BODY_MAX_BYTES = 1_024
@@ -59,7 +62,7 @@ class PairingEndpoint:
             raise ValidationFailed("the code stands in the body, for addresses are kept; this one takes no parameters")
         code = _code_in(call.body)
         address = call.caller.address
-        self._admission.begin_pairing(address)
+        self._admission.pairing_attempts.begin(address)
         was_good = False
         try:
             key, secret = await self._made(code, address)
@@ -68,7 +71,9 @@ class PairingEndpoint:
             was_good = not isinstance(error, Unauthenticated)  # a full disk is nobody's guess
             raise
         finally:
-            self._admission.end_pairing(address, was_good=was_good)
+            self._admission.pairing_attempts.end(address, was_good=was_good)
+            if not was_good:
+                logger.info("a pairing from %s failed", address)
         await self._let_in()
         return Answer(encode({"token": secret, "identity": f"key:{key.id}", "name": key.name, "rights": key.grants}))
 

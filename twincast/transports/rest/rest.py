@@ -120,7 +120,7 @@ class Rest:
         """Say how the server is, and what you may do."""
         hub = self._hub()
         principal = call.caller.principal
-        devices = await hub.count(EVERYTHING.inside(principal.readable), self._admission.budget(call.caller))
+        devices = await hub.count(EVERYTHING.inside(principal.readable), self._admission.limits.budget(call.caller))
         self._admission.recheck(principal)
         status: dict[str, Any] = {
             "ok": hub.problem is None,
@@ -147,7 +147,7 @@ class Rest:
         hub = self._hub()
         principal = call.caller.principal
         principal.require_at_all("read")
-        budget = self._admission.begin_reading(call.caller)
+        budget = self._admission.limits.begin_reading(call.caller)
         subscription = EVERYTHING.inside(principal.readable)
         if call.query:
             await hub.make_way(len(call.query), budget)
@@ -170,7 +170,7 @@ class Rest:
         hub = self._hub()
         principal = call.caller.principal
         principal.require_at_all("read")
-        budget = self._admission.begin_reading(call.caller)
+        budget = self._admission.limits.begin_reading(call.caller)
         await self._reach(decode_query(call.query, {"min_seq"}))
         self._admission.recheck(principal)
         check_id(call.name, "`device_id`")
@@ -309,7 +309,7 @@ class Rest:
         principal = call.caller.principal
         if len(call.body) > hub.sizes.value_max_bytes:
             requests.check_value_sizes(entries, hub.sizes.value_max_bytes)
-        self._admission.spend(principal, len(entries))
+        self._admission.limits.spend(principal, len(entries))
         while not hub.has_room:
             settled = asyncio.Event()
             hub.when_settled(settled.set)
