@@ -18,8 +18,9 @@ from twincast.access.limits import Bounds
 from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Keyring
 from twincast.delivery.session import Limits
+from twincast.hub.hub import Hub
 from twincast.server.websocket import PicowsEdge
-from twincast.transports.asgi import PORTABLE, EdgeInUse
+from twincast.transports.parts import IN_STATE, PORTABLE, EdgeInUse, Parts, RequestLimits
 
 MESSAGE_MAX_BYTES = 512
 HEAD = (
@@ -120,7 +121,6 @@ class WebSocketStream(CommittingStream):
 
     def __init__(self) -> None:
         super().__init__()
-        self.websockets: set[Any] = set()
         self.has_room = True
 
     def when_settled(self, callback: Callable[[], None]) -> None:
@@ -137,14 +137,14 @@ class EdgeClient:
         if keyring is not None:
             authenticator.learn(keyring)
         self._admission = Admission(OriginPolicy(), authenticator, Bounds(), trusted_proxies=("127.0.0.0/8",))
-        app_state = {
-            "root_path": "",
-            "limits": Limits(MESSAGE_MAX_BYTES, 64 * 1024, 5.0, 20.0, 10.0),
-            "edge": EdgeInUse(PORTABLE),
-            "admission": self._admission,
-            "hub": self.stream,
-        }
-        self._edge = PicowsEdge(_CONFIG, ServerState(), app_state)
+        self._parts = Parts(
+            admission=self._admission,
+            limits=Limits(MESSAGE_MAX_BYTES, 64 * 1024, 5.0, 20.0, 10.0),
+            request_limits=RequestLimits(body_max_bytes=MESSAGE_MAX_BYTES, updates_max=1),
+            edge=EdgeInUse(PORTABLE),
+        )
+        self._parts.open(cast(Hub, self.stream))
+        self._edge = PicowsEdge(_CONFIG, ServerState(), {IN_STATE: self._parts})
         self._edge.connection_made(self.transport)
 
     def says(self, data: bytes) -> None:
@@ -155,7 +155,7 @@ class EdgeClient:
     def leaves(self) -> None:
         """End the connection."""
         self._edge.connection_lost(None)
-        hold(not self.stream.websockets and len(self._admission.leases) == 0, "a client that is gone is forgotten")
+        hold(not self._parts.sessions and len(self._admission.leases) == 0, "a client that is gone is forgotten")
 
     def heard(self) -> bytes:
         """Return what was sent since the last call."""

@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from picows import WSFrame, WSMsgType, WSTransport
 
+from twincast import app as application
 from twincast.app import create_app
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Session
@@ -91,6 +92,7 @@ def main(edge: str) -> None:
         (picows, "Session", EchoSession),
         (websocket, "Session", EchoSession),
         (picows, "Conversation", EchoConversation),
+        (application, "WebSocketEndpoint", EchoEndpoint),
     ):
         assert hasattr(module, name)
         setattr(module, name, substitute)
@@ -98,7 +100,6 @@ def main(edge: str) -> None:
         journal="memory:", message_max_bytes=ROOM * LARGEST_BYTES, outbox_max_bytes=ROOM * LARGEST_BYTES
     )
     app = create_app(settings, edge=edge)
-    app._websocket = EchoEndpoint(app.open_hub, app.admission, app.limits, app.edge)
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     config: uvicorn.Config = configured(app, picows.PicowsEdge if edge == "picows" else None)

@@ -15,9 +15,10 @@ from websockets.sync.client import connect
 
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, free_port
-from twincast.app import HUB_DIED, App, create_app
+from twincast.app import App, create_app
 from twincast.client import Rest
 from twincast.errors import JournalUnusable
+from twincast.lifespan import HUB_DIED
 from twincast.settings import Settings
 from twincast.testing import Server
 
@@ -184,7 +185,7 @@ def test_the_status_says_which_edge_serves(server_process: StartServer, edge: st
 
 def test_an_edge_that_was_loaded_and_not_named_is_not_the_one_that_serves() -> None:
     with Server(edge="portable") as server:
-        server._app.edge.name = "picows"  # as where something else has loaded it
+        server._app.parts.edge.name = "picows"  # as where something else has loaded it
         with connect(server.ws_url) as socket:
             socket.recv(timeout=DEADLINE_S)
             assert Rest(server.url).status()["edge"] == "portable"

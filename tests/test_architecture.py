@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "access": {"errors", "core"},
     "journal": {"errors", "machine", "core", "wire"},
     "hub": {"errors", "core", "wire", "delivery", "journal"},
-    "transports": {"errors", "core", "wire", "delivery", "access", "hub"},
+    "transports": {"errors", "logs", "core", "wire", "delivery", "access", "hub"},
+    "lifespan": {"errors", "settings", "core", "wire", "access", "journal", "hub", "transports"},
     "app": {
         "version",
         "errors",
@@ -41,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "journal",
         "hub",
         "transports",
+        "lifespan",
     },
     "inside": {"errors", "settings", "core", "wire", "delivery", "access", "hub", "client", "transports", "app"},
     "server": {
@@ -58,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "transports",
         "app",
     },
-    "fast": {"server"},
+    "fast": {"server", "transports"},
     "client": {"version", "errors", "machine", "core", "wire"},
     "cli": {
         "version",
@@ -99,7 +101,7 @@ KINDS = {
 }
 """In these rooms, what is one of several of its kind: a module or a folder, which imports none of the others."""
 PURE_ROOMS = {"core", "wire", "delivery"}
-KNOW_THE_SETTINGS = {"settings", "app", "exposure", "inside", "server", "cli", "testing"}
+KNOW_THE_SETTINGS = {"settings", "lifespan", "app", "exposure", "inside", "server", "cli", "testing"}
 PURE = {"asyncio", "socket", "ssl", "os", "pathlib", "time", "datetime", "threading", "logging", "random", "io", "uuid"}
 
 

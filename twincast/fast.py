@@ -9,6 +9,7 @@ from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
 from twincast.server.websocket import PicowsEdge
+from twincast.transports.parts import IN_STATE
 
 logger = logging.getLogger("twincast")
 
@@ -29,7 +30,7 @@ class Edge:
 
     def __new__(cls, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> Any:
         """Return the protocol of one connection."""
-        if "hub" in app_state:
+        if IN_STATE in app_state:
             return PicowsEdge(config, server_state, app_state)
         if not Edge._has_said_so:
             Edge._has_said_so = True

@@ -152,7 +152,7 @@ async def test_a_full_batch_holds_a_sender_back_and_loses_nothing() -> None:
 
 
 async def test_a_disk_that_takes_nothing_is_said(twin: Twincast, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = twin.app.open_hub()._journal
+    journal = twin.app.parts.hub._journal
 
     async def full(*_: object) -> range:
         raise JournalUnavailable("no space left")
@@ -356,7 +356,7 @@ async def test_a_watch_may_begin_again_with_what_comes_then(twin: Twincast) -> N
 
 
 async def test_a_watch_that_is_left_or_cancelled_leaves_nothing_behind(twin: Twincast) -> None:
-    hub = twin.app.open_hub()
+    hub = twin.app.parts.hub
     before = asyncio.all_tasks()
 
     async def forever() -> None:
@@ -387,7 +387,7 @@ async def test_a_journal_that_cannot_be_read_for_a_moment_is_read_again(
     twin: Twincast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twincast.inside.feeding.AGAIN_S", 0.0)
-    hub, tries = twin.app.open_hub(), []
+    hub, tries = twin.app.parts.hub, []
     await twin.publish("a", 1)
     read_back = hub.read_back
 

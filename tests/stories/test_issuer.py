@@ -18,6 +18,7 @@ from twincast import app
 from twincast.access import jwks as issuers_keys
 from twincast.access.jwks import Fetch
 from twincast.testing import Server, eventually
+from twincast.transports import front
 
 
 class SlowIssuer:
@@ -94,7 +95,7 @@ def test_an_issuer_that_does_not_answer_is_503_not_a_fault_of_the_server(
     publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = publish(Issuer("first"))
-    monkeypatch.setattr(app, "KEYS_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(front, "KEYS_TIMEOUT_S", 0.1)
     with Server("memory:", **HOW) as server:
         monkeypatch.setattr(issuers_keys, "REFRESH_MIN_S", 0.0)
         slow.answers.clear()
@@ -105,7 +106,7 @@ def test_an_issuer_that_does_not_answer_is_503_not_a_fault_of_the_server(
 
 
 def test_a_request_waits_longer_for_the_keys_than_a_fetch_takes() -> None:
-    assert app.KEYS_TIMEOUT_S > issuers_keys.FETCH_TIMEOUT_S
+    assert front.KEYS_TIMEOUT_S > issuers_keys.FETCH_TIMEOUT_S
 
 
 def test_after_an_outage_at_the_start_good_tokens_are_no_failed_logins(publish: Publish) -> None:

@@ -19,12 +19,14 @@ from twincast.core.keys import Keyring
 from twincast.core.model import DataUpdate, Snapshot
 from twincast.core.rights import ANYONE, Rights
 from twincast.core.state import State
+from twincast.delivery.session import Limits
 from twincast.hub.hub import Hub
 from twincast.journal.memory import MemoryJournal
 from twincast.testing import eventually_async
 from twincast.transports import events
 from twincast.transports.events import EventsEndpoint
 from twincast.transports.operation import Call
+from twincast.transports.parts import PORTABLE, EdgeInUse, Parts, RequestLimits
 
 CALLER = Caller(ANYONE, "127.0.0.1")
 LONG_S = 60.0
@@ -69,9 +71,14 @@ class Place:
         self.admission = Admission(OriginPolicy(), Authenticator(), Bounds())
 
     def endpoint(self, close_timeout_s: float = LONG_S) -> EventsEndpoint:
-        return EventsEndpoint(
-            lambda: self.hub, self.admission, outbox_max_bytes=1 << 20, close_timeout_s=close_timeout_s
+        parts = Parts(
+            admission=self.admission,
+            limits=Limits(1 << 16, 1 << 20, 5.0, 20.0, 10.0, close_timeout_s),
+            request_limits=RequestLimits(body_max_bytes=1 << 20, updates_max=10_000),
+            edge=EdgeInUse(PORTABLE),
         )
+        parts.open(self.hub)
+        return EventsEndpoint(parts)
 
     async def publish(self, *values: bytes) -> None:
         entries = [DataUpdate("lamp", Raw(value), "", "rest") for value in values]

@@ -29,7 +29,6 @@ from twincast.delivery.feed import TookBlock
 from twincast.delivery.router import Router
 from twincast.delivery.scheduler import Budget, FixedCost, Scheduler, Work
 from twincast.delivery.selection import Picking, Selections
-from twincast.delivery.session import Session
 from twincast.delivery.snapshots import SnapshotCache
 from twincast.errors import (
     JournalUnavailable,
@@ -122,8 +121,6 @@ class Hub:
         self.snapshots = SnapshotCache(
             state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes
         )
-        self.websockets: set[Session] = set()
-        """The conversations that go on at the moment."""
         self.counters = Counters()
         """What is counted of the commits."""
         self.failure: JournalUnavailable | None = None

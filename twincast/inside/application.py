@@ -12,7 +12,7 @@ from twincast.errors import SettingUnusable
 from twincast.inside.party import NAME, Party
 from twincast.inside.running import Running
 from twincast.settings import Settings
-from twincast.transports.asgi import PORTABLE
+from twincast.transports.parts import PORTABLE
 
 OF_THE_SERVER = frozenset(
     {

@@ -35,18 +35,18 @@ class Party:
         self._running = running
         self._principal = principal
         self._who = principal.identity if has_identity else ""
-        self._state = StateView(lambda: running.app.open_hub().state, principal)
+        self._state = StateView(lambda: running.app.parts.hub.state, principal)
 
     @property
     def state(self) -> Mapping[str, Twin]:
         """The newest state of every device that may be read; it keeps itself true, and has what was published."""
-        self._running.app.open_hub()
+        _ = self._running.app.parts.hub  # raises, unless it runs
         return self._state
 
     @property
     def position(self) -> Position:
         """Up to where `state` has everything: what `watch(since=…)` goes on behind."""
-        state = self._running.app.open_hub().state
+        state = self._running.app.parts.hub.state
         return Position(state.epoch, state.seq)
 
     async def publish(self, device_id: str, value: Any) -> int:

@@ -28,10 +28,10 @@ class Running:
             Stopping: it is about to end.
             RuntimeError: this is another event loop's thread.
         """
-        hub = self.app.open_hub()
+        hub = self.app.parts.hub
         if self._is_ending:
             raise Stopping("this twincast is ending")
-        if asyncio.get_running_loop() is not self.app.loop:
+        if asyncio.get_running_loop() is not self.app.life.loop:
             raise RuntimeError(
                 "a twincast belongs to the event loop that it was started on; from a thread of the application's,"
                 " `anyio.from_thread.run(twin.publish, …)` calls it there"
@@ -69,7 +69,7 @@ class Running:
                 started.set_result(None)
                 await self._leave.wait()
                 self._is_ending = True
-                await self.app.open_hub().stop()
+                await self.app.parts.hub.stop()
                 await self._end_all()
         except Exception as error:
             if started.done():

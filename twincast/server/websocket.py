@@ -31,16 +31,15 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
 from uvicorn.server import ServerState
 
-from twincast.access.admission import Admission
 from twincast.access.leases import End, Lease
 from twincast.access.request import RequestFacts
 from twincast.delivery.cast import Cast
-from twincast.delivery.session import Limits, Session
+from twincast.delivery.session import Session
 from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
-from twincast.hub.hub import Hub
 from twincast.server import head
-from twincast.transports.asgi import PICOWS, without_prefix
+from twincast.transports.asgi import without_prefix
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
+from twincast.transports.parts import PICOWS, Parts, parts_in
 from twincast.wire import frames
 from twincast.wire.assembler import Assembler, Violation, close_code_of
 from twincast.wire.query import wants_to_log_in
@@ -69,6 +68,7 @@ class Conversation(WSListener):
         "_hub",
         "_limits",
         "_query",
+        "_sessions",
         "_transport",
         "_websocket",
         "is_ahead",
@@ -77,12 +77,11 @@ class Conversation(WSListener):
         "session",
     )
 
-    def __init__(
-        self, websocket: WSTransport, hub: Hub, limits: Limits, query: str, enter: Callable[[End], Lease]
-    ) -> None:
-        self._hub = hub
+    def __init__(self, websocket: WSTransport, parts: Parts, query: str, enter: Callable[[End], Lease]) -> None:
+        hub = self._hub = parts.hub
+        self._sessions = parts.sessions
         self._query = query
-        self._limits = limits
+        limits = self._limits = parts.limits
         self._websocket = websocket
         self._transport = websocket.underlying_transport
         self._assembler = Assembler(limits.message_max_bytes)
@@ -101,7 +100,7 @@ class Conversation(WSListener):
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; the client's own, or a deadline, ends the connection."""
-        self._hub.websockets.discard(self.session)
+        self._sessions.discard(self.session)
         if not self.is_open:  # the client has not even been answered, and knows no frames yet
             self._transport.abort()
             return
@@ -118,7 +117,7 @@ class Conversation(WSListener):
         """Greet the client, and offer it all that follows."""
         self.is_open = True
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._hub.websockets.add(self.session)
+        self._sessions.add(self.session)
         self.session.greet(self._query)
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
@@ -222,18 +221,18 @@ class Conversation(WSListener):
 
     def _leave(self) -> None:
         self.session.end()
-        self._hub.websockets.discard(self.session)
+        self._sessions.discard(self.session)
 
 
 class PicowsEdge(WSProtocol):  # type: ignore[misc]
     """What uvicorn makes for each upgrade when it is run with `ws=PicowsEdge`."""
 
-    __slots__ = ("_app_state", "_connections", "_headers", "_peer")
+    __slots__ = ("_connections", "_headers", "_parts", "_peer")
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        limits: Limits = app_state["limits"]
-        app_state["edge"].name = PICOWS
-        self._app_state = app_state
+        self._parts = parts_in(app_state)
+        self._parts.edge.name = PICOWS
+        limits = self._parts.limits
         self._connections = server_state.connections
         self._headers: head.Headers = config.encoded_headers
         self._peer: str | None = None
@@ -306,7 +305,7 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         """See that a refused upgrade ends, also if the client does not read why."""
         transport = self.transport.underlying_transport
         if transport.is_closing() and transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(self._app_state["limits"].close_timeout_s, transport.abort)
+            asyncio.get_running_loop().call_later(self._parts.limits.close_timeout_s, transport.abort)
 
     def shutdown(self) -> None:
         """End the conversation when the server stops: first the answers that are due, then close code 1012."""
@@ -315,22 +314,22 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             return
         self.transport.underlying_transport.pause_reading()
         session = self.listener.session
-        self._app_state["hub"].when_settled(lambda: session.stop(Stopping("the server is restarting")))
+        self._parts.hub.when_settled(lambda: session.stop(Stopping("the server is restarting")))
 
     def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         path, _, query = request.path.decode("latin-1").partition("?")
-        admission: Admission = self._app_state["admission"]
         if self._headers and head.is_for_localhost(
             [(b"host", request.headers.get("host", "").encode("latin-1", "replace"))]
         ):
             self._headers = head.without_hsts(self._headers)
         try:
-            if without_prefix(unquote(path), self._app_state["root_path"]) != "/ws":
+            if without_prefix(unquote(path), self._parts.root_path) != "/ws":
                 raise NotFound("the WebSocket is at /ws")
             headers = ((_as_bytes(name.lower()), _as_bytes(value)) for name, value in request.headers.items())
             facts = RequestFacts.of(self._peer, headers)
-            admit = partial(admission.admit_websocket, facts, wants_to_log_in=wants_to_log_in(query))
-            conversation = Conversation(self.transport, self._app_state["hub"], self._app_state["limits"], query, admit)
+            log_in = wants_to_log_in(query)
+            admit = partial(self._parts.admission.admit_websocket, facts, wants_to_log_in=log_in)
+            conversation = Conversation(self.transport, self._parts, query, admit)
         except TwincastError as error:
             return self._refuse(error)
         if not self._headers:

@@ -66,8 +66,7 @@ class Welcome:
             forget_place(self._journal_path)
 
     def _show(self, app: App) -> None:
-        assert app.hub is not None
-        count = len(app.hub.state.twins)
+        count = len(app.parts.hub.state.twins)
         devices = "1 device" if count == 1 else f"{count:,} devices"
         self._say(f"[bold]twincast[/] {app.version} is up, with {devices} remembered")
         self._say(f"  Dashboard  [bold cyan]{escape(f'{self._url}/dashboard')}[/]")
@@ -77,7 +76,7 @@ class Welcome:
             also = [str(address) for address in self._exposure.private[1:]]
             if also:
                 self._say(f"  Also at    {', '.join(also)}")
-        if app.admission.authenticator.is_required:
+        if app.parts.admission.authenticator.is_required:
             self._say("  Login      asked for; [bold]twincast keys add[/] makes a key, [bold]twincast pair[/] a code")
         if self._exposure.self_signed is not None:
             self._say(f"  Trust      {self._exposure.self_signed.fingerprint}")

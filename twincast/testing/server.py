@@ -116,7 +116,7 @@ class Server:
     def stop(self) -> None:
         """Stop, as Ctrl-C does: what was accepted is stored, and clients are told to come back."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._app.events.end_streams)
+            self._loop.call_soon_threadsafe(self._app.parts.end_responses)
             self._server.should_exit = True
             self._thread.join()
         self._listener.close()
@@ -167,10 +167,10 @@ class Server:
             eventually(lambda: self._ask(self._knows_keys), "the server knows its keys")
 
     async def _knows_keys(self, hub: Hub) -> bool:
-        return await hub.keyring(self._app.admission.authenticator.version) is None
+        return await hub.keyring(self._app.parts.admission.authenticator.version) is None
 
     def _ask(self, question: Callable[[Hub], Coroutine[Any, Any, T]]) -> T:
-        hub = self._app.hub
-        if hub is None or not self._thread.is_alive():
+        parts = self._app.parts
+        if not parts.is_running or not self._thread.is_alive():
             raise RuntimeError("the server is stopped; what it holds can be read while it runs")
-        return asyncio.run_coroutine_threadsafe(question(hub), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(question(parts.hub), self._loop).result()

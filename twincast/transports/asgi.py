@@ -7,7 +7,6 @@ its own, as large as one client's outbox, and tells its feed when it is full and
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -22,19 +21,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 """Of every answer that is no page: it is taken for what it says it is, and nobody on the way keeps what it tells."""
-
-
-PICOWS, PORTABLE = "picows", "portable"
-
-
-@dataclass
-class EdgeInUse:
-    """Which WebSocket edge serves: the one that was chosen, and from the first connection on the one that had it.
-
-    Who chooses under an ASGI server is that server's command line, and the application is not told.
-    """
-
-    name: str
 
 
 class Flow(Protocol):

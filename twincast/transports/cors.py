@@ -1,11 +1,11 @@
-"""What a page of a listed origin may ask: everything that a program may, but not whom it comes from."""
+"""What a page of a listed origin may ask: everything that a program may, but not what only a proxy may say."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twincast.access.request import PROXY_HEADERS
 
@@ -13,20 +13,36 @@ from twincast.access.request import PROXY_HEADERS
 class Cors(CORSMiddleware):
     """Cross-origin calls of the listed origins.
 
-    Their preflights may name any header: tracing, cache and request libraries add ever new ones, and a page that may
+    Their preflights may name any header: tracing, cache and request libraries keep adding new ones, and a page that may
     send a credential can do no more by them. What a proxy says of a client stays the proxy's.
     """
 
-    def __init__(self, app: ASGIApp, allow_origins: Sequence[str]) -> None:
-        """Serve `app`; `allow_origins` are scheme://host[:port]."""
+    def __init__(
+        self, app: ASGIApp, allow_origins: Collection[str], *, not_for_pages: Collection[str] = frozenset()
+    ) -> None:
+        """Serve `app`.
+
+        Args:
+            app: the next link.
+            allow_origins: scheme://host[:port].
+            not_for_pages: paths that no page has a use for, and whose answers so none may read.
+        """
         super().__init__(
             app,
-            allow_origins=allow_origins,
+            allow_origins=tuple(allow_origins),
             allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),
-            allow_private_network=True,  # who lists a public page for a server at home means that
+            allow_private_network=True,  # a user who lists a public page for a server at home means that
             expose_headers=("ETag", "Retry-After", "Idempotency-Replayed"),
         )
+        self._not_for_pages = not_for_pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["facts"].origin is None or scope["path_here"] in self._not_for_pages:
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """See CORSMiddleware."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from twincast.access.admission import Admission
 from twincast.access.leases import Lease
+from twincast.access.request import Caller, RequestFacts
 from twincast.access.tickets import TicketUse
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
@@ -20,6 +20,7 @@ from twincast.hub.hub import Hub
 from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
 from twincast.transports.documents import shapes
 from twincast.transports.operation import Answer, Call, Operation, paid, pieces
+from twincast.transports.parts import Parts
 from twincast.wire import event_stream
 from twincast.wire.messages import encode
 from twincast.wire.query import StreamQuery, decode_query, decode_stream_query, rules_of_query, ticket_of, whole_number
@@ -45,24 +46,9 @@ _HEADERS = (
 class EventsEndpoint:
     """The ASGI application behind `/api/events`."""
 
-    def __init__(
-        self, hub: Callable[[], Hub], admission: Admission, *, outbox_max_bytes: int, close_timeout_s: float
-    ) -> None:
-        """Make the endpoint.
-
-        Args:
-            hub: is asked for at each request, for it opens after the routes exist.
-            admission: who is asked whether a client may stay.
-            outbox_max_bytes: how much may wait for one client.
-            close_timeout_s: how long a client that is cut off has to take what waits for it.
-        """
-        self._hub = hub
-        self._admission = admission
-        self._outbox_max_bytes = outbox_max_bytes
-        self._close_timeout_s = close_timeout_s
-        self._ends: set[Callable[[], None]] = set()
-        self.feeds: set[Feed] = set()
-        """Of the streams that go on."""
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._admission = parts.admission
         self.operation = Operation(
             "GET",
             "/api/events",
@@ -70,12 +56,8 @@ class EventsEndpoint:
             (shapes.Events,),
             parameters=shapes.EVENTS_PARAMETERS,
             stream=self.stream,
+            identify=self.holder_of_ticket,
         )
-
-    def end_streams(self) -> None:
-        """End every stream and every poll that waits: a server that stops would wait for them."""
-        for end in tuple(self._ends):
-            end()
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one stream of server-sent events.
@@ -86,7 +68,7 @@ class EventsEndpoint:
         caller = scope["caller"]
         caller.principal.require_at_all("read")
         query = scope["query_string"].decode("latin-1")
-        hub, budget = self._hub(), self._admission.limits.budget(caller)
+        hub, budget = self._parts.hub, self._admission.limits.budget(caller)
         await hub.make_way(len(query), budget)
         self._admission.recheck(caller.principal)  # its turn may have been long in coming
         stream_query = decode_stream_query(query, header(scope, b"last-event-id") or "")
@@ -95,13 +77,23 @@ class EventsEndpoint:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        connection = _EventStream(send, hub, budget, self._outbox_max_bytes, self._close_timeout_s)
+        limits = self._parts.limits
+        connection = _EventStream(send, hub, budget, limits.outbox_max_bytes, limits.close_timeout_s)
         with self._held(ticket_of(query), connection):
             lease = self._admission.admit(caller, connection.cut_off)
             connection.leave = lease.release
             await self._serve(connection, lease, stream_query._replace(subscription=subscription), receive)
 
-    def ticket_in(self, scope: Scope) -> TicketUse | None:
+    def holder_of_ticket(self, scope: Scope, facts: RequestFacts) -> Caller | None:
+        """Return who holds the ticket that a request comes with; None if it comes with none.
+
+        Raises:
+            TwincastError: what Admission.identify raises.
+        """
+        ticket = self._ticket_in(scope)
+        return None if ticket is None else self._admission.identify(facts, ticket=ticket)
+
+    def _ticket_in(self, scope: Scope) -> TicketUse | None:
         """Return the ticket in a request's address, and what it is used for; None if it has none."""
         query = scope["query_string"].decode("latin-1")
         ticket = ticket_of(query) if query else None
@@ -112,7 +104,7 @@ class EventsEndpoint:
 
     def _is_ours(self, position: str | None) -> bool:
         try:
-            return position is not None and not self._hub().why_not_ours(Position.parse(position))
+            return position is not None and not self._parts.hub.why_not_ours(Position.parse(position))
         except ValidationFailed:
             return False
 
@@ -132,8 +124,8 @@ class EventsEndpoint:
     async def _serve(
         self, connection: "_EventStream", lease: Lease, stream_query: StreamQuery, receive: Receive
     ) -> None:
-        self._ends.add(connection.end)
-        self.feeds.add(connection.feed)
+        self._parts.open_responses.add(connection.end)
+        self._parts.event_feeds.add(connection.feed)
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
                 leaving = group.create_task(_until_left(receive, connection), name="event stream listens")
@@ -142,8 +134,8 @@ class EventsEndpoint:
         except TimeoutError:  # the response stays unfinished, for which the server ends the connection
             logger.info("the event stream of %s did not take its end", lease.actor.who)
         finally:
-            self._ends.discard(connection.end)
-            self.feeds.discard(connection.feed)
+            self._parts.open_responses.discard(connection.end)
+            self._parts.event_feeds.discard(connection.feed)
             connection.feed.close()
             lease.release()
 
@@ -156,7 +148,7 @@ class EventsEndpoint:
         principal = call.caller.principal
         principal.require_at_all("read")
         names = {"since", "devices", "kinds", "limit", "wait_s", "ticket"}
-        hub, budget = self._hub(), self._admission.limits.begin_reading(call.caller)
+        hub, budget = self._parts.hub, self._admission.limits.begin_reading(call.caller)
         await hub.make_way(len(call.query), budget)
         self._admission.recheck(principal)
         given = decode_query(call.query, names)
@@ -166,11 +158,11 @@ class EventsEndpoint:
         subscription = Subscription(rules_of_query(given), "every").inside(principal.readable)
         poll = _Poll(hub, subscription, budget, limit or 1, is_compressed=call.takes_gzip)
         lease = self._admission.admit(call.caller, poll.refuse)
-        self._ends.add(poll.wake)
+        self._parts.open_responses.add(poll.wake)
         try:
             return await poll.answer(Position.parse(since) if since else None, wait_s)
         finally:
-            self._ends.discard(poll.wake)
+            self._parts.open_responses.discard(poll.wake)
             lease.release()
 
 

@@ -1,32 +1,38 @@
-"""`/healthz` and `/readyz`: yes or no for whoever asks, by any name, and nothing else."""
+"""`/healthz` and `/readyz`: yes or no, to everyone and under any name, and nothing else."""
 
 from collections.abc import Callable
 from http import HTTPStatus
 
-from twincast.transports.asgi import SAFE_HEADERS, Send
+from starlette.types import ASGIApp
 
-METHODS = ("GET", "HEAD")
+from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send
+
+METHODS = frozenset({"GET", "HEAD"})
 
 
 class Health:
-    """Answers probes before anybody is asked who they are: those of a cluster know no credential and no name."""
+    """Answers probes before anything is checked: those of a cluster know no credential and no host name."""
 
-    def __init__(self, is_ready: Callable[[], bool]) -> None:
-        """Make the endpoints; `is_ready` says whether what is accepted now is stored."""
-        self._answers = {"/healthz": lambda: True, "/readyz": is_ready}
+    def __init__(self, app: ASGIApp, is_ready: Callable[[], bool]) -> None:
+        """Answer probes in front of `app`; `is_ready` says whether what is accepted now is stored."""
+        self._app = app
+        self._answers: dict[str, Callable[[], bool]] = {"/healthz": lambda: True, "/readyz": is_ready}
 
-    def serves(self, method: str, path: str) -> bool:
-        """Whether a request is a probe."""
-        return path in self._answers and method in METHODS
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        is_well = self._answers.get(scope["path_here"])
+        if is_well is None or scope["method"] not in METHODS:
+            await self._app(scope, receive, send)
+        else:
+            await _answer(send, is_well=is_well())
 
-    async def answer(self, path: str, send: Send) -> None:
-        """Answer a probe: 200 and yes, or 503 and no."""
-        is_well = self._answers[path]()
-        status, body = (HTTPStatus.OK, b"yes\n") if is_well else (HTTPStatus.SERVICE_UNAVAILABLE, b"no\n")
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(body)),
-            *SAFE_HEADERS,
-        ]
-        await send({"type": "http.response.start", "status": int(status), "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+
+async def _answer(send: Send, *, is_well: bool) -> None:
+    status, body = (HTTPStatus.OK, b"yes\n") if is_well else (HTTPStatus.SERVICE_UNAVAILABLE, b"no\n")
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        *SAFE_HEADERS,
+    ]
+    await send({"type": "http.response.start", "status": int(status), "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -7,7 +7,7 @@ import asyncio
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -22,9 +22,9 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from twincast.core.counters import Histogram, closes, refusals
-from twincast.delivery.feed import Feed
 from twincast.errors import TwincastError
 from twincast.hub.hub import Hub
+from twincast.transports.parts import Parts
 
 STEP_S, STEPS_LOOK_S = 0.05, 60.0
 """How long the timer is whose lateness is measured, and over how long the greatest one is kept."""
@@ -35,21 +35,9 @@ UNASKED_S = 300.0
 class Metrics(Collector):
     """The numbers of one server."""
 
-    def __init__(
-        self, hub: Callable[[], Hub], *, version: str, edge: Callable[[], str], event_feeds: Iterable[Feed]
-    ) -> None:
-        """Gather from a hub, which opens later.
-
-        Args:
-            hub: returns it.
-            version: of twincast.
-            edge: which WebSocket edge serves.
-            event_feeds: the feeds of the event streams that go on, at each time.
-        """
-        self._hub = hub
+    def __init__(self, parts: Parts, *, version: str) -> None:
+        self._parts = parts
         self._version = version
-        self._edge = edge
-        self._event_feeds = event_feeds
         self._steps = LongestStep()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -59,7 +47,7 @@ class Metrics(Collector):
 
     def text(self) -> bytes:
         """Return everything as Prometheus reads it. On the event loop; takes about a millisecond."""
-        self._hub()  # raises in words, if there is none
+        _ = self._parts.hub  # raises in words, if there is none
         self._steps.ask()
         return generate_latest(self._registry)
 
@@ -69,15 +57,16 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See Collector."""
-        hub = self._hub()
-        yield _info("twincast", "Which twincast this is.", {"version": self._version, "edge": self._edge()})
+        hub = self._parts.hub
+        yield _info("twincast", "Which twincast this is.", {"version": self._version, "edge": self._parts.edge.name})
         yield from _of_hub(hub)
         yield from _of_journal(hub)
         yield from self._of_clients(hub)
         yield from self._of_process()
 
     def _of_clients(self, hub: Hub) -> Iterator[Metric]:
-        feeds = {self._edge(): [session.feed for session in hub.websockets], "events": list(self._event_feeds)}
+        parts = self._parts
+        feeds = {parts.edge.name: [session.feed for session in parts.sessions], "events": list(parts.event_feeds)}
         clients = GaugeMetricFamily(
             "twincast_clients", "Clients that are connected, by what serves them.", labels=["edge"]
         )

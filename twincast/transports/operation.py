@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from msgspec import Struct
 from starlette.convertors import Convertor, register_url_convertor
 
-from twincast.access.request import Caller
+from twincast.access.request import Caller, RequestFacts
 from twincast.core import counters
 from twincast.core.names import check_id
 from twincast.delivery.feed import BYTES_A_STEP
@@ -96,6 +96,8 @@ class Operation:
     """What the answer is."""
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
     """Serves those who accept an event stream instead; raises only before it has sent anything."""
+    identify: Callable[[Scope, RequestFacts], Caller | None] | None = None
+    """Identifies a caller by other means than a credential; None, or if it returns None, the credential decides."""
 
     @cached_property
     def folder(self) -> str | None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from twincast.access.limits import RateLimits
-from twincast.access.request import PROXY_HEADERS
+from twincast.access.admission import Admission
+from twincast.access.request import PROXY_HEADERS, Caller, RequestFacts
 from twincast.core.rights import ANYONE, Principal, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted
@@ -12,7 +12,7 @@ from twincast.transports.operation import TEXT, Answer, Call, Operation
 
 PATH = "/metrics"
 NEIGHBOUR = Principal("neighbour", Rights(admin=EVERYWHERE))
-"""Whoever asks from this machine, which needs no credential for this alone."""
+"""A program of this machine: for this alone it needs no credential."""
 STEPS = 8_000
 """What one answer costs, as steps of a search: about 2 ms."""
 _OF_PROXIES = (*(name.encode() for name in PROXY_HEADERS), b"via")
@@ -21,18 +21,29 @@ _OF_PROXIES = (*(name.encode() for name in PROXY_HEADERS), b"via")
 class Scrape:
     """The operation that Prometheus asks for, every few seconds."""
 
-    def __init__(self, text: Callable[[], bytes], content_type: str, limits: RateLimits) -> None:
+    def __init__(self, text: Callable[[], bytes], content_type: str, admission: Admission) -> None:
         """Make the operation.
 
         Args:
             text: returns the numbers, as Prometheus reads them.
             content_type: what that is.
-            limits: counts what is read.
+            admission: identifies neighbours, and counts what is read.
         """
-        self._limits = limits
+        self._admission = admission
         self._text = text
         self._content_type = content_type.encode()
-        self.operation = Operation("GET", PATH, self.metrics, (), content=TEXT)
+        self.operation = Operation("GET", PATH, self.metrics, (), content=TEXT, identify=self.neighbour)
+
+    def neighbour(self, scope: Scope, facts: RequestFacts) -> Caller | None:
+        """Return a program of this machine as the caller; None if it has a credential, or is none of this machine.
+
+        Raises:
+            Forbidden: a Host or an Origin that is not ours.
+        """
+        if facts.authorization is not None or _came_by_proxy(scope):
+            return None
+        address = self._admission.neighbour(facts)
+        return None if address is None else Caller(NEIGHBOUR, address)
 
     async def metrics(self, call: Call) -> Answer:
         """Return the server's numbers, as Prometheus reads them.
@@ -43,10 +54,10 @@ class Scrape:
         principal = call.caller.principal
         if principal.id == ANYONE.id or not principal.may_everywhere("admin"):
             raise NotPermitted(f"{principal.id} has no right to admin on `*`, which this takes from another machine")
-        self._limits.begin_reading(call.caller).spend(STEPS)
+        self._admission.limits.begin_reading(call.caller).spend(STEPS)
         return Answer(self._text(), content_type=self._content_type)
 
 
-def came_by_proxy(scope: Scope) -> bool:
-    """Whether a request says that somebody passed it on."""
+def _came_by_proxy(scope: Scope) -> bool:
+    """Whether a request says that a proxy passed it on."""
     return any(name.lower().startswith(_OF_PROXIES) for name, _ in scope["headers"])

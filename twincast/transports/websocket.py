@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from twincast.access.admission import Admission
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Limits, Session
 from twincast.errors import TwincastError
 from twincast.hub.hub import Hub
-from twincast.transports.asgi import PORTABLE, Buffer, EdgeInUse, Receive, Scope, Send, facts_of
+from twincast.transports.asgi import Buffer, Receive, Scope, Send, facts_of
 from twincast.transports.operation import PROBLEM, problem, refusing_headers
+from twincast.transports.parts import PORTABLE, Parts
 from twincast.wire.assembler import not_text, too_large
 from twincast.wire.query import wants_to_log_in
 
@@ -51,30 +51,27 @@ class _Connection(Buffer):
 class WebSocketEndpoint:
     """The ASGI application behind `/ws`."""
 
-    def __init__(self, hub: Callable[[], Hub], admission: Admission, limits: Limits, edge: EdgeInUse) -> None:
-        """Make the endpoint; `hub` is asked for at each connection, for it opens after the routes exist."""
-        self._edge = edge
-        self._hub = hub
-        self._admission = admission
-        self._limits = limits
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection from its handshake to its end."""
         await receive()  # websocket.connect
-        self._edge.name = PORTABLE
-        connection = _Connection(send, self._limits)
+        parts = self._parts
+        parts.edge.name = PORTABLE
+        connection = _Connection(send, parts.limits)
         query = scope["query_string"].decode("latin-1")
         try:
-            hub = self._hub()
+            hub = parts.hub
             log_in = wants_to_log_in(query)
-            admit = partial(self._admission.admit_websocket, facts_of(scope), wants_to_log_in=log_in)
-            session = Session(connection, hub, admit, outbox_max_bytes=self._limits.outbox_max_bytes)
+            admit = partial(parts.admission.admit_websocket, facts_of(scope), wants_to_log_in=log_in)
+            session = Session(connection, hub, admit, outbox_max_bytes=parts.limits.outbox_max_bytes)
         except TwincastError as error:
             await _refuse(error, scope, send)
             return
         connection.flow = session
-        connection.leave = partial(hub.websockets.discard, session)
-        hub.websockets.add(session)
+        connection.leave = partial(parts.sessions.discard, session)
+        parts.sessions.add(session)
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
                 await send({"type": "websocket.accept"})  # which may take its time, and the visit end in it
@@ -89,6 +86,7 @@ class WebSocketEndpoint:
             connection.leave()
 
     async def _receive(self, hub: Hub, session: Session, receive: Receive) -> None:
+        message_max_bytes = self._parts.limits.message_max_bytes
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
@@ -98,8 +96,8 @@ class WebSocketEndpoint:
                 session.refuse(not_text())
                 continue
             payload = text.encode()
-            if len(payload) > self._limits.message_max_bytes:
-                error = too_large(self._limits.message_max_bytes)
+            if len(payload) > message_max_bytes:
+                error = too_large(message_max_bytes)
                 session.refuse(error, payload)
                 session.close(error)
                 continue

@@ -3,16 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
-from twincast.access.admission import Admission
 from twincast.access.keys import make_key
 from twincast.access.pairing import CODE_LIFE_S, digest_of_code
+from twincast.access.request import Caller, RequestFacts
 from twincast.core.keys import Key, Pairing
-from twincast.core.rights import Rights
+from twincast.core.rights import NOBODY, Rights
 from twincast.errors import (
     MalformedJson,
     TwincastError,
@@ -21,9 +20,10 @@ from twincast.errors import (
     UnsupportedMedia,
     ValidationFailed,
 )
-from twincast.hub.hub import Hub
+from twincast.transports.asgi import Scope
 from twincast.transports.documents import shapes
 from twincast.transports.operation import JSON, Answer, Call, Operation
+from twincast.transports.parts import Parts
 from twincast.wire.messages import encode
 
 logger = logging.getLogger("twincast.admission")
@@ -35,10 +35,10 @@ BODY_MAX_BYTES = 1_024
 class PairingEndpoint:
     """The one operation that takes no credential: what it is asked with is one itself."""
 
-    def __init__(self, hub: Callable[[], Hub], admission: Admission) -> None:
-        self._hub = hub
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._admission = parts.admission
         self._hashing = asyncio.Lock()
-        self._admission = admission
         self.operation = Operation(
             "POST",
             PATH,
@@ -47,7 +47,16 @@ class PairingEndpoint:
             {JSON: shapes.CODE},
             body_max_bytes=BODY_MAX_BYTES,
             takes_no_credential=True,
+            identify=self.stranger,
         )
+
+    def stranger(self, _scope: Scope, facts: RequestFacts) -> Caller:
+        """Return the caller, who has no credential yet, and only an address.
+
+        Raises:
+            Forbidden: a Host or an Origin that is not ours.
+        """
+        return Caller(NOBODY, self._admission.check(facts))
 
     async def pair(self, call: Call) -> Answer:
         """Exchange a pairing code for an API key.
@@ -78,7 +87,7 @@ class PairingEndpoint:
         return Answer(encode({"token": secret, "identity": f"key:{key.id}", "name": key.name, "rights": key.grants}))
 
     async def _made(self, code: str, address: str) -> tuple[Key, str]:
-        hub = self._hub()
+        hub = self._parts.hub
         async with self._hashing:  # one at a time, for each takes 8 MiB
             digest = await asyncio.to_thread(digest_of_code, code)
         secrets: list[str] = []
@@ -99,7 +108,7 @@ class PairingEndpoint:
     async def _let_in(self) -> None:
         """Know the new key before its owner does: the next look at the keys may be a tenth of a second away."""
         with suppress(Unavailable):  # it is stored, and that look will find it
-            keyring = await self._hub().keyring(self._admission.authenticator.version)
+            keyring = await self._parts.hub.keyring(self._admission.authenticator.version)
             if keyring is not None:
                 self._admission.learn(keyring)
 

@@ -1,11 +1,10 @@
 """REST: how the server is, the newest state, readings and commands, tickets and the audit trail."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from twincast.access.admission import Admission
 from twincast.access.tickets import TICKET_S
 from twincast.core.audit import OF_DEVICES, AuditRecord
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of, key_of_request
@@ -15,10 +14,10 @@ from twincast.core.rights import Principal
 from twincast.core.subscription import Subscription
 from twincast.delivery.feed import BYTES_A_STEP
 from twincast.errors import NotFound, NotYet, Truncated, TwincastError, UnknownEpoch, UnsupportedMedia, ValidationFailed
-from twincast.hub.hub import EVERYTHING, Hub
-from twincast.transports.asgi import EdgeInUse
+from twincast.hub.hub import EVERYTHING
 from twincast.transports.documents import shapes
 from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation, paid, pieces
+from twincast.transports.parts import Parts
 from twincast.wire import requests
 from twincast.wire.messages import encode
 from twincast.wire.query import decode_query, rules_of_query, whole_number
@@ -34,34 +33,13 @@ REPLAYED = ((b"idempotency-replayed", b"true"),)
 class Rest:
     """The operations on a hub, which opens after the routes exist and so is asked for at each call."""
 
-    def __init__(
-        self,
-        hub: Callable[[], Hub],
-        admission: Admission,
-        *,
-        body_max_bytes: int,
-        request_max_updates: int,
-        facts: dict[str, str],
-        edge: EdgeInUse,
-        private_facts: dict[str, str],
-    ) -> None:
-        """Make the operations.
-
-        Args:
-            hub: returns the hub.
-            admission: who is asked about rates, and for tickets.
-            body_max_bytes: of a request.
-            request_max_updates: how many readings it may hold.
-            facts: the parts of the status that never change.
-            edge: which WebSocket edge serves.
-            private_facts: those among them that only administrators are told.
-        """
-        self._hub = hub
-        self._admission = admission
-        self._private_facts = private_facts
-        self._request_max_updates = request_max_updates
-        self._facts = facts
-        self._edge = edge
+    def __init__(self, parts: Parts, *, version: str, journal: str) -> None:
+        """Make the operations; `version` and `journal` are for the status."""
+        self._parts = parts
+        self._admission = parts.admission
+        self._version = version
+        self._journal = journal
+        body_max_bytes = parts.request_limits.body_max_bytes
         self.operations = (
             Operation("GET", "/api/status", self.status, (shapes.Status,)),
             Operation("GET", "/api/data", self.data, (shapes.Data,), parameters=shapes.DATA_PARAMETERS),
@@ -118,25 +96,25 @@ class Rest:
 
     async def status(self, call: Call) -> Answer:
         """Say how the server is, and what you may do."""
-        hub = self._hub()
+        hub = self._parts.hub
         principal = call.caller.principal
         devices = await hub.count(EVERYTHING.inside(principal.readable), self._admission.limits.budget(call.caller))
         self._admission.recheck(principal)
         status: dict[str, Any] = {
             "ok": hub.problem is None,
             "devices_known": devices,
-            "websocket_clients_connected": len(hub.websockets),
+            "websocket_clients_connected": len(self._parts.sessions),
             "timestamp_utc": hub.now_utc(),
             "epoch": hub.state.epoch,
             "seq": hub.state.seq,
             "uptime_s": round(hub.uptime_s, 3),
-            **self._facts,
-            "edge": self._edge.name,
+            "version": self._version,
+            "edge": self._parts.edge.name,
             "identity": principal.id,
             "rights": principal.rights.described(),
         }
         if principal.may_at_all("admin"):
-            status |= self._private_facts
+            status["journal"] = self._journal
             status["space"] = hub.space()
         if hub.problem is not None:
             status["problem"] = hub.problem.message
@@ -144,7 +122,7 @@ class Rest:
 
     async def data(self, call: Call) -> Answer:
         """Return the newest state of every device, or of those that are asked for."""
-        hub = self._hub()
+        hub = self._parts.hub
         principal = call.caller.principal
         principal.require_at_all("read")
         budget = self._admission.limits.begin_reading(call.caller)
@@ -167,7 +145,7 @@ class Rest:
         The name is one segment of the path, percent-encoded: a `/` in it is written `%2F`. The answer's `ETag` is the
         position of the reading; whoever sends it back as `If-None-Match` is told 304 as long as there is no newer one.
         """
-        hub = self._hub()
+        hub = self._parts.hub
         principal = call.caller.principal
         principal.require_at_all("read")
         budget = self._admission.limits.begin_reading(call.caller)
@@ -200,16 +178,16 @@ class Rest:
         """
         content_type, body = call.content_type, call.body
         if content_type == NDJSON:
-            entries = requests.decode_reading_lines(body, "rest", self._request_max_updates)
+            entries = requests.decode_reading_lines(body, "rest", self._parts.request_limits.updates_max)
         elif content_type != JSON:
             raise UnsupportedMedia(f"expected Content-Type {JSON} or {NDJSON}, not {content_type or 'none'}")
         elif body.lstrip()[:1] == b"[":
-            entries = requests.decode_readings(body, "rest", self._request_max_updates)
+            entries = requests.decode_readings(body, "rest", self._parts.request_limits.updates_max)
         else:
             return await self._store_one(requests.decode_reading(body, "rest"), call, b"stored")
         _require_publish(call.caller.principal, entries)
         last_seq, replayed = await self._store(entries, call)
-        epoch, count = self._hub().state.epoch, len(entries)
+        epoch, count = self._parts.hub.state.epoch, len(entries)
         text = b'{"ok":true,"stored":%d,"epoch":"%b","seq":%d,"first_seq":%d,"last_seq":%d}'
         return Answer(
             text % (count, epoch.encode(), last_seq, last_seq - count + 1, last_seq), REPLAYED if replayed else ()
@@ -267,13 +245,13 @@ class Rest:
         given = decode_query(call.query, {"limit"})
         limit = whole_number(given.get("limit", [str(AUDIT_DEFAULT)])[-1], "`limit`", AUDIT_MAX)
         records = await self._audited(principal, limit)
-        return Answer(encode({"epoch": self._hub().state.epoch, "records": records}))
+        return Answer(encode({"epoch": self._parts.hub.state.epoch, "records": records}))
 
     async def _audited(self, principal: Principal, limit: int) -> list[AuditRecord]:
         found: list[AuditRecord] = []
         before = None
         for _ in range(0, AUDIT_LOOK_MAX, AUDIT_BLOCK):
-            block = await self._hub().audit(AUDIT_BLOCK, before)
+            block = await self._parts.hub.audit(AUDIT_BLOCK, before)
             found.extend(record for _, record in block if _may_see(principal, record))
             if len(found) >= limit or len(block) < AUDIT_BLOCK:
                 break
@@ -295,7 +273,7 @@ class Rest:
 
     async def _stored_before(self, seq: int) -> Entry:
         try:
-            (entry,) = await self._hub().read(seq - 1, 1)
+            (entry,) = await self._parts.hub.read(seq - 1, 1)
         except Truncated:
             raise Truncated(
                 f"this was stored before, under the same key, as change {seq}; it is not stored again, and what was"
@@ -305,7 +283,7 @@ class Rest:
 
     async def _store(self, entries: Sequence[Entry], call: Call) -> tuple[int, bool]:
         """Store entries; return the seq of the last one, and whether that was before this call."""
-        hub = self._hub()
+        hub = self._parts.hub
         principal = call.caller.principal
         if len(call.body) > hub.sizes.value_max_bytes:
             requests.check_value_sizes(entries, hub.sizes.value_max_bytes)
@@ -330,7 +308,7 @@ class Rest:
         """Wait for the position that a read asks for, if it does."""
         if "min_seq" not in given:
             return
-        hub, min_seq = self._hub(), given["min_seq"][-1]
+        hub, min_seq = self._parts.hub, given["min_seq"][-1]
         if ":" in min_seq:
             position = Position.parse(min_seq)
             if hub.why_not_ours(position) == "epoch":
