@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import requests
 
+from tests import warm
 from twincast import testing
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class ServerProcess:
             "reload": ("-m", "uvicorn", "main:app", "--reload", "--host", "127.0.0.1", "--port", str(self.port)),
         }[edge]
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would stop the server
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [*prefix, sys.executable, *arguments],
             cwd=ROOT,
             env={**os.environ, "TWINCAST_JOURNAL": journal, "PYTHONUNBUFFERED": "1", **env},

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from tests import warm
 from tests.credentials import add_key, certificate
 from tests.running import DEADLINE_S, ROOT
 from twincast.cli import main
@@ -68,7 +69,7 @@ class Place:
         return [sys.executable, "-m", "twincast", *words]
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return warm.run(
             self.command(*words),
             env=self.environment,
             cwd=self.folder,
@@ -116,7 +117,7 @@ def test_a_command_without_options_does_what_it_is_for(place: Place, name: str) 
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_command_that_goes_on_is_connected_without_options(place: Place, name: str) -> None:
-    command = subprocess.Popen(
+    command = warm.Popen(
         place.command(name),
         env=place.environment,
         cwd=ROOT,
@@ -126,7 +127,7 @@ def test_a_command_that_goes_on_is_connected_without_options(place: Place, name:
     )
     try:
         if name == "watch":
-            feeder = subprocess.Popen(place.command("simulate"), env=place.environment, stdout=subprocess.DEVNULL)
+            feeder = warm.Popen(place.command("simulate"), env=place.environment, stdout=subprocess.DEVNULL)
             try:
                 assert command.stdout is not None
                 assert json.loads(command.stdout.readline())["type"] == "data_update"
@@ -135,7 +136,7 @@ def test_a_command_that_goes_on_is_connected_without_options(place: Place, name:
                 feeder.wait()
         else:
             known = "host/" if name == "host" else "town/"
-            watcher = subprocess.Popen(
+            watcher = warm.Popen(
                 place.command("watch", f"{known}*"), env=place.environment, stdout=subprocess.PIPE, text=True
             )
             try:

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import pytest
 
+from tests import warm
 from tests.conftest import StartServer
 from tests.credentials import add_key, bearer, certificate
 from tests.running import ROOT, eventually, free_port
@@ -32,7 +33,7 @@ def running(command: list[str], folder: Path) -> Iterator[None]:
     """Run a proxy in a folder of its own, until the context ends."""
     env = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     printed = (folder / "printed").open("w")
-    process = subprocess.Popen(command, cwd=folder, env=env, stdout=printed, stderr=subprocess.STDOUT)
+    process = warm.Popen(command, cwd=folder, env=env, stdout=printed, stderr=subprocess.STDOUT)
     try:
         yield
     finally:
@@ -59,7 +60,7 @@ def nginx(folder: Path, cert: Path, key: Path, port: int, server_port: int) -> l
         f"daemon off; pid {folder}/pid; error_log stderr; worker_processes 1; events {{}}"
         f" http {{ access_log off; {paths} include {folder}/site.conf; }}"
     )
-    subprocess.run([needed("nginx"), "-t", "-c", str(folder / "nginx.conf")], check=True, capture_output=True)
+    warm.run([needed("nginx"), "-t", "-c", str(folder / "nginx.conf")], check=True, capture_output=True)
     return [needed("nginx"), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
 
 
@@ -166,7 +167,7 @@ def test_what_is_deployed_is_refused_until_there_is_a_key(
 ) -> None:
     env = {**os.environ, **environment(), "TWINCAST_JOURNAL": f"sqlite:{tmp_path / 'journal.db'}"}
     command = [sys.executable, "-m", "twincast", "serve"]
-    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    result = warm.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
     assert all(each in result.stderr for each in missing)
 
@@ -194,9 +195,7 @@ def test_a_key_is_made_as_the_unit_serves() -> None:
 
 
 def analyze(*words: str) -> tuple[int, str]:
-    result = subprocess.run(
-        [needed("systemd-analyze"), *words], capture_output=True, text=True, timeout=60, check=False
-    )
+    result = warm.run([needed("systemd-analyze"), *words], capture_output=True, text=True, timeout=60, check=False)
     return result.returncode, result.stdout + result.stderr
 
 
@@ -213,4 +212,4 @@ def test_the_image_asks_its_server_whether_it_answers(tmp_path: Path) -> None:
 
 def healthcheck(port: int) -> int:
     env = {**os.environ, "TWINCAST_PORT": str(port)}
-    return subprocess.run([sys.executable, DEPLOY / "healthcheck.py"], env=env, timeout=60, check=False).returncode
+    return warm.run([sys.executable, DEPLOY / "healthcheck.py"], env=env, timeout=60, check=False).returncode

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests import warm
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast import stdio
@@ -35,7 +36,7 @@ def shell(server: ServerProcess, words: str, streams: str, **env: str) -> subpro
     """Run a command with streams as a shell writes them; $GONE is the number of a pipe whose reader has left."""
     asked = {"TWINCAST_URL": server.url, "TWINCAST_JOURNAL": server.journal, "PYTHONUNBUFFERED": "", **env}
     with gone() as number:
-        return subprocess.run(
+        return warm.run(
             ["bash", "-c", f"exec {TWINCAST} {words} {streams}"],
             cwd=ROOT,
             env={**os.environ, **asked, "GONE": str(number)},
@@ -147,7 +148,7 @@ def test_odd_words_are_one_line(
     place: ServerProcess, words: list[str | bytes], env: dict[str, str | bytes], part: str, tmp_path: Path
 ) -> None:
     asked: dict[str, str | bytes] = {"TWINCAST_URL": place.url, "TWINCAST_JOURNAL": f"sqlite:{tmp_path}/j.db", **env}
-    ended = subprocess.run(
+    ended = warm.run(
         [sys.executable, "-m", "twincast", *words],
         cwd=ROOT,
         env={**{os.fsencode(name): os.fsencode(value) for name, value in {**os.environ, **asked}.items()}},
@@ -194,7 +195,7 @@ def test_a_server_serves_and_ends_well_whoever_reads_what_it_prints(streams: str
     serve = f"{TWINCAST} serve --journal sqlite:j.db --port {port}"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with gone() as number:
-        process = subprocess.Popen(
+        process = warm.Popen(
             ["bash", "-c", f"exec {serve} {streams.replace('$GONE', str(number))}"],
             cwd=tmp_path,
             env=env,
@@ -223,7 +224,7 @@ def test_a_watcher_outlives_letters_that_its_output_lacks(server_process: StartS
     server = server_process("memory:")
     env = {**os.environ, "TWINCAST_URL": server.url, "PYTHONIOENCODING": encoding}
     words = [sys.executable, "-m", "twincast", "watch"]
-    with subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+    with warm.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
         try:
             line = _first_line(watch, lambda: server.post("/api/data", {"device_id": ODD, "value": "21 °C 🌡"}))
             said = json.loads(line.decode(encoding))
@@ -249,7 +250,7 @@ def test_a_watcher_ends_when_its_reader_does(server_process: StartServer) -> Non
     server = server_process("memory:")
     env = {**os.environ, "TWINCAST_URL": server.url}
     command = f'{TWINCAST} watch | head -1; echo "${{PIPESTATUS[0]}}"'
-    with subprocess.Popen(
+    with warm.Popen(
         ["bash", "-c", command], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as both:
 
@@ -264,9 +265,9 @@ def test_a_watcher_ends_when_its_reader_does(server_process: StartServer) -> Non
 
 
 @pytest.mark.parametrize("wish", ["FORCE_COLOR", "TTY_COMPATIBLE"])
-def test_a_pipe_is_no_terminal_whatever_a_build_system_wishes(place: ServerProcess, stream_query: str) -> None:
+def test_a_pipe_is_no_terminal_whatever_a_build_system_wishes(place: ServerProcess, wish: str) -> None:
     place.post("/api/data", {"device_id": "lab/lamp", "value": 1}).raise_for_status()
-    ended = shell(place, "get 'lab/lamp*'", "| cat", **{stream_query: "1"})
+    ended = shell(place, "get 'lab/lamp*'", "| cat", **{wish: "1"})
     assert json.loads(ended.stdout)["device_id"] == "lab/lamp"
 
 

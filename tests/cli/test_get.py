@@ -6,7 +6,6 @@ import os
 import pty
 import ssl
 import struct
-import subprocess
 import sys
 import termios
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from threading import Thread
 import httpx
 import pytest
 
+from tests import warm
 from tests.cli.test_main import run, screen_until
 from tests.credentials import certificate
 from tests.running import DEADLINE_S, ROOT, free_port
@@ -140,7 +140,7 @@ def test_in_a_terminal_it_is_a_table_by_name(server: Server, columns: int) -> No
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     clean = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     env = {**clean, "TWINCAST_URL": server.url, "TERM": "xterm", "NO_COLOR": "1"}
-    command = subprocess.Popen(
+    command = warm.Popen(
         [sys.executable, "-m", "twincast", "get"], env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests import warm
 from tests.conftest import StartServer
 from twincast.core.model import DataUpdate
 from twincast.journal.sqlite.file import SqliteFile
@@ -25,7 +26,7 @@ def journal(tmp_path: Path) -> Path:
 
 def run(journal: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "twincast", "journal", *arguments, "--journal", f"sqlite:{journal}"]
-    return subprocess.run(command, cwd=journal.parent, capture_output=True, text=True, timeout=120, check=False)
+    return warm.run(command, cwd=journal.parent, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_journal_is_backed_up_checked_and_put_back(journal: Path) -> None:
@@ -96,6 +97,6 @@ def test_a_mistyped_path_and_a_journal_in_memory_are_errors_of_one_line(
     assert said.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
     in_memory = [sys.executable, "-m", "twincast", "journal", *command, "--journal", "memory:"]
-    said = subprocess.run(in_memory, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    said = warm.run(in_memory, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert said.returncode == 1
     assert "a journal on disk" in said.stderr

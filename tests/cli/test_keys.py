@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import warm
 from tests.cli.test_main import screen_until
 from tests.credentials import bearer
 from tests.running import ROOT, free_port
@@ -23,7 +24,7 @@ from twincast.testing import Server
 
 def run(journal: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "twincast", *arguments, "--journal", f"sqlite:{journal}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input=stdin, timeout=60, check=False)
+    return warm.run(command, cwd=ROOT, capture_output=True, text=True, input=stdin, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def printed_in(columns: int | None, journal: Path, *words: str) -> list[str]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
-    command = subprocess.Popen(
+    command = warm.Popen(
         [sys.executable, "-m", "twincast", *words, "--journal", f"sqlite:{journal}"],
         env={**env, "TERM": "xterm", "NO_COLOR": "1"},
         cwd=ROOT,
@@ -150,7 +151,7 @@ def test_forgetting_all_keys_is_asked_about(journal: Path) -> None:
 
 def test_a_journal_that_keeps_nothing_keeps_no_keys(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "twincast", "keys", "list", "--journal", "memory:"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    result = warm.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
     assert "journal on disk" in result.stderr
 
@@ -167,7 +168,7 @@ def here(folder: Path, *arguments: str, stdin: str = "", **env: str) -> subproce
     """Run a command in a folder, with nothing of ours in the environment but what is given."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("TWINCAST_")}
     command = [sys.executable, "-m", "twincast", *arguments]
-    return subprocess.run(
+    return warm.run(
         command, cwd=folder, env=clean | env, capture_output=True, text=True, input=stdin, timeout=60, check=False
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests import warm
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast import __version__
@@ -37,7 +38,7 @@ def environment(url: str) -> dict[str, str]:
 
 
 def run(url: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return warm.run(
         [*TWINCAST, *words],
         env=environment(url),
         cwd=ROOT,
@@ -52,7 +53,7 @@ def run(url: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[s
 @contextmanager
 def running(url: str, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Run a command that does not end by itself; at the end of the context it must have ended."""
-    command = subprocess.Popen(
+    command = warm.Popen(
         [*TWINCAST, *words], env=environment(url), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
@@ -96,7 +97,7 @@ def test_version_and_help_are_there() -> None:
 
 def test_the_help_of_serve_has_every_setting_with_its_default_and_its_variable() -> None:
     wide = {**os.environ, "COLUMNS": "400"}
-    told = subprocess.run([*TWINCAST, "serve", "--help"], env=wide, capture_output=True, text=True, check=True).stdout
+    told = warm.run([*TWINCAST, "serve", "--help"], env=wide, capture_output=True, text=True, check=True).stdout
     first, _, advanced = told.partition("Advanced")
     for name, field in Settings.model_fields.items():
         option = f"--{name.replace('_', '-')} "
@@ -122,7 +123,7 @@ def test_a_shell_completes_commands_and_options(tmp_path: Path) -> None:
         ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _twincast_completion twincast; echo "${COMPREPLY[@]}"; }
         ask twincast s; ask twincast keys r; ask twincast serve --allow
     """
-    told = subprocess.run(
+    told = warm.run(
         ["bash", "-c", script],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
         capture_output=True,
@@ -180,9 +181,7 @@ def test_one_is_not_many(server: ServerProcess) -> None:
 
 
 def test_send_passes_lines_on_as_they_come(server: ServerProcess) -> None:
-    command = subprocess.Popen(
-        [*TWINCAST, "send", "tap", "-"], env=environment(server.url), cwd=ROOT, stdin=subprocess.PIPE
-    )
+    command = warm.Popen([*TWINCAST, "send", "tap", "-"], env=environment(server.url), cwd=ROOT, stdin=subprocess.PIPE)
     assert command.stdin is not None
     for number in range(3):
         command.stdin.write(f"{number}\n".encode())
@@ -292,7 +291,7 @@ def test_watch_is_a_live_table_in_a_terminal(server: ServerProcess) -> None:
     server.post("/api/data", {"device_id": "lab/[bold]x", "value": "before"})
     ours, theirs = pty.openpty()
     env = {**environment(server.url), "TERM": "xterm-256color", "LINES": "30"}
-    command = subprocess.Popen([*TWINCAST, "watch"], env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
+    command = warm.Popen([*TWINCAST, "watch"], env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     try:
         assert "lab/[bold]x" in screen_until(ours, "before")

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import segno
 
+from tests import warm
 from tests.credentials import add_key, bearer, certificate, fingerprint_of
 from tests.running import ROOT
 from twincast.journal.place import Place, note_place
@@ -22,7 +23,7 @@ MODULES = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TWINCAST_")}
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "twincast", *arguments],
         cwd=ROOT,
         env={**kept, **environment},

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests import warm
 from tests.cli.test_main import screen_until
 from tests.credentials import bearer
 from tests.running import DEADLINE_S, ROOT, eventually
@@ -43,7 +44,7 @@ def clients(server: Server, secret: str) -> object:
 
 
 def assert_refused(server: Server, secret: str, right: str, *words: str) -> None:
-    with subprocess.Popen(
+    with warm.Popen(
         [*TWINCAST, *words],
         env=environment(server, secret),
         cwd=ROOT,
@@ -92,7 +93,7 @@ def test_without_the_right_to_read(server: Server, writer: str, reader: str) -> 
 
 def test_without_the_right_to_read_in_a_terminal(server: Server, writer: str) -> None:
     ours, theirs = pty.openpty()
-    command = subprocess.Popen(
+    command = warm.Popen(
         [*TWINCAST, "watch"], env=environment(server, writer), cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
@@ -106,7 +107,7 @@ def test_without_the_right_to_read_in_a_terminal(server: Server, writer: str) ->
 
 
 def test_a_right_to_some_of_what_is_watched_is_enough(server: Server, reader: str, writer: str) -> None:
-    with subprocess.Popen(
+    with warm.Popen(
         [*TWINCAST, "watch", "hall/*", "*/fan"], env=environment(server, reader), cwd=ROOT, stdout=subprocess.PIPE
     ) as command:
         assert command.stdout is not None

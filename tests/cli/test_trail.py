@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.running import DEADLINE_S, ROOT
 from twincast.client import Rest
 from twincast.errors import NotPermitted, ValidationFailed
@@ -22,7 +23,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def audit(*words: str, token: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "-m", "twincast", "audit", *words],
         cwd=ROOT,
         env={**os.environ, "TWINCAST_TOKEN": token},

@@ -19,6 +19,7 @@ import httpx
 import pyte
 import pytest
 
+from tests import warm
 from tests.cli.test_board import NOW, deletion, event
 from tests.credentials import bearer
 from tests.running import DEADLINE_S, ROOT
@@ -49,7 +50,7 @@ class Terminal:
         self._theirs = theirs  # kept, so that its mode can be asked for when the command has ended
         self.before = self.mode
         clean = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [sys.executable, *program, *words],
             env={**clean, "TWINCAST_URL": url, "TERM": "xterm-256color", **env},
             cwd=ROOT,
@@ -226,7 +227,7 @@ def test_the_terminal_is_given_back_while_it_is_stopped(terminal: Callable[..., 
 def test_a_pipe_that_is_closed_leaves_the_terminal_alone(server: Server, token: str) -> None:
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
-    command = subprocess.Popen(
+    command = warm.Popen(
         [sys.executable, "-m", "twincast", "watch"],
         env={**os.environ, "TWINCAST_URL": server.url, "TWINCAST_TOKEN": token},
         cwd=ROOT,

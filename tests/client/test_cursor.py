@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from twincast.client import Change, Client, Gap, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.core.model import Position
@@ -177,7 +178,7 @@ class Process:
     """A device as a process of its own."""
 
     def __init__(self, server: Server, cursor: Path, program: str = DEVICE) -> None:
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [sys.executable, "-c", textwrap.dedent(program), server.url, str(cursor)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

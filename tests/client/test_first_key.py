@@ -5,7 +5,6 @@ import contextlib
 import io
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import warm
 from twincast.cli import host, send, simulate, watch
 from twincast.client import Rest, connect
 from twincast.client import sync as without_asyncio
@@ -88,7 +88,7 @@ def test_what_the_refusal_says_helps_when_it_is_done(server: Server, tmp_path: P
     refusal = httpx.get(f"{server.url}/api/data").json()
     assert refusal["detail"].startswith(LOGIN_NEEDED)
     makes_a_key, header = refusal["detail"].split("`")[1::2]
-    key = subprocess.run(
+    key = warm.run(
         [sys.executable, "-m", *shlex.split(makes_a_key), "--journal", f"sqlite:{tmp_path / 'journal.db'}"],
         capture_output=True,
         text=True,
@@ -96,7 +96,7 @@ def test_what_the_refusal_says_helps_when_it_is_done(server: Server, tmp_path: P
     ).stdout.strip()
     name, _, value = header.replace("KEY", key).partition(": ")
     assert httpx.get(f"{server.url}/api/data", headers={name: value}).is_success
-    given = subprocess.run(
+    given = warm.run(
         [sys.executable, "-m", "twincast", "send", "lamp", "1", "--url", server.url],
         env={**os.environ, "TWINCAST_TOKEN": key},
         capture_output=True,

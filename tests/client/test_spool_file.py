@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.running import ROOT
 from twincast.client.spool_file import APPLICATION_ID, ROW_BYTES, SCHEMA_VERSION, Refusal, Row, SpoolFile
 from twincast.errors import BufferFull, SpoolFull, SpoolUnusable
@@ -125,7 +126,7 @@ for line in itertools.count(file.last_line + 1):
 def test_a_process_that_is_killed_leaves_all_that_it_accepted(path: Path) -> None:
     last = 0
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", ACCEPTING, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
+        process = warm.Popen([sys.executable, "-c", ACCEPTING, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
         assert process.stdout is not None
         for _ in range(50):
             last = int(process.stdout.readline())
@@ -161,7 +162,7 @@ def test_a_full_disk_is_said_and_what_was_accepted_stays(path: Path) -> None:
 
 
 def test_a_second_program_is_refused_as_long_as_the_first_one_lives(path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ACCEPTING, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
+    process = warm.Popen([sys.executable, "-c", ACCEPTING, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout is not None
     process.stdout.readline()
     with pytest.raises(SpoolUnusable, match="in use by another program; give each one a file of its own"):

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast.client import Change, Client, Link, connect
 from twincast.client import sync as without_asyncio
@@ -407,7 +408,7 @@ class Device:
 
     def start(self) -> None:
         first = str(self.accepted[-1] + 2 if self.accepted else 0)  # the one behind the last may be in the file
-        self._process = subprocess.Popen(
+        self._process = warm.Popen(
             [sys.executable, "-c", DEVICE, self._url, str(self._spool), first],
             stdout=subprocess.PIPE,
             text=True,

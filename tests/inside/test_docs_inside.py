@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import warm
 from tests.running import DEADLINE_S, ROOT, eventually, free_port
 from tests.serving import serving
 from twincast import Twincast
@@ -38,7 +39,7 @@ def uvicorn(folder: Path, application: str) -> Iterator[str]:
     """Run what the page says, in the folder of its programs."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", application, "--port", str(port)]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = warm.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     url = f"http://127.0.0.1:{port}"
     try:
         eventually(lambda: process.poll() is not None or _answers(url), "uvicorn answers")
@@ -103,7 +104,7 @@ async def test_a_snippet_runs(number: int) -> None:
 def test_the_test_passes_without_a_server(folder: Path) -> None:
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lab.py"]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    ended = warm.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert "1 passed" in ended.stdout, ended.stdout
 
 
@@ -116,7 +117,7 @@ def test_every_public_name_is_on_the_page() -> None:
 
 def test_more_than_one_worker_is_told_that_the_journal_is_in_use(folder: Path) -> None:
     command = [sys.executable, "-m", "uvicorn", "lab:app", "--port", str(free_port()), "--workers", "2"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = warm.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     try:
         assert any("JournalUnusable" in line and "in use by another server" in line for line in process.stdout)

@@ -1,7 +1,6 @@
 """What the fast edge assumes of picows and of uvicorn, neither of which promises it."""
 
 import inspect
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from picows import WSListener, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tests import warm
 from tests.conftest import StartServer
 from tests.raw_websocket import CLOSE, PING, RawWebSocket
 from tests.running import DEADLINE_S, ROOT
@@ -67,7 +67,7 @@ def test_a_request_head_in_pieces_becomes_a_socket(server_process: StartServer) 
 
 def new_key(journal: str) -> str:
     command = [sys.executable, "-m", "twincast", "keys", "add", "one", "--may", "read", "--journal", journal]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=DEADLINE_S)
+    done = warm.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=DEADLINE_S)
     return done.stdout.strip()
 
 

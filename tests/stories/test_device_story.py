@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.running import ROOT, ServerProcess, eventually, free_port
 from twincast.client import Rest
 from twincast.client.sync import connect
@@ -45,7 +46,7 @@ class Fan:
     def boot(self) -> None:
         first = str(self.accepted[-1] + 2 if self.accepted else 0)  # one more may have been accepted in its last moment
         env = {"PYTHONPATH": str(ROOT), "PATH": ""}
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [sys.executable, "-c", PROGRAM, self._url, first],
             cwd=self._folder,
             env=env,

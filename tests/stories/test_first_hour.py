@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests import warm
 from tests.browser import PHONE, SCREEN, is_within_reach, witnessed_pages
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually
 
@@ -46,12 +47,12 @@ class Desk:
     def type(self, *words: str) -> str:
         """Run a command of twincast's, and return what it prints."""
         how: Any = {"cwd": self.folder, "env": self.environment, "capture_output": True, "text": True}
-        ran = subprocess.run([sys.executable, "-m", "twincast", *words], timeout=DEADLINE_S, check=False, **how)
+        ran = warm.run([sys.executable, "-m", "twincast", *words], timeout=DEADLINE_S, check=False, **how)
         assert ran.returncode == 0, ran.stderr
         return str(ran.stdout)
 
     def switch_on(self, boot: int) -> None:
-        self.device = subprocess.Popen(
+        self.device = warm.Popen(
             [sys.executable, "device.py", self.server.url, str(boot)],
             cwd=self.folder,
             env={**self.environment, "PYTHONPATH": str(ROOT)},

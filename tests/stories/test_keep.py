@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 import requests
 from websockets.sync.client import connect
 
+from tests import warm
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ServerProcess, eventually
 from twincast.client import Rest
@@ -81,7 +81,7 @@ def test_a_server_that_is_killed_while_it_trims_stays_within_its_bound_and_loses
     server = server_process(f"sqlite:{path}", **BOUNDS)
     assert len(server.get("/api/data")["data"]) == BATCH
     server.stop()
-    checked = subprocess.run(
+    checked = warm.run(
         [sys.executable, "-m", "twincast", "journal", "check", "--journal", f"sqlite:{path}"],
         capture_output=True,
         text=True,
@@ -197,9 +197,7 @@ def test_a_journal_in_memory_says_that_it_keeps_a_window_whatever_is_set(caplog:
 def test_bounds_that_cannot_be_kept_end_the_start_in_one_line(tmp_path: Path) -> None:
     serve = [sys.executable, "-m", "twincast", "serve", "--port", "0", "--journal", f"sqlite:{tmp_path / 'j.db'}"]
     for bound, said in (("--keep-bytes=100MB", "give it 154MB or more"), ("--keep=0", "--keep: it takes a time")):
-        ended = subprocess.run(
-            [*serve, bound], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-        )
+        ended = warm.run([*serve, bound], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
         assert said in ended.stderr
     assert not list(tmp_path.iterdir()), "and nothing was made"

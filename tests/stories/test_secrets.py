@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
+from tests import warm
 from tests.conftest import StartServer
 from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, certificate, revoke_key
 from tests.raw_websocket import CLOSE, TEXT, RawWebSocket
@@ -155,7 +156,7 @@ def test_nothing_that_a_server_refuses_shows_a_credential(
 def run(folder: Path, *words: str, **env: str) -> str:
     """Run a command that fails, and return all that it prints."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("TWINCAST_")}
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "twincast", *words],
         cwd=folder,
         env=clean | env,

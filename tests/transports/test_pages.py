@@ -1,7 +1,6 @@
 """The pages beside the dashboard, in a real browser: they load nothing from elsewhere, and `/docs` runs the calls."""
 
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
+from tests import warm
 from tests.browser import Witness
 from tests.running import ROOT, ServerProcess
 from twincast.access.pairing import CODE_LIFE_S, digest_of_code, make_pairing
@@ -153,8 +153,8 @@ def test_the_lines_of_the_first_page_have_its_address_and_do_what_they_say(serve
     page.goto(here)
     lines = {name: page.locator(f"#{name}").inner_text() for name in ("curl", "python", "javascript", "stream")}
     assert all(here in text and "8000" not in text for text in lines.values())
-    subprocess.run(["sh", "-c", lines["curl"]], check=True, timeout=30, capture_output=True)
-    printed = subprocess.run([sys.executable, "-c", lines["python"]], check=True, timeout=30, capture_output=True)
+    warm.run(["sh", "-c", lines["curl"]], check=True, timeout=30, capture_output=True)
+    printed = warm.run([sys.executable, "-c", lines["python"]], check=True, timeout=30, capture_output=True)
     assert printed.stdout == b"21.5\n"
     module = re.sub(r"import (.*) from (.*);", r"const \1 = await import(\2);", lines["javascript"])
     assert page.evaluate(f"(async () => {{ {module}; client.close(); return client.messagesCount > 0; }})()")
