@@ -17,10 +17,23 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm
 
+from twincast.access.jwks import Jwks, StaticKey
+from twincast.access.tokens import Tokens
+from twincast.core.rights import Rate
 from twincast.testing import Server, eventually
 from twincast.testing.keys import add_key, revoke_key
 
-__all__ = ["Issuer", "add_key", "bearer", "certificate", "fingerprint_of", "jwks", "revoke_key", "until_known"]
+__all__ = [
+    "Issuer",
+    "add_key",
+    "bearer",
+    "certificate",
+    "fingerprint_of",
+    "jwks",
+    "revoke_key",
+    "trusting",
+    "until_known",
+]
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 ISSUER, AUDIENCE = "https://login.example.org", "twincast"
@@ -61,6 +74,11 @@ class Issuer:
 def jwks(*issuers: Issuer) -> str:
     """Return a key set."""
     return json.dumps({"keys": [issuer.jwk() for issuer in issuers]})
+
+
+def trusting(keys: Jwks | StaticKey, *, rate: Rate | None = None) -> Tokens:
+    """Return what verifies the tokens of the issuer of tests."""
+    return Tokens(keys, issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256", "RS256"], rate=rate)
 
 
 def fingerprint_of(cert: Path) -> str:

@@ -2,11 +2,10 @@
 
 import pytest
 
-from tests.credentials import AUDIENCE, ISSUER, NOW_UTC, Issuer
+from tests.credentials import NOW_UTC, Issuer, trusting
 from twincast.access.authenticator import READER, Authenticator
 from twincast.access.jwks import StaticKey
 from twincast.access.keys import make_key
-from twincast.access.tokens import Tokens
 from twincast.core.keys import Key, Keyring
 from twincast.core.rights import ANYONE, Rate, Rights
 from twincast.errors import CredentialExpired, Unauthenticated
@@ -108,7 +107,7 @@ def test_a_key_has_its_own_rate_or_the_servers() -> None:
 
 def test_keys_and_tokens_are_good_side_by_side() -> None:
     issuer = Issuer()
-    tokens = Tokens(StaticKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
+    tokens = trusting(StaticKey(issuer.pem()))
     authenticator = Authenticator(tokens=tokens)
     assert authenticator.is_required
     key, secret = made()
@@ -121,7 +120,7 @@ def test_keys_and_tokens_are_good_side_by_side() -> None:
 
 def test_a_token_that_was_verified_before_is_refused_once_it_has_expired() -> None:
     issuer, now_s = Issuer(), [0.0]
-    tokens = Tokens(StaticKey(issuer.pem()), issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"], rate=None)
+    tokens = trusting(StaticKey(issuer.pem()))
     authenticator = Authenticator(tokens=tokens, now_s=lambda: now_s[0])
     text = issuer.token()
     principal = authenticator.authenticate(text)

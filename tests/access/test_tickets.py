@@ -11,7 +11,7 @@ from twincast.core.rights import ANYONE, Principal
 from twincast.errors import RateLimited, TooManyConnections, Unauthenticated
 
 
-def once(ticket: str) -> TicketUse:
+def use_of(ticket: str) -> TicketUse:
     return TicketUse(ticket, f"ticket={ticket}", is_stream=False, resumes=False)
 
 
@@ -22,9 +22,9 @@ def stream(ticket: str, query: str = "", *, again: bool = False) -> TicketUse:
 def test_a_ticket_is_good_once() -> None:
     issued = Tickets(lambda: 0.0)
     ticket = issued.issue(ANYONE, "here")
-    assert issued.redeem(once(ticket)) is ANYONE
+    assert issued.redeem(use_of(ticket)) is ANYONE
     with pytest.raises(Unauthenticated):
-        issued.redeem(once(ticket))
+        issued.redeem(use_of(ticket))
 
 
 def test_a_ticket_is_good_for_thirty_seconds() -> None:
@@ -32,10 +32,10 @@ def test_a_ticket_is_good_for_thirty_seconds() -> None:
     issued = Tickets(lambda: now_s[0])
     early, late = issued.issue(ANYONE, "here"), issued.issue(ANYONE, "here")
     now_s[0] = 29.9
-    issued.redeem(once(early))
+    issued.redeem(use_of(early))
     now_s[0] = 30.0
     with pytest.raises(Unauthenticated):
-        issued.redeem(once(late))
+        issued.redeem(use_of(late))
 
 
 def test_tickets_that_nobody_uses_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_an_owner_has_a_bounded_number_of_tickets_and_uses_up_none_of_the_others
         issued.issue(ANYONE, "one")
     assert limited.value.retry_after_s == 20
     issued.issue(ANYONE, "other")
-    issued.redeem(once(first))
+    issued.redeem(use_of(first))
     issued.issue(ANYONE, "one")
     with pytest.raises(RateLimited):
         issued.issue(ANYONE, "one")
@@ -124,7 +124,7 @@ def test_a_used_ticket_opens_nothing_else(is_open: bool) -> None:
     if not is_open:
         browser.issued.release(browser.ticket, end)
     for other in (
-        once(browser.ticket)._replace(resumes=True),
+        use_of(browser.ticket)._replace(resumes=True),
         stream(browser.ticket, again=False),
         stream(browser.ticket, "&devices=*", again=True),
         stream("wrong", again=True),
@@ -137,7 +137,7 @@ def test_a_used_ticket_opens_nothing_else(is_open: bool) -> None:
 def test_what_a_ticket_opened_that_is_no_stream_does_not_come_back() -> None:
     issued = Tickets(lambda: 0.0)
     ticket = issued.issue(ANYONE, "here")
-    issued.redeem(once(ticket))
+    issued.redeem(use_of(ticket))
     issued.hold(ticket, lambda: None)
     with pytest.raises(Unauthenticated):
         issued.redeem(stream(ticket, again=True))
