@@ -15,11 +15,11 @@ from twincast.core.producers import NumberedLine
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
 from twincast.delivery.cast import Cast
-from twincast.delivery.feed import TookBlock
 from twincast.delivery.router import Router
 from twincast.delivery.scheduler import Scheduler
 from twincast.delivery.selection import Selections
 from twincast.delivery.snapshots import SnapshotCache
+from twincast.delivery.stream import OnBlock
 from twincast.errors import NotPermitted, Truncated, TwincastError, Unauthenticated
 from twincast.wire.messages import SizeLimits, encode_all
 
@@ -171,7 +171,7 @@ class CommittingStream:
         self.prepares = False
         self.clock_s = 0.0
         self._block_entries = block_entries
-        self._reads: list[tuple[int, int, TookBlock]] = []
+        self._reads: list[tuple[int, int, OnBlock]] = []
         self.timers: list[WaitingTimer] = []
 
     def submit(
@@ -211,7 +211,7 @@ class CommittingStream:
         too_old = "too_old" if since.seq < self.oldest_since else ""
         return self.lineage.why_not(since, self.state.seq) or too_old
 
-    def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
+    def read_back(self, since: int, until: int, took: OnBlock) -> Cast | None:
         if self.reads_wait:
             self._reads.append((since, until, took))
             return None

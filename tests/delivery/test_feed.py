@@ -18,6 +18,7 @@ from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import ENTRIES_AT_ONCE, Feed
 from twincast.delivery.scheduler import AT_ONCE_STEPS, SLICE_STEPS
+from twincast.delivery.snapshots import SHARED_FROM_DEVICES
 from twincast.errors import FellBehind, JournalUnavailable, TwincastError
 
 PLENTY_BYTES = 1 << 40
@@ -45,7 +46,7 @@ class Client:
             self.connection.write, stream, self.ended.append, budget=self.budget, outbox_max_bytes=outbox_max_bytes
         )
         if isinstance(self.connection, StallingConnection):
-            self.connection.pause = self.feed.pause
+            self.connection.pause = self.feed.sender.pause
 
     def heard(self) -> list[Any]:
         """Return what the client was sent since the last call."""
@@ -64,7 +65,7 @@ def a_stream(*devices: str, **options: Any) -> CommittingStream:
 
 def a_client(stream: CommittingStream, subscription: Subscription, **options: Any) -> Client:
     client = Client(stream, **options)
-    client.feed.start(subscription)
+    client.feed.begin(subscription)
     client.heard()
     return client
 
@@ -75,7 +76,7 @@ EVERYTHING = selecting("*")
 def test_a_client_that_comes_back_gets_what_it_missed_and_then_what_comes() -> None:
     stream = a_stream(*"abcdefgh")
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=Position("epoch-1", 3))
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 3))
     hello, *missed = client.heard()
     assert (hello["resumed"], hello["seq"], hello["data_snapshot"], "reason" in hello) == (True, 3, {}, False)
     assert [event["seq"] for event in missed] == [4, 5, 6, 7, 8]
@@ -86,7 +87,7 @@ def test_a_client_that_comes_back_gets_what_it_missed_and_then_what_comes() -> N
 def test_a_client_that_missed_nothing_goes_on_at_once() -> None:
     stream = a_stream("a")
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=Position("epoch-1", 1))
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 1))
     stream.change("a", b"2")
     assert client.seqs() == [1, 2]
 
@@ -101,7 +102,7 @@ def test_a_position_that_cannot_be_resumed_is_answered_by_the_reason_and_the_sta
     stream = a_stream("a", "b", "a")
     stream.oldest_since = 1
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=since)
+    client.feed.begin(EVERYTHING, since=since)
     [hello] = client.heard()
     assert (hello["resumed"], hello["reason"], hello["seq"]) == (False, reason, 3)
     assert {device: twin["seq"] for device, twin in hello["data_snapshot"].items()} == {"a": 3, "b": 2}
@@ -111,7 +112,7 @@ def test_what_comes_while_the_log_is_read_back_is_not_lost_and_comes_behind_it()
     stream = a_stream(*"abcdefgh")
     stream.reads_wait = True
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=Position("epoch-1", 1))
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 1))
     stream.change("i", b"1")
     for _ in range(5):
         stream.read_on()
@@ -126,7 +127,7 @@ def test_a_client_that_leaves_while_the_log_is_read_back_hears_nothing_more() ->
     stream = a_stream("a", "b")
     stream.reads_wait = True
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=Position("epoch-1", 0))
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 0))
     client.heard()
     client.feed.close()
     stream.read_on()
@@ -142,7 +143,7 @@ def test_a_disk_that_does_not_give_the_log_ends_the_feed() -> None:
     stream = FailingStream()
     stream.change("a", b"1")
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=Position("epoch-1", 0))
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 0))
     stream.read_on()
     assert [error.code for error in client.ended] == ["journal_unavailable"]
 
@@ -151,7 +152,7 @@ def test_a_log_that_was_cut_off_meanwhile_is_a_gap_and_the_state_follows() -> No
     stream = a_stream(*"abcabc", block_entries=2)
     stream.reads_wait = True
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=Position("epoch-1", 0))
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 0))
     stream.read_on()
     stream.oldest_since = 4
     stream.read_on()
@@ -167,7 +168,7 @@ def test_a_log_that_was_cut_off_meanwhile_is_a_gap_and_the_state_follows() -> No
 def test_only_what_is_selected_comes_and_only_its_state() -> None:
     stream = a_stream("lab/a", "old/b", "lab/c")
     client = Client(stream)
-    client.feed.start(selecting("lab/*", "door"))
+    client.feed.begin(selecting("lab/*", "door"))
     [hello] = client.heard()
     assert sorted(hello["data_snapshot"]) == ["lab/a", "lab/c"]
     for device_id in ("lab/a", "old/b", "door", "doors", "lab/new"):
@@ -199,8 +200,8 @@ def test_a_deletion_comes_in_its_place_and_the_device_is_no_more_in_what_others_
     deleted, change = client.heard()
     assert (deleted["type"], deleted["device_id"], deleted["seq"], change["seq"]) == ("deleted", "a", 3, 4)
     newcomer, one_who_names_it = Client(stream), Client(stream)
-    newcomer.feed.start(EVERYTHING)
-    one_who_names_it.feed.start(selecting("a", "b"))
+    newcomer.feed.begin(EVERYTHING)
+    one_who_names_it.feed.begin(selecting("a", "b"))
     assert sorted(newcomer.heard()[0]["data_snapshot"]) == ["b", "c"]
     assert sorted(one_who_names_it.heard()[0]["data_snapshot"]) == ["b"]
     stream.change("a", b"2")
@@ -211,18 +212,18 @@ def test_a_client_that_comes_back_is_told_what_was_deleted_meanwhile() -> None:
     stream = a_stream("a", "b")
     stream.delete("a")
     client = Client(stream)
-    client.feed.start(EVERYTHING, since=Position("epoch-1", 2))
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 2))
     assert [(message["type"], message["seq"]) for message in client.heard()] == [("hello", 2), ("deleted", 3)]
 
 
 def test_who_did_not_keep_up_is_told_that_a_device_is_no_more_and_not_what_it_said_before() -> None:
     stream = a_stream("a", "b")
     client = a_client(stream, EVERYTHING)
-    client.feed.pause()
+    client.feed.sender.pause()
     stream.change("a", b"7")
     stream.delete("a")
     stream.change("b", b"8")
-    client.feed.resume()
+    client.feed.sender.resume()
     assert [(m["type"], m["device_id"], m["seq"], m.get("merged", 1)) for m in client.heard()] == [
         ("deleted", "a", 4, 2),
         ("data_update", "b", 5, 1),
@@ -232,10 +233,10 @@ def test_who_did_not_keep_up_is_told_that_a_device_is_no_more_and_not_what_it_sa
 def test_who_did_not_keep_up_is_told_the_newest_of_a_device_that_was_made_anew() -> None:
     stream = a_stream("a")
     client = a_client(stream, EVERYTHING)
-    client.feed.pause()
+    client.feed.sender.pause()
     stream.delete("a")
     stream.change("a", b"7")
-    client.feed.resume()
+    client.feed.sender.resume()
     [change] = client.heard()
     assert (change["type"], change["seq"], change["merged"]) == ("data_update", 3, 2)
 
@@ -246,10 +247,10 @@ def test_who_asked_for_readings_alone_gets_nothing_of_a_device_that_is_no_more(m
     client = a_client(stream, Subscription(rules_of(["*"], ["data_update"]), "latest", max_hz))
     stream.change("b", b"1")
     client.heard()
-    client.feed.pause()
+    client.feed.sender.pause()
     stream.change("a", b"7")
     stream.delete("a")
-    client.feed.resume()
+    client.feed.sender.resume()
     stream.pass_time(1)
     assert client.heard() == []
     assert client.feed.position == ("epoch-1", stream.state.seq)
@@ -262,14 +263,14 @@ def test_who_asked_for_readings_alone_gets_nothing_of_a_device_that_is_no_more(m
 def test_deletions_of_ever_new_devices_cost_a_stalled_client_no_more_than_its_bound(mode: Mode) -> None:
     stream = a_stream()
     client = a_client(stream, selecting("*", mode=mode), outbox_max_bytes=10_000)
-    client.feed.pause()
+    client.feed.sender.pause()
     for number in range(1_000):
         stream.change(f"d{number}", b"1")
         stream.delete(f"d{number}")
     if mode == "latest":
         assert isinstance(client.ended[0], FellBehind)
     else:
-        client.feed.resume()
+        client.feed.sender.resume()
         assert client.seqs() == list(range(1, 2_001))
 
 
@@ -308,20 +309,20 @@ def test_a_group_that_nobody_is_left_in_goes() -> None:
 def test_in_mode_every_nothing_is_merged() -> None:
     stream = a_stream()
     client = a_client(stream, selecting("*", mode="every"))
-    client.feed.pause()
+    client.feed.sender.pause()
     for _ in range(3):
         stream.change("a", b"1")
-    client.feed.resume()
+    client.feed.sender.resume()
     assert [(message["seq"], "merged" in message) for message in client.heard()] == [(1, False), (2, False), (3, False)]
 
 
 def test_in_mode_every_what_passes_the_bound_is_read_back_from_the_log() -> None:
     stream = a_stream()
     client = a_client(stream, selecting("*", mode="every"), outbox_max_bytes=1_000)
-    client.feed.pause()
+    client.feed.sender.pause()
     for _ in range(100):
         stream.change("a", b"1")
-    client.feed.resume()
+    client.feed.sender.resume()
     assert client.seqs() == list(range(1, 101))
     assert client.ended == []
     stream.change("a", b"1")
@@ -331,7 +332,7 @@ def test_in_mode_every_what_passes_the_bound_is_read_back_from_the_log() -> None
 def test_in_mode_every_a_stalled_client_holds_no_more_than_its_bound() -> None:
     stream = a_stream()
     client = a_client(stream, selecting("*", mode="every"), outbox_max_bytes=1_000)
-    client.feed.pause()
+    client.feed.sender.pause()
     for _ in range(1_000):
         stream.change("a", b"1")
     assert len(stream.router) == 0, "nothing is offered to it any more"
@@ -343,10 +344,10 @@ def test_answers_beyond_the_bound_end_the_feed_in_either_mode() -> None:
     for mode in modes:
         stream = a_stream()
         client = a_client(stream, Subscription(mode=mode), outbox_max_bytes=1_000)
-        client.feed.pause()
+        client.feed.sender.pause()
         for _ in range(100):
             stream.command("a", "x" * 50)
-            client.feed.offer(CAST_OF_PONG)
+            client.feed.sender.offer(CAST_OF_PONG)
         assert isinstance(client.ended[0], FellBehind)
 
 
@@ -383,7 +384,7 @@ def test_one_who_comes_between_two_flushes_gets_no_change_twice_and_misses_none(
     stream.change("a", b"1")
     stream.change("a", b"2")
     second = Client(stream)
-    second.feed.start(selecting("*", max_hz=10))
+    second.feed.begin(selecting("*", max_hz=10))
     stream.change("a", b"3")
     stream.pass_time(0.1)
     assert [(m["seq"], m.get("merged", 1)) for m in first.heard()] == [(1, 1), (3, 2)]
@@ -398,10 +399,10 @@ def test_a_position_is_told_only_to_those_who_have_everything_up_to_it() -> None
     stream.change("a", b"2")
     assert live.feed.position == ("epoch-1", 2)
     assert throttled.feed.position == ("epoch-1", 1), "the second change waits in the group"
-    live.feed.pause()
+    live.feed.sender.pause()
     stream.change("a", b"3")
     assert live.feed.position is None
-    live.feed.resume()
+    live.feed.sender.resume()
     assert live.feed.position == ("epoch-1", 3)
 
 
@@ -419,18 +420,18 @@ def test_a_changed_subscription_brings_the_state_of_what_it_adds_and_nothing_of_
 def test_a_large_state_comes_in_pages_as_the_client_takes_them() -> None:
     stream = a_stream(*(f"d{number}" for number in range(10)))
     client = Client(stream, StallingConnection(writes_until_full=1))
-    client.feed.start(EVERYTHING, page=4)
+    client.feed.begin(EVERYTHING, page_size=4)
     pages = client.heard()
     while len(pages) < 3:
         stream.change(f"d{len(pages)}", b"1")
-        client.feed.resume()
+        client.feed.sender.resume()
         pages += client.heard()
     assert [page["type"] for page in pages] == ["hello", "snapshot", "snapshot"]
     assert [len(page["data_snapshot"]) for page in pages] == [4, 4, 2]
     assert [page.get("more", False) for page in pages] == [True, True, False]
     assert {page["seq"] for page in pages} == {10}
-    client.feed.resume()
-    client.feed.resume()
+    client.feed.sender.resume()
+    client.feed.sender.resume()
     assert client.seqs() == [11, 12]
 
 
@@ -439,14 +440,14 @@ def test_a_state_of_many_devices_is_encoded_once_for_all_who_come_together() -> 
     stream.cast(*(DataUpdate(f"d{number}", Raw(b"1"), "", "rest") for number in range(2_000)))
     for number in range(100):
         client = Client(stream)
-        client.feed.start(EVERYTHING)
+        client.feed.begin(EVERYTHING)
         hello, *behind = client.heard()
         assert hello["seq"] + len(behind) == stream.state.seq
         stream.change(f"d{number}", b"2")
         assert client.seqs() == [stream.state.seq]
     assert stream.snapshots.encoded_count == 1
     stream.pass_time(1.5)
-    Client(stream).feed.start(EVERYTHING)
+    Client(stream).feed.begin(EVERYTHING)
     assert stream.snapshots.encoded_count == 2, "a second later the bytes are made anew"
 
 
@@ -456,7 +457,7 @@ def test_a_large_state_comes_in_parts_also_unasked_and_no_message_of_it_is_large
     stream.cast(*(DataUpdate(name, Raw(b'"%b"' % (b"x" * 90)), "", "websocket") for name in names[:-1]))
     stream.change("large", b'"%b"' % (b"x" * 9_000))
     client = Client(stream)
-    client.feed.start(EVERYTHING)
+    client.feed.begin(EVERYTHING)
     sizes = [len(message) for message in client.connection.messages]
     hello, *parts = client.heard()
     assert (hello["type"], {part["type"] for part in parts}) == ("hello", {"snapshot"})
@@ -471,13 +472,13 @@ def test_a_client_that_takes_the_state_slowly_is_spared_what_it_has_already_and_
     for mode in ("latest", "every"):
         stream = a_stream(*"abcdef")
         client = Client(stream, StallingConnection(writes_until_full=1))
-        client.feed.start(selecting("*", mode=mode), page=2)
+        client.feed.begin(selecting("*", mode=mode), page_size=2)
         for device_id in "acace":
             stream.change(device_id, b"%d" % (stream.state.seq + 1))
         messages = []
         for _ in range(10):
             messages += client.heard()
-            client.feed.resume()
+            client.feed.sender.resume()
         pages, events = messages[:3], messages[3:]
         assert [{name: twin["seq"] for name, twin in page["data_snapshot"].items()} for page in pages] == [
             {"a": 1, "b": 2},
@@ -496,7 +497,7 @@ def test_clients_that_never_take_the_state_keep_no_more_of_it_than_a_part_each()
     clients = []
     for number in range(50):
         client = Client(stream, StallingConnection(writes_until_full=1))
-        client.feed.start(selecting("*", f"{number}"))
+        client.feed.begin(selecting("*", f"{number}"))
         clients.append(client)
         for device in range(200):  # so that no greeting can be shared with the next one
             stream.change(f"d{device}", b'"%b"' % (b"y" * 300))
@@ -509,7 +510,7 @@ def test_a_state_of_few_devices_is_always_the_newest() -> None:
     for number in range(5):
         stream.change("a", b"%d" % number)
         client = Client(stream)
-        client.feed.start(EVERYTHING)
+        client.feed.begin(EVERYTHING)
         [hello] = client.heard()
         assert hello["data_snapshot"]["a"]["value"] == number
 
@@ -528,10 +529,10 @@ def work_on(stream: CommittingStream) -> None:
 def test_until_it_is_known_what_is_selected_a_client_is_told_nothing_and_then_all_in_order() -> None:
     stream = waiting(a_stream("lab/a", "x"))
     client = Client(stream)
-    client.feed.start(selecting("lab/*"))
-    client.feed.offer(CAST_OF_PONG)
+    client.feed.begin(selecting("lab/*"))
+    client.feed.sender.offer(CAST_OF_PONG)
     stream.change("lab/b", b"1")
-    client.feed.resume()
+    client.feed.sender.resume()
     assert (client.heard(), client.feed.position) == ([], None)
     stream.change("lab/c", b"1")
     work_on(stream)
@@ -546,19 +547,38 @@ def test_a_fleet_that_waits_for_the_same_is_greeted_whole() -> None:
     stream = waiting(a_stream("lab/a", "x"))
     fleet = [Client(stream) for _ in range(30)]
     for client in fleet:
-        client.feed.start(selecting("lab/*"))
+        client.feed.begin(selecting("lab/*"))
     work_on(stream)
     assert all(client.feed.is_caught_up for client in fleet)
     assert {tuple(hello["data_snapshot"]) for client in fleet for hello in client.heard()} == {("lab/a",)}
     assert (len(stream.scheduler), stream.timers) == (0, [])
 
 
+def test_a_fleet_that_waits_for_the_same_large_state_is_sent_it_whole_and_all_that_follows() -> None:
+    stream = CommittingStream(block_entries=512)
+    stream.cast(*(DataUpdate(f"lab/{number}", Raw(b"1"), "", "rest") for number in range(2 * SHARED_FROM_DEVICES)))
+    stream.change("x", b"1")
+    waiting(stream)
+    fleet = [Client(stream) for _ in range(30)]
+    for client in fleet:
+        client.feed.begin(selecting("lab/*"))
+        client.feed.sender.offer(CAST_OF_PONG)
+    work_on(stream)
+    assert stream.snapshots.encoded_count == 1, "the first one's snapshot is shared by those who waited with it"
+    for client in fleet:
+        hello, pong = client.heard()
+        assert (hello["type"], len(hello["data_snapshot"]), pong["type"]) == ("hello", 2 * SHARED_FROM_DEVICES, "pong")
+        assert client.feed.is_caught_up
+    stream.change("lab/1", b"2")
+    assert [client.seqs() for client in fleet] == [[stream.state.seq]] * len(fleet)
+
+
 def test_nothing_is_said_before_the_greeting_not_even_at_the_end() -> None:
     stream = waiting(a_stream("lab/a"))
     client = Client(stream)
-    client.feed.start(selecting("lab/*"))
-    client.feed.offer(CAST_OF_PONG)
-    client.feed.answer()
+    client.feed.begin(selecting("lab/*"))
+    client.feed.sender.offer(CAST_OF_PONG)
+    client.feed.send_replies()
     client.feed.close()
     assert client.heard() == []
 
@@ -594,12 +614,12 @@ def test_a_change_of_one_who_fell_behind_meanwhile_waits_until_he_has_caught_up(
     told: list[str] = []
     waiting(stream)
     client.feed.when_caught_up(lambda: client.feed.change(selecting("b*"), lambda: told.append("b*")))
-    client.feed.pause()
+    client.feed.sender.pause()
     stream.change("a", b"2")
     work_on(stream)
     assert (client.heard(), told) == ([], [])
     stream.change("bee", b"1")
-    client.feed.resume()
+    client.feed.sender.resume()
     work_on(stream)
     update, snapshot = client.heard()
     assert (update["seq"], sorted(snapshot["data_snapshot"]), told) == (3, ["b", "bee"], ["b*"])
@@ -610,8 +630,8 @@ def test_who_leaves_is_worked_for_no_longer() -> None:
     live = a_client(stream, selecting("x"))
     waiting(stream)
     coming, resuming = Client(stream), Client(stream)
-    coming.feed.start(selecting("d*"))
-    resuming.feed.start(selecting("*1"), since=Position("epoch-1", 0))
+    coming.feed.begin(selecting("d*"))
+    resuming.feed.begin(selecting("*1"), since=Position("epoch-1", 0))
     live.feed.change(selecting("*7"), lambda: None)
     assert len(stream.scheduler) == 3
     for client in (coming, resuming, live):
@@ -627,7 +647,7 @@ def test_a_log_that_selects_nothing_is_read_back_with_pauses_for_others() -> Non
     stream = CommittingStream(block_entries=512)
     stream.cast(*(DataUpdate(f"d{number % 10}", Raw(b"1"), "", "rest") for number in range(5 * ENTRIES_AT_ONCE)))
     client = Client(stream)
-    client.feed.start(selecting("x"), since=Position("epoch-1", 0))
+    client.feed.begin(selecting("x"), since=Position("epoch-1", 0))
     scheduler = 0
     while not client.feed.is_caught_up:
         scheduler += 1
@@ -644,7 +664,7 @@ def test_many_devices_and_patterns_are_asked_about_in_slices_and_paid_for() -> N
     for since in (None, Position("epoch-1", 0)):
         budget, connection = FreePayer(), RecordingConnection()
         feed = Feed(connection.write, stream, lambda _: None, budget=budget, outbox_max_bytes=PLENTY_BYTES)
-        feed.start(selecting(*("*" + "a*" * 60 + f"b{number}*" for number in range(100))), since=since)
+        feed.begin(selecting(*("*" + "a*" * 60 + f"b{number}*" for number in range(100))), since=since)
         while not feed.is_caught_up:
             stream.pass_time(0)
         assert max(budget.paid) <= SLICE_STEPS + a_name
@@ -693,7 +713,7 @@ class Watching:
         self.was_cut |= self.told_until is not None
         self.newer_here = {}
         self.client = Client(self.stream, StallingConnection(self._writes_until_full), outbox_max_bytes=2_000)
-        self.client.feed.start(self.subscription, since=self.cursor)
+        self.client.feed.begin(self.subscription, since=self.cursor)
         self.read()
 
     def read(self) -> None:
@@ -709,7 +729,7 @@ class Watching:
                 self.connect()
             if self.client.feed.is_caught_up:
                 break
-            self.client.feed.resume()
+            self.client.feed.sender.resume()
             self.stream.read_on()
             self.stream.pass_time(1)
         self.read()
@@ -804,13 +824,13 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
     @rule(chosen=st.integers(0, 5))
     def take(self, chosen: int) -> None:
         client = self.clients[chosen % len(self.clients)]
-        client.client.feed.resume()
+        client.client.feed.sender.resume()
         client.read()
 
     @precondition(lambda self: self.clients)
     @rule(chosen=st.integers(0, 5))
     def stall(self, chosen: int) -> None:
-        self.clients[chosen % len(self.clients)].client.feed.pause()
+        self.clients[chosen % len(self.clients)].client.feed.sender.pause()
 
     @rule(seconds=st.sampled_from([0.05, 0.2]))
     def pass_time(self, seconds: float) -> None:
@@ -882,10 +902,10 @@ def test_what_a_client_is_handed_late_and_merged_is_counted_as_that() -> None:
     stream = a_stream("a", "b")
     deliveries = stream.router.deliveries
     quick, slow = a_client(stream, EVERYTHING), a_client(stream, EVERYTHING)
-    slow.feed.pause()
+    slow.feed.sender.pause()
     for number in range(3):
         stream.change("a", b"%d" % number)
     assert (deliveries.made, deliveries.merged) == (3, 0), "the quick one has its own, the slow one nothing yet"
-    slow.feed.resume()
+    slow.feed.sender.resume()
     assert (len(quick.heard()), len(slow.heard())) == (3, 1)
     assert (deliveries.made, deliveries.merged) == (4, 2)

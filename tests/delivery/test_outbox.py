@@ -13,7 +13,7 @@ from msgspec import Raw
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot, Twin
 from twincast.core.state import State
 from twincast.delivery.cast import Cast
-from twincast.delivery.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox
+from twincast.delivery.outbox import EveryOutbox, LatestOutbox
 from twincast.wire.messages import encode
 
 PLENTY_BYTES = 1 << 40
@@ -49,13 +49,13 @@ class Followed:
     def add(self, *entries: Entry) -> None:
         for entry in entries:
             self.state.apply(entry)
-        self.outbox.add(cast_of(*entries), self.state.seq)
+        self.outbox.enqueue(cast_of(*entries), self.state.seq)
 
     def answer(self, message: bytes) -> None:
-        self.outbox.add(Cast((message,)), self.state.seq)
+        self.outbox.enqueue(Cast((message,)), self.state.seq)
 
     def take(self, max_bytes: int = PLENTY_BYTES) -> list[Any]:
-        return [json.loads(message) for message in messages_of(self.outbox.take(self.state, max_bytes))]
+        return [json.loads(message) for message in messages_of(self.outbox.drain(self.state, max_bytes))]
 
 
 def test_a_client_that_fell_behind_gets_only_the_newest_value_of_a_device_and_how_many_it_stands_for() -> None:
@@ -69,7 +69,7 @@ def test_a_client_that_fell_behind_gets_only_the_newest_value_of_a_device_and_ho
 def test_a_single_change_is_the_very_event_that_others_got() -> None:
     client = Followed()
     client.add(update(1))
-    [cast] = client.outbox.take(client.state, PLENTY_BYTES)
+    [cast] = client.outbox.drain(client.state, PLENTY_BYTES)
     assert (cast.messages, cast.merged) == ([encode(update(1))], [1])
 
 
@@ -156,9 +156,9 @@ def test_what_cannot_be_merged_counts_and_what_can_does_not() -> None:
 def test_changes_that_were_merged_before_count_as_many_as_they_stand_for() -> None:
     client = Followed()
     client.add(update(1), update(2))
-    merged = client.outbox.take(client.state, PLENTY_BYTES)
+    merged = client.outbox.drain(client.state, PLENTY_BYTES)
     for cast in merged:
-        client.outbox.add(cast, 2)
+        client.outbox.enqueue(cast, 2)
     client.add(update(3))
     assert client.take()[0]["merged"] == 3
 
@@ -182,21 +182,21 @@ def test_a_device_that_is_no_more_is_forgotten_by_one_who_is_not_told() -> None:
 
 
 def test_what_is_read_back_is_deleted_in_its_place_though_the_state_is_ahead() -> None:
-    outbox, state = CatchUpOutbox(), State(Snapshot("e", 4, {}))
-    outbox.add(cast_of(update(1), update(2, "b"), deletion(3)), 3)
-    first, last = (json.loads(message) for message in messages_of(outbox.take(state, PLENTY_BYTES)))
+    outbox, state = LatestOutbox(is_behind_state=True), State(Snapshot("e", 4, {}))
+    outbox.enqueue(cast_of(update(1), update(2, "b"), deletion(3)), 3)
+    first, last = (json.loads(message) for message in messages_of(outbox.drain(state, PLENTY_BYTES)))
     assert (first["seq"], last["type"], last["seq"]) == (2, "deleted", 3)
-    outbox.add(cast_of(update(4), deletion(5, "b")), 5)
-    caught_up = outbox.caught_up()
+    outbox.enqueue(cast_of(update(4), deletion(5, "b")), 5)
+    outbox.caught_up()
     state.apply(deletion(5, "b"))
-    assert [json.loads(m)["type"] for m in messages_of(caught_up.take(state, PLENTY_BYTES))] == ["deleted"]
+    assert [json.loads(m)["type"] for m in messages_of(outbox.drain(state, PLENTY_BYTES))] == ["deleted"]
 
 
 def test_forgotten_changes_leave_commands_and_answers() -> None:
     client = Followed()
     client.add(update(1), control(2))
     client.answer(b'"pong"')
-    assert client.outbox.forget_changes() is None
+    assert client.outbox.drop_entries() is None
     assert [message if message == "pong" else message["seq"] for message in client.take()] == [2, "pong"]
 
 
@@ -204,10 +204,10 @@ def test_in_mode_every_nothing_is_merged_and_all_comes_as_it_came() -> None:
     outbox, state = EveryOutbox(), State(Snapshot("e", 0, {}))
     casts = [cast_of(update(1), update(2)), Cast((b'"pong"',)), cast_of(control(3))]
     for cast in casts:
-        outbox.add(cast, 3)
+        outbox.enqueue(cast, 3)
     assert outbox.size_bytes == sum(len(message) + 64 for message in messages_of(casts))
-    assert list(outbox.take(state, 1)) == casts[:1]
-    assert list(outbox.take(state, PLENTY_BYTES)) == casts[1:]
+    assert list(outbox.drain(state, 1)) == casts[:1]
+    assert list(outbox.drain(state, PLENTY_BYTES)) == casts[1:]
     assert (bool(outbox), outbox.size_bytes) == (False, 0)
 
 
@@ -215,11 +215,11 @@ def test_in_mode_every_forgetting_tells_where_to_read_on_and_keeps_the_answers()
     outbox, state = EveryOutbox(), State(Snapshot("e", 0, {}))
     pong = Cast((b'"pong"',))
     for cast in (pong, cast_of(update(5), update(6)), cast_of(control(7))):
-        outbox.add(cast, 7)
-    assert outbox.forget_changes() == 5
+        outbox.enqueue(cast, 7)
+    assert outbox.drop_entries() == 5
     assert outbox.size_bytes == 6 + 64
-    assert outbox.forget_changes() is None
-    assert list(outbox.take(state, PLENTY_BYTES)) == [pong]
+    assert outbox.drop_entries() is None
+    assert list(outbox.drain(state, PLENTY_BYTES)) == [pong]
 
 
 @given(st.text(min_size=1), st.integers(min_value=2))
@@ -227,9 +227,9 @@ def test_a_merged_event_has_the_fields_of_any_other(device_id: str, merged: int)
     outbox = LatestOutbox()
     entry = DataUpdate(device_id, Raw(b'{"x":"}"}'), "now", "websocket", 9, "e")
     for _ in range(min(merged, 50)):
-        outbox.add(cast_of(entry), 9)
+        outbox.enqueue(cast_of(entry), 9)
     state = State(Snapshot("e", 9, {device_id: Twin(entry.value, "now", 9, "websocket")}))
-    [message] = messages_of(outbox.take(state, PLENTY_BYTES))
+    [message] = messages_of(outbox.drain(state, PLENTY_BYTES))
     assert json.loads(message) == json.loads(encode(entry)) | {"merged": min(merged, 50)}
 
 
@@ -271,7 +271,7 @@ class OutboxAgainstModel(RuleBasedStateMachine):
         ]
         debt += [(seq, 1, None, json.loads(message)) for seq, message in self.messages]
         debt.sort(key=lambda owed: owed[:2])
-        taken = messages_of(self.client.outbox.take(self.client.state, max_bytes))
+        taken = messages_of(self.client.outbox.drain(self.client.state, max_bytes))
         assert [json.loads(message) for message in taken] == [owed[3] for owed in debt[: len(taken)]]
         assert taken and sum(map(len, taken[:-1])) < max_bytes
         assert len(taken) == len(debt) or sum(map(len, taken)) >= max_bytes

@@ -21,7 +21,7 @@ from twincast.delivery.router import Router
 def come(stream: CommittingStream, *patterns: str, max_hz: float | None = None) -> tuple[Feed, RecordingConnection]:
     connection = RecordingConnection()
     feed = Feed(connection.write, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1 << 40)
-    feed.start(Subscription(rules_of(patterns), max_hz=max_hz))
+    feed.begin(Subscription(rules_of(patterns), max_hz=max_hz))
     connection.taken()
     return feed, connection
 
@@ -59,7 +59,7 @@ def test_no_route_keeps_a_group_that_is_over() -> None:
     stream = CommittingStream()
     come(stream, "d*")
     feed, _ = come(stream, "*1")
-    group = stream.router.join(feed, of("*1"))
+    group = stream.router.join(feed.sender, of("*1"))
     report(stream, ["d1"])
     feed.close()
     kept = weakref.ref(group)
@@ -84,9 +84,8 @@ def test_a_group_that_is_over_keeps_no_subscription_even_where_a_route_remembers
 def test_ten_thousand_distinct_patterns_cost_a_new_device_what_one_does(matches: CountedMatches) -> None:
     stream = CommittingStream()
     for number in range(10_000):
-        stream.router.join(
-            Feed(lambda _: None, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1), of(f"site{number}/*")
-        )
+        feed = Feed(lambda _: None, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1)
+        stream.router.join(feed.sender, of(f"site{number}/*"))
     matches.count = 0
     report(stream, [f"site{number}/door" for number in range(1_000)])
     assert matches.count == 1_000
@@ -121,7 +120,7 @@ def test_everyone_is_told_what_he_selects_whoever_has_come_and_gone(
         if what == "join" and isinstance(how, Subscription):
             connection = RecordingConnection()
             feed = Feed(connection.write, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1 << 40)
-            feed.start(how)
+            feed.begin(how)
             connection.taken()
             watching.append((feed, connection, how))
         elif what == "leave" and watching and isinstance(how, int):
@@ -175,7 +174,7 @@ def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
     stream = CommittingStream()
     connection = RecordingConnection()
     commands = Feed(connection.write, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1 << 40)
-    commands.start(Subscription(frozenset({("a*", frozenset({"control"})), ("b*", KINDS)})))
+    commands.begin(Subscription(frozenset({("a*", frozenset({"control"})), ("b*", KINDS)})))
     connection.taken()
     for name in ("a1", "b1", "a1"):
         stream.change(name, b"1")
@@ -202,9 +201,9 @@ def test_a_change_of_many_names_leaves_nothing_for_the_collector_of_garbage() ->
     gc.disable()
     try:
         before = gc.get_count()[0]
-        group = stream.router.join(watcher, wish)
+        group = stream.router.join(watcher.sender, wish)
         assert gc.get_count()[0] - before < 100, "what is kept of a name is one and the same for all names of a group"
     finally:
         gc.enable()
-    stream.router.leave(watcher, group)
+    stream.router.leave(watcher.sender, group)
     report(stream, names)

@@ -40,21 +40,21 @@ class Histogram:
 class Deliveries:
     """How many changes were handed to clients, and how many a newer one took the place of."""
 
-    __slots__ = ("merged", "offered", "owed", "paid")
+    __slots__ = ("drained", "merged", "offered", "queued")
 
     def __init__(self) -> None:
         self.offered = 0
-        """To a client's connection or, where that does not take it, to what waits for the client."""
-        self.owed = 0
-        """Of these, those that waited."""
-        self.paid = 0
-        """Of these, those that were handed over later."""
+        """To a client's connection or, where that is full, to the client's outbox."""
+        self.queued = 0
+        """Of these, those that waited in an outbox."""
+        self.drained = 0
+        """Of the queued ones, those that were handed over later."""
         self.merged = 0
 
     @property
     def made(self) -> int:
         """How many were handed over."""
-        return self.offered - self.owed + self.paid
+        return self.offered - self.queued + self.drained
 
 
 class Counters:

@@ -1,61 +1,71 @@
-"""One client's place in the stream of changes: catching up, live, or behind.
+"""Where in the log one client is: catching up, live, or behind.
 
 A feed begins with the state or at a position, reads the log back until it is at the head, and joins its group there, in
-the same step, so that nothing comes twice or is left out. If the client does not keep up, mode `latest` merges; mode
-`every` forgets what waits, and reads it back when the client takes it.
+the same step, so that nothing comes twice or is left out. What goes out, and when, is the business of its sender. If
+the client does not keep up, mode `latest` merges in the outbox; mode `every` drops what waits, and goes back in the log
+to read it again when the client takes it.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
 from functools import partial
 from itertools import chain
-from typing import Protocol
 
 from twincast.core.model import Control, Position
-from twincast.core.state import State
 from twincast.core.subscription import RULE_STEPS, Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.group import Group
-from twincast.delivery.outbox import CatchUpOutbox, EveryOutbox, LatestOutbox, Outbox
-from twincast.delivery.router import Router
-from twincast.delivery.scheduler import Budget, FixedCost, Pause, Scheduler, Work
-from twincast.delivery.selection import Picking, Selection, Selections
-from twincast.delivery.snapshots import Page, SnapshotCache
-from twincast.errors import FellBehind, TooLarge, Truncated, TwincastError
+from twincast.delivery.outbox import EveryOutbox, LatestOutbox, Outbox
+from twincast.delivery.pending import PendingCalls
+from twincast.delivery.scheduler import Budget, FixedCost, Pause, Work
+from twincast.delivery.selection import Picking, Selection
+from twincast.delivery.sender import Sender
+from twincast.delivery.snapshots import Page
+from twincast.delivery.stream import Stream
+from twincast.errors import FellBehind, Truncated, TwincastError
 from twincast.wire.messages import Gap, encode
 
-DRAIN_BYTES = 256 * 1024
-"""How much of its debt a client gets at once; more in one piece would only wait in the connection's buffer."""
-
-WAITING_MAX = 1_000
-"""How many changes of its subscription a client may ask for before the first one is made; and no more bytes than its
-outbox may have."""
-
 ENTRIES_AT_ONCE = 2_048
-"""How much of the log is taken before others have their turn."""
+"""How much of the log is taken before the work of other clients has its turn."""
 BYTES_A_STEP = 256
 """How much of the state costs as much as a step of a search: it was encoded for many, and goes to one."""
 
-TookBlock = Callable[[Cast | TwincastError], None]
 
+class Phase(Enum):
+    """Where in the log a feed is.
 
-class Stream(Protocol):
-    """What a feed needs of the hub."""
+             begin, at a position that can be resumed
+    NEW ------------------------------------------------+
+     | begin, with the state                            |
+     v                                                  v      the block is here
+    OPENING ------------------------------> CATCHING_UP <-----------------------+
+          the selected devices are known:    ^  |  |  |  the next block is read |
+          hello and snapshot                 |  |  |  +----------------------> READING
+                                             |  |  |                            |
+          the selected devices are known:    |  |  | the log begins later       | the log begins later
+          gap and snapshot                   |  |  v                            v
+    GAP -------------------------------------+  |  GAP <------------------------+
+                                             |  |
+          the subscription changes, or       |  | at the head of the log:
+          what waits in mode `every` is      |  v joins its group
+          dropped: leaves its group          +--LIVE
+    any phase --- close ---> CLOSED
+    """
 
-    state: State
-    router: Router
-    snapshots: SnapshotCache
-    selections: Selections
-    scheduler: Scheduler
-
-    def why_not_resume(self, since: Position) -> str:
-        """Say why a stream cannot go on behind a position: epoch, too_old or ahead. Empty if it can."""
-
-    def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
-        """Return some of the changes after `since` up to `until`, at least one; or None, and call `took` with them.
-
-        `took` is called with the error if they cannot be read: Truncated if the log does not reach back any more.
-        """
+    NEW = auto()
+    """Nothing was asked for yet. Replies go out, such as `auth_required`."""
+    OPENING = auto()
+    """The devices of the first snapshot are being selected. All waits: nothing may come before the hello."""
+    CATCHING_UP = auto()
+    """In no group. Reads on when the client takes more: a slow client must not pull the log into memory."""
+    READING = auto()
+    """In no group. A block of the log is on its way, or what the client wants of it is being selected."""
+    GAP = auto()
+    """The log no longer has what the client lacks. The devices of a new snapshot are being selected, and all waits."""
+    LIVE = auto()
+    """A member of a group, which offers what comes. Whether the client keeps up is known to the sender."""
+    CLOSED = auto()
+    """Nothing is brought any more; what was asked of others is given up."""
 
 
 class Feed:
@@ -67,22 +77,14 @@ class Feed:
         "_forget_change",
         "_forget_work",
         "_group",
-        "_is_greeted",
-        "_is_held",
-        "_is_paused",
-        "_is_reading",
         "_newer",
         "_newer_until",
-        "_outbox",
-        "_outbox_max_bytes",
-        "_page",
-        "_pages",
-        "_seq",
+        "_page_size",
+        "_pending",
+        "_read_until",
         "_stream",
-        "_waiting",
-        "_waiting_bytes",
-        "_write",
-        "is_closed",
+        "phase",
+        "sender",
         "subscription",
     )
 
@@ -98,331 +100,255 @@ class Feed:
         """Make a feed that has not begun.
 
         Args:
-            write: sends a cast; may call `pause` before it returns.
+            write: sends a cast; may call `pause` of the sender before it returns.
             stream: the hub.
-            end: told when the client cannot be served any longer.
-            budget: whom what this client asks for is counted against.
-            outbox_max_bytes: how much may wait for the client that cannot be merged.
+            end: called when the client cannot be served any longer.
+            budget: what the work for this client is charged to.
+            outbox_max_bytes: how much that cannot be merged may wait for the client.
         """
-        self._write = write
         self._stream = stream
         self._end = end
         self._budget = budget
-        self._outbox_max_bytes = outbox_max_bytes
-        self._outbox: Outbox | None = None  # most clients keep up and never need one
-        self._pages: Iterator[Page] | None = None  # of the state, as far as the client has not taken them
-        self._page = 0
-        self._newer: dict[str, int] | None = None  # what the pages had that the cursor is behind of: devices' seqs
+        self._page_size = 0
+        self._newer: dict[str, int] | None = None  # of the devices whose twin in a page is newer than its snapshot: seq
         self._newer_until = 0
-        self._seq = 0  # the cursor, while there is no group
+        self._read_until = 0  # up to where the log was read, while there is no group
         self._group: Group | None = None
-        self._is_paused = self._is_held = self._is_reading = self._is_greeted = self.is_closed = False
-        self._forget_work: Callable[[], None] | None = None  # what the client waits for, if it does
-        self._forget_change: Callable[[], None] | None = None  # the same, of a change that goes on meanwhile
-        self._waiting: deque[tuple[Callable[[], None], int]] | None = None
-        self._waiting_bytes = 0
+        self._forget_work: Callable[[], None] | None = None  # gives up what OPENING, READING or GAP waits for
+        self._forget_change: Callable[[], None] | None = None  # the same of a change of the subscription, if one waits
+        self._pending: PendingCalls | None = None
+        self.phase = Phase.NEW
+        self.sender = Sender(write, self, stream, max_bytes=outbox_max_bytes)
+        """What goes out; it is the watcher of the group."""
         self.subscription = Subscription()
 
     @property
     def position(self) -> Position | None:
         """Up to where the client was sent everything; None if something waits for it."""
-        if self._group is None or self._outbox is not None or self._is_held:
+        if self._group is None or self.sender.is_behind or self.sender.is_held:
             return None
         return Position(self._stream.state.epoch, self._group.seq)
 
-    def start(
-        self, subscription: Subscription, *, since: Position | None = None, page: int = 0, ordered: bool = False
-    ) -> None:
-        """Greet the client, and bring it everything after its position or the state.
-
-        Args:
-            subscription: what it wants.
-            since: its cursor; None for the state as it is.
-            page: how many devices a page of the state holds; 0 for all.
-            ordered: what the greeting says of the client's own updates.
-        """
-        self.subscription = subscription
-        self._page = page
-        reason = "" if since is None else self._stream.why_not_resume(since)
-        if since is not None and not reason:
-            self._seq, self._is_greeted = since.seq, True
-            self._write(self._stream.snapshots.resumed(subscription, since.seq, ordered))
-            self._go_on()
-        else:
-            self._greet(reason, ordered)
-
-    def _greet(self, reason: str, ordered: bool) -> None:
-        """Begin with the state, once it is known what of it is selected."""
-        snapshots = self._stream.snapshots
-        greeting = snapshots.shared(self.subscription, self._page, reason, ordered)
-        if greeting is None:
-            names = self._selected(partial(self._greet, reason, ordered))
-            if names is None:
-                return
-            greeting = snapshots.full(self.subscription, names, self._page, reason, ordered)
-        self._seq, self._is_greeted = greeting.seq, True
-        self._pages = greeting.pages()
-        self._go_on()
-
-    def offer(self, cast: Cast) -> None:
-        """See Watcher: straight through if the client keeps up, else behind what waits for it already.
-
-        Answers come the same way; a cast of one has no entries.
-        """
-        if self._outbox is None and not self._is_paused and not self._is_held and not self.is_closed:
-            self._write(cast)
-        else:
-            self._owe(cast)
-
     @property
-    def waiting_bytes(self) -> int:
-        """How much waits for the client that cannot be merged; of devices whose newest value waits, nothing."""
-        return 0 if self._outbox is None else self._outbox.size_bytes
-
-    @property
-    def is_behind(self) -> bool:
-        """See Watcher."""
-        return self._outbox is not None
-
-    def hold(self) -> None:
-        """See Watcher."""
-        self._is_held = True
-
-    def release(self) -> None:
-        """See Watcher."""
-        self._is_held = False
-        self._go_on()
-
-    def pause(self) -> None:
-        """Note that the connection holds as much as it should."""
-        self._is_paused = True
-
-    def resume(self) -> None:
-        """Note that the connection takes bytes again, and pay what has waited."""
-        self._is_paused = False
-        self._go_on()
+    def is_closed(self) -> bool:
+        """Whether nothing is brought any more."""
+        return self.phase is Phase.CLOSED
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether the client was sent everything that there is for it."""
-        if self._group is None or self._forget_change is not None:
-            return False
-        return self._outbox is None and not self._is_held and not self._is_paused
+        """Whether the client was sent everything that there is for it, and its subscription is not being changed."""
+        return self._group is not None and self._forget_change is None and self.sender.is_through
 
-    def when_caught_up(self, callback: Callable[[], None], size_bytes: int = 0) -> None:
-        """Call back once the client has been sent everything; at once if it has.
+    def begin(
+        self, subscription: Subscription, *, since: Position | None = None, page_size: int = 0, ordered: bool = False
+    ) -> None:
+        """Send the hello, and bring everything after the client's position or the state.
 
         Args:
-            callback: does what the client wishes.
+            subscription: what the client wants.
+            since: its cursor; None for the state as it is.
+            page_size: how many devices a page of the state holds; 0 for all.
+            ordered: what the hello says of the client's own updates.
+        """
+        self.subscription = subscription
+        self._page_size = page_size
+        reason = "" if since is None else self._stream.why_not_resume(since)
+        if since is None or reason:
+            self._begin_with_state(reason, ordered)
+            return
+        self._read_until, self.phase = since.seq, Phase.CATCHING_UP
+        self.sender.send_at_once(self._stream.snapshots.resumed(subscription, since.seq, ordered))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """See Upstream. Bring what is due in order: what waits, the log, changes of the subscription."""
+        self.sender.drain()
+        self._catch_up()
+        self.sender.drain()
+        while self._pending and self.is_caught_up:
+            self._pending.pop()()
+
+    def when_caught_up(self, call: Callable[[], None], size_bytes: int = 0) -> None:
+        """Call once the client has been sent everything; at once if it has.
+
+        Args:
+            call: does what the client asks for.
             size_bytes: what it keeps until then.
 
         Raises:
-            TooLarge: so many wait already that the client seems not to mind the answers.
+            TooLarge: too many calls wait.
         """
         if self.is_caught_up:
-            callback()
+            call()
             return
-        waiting = self._waiting = self._waiting or deque()
-        if len(waiting) >= WAITING_MAX or self._waiting_bytes + size_bytes > self._outbox_max_bytes:
-            raise TooLarge(f"{len(waiting)} wishes wait until this client has caught up; take what was sent first")
-        waiting.append((callback, size_bytes))
-        self._waiting_bytes += size_bytes
+        self._pending = self._pending or PendingCalls(self.sender.max_bytes)
+        self._pending.add(call, size_bytes)
 
     def change(self, subscription: Subscription, done: Callable[[], None]) -> None:
         """Take another subscription from here on; the state of what it adds goes before. Only when caught up.
 
-        Until it is known what that is, the old one goes on. `done` is called when the new one holds.
+        The old subscription goes on until the added devices are known. `done` is called when the new one is in force.
         """
         added = self._stream.selections.added(subscription, self.subscription)
         self._change(subscription, added, FixedCost(added, RULE_STEPS * len(subscription.rules)), done)
 
-    def _change(self, subscription: Subscription, added: Selection, work: Work, done: Callable[[], None]) -> None:
-        again = partial(self._change, subscription, added, work, done)
-        self._forget_change = self._do(work, partial(self._change_on, again))
-        if self._forget_change is not None:
-            return
-        assert self._group is not None
-        self._group.flush()
-        self._stream.router.leave(self, self._group)
-        names = added.names()
-        self.subscription = subscription
-        self._group = None
-        self._seq = self._stream.state.seq
-        if names:
-            self._pages = self._stream.snapshots.snapshot(names, self._page).pages()
-            self._send_pages()
-        self._catch_up()
-        done()
-
-    def _change_on(self, again: Callable[[], None]) -> None:
-        """Go on with a change, before the wishes that came behind it."""
-        self._forget_change = None
-        self._waiting = self._waiting or deque()
-        self._waiting.appendleft((again, 0))
-        self._go_on()
-
-    def answer(self) -> None:
-        """Send the answers that wait, although the connection is full; for the last time, before `close`.
-
-        The changes that wait stay behind: a client that comes back resumes and has them. One that was not greeted yet
-        gets nothing, for nothing comes before that.
-        """
-        if self._outbox is not None and self._is_greeted:
-            for cast in self._outbox.answers():
-                self._write(cast)
+    def send_replies(self) -> None:
+        """Send the queued replies for the last time, before `close`; none before the hello, which comes first."""
+        if self.phase not in (Phase.NEW, Phase.OPENING):
+            self.sender.send_replies()
 
     def close(self) -> None:
         """Bring nothing more."""
-        self.is_closed = True
         self._leave()
-        self._outbox = self._pages = self._waiting = None
+        self.phase = Phase.CLOSED
+        self.sender.close()
+        self._pending = None
         for forget in (self._forget_work, self._forget_change):
             if forget is not None:
                 forget()
 
-    def _do(self, work: Work, then: Callable[[], None]) -> Callable[[], None] | None:
-        """Do work and return None; or return what forgets it, and call `then` once it is done and this goes on."""
-        return self._stream.scheduler.do(work, self._budget, partial(self._worked, then))
+    @property
+    def cursor(self) -> int:
+        """See Upstream."""
+        return self._read_until if self._group is None else self._stream.state.seq
 
-    def _worked(self, then: Callable[[], None]) -> None:
-        if not self.is_closed:
-            then()
+    def new_outbox(self) -> Outbox:
+        """See Upstream."""
+        if self.subscription.mode == "every":
+            return EveryOutbox()
+        return LatestOutbox(is_behind_state=self._group is None)
 
-    def _selected(self, then: Callable[[], None]) -> Sequence[str] | None:
-        """Return the devices that are selected, or None and call `then` when they are known; until then all waits."""
+    def overflowed(self, cast: Cast) -> None:
+        """See Upstream. Go back in the log, read no further, or end: by mode and by what was queued."""
+        if self.subscription.mode == "every":
+            first_seq = self.sender.drop_entries()
+            if first_seq is not None:  # the entries from there on are read again, when the client takes them
+                self._leave()
+                self._read_until = first_seq - 1
+        elif self._group is None and cast.entries:
+            return  # `_may_read` reads no more until the client has taken some
+        max_bytes = self.sender.max_bytes
+        if self.sender.waiting_bytes > max_bytes:
+            self._end(FellBehind(f"more than {max_bytes} bytes were waiting for this client; reconnect to go on"))
+
+    def _begin_with_state(self, reason: str, ordered: bool) -> None:
+        """Begin with the hello and the state, once the selected devices are known."""
+        snapshots = self._stream.snapshots
+        snapshot = snapshots.shared(self.subscription, self._page_size, reason, ordered)
+        if snapshot is None:
+            names = self._selected(Phase.OPENING, partial(self._begin_with_state, reason, ordered))
+            if names is None:
+                return
+            snapshot = snapshots.full(self.subscription, names, self._page_size, reason, ordered)
+        self._go_on_behind(snapshot.seq, snapshot.pages())
+
+    def _begin_anew(self) -> None:
+        """Say what the log no longer has, and begin again with the state, once the selected devices are known."""
+        names = self._selected(Phase.GAP, self._begin_anew)
+        if names is None:
+            return
+        state = self._stream.state
+        gap = Cast((encode(Gap(state.epoch, self._read_until + 1, state.seq)),))
+        before = [Page(cast, False, {}) for cast in (*self.sender.take_kept(), gap)]
+        self._newer = None
+        pages = self._stream.snapshots.snapshot(names, self._page_size).pages()
+        self._go_on_behind(state.seq, chain(before, pages))
+
+    def _selected(self, phase: Phase, then: Callable[[], None]) -> Sequence[str] | None:
+        """Return the selected devices; or None, and call `then` when they are known. Until then all waits."""
         if self.subscription.is_everything:
             return self._stream.state.names()
         selection = self._stream.selections.of(self.subscription)
         self._forget_work = self._do(selection, then)
-        self._is_held = self._is_reading = self._forget_work is not None
-        return None if self._is_held else selection.names()
+        if self._forget_work is None:
+            return selection.names()
+        self.phase = phase
+        self.sender.hold()
+        return None
 
-    def _go_on(self) -> None:
-        """Bring what is due, in order: pages of the state, what waits, what the log has since."""
-        self._send_pages()
-        if self._pages is not None or self.is_closed:
-            return
-        self._pay()
-        self._catch_up()
-        self._pay()
-        while self._waiting and self.is_caught_up:
-            callback, size_bytes = self._waiting.popleft()
-            self._waiting_bytes -= size_bytes
-            callback()
+    def _go_on_behind(self, seq: int, pages: Iterator[Page]) -> None:
+        """Send pages of the state, then what waits and what the log has after `seq`."""
+        self._read_until, self.phase = seq, Phase.CATCHING_UP
+        self.sender.start_pages(self._noted(pages))
+        self.sender.release()
 
-    def _pay(self) -> None:
-        """Empty the outbox, if the client takes it and what is in it may go."""
-        if self._outbox is None:
-            return
-        while self._outbox and not self._is_paused and not self._is_held:
-            for cast in self._outbox.take(self._stream.state, DRAIN_BYTES):
-                deliveries = self._stream.router.deliveries
-                deliveries.paid += len(cast.entries)
-                deliveries.merged += cast.merged_away
-                self._write(cast)
-        if not self._outbox:
-            self._outbox = None
-
-    def _catch_up(self) -> None:
-        entries_left = ENTRIES_AT_ONCE
-        while self._may_read():
-            until = self._stream.state.seq
-            if self._seq >= until:
-                self._join()
-                return
-            block = self._stream.read_back(self._seq, until, self._took)
-            if block is None:
-                self._is_reading = True
-                return
-            picking = Picking(block, self.subscription)
-            entries_left -= len(block.entries)
-            work = picking if entries_left > 0 else Pause(picking)
-            self._forget_work = self._do(work, partial(self._picked, block, picking))
-            if self._forget_work is not None:
-                self._is_reading = True
-                return
-            self._take_block(block, picking.picked())
-
-    def _may_read(self) -> bool:
-        if self._group is not None or self._is_reading or self._pages is not None or self.is_closed:
-            return False
-        if self.subscription.mode == "every":
-            return self._outbox is None and not self._is_paused
-        return self._outbox is None or self._outbox.size_bytes <= self._outbox_max_bytes
-
-    def _took(self, block: Cast | TwincastError) -> None:
-        self._is_reading = False
-        if self.is_closed:
-            return
-        if isinstance(block, Cast):
-            picking = Picking(block, self.subscription)
-            self._forget_work = self._do(picking, partial(self._picked, block, picking))
-            if self._forget_work is None:
-                self._picked(block, picking)
-            else:
-                self._is_reading = True
-        elif isinstance(block, Truncated):
-            self._tell_gap()
-        else:
-            self._end(block)
-
-    def _picked(self, block: Cast, picking: Picking) -> None:
-        self._is_reading, self._forget_work = False, None
-        self._take_block(block, picking.picked())
-        self._go_on()
-
-    def _take_block(self, block: Cast, selected: Cast) -> None:
-        self._seq = block.entries[-1].seq
-        if self._newer is not None:
-            selected = self._not_known(selected, self._newer)
-        if not selected.entries:
-            return
-        self._stream.router.deliveries.offered += len(selected.entries)
-        if self.subscription.max_hz is None:
-            self.offer(selected)
-        else:
-            self._owe(selected)
-            self._pay()
-
-    def _tell_gap(self) -> None:
-        """Say what the log no longer has, and begin anew with the state."""
-        names = self._selected(self._tell_gap)
-        if names is None:
-            return
-        state = self._stream.state
-        kept: Sequence[Cast] = ()
-        if self._outbox is not None:
-            self._outbox.forget_changes()
-            kept, self._outbox = self._outbox.take(state, 1 << 62), None
-        gap = Cast((encode(Gap(state.epoch, self._seq + 1, state.seq)),))
-        self._seq = state.seq
-        before = [Page(cast, False, {}) for cast in (*kept, gap)]
-        self._pages = chain(before, self._stream.snapshots.snapshot(names, self._page).pages())
-        self._newer = None
-        self._go_on()
-
-    def _join(self) -> None:
-        if isinstance(self._outbox, CatchUpOutbox):
-            self._outbox = self._outbox.caught_up()
-        self._group = self._stream.router.join(self, self.subscription)
-        self.subscription = self._group.subscription  # equal ones are kept once
-
-    def _send_pages(self) -> None:
-        """Send what is left of the state, as far as the client takes it."""
-        while self._pages is not None and not self._is_paused:
-            page = next(self._pages)
-            if page.is_last:
-                self._pages = None
+    def _noted(self, pages: Iterator[Page]) -> Iterator[Page]:
+        """Charge each page when the client takes it, and note which of its twins are newer than the snapshot."""
+        for page in pages:
             if page.newer:
                 self._newer = self._newer or {}
                 self._newer.update(page.newer)
                 self._newer_until = max(self._newer_until, *page.newer.values())
             self._budget.spend(page.cast.size_bytes // BYTES_A_STEP)
-            self._write(page.cast)
+            yield page
 
-    def _not_known(self, cast: Cast, newer: dict[str, int]) -> Cast:
-        """Leave out what the client had with the state already: no device is to go back for it."""
-        if self._seq >= self._newer_until:
+    def _catch_up(self) -> None:
+        """Read the log back as far as the client takes it, and join the group at its head."""
+        entries_left = ENTRIES_AT_ONCE
+        while self._may_read():
+            until = self._stream.state.seq
+            if self._read_until >= until:
+                self._join()
+                return
+            block = self._stream.read_back(self._read_until, until, self._on_block)
+            if block is None:
+                self.phase = Phase.READING
+                return
+            entries_left -= len(block.entries)
+            if not self._pick(block, pauses=entries_left <= 0):
+                return
+
+    def _may_read(self) -> bool:
+        if self.phase is not Phase.CATCHING_UP or self.sender.has_pages:
+            return False
+        if self.subscription.mode == "every":
+            return self.sender.is_through
+        return self.sender.waiting_bytes <= self.sender.max_bytes
+
+    def _on_block(self, block: Cast | TwincastError) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        if isinstance(block, Cast):
+            if self._pick(block):
+                self.go_on()
+        elif isinstance(block, Truncated):
+            self._begin_anew()
+        else:
+            self._end(block)
+
+    def _pick(self, block: Cast, *, pauses: bool = False) -> bool:
+        """Take what is selected of a block and return True; or return False, and go on when that is known."""
+        picking = Picking(block, self.subscription)
+        work = Pause(picking) if pauses else picking
+        self._forget_work = self._do(work, partial(self._picked, block, picking))
+        if self._forget_work is not None:
+            self.phase = Phase.READING
+            return False
+        self._take_block(block, picking.picked())
+        return True
+
+    def _picked(self, block: Cast, picking: Picking) -> None:
+        self._forget_work = None
+        self._take_block(block, picking.picked())
+        self.go_on()
+
+    def _take_block(self, block: Cast, selected: Cast) -> None:
+        self.phase = Phase.CATCHING_UP
+        self._read_until = block.entries[-1].seq
+        if self._newer is not None:
+            selected = self._without_known(selected, self._newer)
+        if not selected.entries:
+            return
+        self._stream.router.deliveries.offered += len(selected.entries)
+        if self.subscription.max_hz is None:
+            self.sender.offer(selected)
+        else:  # through the outbox, which merges
+            self.sender.enqueue(selected)
+            self.sender.drain()
+
+    def _without_known(self, cast: Cast, newer: dict[str, int]) -> Cast:
+        """Leave out what the client has from a page already: no device may go back in time for it."""
+        if self._read_until >= self._newer_until:
             self._newer = None
         return cast.pick(
             [
@@ -432,34 +358,46 @@ class Feed:
             ]
         )
 
-    def _owe(self, cast: Cast) -> None:
-        if self.is_closed:
-            return
-        self._stream.router.deliveries.owed += len(cast.entries)
-        outbox = self._outbox
-        if outbox is None:
-            outbox = self._outbox = self._new_outbox()
-        outbox.add(cast, self._seq if self._group is None else self._stream.state.seq)
-        if outbox.size_bytes <= self._outbox_max_bytes:
-            return
-        if self.subscription.mode == "every":
-            first_seq = outbox.forget_changes()
-            if first_seq is not None:  # they are read back again, when the client takes them
-                self._leave()
-                self._seq = first_seq - 1
-        elif self._group is None and cast.entries:
-            return  # no more is read back until the client has taken some
-        if outbox.size_bytes > self._outbox_max_bytes:
-            self._end(
-                FellBehind(f"more than {self._outbox_max_bytes} bytes were waiting for this client; reconnect to go on")
-            )
-
-    def _new_outbox(self) -> Outbox:
-        if self.subscription.mode == "every":
-            return EveryOutbox()
-        return CatchUpOutbox() if self._group is None else LatestOutbox()
+    def _join(self) -> None:
+        self.sender.caught_up()
+        self._group = self._stream.router.join(self.sender, self.subscription)
+        self.subscription = self._group.subscription  # equal ones are kept once
+        self.phase = Phase.LIVE
 
     def _leave(self) -> None:
         if self._group is not None:
-            self._stream.router.leave(self, self._group)
+            self._stream.router.leave(self.sender, self._group)
             self._group = None
+            self.phase = Phase.CATCHING_UP
+
+    def _change(self, subscription: Subscription, added: Selection, work: Work, done: Callable[[], None]) -> None:
+        again = partial(self._change, subscription, added, work, done)
+        self._forget_change = self._do(work, partial(self._go_on_changing, again))
+        if self._forget_change is not None:
+            return
+        assert self._group is not None
+        self._group.flush()
+        self._leave()
+        names = added.names()
+        self.subscription = subscription
+        self._read_until = self._stream.state.seq
+        if names:
+            self.sender.start_pages(self._noted(self._stream.snapshots.snapshot(names, self._page_size).pages()))
+        self.sender.drain()
+        self._catch_up()
+        done()
+
+    def _go_on_changing(self, again: Callable[[], None]) -> None:
+        """Go on with a change, before those that came behind it; the client may have fallen behind meanwhile."""
+        self._forget_change = None
+        self._pending = self._pending or PendingCalls(self.sender.max_bytes)
+        self._pending.add_first(again)
+        self.go_on()
+
+    def _do(self, work: Work, then: Callable[[], None]) -> Callable[[], None] | None:
+        """Do work and return None; or return what gives it up, and call `then` once it is done."""
+        return self._stream.scheduler.do(work, self._budget, partial(self._unless_closed, then))
+
+    def _unless_closed(self, then: Callable[[], None]) -> None:
+        if self.phase is not Phase.CLOSED:
+            then()

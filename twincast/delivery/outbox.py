@@ -1,4 +1,4 @@
-"""What one client that does not keep up has not taken yet: merged per device, or every change within a bound."""
+"""The queue of one client that does not keep up: merged per device, or every entry within a bound."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from twincast.delivery.cast import Cast
 from twincast.wire.messages import encode_merged
 
 _SLOT_BYTES = 64
-"""What one waiting message costs beside its text: a slot of a deque and a small object, measured and rounded up."""
+"""What one queued message costs beside its text: a slot of a deque and a small object, measured and rounded up."""
 _DELETION_BYTES = 256
-"""What a device costs that is no more: its deletion is kept, for the state has forgotten it."""
+"""What a deleted device costs: its deletion is queued whole, for the state has no twin to look it up in."""
 
 
 class Outbox(Protocol):
-    """The debt to one client."""
+    """What waits for one client."""
 
     @property
     def size_bytes(self) -> int:
@@ -25,106 +25,127 @@ class Outbox(Protocol):
     def __bool__(self) -> bool:
         """Whether anything waits."""
 
-    def add(self, cast: Cast, seq: int) -> None:
-        """Owe the client one more cast; `seq` is the position behind which an answer without entries belongs."""
+    def enqueue(self, cast: Cast, seq: int) -> None:
+        """Queue one more cast; `seq` is the position behind which a reply belongs, which has no entries."""
 
-    def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
-        """Pay the oldest part of the debt, in order of seq: about `max_bytes`, at least one message.
+    def drain(self, state: State, max_bytes: int) -> Sequence[Cast]:
+        """Take the oldest part of the queue, in order of seq: about `max_bytes`, at least one message.
 
-        `state` has every cast applied that was added.
+        `state` has every cast applied that was enqueued.
         """
 
-    def forget_changes(self) -> int | None:
-        """Let go of what can be had again from the state or the journal; keep the answers.
+    def drop_entries(self) -> int | None:
+        """Drop the entries that can be had again from the state or the journal; keep the rest.
 
         Returns:
-            The seq of the oldest change that the client lacks now; None if there was none.
+            The seq of the oldest dropped entry that must be read from the log again; None if there is none.
         """
 
-    def answers(self) -> list[Cast]:
-        """Return what waits and is no change: of that nobody else knows."""
+    def replies(self) -> list[Cast]:
+        """Return the queued replies. Unlike entries, they cannot be read from the log again."""
+
+    def caught_up(self) -> None:
+        """Note that the state is no longer ahead of what is enqueued."""
 
 
 class LatestOutbox:
-    """The debt of mode `latest`: per device the newest change only, commands and answers each.
+    """The queue of mode `latest`: per device the newest reading only, each command and each reply.
 
     A waiting device is no more than a count; its value is looked up in the state when the client takes it. So a
-    client that stopped reading costs about a hundred bytes per device, not per change. Of a device that was deleted
-    the deletion itself waits; a client that is not told of deletions gets nothing of a device that is no more.
+    client that stopped reading costs about a hundred bytes per device, not per reading. Of a deleted device the
+    deletion itself waits; a client whose subscription has no deletions gets nothing of a device that is deleted.
+
+    While the log is read back, the state is ahead of what is enqueued, and its newest value would come before its turn.
+    So the outbox then keeps the newest reading of each device itself, until `caught_up`.
     """
 
-    __slots__ = ("_changes", "_deleted", "_kept", "_kept_bytes", "_taken")
+    __slots__ = ("_deleted", "_drained", "_kept", "_kept_bytes", "_merged", "_read")
 
-    def __init__(self) -> None:
-        self._changes: dict[str, int] = {}  # in order of the newest change's seq: who changes goes to the end
-        self._taken = 0  # how many have left since the dict was made: it keeps their places
+    def __init__(self, *, is_behind_state: bool = False) -> None:
+        """Make an empty queue.
+
+        Args:
+            is_behind_state: whether what is enqueued is read back from the log, and the state is ahead of it.
+        """
+        self._merged: dict[str, int] = {}  # how many entries of a device wait; the one with the newest entry is last
+        self._drained = 0  # how many devices have left the dict since it was made: it keeps their places
         self._deleted: dict[str, Deleted] = {}
-        self._kept: deque[tuple[int, Cast]] = deque()
+        self._kept: deque[tuple[int, Cast]] = deque()  # commands and replies
         self._kept_bytes = 0
+        self._read: dict[str, DataUpdate] | None = {} if is_behind_state else None
 
     def __bool__(self) -> bool:
-        return bool(self._changes or self._kept)
+        return bool(self._merged or self._kept)
 
     @property
     def size_bytes(self) -> int:
         """See Outbox. Devices do not count, there are only so many; of deleted ones there may be any number."""
         return self._kept_bytes + _DELETION_BYTES * len(self._deleted)
 
-    def add(self, cast: Cast, seq: int) -> None:
+    def enqueue(self, cast: Cast, seq: int) -> None:
         """See Outbox."""
         if not cast.entries:
             self._keep(seq, cast)
             return
-        changes, deleted, merged = self._changes, self._deleted, cast.merged
+        waiting, deleted, merged = self._merged, self._deleted, cast.merged
         for index, entry in enumerate(cast.entries):
             if isinstance(entry, Control):
                 self._keep(entry.seq, cast.pick([index]))
                 continue
             device_id = entry.device_id
-            changes[device_id] = changes.pop(device_id, 0) + (1 if merged is None else merged[index])
+            waiting[device_id] = waiting.pop(device_id, 0) + (1 if merged is None else merged[index])
             if isinstance(entry, Deleted):
                 deleted[device_id] = entry
             elif deleted:
                 deleted.pop(device_id, None)
+        if self._read is not None:
+            self._read.update((entry.device_id, entry) for entry in cast.entries if isinstance(entry, DataUpdate))
 
-    def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
+    def drain(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """See Outbox."""
-        taken, left = _Taken(max_bytes), []
-        for device_id, merged in self._changes.items():
+        drained, left = _Drained(max_bytes), []
+        for device_id, merged in self._merged.items():
             newest = self._newest(device_id, state)
-            if newest is not None:  # None: it is gone, which this client is not told
-                while self._kept and self._kept[0][0] < newest.seq and not taken.is_enough:
-                    taken.add_kept(self._pop())
-                if taken.is_enough:
+            if newest is not None:  # None: the device is deleted, and the subscription has no deletions
+                while self._kept and self._kept[0][0] < newest.seq and not drained.is_enough:
+                    drained.add_kept(self._pop())
+                if drained.is_enough:
                     break
-                taken.add_change(newest, merged)
+                drained.add_newest(newest, merged)
             left.append(device_id)
         else:
-            while self._kept and not taken.is_enough:
-                taken.add_kept(self._pop())
-        self._let_go(left)
-        return taken.casts()
+            while self._kept and not drained.is_enough:
+                drained.add_kept(self._pop())
+        self._remove(left)
+        return drained.casts()
 
-    def forget_changes(self) -> int | None:
-        """See Outbox. What is forgotten is the newest of some devices, which the state has."""
-        self._changes, self._deleted, self._taken = {}, {}, 0
+    def drop_entries(self) -> int | None:
+        """See Outbox. What is dropped is the newest of some devices, which the state has."""
+        self._merged, self._deleted, self._drained = {}, {}, 0
         return None
 
-    def answers(self) -> list[Cast]:
+    def replies(self) -> list[Cast]:
         """See Outbox."""
         return [cast for _, cast in self._kept if not cast.entries]
 
-    def _let_go(self, devices: Sequence[str]) -> None:
-        for device_id in devices:
-            del self._changes[device_id]
-            self._deleted.pop(device_id, None)
-        self._taken += len(devices)
-        if self._taken > len(self._changes):
-            self._changes = dict(self._changes)
-            self._taken = 0
+    def caught_up(self) -> None:
+        """See Outbox. From here on the newest values are those of the state."""
+        self._read = None
 
     def _newest(self, device_id: str, state: State) -> Change | None:
-        return self._deleted.get(device_id) or state.newest(device_id)
+        deleted = self._deleted.get(device_id)
+        if deleted is not None:
+            return deleted
+        return state.newest(device_id) if self._read is None else self._read[device_id]
+
+    def _remove(self, devices: Sequence[str]) -> None:
+        for device_id in devices:
+            del self._merged[device_id]
+            self._deleted.pop(device_id, None)
+        self._drained += len(devices)
+        if self._drained > len(self._merged):
+            self._merged = dict(self._merged)
+            self._drained = 0
 
     def _keep(self, seq: int, cast: Cast) -> None:
         self._kept.append((seq, cast))
@@ -136,33 +157,8 @@ class LatestOutbox:
         return cast
 
 
-class CatchUpOutbox(LatestOutbox):
-    """The debt of mode `latest` while the log is read back: the state is ahead, so it keeps changes itself."""
-
-    __slots__ = ("_read",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._read: dict[str, DataUpdate] = {}
-
-    def add(self, cast: Cast, seq: int) -> None:
-        """See Outbox."""
-        super().add(cast, seq)
-        self._read.update((entry.device_id, entry) for entry in cast.entries if isinstance(entry, DataUpdate))
-
-    def caught_up(self) -> LatestOutbox:
-        """Return the same debt, once the state is no longer ahead."""
-        outbox = LatestOutbox()
-        outbox._changes, outbox._deleted, outbox._taken = self._changes, self._deleted, self._taken
-        outbox._kept, outbox._kept_bytes = self._kept, self._kept_bytes
-        return outbox
-
-    def _newest(self, device_id: str, state: State) -> Change | None:
-        return self._deleted.get(device_id) or self._read[device_id]
-
-
-class _Taken:
-    """What leaves a LatestOutbox in one go: changes in a row become one cast."""
+class _Drained:
+    """What leaves a LatestOutbox in one go: readings and deletions in a row become one cast."""
 
     def __init__(self, max_bytes: int) -> None:
         self._left_bytes = max_bytes
@@ -175,7 +171,7 @@ class _Taken:
     def is_enough(self) -> bool:
         return self._left_bytes <= 0
 
-    def add_change(self, entry: Change, merged: int) -> None:
+    def add_newest(self, entry: Change, merged: int) -> None:
         self._messages.append(encode_merged(entry, merged))
         self._entries.append(entry)
         self._merged.append(merged)
@@ -197,7 +193,7 @@ class _Taken:
 
 
 class EveryOutbox:
-    """The debt of mode `every`: each change, until it is too much. Then the journal knows it just as well."""
+    """The queue of mode `every`: each entry, up to the sender's bound. Beyond it, the journal has them just as well."""
 
     __slots__ = ("_casts", "size_bytes")
 
@@ -208,33 +204,36 @@ class EveryOutbox:
     def __bool__(self) -> bool:
         return bool(self._casts)
 
-    def add(self, cast: Cast, seq: int) -> None:
+    def enqueue(self, cast: Cast, seq: int) -> None:
         """See Outbox."""
-        del seq  # they stay in the order in which they came
+        del seq  # casts stay in the order in which they came
         self._casts.append(cast)
         self.size_bytes += _cost_bytes(cast)
 
-    def take(self, state: State, max_bytes: int) -> Sequence[Cast]:
+    def drain(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """See Outbox."""
         del state
-        taken: list[Cast] = []
+        drained: list[Cast] = []
         while self._casts and max_bytes > 0:
             cast = self._casts.popleft()
             self.size_bytes -= _cost_bytes(cast)
             max_bytes -= cast.size_bytes
-            taken.append(cast)
-        return taken
+            drained.append(cast)
+        return drained
 
-    def forget_changes(self) -> int | None:
+    def drop_entries(self) -> int | None:
         """See Outbox. The journal has them all, commands too."""
         first = next((cast.entries[0].seq for cast in self._casts if cast.entries), None)
-        self._casts = deque(self.answers())
+        self._casts = deque(self.replies())
         self.size_bytes = sum(map(_cost_bytes, self._casts))
         return first
 
-    def answers(self) -> list[Cast]:
+    def replies(self) -> list[Cast]:
         """See Outbox."""
         return [cast for cast in self._casts if not cast.entries]
+
+    def caught_up(self) -> None:
+        """See Outbox. Nothing here is looked up in the state."""
 
 
 def _cost_bytes(cast: Cast) -> int:

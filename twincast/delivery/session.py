@@ -18,10 +18,10 @@ from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommi
 from twincast.core.model import Entry, Position, Source
 from twincast.core.producers import NumberedLine, ProducerMark
 from twincast.core.rights import Principal
-from twincast.delivery import feed
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import Feed
 from twincast.delivery.scheduler import Budget
+from twincast.delivery.stream import Stream
 from twincast.errors import BadMessage, OutOfOrder, TwincastError, Unauthenticated, ValidationFailed
 from twincast.wire import requests
 from twincast.wire.messages import (
@@ -62,8 +62,8 @@ class Connection(Protocol):
         """Send a close frame and end the connection."""
 
 
-class Stream(feed.Stream, Protocol):
-    """What a session needs of the hub."""
+class Hub(Stream, Protocol):
+    """What a session needs of the hub: a stream, and what the client's own entries are submitted to."""
 
     sizes: SizeLimits
 
@@ -129,11 +129,11 @@ class Session:
         "_asked",
         "_connection",
         "_has_lost",
+        "_hub",
         "_lane",
         "_lease",
         "_query",
         "_source",
-        "_stream",
         "_updates",
         "_value_max_bytes",
         "feed",
@@ -142,7 +142,7 @@ class Session:
     def __init__(
         self,
         connection: Connection,
-        stream: Stream,
+        hub: Hub,
         enter: Callable[[Callable[[TwincastError], None]], Lease],
         *,
         outbox_max_bytes: int,
@@ -151,12 +151,12 @@ class Session:
 
         Args:
             connection: writes and closes.
-            stream: the hub.
+            hub: the stream, and where entries are submitted.
             enter: makes the visit; it is given what ends the conversation. What it raises is raised here.
             outbox_max_bytes: how much may wait for the client that cannot be merged.
         """
         self._connection = connection
-        self._stream = stream
+        self._hub = hub
         self._lease = enter(self.close)
         self._query: str | None = None  # what the client asked for, until it has said who it is
         self._asked = False  # whether the client named devices, so that it does not watch everything unasked
@@ -164,8 +164,8 @@ class Session:
         self._updates = 0  # since they were counted last
         self._lane: Session | None = None  # this very session, if its updates are to stay in order
         self._has_lost = False  # whether an update in the lane was not stored, so that none may follow it
-        self._value_max_bytes = stream.sizes.value_max_bytes
-        self.feed = Feed(connection.write, stream, self.close, budget=self._lease, outbox_max_bytes=outbox_max_bytes)
+        self._value_max_bytes = hub.sizes.value_max_bytes
+        self.feed = Feed(connection.write, hub, self.close, budget=self._lease, outbox_max_bytes=outbox_max_bytes)
 
     @property
     def closed(self) -> bool:
@@ -215,13 +215,13 @@ class Session:
             elif message.type == "restart":
                 self._restart(message)
             elif message.type == "ping":
-                self._say(encode_pong(self._stream.now_utc(), self.feed.position))
+                self._say(encode_pong(self._hub.now_utc(), self.feed.position))
             elif message.type in {"subscribe", "unsubscribe"}:
                 self.feed.when_caught_up(partial(self._resubscribe, message), len(payload))
             elif message.type == "auth":
                 self._renew(message)
             else:
-                self._say(encode(Echo(self._stream.now_utc(), Raw(payload))))
+                self._say(encode(Echo(self._hub.now_utc(), Raw(payload))))
         except TwincastError as error:
             self._tell(error, requests.id_of(payload))
 
@@ -234,11 +234,11 @@ class Session:
 
     def pause(self) -> None:
         """Note that the connection holds as much as it should; what comes now waits."""
-        self.feed.pause()
+        self.feed.sender.pause()
 
     def resume(self) -> None:
         """Note that the connection takes bytes again, and pay what has waited."""
-        self.feed.resume()
+        self.feed.sender.resume()
 
     def end(self) -> None:
         """Note that the client is gone."""
@@ -256,11 +256,11 @@ class Session:
     def stop(self, error: TwincastError) -> None:
         """End the conversation as `close` does, with the answers that are due before that."""
         if not self.feed.is_closed:
-            self.feed.answer()
+            self.feed.send_replies()
             self.close(error)
 
     def _say(self, message: bytes) -> None:
-        self.feed.offer(Cast((message,)))
+        self.feed.sender.offer(Cast((message,)))
 
     def _tell(self, error: TwincastError, message_id: MessageId | None = None) -> None:
         counters.refusals[error.code] += 1
@@ -277,7 +277,9 @@ class Session:
         self._lane = self if stream_query.ordered else None
         subscription = stream_query.subscription.inside(principal.readable)
         self._lease.spend(len(query))
-        self.feed.start(subscription, since=stream_query.since, page=stream_query.page, ordered=stream_query.ordered)
+        self.feed.begin(
+            subscription, since=stream_query.since, page_size=stream_query.page, ordered=stream_query.ordered
+        )
 
     def _log_in(self, payload: bytes, query: str) -> None:
         try:
@@ -298,7 +300,7 @@ class Session:
         assert message.token is not None  # decode_message saw to it
         self._lease.present(message.token)
         if message.id is not None:
-            self._acknowledge(message.id, self._stream.state.seq)
+            self._acknowledge(message.id, self._hub.state.seq)
 
     def _submit(self, message: requests.ClientMessage, size_bytes: int) -> None:
         if self._has_lost:
@@ -319,15 +321,10 @@ class Session:
             key = key_of_update(entry, message.update_id, identity)
             idempotency_key = IdempotencyKey(key, digest_of((entry,)), partial(self._answer_again, message.id))
         elif message.line is not None:
-            line = self._numbered(message, principal.identity)
-            identity = principal.identity
-            self._stream.submit_all(
-                (entry,), size_bytes, done, None, actor, lane=self._lane, identity=identity, line=line
-            )
+            line = self._numbered(message, identity)
+            self._hub.submit_all((entry,), size_bytes, done, None, actor, lane=self._lane, identity=identity, line=line)
             return
-        self._stream.submit(
-            entry, size_bytes, done, idempotency_key, actor, lane=self._lane, identity=principal.identity
-        )
+        self._hub.submit(entry, size_bytes, done, idempotency_key, actor, lane=self._lane, identity=identity)
 
     def _numbered(self, message: requests.ClientMessage, identity: str) -> NumberedLine:
         if self._lane is None:
@@ -347,12 +344,12 @@ class Session:
 
     def _resubscribed(self, message_id: MessageId | None) -> None:
         if message_id is not None:
-            self._acknowledge(message_id, self._stream.state.seq)
+            self._acknowledge(message_id, self._hub.state.seq)
 
     def _restart(self, message: requests.ClientMessage) -> None:
         self._has_lost = False
         if message.id is not None:
-            self._acknowledge(message.id, self._stream.state.seq)
+            self._acknowledge(message.id, self._hub.state.seq)
 
     def _refused(self, error: TwincastError | None, _last_seq: int) -> None:
         if error is not None:
@@ -382,5 +379,5 @@ class Session:
 
     def _acknowledge(self, message_id: MessageId, seq: int, *, replayed: bool = False, line: int | None = None) -> None:
         if not self.feed.is_closed:
-            position = Position(self._stream.state.epoch, seq)
+            position = Position(self._hub.state.epoch, seq)
             self._say(encode_ack(message_id, position, replayed=replayed, line=line))

@@ -69,7 +69,7 @@ class ThrottledGroup(Group):
         """See Group."""
         if not self._waiting:
             self._flushed_seq = cast.entries[0].seq - 1
-        self._waiting.add(cast, self._state.seq)
+        self._waiting.enqueue(cast, self._state.seq)
         apart = tuple(self._apart)
         self._deliveries.offered += len(apart) * len(cast.messages)
         for watcher in apart:
@@ -84,7 +84,7 @@ class ThrottledGroup(Group):
     def flush(self) -> None:
         """See Group."""
         if self._waiting:
-            for cast in self._waiting.take(self._state, 1 << 62):
+            for cast in self._waiting.drain(self._state, 1 << 62):
                 members = tuple(self.members)
                 self._deliveries.offered += len(members) * len(cast.messages)
                 self._deliveries.merged += len(members) * cast.merged_away

@@ -25,11 +25,11 @@ from twincast.core.space import Space
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.delivery.cast import Cast
-from twincast.delivery.feed import TookBlock
 from twincast.delivery.router import Router
 from twincast.delivery.scheduler import Budget, FixedCost, Scheduler, Work
 from twincast.delivery.selection import Picking, Selections
 from twincast.delivery.snapshots import SnapshotCache
+from twincast.delivery.stream import OnBlock
 from twincast.errors import (
     JournalUnavailable,
     KeyReused,
@@ -163,7 +163,7 @@ class Hub:
         return time.monotonic() - self._started_s
 
     def why_not_resume(self, since: Position) -> str:
-        """See Stream in delivery/feed."""
+        """See Stream in delivery/stream."""
         reason = self.why_not_ours(since)
         if not reason and since.seq < max(self._journal.oldest_since, self.state.seq - self._resume_max_entries):
             return "too_old"
@@ -173,9 +173,9 @@ class Hub:
         """Say why a position means nothing here, `epoch` or `ahead`; empty if the log has it. See core/lineage."""
         return self._journal.lineage.why_not(position, self.state.seq)
 
-    def read_back(self, since: int, until: int, took: TookBlock) -> Cast | None:
-        """See Stream in delivery/feed."""
-        return self._replay.read(since, until, took)
+    def read_back(self, since: int, until: int, on_block: OnBlock) -> Cast | None:
+        """See Stream in delivery/stream."""
+        return self._replay.read(since, until, on_block)
 
     def space(self) -> Space:
         """Return how full the journal is; see Journal."""

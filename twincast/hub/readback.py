@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twincast.core.model import Entry
 from twincast.delivery.cache import Cache
 from twincast.delivery.cast import Cast
-from twincast.delivery.feed import TookBlock
+from twincast.delivery.stream import OnBlock
 from twincast.errors import TwincastError
 from twincast.journal import Journal
 from twincast.wire.messages import encode
@@ -30,11 +30,11 @@ class ReadBack:
         """Read a journal back; what is not in memory comes as long as `run` runs."""
         self._journal = journal
         self._cache: Cache[Span, Cast] = Cache(CACHE_MAX_BYTES)
-        self._asked: dict[Span, list[TookBlock]] = {}
+        self._asked: dict[Span, list[OnBlock]] = {}
         self._unread: asyncio.Queue[Span] = asyncio.Queue()  # each span once: no more than there are clients
 
-    def read(self, since: int, until: int, took: TookBlock) -> Cast | None:
-        """See Stream.read_back in delivery/feed."""
+    def read(self, since: int, until: int, on_block: OnBlock) -> Cast | None:
+        """See Stream.read_back in delivery/stream."""
         # Blocks end at multiples of their size, so that those who come from different positions share them.
         span = since, min(until, (since // BLOCK_ENTRIES + 1) * BLOCK_ENTRIES)
         block = self._cache.get(span)
@@ -44,9 +44,9 @@ class ReadBack:
         if entries:
             return self._keep(span, entries)
         if span in self._asked:
-            self._asked[span].append(took)
+            self._asked[span].append(on_block)
         else:
-            self._asked[span] = [took]
+            self._asked[span] = [on_block]
             self._unread.put_nowait(span)
         return None
 
@@ -70,8 +70,8 @@ class ReadBack:
         except TwincastError as error:
             logger.warning("changes after %d cannot be read back: %s", since, error)
             result = error
-        for took in self._asked.pop(span):
-            took(result)
+        for on_block in self._asked.pop(span):
+            on_block(result)
 
     def _keep(self, span: Span, entries: Sequence[Entry]) -> Cast:
         messages: list[bytes] = []

@@ -120,8 +120,8 @@ class _Line:
         self._feed = Feed(
             self._buffer.write, self._hub, self._cut_off, budget=self._budget, outbox_max_bytes=OUTBOX_MAX_BYTES
         )
-        self._buffer.flow = self._feed
-        self._feed.start(self._watch.subscription, since=since, page=PAGE)
+        self._buffer.flow = self._feed.sender
+        self._feed.begin(self._watch.subscription, since=since, page_size=PAGE)
 
     def _cut_off(self, error: TwincastError) -> None:
         self._why = error

@@ -176,7 +176,7 @@ class _EventStream(Buffer):
         self._has_begun = False
         self.deadline = asyncio.timeout(None)
         self.feed = Feed(self.write, hub, self.cut_off, budget=budget, outbox_max_bytes=max_bytes)
-        self.flow = self.feed
+        self.flow = self.feed.sender
         self.leave: Callable[[], None]
 
     async def serve(self, stream_query: StreamQuery) -> None:
@@ -184,7 +184,7 @@ class _EventStream(Buffer):
         self._has_begun = True
         await self._send_body(event_stream.retry(RETRY_MS))
         if not self.feed.is_closed:  # it may have been cut off while an answer before this one was not read
-            self.feed.start(stream_query.subscription, since=stream_query.since, page=stream_query.page)
+            self.feed.begin(stream_query.subscription, since=stream_query.since, page_size=stream_query.page)
         await self.drain_to(self._send_events, idle=Idle(HEARTBEAT_S, self._beat))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

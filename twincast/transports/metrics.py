@@ -74,9 +74,9 @@ class Metrics(Collector):
             clients.add_metric([edge], len(those))
         yield clients
         everyone = [feed for those in feeds.values() for feed in those]
-        behind = sum(feed.is_behind for feed in everyone)
+        behind = sum(feed.sender.is_behind for feed in everyone)
         yield _gauge("twincast_clients_behind", "Clients for whom something waits that they have not taken.", behind)
-        waiting_bytes = sum(feed.waiting_bytes for feed in everyone)
+        waiting_bytes = sum(feed.sender.waiting_bytes for feed in everyone)
         yield _gauge("twincast_outbox_bytes", "What waits for clients and cannot be merged.", waiting_bytes)
         made, merged = hub.router.deliveries.made, hub.router.deliveries.merged
         yield _counter("twincast_deliveries", "Changes handed to clients, one for each client and change.", made)
