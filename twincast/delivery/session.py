@@ -136,6 +136,7 @@ class Session:
         "_source",
         "_updates",
         "_value_max_bytes",
+        "closed",
         "feed",
     )
 
@@ -165,12 +166,9 @@ class Session:
         self._lane: Session | None = None  # this very session, if its updates are to stay in order
         self._has_lost = False  # whether an update in the lane was not stored, so that none may follow it
         self._value_max_bytes = hub.sizes.value_max_bytes
+        self.closed = False
+        """Whether the conversation is over; read for each message, so an attribute and no property."""
         self.feed = Feed(connection.write, hub, self.close, budget=self._lease, outbox_max_bytes=outbox_max_bytes)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the conversation is over."""
-        return self.feed.is_closed
 
     @property
     def is_unknown(self) -> bool:
@@ -183,7 +181,7 @@ class Session:
         Returns:
             For how many seconds it is not to be read, so that its rates hold. Nothing of it is lost.
         """
-        if self.feed.is_closed:
+        if self.closed:
             return 0.0
         updates, self._updates = self._updates, 0
         return self._lease.charge(updates, frames)
@@ -193,7 +191,7 @@ class Session:
 
         A client that is not known yet is greeted when it has said who it is; one whose visit has ended meanwhile never.
         """
-        if self.feed.is_closed:
+        if self.closed:
             return
         if self._lease.principal is None:
             self._query = query
@@ -203,7 +201,7 @@ class Session:
 
     def receive(self, payload: bytes) -> None:
         """Take one text message, valid UTF-8. Whatever is wrong with it is answered, never raised."""
-        if self.feed.is_closed:
+        if self.closed:
             return
         if self._query is not None:
             self._log_in(payload, self._query)
@@ -227,7 +225,7 @@ class Session:
 
     def refuse(self, error: TwincastError, payload: bytes = b"") -> None:
         """Answer something that is not taken as a message, such as a binary frame; a text may have an `id`."""
-        if not self.feed.is_closed:
+        if not self.closed:
             self._tell(error, requests.id_of(payload))
             if self.is_unknown:
                 self.close(Unauthenticated("the first message is `auth`, with a `token`"))
@@ -242,12 +240,14 @@ class Session:
 
     def end(self) -> None:
         """Note that the client is gone."""
+        self.closed = True
         self.feed.close()
         self._lease.release()
 
     def close(self, error: TwincastError) -> None:
         """End the conversation with the error's close code."""
-        if not self.feed.is_closed:
+        if not self.closed:
+            self.closed = True
             self.feed.close()
             self._lease.release()
             counters.closes[error.code] += 1
@@ -255,7 +255,7 @@ class Session:
 
     def stop(self, error: TwincastError) -> None:
         """End the conversation as `close` does, with the answers that are due before that."""
-        if not self.feed.is_closed:
+        if not self.closed:
             self.feed.send_replies()
             self.close(error)
 
@@ -361,7 +361,7 @@ class Session:
             self._acknowledge(message_id, last_seq)
         else:
             self._lose(error)
-            if not self.feed.is_closed:
+            if not self.closed:
                 self._tell(error, message_id)
 
     def _lose(self, error: TwincastError) -> None:
@@ -378,6 +378,6 @@ class Session:
             self._acknowledge(message_id, mark.seq, replayed=True, line=mark.line)
 
     def _acknowledge(self, message_id: MessageId, seq: int, *, replayed: bool = False, line: int | None = None) -> None:
-        if not self.feed.is_closed:
+        if not self.closed:
             position = Position(self._hub.state.epoch, seq)
             self._say(encode_ack(message_id, position, replayed=replayed, line=line))
