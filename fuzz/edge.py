@@ -19,6 +19,7 @@ from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Keyring
 from twincast.delivery.session import Limits
 from twincast.hub.hub import Hub
+from twincast.journal.memory import MemoryAccessStore, MemoryTrail
 from twincast.server.websocket import PicowsEdge
 from twincast.transports.parts import IN_STATE, PORTABLE, EdgeInUse, Parts, RequestLimits
 
@@ -143,7 +144,7 @@ class EdgeClient:
             request_limits=RequestLimits(body_max_bytes=MESSAGE_MAX_BYTES, updates_max=1),
             edge=EdgeInUse(PORTABLE),
         )
-        self._parts.open(cast(Hub, self.stream))
+        self._parts.open(cast(Hub, self.stream), MemoryAccessStore(MemoryTrail()))
         self._edge = PicowsEdge(_CONFIG, ServerState(), {IN_STATE: self._parts})
         self._edge.connection_made(self.transport)
 

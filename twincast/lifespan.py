@@ -15,10 +15,11 @@ import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twincast.access.authenticator import Authenticator
+from twincast.core.keys import AccessStore
 from twincast.core.quotas import Quotas
 from twincast.errors import LoginUnusable, TwincastError
 from twincast.hub.hub import Hub
-from twincast.journal import Journal, open_journal
+from twincast.journal import Stores, open_stores
 from twincast.journal.retention import Retention
 from twincast.settings import Settings
 from twincast.transports.parts import IN_STATE, PICOWS, Parts
@@ -61,38 +62,38 @@ class Lifespan:
         """
         parts = self._parts
         try:
-            journal, hub = await self._open()
+            stores, hub = await self._open()
         except TwincastError as error:
             self.startup_error = error
             raise
-        parts.open(hub)
+        parts.open(hub, stores.access)
         self.loop = asyncio.get_running_loop()
         if not self._is_edge_known and FAST_EDGE in sys.modules:
             parts.edge.name = PICOWS
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_drive, hub, name="hub")
-                group.start_soon(_follow_keys, parts, hub, name="admission")
+                group.start_soon(_follow_keys, parts, stores.access, name="admission")
                 with _signals_end_responses(parts):
                     yield {IN_STATE: parts}
                     await hub.stop()
                 group.cancel_scope.cancel()
         finally:
             parts.close()
-            await journal.close()
+            await stores.close()
 
-    async def _open(self) -> tuple[Journal, Hub]:
+    async def _open(self) -> tuple[Stores, Hub]:
         settings = self._settings
         async with AsyncExitStack() as undo:
-            journal = await open_journal(
+            stores = await open_stores(
                 settings.journal,
                 memory_max_bytes=settings.memory_journal_max_bytes,
                 retention=Retention(settings.keep, settings.keep_bytes, settings.resume_max_entries),
                 now_utc=self._now_utc,
             )
-            undo.push_async_callback(journal.close)  # unless it has started
+            undo.push_async_callback(stores.close)  # unless it has started
             hub = await Hub.over(
-                journal,
+                stores.journal,
                 open_batch_max_bytes=settings.open_batch_max_bytes,
                 resume_max_entries=settings.resume_max_entries,
                 quotas=Quotas(settings.devices_max, settings.state_max_bytes, settings.identity_state_max_bytes),
@@ -100,12 +101,12 @@ class Lifespan:
                 snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
                 now_utc=self._now_utc,
             )
-            keyring = await hub.keyring(-1)
+            keyring = await stores.access.keyring()
             assert keyring is not None
             self._parts.admission.learn(keyring)
             await _fetch_keys(self._parts.admission.authenticator)
             undo.pop_all()
-        return journal, hub
+        return stores, hub
 
 
 class PlainStart:
@@ -159,10 +160,10 @@ async def _drive(hub: Hub) -> None:
     await _run_or_end_the_process(hub.run(), "the state is no longer driven; the server ends here")
 
 
-async def _follow_keys(parts: Parts, hub: Hub) -> None:
+async def _follow_keys(parts: Parts, access: AccessStore) -> None:
     """Follow the keys. On a failing disk no key is good; after an unexpected fault the process ends."""
     await _run_or_end_the_process(
-        parts.admission.run(hub.keyring), "revoked keys would no longer be noticed; the server ends here"
+        parts.admission.run(access.keyring), "revoked keys would no longer be noticed; the server ends here"
     )
 
 

@@ -16,12 +16,12 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, S
 from twincast.core.producers import WINDOW_LINES, ProducerMark
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
-from twincast.journal import Journal, open_journal
+from twincast.journal import Journal, Stores, open_stores
 from twincast.testing import eventually_async
 from twincast.wire.messages import encode
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
-Open = Callable[[], Awaitable[Journal]]
+Open = Callable[[], Awaitable[Stores]]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -30,18 +30,24 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def journal(kind: str, tmp_path: Path) -> AsyncIterator[Journal]:
-    """Each kind of journal, empty."""
+async def stores(kind: str, tmp_path: Path) -> AsyncIterator[Stores]:
+    """Each kind of journal, empty, with its keys and audit trail."""
     url = "memory:" if kind == "memory" else f"sqlite:{tmp_path / 'journal.db'}"
-    journal = await open_journal(url, memory_max_bytes=64 * 1024 * 1024)
-    yield journal
-    await journal.close()
+    stores = await open_stores(url, memory_max_bytes=64 * 1024 * 1024)
+    yield stores
+    await stores.close()
+
+
+@pytest.fixture
+def journal(stores: Stores) -> Journal:
+    """Each kind of journal, empty."""
+    return stores.journal
 
 
 @pytest.fixture
 def reopened(tmp_path: Path) -> Open:
     """Open the one durable journal of the test, which must be closed."""
-    return lambda: open_journal(f"sqlite:{tmp_path / 'durable.db'}", memory_max_bytes=0)
+    return lambda: open_stores(f"sqlite:{tmp_path / 'durable.db'}", memory_max_bytes=0)
 
 
 def reading(device_id: str = "a", value: bytes = b"1") -> DataUpdate:
@@ -155,7 +161,8 @@ async def test_batches_that_are_appended_at_once_do_not_mix(journal: Journal) ->
 
 async def test_marks_are_stored_with_their_batch_the_newest_of_each_producer(tmp_path: Path, kind: str) -> None:
     url = "memory:" if kind == "memory" else f"sqlite:{tmp_path / 'journal.db'}"
-    journal = await open_journal(url, memory_max_bytes=1 << 20)
+    stores = await open_stores(url, memory_max_bytes=1 << 20)
+    journal = stores.journal
     assert list(journal.marks) == []
     everything = (1 << WINDOW_LINES) - 1
     await journal.append([reading()])
@@ -164,10 +171,11 @@ async def test_marks_are_stored_with_their_batch_the_newest_of_each_producer(tmp
     )
     await journal.append([reading(), reading()], marks=[ProducerMark("", "p", 3, 1, 0b10)])
     if kind == "sqlite":
-        await journal.close()
-        journal = await open_journal(url, memory_max_bytes=1 << 20)
+        await stores.close()
+        stores = await open_stores(url, memory_max_bytes=1 << 20)
+        journal = stores.journal
     assert list(journal.marks) == [ProducerMark("key:a", "p", 5, 3, everything), ProducerMark("", "p", 3, 5, 0b10)]
-    await journal.close()
+    await stores.close()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
@@ -351,14 +359,16 @@ async def test_a_snapshot_and_what_follows_it_are_the_state_later(journal: Journ
 
 
 async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -> None:
-    first = await reopened()
+    first_stores = await reopened()
+    first = first_stores.journal
     batch: list[Entry] = [reading("a"), order("b"), reading("c", b'{"x":"y"}'), deletion("a"), reading("a", b"2")]
     batch += [reading("d"), deletion("d")]
     await first.append(batch)
     before = await first.snapshot()
-    await first.close()
+    await first_stores.close()
 
-    second = await reopened()
+    second_stores = await reopened()
+    second = second_stores.journal
     assert second.epoch == first.epoch
     epoch = second.lineage.epoch
     assert epoch != first.lineage.epoch
@@ -370,7 +380,7 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -
     assert is_same(await second.snapshot(), Snapshot(epoch, before.seq, before.twins))
     assert await second.append([reading()]) == range(8, 9)
     assert [entry.seq for entry in await follow(second, 0, 8)] == list(range(1, 9))
-    await second.close()
+    await second_stores.close()
 
 
 # The way to them.
@@ -379,25 +389,27 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -
 @pytest.mark.parametrize("url", ["", "memory:x", "sqlite", "sqlite:", "postgres:x", "twincast.db"])
 async def test_an_unknown_url_is_refused_with_those_that_are_known(url: str) -> None:
     with pytest.raises(JournalUnusable, match="`sqlite:PATH` or `memory:`"):
-        await open_journal(url, memory_max_bytes=0)
+        await open_stores(url, memory_max_bytes=0)
 
 
-async def test_the_audit_trail_is_read_newest_first_from_any_place(journal: Journal) -> None:
-    assert await journal.audit(10) == []
+async def test_the_audit_trail_is_read_newest_first_from_any_place(stores: Stores) -> None:
+    journal, access = stores
+    assert await access.audit(10) == []
     batch: list[Entry] = [reading(), *(order(f"t{number}") for number in range(5))]
     await journal.append(batch, (), [CommandOrigin(place, "key:1", "192.0.2.1") for place in range(1, 6)])
-    records = await journal.audit(10)
+    records = await access.audit(10)
     assert [(record.target, record.seq) for _, record in records] == [(f"t{n}", n + 2) for n in (4, 3, 2, 1, 0)]
     assert (records[0][1].who, records[0][1].address, records[0][1].action) == ("key:1", "192.0.2.1", "command")
-    assert await journal.audit(2) == records[:2]
-    assert await journal.audit(2, before=records[1][0]) == records[2:4]
-    assert await journal.audit(9, before=records[3][0]) == records[4:]
-    assert await journal.audit(9, before=records[4][0]) == []
+    assert await access.audit(2) == records[:2]
+    assert await access.audit(2, before=records[1][0]) == records[2:4]
+    assert await access.audit(9, before=records[3][0]) == records[4:]
+    assert await access.audit(9, before=records[4][0]) == []
 
 
-async def test_a_deletion_leaves_a_record_in_the_audit_trail(journal: Journal) -> None:
+async def test_a_deletion_leaves_a_record_in_the_audit_trail(stores: Stores) -> None:
+    journal, access = stores
     await journal.append([reading("lab/fan"), order("lab/fan")])
     await journal.append([order("x"), deletion("lab/fan")], (), [CommandOrigin(1, "key:1", "192.0.2.1")])
-    [(_, record)] = await journal.audit(10)
+    [(_, record)] = await access.audit(10)
     assert (record.action, record.target, record.detail, record.seq) == ("delete", "lab/fan", "", 4)
     assert (record.who, record.address, record.at_utc) == ("key:1", "192.0.2.1", NOW_UTC)

@@ -5,7 +5,7 @@ from msgspec import Raw
 
 from twincast.core.model import DataUpdate
 from twincast.errors import Truncated
-from twincast.journal import open_journal
+from twincast.journal import open_stores
 from twincast.journal.memory import MemoryJournal
 from twincast.journal.tail import ENTRY_BYTES
 
@@ -59,8 +59,8 @@ async def test_each_is_another_log() -> None:
     assert MemoryJournal(max_bytes=1).epoch != MemoryJournal(max_bytes=1).epoch
 
 
-async def test_open_journal_passes_its_bound() -> None:
-    journal = await open_journal("memory:", memory_max_bytes=ENTRY_BYTES)
+async def test_open_stores_passes_its_bound() -> None:
+    journal, _ = await open_stores("memory:", memory_max_bytes=ENTRY_BYTES)
     for value in range(3):
         await journal.append([reading(value)])
     with pytest.raises(Truncated):

@@ -21,7 +21,7 @@ from twincast.core.rights import ANYONE, Rights
 from twincast.core.state import State
 from twincast.delivery.session import Limits
 from twincast.hub.hub import Hub
-from twincast.journal.memory import MemoryJournal
+from twincast.journal.memory import MemoryAccessStore, MemoryJournal
 from twincast.testing import eventually_async
 from twincast.transports import events
 from twincast.transports.events import EventsEndpoint
@@ -77,7 +77,7 @@ class Place:
             request_limits=RequestLimits(body_max_bytes=1 << 20, updates_max=10_000),
             edge=EdgeInUse(PORTABLE),
         )
-        parts.open(self.hub)
+        parts.open(self.hub, MemoryAccessStore(self.journal.trail))
         return EventsEndpoint(parts)
 
     async def publish(self, *values: bytes) -> None:

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from twincast.cli import fullness
 from twincast.cli.terminal import err, out
-from twincast.errors import JournalUnusable
 from twincast.journal.sqlite import backup as sqlite_backup
 from twincast.journal.sqlite import health as sqlite_health
+from twincast.journal.url import required_file_of
 from twincast.wire.messages import encode
 
 PAGE_BYTES = 4_096  # of SQLite; a backup counts in pages
@@ -19,7 +19,7 @@ PAGE_BYTES = 4_096  # of SQLite; a backup counts in pages
 
 def back_up(journal: str, folder: str, version: str) -> None:
     """Copy a journal into a folder."""
-    path = _path(journal)
+    path = required_file_of(journal)
     with _progress("backup", PAGE_BYTES) as told:
         made = sqlite_backup.back_up(path, folder, version=version, now_utc=_now_utc(), progress=told)
     _say(f"{folder} is a backup of {path} up to entry {made.seq:,}, {made.files[0].bytes:,} bytes, checked.")
@@ -27,7 +27,7 @@ def back_up(journal: str, folder: str, version: str) -> None:
 
 def restore(journal: str, folder: str, *, force: bool) -> None:
     """Put a backup in a journal's place."""
-    path = _path(journal)
+    path = required_file_of(journal)
     with _progress("restore") as told:
         made, aside = sqlite_backup.restore(folder, path, force=force, now_utc=_now_utc(), progress=told)
     for name in aside:
@@ -41,7 +41,7 @@ def check(journal: str, folder: str | None) -> bool:
         made = sqlite_backup.check_backup(folder)
         _say(f"{folder} is whole: a backup of {made.at_utc}, up to entry {made.seq:,}.")
         return True
-    path = _path(journal)
+    path = required_file_of(journal)
     with err.status(f"reading all of {path}"):
         problems = sqlite_health.problems(path)
     for problem in problems:
@@ -56,7 +56,7 @@ def check(journal: str, folder: str | None) -> bool:
 
 def info(journal: str, *, as_json: bool) -> None:
     """Print what a journal holds."""
-    facts = sqlite_health.facts(_path(journal))
+    facts = sqlite_health.facts(required_file_of(journal))
     if as_json:
         out.print(encode(facts).decode(), soft_wrap=True)
         return
@@ -75,13 +75,6 @@ def _shown(name: str, value: object) -> str:
     if name.endswith("_in_s") and isinstance(value, float):
         return f"{value:,} ({fullness.in_time(value)})"
     return f"{value:,}" if type(value) is int else str(value)
-
-
-def _path(journal: str) -> str:
-    kind, _, path = journal.partition(":")
-    if kind != "sqlite" or not path:
-        raise JournalUnusable(f"this is of a journal on disk, such as sqlite:twincast.db; {journal!r} has no file")
-    return path
 
 
 @contextmanager

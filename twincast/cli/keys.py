@@ -13,9 +13,9 @@ from twincast.cli.words import actions_of, counted, duration_s
 from twincast.core.audit import Actor, AuditRecord
 from twincast.core.keys import Key
 from twincast.core.rights import Rights
-from twincast.errors import JournalUnusable
 from twincast.journal.sqlite.access import AccessFile
 from twincast.journal.sqlite.lock import serves_the_file
+from twincast.journal.url import keys_file_of
 from twincast.machine import login_name, quoted
 from twincast.wire.messages import encode
 
@@ -84,35 +84,17 @@ def records(journal: str, limit: int) -> list[AuditRecord]:
 
 
 def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:
-    return AccessFile(path_of(journal), make=make, is_urgent=is_urgent)
-
-
-def path_of(journal: str) -> str:
-    """Return the file of a journal that keeps keys.
-
-    Raises:
-        JournalUnusable: it keeps none.
-    """
-    kind, _, path = journal.partition(":")
-    if kind != "sqlite" or path in {"", ":memory:"}:
-        raise JournalUnusable(
-            f"keys live in a journal on disk, such as sqlite:twincast.db; one that begins with {kind[:20]!r} keeps none"
-        )
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise JournalUnusable(f"the path of a journal is text in UTF-8; {path!r} is not") from None
-    return path
+    return AccessFile(keys_file_of(journal), make=make, is_urgent=is_urgent)
 
 
 def place_of(journal: str) -> str:
     """Return where a journal is, for people."""
-    return os.path.abspath(path_of(journal))
+    return os.path.abspath(keys_file_of(journal))
 
 
 def _force(journal: str) -> str:
     """Say whether a change is in force already."""
-    if serves_the_file(path_of(journal)):
+    if serves_the_file(keys_file_of(journal)):
         return f"A server runs on {place_of(journal)}, so it is in force."
     where = place_of(journal)
     return f"No server runs on {where} now; `twincast serve --journal {quoted(journal)}` asks for a login."

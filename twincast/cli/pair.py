@@ -15,6 +15,7 @@ from twincast.core.rights import Rights
 from twincast.journal.place import Place, place_noted
 from twincast.journal.sqlite.access import AccessFile
 from twincast.journal.sqlite.lock import serves_the_file
+from twincast.journal.url import keys_file_of
 from twincast.server import qr
 
 
@@ -44,7 +45,7 @@ def pair(
     rights = Rights.of({action: devices for action in actions_of(may)})
     lives_s = None if expires is None else duration_s(expires)
     pairing, code = make_pairing(name, rights, now_s=int(time.time()), rate_per_s=rate_per_s, lives_s=lives_s)
-    path = keys.path_of(journal)
+    path = keys_file_of(journal)
     with AccessFile(path, make=True, has_codes=True) as file:
         file.pair(pairing, keys.now_utc(), keys.actor(), life_s=CODE_LIFE_S, waiting_max=CODES_MAX)
     until = time.strftime("%H:%M:%S", time.localtime(pairing.until_s))

@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from twincast.core.audit import Actor, AuditRecord
+from twincast.core.audit import Actor
 from twincast.core.batch import ENTRY_BYTES, Batch, Lane
 from twincast.core.counters import Counters, Histogram
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
-from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.model import Deleted, Entry, Position
 from twincast.core.producers import NumberedLine, ProducerIndex
 from twincast.core.quotas import Account, Quotas
@@ -125,7 +124,6 @@ class Hub:
         """What is counted of the commits."""
         self.failure: JournalUnavailable | None = None
         """Why the newest commit failed; None as soon as one succeeds."""
-        self._unreadable: JournalUnavailable | None = None
         self._started_s = time.monotonic()
 
     @classmethod
@@ -151,11 +149,6 @@ class Hub:
             quotas=quotas,
             now_utc=now_utc,
         )
-
-    @property
-    def problem(self) -> JournalUnavailable | None:
-        """Why the journal does not serve as it should at the moment."""
-        return self.failure or self._unreadable
 
     @property
     def uptime_s(self) -> float:
@@ -199,26 +192,6 @@ class Hub:
             JournalUnavailable: the disk does not give them.
         """
         return await self._journal.read(since, limit)
-
-    async def keyring(self, unless_version: int) -> Keyring | None:
-        """Return the API keys of the journal; see Journal. They are looked at often, which tells how the disk is."""
-        try:
-            keyring = await self._journal.keyring(unless_version)
-        except JournalUnavailable as failure:
-            self._unreadable = failure
-            raise
-        self._unreadable = None
-        return keyring
-
-    async def pair(
-        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
-    ) -> Key:
-        """See Journal.pair."""
-        return await self._journal.pair(digest, now_s, make, address, life_s=life_s)
-
-    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
-        """Return the newest records of who did what, newest first; see Journal."""
-        return await self._journal.audit(limit, before)
 
     def submit(
         self,

@@ -1,23 +1,24 @@
-"""Where entries become durable and get their positions: one interface, one file a kind of journal."""
+"""Where entries become durable and get their positions: one interface, several kinds of journal."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from twincast.core.audit import AuditRecord, CommandOrigin
+from twincast.core.audit import CommandOrigin
 from twincast.core.counters import Histogram
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.keys import Key, Keyring, Pairing
+from twincast.core.keys import AccessStore
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.producers import ProducerMark
 from twincast.core.space import Space
-from twincast.errors import JournalUnusable
-from twincast.journal.memory import MemoryJournal
+from twincast.journal.memory import MemoryAccessStore, MemoryJournal
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import access as sqlite_access
+from twincast.journal.sqlite.access import SqliteAccessStore
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.trimming import system_now_utc
+from twincast.journal.url import JournalUrl, file_of
 
 logger = logging.getLogger("twincast.journal")
 
@@ -94,43 +95,6 @@ class Journal(Protocol):
             Truncated: the log no longer reaches back to `since`.
         """
 
-    async def keyring(self, unless_version: int = -1) -> Keyring | None:
-        """Return all API keys as they are now, whichever process wrote them; None if their version is the given one.
-
-        Raises:
-            JournalUnavailable: the disk does not give them.
-        """
-
-    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
-        """Return the newest `limit` records of the audit trail with their numbers, newest first.
-
-        Args:
-            limit: how many.
-            before: a record's number; only those that are older are returned.
-
-        Raises:
-            JournalUnavailable: the disk does not give them.
-        """
-
-    async def pair(
-        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
-    ) -> Key:
-        """Use a code up: store the key that it is for, and note from where it was brought.
-
-        Args:
-            digest: of the code.
-            now_s: seconds since 1970.
-            make: makes the key; called at most once.
-            address: from where the code was brought.
-            life_s: for how long a code is good at most.
-
-        Raises:
-            Unauthenticated: there is no such code.
-            CredentialExpired: it was used already, or is late.
-            ValidationFailed: a key of its name is in use. The code stays good.
-            JournalUnavailable: the disk does not take it. The code stays good.
-        """
-
     @property
     def sync_s(self) -> Histogram:
         """How long it took to make batches durable, in seconds, apart from all that was done before."""
@@ -142,45 +106,63 @@ class Journal(Protocol):
         """Finish what is under way and let go of files and threads."""
 
 
+class Stores(NamedTuple):
+    """What one journal URL gives a server: the log, and the keys with the audit trail."""
+
+    journal: Journal
+    access: AccessStore
+
+    async def close(self) -> None:
+        """Finish what is under way, and release files and threads."""
+        try:
+            await self.access.close()
+        finally:
+            await self.journal.close()
+
+
 def has_keys(url: str) -> bool:
     """Whether a journal holds an API key, or ever did. May be asked while a server runs on it.
 
     Raises:
         JournalUnusable: it cannot be read.
     """
-    kind, _, path = url.partition(":")
-    return kind == "sqlite" and sqlite_access.has_keys(path)
+    path = file_of(url)
+    return path is not None and sqlite_access.has_keys(path)
 
 
-async def open_journal(
+async def open_stores(
     url: str,
     *,
     memory_max_bytes: int,
     retention: Retention = KEEP_ALL,
     now_utc: Callable[[], str] = system_now_utc,
-) -> Journal:
-    """Open the journal that a URL names: `sqlite:PATH` or `memory:`.
+) -> Stores:
+    """Open the stores that a URL names: `sqlite:PATH` or `memory:`.
 
     Args:
         url: which.
-        memory_max_bytes: what one in memory keeps.
-        retention: what one on disk keeps.
+        memory_max_bytes: how much of the log a journal in memory keeps.
+        retention: how much of the log a journal on disk keeps.
         now_utc: the clock that entries are stamped by.
 
     Raises:
-        JournalUnusable: no such kind, or the file cannot serve; the message says why.
+        JournalUnusable: there is no such kind, or the file cannot serve; the message says why.
         SettingUnusable: the retention leaves no room for what must stay.
     """
     retention.check()
-    kind, _, rest = url.partition(":")
-    if kind == "memory" and not rest:
+    kind, path = JournalUrl.parse(url)
+    if kind == "memory":
         if retention.is_bounded:
             logger.warning(
                 "--keep and --keep-bytes are of a journal on disk; one in memory keeps the newest %d bytes"
                 " (--memory-journal-max-bytes)",
                 memory_max_bytes,
             )
-        return MemoryJournal(max_bytes=memory_max_bytes)
-    if kind == "sqlite" and rest:
-        return await SqliteJournal.open(rest, retention=retention, now_utc=now_utc)
-    raise JournalUnusable(f"a journal is `sqlite:PATH` or `memory:`; this begins with {kind[:20]!r}")
+        memory = MemoryJournal(max_bytes=memory_max_bytes)
+        return Stores(memory, MemoryAccessStore(memory.trail))
+    journal = await SqliteJournal.open(path, retention=retention, now_utc=now_utc)
+    try:
+        return Stores(journal, await SqliteAccessStore.open(path, check_files=journal.check_files))
+    except BaseException:
+        await journal.close()
+        raise

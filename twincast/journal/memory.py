@@ -14,10 +14,54 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.producers import PRODUCERS_MAX, ProducerMark
 from twincast.core.space import Space
 from twincast.core.state import twin_of
-from twincast.errors import Truncated, Unauthenticated
+from twincast.errors import JournalUnavailable, Truncated, Unauthenticated
 from twincast.journal.tail import LogTail, up_to_bytes
 
 AUDIT_MAX = 10_000
+
+
+class MemoryTrail:
+    """The newest records of the audit trail."""
+
+    def __init__(self) -> None:
+        self._records: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
+
+    def add(self, record: AuditRecord) -> None:
+        """Add a record, which is the newest."""
+        number = self._records[0][0] + 1 if self._records else 1
+        self._records.appendleft((number, record))
+
+    def read(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
+        """See AccessStore.audit."""
+        newer = 0 if before is None or not self._records else max(0, self._records[0][0] - before + 1)
+        return list(islice(self._records, newer, newer + limit))
+
+
+class MemoryAccessStore:
+    """The audit trail in memory. Keys are not kept: a journal that forgets everything would forget them too."""
+
+    problem: JournalUnavailable | None = None
+    """See AccessStore.problem. There is no disk to fail."""
+
+    def __init__(self, trail: MemoryTrail) -> None:
+        self._trail = trail
+
+    async def keyring(self, unless_version: int = -1) -> Keyring | None:
+        """See AccessStore.keyring."""
+        return None if unless_version == 0 else Keyring(0, ())
+
+    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
+        """See AccessStore.audit."""
+        return self._trail.read(limit, before)
+
+    async def pair(
+        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
+    ) -> Key:
+        """See AccessStore.pair. Where no keys are kept, there is no code for one."""
+        raise Unauthenticated("this code is not known here: the journal of this server is in memory, and keeps no keys")
+
+    async def close(self) -> None:
+        """See AccessStore.close. There is nothing to release."""
 
 
 class MemoryJournal:
@@ -32,7 +76,8 @@ class MemoryJournal:
         """See Journal.sync_s. Nothing is waited for here."""
         self._newest: dict[str, DataUpdate] = {}
         self._marks: dict[tuple[str, str], ProducerMark] = {}
-        self._audit: deque[tuple[int, AuditRecord]] = deque(maxlen=AUDIT_MAX)
+        self.trail = MemoryTrail()
+        """The audit trail, to which `append` adds the batch's commands and deletions."""
 
     @property
     def oldest_since(self) -> int:
@@ -66,8 +111,7 @@ class MemoryJournal:
             elif isinstance(entry, Deleted):
                 self._newest.pop(entry.device_id, None)
         for deed in deeds:
-            number = self._audit[0][0] + 1 if self._audit else 1
-            self._audit.appendleft((number, _record(deed, batch[deed.place])))
+            self.trail.add(_record(deed, batch[deed.place]))
         for mark in marks:
             self._marks.pop((mark.identity, mark.producer), None)
             self._marks[mark.identity, mark.producer] = mark._replace(seq=first + mark.seq)
@@ -101,21 +145,6 @@ class MemoryJournal:
             batch = self._window.read(since)
             since = batch[-1].seq
             yield batch
-
-    async def keyring(self, unless_version: int = -1) -> Keyring | None:
-        """See Journal.keyring. What forgets everything at its end keeps no keys."""
-        return None if unless_version == 0 else Keyring(0, ())
-
-    async def pair(
-        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
-    ) -> Key:
-        """See Journal.pair. Where no keys are kept, there is no code for one."""
-        raise Unauthenticated("this code is not known here: the journal of this server is in memory, and keeps no keys")
-
-    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
-        """See Journal.audit."""
-        newer = 0 if before is None or not self._audit else max(0, self._audit[0][0] - before + 1)
-        return list(islice(self._audit, newer, newer + limit))
 
     def space(self) -> Space:
         """See Journal.space. The window is bounded by itself, and no disk is written to."""

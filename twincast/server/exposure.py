@@ -7,6 +7,7 @@ from twincast.access import addresses
 from twincast.access.addresses import Address, in_url
 from twincast.errors import AddressUnusable, LoginUnusable
 from twincast.journal import has_keys
+from twincast.journal.url import file_of, required_file_of
 from twincast.machine import quoted
 from twincast.server.lan import Local, local
 from twincast.server.self_signed import SelfSigned, keep_certificate
@@ -49,7 +50,7 @@ def refuse_exposure(settings: Settings) -> None:
     journal = f" --journal {quoted(settings.journal)}" if settings.journal != type(settings)().journal else ""
     missing = []
     if not has_login(settings):
-        if settings.journal.startswith("sqlite:"):
+        if file_of(settings.journal) is not None:
             missing.append(f"a login:  twincast keys add NAME --may publish,read,command --devices '*'{journal}")
         else:
             missing.append("a login:  a journal on disk, such as --journal sqlite:twincast.db, and `twincast keys add`")
@@ -92,7 +93,7 @@ def with_certificate(exposure: Exposure) -> Exposure:
     named = addresses.parse(settings.host)
     if named is not None and not named.is_unspecified:
         names.add(str(named))
-    kept = keep_certificate(settings.journal.partition(":")[2], sorted(names))
+    kept = keep_certificate(required_file_of(settings.journal), sorted(names))
     with_tls = settings.model_copy(update={"tls_cert": kept.cert_path, "tls_key": kept.key_path})
     return exposure._replace(settings=with_tls, self_signed=kept)
 
@@ -107,7 +108,7 @@ def _refuse_two_certificates(settings: Settings) -> None:
         raise LoginUnusable("--self-signed makes a certificate, and --tls-cert and --tls-key name one; one of them")
     if settings.behind_tls_proxy:
         raise LoginUnusable("--self-signed is for a server that speaks TLS itself; behind a TLS proxy it does not")
-    if not settings.journal.startswith("sqlite:"):
+    if file_of(settings.journal) is None:
         raise LoginUnusable(
             "--self-signed keeps its certificate beside the journal, so that is one on disk, such as sqlite:twincast.db"
         )
@@ -123,7 +124,7 @@ def _refuse_other_than_local(settings: Settings) -> None:
         raise AddressUnusable(
             f"--lan lets others on the network reach this server, and on {settings.host} nobody does; leave --host out"
         )
-    if not settings.journal.startswith("sqlite:") and not has_login(settings):
+    if file_of(settings.journal) is None and not has_login(settings):
         raise LoginUnusable(
             "--lan takes a login, and keys live in a journal on disk: leave --journal out, or name sqlite:PATH"
         )

@@ -8,6 +8,7 @@ from rich.markup import escape
 from twincast import stdio
 from twincast.app import App
 from twincast.journal.place import Place, forget_place, note_place
+from twincast.journal.url import file_of
 from twincast.server import qr
 from twincast.server.exposure import Exposure, has_login
 from twincast.server.first_key import OWNER, make_first_code, make_first_key, save_first_key
@@ -28,8 +29,7 @@ class Welcome:
         """
         self._exposure = exposure
         self._url = exposure.url(host, port)
-        kind, _, path = exposure.settings.journal.partition(":")
-        self._journal_path = path if kind == "sqlite" else None
+        self._journal_path = file_of(exposure.settings.journal)
         self._console = stdio.Output(highlight=False, emoji=False)
         self._code: str | None = None
         self._is_noted = False

@@ -11,6 +11,7 @@ from twincast.app import App, create_app
 from twincast.client import Twin
 from twincast.errors import JournalUnusable
 from twincast.hub.hub import Hub, system_now_utc
+from twincast.journal.url import file_of
 from twincast.server.process import Server as ServerProcess
 from twincast.server.process import certificate_of, configured, fast_edge, listen
 from twincast.settings import Settings
@@ -157,8 +158,8 @@ class Server:
 
     @property
     def _file(self) -> str:
-        kind, _, path = self._settings.journal.partition(":")
-        if kind != "sqlite":
+        path = file_of(self._settings.journal)
+        if path is None:
             raise JournalUnusable('a journal in memory keeps no keys; `Server("sqlite:PATH")` has one on disk')
         return path
 
@@ -167,7 +168,8 @@ class Server:
             eventually(lambda: self._ask(self._knows_keys), "the server knows its keys")
 
     async def _knows_keys(self, hub: Hub) -> bool:
-        return await hub.keyring(self._app.parts.admission.authenticator.version) is None
+        parts = self._app.parts
+        return await parts.access.keyring(parts.admission.authenticator.version) is None
 
     def _ask(self, question: Callable[[Hub], Coroutine[Any, Any, T]]) -> T:
         parts = self._app.parts

@@ -59,7 +59,7 @@ class Metrics(Collector):
         """See Collector."""
         hub = self._parts.hub
         yield _info("twincast", "Which twincast this is.", {"version": self._version, "edge": self._parts.edge.name})
-        yield from _of_hub(hub)
+        yield from _of_hub(hub, is_ready=self._parts.is_ready)
         yield from _of_journal(hub)
         yield from self._of_clients(hub)
         yield from self._of_process()
@@ -139,9 +139,9 @@ class LongestStep:
             self._late.popleft()
 
 
-def _of_hub(hub: Hub) -> Iterator[Metric]:
+def _of_hub(hub: Hub, *, is_ready: bool) -> Iterator[Metric]:
     counters = hub.counters
-    yield _gauge("twincast_ready", "Whether what is accepted now is stored: 1, or 0.", int(hub.problem is None))
+    yield _gauge("twincast_ready", "Whether what is accepted now is stored: 1, or 0.", int(is_ready))
     yield _gauge("twincast_uptime_seconds", "How long the server has run.", hub.uptime_s)
     yield _gauge("twincast_devices", "Devices that have a value.", len(hub.state.twins))
     yield _gauge("twincast_position", "The seq of the newest change.", hub.state.seq)

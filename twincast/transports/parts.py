@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twincast.access.admission import Admission
+from twincast.core.keys import AccessStore
 from twincast.delivery.feed import Feed
 from twincast.delivery.session import Limits, Session
-from twincast.errors import NotStarted
+from twincast.errors import JournalUnavailable, NotStarted
 from twincast.hub.hub import Hub
 
 logger = logging.getLogger("twincast")
@@ -59,6 +60,7 @@ class Parts:
     open_responses: set[Callable[[], None]] = field(default_factory=set)
     """Ends each event stream that is open, and each poll that waits."""
     _hub: Hub | None = field(default=None, init=False)
+    _access: AccessStore | None = field(default=None, init=False)
     _is_idle_noted: bool = field(default=False, init=False)
 
     @property
@@ -76,6 +78,18 @@ class Parts:
         return self._hub
 
     @property
+    def access(self) -> AccessStore:
+        """The store of the keys and the audit trail. Raises what `hub` raises."""
+        _ = self.hub
+        assert self._access is not None
+        return self._access
+
+    @property
+    def problem(self) -> JournalUnavailable | None:
+        """Why the disk of the log, or of the keys, does not serve at the moment. Raises what `hub` raises."""
+        return self.hub.failure or self.access.problem
+
+    @property
     def is_running(self) -> bool:
         """Whether there is a hub now."""
         return self._hub is not None
@@ -83,15 +97,15 @@ class Parts:
     @property
     def is_ready(self) -> bool:
         """Whether what is accepted now is stored."""
-        return self._hub is not None and self._hub.problem is None
+        return self.is_running and self.problem is None
 
-    def open(self, hub: Hub) -> None:
-        """Serve this hub from now on."""
-        self._hub = hub
+    def open(self, hub: Hub, access: AccessStore) -> None:
+        """Serve this hub, to those whom this store lets in, from now on."""
+        self._hub, self._access = hub, access
 
     def close(self) -> None:
         """Serve no hub any more."""
-        self._hub = None
+        self._hub = self._access = None
 
     def end_responses(self) -> None:
         """End every event stream and every poll that waits: a server that stops would wait for them."""

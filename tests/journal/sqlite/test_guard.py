@@ -16,6 +16,7 @@ from tests.conftest import StartServer
 from tests.running import ServerProcess, eventually
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
+from twincast.journal import open_stores
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.testing import eventually_async
@@ -135,7 +136,8 @@ DEEDS: dict[str, CommandOrigin] = {
 async def test_after_a_deed_to_its_files_the_journal_promises_nothing_more(path: Path, deed: str) -> None:
     path = path.parent / "folder" / path.name
     path.parent.mkdir()
-    journal = await SqliteJournal.open(str(path))
+    stores = await open_stores(f"sqlite:{path}", memory_max_bytes=0)
+    journal, access = stores
     for number in range(3):
         await journal.append(reading(number))
     DEEDS[deed](path)
@@ -143,8 +145,9 @@ async def test_after_a_deed_to_its_files_the_journal_promises_nothing_more(path:
         with pytest.raises(JournalUnavailable, match="while the server ran, so nothing more is stored"):
             await journal.append(reading(9))
     with pytest.raises(JournalUnavailable, match="while the server ran"):
-        await journal.keyring()
-    await journal.close()
+        await access.keyring()
+    assert "while the server ran" in str(access.problem)
+    await stores.close()
 
 
 @pytest.mark.parametrize("moved", ["", "-wal", "-shm"])

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
+from twincast.journal import open_stores
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import journal as sqlite
 from twincast.journal.sqlite.journal import SqliteJournal
@@ -110,16 +111,16 @@ async def test_keys_and_the_audit_trail_are_read_while_a_read_of_the_log_goes_on
         return []
 
     monkeypatch.setattr(LogReader, "read", read_long)
-    journal = await SqliteJournal.open(str(tmp_path / "j.db"))
-    log = asyncio.create_task(journal.read(0, 1))
+    stores = await open_stores(f"sqlite:{tmp_path / 'j.db'}", memory_max_bytes=0)
+    log = asyncio.create_task(stores.journal.read(0, 1))
     assert await asyncio.to_thread(reading.wait, DEADLINE_S)
     async with asyncio.timeout(DEADLINE_S):
-        assert await journal.keyring() is not None
-        assert not await journal.audit(1)
+        assert await stores.access.keyring() is not None
+        assert not await stores.access.audit(1)
     assert not log.done()
     may_end.set()
     await log
-    await journal.close()
+    await stores.close()
 
 
 async def test_a_journal_in_use_is_refused_until_it_is_closed(tmp_path: Path) -> None:

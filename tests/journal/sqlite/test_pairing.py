@@ -11,12 +11,12 @@ import pytest
 from twincast.access.keys import make_key
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, digest_of_code, make_pairing
 from twincast.core.audit import Actor
-from twincast.core.keys import Key, Pairing
+from twincast.core.keys import AccessStore, Key, Pairing
 from twincast.core.rights import Rights
 from twincast.errors import CredentialExpired, Unauthenticated
 from twincast.hub.hub import system_now_utc
+from twincast.journal import open_stores
 from twincast.journal.sqlite.access import AccessFile
-from twincast.journal.sqlite.journal import SqliteJournal
 
 NOW_S = int(time.time())
 DEADLINE_S = 20
@@ -28,14 +28,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def journal(path: Path) -> AsyncIterator[SqliteJournal]:
-    journal = await SqliteJournal.open(str(path))
-    yield journal
-    await journal.close()
+async def access(path: Path) -> AsyncIterator[AccessStore]:
+    stores = await open_stores(f"sqlite:{path}", memory_max_bytes=0)
+    yield stores.access
+    await stores.close()
 
 
 @pytest.fixture
-def writer(journal: SqliteJournal, path: Path) -> Iterator[apsw.Connection]:
+def writer(access: AccessStore, path: Path) -> Iterator[apsw.Connection]:
     """Another program that is about to write, for as long as it likes."""
     db = apsw.Connection(str(path))
     db.execute("begin immediate")
@@ -56,41 +56,42 @@ def made(pairing: Pairing) -> Key:
     return key
 
 
-async def bring(journal: SqliteJournal, digest: str) -> Key:
-    return await journal.pair(digest, NOW_S, made, "127.0.0.1", life_s=CODE_LIFE_S)
+async def bring(access: AccessStore, digest: str) -> Key:
+    return await access.pair(digest, NOW_S, made, "127.0.0.1", life_s=CODE_LIFE_S)
 
 
 @pytest.mark.parametrize("kind", ["wrong", "late", "used"])
 async def test_a_code_that_is_not_good_waits_for_nobody_who_writes(path: Path, kind: str) -> None:
     digest = "0" * 64 if kind == "wrong" else put_code(path, "lab/fan", age_s=CODE_LIFE_S if kind == "late" else 0)
-    journal = await SqliteJournal.open(str(path))
+    stores = await open_stores(f"sqlite:{path}", memory_max_bytes=0)
+    access = stores.access
     try:
         if kind == "used":
-            await bring(journal, digest)
+            await bring(access, digest)
         db = apsw.Connection(str(path))
         db.execute("begin immediate")  # and it does not end before the answer
         async with asyncio.timeout(DEADLINE_S):
             with pytest.raises(Unauthenticated if kind == "wrong" else CredentialExpired):
-                await bring(journal, digest)
+                await bring(access, digest)
         db.close(True)
     finally:
-        await journal.close()
+        await stores.close()
 
 
 async def test_a_good_code_that_waits_holds_up_no_look_at_the_keys(
-    path: Path, journal: SqliteJournal, writer: apsw.Connection
+    path: Path, access: AccessStore, writer: apsw.Connection
 ) -> None:
     writer.execute("rollback")
     digest = put_code(path, "lab/fan")
     writer.execute("begin immediate")
-    bringing = asyncio.create_task(bring(journal, digest))
+    bringing = asyncio.create_task(bring(access, digest))
     async with asyncio.timeout(DEADLINE_S):
         for _ in range(20):
             await asyncio.sleep(0.01)
-            assert await journal.keyring() is not None
+            assert await access.keyring() is not None
         assert not bringing.done()
         writer.execute("rollback")
         key = await bringing
-        keyring = await journal.keyring()
+        keyring = await access.keyring()
     assert keyring is not None
     assert [known.name for known in keyring.keys] == [key.name] == ["lab/fan"]

@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.trimming import Trimming
+from twincast.journal.sqlite.worker import Worker
 from twincast.testing import eventually_async
 
 NOW_UTC = "2026-11-23T16:24:00.000000+00:00"
@@ -212,20 +212,21 @@ def test_a_full_disk_while_trimming_loses_nothing_and_trimming_goes_on_later(pat
 
 
 @pytest.fixture
-def thread() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as thread:
-        yield thread
+async def worker() -> AsyncIterator[Worker]:
+    worker = Worker("journal")
+    yield worker
+    await worker.close()
 
 
 async def test_a_full_disk_is_told_while_it_lasts_and_trimmed_again_later(
-    path: str, thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: str, worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sqlite_trimming, "AGAIN_S", 0.01)
     with full_disk() as disk, closing(SqliteFile(path, retention=Retention(keep_s=60), vfs=disk.vfs)) as file:
         file.append(readings(120, at(1)))
         disk.is_full = True
         bounds = Retention(keep_s=60)
-        trimming = Trimming(file, thread, path, retention=bounds, now_utc=lambda: at(59))
+        trimming = Trimming(file, worker, path, retention=bounds, now_utc=lambda: at(59))
         trimming.start()
         await eventually_async(lambda: trimming.space().problem, "the status says it")
         assert "full" in (trimming.space().problem or "")

@@ -4,9 +4,11 @@ Both may have the file open at once. The server keeps the lock that makes it the
 change of keys is a short transaction of its own beside it.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from stat import S_ISDIR
 from types import TracebackType
@@ -24,8 +26,10 @@ from twincast.journal.sqlite.lock import serves_the_file, serves_the_name
 from twincast.journal.sqlite.reader import in_words, unavailable_if_failing
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
+from twincast.journal.sqlite.worker import Worker
 from twincast.wire.messages import encode
 
+logger = logging.getLogger("twincast.journal")
 T = TypeVar("T")
 
 _KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"
@@ -33,6 +37,71 @@ _AUDIT = "select id, at_utc, who, address, action, target, detail, seq from audi
 _AFTER_ALL = (1 << 63) - 1
 """More than any id of SQLite that is given out in order."""
 _decode_grants = msgspec.json.Decoder(dict[str, list[str]]).decode
+
+
+class SqliteAccessStore:
+    """The keys and the audit trail in a journal's file, for the server that has the journal open."""
+
+    def __init__(self, reader: "AccessReader", worker: Worker, check_files: Callable[[], None]) -> None:
+        self._reader = reader
+        self._check_files = check_files
+        # Not the journal's own, so that a revoked key is noticed in time, whatever is read of the log.
+        self._worker = worker
+        # One that waits for other programs that write, as the key of a pairing code does.
+        self._pairing_worker = Worker("journal pairing")
+        self.problem: JournalUnavailable | None = None
+        """See AccessStore.problem."""
+
+    @classmethod
+    async def open(cls, path: str, *, check_files: Callable[[], None]) -> Self:
+        """Open beside an SqliteJournal, which must stay open for as long as this is.
+
+        Args:
+            path: its file.
+            check_files: raises JournalUnavailable where the file is no longer the one that the path leads to.
+
+        Raises:
+            JournalUnavailable: the disk does not return it.
+        """
+        worker = Worker("journal keys")
+        try:
+            return cls(await worker.do(AccessReader, path), worker, check_files)
+        except BaseException:
+            worker.abandon()
+            raise
+
+    async def keyring(self, unless_version: int = -1) -> Keyring | None:
+        """See AccessStore.keyring."""
+        try:
+            self._check_files()  # other files would have other keys
+            keyring = await self._worker.do(self._reader.keyring, unless_version)
+        except JournalUnavailable as failure:
+            self.problem = failure
+            raise
+        self.problem = None
+        return keyring
+
+    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
+        """See AccessStore.audit."""
+        return await self._worker.do(self._reader.audit, limit, before)
+
+    async def pair(
+        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
+    ) -> Key:
+        """See AccessStore.pair."""
+        self._check_files()
+        check = partial(self._reader.check_code, digest, now_s, life_s=life_s)
+        await self._worker.do(check)  # what anybody may send waits for no program that writes
+        use = partial(use_code, self._reader.path, digest, now_s, make, address, life_s=life_s)
+        return await self._pairing_worker.do(use)
+
+    async def close(self) -> None:
+        """See AccessStore.close."""
+        await self._pairing_worker.close()
+        try:
+            await self._worker.close(self._reader.close)
+        except JournalUnavailable as error:
+            logger.warning("the keys were closed on a failing disk: %s", error)
 
 
 class AccessReader:
@@ -50,7 +119,7 @@ class AccessReader:
             self._db.set_busy_timeout(1_000)
 
     def keyring(self, unless_version: int = -1) -> Keyring | None:
-        """See Journal.keyring."""
+        """See AccessStore.keyring."""
         with unavailable_if_failing():
             version = _version(self._db)
             if version == unless_version:
@@ -61,7 +130,7 @@ class AccessReader:
                 raise JournalUnavailable("the keys in the journal are not such as twincast writes") from None
 
     def audit(self, limit: int, before: int | None = None) -> list[tuple[int, AuditRecord]]:
-        """See Journal.audit."""
+        """See AccessStore.audit."""
         return _audit(self._db, limit, _AFTER_ALL if before is None else before)
 
     def check_code(self, digest: str, now_s: float, *, life_s: int) -> None:
@@ -76,7 +145,7 @@ class AccessReader:
 
 
 def use_code(path: str, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int) -> Key:
-    """See Journal.pair. The connection that writes is open for as long as that takes: some seconds on a slow disk."""
+    """See AccessStore.pair. The connection that writes is open for as long as that: seconds on a slow disk."""
     db = _prepared(lambda: apsw.Connection(path))
     try:
         with _changing(db):

@@ -8,23 +8,21 @@ a slice at a time, and what it lacks is replayed from the log at the next start.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from typing import Self
 
-from twincast.core.audit import AuditRecord, CommandOrigin
+from twincast.core.audit import CommandOrigin
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.model import Entry, Snapshot
 from twincast.core.producers import ProducerMark
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite.access import AccessReader, use_code
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.trimming import Trimming, system_now_utc
+from twincast.journal.sqlite.worker import Worker
 from twincast.journal.tail import LogTail
 
 logger = logging.getLogger("twincast.journal")
@@ -40,19 +38,12 @@ READ_AGAIN_S = 0.2
 class SqliteJournal:
     """Group commit on a file: whatever was appended together is one transaction and one fsync."""
 
-    def __init__(
-        self, file: SqliteFile, thread: ThreadPoolExecutor, reader: LogReader, access: AccessReader, trimming: Trimming
-    ) -> None:
+    def __init__(self, file: SqliteFile, worker: Worker, reader: LogReader, trimming: Trimming) -> None:
         self._file = file
-        self._access = access
-        self._thread = thread
+        self._worker = worker
         self._reader = reader
-        # A thread of its own, so that one who reads far back keeps no commit waiting.
-        self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="journal reader")
-        # Another, so that a revoked key is noticed in time, whatever is read.
-        self._access_thread = ThreadPoolExecutor(1, thread_name_prefix="journal keys")
-        # And one that waits for others who write, as a new key of a code does.
-        self._pairing_thread = ThreadPoolExecutor(1, thread_name_prefix="journal pairing")
+        # Its own worker, so that a read far back in the log keeps no commit waiting.
+        self._reader_worker = Worker("journal reader")
         self._window = LogTail(file.seq, WINDOW_MAX_BYTES)
         self._checkpointing = False
         self._is_settled = False
@@ -78,26 +69,24 @@ class SqliteJournal:
         Raises:
             JournalUnusable: it is not a journal, read-only, from a newer version, or in use by another server.
         """
-        thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        worker = Worker("journal")
         try:
-            journal = await asyncio.get_running_loop().run_in_executor(
-                thread, cls._open, path, thread, retention, now_utc
-            )
+            journal = await worker.do(cls._open, path, worker, retention, now_utc)
         except BaseException:
-            thread.shutdown(wait=False)
+            worker.abandon()
             raise
         journal._trimming.start()
         return journal
 
     @classmethod
-    def _open(cls, path: str, thread: ThreadPoolExecutor, retention: Retention, now_utc: Callable[[], str]) -> Self:
+    def _open(cls, path: str, worker: Worker, retention: Retention, now_utc: Callable[[], str]) -> Self:
         with ExitStack() as undo:
             file = SqliteFile(path, retention=retention)
             undo.callback(file.close)
             reader = LogReader(path, file.lineage.epoch)
             undo.callback(reader.close)
-            trimming = Trimming(file, thread, path, retention=retention, now_utc=now_utc)
-            journal = cls(file, thread, reader, AccessReader(path), trimming)
+            trimming = Trimming(file, worker, path, retention=retention, now_utc=now_utc)
+            journal = cls(file, worker, reader, trimming)
             undo.pop_all()
             return journal
 
@@ -109,24 +98,28 @@ class SqliteJournal:
         marks: Sequence[ProducerMark] = (),
     ) -> range:
         """See Journal.append."""
-        self._look_at_files()
+        self.check_files()
         self._file.look_at_reserve()
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._thread, self._file.append, batch, keys, deeds, marks)
+        future = self._worker.do(self._file.append, batch, keys, deeds, marks)
         future.add_done_callback(partial(self._appended, batch))
         # Shielded, for what has begun in the thread ends there, and the window must learn of it.
         first = await asyncio.shield(future)
         return range(first, first + len(batch))
 
-    def _look_at_files(self) -> None:
-        # Here and not in the thread, which would ask for the interpreter's lock after each call, and wait for the loop.
+    def check_files(self) -> None:
+        """Check that the open files are still those that the path leads to.
+
+        On the event loop and not in the thread, which would ask for the interpreter's lock after each system call.
+
+        Raises:
+            JournalUnavailable: they are not: what is written to them would not be found again.
+        """
         try:
             self._file.guard.check()
         except JournalUnavailable:
             if not self._is_settled:
                 self._is_settled = True
-                loop = asyncio.get_running_loop()
-                loop.run_in_executor(self._thread, self._file.settle).add_done_callback(_say_unsettled)
+                self._worker.do(self._file.settle).add_done_callback(_say_unsettled)
             raise
         self._is_settled = False
 
@@ -144,8 +137,7 @@ class SqliteJournal:
         self._trimming.appended(self._window.seq)
         if self._file.checkpoint_is_due and not self._checkpointing:
             self._checkpointing = True
-            loop = asyncio.get_running_loop()
-            loop.run_in_executor(self._thread, self._file.checkpoint).add_done_callback(self._checkpointed)
+            self._worker.do(self._file.checkpoint, None).add_done_callback(self._checkpointed)
 
     def _checkpointed(self, future: asyncio.Future[None]) -> None:
         self._checkpointing = False
@@ -167,12 +159,11 @@ class SqliteJournal:
 
     async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """See Journal.read."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader_thread, self._reader.read, since, limit, max_bytes)
+        return await self._reader_worker.do(self._reader.read, since, limit, max_bytes)
 
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._file.snapshot)
+        return await self._worker.do(self._file.snapshot)
 
     async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
         """See Journal.follow."""
@@ -203,44 +194,14 @@ class SqliteJournal:
                 is_failing = True
                 await asyncio.sleep(READ_AGAIN_S)
 
-    async def keyring(self, unless_version: int = -1) -> Keyring | None:
-        """See Journal.keyring."""
-        self._look_at_files()  # other files would have other keys
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._access_thread, self._access.keyring, unless_version)
-
-    async def audit(self, limit: int, before: int | None = None) -> Sequence[tuple[int, AuditRecord]]:
-        """See Journal.audit."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._access_thread, self._access.audit, limit, before)
-
-    async def pair(
-        self, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int
-    ) -> Key:
-        """See Journal.pair."""
-        self._look_at_files()
-        loop = asyncio.get_running_loop()
-        check = partial(self._access.check_code, digest, now_s, life_s=life_s)
-        await loop.run_in_executor(self._access_thread, check)  # what anybody may send waits for nobody who writes
-        use = partial(use_code, self._access.path, digest, now_s, make, address, life_s=life_s)
-        return await loop.run_in_executor(self._pairing_thread, use)
-
     async def close(self) -> None:
         """See Journal.close."""
         self._trimming.close()
-        loop = asyncio.get_running_loop()
-        for thread, close in (
-            (self._pairing_thread, lambda: None),
-            (self._reader_thread, self._reader.close),
-            (self._access_thread, self._access.close),
-            (self._thread, self._file.close),
-        ):
+        for worker, close in ((self._reader_worker, self._reader.close), (self._worker, self._file.close)):
             try:
-                await loop.run_in_executor(thread, close)
+                await worker.close(close)
             except JournalUnavailable as error:
                 logger.warning("the journal closed on a failing disk; what was acknowledged is in its log: %s", error)
-            finally:
-                thread.shutdown()
 
 
 def _say_unsettled(future: asyncio.Future[None]) -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from datetime import UTC, datetime
 
 from twincast.core.space import PACE_STEP_S, Pace, Space, full_in_s
@@ -14,6 +13,7 @@ from twincast.journal.retention import Retention
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import free_of_disk_bytes
 from twincast.journal.sqlite.trim import SLICE_BYTES, SLICE_ENTRIES, Look
+from twincast.journal.sqlite.worker import Worker
 
 logger = logging.getLogger("twincast.journal")
 
@@ -35,7 +35,7 @@ class Trimming:
     def __init__(
         self,
         file: SqliteFile,
-        thread: Executor,
+        worker: Worker,
         path: str,
         *,
         retention: Retention,
@@ -46,14 +46,14 @@ class Trimming:
 
         Args:
             file: the open file.
-            thread: the one that appends to it.
+            worker: the one that appends to it.
             path: where it is.
             retention: what is kept.
             now_utc: the clock that entries are stamped by.
             clock_s: when looks are due.
         """
         self._file = file
-        self._thread = thread
+        self._worker = worker
         self._path = os.path.realpath(path)
         self._retention = retention
         self._now_utc = now_utc
@@ -126,7 +126,7 @@ class Trimming:
             until = min((until, *self.followed.values()))
             # Before it is gone: whoever comes from here on is told at once, and does not begin to read what goes.
             self.oldest_since = max(self.oldest_since, until)
-        asyncio.get_running_loop().run_in_executor(self._thread, self._work, until).add_done_callback(self._worked)
+        self._worker.do(self._work, until).add_done_callback(self._worked)
 
     def _work(self, until: int | None) -> tuple[Look, float]:
         """Trim and look; return also for how long others had to wait for the thread."""

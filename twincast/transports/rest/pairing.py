@@ -102,13 +102,13 @@ class PairingEndpoint:
             secrets.append(secret)
             return key
 
-        key = await hub.pair(digest, now_s, make, address, life_s=CODE_LIFE_S)
+        key = await self._parts.access.pair(digest, now_s, make, address, life_s=CODE_LIFE_S)
         return key, secrets[0]
 
     async def _let_in(self) -> None:
         """Know the new key before its owner does: the next look at the keys may be a tenth of a second away."""
         with suppress(Unavailable):  # it is stored, and that look will find it
-            keyring = await self._parts.hub.keyring(self._admission.authenticator.version)
+            keyring = await self._parts.access.keyring(self._admission.authenticator.version)
             if keyring is not None:
                 self._admission.learn(keyring)
 

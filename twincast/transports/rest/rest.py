@@ -100,8 +100,9 @@ class Rest:
         principal = call.caller.principal
         devices = await hub.count(EVERYTHING.inside(principal.readable), self._admission.limits.budget(call.caller))
         self._admission.recheck(principal)
+        problem = self._parts.problem
         status: dict[str, Any] = {
-            "ok": hub.problem is None,
+            "ok": problem is None,
             "devices_known": devices,
             "websocket_clients_connected": len(self._parts.sessions),
             "timestamp_utc": hub.now_utc(),
@@ -116,8 +117,8 @@ class Rest:
         if principal.may_at_all("admin"):
             status["journal"] = self._journal
             status["space"] = hub.space()
-        if hub.problem is not None:
-            status["problem"] = hub.problem.message
+        if problem is not None:
+            status["problem"] = problem.message
         return Answer(encode(status))
 
     async def data(self, call: Call) -> Answer:
@@ -251,7 +252,7 @@ class Rest:
         found: list[AuditRecord] = []
         before = None
         for _ in range(0, AUDIT_LOOK_MAX, AUDIT_BLOCK):
-            block = await self._parts.hub.audit(AUDIT_BLOCK, before)
+            block = await self._parts.access.audit(AUDIT_BLOCK, before)
             found.extend(record for _, record in block if _may_see(principal, record))
             if len(found) >= limit or len(block) < AUDIT_BLOCK:
                 break
