@@ -161,7 +161,7 @@ def test_a_single_key_is_a_public_one_in_pem(issuer: Issuer, tmp_path: Path) -> 
 
 
 def test_keys_do_not_come_over_plain_http_from_elsewhere() -> None:
-    with pytest.raises(LoginUnusable, match="takes https"):
+    with pytest.raises(LoginUnusable, match="must be https"):
         fetch_from("http://login.example.org/keys.json")
     fetch_from("http://127.0.0.1:1/keys.json")
     fetch_from("https://login.example.org/keys.json")

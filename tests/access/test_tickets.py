@@ -84,7 +84,7 @@ class Browser:
         assert self.issued.redeem(stream(self.ticket, again=again))
         self.opened += 1
         end = partial(self.ended.append, self.opened)
-        self.issued.hold(self.ticket, end)
+        self.issued.stream_began(self.ticket, end)
         return end
 
 
@@ -94,10 +94,10 @@ def test_a_stream_comes_back_by_its_ticket_for_a_minute_after_each_end() -> None
     end = browser.open(again=False)
     for _ in range(3):
         now_s[0] += 10_000  # as long as it goes on
-        browser.issued.release(browser.ticket, end)
+        browser.issued.stream_ended(browser.ticket, end)
         now_s[0] += 59.9
         end = browser.open()
-    browser.issued.release(browser.ticket, end)
+    browser.issued.stream_ended(browser.ticket, end)
     now_s[0] += 60
     with pytest.raises(Unauthenticated, match="comes back"):
         browser.open()
@@ -109,11 +109,11 @@ def test_the_newer_stream_ends_the_older_and_outlives_it() -> None:
     first = browser.open(again=False)
     second = browser.open()
     assert browser.ended == [1]
-    browser.issued.release(browser.ticket, first)  # which takes its time
+    browser.issued.stream_ended(browser.ticket, first)  # which takes its time
     third = browser.open()
     assert browser.ended == [1, 2]
-    browser.issued.release(browser.ticket, second)
-    browser.issued.release(browser.ticket, third)
+    browser.issued.stream_ended(browser.ticket, second)
+    browser.issued.stream_ended(browser.ticket, third)
     browser.open()
 
 
@@ -122,7 +122,7 @@ def test_a_used_ticket_opens_nothing_else(is_open: bool) -> None:
     browser = Browser(Tickets(lambda: 0.0))
     end = browser.open(again=False)
     if not is_open:
-        browser.issued.release(browser.ticket, end)
+        browser.issued.stream_ended(browser.ticket, end)
     for other in (
         use_of(browser.ticket)._replace(resumes=True),
         stream(browser.ticket, again=False),
@@ -138,7 +138,7 @@ def test_what_a_ticket_opened_that_is_no_stream_does_not_come_back() -> None:
     issued = Tickets(lambda: 0.0)
     ticket = issued.issue(ANYONE, "here")
     issued.redeem(use_of(ticket))
-    issued.hold(ticket, lambda: None)
+    issued.stream_began(ticket, lambda: None)
     with pytest.raises(Unauthenticated):
         issued.redeem(stream(ticket, again=True))
 
@@ -147,11 +147,11 @@ def test_streams_that_ended_are_remembered_in_a_bounded_number(monkeypatch: pyte
     now_s = [0.0]
     issued = Tickets(lambda: now_s[0])
     other = Browser(issued, "other")
-    issued.release(other.ticket, other.open(again=False))
+    issued.stream_ended(other.ticket, other.open(again=False))
     browsers = []
     for _ in range(150):  # one owner forgets its own
         browsers.append(Browser(issued))
-        issued.release(browsers[-1].ticket, browsers[-1].open(again=False))
+        issued.stream_ended(browsers[-1].ticket, browsers[-1].open(again=False))
     with pytest.raises(Unauthenticated):
         browsers[0].open()
     browsers[-1].open()
@@ -159,10 +159,10 @@ def test_streams_that_ended_are_remembered_in_a_bounded_number(monkeypatch: pyte
     monkeypatch.setattr(tickets, "TICKETS_MAX", 120)
     for number in range(120):
         browser = Browser(issued, f"owner {number}")
-        issued.release(browser.ticket, browser.open(again=False))
+        issued.stream_ended(browser.ticket, browser.open(again=False))
         assert len(issued) <= 120 + 2
     now_s[0] = 1_000.0
     issued.issue(ANYONE, "here")
     browser = Browser(issued)
-    issued.release(browser.ticket, browser.open(again=False))
+    issued.stream_ended(browser.ticket, browser.open(again=False))
     assert len(issued) == 4  # two that are open, one that is new, one that has just ended

@@ -18,27 +18,27 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]{0,62})://([^/?#@\s]+)")
 
 
 class Host(NamedTuple):
-    """The machine that a request is for: a name in lower case, or an address without brackets; and a port, if said."""
+    """The machine that a request is for: a name in lower case, or an address without brackets; and a port, if given."""
 
     name: str
     port: int | None
 
 
 class Origin(NamedTuple):
-    """Where a page comes from (RFC 6454): the port is None where it is the scheme's own."""
+    """The site of a page (RFC 6454); its port is None where it is the scheme's own."""
 
     scheme: str
     name: str
     port: int | None
 
     def __str__(self) -> str:
-        """Return it as browsers write it."""
+        """Return the origin as browsers write it."""
         host = f"[{self.name}]" if ":" in self.name else self.name
         return f"{self.scheme}://{host}" + ("" if self.port is None else f":{self.port}")
 
 
 def host_of(header: str) -> Host | None:
-    """Return what a Host header names; None if that is no host."""
+    """Return the host that a Host header names; None if it names none."""
     text = header.lower()
     if text.startswith("["):
         inside, end, port = text[1:].partition("]")
@@ -60,7 +60,7 @@ def is_localhost(name: str) -> bool:
 
 
 def origin_of(header: str) -> Origin | None:
-    """Return what an Origin header names; None if that is no place, as `null` and `file://` are none."""
+    """Return the origin that an Origin header names; None if it names no site, as `null` and `file://` do not."""
     match = _ORIGIN.fullmatch(header.lower())
     host = None if match is None else host_of(match[2])
     if match is None or host is None:
@@ -69,10 +69,10 @@ def origin_of(header: str) -> Origin | None:
 
 
 def allowed_host(text: str) -> str:
-    """Return the name that somebody has set, as a Host header has it; of a foreign script, as DNS has it.
+    """Return the host name in a setting as Host headers write it; a name of another script as DNS writes it.
 
     Raises:
-        ValueError: it is none; the words say what to write.
+        ValueError: it is not a name; the words say what to write.
     """
     given = text.strip()
     if (address := parse_bare(given.removeprefix("[").removesuffix("]"))) is not None:
@@ -92,10 +92,10 @@ def allowed_host(text: str) -> str:
 
 
 def allowed_origin(text: str) -> str:
-    """Return the origin that somebody has set, as browsers write it.
+    """Return the origin in a setting as browsers write it.
 
     Raises:
-        ValueError: it is none; the words say what to write.
+        ValueError: it is not an origin; the words say what to write.
     """
     given = text.strip()
     if given.lower() == "null" or given.lower().startswith("file:"):
@@ -120,10 +120,10 @@ def allowed_origin(text: str) -> str:
 
 
 def _in_ascii(name: str) -> str:
-    """Return a name as DNS and headers have it (RFC 5891); a port stays.
+    """Return a name as DNS and headers write it (RFC 5891); a port stays.
 
     Raises:
-        ValueError: it cannot be one.
+        ValueError: it has no such form.
     """
     if name.isascii():
         return name

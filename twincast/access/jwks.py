@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
 
+from twincast.access.addresses import is_local
 from twincast.errors import KeysNotFetched, LoginUnusable, Unauthenticated
 
 ASYMMETRIC = ("EdDSA", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
@@ -27,14 +28,20 @@ logger = logging.getLogger("twincast.auth")
 
 
 class Jwks:
-    """The public keys of an issuer, fetched when needed and at most once a minute; old ones stay when that fails.
+    """An issuer's public keys, fetched when an unknown one is asked for, every 10 minutes, and at most once a minute.
 
-    That a key is not published can be said only after a fetch that came to a good end. Until then nobody is refused
-    for good: what is not known yet may be good.
+    | state | `find` of an unknown key | leads to |
+    |---|---|---|
+    | due: a fetch is wanted or under way | KeysNotFetched: try again in a second | known, failed |
+    | known: the last fetch succeeded | Unauthenticated; a minute after that fetch, due | due |
+    | failed: the last fetch failed; the old keys stay good | KeysNotFetched, with the time left until due | due |
+
+    Only a fetch that succeeded shows that a key is not published. Until then a token is not refused for good, since
+    its key may be good.
     """
 
     def __init__(self, fetch: Fetch, clock_s: Callable[[], float]) -> None:
-        """Make an empty set; `run` fetches. `clock_s` is a monotonic clock."""
+        """Begin without keys; `run` fetches them. `clock_s` is a monotonic clock."""
         self._fetch = fetch
         self._clock_s = clock_s
         self._keys: dict[str | None, PyJWK] = {}
@@ -42,15 +49,15 @@ class Jwks:
         self._failed = False
         self._wanted = asyncio.Event()
         self._settled = asyncio.Event()
-        self._settled.set()  # no fetch is under way or due
+        self._settled.set()  # in every state but due
         self.version = 0
         """Changes with the keys."""
 
     def find(self, key_id: str | None) -> PyJWK:
-        """Return the key of a token's head.
+        """Return the key that a token's header names; without a name, the only one.
 
         Raises:
-            KeysNotFetched: it is not known yet: a fetch is due, under way, or has failed within the last minute.
+            KeysNotFetched: it is not known yet: a fetch is due, under way, or failed within the last minute.
             Unauthenticated: the issuer does not publish it.
         """
         if key_id is None and len(self._keys) == 1:
@@ -68,11 +75,11 @@ class Jwks:
         raise Unauthenticated("the token is signed with a key that its issuer does not publish")
 
     async def fetched(self) -> None:
-        """Wait for the fetch that is under way or due, if one is."""
+        """Wait until a fetch that is under way or due has ended, if one is."""
         await self._settled.wait()
 
     async def run(self) -> None:
-        """Fetch what is wanted, until cancelled."""
+        """Fetch the keys whenever that is due, until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(REFRESH_MAX_S):
@@ -86,10 +93,10 @@ class Jwks:
                 logger.warning("the issuer's keys stay as they were: %s", error)
 
     async def refresh(self) -> None:
-        """Fetch now.
+        """Fetch the keys now.
 
         Raises:
-            LoginUnusable: no key set came; the old one stays.
+            LoginUnusable: no key set could be read; the old keys stay.
         """
         self._tried_s = self._clock_s()
         self._settled.clear()
@@ -105,12 +112,12 @@ class Jwks:
 
 
 class StaticKey:
-    """A single public key from a PEM file, which stays as long as the server runs."""
+    """A single public key from a PEM file, the same as long as the server runs."""
 
     version = 0
 
     def __init__(self, pem: str) -> None:
-        """Take the key's text."""
+        """Use a key in PEM."""
         self._pem = pem
 
     @classmethod
@@ -118,7 +125,7 @@ class StaticKey:
         """Read a key.
 
         Raises:
-            LoginUnusable: there is none in the file.
+            LoginUnusable: the file has none.
         """
         try:
             pem = Path(path).read_text(encoding="utf-8")
@@ -136,17 +143,17 @@ class StaticKey:
 
 
 def fetch_from(where: str) -> Fetch:
-    """Return what fetches a key set from a file or an address.
+    """Return a function that fetches a key set from a file or an address.
 
     Raises:
-        LoginUnusable: it is an address that anyone on the way could answer for.
+        LoginUnusable: anyone on the way could answer for that address.
     """
     parts = urlsplit(where)
     if parts.scheme not in {"http", "https"}:
         return lambda: asyncio.to_thread(_read, where)
-    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+    if parts.scheme == "http" and not is_local(parts.hostname):
         raise LoginUnusable(
-            f"--jwt-jwks takes https, not http://{parts.hostname}: anyone on the way could hand out keys of his own"
+            f"--jwt-jwks must be https, not http://{parts.hostname}: anyone on the way could hand out keys of their own"
         )
     return lambda: _get(where)
 
@@ -177,19 +184,19 @@ async def _get(url: str) -> bytes:
 def _keys_in(text: bytes) -> dict[str | None, PyJWK]:
     try:
         return {key.key_id: key for key in PyJWKSet.from_json(text.decode()).keys}
-    except (AttributeError, TypeError):  # it looks into what it has not checked
+    except (AttributeError, TypeError):  # the library looks into what it has not checked
         raise ValueError from None
 
 
 def _why_not_read(error: Exception) -> str:
-    """Say why no key set came. The library's words hold the whole address, whose query may be a secret."""
+    """Say why no key set came. The library's own words show the whole address, whose query may be a secret."""
     match error:
         case httpx.HTTPStatusError():
             why = f"its server answers {error.response.status_code}"
         case httpx.TimeoutException() | TimeoutError():
             why = f"nothing came within {FETCH_TIMEOUT_S:g} s"
         case httpx.ConnectError():
-            why = "nobody who can be trusted answers there: no server, or a certificate that is not good"
+            why = "no trusted server answers there: there is none, or its certificate is not good"
         case httpx.HTTPError():
             why = "the connection broke"
         case _TooMuch():
@@ -202,7 +209,7 @@ def _why_not_read(error: Exception) -> str:
 
 
 class _TooMuch(ValueError):
-    """A key set is larger than any can be."""
+    """A key set is larger than FETCH_MAX_BYTES."""
 
 
 def _reads(algorithm: str, pem: str) -> bool:

@@ -1,8 +1,8 @@
-"""Who may come in at all: the Host and Origin checks that stop a foreign web page from using a local server.
+"""The Host and Origin policy, which stops a foreign web page from using a local server. Pure.
 
 A page anywhere on the web can make its visitor's browser call 127.0.0.1. Two headers that the browser sets, and the
-page cannot, tell such calls apart: Origin names the page's site, and Host still holds the name that a rebinding DNS
-server made point here.
+page cannot, tell such calls apart: Origin names the page's site, and Host still holds the name of the page's own site
+when a rebinding DNS server made that name point here.
 """
 
 from collections.abc import Collection
@@ -25,26 +25,26 @@ class OriginPolicy:
     """The names that this server answers to, and the web origins that may call it."""
 
     def __init__(self, *, allow_hosts: Collection[str] = (), allow_origins: Collection[str] = ()) -> None:
-        """Make a door that lets in local names, `allow_hosts` (without port) and `allow_origins` (scheme://host)."""
+        """Allow local names, `allow_hosts` (without a port) and `allow_origins` (scheme://host)."""
         self._hosts = frozenset(map(allowed_host, allow_hosts))
         self._origins = frozenset(map(allowed_origin, allow_origins))
         self._passed: set[tuple[str | None, str | None]] = set()
 
     def check(self, host: str | None, origin: str | None) -> None:
-        """Let a request pass or not.
+        """Check the Host and Origin of a request.
 
         Raises:
-            Forbidden: the Host is not ours, or the Origin is another site's.
+            Forbidden: the Host is not this server's, or the Origin is another site's.
         """
         if (host, origin) in self._passed:
             return
-        # A name and password before the host's name are nothing here (RFC 9110, 4.2.4), and part of no origin.
+        # A user and password before the host's name mean nothing here (RFC 9110, 4.2.4), and belong to no origin.
         known = None if host is None else host_of(host.rpartition("@")[2])
         if known is None or not self._is_ours(known):
             raise Forbidden(f"this server does not answer to the Host {_shown(host)}; {_mended_by(known)}")
         if origin is not None:
             self._check_origin(origin, known)
-        if len(self._passed) < 1_000:  # local ports and addresses are few; a flood of others is not remembered
+        if len(self._passed) < 1_000:  # local ports and addresses are few; a flood of other pairs is not remembered
             self._passed.add((host, origin))
 
     def _is_ours(self, host: Host) -> bool:
@@ -63,7 +63,7 @@ class OriginPolicy:
 
 
 def _is_of(host: Host, origin: Origin) -> bool:
-    """Whether an origin is the host that was asked; with ws:// it is a program's own saying, for no page has one."""
+    """Whether an origin is the host of the request. Only a program can say ws:// there: no page has such an origin."""
     default = DEFAULT_PORTS.get(origin.scheme)
     return default is not None and (origin.name, origin.port or default) == (host.name, host.port or default)
 

@@ -1,4 +1,4 @@
-"""How much in a time: token buckets (https://en.wikipedia.org/wiki/Token_bucket), one a key."""
+"""Token buckets (https://en.wikipedia.org/wiki/Token_bucket), one for each key, and the budget of an account. Pure."""
 
 import math
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from itertools import islice
 from twincast.core.rights import Rate
 
 BUCKETS_MAX = 10_000
-"""How many keys are remembered: a few megabytes. Those whose bucket has filled again go first."""
+"""How many keys are remembered: a few megabytes. Keys whose bucket is full again are forgotten first."""
 
 STEPS_A_UNIT = 100
 """How many steps of a search cost as much as one update: about ten microseconds."""
 DEBT_MAX_S = 60.0
-"""More is forgiven: whoever asked for too much can read again after a minute."""
+"""A debt is at most what is earned in this time: after a minute every account can read again."""
 
 
 class _Bucket:
@@ -29,7 +29,7 @@ class _Bucket:
 
 
 class Buckets:
-    """A bucket for each key, such as an identity or an address, made full when it is first seen."""
+    """A bucket for each key, such as an identity or an address. It is full when the key is first seen."""
 
     def __init__(self, max_keys: int = BUCKETS_MAX) -> None:
         self._buckets: dict[str, _Bucket] = {}
@@ -39,9 +39,9 @@ class Buckets:
         return len(self._buckets)
 
     def wait_s(self, key: str, rate: Rate, amount: float, now_s: float) -> float:
-        """Return when so much may be spent: 0 for now, or in how many seconds.
+        """Return in how many seconds an amount may be spent; 0 for now.
 
-        What is more than the burst is let pass once the bucket is full, and owed: it could never be otherwise.
+        An amount above the burst passes when the bucket is full and leaves it negative; otherwise it could never pass.
         """
         bucket = self._buckets.get(key)
         if bucket is None or bucket.rate != rate:
@@ -51,7 +51,7 @@ class Buckets:
         return max(0.0, lacks / rate.per_s)
 
     def spend(self, key: str, rate: Rate, amount: float, now_s: float) -> float:
-        """Spend, if it may be, and return what `wait_s` does."""
+        """Spend an amount if that is allowed now, and return what `wait_s` does; above 0, nothing was spent."""
         wait_s = self.wait_s(key, rate, amount, now_s)
         if wait_s > 0.0:
             return wait_s
@@ -59,13 +59,13 @@ class Buckets:
         return 0.0
 
     def refund(self, key: str, rate: Rate, amount: float, now_s: float) -> None:
-        """Take back what was spent; a bucket is never fuller than full."""
+        """Put back what was spent, at most until the bucket is full."""
         bucket = self._bucket(key, rate, now_s)
         bucket.fill(now_s)
         bucket.tokens = min(rate.burst, bucket.tokens + amount)
 
     def charge(self, key: str, rate: Rate, amount: float, now_s: float, debt_max_s: float = math.inf) -> float:
-        """Spend whether it may be or not, and return in how many seconds the debt is paid; 0 if there is none."""
+        """Spend an amount in any case, and return for how many seconds the bucket stays negative; 0 if it is not."""
         if not amount and key not in self._buckets:
             return 0.0
         bucket = self._bucket(key, rate, now_s)
@@ -88,23 +88,23 @@ class Buckets:
             if bucket.tokens >= bucket.rate.burst:
                 del self._buckets[key]
         if len(self._buckets) >= self._max_keys:
-            # A good part at once: a flood of keys must not cost a look at all of them for each.
+            # A quarter at once: in a flood of new keys, not each of them may cost a look at all.
             for key in tuple(islice(self._buckets, self._max_keys // 4 + 1)):
                 del self._buckets[key]
 
 
 class AccountBudget:
-    """What one account may spend on work that it asks for; see Budget in delivery/turns."""
+    """What one account may spend on work that it asks for; see Budget in delivery/scheduler."""
 
     __slots__ = ("_buckets", "_clock_s", "_rate", "account")
 
     def __init__(self, account: str, buckets: Buckets, rate: Rate, clock_s: Callable[[], float]) -> None:
-        """Make the means of an account.
+        """Make the budget of an account.
 
         Args:
-            account: whose.
-            buckets: where they are counted.
-            rate: how many units a second, of `STEPS_A_UNIT` steps each.
+            account: its name.
+            buckets: where its units are counted.
+            rate: how many units it earns a second, of `STEPS_A_UNIT` steps each.
             clock_s: a monotonic clock.
         """
         self.account = account
@@ -114,11 +114,11 @@ class AccountBudget:
 
     @property
     def now_s(self) -> float:
-        """The time of its clock."""
+        """The time by the budget's clock."""
         return self._clock_s()
 
     def seconds(self, steps: int) -> float:
-        """Return how long it takes to earn so many steps."""
+        """Return in how many seconds the account earns so many steps."""
         return steps / STEPS_A_UNIT / self._rate.per_s
 
     def spend(self, steps: int) -> float:

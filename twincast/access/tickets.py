@@ -1,7 +1,16 @@
-"""Tickets: a browser's EventSource can send no header, and a long-lived credential does not belong in an address.
+"""Tickets: single-use credentials in an address, for a browser's EventSource, which can send no header.
 
-A ticket opens one thing, once. If that is an event stream, the same one may come back by it, as an EventSource does by
-itself: for the same address, with a position that it was told, soon after it ended.
+A long-lived credential does not belong in an address, which browsers, proxies and logs keep. So a ticket opens one
+request, once, within TICKET_S. An EventSource reconnects by itself, to the same address; that is the one exception:
+
+| state of a ticket | a request with it | leads to |
+|---|---|---|
+| issued, for TICKET_S | any is let in | used; for an event stream, resumable |
+| resumable, for REOPEN_S | the same stream that resumes is let in | streaming, once the stream begins |
+| streaming | the same stream that resumes is let in | streaming: the newer ends the older; resumable, when it ends |
+| used, or never issued | refused | |
+
+The same stream has the same query and brings a position of this log, which only its client was sent.
 """
 
 import secrets
@@ -13,57 +22,61 @@ from twincast.errors import RateLimited, TooManyConnections, Unauthenticated
 
 TICKET_S = 30.0
 REOPEN_S = 60.0
-"""How long a stream that ended may come back: a browser tries again every two seconds, a phone wakes up later."""
+"""For how long a stream that ended may resume: a browser tries every two seconds, a phone may wake up later."""
 TICKETS_MAX = 10_000
-"""How many there may be at once of those that are not used, and of those whose stream has ended: a few megabytes."""
+"""How many may be issued at once, and how many resumable: a few megabytes."""
 OWN_TICKETS_MAX = 100
-"""How many of either one owner may have, so that nobody uses up those of the others."""
+"""How many of either one owner may have, so that none uses up those of the others."""
 
 
 class TicketUse(NamedTuple):
-    """What a ticket is used for."""
+    """What a request asks for with a ticket."""
 
     ticket: str
     query: str
-    """The whole query of the address that it stands in."""
+    """The whole query of the address that the ticket stands in."""
     is_stream: bool
-    """Whether an event stream is asked for, which may come back."""
+    """Whether the request asks for an event stream, which may resume."""
     resumes: bool
-    """Whether it was told a position of this log before."""
+    """Whether the request brings a position of this log."""
 
 
-class _Kept(NamedTuple):
+class _Grant(NamedTuple):
+    """Whom a ticket lets in, until when, and to which stream."""
+
     principal: Principal
     owner: str
     until_s: float
     query: str = ""
 
 
-class _Held(NamedTuple):
-    kept: _Kept
+class _Streaming(NamedTuple):
+    """The grant of a stream that is open, and what ends that stream."""
+
+    grant: _Grant
     end: Callable[[], None]
 
 
 class Tickets:
-    """Each opens one stream, once, within half a minute; and that one again."""
+    """The tickets of one process. They are forgotten when it ends; clients then get others."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         """Begin without any; `clock_s` is a monotonic clock."""
         self._clock_s = clock_s
         self._issued = _Shelf()
-        self._ended = _Shelf()
-        self._held: dict[str, _Held] = {}
+        self._resumable = _Shelf()
+        self._streaming: dict[str, _Streaming] = {}
 
     def __len__(self) -> int:
         """Return how many are remembered."""
-        return len(self._issued) + len(self._ended) + len(self._held)
+        return len(self._issued) + len(self._resumable) + len(self._streaming)
 
     def issue(self, principal: Principal, owner: str) -> str:
-        """Return a new ticket for whoever asks.
+        """Return a new ticket.
 
         Args:
             principal: whom it lets in.
-            owner: whom it counts for: an identity, or an address.
+            owner: the account that it counts for; see `Caller.account`.
 
         Raises:
             RateLimited: the owner has as many as it may.
@@ -73,90 +86,95 @@ class Tickets:
         self._issued.drop_until(now_s)
         if self._issued.count_of(owner) >= OWN_TICKETS_MAX:
             left_s = self._issued.oldest_of(owner).until_s - now_s
-            raise RateLimited(f"{OWN_TICKETS_MAX} of your tickets are not used yet; a new one takes an old one", left_s)
+            raise RateLimited(f"{OWN_TICKETS_MAX} of your tickets are not used yet; use them, or wait", left_s)
         if len(self._issued) >= TICKETS_MAX:
             raise TooManyConnections(f"{TICKETS_MAX} tickets are issued and not used; try again in half a minute")
         ticket = secrets.token_urlsafe(24)
-        self._issued.put(ticket, _Kept(principal, owner, now_s + TICKET_S))
+        self._issued.put(ticket, _Grant(principal, owner, now_s + TICKET_S))
         return ticket
 
     def redeem(self, use: TicketUse) -> Principal:
-        """Return who asked for a ticket. It is of no use from then on, but for the same stream that comes back.
+        """Return the principal of a ticket, and use it up.
 
         Raises:
-            Unauthenticated: it was used, is too old, or never was one.
+            Unauthenticated: it was used, is too old, or was never issued.
         """
         now_s = self._clock_s()
         issued = self._issued.take(use.ticket)
         if issued is not None and issued.until_s > now_s:
             if use.is_stream:
-                self._may_come_back(use.ticket, issued._replace(query=use.query))
+                self._keep_resumable(use.ticket, issued._replace(query=use.query))
             return issued.principal
-        held = self._held.get(use.ticket)
-        kept = self._ended.get(use.ticket) if held is None else held.kept
-        is_same = kept is not None and use.is_stream and use.resumes and kept.query == use.query
-        if kept is None or not is_same or (held is None and kept.until_s <= now_s):
+        streaming = self._streaming.get(use.ticket)
+        grant = self._resumable.get(use.ticket) if streaming is None else streaming.grant
+        is_same = grant is not None and use.is_stream and use.resumes and grant.query == use.query
+        if grant is None or not is_same or (streaming is None and grant.until_s <= now_s):
             raise Unauthenticated(
                 f"a ticket is good for one stream within {TICKET_S:g} seconds, and for the same one that comes back"
                 f" within {REOPEN_S:g}; POST /api/tickets gives another"
             )
-        return kept.principal
+        return grant.principal
 
-    def hold(self, ticket: str, end: Callable[[], None]) -> None:
-        """Note that a ticket's stream begins: one that goes on ends, for whoever comes back has left it."""
-        held = self._held.pop(ticket, None)
-        kept = self._ended.take(ticket) if held is None else held.kept
-        if kept is not None:
-            self._held[ticket] = _Held(kept, end)
-        if held is not None:
-            held.end()
+    def stream_began(self, ticket: str, end: Callable[[], None]) -> None:
+        """Note that a ticket's stream began; an older one of it is ended, for its client has left that one.
 
-    def release(self, ticket: str, end: Callable[[], None]) -> None:
-        """Note that a ticket's stream is over, the one that `hold` was told of with this `end`."""
-        held = self._held.get(ticket)
-        if held is not None and held.end is end:
-            del self._held[ticket]
-            self._may_come_back(ticket, held.kept)
+        Args:
+            ticket: the ticket; one that opens no stream is ignored.
+            end: ends the stream, if a newer one begins.
+        """
+        older = self._streaming.pop(ticket, None)
+        grant = self._resumable.take(ticket) if older is None else older.grant
+        if grant is not None:
+            self._streaming[ticket] = _Streaming(grant, end)
+        if older is not None:
+            older.end()
 
-    def _may_come_back(self, ticket: str, kept: _Kept) -> None:
+    def stream_ended(self, ticket: str, end: Callable[[], None]) -> None:
+        """Note that a ticket's stream is over, the one that began with this `end`; it may resume for a while."""
+        streaming = self._streaming.get(ticket)
+        if streaming is not None and streaming.end is end:
+            del self._streaming[ticket]
+            self._keep_resumable(ticket, streaming.grant)
+
+    def _keep_resumable(self, ticket: str, grant: _Grant) -> None:
         now_s = self._clock_s()
-        self._ended.drop_until(now_s)
-        if self._ended.count_of(kept.owner) >= OWN_TICKETS_MAX:
-            self._ended.drop_oldest_of(kept.owner)
-        elif len(self._ended) >= TICKETS_MAX:
-            self._ended.drop_oldest()
-        self._ended.put(ticket, kept._replace(until_s=now_s + REOPEN_S))
+        self._resumable.drop_until(now_s)
+        if self._resumable.count_of(grant.owner) >= OWN_TICKETS_MAX:
+            self._resumable.drop_oldest_of(grant.owner)
+        elif len(self._resumable) >= TICKETS_MAX:
+            self._resumable.drop_oldest()
+        self._resumable.put(ticket, grant._replace(until_s=now_s + REOPEN_S))
 
 
 class _Shelf:
-    """Tickets in the order in which they end, and by owner."""
+    """Tickets in the order in which they expire, and by owner."""
 
     def __init__(self) -> None:
-        self._all: dict[str, _Kept] = {}
-        self._of_owner: dict[str, dict[str, _Kept]] = {}
+        self._all: dict[str, _Grant] = {}
+        self._of_owner: dict[str, dict[str, _Grant]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def get(self, ticket: str) -> _Kept | None:
+    def get(self, ticket: str) -> _Grant | None:
         return self._all.get(ticket)
 
-    def put(self, ticket: str, kept: _Kept) -> None:
-        self._all[ticket] = self._of_owner.setdefault(kept.owner, {})[ticket] = kept
+    def put(self, ticket: str, grant: _Grant) -> None:
+        self._all[ticket] = self._of_owner.setdefault(grant.owner, {})[ticket] = grant
 
-    def take(self, ticket: str) -> _Kept | None:
-        kept = self._all.pop(ticket, None)
-        if kept is not None:
-            own = self._of_owner[kept.owner]
+    def take(self, ticket: str) -> _Grant | None:
+        grant = self._all.pop(ticket, None)
+        if grant is not None:
+            own = self._of_owner[grant.owner]
             del own[ticket]
             if not own:
-                del self._of_owner[kept.owner]
-        return kept
+                del self._of_owner[grant.owner]
+        return grant
 
     def count_of(self, owner: str) -> int:
         return len(self._of_owner.get(owner, ()))
 
-    def oldest_of(self, owner: str) -> _Kept:
+    def oldest_of(self, owner: str) -> _Grant:
         return next(iter(self._of_owner[owner].values()))
 
     def drop_oldest_of(self, owner: str) -> None:

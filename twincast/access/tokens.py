@@ -26,17 +26,26 @@ from twincast.core.rights import Principal, Rate, Rights
 from twincast.errors import BadMessage, CredentialExpired, LoginUnusable, Unauthenticated, ValidationFailed
 
 LEEWAY_S = 30
+"""By how much the clocks of issuer and server may differ."""
 REMEMBERED_MAX = 10_000
+"""How many tokens are remembered once they were verified: a few megabytes."""
 RIGHTS_CLAIM = "twincast"
 
 
 class Tokens:
-    """What makes a token good: who signed it, for whom, until when."""
+    """Verifies tokens: signed by the issuer, for this audience, not expired."""
 
     def __init__(
         self, keys: Jwks | StaticKey, *, issuer: str, audience: str, algorithms: Sequence[str], rate: Rate | None
     ) -> None:
         """Trust an issuer.
+
+        Args:
+            keys: its public keys.
+            issuer: its name, the claim `iss`.
+            audience: this service's name, the claim `aud`.
+            algorithms: of the signatures that are accepted.
+            rate: of updates, for each subject; None for no rate.
 
         Raises:
             LoginUnusable: issuer or audience are missing, or an algorithm is not asymmetric.
@@ -44,7 +53,9 @@ class Tokens:
         if not issuer or not audience:
             raise LoginUnusable("tokens need --jwt-issuer and --jwt-audience, or those for another service would do")
         if not algorithms or not set(algorithms) <= set(ASYMMETRIC):
-            raise LoginUnusable(f"--jwt-algorithm takes {', '.join(ASYMMETRIC)}; not {', '.join(algorithms) or 'none'}")
+            raise LoginUnusable(
+                f"--jwt-algorithm must be of {', '.join(ASYMMETRIC)}; not {', '.join(algorithms) or 'none'}"
+            )
         self.keys = keys
         self._issuer = issuer
         self._audience = audience
@@ -54,17 +65,17 @@ class Tokens:
         self._remembered_version = 0
 
     def remembered(self, text: str) -> Principal | None:
-        """Return whom a token was verified for before. Whether it has expired since is not looked at."""
+        """Return the principal of a token that was verified before, even if it has expired since; else None."""
         if self._remembered_version != self.keys.version:
             self._remembered.clear()
             self._remembered_version = self.keys.version
         return self._remembered.get(sha256(text.encode()).digest())
 
     def verify(self, text: str) -> Principal:
-        """Return who a token speaks for.
+        """Return the principal of a token.
 
         Raises:
-            CredentialExpired: it is too old.
+            CredentialExpired: it has expired.
             Unauthenticated: it is not good for another reason.
             KeysNotFetched: its signer is not known yet.
         """
@@ -103,21 +114,19 @@ class Tokens:
 _NOT_GOOD: tuple[tuple[type[Exception], str], ...] = (
     (InvalidSignatureError, "its signature is not of its issuer's key"),
     (InvalidIssuerError, "it is of another issuer than --jwt-issuer"),
-    (InvalidAudienceError, "it is for others than --jwt-audience"),
+    (InvalidAudienceError, "it is for another audience than --jwt-audience"),
     (ImmatureSignatureError, "it is not good yet, by this machine's clock"),
     (InvalidAlgorithmError, "it is signed by an algorithm that --jwt-algorithm does not list"),
     (InvalidKeyError, "it is signed by an algorithm that its issuer's key is not for"),
-    (MissingRequiredClaimError, "it takes the claims exp, iss, aud and sub"),
+    (MissingRequiredClaimError, "it must have the claims exp, iss, aud and sub"),
     (DecodeError, "it is no JSON Web Token"),
     (UnicodeError, "it is no JSON Web Token"),
 )
-"""Why a token is refused, by what its library raises: that quotes the token here and there."""
+"""Why a token is refused, by the error that the library raises, whose own words may quote the token."""
 
 
 def _why_not_good(error: Exception) -> str:
-    return next(
-        (words for kind, words in _NOT_GOOD if isinstance(error, kind)), "a claim in it is not such as it takes"
-    )
+    return next((words for kind, words in _NOT_GOOD if isinstance(error, kind)), "a claim in it is not what it must be")
 
 
 def _subject(value: Any) -> str:
@@ -132,16 +141,18 @@ def _time_s(value: Any) -> float:
         with suppress(OverflowError):
             if math.isfinite(seconds := float(value)):
                 return seconds
-    raise ValidationFailed("`exp` takes a time in seconds since 1970")
+    raise ValidationFailed("`exp` must be a time in seconds since 1970")
 
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValidationFailed(f"`{RIGHTS_CLAIM}` takes an object of patterns by right, such as {{'read': ['lab/*']}}")
+        raise ValidationFailed(
+            f"`{RIGHTS_CLAIM}` must be an object of patterns by right, such as {{'read': ['lab/*']}}"
+        )
     return value
 
 
 def _texts(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ValidationFailed(f"each right in `{RIGHTS_CLAIM}` takes a list of patterns")
+        raise ValidationFailed(f"each right in `{RIGHTS_CLAIM}` must be a list of patterns")
     return value

@@ -110,16 +110,16 @@ class EventsEndpoint:
 
     @contextmanager
     def _held(self, ticket: str | None, connection: "_EventStream") -> Iterator[None]:
-        """Have a stream end when its ticket opens it anew, and let it come back for a while when it has ended."""
+        """End a stream when its ticket opens it anew, and let it resume for a while when it has ended."""
         if ticket is None:
             yield
             return
         tickets, end = self._admission.tickets, connection.be_left
-        tickets.hold(ticket, end)
+        tickets.stream_began(ticket, end)
         try:
             yield
         finally:
-            tickets.release(ticket, end)
+            tickets.stream_ended(ticket, end)
 
     async def _serve(
         self, connection: "_EventStream", lease: Lease, stream_query: StreamQuery, receive: Receive
