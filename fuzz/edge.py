@@ -140,7 +140,13 @@ class EdgeClient:
         self._admission = Admission(OriginPolicy(), authenticator, Bounds(), trusted_proxies=("127.0.0.0/8",))
         self._parts = Parts(
             admission=self._admission,
-            limits=Limits(MESSAGE_MAX_BYTES, 64 * 1024, 5.0, 20.0, 10.0),
+            limits=Limits(
+                message_max_bytes=MESSAGE_MAX_BYTES,
+                outbox_max_bytes=64 * 1024,
+                handshake_timeout_s=5.0,
+                ping_interval_s=20.0,
+                pong_timeout_s=10.0,
+            ),
             request_limits=RequestLimits(body_max_bytes=MESSAGE_MAX_BYTES, updates_max=1),
             edge=EdgeInUse(PORTABLE),
         )

@@ -39,7 +39,7 @@ class Talk:
     def __init__(self, has_to_log_in: bool) -> None:
         self.stream = CommittingStream()
         self.connection, self.other = RecordingConnection(), RecordingConnection()
-        Session(self.other, self.stream, AnyonesVisit, outbox_max_bytes=1 << 30).greet()
+        Session(self.other, self.stream, AnyonesVisit, outbox_max_bytes=1 << 30).begin()
         enter = LoginVisit if has_to_log_in else AnyonesVisit
         self.session = Session(self.connection, self.stream, enter, outbox_max_bytes=OUTBOX_MAX_BYTES)
         self._may_hear_bytes = 4_096
@@ -79,7 +79,7 @@ class Talk:
         self._commit()
         self._wait()
         self.hears(0)
-        if not self.session.closed and not self.session.is_unknown:
+        if not self.session.closed and not self.session.is_unauthenticated:
             self.session.receive(b'{"type":"ping"}')
             self._wait()
             types = [message["type"] for message in self.hears(0)]

@@ -36,7 +36,7 @@ from twincast.core.pattern import Pattern, PatternSet
 from twincast.core.subscription import KINDS
 from twincast.delivery.session import Session
 from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
-from twincast.wire import requests
+from twincast.wire import client_messages, requests
 from twincast.wire.assembler import CLOSE, Assembler, Violation, close_code_of, not_text, too_large
 from twincast.wire.messages import encode, encode_error
 from twincast.wire.query import decode_stream_query, ticket_of, wants_to_log_in
@@ -74,19 +74,19 @@ class Target(NamedTuple):
 def message(data: bytes) -> None:
     """One WebSocket message: shape, names, limits; telemetry and commands as the standard library reads them."""
     payload = as_utf8(data)
-    taken = _taken(lambda: requests.decode_message(payload), payload)
+    taken = _taken(lambda: client_messages.decode_message(payload), payload)
     if taken is None:
         return
     said = read(payload)
     hold(isinstance(said, dict), "a message is an object", payload)
     if taken.type in {"telemetry", "control", "delete", "ping", "subscribe", "unsubscribe", "auth"}:
         hold(said["type"] == taken.type, "the type is the one that was sent", payload)
-        hold(requests.id_of(payload) == taken.id, "the id is the one that was sent", payload)
+        hold(client_messages.id_of(payload) == taken.id, "the id is the one that was sent", payload)
     if taken.type in {"telemetry", "control", "delete"}:
-        entry = requests.draft(taken, "websocket")
+        entry = client_messages.draft(taken, "websocket")
         _hold_entry(entry, said, len(payload))
-        again = requests.decode_message(_encoded(entry, type=taken.type))
-        hold(requests.draft(again, "websocket") == entry, "an entry survives its own text", entry)
+        again = client_messages.decode_message(_encoded(entry, type=taken.type))
+        hold(client_messages.draft(again, "websocket") == entry, "an entry survives its own text", entry)
 
 
 def readings(data: bytes) -> None:
@@ -209,7 +209,7 @@ def conversation(data: bytes) -> None:
     """Whole conversations, a message a line; see Talk for the lines that are not messages."""
     talk = Talk(data[:1] == b"\x00")
     query, *lines = data.split(b"\n")
-    talk.session.greet(query.lstrip(b"\x00").decode("latin-1"))
+    talk.session.begin(query.lstrip(b"\x00").decode("latin-1"))
     talk.hears(len(query))
     for line in lines[:50]:
         talk.goes_on(line)
@@ -291,7 +291,7 @@ def _taken(parse: Callable[[], T], given: bytes) -> T | None:
         return parse()
     except BadMessage as error:
         hold(0 < len(error.message) <= REFUSAL_MAX_CHARS, "a refusal is short", error.message, len(error.message))
-        answer = read_object(encode_error(error, requests.id_of(given)))
+        answer = read_object(encode_error(error, client_messages.id_of(given)))
         hold(answer["code"] == error.code, "a refusal is answered by its code", answer)
         return None
 
@@ -420,7 +420,7 @@ def _due(understood: Understood) -> tuple[list[bytes], list[bytes], list[int]]:
     """Return what should come back, by a session without an edge."""
     stream, connection = CommittingStream(), RecordingConnection()
     session = Session(connection, stream, AnyonesVisit, outbox_max_bytes=64 * 1024)
-    session.greet()
+    session.begin()
     for said in understood.messages:
         if isinstance(said, bytes):
             session.receive(said)

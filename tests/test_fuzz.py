@@ -15,7 +15,7 @@ from fuzz.targets import CONTROL, CORPUS, TARGETS, Target
 from tests.running import ROOT
 from twincast.core import pattern
 from twincast.delivery import session
-from twincast.wire import assembler, frames, requests, values
+from twincast.wire import assembler, client_messages, frames, requests, values
 from twincast.wire import query as wishes
 
 EXAMPLES = 100
@@ -71,7 +71,7 @@ def accept_all(text: bytes) -> int:
     return text.count(b":")
 
 
-def raise_at_null(payload: bytes, decode: Callable[[bytes], object] = requests.decode_message) -> object:
+def raise_at_null(payload: bytes, decode: Callable[[bytes], object] = client_messages.decode_message) -> object:
     if b"null" in payload:
         raise ValueError("null")
     return decode(payload)
@@ -84,8 +84,8 @@ def first_place_only(self: pattern.Pattern, name: str) -> bool:
 
 
 BREAKS = {
-    "a parser raises something else": ("message", requests, "decode_message", raise_at_null),
-    "values are not checked": ("message", requests, "check_value", accept_all),
+    "a parser raises something else": ("message", client_messages, "decode_message", raise_at_null),
+    "values are not checked": ("message", client_messages, "check_value", accept_all),
     "numbers are not checked": ("value", values, "_check_number", nothing),
     "names may come twice": ("order", requests, "refuse_duplicate_names", nothing),
     "names may come twice in a reading": ("readings", requests, "refuse_duplicate_names", nothing),

@@ -165,7 +165,7 @@ class FakeLink:
         self._ended: asyncio.Future[Close | None] = asyncio.get_running_loop().create_future()
         self._message_max_bytes = message_max_bytes
         self.session = Session(self, server, AnyonesVisit, outbox_max_bytes=1 << 30)
-        self.session.greet(query)
+        self.session.begin(query)
 
     # For the session.
 

@@ -5,8 +5,8 @@ import pytest
 from twincast.core.model import Topic
 from twincast.core.subscription import KINDS, Subscription, rules_of
 from twincast.errors import ValidationFailed
+from twincast.wire.client_messages import decode_message
 from twincast.wire.query import decode_stream_query, resubscribed
-from twincast.wire.requests import decode_message
 
 DATA: Topic = ("data_update", "lab/fan")
 CONTROL: Topic = ("control", "lab/fan")

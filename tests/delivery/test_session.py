@@ -14,8 +14,9 @@ from tests.fakes import NOW_UTC, AnyonesVisit, CommittingStream, KeyedVisit, Rec
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.producers import ProducerMark
 from twincast.core.rights import Principal, Rights
-from twincast.delivery.session import AUTH_MAX_BYTES, Session
+from twincast.delivery.session import ACTIONS, AUTH_MAX_BYTES, Session
 from twincast.errors import FellBehind, JournalUnavailable, KeyReused, Stopping, TooLarge, UnsupportedMedia
+from twincast.wire.client_messages import CHECKS
 
 OUTBOX_MAX_BYTES = 64 * 1024
 TELEMETRY = b'{"type":"telemetry","device_id":"lamp","value":1}'
@@ -35,7 +36,7 @@ class Client:
         self.session = Session(self.connection, self.stream, AnyonesVisit, outbox_max_bytes=outbox_max_bytes)
         if isinstance(connection, StallingConnection):
             connection.pause = self.session.pause
-        self.session.greet(query)
+        self.session.begin(query)
         self.greeting = self.heard()
         self.session.resume()
 
@@ -51,7 +52,7 @@ class Client:
 def test_the_greeting_has_the_state_and_its_position() -> None:
     stream, connection = CommittingStream(), RecordingConnection()
     stream.change("lamp", b"[1]")
-    Session(connection, stream, AnyonesVisit, outbox_max_bytes=OUTBOX_MAX_BYTES).greet()
+    Session(connection, stream, AnyonesVisit, outbox_max_bytes=OUTBOX_MAX_BYTES).begin()
     assert [json.loads(message) for message in connection.taken()] == [
         {
             "type": "hello",
@@ -187,6 +188,10 @@ def test_a_ping_is_answered_by_a_pong() -> None:
     assert Client().says(b'{"type":"ping"}') == [
         {"type": "pong", "timestamp_utc": NOW_UTC, "epoch": "epoch-1", "seq": 0}
     ]
+
+
+def test_every_type_of_message_that_is_checked_does_something() -> None:
+    assert set(ACTIONS) == set(CHECKS)
 
 
 @pytest.mark.parametrize("payload", [b'{"type":"dance","x":[1,{"y":null}]}', b"{}", b'{"type":3,"device_id":4}'])
@@ -468,7 +473,7 @@ class Stranger(Client):
         self.connection = RecordingConnection()
         self.leases: list[KeyedVisit] = []
         self.session = Session(self.connection, self.stream, self._enter, outbox_max_bytes=OUTBOX_MAX_BYTES)
-        self.session.greet("devices=*/lamp")
+        self.session.begin("devices=*/lamp")
 
     def _enter(self, end: Any) -> KeyedVisit:
         self.leases.append(KeyedVisit(end, KNOWN))
@@ -606,7 +611,7 @@ def test_a_numbered_line_takes_the_rights_that_every_update_takes() -> None:
     connection, stream = RecordingConnection(), CommittingStream()
     may_read = Principal("key:reader", Rights.of({"read": ["*"]}))
     session = Session(connection, stream, partial(AnyonesVisit, principal=may_read), outbox_max_bytes=OUTBOX_MAX_BYTES)
-    session.greet("ordered=1")
+    session.begin("ordered=1")
     connection.taken()
     session.receive(LINE)
     assert [json.loads(message)["code"] for message in connection.taken()] == ["not_permitted"]

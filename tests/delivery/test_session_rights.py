@@ -71,7 +71,7 @@ class Reader:
         self.connection.pause = self.session.pause
         parts = [self.query, f"since={self.cursor}" if self.cursor else ""]
         parts += [f"devices={text}" for text in self.wanted or {""}] if self.asked else []
-        self.session.greet("&".join(part for part in parts if part).replace("\\", "%5C"))
+        self.session.begin("&".join(part for part in parts if part).replace("\\", "%5C"))
         self.read()
 
     def settle(self) -> None:

@@ -73,7 +73,14 @@ class Place:
     def endpoint(self, close_timeout_s: float = LONG_S) -> EventsEndpoint:
         parts = Parts(
             admission=self.admission,
-            limits=Limits(1 << 16, 1 << 20, 5.0, 20.0, 10.0, close_timeout_s),
+            limits=Limits(
+                message_max_bytes=1 << 16,
+                outbox_max_bytes=1 << 20,
+                handshake_timeout_s=5.0,
+                ping_interval_s=20.0,
+                pong_timeout_s=10.0,
+                close_timeout_s=close_timeout_s,
+            ),
             request_limits=RequestLimits(body_max_bytes=1 << 20, updates_max=10_000),
             edge=EdgeInUse(PORTABLE),
         )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tests.wire.test_requests import ids, json_values
+from tests.wire.strategies import ids, json_values
 from twincast.core.model import DataUpdate, Position
 from twincast.errors import FellBehind, JournalUnavailable, MalformedJson
 from twincast.wire import messages

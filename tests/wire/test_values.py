@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from twincast.core.names import check_id
 from twincast.errors import BadMessage, MalformedJson, TooLarge, ValidationFailed
-from twincast.wire.requests import decode_message
+from twincast.wire.client_messages import decode_message
 from twincast.wire.values import check_value, compact, refuse_duplicate_names
 
 

@@ -16,8 +16,9 @@ from twincast.errors import TwincastError
 from twincast.inside.feeding import Feeding
 from twincast.inside.running import Running
 from twincast.inside.state import StateView
-from twincast.wire import requests
 from twincast.wire.assembler import too_large
+from twincast.wire.checks import check_value_sizes
+from twincast.wire.client_messages import decode_message, draft
 from twincast.wire.messages import encode
 
 NAME: Source = "application"
@@ -132,8 +133,8 @@ class Party:
         """Store what a message asks for, as a session does with what comes over a wire."""
         hub = self._running.hub
         payload = encode(message)
-        entry = requests.draft(requests.decode_message(payload), NAME)
-        requests.check_value_sizes((entry,), hub.sizes.value_max_bytes)
+        entry = draft(decode_message(payload), NAME)
+        check_value_sizes((entry,), hub.sizes.value_max_bytes)
         if len(payload) > hub.sizes.message_max_bytes:
             raise too_large(hub.sizes.message_max_bytes)
         kind, name = entry.topic

@@ -118,7 +118,7 @@ class Conversation(WSListener):
         self.is_open = True
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._sessions.add(self.session)
-        self.session.greet(self._query)
+        self.session.begin(self._query)
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
         """Forget the client."""

@@ -76,7 +76,7 @@ class WebSocketEndpoint:
             async with connection.deadline, asyncio.TaskGroup() as group:
                 await send({"type": "websocket.accept"})  # which may take its time, and the visit end in it
                 sender = group.create_task(connection.drain(), name="websocket send")
-                session.greet(query)
+                session.begin(query)
                 await self._receive(hub, session, receive)
                 sender.cancel()
         except TimeoutError:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from twincast.core.model import Position
 from twincast.core.subscription import Mode, Rule, Subscription, rules_of
 from twincast.errors import ValidationFailed
-from twincast.wire.requests import ClientMessage
+from twincast.wire.client_messages import ClientMessage
 
 PAGE_MAX = 10_000
 _PARAMETERS = frozenset(

@@ -13,8 +13,8 @@ from tests.browser import Witness, open_browser
 from twincast.errors import BadMessage
 from twincast.testing import Server
 from twincast.transports.documents import shapes
-from twincast.wire import requests as protocol
-from twincast.wire.requests import ClientMessage
+from twincast.wire import client_messages
+from twincast.wire.client_messages import ClientMessage
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +135,11 @@ def test_what_the_document_lets_a_client_say_is_what_is_taken(document: Any, nam
     for fields in MESSAGES[name]:
         message = {"type": kind, **fields}
         check(document, payload(document, name), message)
-        assert protocol.decode_message(json.dumps(message).encode()).type == kind
+        assert client_messages.decode_message(json.dumps(message).encode()).type == kind
     schema = document["components"]["schemas"][payload(document, name)["$ref"].split("/")[-1]]
     assert set(schema["properties"]) <= set(ClientMessage.__struct_fields__)
-    assert {kind.__struct_config__.tag for kind in shapes.FROM_CLIENT} == {n.removesuffix("_message") for n in MESSAGES}
+    documented = {kind.__struct_config__.tag for kind in shapes.FROM_CLIENT}
+    assert documented == {n.removesuffix("_message") for n in MESSAGES} == set(client_messages.CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_what_the_document_forbids_is_refused(document: Any, name: str, message:
     with pytest.raises(jsonschema.ValidationError):
         check(document, payload(document, name), message)
     with pytest.raises(BadMessage):
-        protocol.decode_message(json.dumps(message).encode())
+        client_messages.decode_message(json.dumps(message).encode())
 
 
 def test_rest_answers_with_what_the_openapi_document_says(server: Server) -> None:

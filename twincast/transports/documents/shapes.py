@@ -1,6 +1,6 @@
 """The shapes on the wire, for the OpenAPI and the AsyncAPI document: the structs themselves, and what only those need.
 
-What a client may send is checked by wire/requests, into the same structs. Tests hold real messages against both.
+What a client may send is checked by wire/client_messages and wire/requests. Tests hold real messages against both.
 """
 
 from typing import Annotated, Any

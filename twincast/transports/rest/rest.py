@@ -19,6 +19,7 @@ from twincast.transports.documents import shapes
 from twincast.transports.operation import JSON, NDJSON, Answer, Call, Operation, paid, pieces
 from twincast.transports.parts import Parts
 from twincast.wire import requests
+from twincast.wire.checks import check_value_sizes
 from twincast.wire.messages import encode
 from twincast.wire.query import decode_query, rules_of_query, whole_number
 
@@ -287,7 +288,7 @@ class Rest:
         hub = self._parts.hub
         principal = call.caller.principal
         if len(call.body) > hub.sizes.value_max_bytes:
-            requests.check_value_sizes(entries, hub.sizes.value_max_bytes)
+            check_value_sizes(entries, hub.sizes.value_max_bytes)
         self._admission.limits.spend(principal, len(entries))
         while not hub.has_room:
             settled = asyncio.Event()
