@@ -122,6 +122,7 @@ class WebSocketStream(CommittingStream):
 
     def __init__(self) -> None:
         super().__init__()
+        self.intake = self
         self.has_room = True
 
     def when_settled(self, callback: Callable[[], None]) -> None:

@@ -6,12 +6,12 @@ import pytest
 from msgspec import Raw
 
 from twincast.core.audit import Actor
-from twincast.core.batch import Lane
-from twincast.core.idempotency import IdempotencyKey, OnCommitted
+from twincast.core.batch import Batch, Lane
+from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
 from twincast.core.pattern import Pattern
-from twincast.core.producers import NumberedLine
+from twincast.core.producers import NumberedLine, ProducerMark
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
 from twincast.delivery.cast import Cast
@@ -24,6 +24,41 @@ from twincast.errors import NotPermitted, Truncated, TwincastError, Unauthentica
 from twincast.wire.messages import SizeLimits, encode_all
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
+
+
+def batch_of(
+    entries: Iterable[Entry],
+    *,
+    keys: Mapping[str, tuple[int, str]] | None = None,
+    actors: Mapping[int, Actor] | None = None,
+    marks: Sequence[ProducerMark] = (),
+) -> Batch:
+    """Return a batch of entries, with their times as they are, that nobody waits for.
+
+    Args:
+        entries: each is a submission, but those of a key.
+        keys: idempotency keys, each with how many of the next entries it stands for, and their digest; empty: no key.
+        actors: who sent which of the entries, by their index.
+        marks: as of which entries producers have come up to where; their `seq` is the index of an entry, so there must
+            be no key for more than one.
+    """
+    batch, rest, keyed, place = Batch(), list(entries), list((keys or {}).items()), 0
+    while place < len(rest):
+        name, (count, digest) = keyed.pop(0) if keyed else ("", (1, ""))
+        key = IdempotencyKey(name, digest, _unasked) if name else None
+        actor = (actors or {}).get(place)
+        batch.add_all(rest[place : place + count], 1, _ignored, key=key, actor=actor)
+        place += count
+    batch.mark(marks)
+    return batch
+
+
+def _ignored(error: TwincastError | None, last_seq: int) -> None:
+    pass
+
+
+def _unasked(record: IdempotencyRecord) -> None:
+    raise AssertionError("the key is new")
 
 
 class RecordingConnection:

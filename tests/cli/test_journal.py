@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from tests import warm
 from tests.conftest import StartServer
+from tests.fakes import batch_of
 from twincast.core.model import DataUpdate
 from twincast.journal.sqlite.file import SqliteFile
 
@@ -20,7 +21,7 @@ from twincast.journal.sqlite.file import SqliteFile
 def journal(tmp_path: Path) -> Path:
     path = tmp_path / "journal.db"
     with closing(SqliteFile(str(path))) as file:
-        file.append([DataUpdate("lamp", Raw(b"1"), "2026-11-23T16:24:00.123456+00:00", "rest")])
+        file.append(batch_of([DataUpdate("lamp", Raw(b"1"), "2026-11-23T16:24:00.123456+00:00", "rest")]))
     return path
 
 
@@ -68,7 +69,9 @@ def test_info_says_how_full_a_journal_is_and_for_how_long_its_disk_lasts(journal
     assert (facts["growth_bytes_per_s"], facts["full_in_s"]) == (None, None), "one change is no pace"
     with closing(SqliteFile(str(journal))) as file:
         for minute in range(25, 30):
-            file.append([DataUpdate("lamp", Raw(b"1"), f"2026-11-23T16:{minute}:00.123456+00:00", "rest")] * 40)
+            file.append(
+                batch_of([DataUpdate("lamp", Raw(b"1"), f"2026-11-23T16:{minute}:00.123456+00:00", "rest")] * 40)
+            )
     facts = json.loads(run(journal, "info", "--json").stdout)
     used_bytes = facts["file_bytes"] - facts["free_bytes"]
     assert facts["growth_bytes_per_s"] == round(200 / 300 * used_bytes / 201, 1)

@@ -17,7 +17,7 @@ from tests.fakes import AnyonesVisit, CommittingStream
 from twincast.client.failures import Retried
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
-from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
+from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, IdempotencyRecord, OnCommitted
 from twincast.core.model import Deleted, Entry, Position
 from twincast.core.producers import NumberedLine, ProducerId, ProducerIndex
 from twincast.delivery.cast import Cast
@@ -66,7 +66,7 @@ class LogServer(CommittingStream):
         self.epochs = {epoch}
         self._keys = IdempotencyIndex([])
         self._producers = ProducerIndex([])
-        self._waiting: list[tuple[Entry, OnCommitted, set[Lane | ProducerId], NumberedLine | None]] = []
+        self._waiting: list[tuple[Entry, OnCommitted, set[Lane | ProducerId], IdempotencyKey | NumberedLine]] = []
         self._resumes_back = resumes_back
 
     def submit(
@@ -81,10 +81,9 @@ class LogServer(CommittingStream):
         identity: str = "",
     ) -> None:
         assert idempotency_key is not None, "each update of the client can be sent again"
-        admitted = self._keys.admit(idempotency_key, 1, done)
-        if admitted is None:
-            return
-        self._take(entry, admitted, lane, None)
+        pending = self._keys.admit(idempotency_key, 1, done)
+        if pending is not None:
+            self._take(entry, pending.settle, lane, idempotency_key)
 
     def submit_all(
         self,
@@ -108,12 +107,14 @@ class LogServer(CommittingStream):
         if admitted is not None:
             self._take(entry, admitted, lane, line)
 
-    def _take(self, entry: Entry, done: OnCommitted, lane: Lane | None, line: NumberedLine | None) -> None:
+    def _take(self, entry: Entry, done: OnCommitted, lane: Lane | None, how: IdempotencyKey | NumberedLine) -> None:
         if isinstance(entry, Deleted) and entry.device_id not in self.state.twins:
             done(NotFound("there is no such device"), 0)
             return
-        lanes = {lane} if lane is not None else set()
-        self._waiting.append((entry, done, lanes if line is None else lanes | {line.producer_id}, line))
+        lanes: set[Lane | ProducerId] = {lane} if lane is not None else set()
+        if isinstance(how, NumberedLine):
+            lanes.add(how.producer_id)
+        self._waiting.append((entry, done, lanes, how))
 
     def why_not_resume(self, since: Position) -> str:
         if since.epoch not in self.epochs:
@@ -124,11 +125,14 @@ class LogServer(CommittingStream):
 
     def commit(self) -> None:
         batch, self._waiting = self._waiting, []
-        lines = [(place, line) for place, (*_, line) in enumerate(batch) if line is not None]
-        self._producers.store(self._producers.marks(lines), self.state.seq + 1)
-        for entry, done, *_ in batch:
+        for entry, done, _, how in batch:
             self.cast(entry)
-            done(None, self.state.seq)
+            seq = self.state.seq
+            if isinstance(how, NumberedLine):
+                self._producers.learn(self._producers.marks([(seq, how)]))
+            else:
+                self._keys.learn([IdempotencyRecord(how.key, seq, seq, how.digest)])
+            done(None, seq)
 
     def refuse_some(self, count: int) -> None:
         """Fail a commit of the first `count` updates; what waits behind it in their lanes fails too."""

@@ -44,10 +44,30 @@ def test_what_a_restart_finds_in_the_journal_is_known() -> None:
 
 def test_a_key_whose_submission_failed_may_be_used_again() -> None:
     known, first, second = IdempotencyIndex(()), Asked(), Asked(digest="08")
-    settle = known.admit(first.key, 1, first.done)
-    assert settle is not None
-    settle(TwincastError("no"), 0)
+    pending = known.admit(first.key, 1, first.done)
+    assert pending is not None
+    pending.settle(TwincastError("no"), 0)
     assert known.admit(second.key, 1, second.done) is not None
+
+
+def test_a_key_is_known_once_the_log_reports_it_whoever_wrote_it() -> None:
+    known, elsewhere = IdempotencyIndex(()), IdempotencyRecord("k", 3, 5, "07")
+    known.learn([elsewhere])
+    again, other = Asked(), Asked(digest="08")
+    assert known.admit(again.key, 3, again.done) is None
+    assert again.records == [elsewhere]
+    with pytest.raises(KeyReused):
+        known.admit(other.key, 3, other.done)
+
+
+def test_a_key_that_the_journal_has_from_another_writer_is_answered_with_that_to_all_who_wait() -> None:
+    known, first, second = IdempotencyIndex(()), Asked(), Asked()
+    pending = known.admit(first.key, 3, first.done)
+    assert pending is not None and known.admit(second.key, 3, second.done) is None
+    elsewhere = IdempotencyRecord("k", 3, 5, "07")
+    pending.key.again(elsewhere)
+    assert (first.records, second.records) == ([elsewhere], [elsewhere])
+    assert first.answers == second.answers == []
 
 
 def test_a_key_under_way_with_other_content_is_refused() -> None:
@@ -59,9 +79,10 @@ def test_a_key_under_way_with_other_content_is_refused() -> None:
 
 def store(known: IdempotencyIndex, key: str, seq: int) -> None:
     asked = Asked(key)
-    settle = known.admit(asked.key, 1, asked.done)
-    assert settle is not None, f"{key} is still known"
-    settle(None, seq)
+    pending = known.admit(asked.key, 1, asked.done)
+    assert pending is not None, f"{key} is still known"
+    known.learn([IdempotencyRecord(key, seq, seq, "07")])
+    pending.settle(None, seq)
 
 
 def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

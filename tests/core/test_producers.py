@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec import Raw
 
 from twincast.core import producers
-from twincast.core.batch import Batch
+from twincast.core.batch import Batch, Placed
 from twincast.core.model import DataUpdate
 from twincast.core.producers import WINDOW_LINES, NumberedLine, ProducerIndex, ProducerMark
 from twincast.errors import JournalUnavailable, LinePassed, NotPermitted, OutOfOrder, TwincastError
@@ -33,7 +33,7 @@ def store(known: ProducerIndex, number: int, seq: int, producer: str = "p", iden
     sent = Sent(number, producer, identity)
     settle = known.admit(sent.line, sent.done)
     assert settle is not None, f"line {number} is new"
-    known.store(known.marks([(0, sent.line)]), seq)
+    known.learn(mark._replace(seq=seq) for mark in known.marks([(0, sent.line)]))
     settle(None, seq)
     return sent
 
@@ -81,7 +81,7 @@ def test_a_line_that_is_under_way_is_answered_like_the_first_one() -> None:
     assert (first.answers, second.answers) == ([(failure, 0)], [(failure, 0)])
     settle = known.admit(first.line, first.done)
     assert settle is not None and known.admit(third.line, third.done) is None
-    known.store(known.marks([(0, first.line)]), 5)
+    known.learn(mark._replace(seq=5) for mark in known.marks([(0, first.line)]))
     settle(None, 5)
     assert (first.answers[1:], third.answers, third.marks) == ([(None, 5)], [], [ProducerMark("", "p", 1, 5)])
 
@@ -214,8 +214,8 @@ class Conversations(RuleBasedStateMachine):
             assert number in self.refused, "nothing passes a line but one that was refused"
             return answered("refused")
         if settle is not None:
-            self.open.add([DataUpdate("d", Raw(b"%d" % number), "", "rest")], line=line)
-            self.open.await_commit(1, settle, id(connection))
+            entry = DataUpdate("d", Raw(b"%d" % number), "", "rest")
+            self.open.add_all([entry], 1, settle, id(connection), line=line)
 
     @rule()
     def rights_change(self) -> None:
@@ -228,15 +228,15 @@ class Conversations(RuleBasedStateMachine):
             self.the_server_reads(back, more)
         if fails:
             self.open, behind = self.open.without(batch.lanes(), batch.producers())
-            for _, done, *_ in batch.submissions:
-                done(JournalUnavailable("no"), 0)
+            batch.fail(JournalUnavailable("no"))
             for done in behind:
                 done(OutOfOrder("no"), 0)
             return
-        self.producers.store(self.producers.marks(batch.lines), len(self.log) + 1)
-        self.log += [line.number for _, line in batch.lines]
-        for _, done, *_ in batch.submissions:
-            done(None, len(self.log))
+        batch.mark(self.producers.marks(batch.lines()))
+        batch.place(len(self.log) + 1, "")
+        self.producers.learn(batch.marks)
+        self.log += [line.number for _, line in batch.lines()]
+        batch.commit(Placed(range(batch.first_seq, len(self.log) + 1)))
 
     @precondition(lambda self: self.connections[-1]["lost"])
     @rule()

@@ -50,8 +50,7 @@ class Ledger:
             refusal = self.account.refusal(entries, who, self.waiting, counted_bytes)
             if refusal is not None:
                 return refusal.message
-        self.open.add(entries)
-        self.open.await_commit(size_bytes, nothing, None, who)
+        self.open.add_all(entries, size_bytes, nothing, None, who)
         return ""
 
     def knows(self, device_id: str) -> bool:

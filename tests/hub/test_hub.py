@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from twincast.core.audit import Actor, CommandOrigin
+from tests.fakes import batch_of
+from twincast.core.audit import Actor
+from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
-from twincast.core.producers import NumberedLine, ProducerMark
+from twincast.core.producers import NumberedLine
 from twincast.core.quotas import Quotas
 from twincast.core.state import State
 from twincast.core.subscription import Subscription, rules_of
@@ -36,14 +38,8 @@ class GatedJournal(MemoryJournal):
         self.waiting = asyncio.Event()
         self._gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def append(
-        self,
-        batch: Sequence[Entry],
-        keys: Sequence[IdempotencyRecord] = (),
-        deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[ProducerMark] = (),
-    ) -> range:
-        self.batches.append(len(batch))
+    async def append(self, batch: Batch) -> Placed:
+        self.batches.append(len(batch.entries))
         self.waiting.set()
         gate = self._gate
         try:
@@ -51,7 +47,7 @@ class GatedJournal(MemoryJournal):
         finally:
             self._gate = asyncio.get_running_loop().create_future()
             self.waiting.clear()
-        return await super().append(batch, keys, deeds, marks)
+        return await super().append(batch)
 
     async def open(self, failure: JournalUnavailable | None = None) -> None:
         """Let the next append through, or make it fail; return when it has come."""
@@ -168,11 +164,11 @@ async def test_a_failed_commit_is_answered_cast_to_nobody_and_the_next_one_may_s
         hub.submit(update("lost"), 1, receipts.done)
         await journal.open(failure)
         assert await receipts.count(1) == [(failure, 0)]
-        assert hub.failure is failure
+        assert hub.intake.failure is failure
         hub.submit(update("kept"), 1, receipts.done)
         await journal.open()
         assert (await receipts.count(2))[1] == (None, 1)
-        assert hub.failure is None
+        assert hub.intake.failure is None
     assert log == ["answer", "cast", "answer"]
 
 
@@ -197,13 +193,13 @@ async def test_the_open_batch_is_bounded_and_senders_are_told_when_to_go_on() ->
     settled = asyncio.Event()
     async with running(journal, max_bytes=10_000) as hub:
         hub.submit(update("a"), 4_000, receipts.done)
-        assert hub.has_room
+        assert hub.intake.has_room
         hub.submit(update("b"), 6_000, receipts.done)
-        assert not hub.has_room
-        hub.when_settled(settled.set)
+        assert not hub.intake.has_room
+        hub.intake.when_settled(settled.set)
         await journal.open()
         await asyncio.wait_for(settled.wait(), TIMEOUT_S)
-        assert hub.has_room
+        assert hub.intake.has_room
         assert len(receipts.answers) == 2
 
 
@@ -225,7 +221,7 @@ async def test_a_hub_that_stops_answers_what_it_took_and_refuses_the_rest() -> N
 async def test_an_idle_hub_is_settled_at_once() -> None:
     async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
         settled: list[bool] = []
-        hub.when_settled(lambda: settled.append(True))
+        hub.intake.when_settled(lambda: settled.append(True))
         assert settled == [True]
 
 
@@ -236,7 +232,7 @@ async def test_changes_that_another_server_appended_are_cast_too() -> None:
     watcher, receipts = RecordingWatcher(log), Receipts(log)
     async with running(journal) as hub:
         hub.router.join(watcher, EVERYTHING)
-        await journal.append([update("elsewhere")])
+        await journal.append(batch_of([update("elsewhere")]))
         hub.submit(update("here"), 1, receipts.done)
         assert await receipts.count(1) == [(None, 2)]
         assert list(hub.state.twins) == ["elsewhere", "here"]
@@ -256,10 +252,10 @@ async def test_the_state_is_encoded_once_per_position() -> None:
 
 async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:
     class GappedJournal(MemoryJournal):
-        async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
+        async def follow(self, since: int) -> AsyncIterator[Committed]:
             entry = update("a")
             entry.seq = since + 2
-            yield [entry]
+            yield Committed([entry])
 
     journal = GappedJournal(max_bytes=1 << 20)
     hub = Hub(journal, State(Snapshot("e", 0, {})), open_batch_max_bytes=1)
@@ -269,13 +265,13 @@ async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:
 
 
 class Replays:
-    """The receipts that retries were answered with."""
+    """The records that retries were answered with."""
 
     def __init__(self) -> None:
-        self.receipts: list[IdempotencyRecord] = []
+        self.records: list[IdempotencyRecord] = []
 
     def retry(self, key: str, *entries: Entry) -> IdempotencyKey:
-        return IdempotencyKey(key, digest_of(entries), self.receipts.append)
+        return IdempotencyKey(key, digest_of(entries), self.records.append)
 
 
 async def test_a_key_that_comes_again_stores_nothing_and_is_answered_like_the_first_time() -> None:
@@ -286,7 +282,7 @@ async def test_a_key_that_comes_again_stores_nothing_and_is_answered_like_the_fi
         hub.submit_all(batch, 1, receipts.done, replays.retry("k", *batch))
         assert await receipts.count(2) == [(None, 1), (None, 3)]
         hub.submit_all(batch, 1, receipts.done, replays.retry("k", *batch))
-        assert [(receipt.first_seq, receipt.last_seq) for receipt in replays.receipts] == [(2, 3)]
+        assert [(record.first_seq, record.last_seq) for record in replays.records] == [(2, 3)]
         assert hub.state.seq == 3
 
 
@@ -301,7 +297,7 @@ async def test_a_key_that_comes_again_while_it_is_under_way_waits_for_the_same_a
         hub.submit(update("a"), 1, receipts.done, replays.retry("k", update("a")))
         await journal.open()
         assert (await receipts.count(4))[3] == (None, 1)
-        assert [receipt.last_seq for receipt in replays.receipts] == [1]
+        assert [record.last_seq for record in replays.records] == [1]
     assert journal.batches == [1, 1]
 
 
@@ -317,6 +313,62 @@ async def test_a_key_with_other_content_is_refused() -> None:
         )
     assert first == 1
     assert isinstance(refused, KeyReused) and isinstance(refused_too, KeyReused)
+
+
+class SharedLog(MemoryJournal):
+    """A journal to which another server appends as well: what has its key in the log already is not stored again."""
+
+    def __init__(self) -> None:
+        super().__init__(max_bytes=1 << 20)
+        self.elsewhere: list[Batch] = []
+
+    async def append(self, batch: Batch) -> Placed:
+        for other in self.elsewhere:  # between the hub's decision and its append
+            await super().append(other)
+        self.elsewhere.clear()
+        stored = {record.key: record for record in self.keys}
+        known = [stored[record.key] for record in batch.keys if record.key in stored]
+        batch.leave_out(known)
+        if batch.entries:
+            return Placed((await super().append(batch)).seqs, known)
+        next_seq = self.recent(0)[-1].seq + 1
+        return Placed(range(next_seq, next_seq), known)
+
+
+async def test_a_key_that_another_server_stored_first_is_answered_as_there_and_others_get_their_own_positions() -> None:
+    journal, receipts, replays = SharedLog(), Receipts([]), Replays()
+    async with running(journal) as hub:
+        both, other = [update("a"), update("b")], [update("a", b"2")]
+        journal.elsewhere.append(batch_of([update("x"), *both], keys={"": (1, ""), "k": (2, digest_of(both))}))
+        hub.submit(update("first"), 1, receipts.done)
+        hub.submit_all(both, 1, receipts.done, replays.retry("k", *both), Actor("key:1", "here"))
+        hub.submit_all(both, 1, receipts.done, replays.retry("k", *both))  # waits for the same answer
+        hub.submit(update("last"), 1, receipts.done, replays.retry("own", update("last")))
+        assert await receipts.count(2) == [(None, 4), (None, 5)]
+        assert [(record.first_seq, record.last_seq) for record in replays.records] == [(2, 3)] * 2
+        assert [entry.topic[1] for entry in await hub.read(0, 10)] == ["x", "a", "b", "first", "last"]
+        assert hub.state.newest("b") is not None
+        journal.elsewhere.append(batch_of([update("a")], keys={"k2": (1, digest_of([update("a")]))}))
+        hub.submit_all(other, 1, receipts.done, replays.retry("k2", *other))
+        assert isinstance((await receipts.count(3))[2][0], KeyReused)
+        hub.submit_all(both, 1, receipts.done, replays.retry("k", *both))
+        assert [record.last_seq for record in replays.records] == [3] * 3, "it is known from the log"
+        assert hub.state.seq == 6
+
+
+async def test_a_key_that_another_server_stored_is_known_from_the_log() -> None:
+    journal, receipts, replays = MemoryJournal(max_bytes=1 << 20), Receipts([]), Replays()
+    async with running(journal) as hub:
+        await journal.append(batch_of([update("a")], keys={"k": (1, digest_of([update("a")]))}))
+        reached = asyncio.Event()
+        hub.when_reached(1, reached.set)
+        await asyncio.wait_for(reached.wait(), TIMEOUT_S)
+        hub.submit(update("a"), 1, receipts.done, replays.retry("k", update("a")))
+        assert [record.last_seq for record in replays.records] == [1]
+    async with running(journal) as hub:  # and to one that starts anew
+        hub.submit(update("a"), 1, receipts.done, replays.retry("k", update("a")))
+        assert [record.last_seq for record in replays.records] == [1] * 2
+        assert receipts.answers == []
 
 
 async def test_a_position_that_is_awaited_is_told_once_the_state_has_it() -> None:
@@ -524,7 +576,7 @@ async def test_a_retry_of_a_deletion_is_answered_by_the_first_though_the_device_
         hub.submit_all([deletion("a")], 1, receipts.done, replays.retry("k", deletion("a")))
         await receipts.count(2)
         hub.submit_all([deletion("a")], 1, receipts.done, replays.retry("k", deletion("a")))
-        assert [receipt.last_seq for receipt in replays.receipts] == [2]
+        assert [record.last_seq for record in replays.records] == [2]
         for _ in range(2):  # a refusal leaves its key free
             hub.submit_all([deletion("b")], 1, receipts.done, replays.retry("k2", deletion("b")))
         assert codes((await receipts.count(4))[2:]) == ["not_found"] * 2

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from twincast.core.model import DataUpdate, Entry
 from twincast.delivery.cast import Cast
 from twincast.errors import TwincastError
@@ -36,7 +37,7 @@ class RecordingJournal(MemoryJournal):
 async def filled(journal: RecordingJournal, count: int, size_bytes: int) -> RecordingJournal:
     value = b'"%b"' % (b"x" * (size_bytes - 2))
     for _ in range(count):
-        await journal.append([DataUpdate("a", Raw(value), "now", "rest")])
+        await journal.append(batch_of([DataUpdate("a", Raw(value), "now", "rest")]))
     return journal
 
 

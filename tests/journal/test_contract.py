@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.audit import CommandOrigin
+from tests.fakes import batch_of
+from twincast.core.audit import Actor
+from twincast.core.batch import Committed
+from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
 from twincast.core.producers import WINDOW_LINES, ProducerMark
 from twincast.core.state import State
@@ -69,12 +72,15 @@ def plain(entries: Sequence[Entry]) -> list[Any]:
 
 async def follow(journal: Journal, since: int, until: int) -> list[Entry]:
     """Follow from a position until another has come."""
-    found: list[Entry] = []
-    async for batch in journal.follow(since):
-        found += batch
-        if found[-1].seq >= until:
-            return found
-    raise AssertionError("a follower ended")
+    return [entry async for committed in followed(journal, since, until) for entry in committed.entries]
+
+
+async def followed(journal: Journal, since: int, until: int) -> AsyncIterator[Committed]:
+    """Follow from a position until another has come."""
+    async for committed in journal.follow(since):
+        yield committed
+        if committed.seqs[-1] >= until:
+            return
 
 
 async def cancelled_after(turns: int, work: Coroutine[Any, Any, Any]) -> None:
@@ -102,7 +108,7 @@ def is_same(one: Snapshot, other: Snapshot) -> bool:
 
 async def test_a_journal_says_how_much_it_holds_since_when(journal: Journal) -> None:
     assert (journal.space().entries, journal.space().oldest_at_utc) == (0, None)
-    await journal.append([reading(), order(), deletion()])
+    await journal.append(batch_of([reading(), order(), deletion()]))
     space = await eventually_async(lambda: journal.space() if journal.space().oldest_at_utc else None, "it is known")
     assert space is not None
     assert (space.entries, space.oldest_seq, space.oldest_at_utc) == (3, 1, NOW_UTC)
@@ -116,13 +122,13 @@ async def test_a_journal_says_how_much_it_holds_since_when(journal: Journal) -> 
 async def test_an_epoch_is_a_short_word_that_stays(journal: Journal) -> None:
     epoch = journal.epoch
     assert epoch.isalnum() and 4 <= len(epoch) <= 32
-    await journal.append([reading()])
+    await journal.append(batch_of([reading()]))
     assert journal.epoch == epoch
 
 
 async def test_what_is_said_of_a_position_names_the_log_and_the_run(journal: Journal) -> None:
     batch: list[Entry] = [reading(), order()]
-    await journal.append(batch)
+    await journal.append(batch_of(batch))
     epoch = journal.lineage.epoch
     log, _, generation = epoch.partition("-")
     assert (log, len(generation)) == (journal.epoch, 8)
@@ -139,20 +145,21 @@ async def test_what_is_said_of_a_position_names_the_log_and_the_run(journal: Jou
 
 
 async def test_positions_begin_at_one_and_have_no_gaps(journal: Journal) -> None:
-    spans = [await journal.append([reading() for _ in range(size)]) for size in (1, 3, 2)]
+    spans = [(await journal.append(batch_of([reading() for _ in range(size)]))).seqs for size in (1, 3, 2)]
     assert spans == [range(1, 2), range(2, 5), range(5, 7)]
 
 
 async def test_append_gives_each_entry_its_seq_in_the_order_of_the_batch(journal: Journal) -> None:
     batch: list[Entry] = [reading("a"), order(), reading("b")]
-    await journal.append([reading()])
-    await journal.append(batch)
+    await journal.append(batch_of([reading()]))
+    await journal.append(batch_of(batch))
     assert [entry.seq for entry in batch] == [2, 3, 4]
 
 
 async def test_batches_that_are_appended_at_once_do_not_mix(journal: Journal) -> None:
     batches: list[list[Entry]] = [[reading(f"{batch}", b"%d" % n) for n in range(7)] for batch in range(20)]
-    spans = await asyncio.gather(*(journal.append(batch) for batch in batches))
+    placed = await asyncio.gather(*(journal.append(batch_of(batch)) for batch in batches))
+    spans = [each.seqs for each in placed]
     assert sorted(seq for span in spans for seq in span) == list(range(1, 141))
     log = await journal.read(0, 1_000)
     for batch, span in zip(batches, spans, strict=True):
@@ -165,11 +172,13 @@ async def test_marks_are_stored_with_their_batch_the_newest_of_each_producer(tmp
     journal = stores.journal
     assert list(journal.marks) == []
     everything = (1 << WINDOW_LINES) - 1
-    await journal.append([reading()])
+    await journal.append(batch_of([reading()]))
     await journal.append(
-        [reading(), reading()], marks=[ProducerMark("", "p", 1, 0), ProducerMark("key:a", "p", 5, 1, everything)]
+        batch_of(
+            [reading(), reading()], marks=[ProducerMark("", "p", 1, 0), ProducerMark("key:a", "p", 5, 1, everything)]
+        )
     )
-    await journal.append([reading(), reading()], marks=[ProducerMark("", "p", 3, 1, 0b10)])
+    await journal.append(batch_of([reading(), reading()], marks=[ProducerMark("", "p", 3, 1, 0b10)]))
     if kind == "sqlite":
         await stores.close()
         stores = await open_stores(url, memory_max_bytes=1 << 20)
@@ -180,9 +189,9 @@ async def test_marks_are_stored_with_their_batch_the_newest_of_each_producer(tmp
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
 async def test_a_cancelled_append_is_stored_whole_or_not_at_all(journal: Journal, turns: int) -> None:
-    await journal.append([reading("before")])
-    await cancelled_after(turns, journal.append([reading("cancelled") for _ in range(50)]))
-    last = (await journal.append([reading("after")]))[-1]
+    await journal.append(batch_of([reading("before")]))
+    await cancelled_after(turns, journal.append(batch_of([reading("cancelled") for _ in range(50)])))
+    last = (await journal.append(batch_of([reading("after")]))).seqs[-1]
     log = await journal.read(0, 1_000)
     assert [entry.seq for entry in log] == list(range(1, last + 1))
     assert last in {2, 52}
@@ -191,7 +200,7 @@ async def test_a_cancelled_append_is_stored_whole_or_not_at_all(journal: Journal
 
 
 async def test_an_append_that_is_cancelled_under_way_reaches_its_followers(journal: Journal) -> None:
-    await cancelled_after(1, journal.append([reading("a"), reading("b")]))  # it has begun: it will be stored
+    await cancelled_after(1, journal.append(batch_of([reading("a"), reading("b")])))  # it has begun: it will be stored
     assert [entry.seq for entry in await follow(journal, 0, 2)] == [1, 2]
 
 
@@ -200,13 +209,13 @@ async def test_an_append_that_is_cancelled_under_way_reaches_its_followers(journ
 
 async def test_read_returns_what_was_appended(journal: Journal) -> None:
     batch: list[Entry] = [reading("a", b'{"x":[1,null]}'), order("b"), reading("c", b'""'), deletion("a")]
-    await journal.append(batch)
+    await journal.append(batch_of(batch))
     assert plain(await journal.read(0, 10)) == plain(batch)
 
 
 async def test_read_follows_a_position_and_takes_no_more_than_asked(journal: Journal) -> None:
     for size in (4, 1, 5):
-        await journal.append([reading() for _ in range(size)])
+        await journal.append(batch_of([reading() for _ in range(size)]))
     for since in range(11):
         for limit in (1, 3, 100):
             found = [entry.seq for entry in await journal.read(since, limit)]
@@ -214,8 +223,10 @@ async def test_read_follows_a_position_and_takes_no_more_than_asked(journal: Jou
 
 
 async def test_read_stops_at_the_entry_that_makes_it_enough_bytes(journal: Journal) -> None:
-    await journal.append([reading("a", b'"%b"' % (b"x" * 998)) for _ in range(7)])
-    await journal.append([Control("a", "on", Raw(b'{"x":"%b"}' % (b"x" * 992)), NOW_UTC, "rest") for _ in range(3)])
+    await journal.append(batch_of([reading("a", b'"%b"' % (b"x" * 998)) for _ in range(7)]))
+    await journal.append(
+        batch_of([Control("a", "on", Raw(b'{"x":"%b"}' % (b"x" * 992)), NOW_UTC, "rest") for _ in range(3)])
+    )
     for max_bytes, count in ((0, 1), (1, 1), (1_000, 1), (1_001, 2), (3_000, 3), (1_000_000, 10)):
         assert len(await journal.read(0, 100, max_bytes=max_bytes)) == count
     assert [entry.seq for entry in await journal.read(6, 100, max_bytes=2_500)] == [7, 8, 9]
@@ -224,13 +235,13 @@ async def test_read_stops_at_the_entry_that_makes_it_enough_bytes(journal: Journ
 
 async def test_read_of_an_empty_log_and_at_its_end_returns_nothing(journal: Journal) -> None:
     assert not await journal.read(0, 10)
-    await journal.append([reading()])
+    await journal.append(batch_of([reading()]))
     assert not await journal.read(1, 10)
     assert not await journal.read(1_000, 10)
 
 
 async def test_a_position_before_the_log_is_truncated(journal: Journal) -> None:
-    await journal.append([reading()])
+    await journal.append(batch_of([reading()]))
     with pytest.raises(Truncated):
         await journal.read(-1, 10)
 
@@ -247,7 +258,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:30]))
 async def test_the_text_of_a_value_comes_back_byte_for_byte(journal: Journal, text: bytes) -> None:
     args = b'{"x":%b}' % text
-    await journal.append([reading("a", text), Control("a", "on", Raw(args), NOW_UTC, "rest")])
+    await journal.append(batch_of([reading("a", text), Control("a", "on", Raw(args), NOW_UTC, "rest")]))
     update, control = await journal.read(0, 2)
     assert isinstance(update, DataUpdate) and isinstance(control, Control)
     assert (bytes(update.value), bytes(control.args)) == (text, args)
@@ -276,7 +287,7 @@ async def test_any_value_of_any_device_comes_back_byte_for_byte(
 ) -> None:
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=ensure_ascii).encode()
     entry = reading(device_id, text)
-    [seq] = await journal.append([entry])
+    [seq] = (await journal.append(batch_of([entry]))).seqs
     assert plain(await journal.read(seq - 1, 1)) == plain([entry])
     twin = (await journal.snapshot()).twins[device_id]
     assert (bytes(twin.value), twin.seq) == (text, seq)
@@ -292,24 +303,26 @@ async def test_the_snapshot_of_an_empty_log_is_empty(journal: Journal) -> None:
 async def test_the_snapshot_is_the_fold_of_the_log(journal: Journal) -> None:
     for batch in range(20):
         readings = [reading(f"{n * batch % 11}", b"%d" % batch) for n in range(5)]
-        await journal.append([order(), *readings[:3], deletion(f"{batch % 7}"), *readings[3:], deletion("unknown")])
+        await journal.append(
+            batch_of([order(), *readings[:3], deletion(f"{batch % 7}"), *readings[3:], deletion("unknown")])
+        )
         assert is_same(await journal.snapshot(), fold(journal.lineage.epoch, await journal.read(0, 1_000)))
 
 
 async def test_a_deleted_device_is_in_no_snapshot_and_a_later_reading_makes_it_anew(journal: Journal) -> None:
-    await journal.append([reading("a"), reading("b")])
-    await journal.append([deletion("a")])
+    await journal.append(batch_of([reading("a"), reading("b")]))
+    await journal.append(batch_of([deletion("a")]))
     assert set((await journal.snapshot()).twins) == {"b"}
-    await journal.append([deletion("b"), reading("a", b"7"), deletion("a"), reading("a", b"8")])
+    await journal.append(batch_of([deletion("b"), reading("a", b"7"), deletion("a"), reading("a", b"8")]))
     twins = (await journal.snapshot()).twins
     assert {name: (bytes(twin.value), twin.seq) for name, twin in twins.items()} == {"a": (b"8", 7)}
 
 
 async def test_a_snapshot_is_the_callers_own(journal: Journal) -> None:
-    await journal.append([reading("a")])
+    await journal.append(batch_of([reading("a")]))
     mine = await journal.snapshot()
     mine.twins.clear()
-    await journal.append([reading("b")])
+    await journal.append(batch_of([reading("b")]))
     assert mine.twins == {}
     assert set((await journal.snapshot()).twins) == {"a", "b"}
 
@@ -318,12 +331,12 @@ async def test_a_snapshot_is_the_callers_own(journal: Journal) -> None:
 
 
 async def test_a_follower_gets_what_was_there_and_then_what_comes(journal: Journal) -> None:
-    await journal.append([reading(), reading()])
+    await journal.append(batch_of([reading(), reading()]))
     follower = journal.follow(1)
-    assert [entry.seq for entry in await anext(follower)] == [2]
+    assert [entry.seq for entry in (await anext(follower)).entries] == [2]
     coming = asyncio.ensure_future(anext(follower))
-    await journal.append([reading(), order()])
-    assert [entry.seq for entry in await coming] == [3, 4]
+    await journal.append(batch_of([reading(), order()]))
+    assert [entry.seq for entry in (await coming).entries] == [3, 4]
 
 
 async def test_followers_get_everything_in_order_however_many_append(journal: Journal) -> None:
@@ -331,7 +344,7 @@ async def test_followers_get_everything_in_order_however_many_append(journal: Jo
 
     async def append_many(name: str) -> None:
         for number in range(20):
-            await journal.append([reading(name, b"%d" % number) for _ in range(5)])
+            await journal.append(batch_of([reading(name, b"%d" % number) for _ in range(5)]))
 
     await asyncio.gather(*(append_many(name) for name in "abc"))
     log = plain(await journal.read(0, 1_000))
@@ -341,18 +354,40 @@ async def test_followers_get_everything_in_order_however_many_append(journal: Jo
 
 async def test_a_follower_of_a_future_position_waits_for_what_follows_it(journal: Journal) -> None:
     following = asyncio.create_task(follow(journal, 3, 4))
-    await journal.append([reading() for _ in range(3)])
-    await journal.append([reading("fourth")])
+    await journal.append(batch_of([reading() for _ in range(3)]))
+    await journal.append(batch_of([reading("fourth")]))
     assert [entry.seq for entry in await following] == [4]
 
 
 async def test_a_snapshot_and_what_follows_it_are_the_state_later(journal: Journal) -> None:
-    await journal.append([reading("a"), reading("b")])
+    await journal.append(batch_of([reading("a"), reading("b")]))
     state = State(await journal.snapshot())
-    await journal.append([reading("a", b"2"), order(), reading("c")])
+    await journal.append(batch_of([reading("a", b"2"), order(), reading("c")]))
     for entry in await follow(journal, state.seq, 5):
         state.apply(entry)
     assert is_same(Snapshot(state.epoch, state.seq, state.twins), await journal.snapshot())
+
+
+async def test_a_follower_gets_the_keys_and_marks_that_were_stored_with_a_batch(journal: Journal) -> None:
+    await journal.append(batch_of([reading(), reading(), order()], keys={"one": (1, "d1"), "two": (2, "d2")}))
+    await journal.append(batch_of([reading(), reading()], marks=[ProducerMark("key:a", "p", 5, 1, 0b1)]))
+    keys, marks = [IdempotencyRecord("one", 1, 1, "d1"), IdempotencyRecord("two", 2, 3, "d2")], []
+    for since in range(5):
+        found = [committed async for committed in followed(journal, since, 5)]
+        assert [record for committed in found for record in committed.keys] == keys[since and (1 if since < 3 else 2) :]
+        marks = [mark for committed in found for mark in committed.marks]
+        assert marks == [ProducerMark("key:a", "p", 5, 5, 0b1)]
+    if journal.keys:  # as of now, for a journal that was not just opened
+        assert list(journal.keys) == keys
+
+
+async def test_the_texts_that_a_follower_gets_are_those_of_the_entries_byte_for_byte(journal: Journal) -> None:
+    await journal.append(batch_of([reading("a", text) for text in TEXTS] + [order(), deletion(), reading("é\u2028")]))
+    await journal.append(batch_of([reading("another program may write", b"[1,\n2]"), order()]))
+    for since in (0, 1, 7):
+        async for committed in followed(journal, since, len(TEXTS) + 5):
+            if committed.texts is not None:
+                assert committed.texts == plain(committed.entries)
 
 
 # What only a durable journal promises.
@@ -363,7 +398,7 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -
     first = first_stores.journal
     batch: list[Entry] = [reading("a"), order("b"), reading("c", b'{"x":"y"}'), deletion("a"), reading("a", b"2")]
     batch += [reading("d"), deletion("d")]
-    await first.append(batch)
+    await first.append(batch_of(batch))
     before = await first.snapshot()
     await first_stores.close()
 
@@ -378,7 +413,7 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open) -
         entry.epoch = epoch
     assert plain(await second.read(0, 100)) == plain(batch)
     assert is_same(await second.snapshot(), Snapshot(epoch, before.seq, before.twins))
-    assert await second.append([reading()]) == range(8, 9)
+    assert (await second.append(batch_of([reading()]))).seqs == range(8, 9)
     assert [entry.seq for entry in await follow(second, 0, 8)] == list(range(1, 9))
     await second_stores.close()
 
@@ -396,7 +431,7 @@ async def test_the_audit_trail_is_read_newest_first_from_any_place(stores: Store
     journal, access = stores
     assert await access.audit(10) == []
     batch: list[Entry] = [reading(), *(order(f"t{number}") for number in range(5))]
-    await journal.append(batch, (), [CommandOrigin(place, "key:1", "192.0.2.1") for place in range(1, 6)])
+    await journal.append(batch_of(batch, actors=dict.fromkeys(range(1, 6), Actor("key:1", "192.0.2.1"))))
     records = await access.audit(10)
     assert [(record.target, record.seq) for _, record in records] == [(f"t{n}", n + 2) for n in (4, 3, 2, 1, 0)]
     assert (records[0][1].who, records[0][1].address, records[0][1].action) == ("key:1", "192.0.2.1", "command")
@@ -408,8 +443,8 @@ async def test_the_audit_trail_is_read_newest_first_from_any_place(stores: Store
 
 async def test_a_deletion_leaves_a_record_in_the_audit_trail(stores: Stores) -> None:
     journal, access = stores
-    await journal.append([reading("lab/fan"), order("lab/fan")])
-    await journal.append([order("x"), deletion("lab/fan")], (), [CommandOrigin(1, "key:1", "192.0.2.1")])
+    await journal.append(batch_of([reading("lab/fan"), order("lab/fan")]))
+    await journal.append(batch_of([order("x"), deletion("lab/fan")], actors={1: Actor("key:1", "192.0.2.1")}))
     [(_, record)] = await access.audit(10)
     assert (record.action, record.target, record.detail, record.seq) == ("delete", "lab/fan", "", 4)
     assert (record.who, record.address, record.at_utc) == ("key:1", "192.0.2.1", NOW_UTC)

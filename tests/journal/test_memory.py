@@ -3,6 +3,7 @@
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from twincast.core.model import DataUpdate
 from twincast.errors import Truncated
 from twincast.journal import open_stores
@@ -18,7 +19,7 @@ async def forgetful() -> MemoryJournal:
     """Return a journal of 30 entries that holds the newest ten."""
     journal = MemoryJournal(max_bytes=10 * (ENTRY_BYTES + 2))
     for value in range(10, 40):
-        await journal.append([reading(value)])
+        await journal.append(batch_of([reading(value)]))
     return journal
 
 
@@ -37,20 +38,20 @@ async def test_a_position_before_them_is_truncated_and_says_how_far_back_it_reac
 
 async def test_a_follower_that_became_too_slow_is_told_so() -> None:
     journal = MemoryJournal(max_bytes=2 * (ENTRY_BYTES + 2))
-    await journal.append([reading(1)])
+    await journal.append(batch_of([reading(1)]))
     follower = journal.follow(0)
-    assert [entry.seq for entry in await anext(follower)] == [1]
+    assert [entry.seq for entry in (await anext(follower)).entries] == [1]
     for value in range(10):
-        await journal.append([reading(value)])
+        await journal.append(batch_of([reading(value)]))
     with pytest.raises(Truncated):
         await anext(follower)
 
 
 async def test_the_state_remembers_what_the_log_forgot() -> None:
     journal = MemoryJournal(max_bytes=ENTRY_BYTES)
-    await journal.append([DataUpdate("old", Raw(b"1"), "now", "rest")])
+    await journal.append(batch_of([DataUpdate("old", Raw(b"1"), "now", "rest")]))
     for value in range(10):
-        await journal.append([reading(value)])
+        await journal.append(batch_of([reading(value)]))
     snapshot = await journal.snapshot()
     assert {device: twin.seq for device, twin in snapshot.twins.items()} == {"old": 1, "a": 11}
 
@@ -62,6 +63,6 @@ async def test_each_is_another_log() -> None:
 async def test_open_stores_passes_its_bound() -> None:
     journal, _ = await open_stores("memory:", memory_max_bytes=ENTRY_BYTES)
     for value in range(3):
-        await journal.append([reading(value)])
+        await journal.append(batch_of([reading(value)]))
     with pytest.raises(Truncated):
         await journal.read(0, 1)

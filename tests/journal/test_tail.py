@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.batch import Committed
+from twincast.core.model import Control, DataUpdate
 from twincast.journal.tail import ENTRY_BYTES, LogTail
 
 PLENTY_BYTES = 1 << 40
 
 
-def batch_of(first_seq: int, size: int, value: bytes = b"1") -> list[Entry]:
-    return [DataUpdate("a", Raw(value), "", "rest", seq) for seq in range(first_seq, first_seq + size)]
+def batch_of(first_seq: int, size: int, value: bytes = b"1") -> Committed:
+    return Committed([DataUpdate("a", Raw(value), "", "rest", seq) for seq in range(first_seq, first_seq + size)])
 
 
 def filled(sizes: list[int], max_bytes: int = PLENTY_BYTES, seq: int = 0) -> LogTail:
@@ -26,7 +27,7 @@ def filled(sizes: list[int], max_bytes: int = PLENTY_BYTES, seq: int = 0) -> Log
 
 def test_a_new_window_stands_at_the_position_of_its_log_and_holds_nothing() -> None:
     window = LogTail(41, PLENTY_BYTES)
-    assert (window.since, window.seq, window.read(41)) == (41, 41, ())
+    assert (window.since, window.seq, window.read(41)) == (41, 41, None)
 
 
 def test_a_follower_that_keeps_up_gets_the_very_batch_that_was_appended() -> None:
@@ -42,7 +43,7 @@ def test_a_follower_gets_what_follows_its_position_without_a_gap(sizes: list[int
     since = data.draw(st.integers(0, window.seq))
     found: list[int] = []
     while more := window.read(since + len(found)):
-        found += [entry.seq for entry in more]
+        found += [entry.seq for entry in more.entries]
     assert found == list(range(since + 1, window.seq + 1))
 
 
@@ -60,13 +61,13 @@ def test_the_oldest_batches_go_first_and_whole_and_no_more_than_must(sizes: list
 def test_the_newest_batch_stays_even_if_it_alone_is_too_large() -> None:
     window = filled([1, 100], max_bytes=1_000)
     assert window.since == 1
-    assert len(window.read(1)) == 100
+    assert len(window.recent(1)) == 100
 
 
 def test_values_and_args_count_with_their_bytes() -> None:
     window = LogTail(0, max_bytes=10_000)
-    window.append([DataUpdate("a", Raw(b"x" * 5_000), "", "rest", 1)])
-    window.append([Control("a", "on", Raw(b"x" * 4_000), "", "rest", 2)])
+    window.append(Committed([DataUpdate("a", Raw(b"x" * 5_000), "", "rest", 1)]))
+    window.append(Committed([Control("a", "on", Raw(b"x" * 4_000), "", "rest", 2)]))
     assert window.since == 0
     window.append(batch_of(3, 1, b"x" * 500))
     assert window.since == 1

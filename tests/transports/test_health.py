@@ -41,11 +41,11 @@ async def test_a_probe_is_answered_to_strangers_who_get_nothing_else(path: str) 
 def test_a_server_that_stores_nothing_is_alive_and_not_ready() -> None:
     with Server() as server:
         hub = server._app.parts.hub
-        hub.failure = JournalUnavailable("the disk is full, and /srv/journal.db says so")
+        hub.intake.failure = JournalUnavailable("the disk is full, and /srv/journal.db says so")
         answer = httpx.get(f"{server.url}/readyz")
         assert (answer.status_code, answer.text) == (503, "no\n")
         assert httpx.get(f"{server.url}/healthz").text == "yes\n"
-        hub.failure = None
+        hub.intake.failure = None
         assert httpx.get(f"{server.url}/readyz").text == "yes\n"
 
 

@@ -13,9 +13,9 @@ class Actor(NamedTuple):
 
 
 class CommandOrigin(NamedTuple):
-    """The actor of one command or deletion in a batch: `place` is the entry's index in the batch, from 0."""
+    """The actor of one command or deletion: `seq` is the position of that entry."""
 
-    place: int
+    seq: int
     who: str
     address: str
 

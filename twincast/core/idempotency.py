@@ -1,6 +1,11 @@
-"""Updates that carry a key are stored once, however often they come (compare draft-ietf-httpapi-idempotency-key)."""
+"""Idempotency: a submission that carries a key is stored once, however often it comes.
+
+Compare draft-ietf-httpapi-idempotency-key. What is stored is learned from the log alone, so that it makes no difference
+who wrote it.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -8,20 +13,20 @@ from twincast.core.model import Control, Deleted, Entry
 from twincast.errors import KeyReused, TwincastError
 
 KEYS_MAX = 100_000
-"""How many keys are remembered: 25 MB in memory."""
+"""At most so many keys are remembered: 25 MB in memory."""
 WINDOW_ENTRIES = 1_000_000
 """How far back in the log a key counts: what a start reads in a fraction of a second."""
 
 _BETWEEN = "\x1f"  # neither names nor keys nor JSON hold control characters
 DIGEST_HEX = 32
-"""128 bits of SHA-256: nobody finds two contents that have them in common."""
+"""128 bits of SHA-256: no two contents that have them in common can be found."""
 
 OnCommitted = Callable[[TwincastError | None, int], None]
-"""What a submission calls in the end: with the error that kept it out, or None and its last seq."""
+"""The callback of a submission, called once: with None and its last seq, or with the error that kept it out."""
 
 
 class IdempotencyRecord(NamedTuple):
-    """That a key was stored: with which entries, and what was in them."""
+    """That a key was stored: with which entries, and a digest of their content."""
 
     key: str
     first_seq: int
@@ -30,71 +35,106 @@ class IdempotencyRecord(NamedTuple):
 
 
 class IdempotencyKey(NamedTuple):
-    """A submission's key, and whom to tell if it was stored before."""
+    """The key of a submission, and its callback for the case that the key is stored already."""
 
     key: str
     digest: str
     again: Callable[[IdempotencyRecord], None]
 
 
+class PendingKey:
+    """A key that is neither stored nor refused yet: pending from `admit` until the first call of one of the others.
+
+    `settle` ends it with the commit of its first submission, or with the failure of that; `again` ends it if the
+    journal finds that another writer has stored the key. Those who submit the same key meanwhile wait for the same
+    answer. After that the index knows the key as stored, from the log, or not at all.
+    """
+
+    __slots__ = ("_count", "_done", "_first", "_forget", "_waiting", "key")
+
+    def __init__(self, key: IdempotencyKey, count: int, done: OnCommitted, forget: Callable[[], object]) -> None:
+        self._first = key
+        self._done = done
+        self._count = count
+        self._forget = forget
+        self._waiting: list[tuple[IdempotencyKey, OnCommitted]] = []
+        self.key = key._replace(again=self.again)
+        """The key to submit: its `again` answers all."""
+
+    def wait(self, key: IdempotencyKey, done: OnCommitted) -> None:
+        """Answer one that came again together with the first one."""
+        self._waiting.append((key, done))
+
+    def settle(self, error: TwincastError | None, last_seq: int) -> None:
+        """See OnCommitted."""
+        self._forget()
+        self._done(error, last_seq)
+        if error is None:
+            first_seq = last_seq - self._count + 1
+            self._answer_waiting(IdempotencyRecord(self.key.key, first_seq, last_seq, self.key.digest))
+        else:
+            for _, done in self._waiting:
+                done(error, 0)
+
+    def again(self, record: IdempotencyRecord) -> None:
+        """Answer the first submission, too, with what another writer stored."""
+        self._forget()
+        self._first.again(record)
+        self._answer_waiting(record)
+
+    def _answer_waiting(self, record: IdempotencyRecord) -> None:
+        for key, _ in self._waiting:
+            key.again(record)
+
+
 class IdempotencyIndex:
-    """The keys of the newest updates, stored and under way."""
+    """The keys of the newest entries of the log, and those that are pending."""
 
     def __init__(self, records: Iterable[IdempotencyRecord]) -> None:
         """Begin with what the journal has, oldest first."""
         self._stored = {record.key: record for record in records}
-        self._under_way: dict[str, tuple[str, list[tuple[IdempotencyKey, OnCommitted]]]] = {}
+        self._pending: dict[str, PendingKey] = {}
 
-    def admit(self, key: IdempotencyKey, count: int, done: OnCommitted) -> OnCommitted | None:
-        """Return what a new submission of `count` entries is to call in the end; None if it came before.
+    def admit(self, key: IdempotencyKey, count: int, done: OnCommitted) -> PendingKey | None:
+        """Return the pending key of a new submission of `count` entries; None if the key is stored or pending already.
 
-        One that came before is answered as the first one was: at once, or when that one is.
+        One that is stored is answered at once, and one that is pending with the first submission.
 
         Raises:
             KeyReused: the key came before, with other content.
         """
         stored = self._stored.get(key.key)
         if stored is not None:
-            _compare(stored.digest, key.digest)
+            check_same(stored.digest, key.digest)
             key.again(stored)
             return None
-        if key.key in self._under_way:
-            digest, waiting = self._under_way[key.key]
-            _compare(digest, key.digest)
-            waiting.append((key, done))
+        pending = self._pending.get(key.key)
+        if pending is not None:
+            check_same(pending.key.digest, key.digest)
+            pending.wait(key, done)
             return None
-        self._under_way[key.key] = (key.digest, [])
+        pending = PendingKey(key, count, done, partial(self._pending.pop, key.key))
+        self._pending[key.key] = pending
+        return pending
 
-        def settle(error: TwincastError | None, last_seq: int) -> None:
-            _, waiting = self._under_way.pop(key.key)
-            record = IdempotencyRecord(key.key, last_seq - count + 1, last_seq, key.digest)
-            if error is None:
-                self._remember(record)
-            done(error, last_seq)
-            for again, done_again in waiting:
-                if error is None:
-                    again.again(record)
-                else:
-                    done_again(error, 0)
-
-        return settle
-
-    def _remember(self, record: IdempotencyRecord) -> None:
+    def learn(self, records: Iterable[IdempotencyRecord]) -> None:
+        """Take the records that the log reports, whoever wrote them, in its order."""
         stored = self._stored
-        stored[record.key] = record
-        oldest = stored[next(iter(stored))]
-        while len(stored) > KEYS_MAX or oldest.last_seq <= record.last_seq - WINDOW_ENTRIES:
-            del stored[oldest.key]
+        for record in records:
+            stored[record.key] = record
             oldest = stored[next(iter(stored))]
+            while len(stored) > KEYS_MAX or oldest.last_seq <= record.last_seq - WINDOW_ENTRIES:
+                del stored[oldest.key]
+                oldest = stored[next(iter(stored))]
 
 
 def key_of_update(entry: Entry, update_id: str, identity: str = "") -> str:
-    """Return the key of a WebSocket message's `update_id`: it counts per device or target, and for one identity."""
+    """Return the key of a WebSocket message's `update_id`: its scope is one device or target, and one identity."""
     return _BETWEEN.join((*entry.topic, update_id, identity) if identity else (*entry.topic, update_id))
 
 
 def key_of_request(idempotency_key: str, identity: str = "") -> str:
-    """Return the key of a request's `Idempotency-Key`: it counts for all that one identity asks."""
+    """Return the key of a request's `Idempotency-Key`: its scope is all requests of one identity."""
     return _BETWEEN.join(("request", idempotency_key, identity) if identity else ("request", idempotency_key))
 
 
@@ -110,7 +150,12 @@ def digest_of(entries: Sequence[Entry]) -> str:
     return whole.hexdigest()[:DIGEST_HEX]
 
 
-def _compare(first: str, second: str) -> None:
+def check_same(first: str, second: str) -> None:
+    """Check that two submissions under one key have the same digest.
+
+    Raises:
+        KeyReused: they have not.
+    """
     if first != second:
         raise KeyReused(
             "this key came before with other content; a retry repeats the same, a new update takes a new key"

@@ -89,19 +89,29 @@ class ProducerIndex:
         return self._settling(line, done)
 
     def marks(self, lines: Sequence[tuple[int, NumberedLine]]) -> list[ProducerMark]:
-        """Return what is to be stored with a batch, by the places of its lines, in their order."""
+        """Return the marks to store with a batch: one for each producer, in order, each as of its last line.
+
+        Args:
+            lines: in order, each with its index in the batch. The `seq` of a mark is that index.
+        """
         marks: dict[ProducerId, ProducerMark] = {}
-        for place, line in lines:
+        for index, line in lines:
             before = marks.get(line.producer_id) or self._marks.get(line.producer_id)
-            marks[line.producer_id] = _moved(before, line, place)
+            marks[line.producer_id] = _moved(before, line, index)
         return sorted(marks.values(), key=lambda mark: mark.seq)
 
-    def store(self, marks: Iterable[ProducerMark], first_seq: int) -> None:
-        """Note that a batch's marks are stored, and where it begins."""
+    def learn(self, marks: Iterable[ProducerMark]) -> None:
+        """Take marks that are stored, in order: those of an own commit, and those that the log reports.
+
+        An own commit is learned as soon as it is durable, for the marks of the next one build on it. The log reports
+        it too, perhaps only after the next one: so what is not newer changes nothing.
+        """
         for mark in marks:
-            key = mark.identity, mark.producer
-            self._marks.pop(key, None)  # whoever wrote last stands last
-            self._marks[key] = mark._replace(seq=first_seq + mark.seq)
+            producer_id = mark.identity, mark.producer
+            known = self._marks.get(producer_id)
+            if known is None or known.seq < mark.seq:
+                self._marks.pop(producer_id, None)  # the producer that wrote last stands last
+                self._marks[producer_id] = mark
         while len(self._marks) > PRODUCERS_MAX:
             del self._marks[next(iter(self._marks))]
 
@@ -132,9 +142,9 @@ class ProducerIndex:
         return settle
 
 
-def _moved(before: ProducerMark | None, line: NumberedLine, place: int) -> ProducerMark:
+def _moved(before: ProducerMark | None, line: NumberedLine, index: int) -> ProducerMark:
     """Return a mark that has come to a line; of those that it has passed over nothing is known to be stored."""
     step, missing = (line.number, 0) if before is None else (line.number - before.line, before.missing)
     # Shifted by less than a window beyond it, whatever number somebody sends.
     passed = _WINDOW if step > WINDOW_LINES else (missing << step) | ((1 << step - 1) - 1)
-    return ProducerMark(line.identity, line.producer, line.number, place, passed & _WINDOW)
+    return ProducerMark(line.identity, line.producer, line.number, index, passed & _WINDOW)

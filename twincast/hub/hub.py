@@ -7,19 +7,13 @@ and an idle server answers at once. Nobody, not even its sender, learns of a cha
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
 
-from twincast.core.audit import Actor
-from twincast.core.batch import ENTRY_BYTES, Batch, Lane
-from twincast.core.counters import Counters, Histogram
-from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
-from twincast.core.model import Deleted, Entry, Position
-from twincast.core.producers import NumberedLine, ProducerIndex
-from twincast.core.quotas import Account, Quotas
+from twincast.core.counters import Histogram
+from twincast.core.model import Entry, Position
+from twincast.core.quotas import Quotas
 from twincast.core.space import Space
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
@@ -29,16 +23,8 @@ from twincast.delivery.scheduler import Budget, FixedCost, Scheduler, Work
 from twincast.delivery.selection import Picking, Selections
 from twincast.delivery.snapshots import SnapshotCache
 from twincast.delivery.stream import OnBlock
-from twincast.errors import (
-    JournalUnavailable,
-    KeyReused,
-    LinePassed,
-    NotFound,
-    OutOfOrder,
-    RateLimited,
-    StateFull,
-    Stopping,
-)
+from twincast.errors import RateLimited
+from twincast.hub.intake import Intake
 from twincast.hub.readback import ReadBack
 from twincast.journal import Journal
 from twincast.wire.messages import SizeLimits, encode_all
@@ -57,14 +43,6 @@ READ_MAX_S = 30.0
 def system_now_utc() -> str:
     """Return the time as every wire writes it: ISO 8601, UTC, microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-class _Committed(NamedTuple):
-    """A durable batch whose senders wait until the state has it."""
-
-    first_seq: int
-    last_seq: int
-    batch: Batch
 
 
 class Hub:
@@ -95,35 +73,23 @@ class Hub:
             now_utc: the clock, as text.
         """
         self._journal = journal
-        self._open = Batch()
-        self._open_max_bytes = open_batch_max_bytes
-        self._unanswered: deque[_Committed] = deque()
-        self._work = asyncio.Event()
-        self._committing: Batch | None = None
-        self._account = Account(state, quotas or Quotas())
-        self._at_ease = self._account.at_ease
-        self._free_bytes = self._account.free_bytes(0)
-        self._keys = IdempotencyIndex(journal.receipts)
-        self._producers = ProducerIndex(journal.marks)
         self._replay = ReadBack(journal)
         self._resume_max_entries = resume_max_entries
         self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
-        self._stopping = False
-        self.has_room = True
-        """Whether a sender may go on; if not, `when_settled` tells when to ask again."""
         self.now_utc = now_utc
         self.state = state
         self.sizes = sizes or SizeLimits()
+        self.intake = Intake(
+            journal, state, open_batch_max_bytes=open_batch_max_bytes, quotas=quotas or Quotas(), now_utc=now_utc
+        )
+        """The way into the log."""
+        self.submit, self.submit_all = self.intake.submit, self.intake.submit_all  # no further call for each reading
         self.router = Router(state, _call_later)
         self.scheduler = Scheduler(_call_later)
         self.selections = Selections(state)
         self.snapshots = SnapshotCache(
             state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes
         )
-        self.counters = Counters()
-        """What is counted of the commits."""
-        self.failure: JournalUnavailable | None = None
-        """Why the newest commit failed; None as soon as one succeeds."""
         self._started_s = time.monotonic()
 
     @classmethod
@@ -179,11 +145,6 @@ class Hub:
         """How long commits took to be on disk, of what they took in all; see Journal."""
         return self._journal.sync_s
 
-    @property
-    def waiting_bytes(self) -> int:
-        """How much waits for the next commit."""
-        return self._open.size_bytes
-
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
         """Return up to `limit` entries of the log after `since`, oldest first.
 
@@ -192,89 +153,6 @@ class Hub:
             JournalUnavailable: the disk does not give them.
         """
         return await self._journal.read(since, limit)
-
-    def submit(
-        self,
-        entry: Entry,
-        size_bytes: int,
-        done: OnCommitted,
-        idempotency_key: IdempotencyKey | None = None,
-        actor: Actor | None = None,
-        *,
-        lane: Lane | None = None,
-        identity: str = "",
-    ) -> None:
-        """Take one entry into the open batch; see `submit_all`."""
-        batch = self._open
-        if (
-            idempotency_key is not None
-            or actor is not None
-            or batch.size_bytes + size_bytes > self._free_bytes
-            or identity not in self._at_ease
-        ):
-            self.submit_all((entry,), size_bytes, done, idempotency_key, actor, lane=lane, identity=identity)
-            return
-        batch.entries.append(entry)
-        self._await_commit(size_bytes + ENTRY_BYTES, done, lane, identity)
-
-    def submit_all(
-        self,
-        entries: Sequence[Entry],
-        size_bytes: int,
-        done: OnCommitted,
-        idempotency_key: IdempotencyKey | None = None,
-        actor: Actor | None = None,
-        *,
-        lane: Lane | None = None,
-        identity: str = "",
-        line: NumberedLine | None = None,
-    ) -> None:
-        """Take entries into the open batch, to be stored all or none.
-
-        `done` is called once, on the event loop: with None and the last seq when the entries are durable and the state
-        and every watcher have them, or with the error that kept all of them out. If the `idempotency_key` was stored
-        before, nothing is stored, and its `again` is called instead. `actor` is noted in the audit trail, in
-        the same breath; commands and deletions have one. When a commit fails, what waits for the next one in a `lane`
-        that had a part in it is refused with OutOfOrder, so that nothing overtakes what was sent before it. Of a `line`
-        that is stored already, or is under way, nothing is stored again, and its `again` is called; it is one entry.
-
-        A deletion of a device that is not known is refused with NotFound, and what would bring the state, or the share
-        of `identity` in it, beyond its bounds with StateFull: in the light of all that was submitted before. The
-        refusal comes when that is stored; if it cannot be, the next batch fails like it, for it was decided on what
-        is not so.
-        """
-        if self._stopping:
-            done(Stopping("the server is shutting down"), 0)
-            return
-        if idempotency_key is not None:
-            try:
-                admitted = self._keys.admit(idempotency_key, len(entries), done)
-            except KeyReused as error:
-                done(error, 0)
-                return
-            if admitted is None:
-                return
-            done = admitted
-        if line is not None:
-            try:
-                admitted = self._producers.admit(line, done)
-            except LinePassed as error:
-                done(error, 0)
-                return
-            if admitted is None:
-                return
-            done = admitted
-        size_bytes += ENTRY_BYTES * len(entries)
-        refusal = self._refusal(entries, size_bytes, identity)
-        if refusal is not None:
-            self._when_settled(lambda error, _: done(error or refusal, 0), lane)
-            return
-        self._open.add(entries, idempotency_key, actor, line)
-        self._await_commit(size_bytes, done, lane, identity)
-
-    def when_settled(self, callback: Callable[[], None]) -> None:
-        """Call back once everything that was submitted until now has its answer; at once if it has."""
-        self._when_settled(lambda _error, _seq: callback())
 
     async def select(self, subscription: Subscription, budget: Budget) -> Sequence[str]:
         """Return the devices that a subscription selects, found in turns with others.
@@ -349,132 +227,24 @@ class Hub:
         Runs until cancelled. If it raises, the state is no longer driven and the process must end.
         """
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._commit_batches(), name="hub commits")
+            group.create_task(self.intake.run(), name="hub commits")
             group.create_task(self._follow_journal(), name="hub follows")
             group.create_task(self._replay.run(), name="hub reads back")
 
     async def stop(self) -> None:
         """Refuse what is new, and return when all that was accepted has its answer."""
-        self._stopping = True
-        self._free_bytes = -1
-        settled = asyncio.Event()
-        self.when_settled(settled.set)
-        await settled.wait()
-
-    def _refusal(self, entries: Sequence[Entry], size_bytes: int, identity: str) -> NotFound | StateFull | None:
-        """Decide, in the light of all that waits, whether entries of one submission are refused."""
-        account, entry = self._account, entries[0]
-        if isinstance(entry, Deleted):
-            self._open.leans = True
-            is_known = account.knows(entry.device_id, self._waiting)
-            return None if is_known else NotFound(f"there is no device {entry.device_id!r}")
-        if self._open.size_bytes + size_bytes <= self._free_bytes and identity in self._at_ease:
-            return None
-        counted_bytes = size_bytes + sum(batch.size_bytes for batch in self._waiting)
-        refusal = account.refusal(entries, identity, self._waiting, counted_bytes)
-        self._open.leans |= refusal is not None
-        return refusal
-
-    @property
-    def _waiting(self) -> list[Batch]:
-        """All batches that are not in the state yet, the oldest first."""
-        stored = [committed.batch for committed in self._unanswered]
-        return [*stored, self._open] if self._committing is None else [*stored, self._committing, self._open]
-
-    def _when_settled(self, done: OnCommitted, lane: Lane | None = None) -> None:
-        """Tell when all that was submitted is in the state, or the error that kept the last of it out."""
-        if self._open.submissions or self._committing or self._unanswered:
-            self._await_commit(0, done, lane)
-        else:
-            done(None, self.state.seq)
-
-    def _measure_room(self) -> None:
-        """Work out how large the open batch may get before its entries are looked at one by one."""
-        if not self._stopping:
-            waiting_bytes = sum(batch.size_bytes for batch in self._waiting[:-1])
-            self._free_bytes = self._account.free_bytes(waiting_bytes)
-
-    def _await_commit(self, size_bytes: int, done: OnCommitted, lane: Lane | None = None, identity: str = "") -> None:
-        batch = self._open
-        if not batch.submissions:
-            self._work.set()
-        batch.size_bytes += size_bytes  # as await_commit does, which is a call for each reading
-        batch.submissions.append((len(batch.entries), done, lane, identity))
-        if batch.size_bytes >= self._open_max_bytes:
-            self.has_room = False
-
-    async def _commit_batches(self) -> None:
-        seq = self.state.seq
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            batch, self._open, self.has_room = self._open, Batch(), True
-            if batch.entries:
-                self._committing = batch
-                self._measure_room()
-                span = await self._commit(batch)
-                self._committing = None
-                if span is None:
-                    self._measure_room()
-                    continue
-                seq = span[-1]
-                self._unanswered.append(_Committed(span[0], seq, batch))
-            else:
-                self._unanswered.append(_Committed(seq, seq, batch))
-            self._answer()
-
-    async def _commit(self, batch: Batch) -> range | None:
-        now_utc = self.now_utc()
-        for entry in batch.entries:
-            entry.timestamp_utc = now_utc
-        marks = self._producers.marks(batch.lines)
-        began_s = time.perf_counter()
-        try:
-            span = await self._journal.append(batch.entries, batch.keys, batch.deeds, marks)
-        except JournalUnavailable as failure:
-            if self.failure is None:
-                logger.error("nothing is stored or cast until the journal works again: %s", failure)
-            self.failure = failure
-            self.counters.failed_commits += 1
-            self._refuse(batch, failure)
-            return None
-        self._count(batch, time.perf_counter() - began_s)
-        self._producers.store(marks, span[0])
-        if self.failure is not None:
-            logger.warning("the journal works again")
-            self.failure = None
-        return span
-
-    def _count(self, batch: Batch, took_s: float) -> None:
-        counters, entries, commands = self.counters, len(batch.entries), len(batch.deeds)
-        counters.commit_s.add(took_s)
-        counters.commit_entries.add(entries)
-        counters.commands += commands
-        counters.readings += entries - commands
-
-    def _refuse(self, batch: Batch, failure: JournalUnavailable) -> None:
-        """Tell the senders of a batch that it was not stored, and refuse what their lanes have sent since."""
-        self._account.forget_outlooks()
-        failed = [done for _, done, *_ in batch.submissions]
-        behind: list[OnCommitted] = []
-        if self._open.leans:
-            failed += [done for _, done, *_ in self._open.submissions]
-            self._open = Batch()
-        else:
-            self._open, behind = self._open.without(batch.lanes(), batch.producers())
-        for done in failed:
-            done(failure, 0)
-        for done in behind:
-            done(OutOfOrder("an update before this one was not stored"), 0)
+        await self.intake.stop()
 
     async def _follow_journal(self) -> None:
-        async for entries in self._journal.follow(self.state.seq):
-            cast = Cast(encode_all(entries), entries)
+        async for committed in self._journal.follow(self.state.seq):
+            entries = committed.entries
+            cast = Cast(encode_all(entries) if committed.texts is None else committed.texts, entries)
             if (unknown := self.router.prepare(cast)) is not None:
                 await self._find_routes(cast, unknown)
+            self.intake.learn(committed)
             self.state.apply_all(entries)
             self.router.offer(cast)
-            self._answer()
+            self.intake.settle()
             if self._awaited:
                 self._tell_reached()
 
@@ -493,17 +263,6 @@ class Hub:
         reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]
         for callback in [self._awaited.pop(waiter)[1] for waiter in reached]:
             callback()
-
-    def _answer(self) -> None:
-        """Answer the senders of all that is both durable and in the state; neither comes first for certain."""
-        unanswered = self._unanswered
-        while unanswered and unanswered[0].last_seq <= self.state.seq:
-            first_seq, _, batch = unanswered.popleft()
-            self._account.settle(batch)
-            before_seq = first_seq - 1
-            for count, done, _, _ in batch.submissions:
-                done(None, before_seq + count)
-        self._measure_room()
 
 
 def _call_later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:

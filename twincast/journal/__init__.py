@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from twincast.core.audit import CommandOrigin
+from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.counters import Histogram
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import AccessStore
@@ -39,8 +39,8 @@ class Journal(Protocol):
         """The oldest position that `read` goes on from. It moves: where old entries go, or memory is full."""
 
     @property
-    def receipts(self) -> Sequence[IdempotencyRecord]:
-        """The keys of the newest updates when the journal was opened, oldest first."""
+    def keys(self) -> Sequence[IdempotencyRecord]:
+        """The idempotency keys of the newest entries, oldest first, as of when the journal was opened, or of later."""
 
     @property
     def marks(self) -> Sequence[ProducerMark]:
@@ -49,22 +49,15 @@ class Journal(Protocol):
         As of when the journal was opened, or of later.
         """
 
-    async def append(
-        self,
-        batch: Sequence[Entry],
-        keys: Sequence[IdempotencyRecord] = (),
-        deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[ProducerMark] = (),
-    ) -> range:
+    async def append(self, batch: Batch) -> Placed:
         """Make a batch durable, in order, and give each entry its position.
 
-        Returns once the batch survives a crash, all of it. If cancelled, it is stored whole or not at all.
+        Returns once the batch survives a crash, all of it, with its keys, origins and marks: they are stored in the
+        same transaction. If cancelled, it is stored whole or not at all.
 
         Args:
-            batch: at least one entry, with its time set. The journal sets `seq` and, of this run, `epoch` on each.
-            keys: receipts that are stored in the same breath; their seqs count from the batch's first entry, 0.
-            deeds: who sent which of the batch's commands and deletions; stored in the same breath, for the audit trail.
-            marks: up to where its producers have come with it, one for each; their seqs count as those of `keys` do.
+            batch: at least one entry, with its time set. The journal calls its `place`; where others append to the
+                same log, and one of its keys is stored already, also its `leave_out`.
 
         Raises:
             JournalUnavailable: nothing of the batch was stored. The next one may succeed.
@@ -88,8 +81,8 @@ class Journal(Protocol):
     async def snapshot(self) -> Snapshot:
         """Return the state as of the newest durable entry."""
 
-    def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
-        """Yield what became durable after `since`, here or elsewhere, in order, without end.
+    def follow(self, since: int) -> AsyncIterator[Committed]:
+        """Yield what became durable after `since`, whoever appended it, in order, without end.
 
         Raises:
             Truncated: the log no longer reaches back to `since`.

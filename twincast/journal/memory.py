@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 
 from twincast.core.audit import AuditRecord, CommandOrigin
+from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.counters import SECONDS, Histogram
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Keyring, Pairing
@@ -70,7 +71,7 @@ class MemoryJournal:
     def __init__(self, *, max_bytes: int) -> None:
         self.epoch = secrets.token_hex(4)
         self.lineage = Lineage(self.epoch, [Generation(secrets.token_hex(4), 0)])
-        self._window = LogTail(0, max_bytes)
+        self._tail = LogTail(0, max_bytes)
         self._max_bytes = max_bytes
         self.sync_s = Histogram(SECONDS)
         """See Journal.sync_s. Nothing is waited for here."""
@@ -82,81 +83,75 @@ class MemoryJournal:
     @property
     def oldest_since(self) -> int:
         """See Journal.oldest_since."""
-        return self._window.since
+        return self._tail.since
 
     @property
-    def receipts(self) -> Sequence[IdempotencyRecord]:
-        """See Journal.receipts. A new log has none."""
-        return ()
+    def keys(self) -> Sequence[IdempotencyRecord]:
+        """See Journal.keys. A key lives as long as its entries do."""
+        return [record for committed in self._tail.batches for record in committed.keys]
 
     @property
     def marks(self) -> Sequence[ProducerMark]:
         """See Journal.marks."""
         return tuple(self._marks.values())
 
-    async def append(
-        self,
-        batch: Sequence[Entry],
-        keys: Sequence[IdempotencyRecord] = (),
-        deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[ProducerMark] = (),
-    ) -> range:
-        """See Journal.append. Does not wait for anything; keys live as long as the process, which knows them."""
-        first, epoch = self._window.seq + 1, self.lineage.epoch
-        for seq, entry in enumerate(batch, first):
-            entry.seq = seq
-            entry.epoch = epoch
+    async def append(self, batch: Batch) -> Placed:
+        """See Journal.append. Does not wait for anything."""
+        batch.place(self._tail.seq + 1, self.lineage.epoch)
+        committed = Committed(batch.entries, batch.keys, batch.marks)
+        for entry in batch.entries:
             if isinstance(entry, DataUpdate):
                 self._newest[entry.device_id] = entry
             elif isinstance(entry, Deleted):
                 self._newest.pop(entry.device_id, None)
-        for deed in deeds:
-            self.trail.add(_record(deed, batch[deed.place]))
-        for mark in marks:
+        for origin in batch.origins:
+            self.trail.add(_record(origin, batch.entries[origin.seq - batch.first_seq]))
+        for mark in committed.marks:
             self._marks.pop((mark.identity, mark.producer), None)
-            self._marks[mark.identity, mark.producer] = mark._replace(seq=first + mark.seq)
+            self._marks[mark.identity, mark.producer] = mark
         while len(self._marks) > PRODUCERS_MAX:
             del self._marks[next(iter(self._marks))]
-        self._window.append(batch)
-        return range(first, first + len(batch))
+        self._tail.append(committed)
+        return Placed(committed.seqs)
 
     def recent(self, since: int) -> Sequence[Entry]:
         """See Journal.recent."""
-        return self._window.read(since) if since >= self._window.since else ()
+        return self._tail.recent(since)
 
     async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """See Journal.read."""
         self._check(since)
         entries: list[Entry] = []
-        while len(entries) < limit and (more := self._window.read(since + len(entries))):
+        while len(entries) < limit and (more := self._tail.recent(since + len(entries))):
             entries.extend(more)
         return up_to_bytes(entries[:limit], max_bytes)
 
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
         twins = {device_id: twin_of(update) for device_id, update in self._newest.items()}
-        return Snapshot(self.lineage.epoch, self._window.seq, twins)
+        return Snapshot(self.lineage.epoch, self._tail.seq, twins)
 
-    async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
+    async def follow(self, since: int) -> AsyncIterator[Committed]:
         """See Journal.follow."""
         while True:
-            await self._window.grown(since)
+            await self._tail.grown(since)
             self._check(since)
-            batch = self._window.read(since)
-            since = batch[-1].seq
-            yield batch
+            committed = self._tail.read(since)
+            assert committed is not None  # it has grown
+            since = committed.entries[-1].seq
+            yield committed
 
     def space(self) -> Space:
-        """See Journal.space. The window is bounded by itself, and no disk is written to."""
-        window = self._window
-        oldest = window.oldest
+        """See Journal.space. The tail bounds itself, and nothing is written to a disk."""
+        tail = self._tail
+        oldest = tail.oldest
         return Space(
             file_bytes=0,
             wal_bytes=0,
-            used_bytes=window.size_bytes,
+            used_bytes=tail.size_bytes,
             checkpoint_lag=0,
-            entries=window.seq - window.since,
-            oldest_seq=window.since + 1,
+            entries=tail.seq - tail.since,
+            oldest_seq=tail.since + 1,
             oldest_at_utc=None if oldest is None else oldest.timestamp_utc,
             keep_s=None,
             keep_bytes=self._max_bytes,
@@ -170,10 +165,10 @@ class MemoryJournal:
         """See Journal.close. There is nothing to let go of."""
 
     def _check(self, since: int) -> None:
-        if since < self._window.since:
-            raise Truncated(f"this journal reaches back to {self._window.since}, not to {since}")
+        if since < self._tail.since:
+            raise Truncated(f"this journal reaches back to {self._tail.since}, not to {since}")
 
 
-def _record(deed: CommandOrigin, entry: Entry) -> AuditRecord:
+def _record(origin: CommandOrigin, entry: Entry) -> AuditRecord:
     action, detail = ("command", entry.command) if isinstance(entry, Control) else ("delete", "")
-    return AuditRecord(entry.timestamp_utc, deed.who, deed.address, action, entry.topic[1], detail, entry.seq)
+    return AuditRecord(entry.timestamp_utc, origin.who, origin.address, action, entry.topic[1], detail, entry.seq)

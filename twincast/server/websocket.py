@@ -181,9 +181,9 @@ class Conversation(WSListener):
         if self.is_ahead:
             self._hold()
             asyncio.get_running_loop().call_later(left_s, self._read_on)
-        elif not self._hub.has_room and not self.session.closed:
+        elif not self._hub.intake.has_room and not self.session.closed:
             self._hold()
-            self._hub.when_settled(self._read)
+            self._hub.intake.when_settled(self._read)
 
     def _hold(self) -> None:
         self.is_held = True
@@ -314,7 +314,7 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             return
         self.transport.underlying_transport.pause_reading()
         session = self.listener.session
-        self._parts.hub.when_settled(lambda: session.stop(Stopping("the server is restarting")))
+        self._parts.hub.intake.when_settled(lambda: session.stop(Stopping("the server is restarting")))
 
     def _answer_upgrade(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         path, _, query = request.path.decode("latin-1").partition("?")

@@ -140,12 +140,12 @@ class LongestStep:
 
 
 def _of_hub(hub: Hub, *, is_ready: bool) -> Iterator[Metric]:
-    counters = hub.counters
+    counters = hub.intake.counters
     yield _gauge("twincast_ready", "Whether what is accepted now is stored: 1, or 0.", int(is_ready))
     yield _gauge("twincast_uptime_seconds", "How long the server has run.", hub.uptime_s)
     yield _gauge("twincast_devices", "Devices that have a value.", len(hub.state.twins))
     yield _gauge("twincast_position", "The seq of the newest change.", hub.state.seq)
-    yield _gauge("twincast_waiting_bytes", "What waits for the next commit.", hub.waiting_bytes)
+    yield _gauge("twincast_waiting_bytes", "What waits for the next commit.", hub.intake.waiting_bytes)
     yield _counter("twincast_readings_stored", "Readings that were stored.", counters.readings)
     yield _counter("twincast_commands_stored", "Commands and deletions that were stored.", counters.commands)
     yield _counter("twincast_failed_commits", "Commits that the disk did not take.", counters.failed_commits)

@@ -87,7 +87,7 @@ class Parts:
     @property
     def problem(self) -> JournalUnavailable | None:
         """Why the disk of the log, or of the keys, does not serve at the moment. Raises what `hub` raises."""
-        return self.hub.failure or self.access.problem
+        return self.hub.intake.failure or self.access.problem
 
     @property
     def is_running(self) -> bool:

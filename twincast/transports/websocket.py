@@ -103,10 +103,8 @@ class WebSocketEndpoint:
                 continue
             session.receive(payload)
             await _let_pass(session)
-            if not hub.has_room:
-                settled = asyncio.Event()
-                hub.when_settled(settled.set)
-                await settled.wait()
+            if not hub.intake.has_room:
+                await hub.intake.settled()
 
 
 async def _let_pass(session: Session) -> None:

@@ -14,6 +14,7 @@ import pytest
 from msgspec import Raw
 
 from tests.conftest import StartServer
+from tests.fakes import batch_of
 from tests.running import eventually
 from tests.tools import needs_root
 from twincast.core.audit import Actor
@@ -47,7 +48,7 @@ def readings(count: int) -> list[Entry]:
 def journal_of(path: Path, entries: int) -> None:
     with closing(SqliteFile(str(path))) as file:
         if entries:
-            file.append(readings(entries))
+            file.append(batch_of(readings(entries)))
 
 
 def back_up(path: Path, folder: Path, told: Callable[[int, int], None] = lambda _done, _total: None) -> Manifest:
@@ -145,14 +146,14 @@ def test_a_journal_comes_back_as_it_was(path: Path, folder: Path, tmp_path: Path
         assert list(access.keys()) == [key]
     assert entries_in(back) == 5
     with closing(SqliteFile(str(back))) as file:
-        assert file.append(readings(1)) == 6
+        assert file.append(batch_of(readings(1))).seqs[0] == 6
 
 
 def test_a_journal_whose_server_was_killed_is_backed_up_as_it_is(path: Path, folder: Path, tmp_path: Path) -> None:
     left = tmp_path / "left"
     left.mkdir()
     with closing(SqliteFile(str(path))) as file:
-        file.append(readings(5))
+        file.append(batch_of(readings(5)))
         subprocess.run(["cp", path, f"{path}-wal", left], check=True)
     before = files_in(left)
     assert back_up(left / path.name, folder).seq == 5
@@ -312,7 +313,7 @@ def test_a_wal_that_was_left_goes_aside_with_its_journal(path: Path, folder: Pat
     place = tmp_path / "place"
     place.mkdir()
     with closing(SqliteFile(str(path))) as file:
-        file.append(readings(3))
+        file.append(batch_of(readings(3)))
         subprocess.run(["cp", path, f"{path}-wal", f"{path}-shm", place], check=True)
     journal = place / "journal.db"
     aside, wal = restore(folder, journal, force=True)
@@ -323,11 +324,11 @@ def test_a_wal_that_was_left_goes_aside_with_its_journal(path: Path, folder: Pat
 
 def test_a_journal_with_a_server_is_not_replaced(path: Path, folder: Path) -> None:
     file = SqliteFile(str(path))
-    file.append(readings(5))
+    file.append(batch_of(readings(5)))
     back_up(path, folder)
     with pytest.raises(BackupUnusable, match="a server runs on"):
         restore(folder, path, force=True)
-    assert file.append(readings(1)) == 6
+    assert file.append(batch_of(readings(1))).seqs[0] == 6
     file.close()
 
 
@@ -336,7 +337,7 @@ def test_a_journal_with_a_server_is_not_replaced(path: Path, folder: Path) -> No
 
 def test_a_journal_says_what_it_holds_while_it_is_written(path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append(readings(5))
+    file.append(batch_of(readings(5)))
     facts = sqlite_health.facts(str(path))
     assert (facts.oldest_seq, facts.newest_seq, facts.devices, facts.keys, facts.schema) == (1, 5, 5, 0, SCHEMA_VERSION)
     assert facts.is_served

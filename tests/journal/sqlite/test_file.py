@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.core.producers import ProducerMark
@@ -68,24 +69,24 @@ def test_the_file_says_what_it_is(file: SqliteFile, path: Path) -> None:
 
 
 def test_a_stranger_reads_the_log_while_it_is_written(file: SqliteFile, path: Path) -> None:
-    file.append([reading("lamp", b'{"on":true}'), order("lamp", b'{"to":3}')])
+    file.append(batch_of([reading("lamp", b'{"on":true}'), order("lamp", b'{"to":3}')]))
     columns = "seq, type, device_id, value, command, timestamp_utc, source"
     assert query(path, f"select {columns} from log order by seq") == [
         (1, "data_update", "lamp", '{"on":true}', None, NOW_UTC, "rest"),
         (2, "control", "lamp", '{"to":3}', "on", NOW_UTC, "websocket"),
     ]
-    file.append([reading("door")])
+    file.append(batch_of([reading("door")]))
     assert query(path, "select max(seq) from log") == [(3,)]
     assert query(path, "select json_extract(value, '$.on') from log where seq = 1") == [(1,)]
     assert query(path, "select distinct typeof(value) from log") == [("text",)]
 
 
 def test_a_stranger_who_is_reading_does_not_hold_up_the_journal(file: SqliteFile, path: Path) -> None:
-    file.append([reading("lamp")])
+    file.append(batch_of([reading("lamp")]))
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin")
         assert db.execute("select count(*) from log").fetchone() == (1,)
-        file.append([reading("lamp")])
+        file.append(batch_of([reading("lamp")]))
         file.checkpoint()
         assert db.execute("select count(*) from log").fetchone() == (1,)
         db.execute("commit")
@@ -93,15 +94,17 @@ def test_a_stranger_who_is_reading_does_not_hold_up_the_journal(file: SqliteFile
 
 
 def test_the_view_twin_shows_the_state_before_and_after_a_checkpoint(file: SqliteFile, path: Path) -> None:
-    file.append([reading("lamp", b"1"), reading("door", b'"open"', "earlier"), order("lamp"), reading("lamp", b"2")])
+    file.append(
+        batch_of([reading("lamp", b"1"), reading("door", b'"open"', "earlier"), order("lamp"), reading("lamp", b"2")])
+    )
     expected = [("door", '"open"', "earlier", "rest", 2), ("lamp", "2", NOW_UTC, "rest", 4)]
     twins = "select device_id, value, updated_at_utc, source, seq from twin order by device_id"
     assert query(path, twins) == expected
     file.checkpoint()
     assert query(path, twins) == expected
-    file.append([reading("lamp", b"3")])
+    file.append(batch_of([reading("lamp", b"3")]))
     assert query(path, twins) == [expected[0], ("lamp", "3", NOW_UTC, "rest", 5)]
-    file.append([deletion("lamp")])
+    file.append(batch_of([deletion("lamp")]))
     assert query(path, twins) == expected[:1]
     file.checkpoint()
     assert query(path, twins) == expected[:1]
@@ -138,7 +141,7 @@ def test_the_view_the_snapshot_and_the_log_agree_wherever_the_checkpoint_is(
                 newest[name] = (seq, str(seq))
             elif make is deletion:
                 newest.pop(name, None)
-        file.append(batch)
+        file.append(batch_of(batch))
     view = {name: (seq, value) for name, seq, value in query(path, "select device_id, seq, value from twin")}
     state = {name: (twin.seq, bytes(twin.value).decode()) for name, twin in file.snapshot().twins.items()}
     assert view == state == newest
@@ -158,9 +161,9 @@ def restarted(path: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_a_start_reads_the_checkpoint_and_replays_only_what_the_log_has_since(path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append([reading("old", b"1"), reading("both", b"2")])
+    file.append(batch_of([reading("old", b"1"), reading("both", b"2")]))
     file.checkpoint()
-    file.append([reading("both", b"3"), reading("new", b"4")])
+    file.append(batch_of([reading("both", b"3"), reading("new", b"4")]))
     # A trace in the checkpoint tells whether the start reads it, and in the log whether it replays the tail alone.
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("update checkpoint set value = '\"checkpoint\"' where device_id = 'old'")
@@ -172,9 +175,9 @@ def test_a_start_reads_the_checkpoint_and_replays_only_what_the_log_has_since(pa
 
 def test_a_crash_between_checkpoints_loses_nothing(path: Path, tmp_path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append([reading("a", b"1")])
+    file.append(batch_of([reading("a", b"1")]))
     file.checkpoint()
-    file.append([reading("a", b"2"), reading("b", b"3")])
+    file.append(batch_of([reading("a", b"2"), reading("b", b"3")]))
     crashed = tmp_path / "crashed.db"
     for suffix in ("", "-wal"):  # what a killed process leaves behind
         (tmp_path / f"crashed.db{suffix}").write_bytes((tmp_path / f"journal.db{suffix}").read_bytes())
@@ -186,9 +189,9 @@ def test_a_checkpoint_takes_a_slice_and_is_due_again_until_it_caught_up(
     file: SqliteFile, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 10)
-    file.append([reading("a") for _ in range(9)])
+    file.append(batch_of([reading("a") for _ in range(9)]))
     assert not file.checkpoint_is_due
-    file.append([reading("a") for _ in range(16)])
+    file.append(batch_of([reading("a") for _ in range(16)]))
     reached: list[Any] = []
     while file.checkpoint_is_due:
         file.checkpoint()
@@ -199,7 +202,7 @@ def test_a_checkpoint_takes_a_slice_and_is_due_again_until_it_caught_up(
 
 def test_a_closed_file_stands_alone_with_its_checkpoint_up_to_date(path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append([reading("a", b"1"), reading("a", b"2"), order("a")])
+    file.append(batch_of([reading("a", b"1"), reading("a", b"2"), order("a")]))
     file.close()
     assert not path.with_name("journal.db-wal").exists()
     assert query(path, "select value from meta where name = 'checkpoint_seq'") == [("3",)]
@@ -207,7 +210,7 @@ def test_a_closed_file_stands_alone_with_its_checkpoint_up_to_date(path: Path) -
 
 
 def test_the_hot_transaction_writes_the_log_and_nothing_else(file: SqliteFile, path: Path) -> None:
-    file.append([reading("a")])
+    file.append(batch_of([reading("a")]))
     assert query(path, "select count(*) from checkpoint") == [(0,)]
     assert query(path, "select value from meta where name = 'checkpoint_seq'") == [("0",)]
     assert query(
@@ -225,25 +228,25 @@ def test_the_log_survives_a_power_cut_by_its_settings(file: SqliteFile) -> None:
 
 
 def test_a_batch_with_one_entry_that_the_schema_refuses_is_not_stored_at_all(file: SqliteFile, path: Path) -> None:
-    file.append([reading("a")])
+    file.append(batch_of([reading("a")]))
     with pytest.raises(JournalUnavailable):
-        file.append([reading("b"), reading("c", at=None)])  # type: ignore[arg-type]
+        file.append(batch_of([reading("b"), reading("c", at=None)]))  # type: ignore[arg-type]
     assert file.seq == 1
-    assert file.append([reading("d")]) == 2
+    assert file.append(batch_of([reading("d")])).seqs[0] == 2
     assert query(path, "select seq, device_id from log") == [(1, "a"), (2, "d")]
 
 
 def test_a_batch_of_ten_thousand_is_one_transaction(file: SqliteFile, path: Path) -> None:
-    assert file.append([reading(f"device {n}", b"%d" % n) for n in range(10_000)]) == 1
+    assert file.append(batch_of([reading(f"device {n}", b"%d" % n) for n in range(10_000)])).seqs[0] == 1
     assert query(path, "select count(*), min(seq), max(seq) from log") == [(10_000, 1, 10_000)]
     assert query(path, "select device_id, value from log where seq = 10000") == [("device 9999", "9999")]
 
 
 def test_a_read_that_stops_half_way_leaves_nothing_open(file: SqliteFile, path: Path) -> None:
-    file.append([reading("a") for _ in range(10)])
+    file.append(batch_of([reading("a") for _ in range(10)]))
     reader = LogReader(str(path), file.lineage.epoch)
     assert len(reader.read(0, 10, 1)) == 1
-    file.append([reading("a")])
+    file.append(batch_of([reading("a")]))
     with closing(apsw.Connection(str(path))) as db:  # another SQLite would not see this process's locks
         [(is_busy, _, _)] = db.execute("pragma wal_checkpoint(truncate)")
     assert not is_busy
@@ -251,7 +254,7 @@ def test_a_read_that_stops_half_way_leaves_nothing_open(file: SqliteFile, path: 
 
 
 def test_what_was_pruned_is_truncated(file: SqliteFile, path: Path) -> None:
-    file.append([reading("a") for _ in range(10)])
+    file.append(batch_of([reading("a") for _ in range(10)]))
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("delete from log where seq <= 6")
     reader = LogReader(str(path), file.lineage.epoch)
@@ -266,34 +269,31 @@ def test_what_was_pruned_is_truncated(file: SqliteFile, path: Path) -> None:
 
 def test_keys_are_stored_with_their_entries_and_found_again(path: Path) -> None:
     with closing(SqliteFile(str(path))) as file:
-        file.append([reading("a")])
-        file.append(
-            [reading("b"), reading("c"), reading("d")],
-            [IdempotencyRecord("k1", 0, 0, "0b"), IdempotencyRecord("k2", 1, 2, "1" * 32)],
-        )
+        file.append(batch_of([reading("a")]))
+        file.append(batch_of([reading("b"), reading("c"), reading("d")], keys={"k1": (1, "0b"), "k2": (2, "1" * 32)}))
     with closing(SqliteFile(str(path))) as file:
-        assert file.receipts() == [IdempotencyRecord("k1", 2, 2, "0b"), IdempotencyRecord("k2", 3, 4, "1" * 32)]
+        assert file.idempotency_keys() == [IdempotencyRecord("k1", 2, 2, "0b"), IdempotencyRecord("k2", 3, 4, "1" * 32)]
     assert query(path, "select key, first_seq, last_seq from receipt") == [("k1", 2, 2), ("k2", 3, 4)]
 
 
 def test_keys_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) -> None:
     with pytest.raises(JournalUnavailable):
-        file.append([reading("a", at=None)], [IdempotencyRecord("k", 0, 0, "01")])  # type: ignore[arg-type]
-    assert file.receipts() == []
+        file.append(batch_of([reading("a", at=None)], keys={"k": (1, "01")}))  # type: ignore[arg-type]
+    assert file.idempotency_keys() == []
 
 
 def test_keys_that_no_longer_count_are_not_returned_and_go(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 4)
     for number in range(10):
-        file.append([reading("a")], [IdempotencyRecord(f"k{number}", 0, 0, "01")])
-    assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
+        file.append(batch_of([reading("a")], keys={f"k{number}": (1, "01")}))
+    assert [record.key for record in file.idempotency_keys()] == ["k6", "k7", "k8", "k9"]
     monkeypatch.setattr(sqlite_file, "KEYS_MAX", 2)
-    assert [receipt.key for receipt in file.receipts()] == ["k8", "k9"]
+    assert [record.key for record in file.idempotency_keys()] == ["k8", "k9"]
     file.checkpoint()
-    assert [receipt.key for receipt in file.receipts()] == ["k8", "k9"]
+    assert [record.key for record in file.idempotency_keys()] == ["k8", "k9"]
     monkeypatch.setattr(sqlite_file, "KEYS_MAX", 100)
     monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 100)
-    assert [receipt.key for receipt in file.receipts()] == ["k6", "k7", "k8", "k9"]
+    assert [record.key for record in file.idempotency_keys()] == ["k6", "k7", "k8", "k9"]
 
 
 # Numbered lines.
@@ -305,8 +305,8 @@ def fence_of(path: Path) -> list[Any]:
 
 def test_a_commit_appends_a_mark_and_the_checkpoint_clears_the_older_ones(path: Path, file: SqliteFile) -> None:
     for line in (1, 2, 3):
-        file.append([reading("a")], marks=[ProducerMark("", "p", line, 0)])
-    file.append([reading("a")], marks=[ProducerMark("", "q", 7, 0, 0b1011)])
+        file.append(batch_of([reading("a")], marks=[ProducerMark("", "p", line, 0)]))
+    file.append(batch_of([reading("a")], marks=[ProducerMark("", "q", 7, 0, 0b1011)]))
     assert fence_of(path) == [(1, "", "p", 1, "0"), (2, "", "p", 2, "0"), (3, "", "p", 3, "0"), (4, "", "q", 7, "b")]
     marks = file.marks()
     assert marks == [ProducerMark("", "p", 3, 3), ProducerMark("", "q", 7, 4, 0b1011)]
@@ -317,7 +317,7 @@ def test_a_commit_appends_a_mark_and_the_checkpoint_clears_the_older_ones(path: 
 
 def test_marks_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) -> None:
     with pytest.raises(JournalUnavailable):
-        file.append([reading("a", at=None)], marks=[ProducerMark("", "p", 1, 0)])  # type: ignore[arg-type]
+        file.append(batch_of([reading("a", at=None)], marks=[ProducerMark("", "p", 1, 0)]))  # type: ignore[arg-type]
     assert file.marks() == []
 
 
@@ -326,7 +326,7 @@ def test_the_producers_that_wrote_last_are_kept_the_others_go(
 ) -> None:
     monkeypatch.setattr(sqlite_producers, "PRODUCERS_MAX", 2)
     for producer in ("a", "b", "a", "c"):
-        file.append([reading("x")], marks=[ProducerMark("", producer, 1, 0)])
+        file.append(batch_of([reading("x")], marks=[ProducerMark("", producer, 1, 0)]))
     assert [(mark.producer, mark.seq) for mark in file.marks()] == [("a", 3), ("c", 4)]
     file.checkpoint()
     assert [row[2] for row in fence_of(path)] == ["a", "c"]
@@ -378,7 +378,7 @@ def test_a_directory_and_a_missing_directory_are_refused(tmp_path: Path) -> None
 
 def test_a_damaged_journal_is_refused(path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append([reading(f"device {n}") for n in range(1_000)])
+    file.append(batch_of([reading(f"device {n}") for n in range(1_000)]))
     file.close()
     content = bytearray(path.read_bytes())
     content[100:8_192] = b"\xff" * (8_192 - 100)
@@ -431,7 +431,7 @@ def test_a_second_server_is_refused_and_the_first_goes_on(file: SqliteFile, path
     holder = [sys.executable, "-c", READ_ONLY.replace("os.geteuid() == 0", "False"), str(path)]
     other = subprocess.run(holder, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
     assert "in use by another server" in other.stdout
-    assert file.append([reading("a")]) == 1
+    assert file.append(batch_of([reading("a")])).seqs[0] == 1
 
 
 def test_a_refused_file_is_not_locked(path: Path) -> None:
@@ -457,7 +457,7 @@ def test_a_new_journal_is_its_owners_and_an_old_one_keeps_its_mode(path: Path) -
     before = os.umask(0o022)
     try:
         with closing(SqliteFile(str(path))) as file:
-            file.append([reading("lamp")])
+            file.append(batch_of([reading("lamp")]))
             beside = sorted(path.parent.glob(f"{path.name}*"))
             assert [each.name.removeprefix(path.name) for each in beside] == ["", "-lock", "-reserve", "-shm", "-wal"]
             assert {each.stat().st_mode & 0o777 for each in beside} == {0o600}

@@ -13,6 +13,7 @@ import pytest
 from msgspec import Raw
 
 from tests.conftest import StartServer
+from tests.fakes import batch_of
 from tests.running import ServerProcess, eventually
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
@@ -139,11 +140,11 @@ async def test_after_a_deed_to_its_files_the_journal_promises_nothing_more(path:
     stores = await open_stores(f"sqlite:{path}", memory_max_bytes=0)
     journal, access = stores
     for number in range(3):
-        await journal.append(reading(number))
+        await journal.append(batch_of(reading(number)))
     DEEDS[deed](path)
     for _ in range(3):
         with pytest.raises(JournalUnavailable, match="while the server ran, so nothing more is stored"):
-            await journal.append(reading(9))
+            await journal.append(batch_of(reading(9)))
     with pytest.raises(JournalUnavailable, match="while the server ran"):
         await access.keyring()
     assert "while the server ran" in str(access.problem)
@@ -153,12 +154,12 @@ async def test_after_a_deed_to_its_files_the_journal_promises_nothing_more(path:
 @pytest.mark.parametrize("moved", ["", "-wal", "-shm"])
 async def test_a_file_that_is_put_back_is_gone_on_with(path: Path, moved: str) -> None:
     journal = await SqliteJournal.open(str(path))
-    await journal.append(reading(0))
+    await journal.append(batch_of(reading(0)))
     away = move(beside(path, moved), "away")
     with pytest.raises(JournalUnavailable, match=f"{path}{moved} was removed or renamed"):
-        await journal.append(reading(1))
+        await journal.append(batch_of(reading(1)))
     move(away, path.name + moved)
-    assert await journal.append(reading(2)) == range(2, 3)
+    assert (await journal.append(batch_of(reading(2)))).seqs == range(2, 3)
     await journal.close()
     assert values(path) == [0, 2]
 
@@ -167,10 +168,10 @@ async def test_a_link_that_leads_elsewhere_by_now_is_noticed(path: Path) -> None
     link = path.with_name("link.db")
     point(link, path)
     journal = await SqliteJournal.open(str(link))
-    await journal.append(reading(0))
+    await journal.append(batch_of(reading(0)))
     point(link, path.with_name("other.db"))
     with pytest.raises(JournalUnavailable, match=r"link\.db was replaced"):
-        await journal.append(reading(1))
+        await journal.append(batch_of(reading(1)))
     await journal.close()
     assert values(path) == [0]
 
@@ -178,10 +179,10 @@ async def test_a_link_that_leads_elsewhere_by_now_is_noticed(path: Path) -> None
 async def test_a_file_that_was_renamed_has_all_that_was_acknowledged_even_after_a_kill(path: Path) -> None:
     journal = await SqliteJournal.open(str(path))
     for number in range(5):
-        await journal.append(reading(number))
+        await journal.append(batch_of(reading(number)))
     moved = move(path, "moved.db")
     with pytest.raises(JournalUnavailable):
-        await journal.append(reading(9))
+        await journal.append(batch_of(reading(9)))
 
     def has_all() -> bool:
         with suppress(sqlite3.Error):
@@ -196,12 +197,12 @@ async def test_a_file_that_was_renamed_has_all_that_was_acknowledged_even_after_
 
 async def test_a_server_that_lost_its_files_leaves_those_of_the_next_one_alone(path: Path) -> None:
     lost = await SqliteJournal.open(str(path))
-    await lost.append(reading(0))
+    await lost.append(batch_of(reading(0)))
     remove_all(path)
     journal = await SqliteJournal.open(str(path))
-    await journal.append(reading(1))
+    await journal.append(batch_of(reading(1)))
     await lost.close()
-    assert await journal.append(reading(2)) == range(2, 3)
+    assert (await journal.append(batch_of(reading(2)))).seqs == range(2, 3)
     assert values_after_a_crash(path) == [1, 2]
     await journal.close()
 
@@ -209,12 +210,12 @@ async def test_a_server_that_lost_its_files_leaves_those_of_the_next_one_alone(p
 async def test_what_other_programs_may_do_to_the_file_is_no_deed(path: Path) -> None:
     journal = await SqliteJournal.open(str(path))
     for number in range(400):
-        await journal.append(reading(number))
+        await journal.append(batch_of(reading(number)))
     for sql in "pragma wal_checkpoint(truncate)", "vacuum", "pragma wal_checkpoint(truncate)":
         run_elsewhere(path, sql)
-        await journal.append(reading(9))
+        await journal.append(batch_of(reading(9)))
     change_all_but_the_content(path)
-    await journal.append(reading(9))
+    await journal.append(batch_of(reading(9)))
     await journal.close()
     assert len(values(path)) == 404
 

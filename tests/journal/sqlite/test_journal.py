@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import open_stores
@@ -27,14 +28,14 @@ def readings(count: int, device_id: str = "a") -> list[Entry]:
 async def test_a_follower_slower_than_the_window_reads_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "WINDOW_MAX_BYTES", 1)  # the newest batch only
+    monkeypatch.setattr(sqlite, "TAIL_MAX_BYTES", 1)  # the newest batch only
     monkeypatch.setattr(sqlite, "READ_BATCH", 7)
     journal = await SqliteJournal.open(str(tmp_path / "j.db"))
     for _ in range(10):
-        await journal.append(readings(5))
+        await journal.append(batch_of(readings(5)))
     found: list[int] = []
-    async for batch in journal.follow(3):
-        found += [entry.seq for entry in batch]
+    async for committed in journal.follow(3):
+        found += [entry.seq for entry in committed.entries]
         if found[-1] == 50:
             break
     assert found == list(range(4, 51))
@@ -44,17 +45,17 @@ async def test_a_follower_slower_than_the_window_reads_the_file(
 async def test_a_follower_after_a_restart_reads_the_file(tmp_path: Path) -> None:
     path = str(tmp_path / "j.db")
     journal = await SqliteJournal.open(path)
-    await journal.append(readings(5))
+    await journal.append(batch_of(readings(5)))
     await journal.close()
     journal = await SqliteJournal.open(path)
-    assert [entry.seq for entry in await anext(journal.follow(2))] == [3, 4, 5]
+    assert [entry.seq for entry in (await anext(journal.follow(2))).entries] == [3, 4, 5]
     await journal.close()
 
 
 async def test_a_follower_of_what_was_pruned_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "j.db"
     journal = await SqliteJournal.open(str(path))
-    await journal.append(readings(10))
+    await journal.append(batch_of(readings(10)))
     await journal.close()
     with sqlite3.connect(path) as db:
         db.execute("delete from log where seq <= 4")
@@ -62,7 +63,7 @@ async def test_a_follower_of_what_was_pruned_is_told_so(tmp_path: Path, monkeypa
     journal = await SqliteJournal.open(str(path))
     with pytest.raises(Truncated, match="back to 4, not to 3"):
         await anext(journal.follow(3))
-    assert [entry.seq for entry in await anext(journal.follow(4))] == [5, 6, 7, 8, 9, 10]
+    assert [entry.seq for entry in (await anext(journal.follow(4))).entries] == [5, 6, 7, 8, 9, 10]
     await journal.close()
 
 
@@ -71,7 +72,7 @@ async def test_the_checkpoint_follows_the_log_while_it_grows(tmp_path: Path, mon
     path = tmp_path / "j.db"
     journal = await SqliteJournal.open(str(path))
     for _ in range(8):
-        await journal.append(readings(10))
+        await journal.append(batch_of(readings(10)))
     await journal.read(0, 1)  # behind the last checkpoint in the journal's own thread
     with sqlite3.connect(path) as db:
         [(checkpoint_seq,)] = db.execute("select cast(value as integer) from meta where name = 'checkpoint_seq'")
@@ -88,13 +89,13 @@ async def test_a_follower_that_reads_the_file_takes_little_at_once(
     monkeypatch.setattr(sqlite, "READ_BATCH_BYTES", 3)
     path = str(tmp_path / "j.db")
     journal = await SqliteJournal.open(path)
-    await journal.append(readings(8))
+    await journal.append(batch_of(readings(8)))
     await journal.close()
     journal = await SqliteJournal.open(path)
     sizes: list[int] = []
-    async for batch in journal.follow(0):
-        sizes.append(len(batch))
-        if batch[-1].seq == 8:
+    async for committed in journal.follow(0):
+        sizes.append(len(committed.entries))
+        if committed.seqs[-1] == 8:
             break
     assert sizes == [3, 3, 2]
     await journal.close()
@@ -128,7 +129,7 @@ async def test_a_journal_in_use_is_refused_until_it_is_closed(tmp_path: Path) ->
     first = await SqliteJournal.open(path)
     with pytest.raises(JournalUnusable, match="in use by another server"):
         await SqliteJournal.open(path)
-    await first.append(readings(1))
+    await first.append(batch_of(readings(1)))
     await first.close()
     second = await SqliteJournal.open(path)
     assert len(await second.read(0, 10)) == 1
@@ -138,7 +139,7 @@ async def test_a_journal_in_use_is_refused_until_it_is_closed(tmp_path: Path) ->
 async def test_appends_that_were_accepted_are_stored_before_a_close_returns(tmp_path: Path) -> None:
     path = str(tmp_path / "j.db")
     journal = await SqliteJournal.open(path)
-    appends = [asyncio.create_task(journal.append(readings(10, str(n)))) for n in range(10)]
+    appends = [asyncio.create_task(journal.append(batch_of(readings(10, str(n))))) for n in range(10)]
     await asyncio.sleep(0)  # all of them have begun
     await journal.close()
     await asyncio.gather(*appends)
@@ -151,13 +152,13 @@ async def test_a_failed_append_stores_nothing_tells_no_follower_and_the_next_goe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = await SqliteJournal.open(str(tmp_path / "j.db"))
-    await journal.append(readings(2))
+    await journal.append(batch_of(readings(2)))
     bad = [*readings(3), DataUpdate("a", Raw(b"1"), None, "rest")]  # type: ignore[arg-type]  # the schema refuses it
     with pytest.raises(JournalUnavailable):
-        await journal.append(bad)
-    assert await journal.append(readings(1)) == range(3, 4)
+        await journal.append(batch_of(bad))
+    assert (await journal.append(batch_of(readings(1)))).seqs == range(3, 4)
     assert [entry.seq for entry in await journal.read(0, 10)] == [1, 2, 3]
-    assert [entry.seq for entry in await anext(journal.follow(2))] == [3]
+    assert [entry.seq for entry in (await anext(journal.follow(2))).entries] == [3]
     await journal.close()
 
 
@@ -169,7 +170,7 @@ async def test_a_failed_checkpoint_is_logged_and_loses_nothing(
     journal = await SqliteJournal.open(path)
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "twincast.journal"):
         patch.setattr(sqlite_file, "_CHECKPOINT", "insert into nowhere values (?1, ?2)")
-        await journal.append(readings(7))
+        await journal.append(batch_of(readings(7)))
         await journal.read(0, 1)
         await journal.close()
     assert "the checkpoint waits, nothing is lost" in caplog.text

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from tests.tools import needs_root
 from twincast.core.model import DataUpdate
 from twincast.errors import JournalUnusable
@@ -61,7 +62,7 @@ def test_another_sqlite_in_the_same_process_that_closes_takes_nothing_that_was_a
     file: SqliteFile, path: Path
 ) -> None:
     for number in range(5):
-        file.append([reading(number)])
+        file.append(batch_of([reading(number)]))
         assert read_with_another_library(path) == number + 1
     assert after_a_crash(path) == [0, 1, 2, 3, 4]
 
@@ -70,7 +71,7 @@ def test_another_sqlite_in_the_same_process_that_closes_takes_nothing_that_was_a
 def test_other_processes_do_not_take_the_wal_after_another_sqlite_dropped_the_locks_of_this_one(
     file: SqliteFile, path: Path
 ) -> None:
-    file.append([reading(0)])
+    file.append(batch_of([reading(0)]))
     read_with_another_library(path)
     os.close(os.open(path, os.O_RDONLY))  # whoever closes the file drops all locks that this process had on it
     os.close(os.open(f"{path}-shm", os.O_RDONLY))
@@ -81,7 +82,7 @@ def test_other_processes_do_not_take_the_wal_after_another_sqlite_dropped_the_lo
     other = subprocess.run([sys.executable, "-c", f"{ask}; db.close()"], capture_output=True, text=True, check=True)
     assert other.stdout == "(1,)\n"
     assert os.stat(f"{path}-wal").st_ino == wal
-    file.append([reading(1)])
+    file.append(batch_of([reading(1)]))
     assert after_a_crash(path) == [0, 1]
 
 
@@ -97,7 +98,7 @@ def test_readers_of_another_sqlite_beside_commits_lose_nothing(file: SqliteFile,
     for thread in threads:
         thread.start()
     for number in range(300):
-        file.append([reading(number)])
+        file.append(batch_of([reading(number)]))
     stop.set()
     for thread in threads:
         thread.join()
@@ -106,13 +107,13 @@ def test_readers_of_another_sqlite_beside_commits_lose_nothing(file: SqliteFile,
 
 def test_a_connection_of_another_sqlite_that_outlives_the_server_takes_nothing_of_the_next_one(path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append([reading(0)])
+    file.append(batch_of([reading(0)]))
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("select count(*) from log").fetchone() == (1,)
         file.close()
         file = SqliteFile(str(path))
-        file.append([reading(1)])
-    file.append([reading(2)])
+        file.append(batch_of([reading(1)]))
+    file.append(batch_of([reading(2)]))
     assert after_a_crash(path) == [0, 1, 2]
     file.close()
 
@@ -159,7 +160,7 @@ def test_a_second_server_is_refused_whatever_the_file_is_called(
         assert "in use by another server" in other.stderr
     if named is by_its_new_name:
         name.rename(path)
-    assert file.append([reading(1)]) == 1
+    assert file.append(batch_of([reading(1)])).seqs[0] == 1
 
 
 def test_whether_a_server_runs_can_be_asked_without_disturbing_it(path: Path) -> None:

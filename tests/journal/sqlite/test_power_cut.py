@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from tests.journal.sqlite.power_cut import failing_power
 from twincast.core.model import DataUpdate, Deleted, Entry
 from twincast.errors import JournalUnavailable
@@ -28,7 +29,7 @@ def frequent_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 100)
 
 
-def batch_of(size: int, number: int) -> list[Entry]:
+def entries_of(size: int, number: int) -> list[Entry]:
     """Make a batch whose every entry says which batch it is of; now and then it deletes a device."""
     at = f"batch {number}"
     return [
@@ -55,7 +56,7 @@ def write_until_the_cut(file: SqliteFile, chance: random.Random, *, trims: bool)
     while True:
         size = chance.choice((1, 3, 40))
         try:
-            file.append(batch_of(size, len(sizes)))
+            file.append(batch_of(entries_of(size, len(sizes))))
         except JournalUnavailable:
             return [*sizes, size]
         sizes.append(size)
@@ -95,7 +96,7 @@ def entries_lost(tmp_path: Path, seed: int, synchronous: str, retention: Retenti
     of_batch = [f"batch {number}" for number, size in enumerate(sizes) for _ in range(size)]
     stored = list(enumerate(of_batch[:newest_seq], 1))
     assert [(entry.seq, entry.timestamp_utc) for entry in log] == stored[oldest_since:]
-    ever = [entry for number, size in enumerate(sizes) for entry in batch_of(size, number)][:newest_seq]
+    ever = [entry for number, size in enumerate(sizes) for entry in entries_of(size, number)][:newest_seq]
     for seq, entry in enumerate(ever, 1):
         entry.seq = seq
     assert {device_id: twin.seq for device_id, twin in twins.items()} == newest_of(ever)

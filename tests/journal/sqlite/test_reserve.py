@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from tests.tools import needs_root
 from twincast.core.audit import Actor
 from twincast.core.keys import Key
@@ -57,7 +58,7 @@ def fill(file: SqliteFile, size_bytes: int = 30_000) -> int:
     for size in size_bytes, 100:
         with suppress(JournalUnavailable):
             while True:
-                file.append(reading(size))
+                file.append(batch_of(reading(size)))
                 count += 1
     return count
 
@@ -89,11 +90,11 @@ def test_the_key_that_filled_the_disk_is_ended_beside_its_server_and_so_are_othe
         assert f"key{number}" not in in_force(path)
         for size in 30_000, 100:
             with pytest.raises(JournalUnavailable, match="full"):
-                file.append(reading(size))
+                file.append(batch_of(reading(size)))
         with AccessFile(str(path)) as access, pytest.raises(JournalUnavailable, match="full"):
             access.add(key(9), ACTOR)
     room_again(disk)
-    assert file.append(reading(100)) == stored + 1
+    assert file.append(batch_of(reading(100))).seqs[0] == stored + 1
     assert Reserve(str(path)).is_whole
     file.close()
 
@@ -125,7 +126,7 @@ def test_keys_are_ended_on_a_full_disk_without_a_server(disk: Path, path: Path, 
     room_again(disk)
     with closing(SqliteFile(str(path))) as file:
         assert file.seq == stored
-        file.append(reading(100))
+        file.append(batch_of(reading(100)))
     assert Reserve(str(path)).is_whole
     assert in_force(path) == set()
 
@@ -139,9 +140,9 @@ def test_a_disk_that_others_filled_lets_a_server_that_was_idle_end_a_key(disk: P
     assert in_force(path) == {"key0", "key3", "key4", "key5"}
     file.look_at_reserve()
     with pytest.raises(JournalUnavailable, match="kept for `twincast keys revoke`"):
-        file.append(reading(100))
+        file.append(batch_of(reading(100)))
     (disk / "other").unlink()
-    assert file.append(reading(100)) == 1
+    assert file.append(batch_of(reading(100))).seqs[0] == 1
     file.close()
 
 
@@ -162,4 +163,4 @@ def test_a_reserve_that_cannot_be_kept_is_done_without(path: Path) -> None:
     Path(f"{path}-reserve").mkdir()
     with closing(SqliteFile(str(path))) as file:
         file.look_at_reserve()
-        assert file.append(reading(100)) == 1
+        assert file.append(batch_of(reading(100))).seqs[0] == 1

@@ -11,6 +11,7 @@ import apsw
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from twincast.core.idempotency import IdempotencyRecord, digest_of
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.producers import ProducerMark
@@ -134,18 +135,18 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_h
     path = tmp_path / "journal.db"
     write(path, version)
     with closing(SqliteFile(str(path))) as file:
-        assert (file.epoch, file.seq, file.receipts()) == (LOG, 4, [])
+        assert (file.epoch, file.seq, file.idempotency_keys()) == (LOG, 4, [])
         assert {name: bytes(twin.value) for name, twin in file.snapshot().twins.items()} == {
             "lamp": b"2",
             "door": '"é"'.encode(),
         }
         marks = [ProducerMark("key:b", "q", 7, 3, 0b101)] if version >= 5 else []
         assert file.marks() == marks
-        file.append([ENTRIES[0]], [IdempotencyRecord("k", 0, 0, "01")], marks=[ProducerMark("key:a", "p", 3, 0, 0b11)])
+        file.append(batch_of([ENTRIES[0]], keys={"k": (1, "01")}, marks=[ProducerMark("key:a", "p", 3, 0, 0b11)]))
     with closing(SqliteFile(str(path))) as file:
-        assert file.receipts() == [IdempotencyRecord("k", 5, 5, "01")]
+        assert file.idempotency_keys() == [IdempotencyRecord("k", 5, 5, "01")]
         assert file.marks() == [*marks, ProducerMark("key:a", "p", 3, 5, 0b11)]
-        file.append([Deleted("lamp", NOW_UTC, "rest")])
+        file.append(batch_of([Deleted("lamp", NOW_UTC, "rest")]))
         assert set(file.snapshot().twins) == {"door"}
     assert query(path, "select device_id from twin union select device_id from checkpoint") == [("door",)]
     assert query(path, "pragma user_version") == [(SCHEMA_VERSION,)]
@@ -160,7 +161,7 @@ def test_positions_of_an_older_form_count_up_to_the_upgrade(tmp_path: Path, vers
     write(path, version)
     for _ in range(2):  # at the upgrade, and at each start after it
         with closing(SqliteFile(str(path))) as file:
-            head_seq = file.append([ENTRIES[0]])
+            [head_seq] = file.append(batch_of([ENTRIES[0]])).seqs
             reasons = [file.lineage.why_not(Position(LOG, seq), head_seq) for seq in (0, 4, 5)]
             assert reasons == ["", "", "epoch"]
             assert file.lineage.why_not(Position("0000dead", 1), head_seq) == "epoch"
@@ -173,7 +174,7 @@ def test_keys_of_an_older_version_are_compared_by_what_the_log_says_they_stored(
         rows = [(1, 2, "a batch", crc32(b"x")), (3, 3, "a command", 0), (4, 5, "gone", 1)]
         db.executemany("insert into receipt values (?, ?, ?, ?)", rows)
     with closing(SqliteFile(str(path))) as file:
-        digests = {receipt.key: receipt.digest for receipt in file.receipts()}
+        digests = {record.key: record.digest for record in file.idempotency_keys()}
     assert digests == {
         "a batch": digest_of(ENTRIES[:2]),
         "a command": digest_of(ENTRIES[2:3]),
@@ -221,7 +222,7 @@ def test_each_start_opens_a_generation_where_the_log_ends(tmp_path: Path) -> Non
         with closing(SqliteFile(str(path))) as file:
             epochs.append(file.lineage.epoch)
             for _ in range(count):
-                file.append([ENTRIES[0]])
+                file.append(batch_of([ENTRIES[0]]))
     assert len(set(epochs)) == 3
     rows = query(path, "select name, begin_seq, began_at_utc from generation order by id")
     assert [f"{file.epoch}-{name}" for name, _, _ in rows] == epochs
@@ -239,7 +240,7 @@ def test_only_the_newest_runs_are_kept_and_positions_of_older_ones_are_of_anothe
         with closing(SqliteFile(str(path))) as file:
             epochs.append(file.lineage.epoch)
             assert query(path, "select count(*) from generation") == [(min(3, len(epochs)),)]
-            seq = file.append([ENTRIES[0]])
+            [seq] = file.append(batch_of([ENTRIES[0]])).seqs
             reasons = [file.lineage.why_not(Position(epoch, 1), seq) for epoch in epochs]
             assert reasons == ["epoch"] * (len(epochs) - 3) + [""] * min(3, len(epochs))
 
@@ -273,17 +274,17 @@ def disk() -> Iterator[_FullDisk]:
 def test_a_run_that_began_on_a_full_disk_is_noted_before_its_first_entry(tmp_path: Path, disk: _FullDisk) -> None:
     path = tmp_path / "journal.db"
     with closing(SqliteFile(str(path))) as file:
-        before = Position(file.lineage.epoch, file.append([ENTRIES[0]]))
+        before = Position(file.lineage.epoch, file.append(batch_of([ENTRIES[0]])).seqs[-1])
     disk.is_full = True
     full = SqliteFile(str(path), vfs="full-disk")
     epoch = full.lineage.epoch
     assert (full.snapshot().seq, full.snapshot().epoch) == (1, epoch)
     assert full.lineage.why_not(before, 1) == ""
     with pytest.raises(JournalUnavailable):
-        full.append([ENTRIES[1]])
+        full.append(batch_of([ENTRIES[1]]))
     assert query(path, "select count(*) from generation") == [(1,)]
     disk.is_full = False
-    assert [full.append([entry]) for entry in ENTRIES[1:3]] == [2, 3]
+    assert [full.append(batch_of([entry])).seqs[0] for entry in ENTRIES[1:3]] == [2, 3]
     full.close()
     assert query(path, "select begin_seq from generation order by id") == [(0,), (1,)]
     with closing(SqliteFile(str(path))) as file:

@@ -9,8 +9,8 @@ import pytest
 from msgspec import Raw
 
 from tests.conftest import StartServer
+from tests.fakes import batch_of
 from tests.running import eventually
-from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
@@ -40,14 +40,14 @@ def insert(path: Path, *row: object) -> None:
 
 async def test_entries_of_another_program_come_to_the_followers_in_order_and_commits_go_on(path: Path) -> None:
     journal = await SqliteJournal.open(str(path))
-    await journal.append(readings(1))
+    await journal.append(batch_of(readings(1)))
     insert(path, 2, "data_update", "door", '"open"', None, NOW_UTC, "rest")
     insert(path, 3, "control", "door", "{}", "close", NOW_UTC, "websocket")
     insert(path, 4, "deleted", "door", "null", None, NOW_UTC, "rest")
-    assert await journal.append(readings(5, 6), [IdempotencyRecord("k", 0, 1, "7")]) == range(5, 7)
+    assert (await journal.append(batch_of(readings(5, 6), keys={"k": (2, "7")}))).seqs == range(5, 7)
     found: list[Entry] = []
-    async for batch in journal.follow(0):
-        found += batch
+    async for committed in journal.follow(0):
+        found += committed.entries
         if found[-1].seq == 6:
             break
     assert [(entry.seq, entry.topic[1]) for entry in found] == [
@@ -58,11 +58,11 @@ async def test_entries_of_another_program_come_to_the_followers_in_order_and_com
         (5, "lamp"),
         (6, "lamp"),
     ]
-    assert (await anext(journal.follow(1)))[0].seq == 2
+    assert (await anext(journal.follow(1))).entries[0].seq == 2
     assert set((await journal.snapshot()).twins) == {"lamp"}
     await journal.close()
     journal = await SqliteJournal.open(str(path))
-    assert [(r.key, r.first_seq, r.last_seq) for r in journal.receipts] == [("k", 5, 6)]
+    assert [(r.key, r.first_seq, r.last_seq) for r in journal.keys] == [("k", 5, 6)]
     await journal.close()
 
 
@@ -87,23 +87,23 @@ NO_ENTRIES = {
 @pytest.mark.parametrize("row", NO_ENTRIES)
 async def test_what_is_no_entry_is_refused_and_gone_on_after_when_it_is_gone(path: Path, row: str) -> None:
     journal = await SqliteJournal.open(str(path))
-    await journal.append(readings(1))
+    await journal.append(batch_of(readings(1)))
     insert(path, *NO_ENTRIES[row])
     for _ in range(2):
         with pytest.raises(JournalUnavailable, match="another program wrote into the journal's log") as refused:
-            await journal.append(readings(2))
+            await journal.append(batch_of(readings(2)))
     as_a_stranger(path, refused.value.message.partition("until it is gone: ")[2])
-    assert await journal.append(readings(3)) == range(2, 3)
+    assert (await journal.append(batch_of(readings(3)))).seqs == range(2, 3)
     assert [entry.seq for entry in await journal.read(0, 10)] == [1, 2]
     await journal.close()
 
 
 async def test_acknowledged_entries_that_another_program_deleted_end_the_promises(path: Path) -> None:
     journal = await SqliteJournal.open(str(path))
-    await journal.append(readings(1, 2, 3))
+    await journal.append(batch_of(readings(1, 2, 3)))
     as_a_stranger(path, "delete from log where seq > 1")
     with pytest.raises(JournalUnavailable, match="deleted the newest entries of the journal's log, up to 3"):
-        await journal.append(readings(4))
+        await journal.append(batch_of(readings(4)))
     await journal.close()
 
 
@@ -115,9 +115,9 @@ async def test_an_append_that_another_program_kept_out_succeeds_once_it_is_gone(
     other = apsw.Connection(str(path))
     other.execute("begin immediate")
     with pytest.raises(JournalUnavailable, match="keeps the file for itself"):
-        await journal.append(readings(1))
+        await journal.append(batch_of(readings(1)))
     other.execute("rollback")
-    assert await journal.append(readings(2)) == range(1, 2)
+    assert (await journal.append(batch_of(readings(2)))).seqs == range(1, 2)
     other.close()
     await journal.close()
 

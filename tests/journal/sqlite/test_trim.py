@@ -10,8 +10,10 @@ import apsw
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from tests.journal.sqlite.full_disk import full_disk
-from twincast.core.audit import CommandOrigin
+from twincast.core.audit import Actor
+from twincast.core.batch import Batch
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal import retention
@@ -72,14 +74,14 @@ def seqs(path: str) -> list[int]:
 
 def test_without_a_bound_nothing_ever_goes(path: str) -> None:
     with closing(SqliteFile(path)) as file:
-        file.append(readings(300))
+        file.append(batch_of(readings(300)))
         assert file.look("2099-01-01T00:00:00+00:00").until is None
 
 
 def test_what_is_too_old_goes_in_slices_and_the_rest_stays(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=300))) as file:
         for minute in range(10):
-            file.append(readings(30, at(minute)))
+            file.append(batch_of(readings(30, at(minute))))
         assert trim_all(file, at(10)) == 3  # 150 of them, from before minute 5
         assert seqs(path) == list(range(151, 301))
         assert file.look(at(10)).oldest_at_utc == at(5)
@@ -89,22 +91,22 @@ def test_what_is_too_old_goes_in_slices_and_the_rest_stays(path: str) -> None:
 
 def test_a_clock_that_was_wrong_for_a_while_does_not_keep_everything(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=60))) as file:
-        file.append(readings(10, "2099-01-01T00:00:00+00:00"))
-        file.append(readings(40, at(1)))
-        file.append(readings(10, at(20)))
+        file.append(batch_of(readings(10, "2099-01-01T00:00:00+00:00")))
+        file.append(batch_of(readings(40, at(1))))
+        file.append(batch_of(readings(10, at(20))))
         trim_all(file, at(20))
         assert seqs(path) == list(range(51, 61))
 
 
 def test_a_clock_that_is_behind_trims_nothing(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=60))) as file:
-        file.append(readings(50))
+        file.append(batch_of(readings(50)))
         assert file.look("1970-01-01T00:00:00+00:00").until is None
 
 
 def test_a_time_longer_than_there_are_dates_keeps_everything(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=1e13))) as file:
-        file.append(readings(50))
+        file.append(batch_of(readings(50)))
         assert file.look(NOW_UTC).until is None
 
 
@@ -112,7 +114,7 @@ def test_the_file_stays_at_its_bound_while_more_and_more_comes(path: str) -> Non
     bound = 400_000
     with closing(SqliteFile(path, retention=Retention(keep_bytes=bound))) as file:
         for _ in range(100):
-            file.append(readings(40))
+            file.append(batch_of(readings(40)))
             trim_all(file)
             assert file.look(NOW_UTC).used_bytes <= bound
         assert file.seq == 4_000
@@ -123,7 +125,7 @@ def test_the_file_stays_at_its_bound_while_more_and_more_comes(path: str) -> Non
 
 def test_whichever_bound_trims_more_decides(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=300, keep_bytes=50_000))) as file:
-        file.append(readings(100, at(10)))
+        file.append(batch_of(readings(100, at(10))))
         trim_all(file, at(10))
         assert 0 < len(seqs(path)) < 50  # none is too old
     with closing(SqliteFile(path, retention=Retention(keep_s=300, keep_bytes=10_000_000))) as file:
@@ -133,7 +135,7 @@ def test_whichever_bound_trims_more_decides(path: str) -> None:
 
 def test_what_clients_resume_from_stays_whatever_the_bounds(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(60, 50_000, keep_entries=120))) as file:
-        file.append(readings(200, at(1)))
+        file.append(batch_of(readings(200, at(1))))
         trim_all(file, at(59))
         assert seqs(path) == list(range(81, 201))
         assert file.look(at(59)).is_short, "and it is said that the bound is not kept"
@@ -141,9 +143,9 @@ def test_what_clients_resume_from_stays_whatever_the_bounds(path: str) -> None:
 
 def test_no_newest_value_is_lost_and_no_deleted_device_comes_back(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=60))) as file:
-        file.append(readings(20, at(1), devices=20))
-        file.append([Deleted("d3", at(1), "rest"), Control("d4", "on", Raw(b"{}"), at(1), "rest")])
-        file.append(readings(30, at(1), devices=2))
+        file.append(batch_of(readings(20, at(1), devices=20)))
+        file.append(batch_of([Deleted("d3", at(1), "rest"), Control("d4", "on", Raw(b"{}"), at(1), "rest")]))
+        file.append(batch_of(readings(30, at(1), devices=2)))
         before = file.snapshot().twins
         assert trim_all(file, at(59)) == 2
         assert seqs(path) == [52]
@@ -151,18 +153,18 @@ def test_no_newest_value_is_lost_and_no_deleted_device_comes_back(path: str) -> 
     with closing(SqliteFile(path)) as file:
         assert file.snapshot().twins == before
         assert "d3" not in before and len(before) == 19
-        assert (file.append(readings(1)), file.seq) == (53, 53)
+        assert (file.append(batch_of(readings(1))).seqs, file.seq) == (range(53, 54), 53)
 
 
 def test_records_of_what_goes_leave_the_audit_trail_and_those_of_keys_stay(path: str) -> None:
-    def order(number: int) -> tuple[list[Entry], list[CommandOrigin]]:
-        return [Control("fan", f"c{number}", Raw(b"{}"), at(number), "rest")], [CommandOrigin(0, "key:a", "here")]
+    def order(number: int) -> Batch:
+        entry = Control("fan", f"c{number}", Raw(b"{}"), at(number), "rest")
+        return batch_of([entry], actors={0: Actor("key:a", "here")})
 
     with closing(SqliteFile(path, retention=Retention(keep_s=300))) as file:
         with closing(apsw.Connection(path)) as db:
             for number in range(10):
-                entries, deeds = order(number)
-                file.append(entries, (), deeds)
+                file.append(order(number))
                 if number % 4 == 0:
                     db.execute(
                         "insert into audit (at_utc, who, address, action, target, detail)"
@@ -178,7 +180,7 @@ def test_records_of_what_goes_leave_the_audit_trail_and_those_of_keys_stay(path:
 
 def test_a_log_that_is_trimmed_while_it_is_read_gives_all_or_says_so(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=60))) as file:
-        file.append(readings(150, at(1)))
+        file.append(batch_of(readings(150, at(1))))
         with closing(LogReader(path, "epoch")) as reader:
             since, found = 40, []
             while since < 100:
@@ -194,7 +196,7 @@ def test_a_log_that_is_trimmed_while_it_is_read_gives_all_or_says_so(path: str) 
 
 def test_a_full_disk_while_trimming_loses_nothing_and_trimming_goes_on_later(path: str) -> None:
     with full_disk() as disk, closing(SqliteFile(path, retention=Retention(keep_s=60), vfs=disk.vfs)) as file:
-        file.append(readings(120, at(1)))
+        file.append(batch_of(readings(120, at(1))))
         disk.is_full = True
         until = file.look(at(59)).until
         assert until is not None
@@ -204,7 +206,7 @@ def test_a_full_disk_while_trimming_loses_nothing_and_trimming_goes_on_later(pat
         disk.is_full = False
         trim_all(file, at(59))
         assert seqs(path) == [120]
-        file.append(readings(1))
+        file.append(batch_of(readings(1)))
     assert problems(path) == []
 
 
@@ -223,7 +225,7 @@ async def test_a_full_disk_is_told_while_it_lasts_and_trimmed_again_later(
 ) -> None:
     monkeypatch.setattr(sqlite_trimming, "AGAIN_S", 0.01)
     with full_disk() as disk, closing(SqliteFile(path, retention=Retention(keep_s=60), vfs=disk.vfs)) as file:
-        file.append(readings(120, at(1)))
+        file.append(batch_of(readings(120, at(1))))
         disk.is_full = True
         bounds = Retention(keep_s=60)
         trimming = Trimming(file, worker, path, retention=bounds, now_utc=lambda: at(59))
@@ -241,7 +243,7 @@ async def test_a_full_disk_is_told_while_it_lasts_and_trimmed_again_later(
 async def test_commits_and_slices_take_turns_and_the_position_moves_with_them(path: str) -> None:
     journal = await SqliteJournal.open(path, retention=Retention(keep_bytes=300_000, keep_entries=10))
     for _ in range(60):
-        await journal.append(readings(20))
+        await journal.append(batch_of(readings(20)))
     await eventually_async(lambda: journal.space().used_bytes <= 300_000, "the log is trimmed")
     space = journal.space()
     assert space.oldest_seq + space.entries == 1_201
@@ -255,7 +257,7 @@ async def test_commits_and_slices_take_turns_and_the_position_moves_with_them(pa
 async def test_what_is_too_old_goes_also_where_nobody_writes(path: str) -> None:
     now_utc = at(1)
     journal = await SqliteJournal.open(path, retention=Retention(keep_s=0.5), now_utc=lambda: now_utc)
-    await journal.append(readings(60, at(1)))
+    await journal.append(batch_of(readings(60, at(1))))
     assert journal.oldest_since == 0
     now_utc = at(2)
     await eventually_async(lambda: journal.oldest_since == 59, "the clock alone has it trimmed")
@@ -264,17 +266,17 @@ async def test_what_is_too_old_goes_also_where_nobody_writes(path: str) -> None:
 
 async def test_a_follower_is_given_everything_however_slow_it_is(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub drives the state by it: a hole would be a state that is wrong."""
-    monkeypatch.setattr(sqlite, "WINDOW_MAX_BYTES", 1)  # the newest batch only; the rest is in the file
+    monkeypatch.setattr(sqlite, "TAIL_MAX_BYTES", 1)  # the newest batch only; the rest is in the file
     journal = await SqliteJournal.open(path, retention=Retention(keep_bytes=100_000))
     follower = journal.follow(0)
-    await journal.append(readings(20))
+    await journal.append(batch_of(readings(20)))
     first = await anext(follower)
     for _ in range(30):
-        await journal.append(readings(20))
+        await journal.append(batch_of(readings(20)))
     await eventually_async(lambda: journal.space().oldest_seq > 1, "what it has been given is trimmed")
-    found = [entry.seq for entry in first]
+    found = [entry.seq for entry in first.entries]
     while found[-1] < 620:
-        found += [entry.seq for entry in await anext(follower)]
+        found += [entry.seq for entry in (await anext(follower)).entries]
     assert found == list(range(1, 621))
     await journal.close()
 
@@ -283,7 +285,7 @@ async def test_a_journal_that_was_moved_is_not_trimmed(path: str, monkeypatch: p
     monkeypatch.setattr(sqlite_trimming, "AGAIN_S", 0.01)
     now_utc = at(1)
     journal = await SqliteJournal.open(path, retention=Retention(keep_s=0.5), now_utc=lambda: now_utc)
-    await journal.append(readings(60, at(1)))
+    await journal.append(batch_of(readings(60, at(1))))
     os.rename(path, f"{path}.moved")
     now_utc = at(2)
     await eventually_async(lambda: "removed or renamed" in (journal.space().problem or ""), "it is told why")
@@ -295,7 +297,7 @@ async def test_a_journal_that_was_moved_is_not_trimmed(path: str, monkeypatch: p
 def test_the_checkpoint_goes_before_what_it_lacks(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 30)  # so that one slice of it is not enough
     with closing(SqliteFile(path, retention=Retention(keep_s=60))) as file:
-        file.append(readings(100, at(1), devices=100))
+        file.append(batch_of(readings(100, at(1), devices=100)))
         file.trim(50)
         assert seqs(path) == list(range(31, 101))
         assert len(file.snapshot().twins) == 100
@@ -304,7 +306,7 @@ def test_the_checkpoint_goes_before_what_it_lacks(path: str, monkeypatch: pytest
 
 def test_a_checkpoint_that_lacks_what_was_trimmed_is_seen(path: str) -> None:
     with closing(SqliteFile(path)) as file:
-        file.append(readings(10))
+        file.append(batch_of(readings(10)))
     with closing(apsw.Connection(path)) as db:
         db.execute("delete from log where seq <= 5; update meta set value = '3' where name = 'checkpoint_seq'")
     assert "the checkpoint is of 3, and the log begins at 6: what was between lacks" in problems(path)

@@ -10,8 +10,8 @@ import apsw
 import pytest
 from msgspec import Raw
 
+from tests.fakes import batch_of
 from twincast.core.audit import Actor
-from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.sqlite.access import AccessFile
@@ -72,11 +72,11 @@ def crashed(path: Path, to: Path, *, early: Callable[[Path, Path], None] = backu
     """Let a server store a lot, be backed up early, go on, and crash. Returns the backup."""
     file = SqliteFile(str(path))
     for number in range(5):
-        file.append(readings(1_000, number * 1_000))
+        file.append(batch_of(readings(1_000, number * 1_000)))
     copy = path.with_name("backup.db")
     early(path, copy)
     for number in range(after):
-        file.append(readings(1_000, 5_000 + number * 1_000))
+        file.append(batch_of(readings(1_000, 5_000 + number * 1_000)))
     copy_elsewhere(path, to)
     file.close()
     return copy
@@ -92,10 +92,10 @@ def test_a_crashed_pair_is_taken_wherever_it_is_by_now(path: Path, tmp_path: Pat
 
 def test_a_crash_amid_a_checkpoint_is_no_foreign_wal(path: Path, tmp_path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append(readings(300))
+    file.append(batch_of(readings(300)))
     file.settle()  # the database has all, and the next entry begins the -wal anew
     for number in range(5):
-        file.append(readings(40, 300 + number * 40))
+        file.append(batch_of(readings(40, 300 + number * 40)))
     before, after = tmp_path / "before.db", tmp_path / "after.db"
     copy_elsewhere(path, before)
     file.settle()
@@ -129,12 +129,12 @@ def test_an_older_backup_with_the_wal_of_later_days_is_refused(
 def test_a_copy_whose_pages_lie_otherwise_is_refused(path: Path, tmp_path: Path) -> None:
     file = SqliteFile(str(path))
     for number in range(20):
-        file.append(readings(1_000, number * 1_000), [IdempotencyRecord(f"k{number}", 0, 0, "d")])
+        file.append(batch_of(readings(1_000, number * 1_000), keys={f"k{number}": (1, "d")}))
         file.checkpoint()
     file.settle()
     copy, left = tmp_path / "copy.db", tmp_path / "left.db"
     vacuum_into(path, copy)
-    file.append(readings(2_000, 20_000))
+    file.append(batch_of(readings(2_000, 20_000)))
     copy_elsewhere(path, left)
     file.close()
     shutil.copy(copy, left)
@@ -146,7 +146,7 @@ def test_a_newer_file_with_the_wal_of_earlier_days_is_refused(path: Path, tmp_pa
     crashed(path, left)
     shutil.copy(path, left)
     with closing(SqliteFile(str(path))) as file:
-        file.append(readings(10))
+        file.append(batch_of(readings(10)))
     shutil.copy(path, left)
     assert "do not belong together" in refusal_of(left)
 
@@ -155,11 +155,11 @@ def test_a_newer_file_with_the_wal_of_earlier_days_is_refused(path: Path, tmp_pa
 def test_another_journal_is_not_overwritten_by_a_wal_that_was_left(path: Path, tmp_path: Path, entries: int) -> None:
     left = tmp_path / "left.db"
     with closing(SqliteFile(str(path))) as file:
-        file.append(readings(5))  # so young that its -wal holds all of it
+        file.append(batch_of(readings(5)))  # so young that its -wal holds all of it
         copy_elsewhere(path, left)
     other = tmp_path / "other.db"
     with closing(SqliteFile(str(other))) as file:
-        file.append(readings(entries))
+        file.append(batch_of(readings(entries)))
     shutil.copy(other, left)
     assert "do not belong together: the file is of the log" in refusal_of(left)
     Path(f"{left}-wal").unlink()
@@ -187,7 +187,7 @@ def test_a_wal_whose_journal_is_gone_is_kept(path: Path, tmp_path: Path, is_empt
 
 def test_keys_are_not_written_to_a_file_that_the_server_of_this_path_does_not_know(path: Path) -> None:
     file = SqliteFile(str(path))
-    file.append(readings(5))
+    file.append(batch_of(readings(5)))
     copy = path.with_name("backup.db")
     backup(path, copy)
     copy.replace(path)
@@ -211,7 +211,7 @@ def test_the_check_finds_what_the_check_of_sqlite_finds(path: Path, tmp_path: Pa
     states: list[Path] = []
     file = SqliteFile(str(path))
     for number in range(12):
-        file.append(readings(700, number * 700))
+        file.append(batch_of(readings(700, number * 700)))
         copy = tmp_path / f"state{number}.db"
         copy_elsewhere(path, copy)
         states.append(copy)

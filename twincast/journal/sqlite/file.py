@@ -6,17 +6,17 @@ Other programs may read it while the server runs; its schema is in sqlite_schema
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 import apsw
 from msgspec import Raw
 
-from twincast.core.audit import CommandOrigin
+from twincast.core.batch import Batch, Committed
 from twincast.core.counters import SECONDS, Histogram
 from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
-from twincast.core.model import Entry, Snapshot, Twin
+from twincast.core.model import Snapshot, Twin
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
@@ -30,7 +30,7 @@ from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite.strangers import STRANGERS, accept
 from twincast.journal.sqlite.trim import LogTrim, Look
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
-from twincast.wire.messages import encode
+from twincast.wire.messages import encode, encode_all
 
 BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another program that writes: `twincast keys` holds the file for a commit's length."""
@@ -49,16 +49,15 @@ from jsonb_each(?2)
 
 _NEWEST = "select coalesce(max(seq), 0) from log"
 
-_APPEND_RECEIPTS = """
-insert into receipt
-select ?1 + (value ->> 1), ?1 + (value ->> 2), value ->> 0, value ->> 3 from jsonb_each(?2)
+_APPEND_KEYS = """
+insert into receipt select value ->> 1, value ->> 2, value ->> 0, value ->> 3 from jsonb_each(?)
 """
 
-_APPEND_DEEDS = """
+_APPEND_ORIGINS = """
 insert into audit (at_utc, who, address, action, target, detail, seq)
-select timestamp_utc, deed.value ->> 1, deed.value ->> 2, iif(log.type = 'control', 'command', 'delete'), device_id,
-       coalesce(command, ''), seq
-from jsonb_each(?2) as deed join log on seq = ?1 + (deed.value ->> 0)
+select timestamp_utc, origin.value ->> 1, origin.value ->> 2, iif(log.type = 'control', 'command', 'delete'),
+       device_id, coalesce(command, ''), seq
+from jsonb_each(?) as origin join log on seq = origin.value ->> 0
 order by seq
 """
 
@@ -146,31 +145,16 @@ class SqliteFile:
         """Whether the log has run ahead of the checkpoint by a slice."""
         return self.seq - self._checkpoint_seq >= CHECKPOINT_ENTRIES
 
-    def append(
-        self,
-        batch: Sequence[Entry],
-        keys: Sequence[IdempotencyRecord] = (),
-        deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[ProducerMark] = (),
-    ) -> int:
+    def append(self, batch: Batch) -> Committed:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
 
-        Args:
-            batch: the entries.
-            keys: receipts that are stored with them; their seqs count from the batch's first entry, 0.
-            deeds: who sent which of the commands and deletions among them.
-            marks: up to where the producers of numbered lines have come with it; their seqs count likewise.
-
-        Returns:
-            The seq of the batch's first entry.
+        Entries that another program wrote behind the newest one come before the batch. What is stored of an entry is
+        taken by SQLite from the very text that goes out to clients, so each is encoded once.
 
         Raises:
             JournalUnavailable: nothing of the batch was stored.
-
-        Entries that another program wrote behind the newest one come before the batch.
         """
         first = self.seq + 1
-        text = encode(batch).decode()
         with self._transaction(self.sync_s):
             if self._is_reserve_short:
                 self._reserve.fill()
@@ -180,19 +164,23 @@ class SqliteFile:
             if self._db.execute(_NEWEST).get != self.seq:
                 with closing(self._db.execute(STRANGERS, (self.seq,))) as rows:
                     first = accept(rows, self.seq) + 1
+            batch.place(first, self.lineage.epoch)
+            texts = encode_all(batch.entries)
+            text = f"[{b','.join(texts).decode()}]"
+            committed = Committed(batch.entries, batch.keys, batch.marks, texts)
             self._db.execute(_APPEND, (first, text))
-            if keys:
-                self._db.execute(_APPEND_RECEIPTS, (first, encode(keys).decode()))
-            if deeds:
-                self._db.execute(_APPEND_DEEDS, (first, encode(deeds).decode()))
-            if marks:
-                sqlite_producers.append(self._db, first, marks)
+            if committed.keys:
+                self._db.execute(_APPEND_KEYS, (encode(committed.keys).decode(),))
+            if origins := batch.origins:
+                self._db.execute(_APPEND_ORIGINS, (encode(origins).decode(),))
+            if committed.marks:
+                sqlite_producers.append(self._db, committed.marks)
                 self._has_passed_marks = True
         self._unstored = None
         self._is_reserve_short = False
-        self.seq = first + len(batch) - 1
+        self.seq = committed.seqs[-1]
         self.appended_bytes += len(text)
-        return first
+        return committed
 
     def look(self, now_utc: str) -> Look:
         """Return how full the file is, and up to where the next slice of the log is to go.
@@ -244,8 +232,8 @@ class SqliteFile:
         self._has_passed_marks = False
         self._checkpoint_seq = until
 
-    def receipts(self) -> list[IdempotencyRecord]:
-        """Return the keys that still count, oldest first.
+    def idempotency_keys(self) -> list[IdempotencyRecord]:
+        """Return the idempotency keys that still count, oldest first.
 
         Raises:
             JournalUnavailable: the disk does not give them.

@@ -9,13 +9,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Self
 
-from twincast.core.audit import CommandOrigin
-from twincast.core.idempotency import IdempotencyRecord
+from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.model import Entry, Snapshot
-from twincast.core.producers import ProducerMark
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import KEEP_ALL, Retention
@@ -27,7 +24,7 @@ from twincast.journal.tail import LogTail
 
 logger = logging.getLogger("twincast.journal")
 
-WINDOW_MAX_BYTES = 8 * 1024 * 1024
+TAIL_MAX_BYTES = 8 * 1024 * 1024
 """How much of the log's end followers find in memory; the rest they read from the file."""
 READ_BATCH, READ_BATCH_BYTES = 1_000, 1024 * 1024
 """What a follower that reads from the file takes at once."""
@@ -44,16 +41,18 @@ class SqliteJournal:
         self._reader = reader
         # Its own worker, so that a read far back in the log keeps no commit waiting.
         self._reader_worker = Worker("journal reader")
-        self._window = LogTail(file.seq, WINDOW_MAX_BYTES)
+        self._tail = LogTail(file.seq, TAIL_MAX_BYTES)
         self._checkpointing = False
         self._is_settled = False
         self.epoch = file.epoch
         self.lineage = file.lineage
         self._trimming = trimming
-        self.receipts = file.receipts()
+        self.keys = file.idempotency_keys()
+        """See Journal.keys."""
         self.sync_s = file.sync_s
         """See Journal.sync_s."""
         self.marks = file.marks()
+        """See Journal.marks."""
 
     @classmethod
     async def open(
@@ -90,21 +89,14 @@ class SqliteJournal:
             undo.pop_all()
             return journal
 
-    async def append(
-        self,
-        batch: Sequence[Entry],
-        keys: Sequence[IdempotencyRecord] = (),
-        deeds: Sequence[CommandOrigin] = (),
-        marks: Sequence[ProducerMark] = (),
-    ) -> range:
+    async def append(self, batch: Batch) -> Placed:
         """See Journal.append."""
         self.check_files()
         self._file.look_at_reserve()
-        future = self._worker.do(self._file.append, batch, keys, deeds, marks)
-        future.add_done_callback(partial(self._appended, batch))
-        # Shielded, for what has begun in the thread ends there, and the window must learn of it.
-        first = await asyncio.shield(future)
-        return range(first, first + len(batch))
+        future = self._worker.do(self._file.append, batch)
+        future.add_done_callback(self._appended)
+        # Shielded, for what has begun in the thread ends there, and the tail must learn of it.
+        return Placed((await asyncio.shield(future)).seqs)
 
     def check_files(self) -> None:
         """Check that the open files are still those that the path leads to.
@@ -123,18 +115,15 @@ class SqliteJournal:
             raise
         self._is_settled = False
 
-    def _appended(self, batch: Sequence[Entry], future: asyncio.Future[int]) -> None:
+    def _appended(self, future: asyncio.Future[Committed]) -> None:
         if future.cancelled() or future.exception() is not None:
             return
-        epoch = self.lineage.epoch
-        first = future.result()
-        if first > self._window.seq + 1:  # what another program wrote comes before; followers read that in the file
-            self._window.skip_to(first - 1)
-        for seq, entry in enumerate(batch, first):
-            entry.seq = seq
-            entry.epoch = epoch
-        self._window.append(batch)
-        self._trimming.appended(self._window.seq)
+        committed = future.result()
+        first_seq = committed.entries[0].seq
+        if first_seq > self._tail.seq + 1:  # what another program wrote comes before; followers read that in the file
+            self._tail.skip_to(first_seq - 1)
+        self._tail.append(committed)
+        self._trimming.appended(self._tail.seq)
         if self._file.checkpoint_is_due and not self._checkpointing:
             self._checkpointing = True
             self._worker.do(self._file.checkpoint, None).add_done_callback(self._checkpointed)
@@ -155,7 +144,7 @@ class SqliteJournal:
 
     def recent(self, since: int) -> Sequence[Entry]:
         """See Journal.recent."""
-        return self._window.read(since) if since >= self._window.since else ()
+        return self._tail.recent(since)
 
     async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """See Journal.read."""
@@ -165,29 +154,28 @@ class SqliteJournal:
         """See Journal.snapshot."""
         return await self._worker.do(self._file.snapshot)
 
-    async def follow(self, since: int) -> AsyncIterator[Sequence[Entry]]:
+    async def follow(self, since: int) -> AsyncIterator[Committed]:
         """See Journal.follow."""
         followed = self._trimming.followed
         follower = object()
         followed[follower] = since
         try:
             while True:
-                await self._window.grown(since)
-                if since >= self._window.since:
-                    batch = self._window.read(since)
-                else:
-                    batch = await self._read_until_it_works(since)
-                since = followed[follower] = batch[-1].seq
-                yield batch
+                await self._tail.grown(since)
+                committed = self._tail.read(since) if since >= self._tail.since else None
+                if committed is None:
+                    committed = await self._read_until_it_works(since)
+                since = followed[follower] = committed.entries[-1].seq
+                yield committed
         finally:
             followed.pop(follower, None)
 
-    async def _read_until_it_works(self, since: int) -> Sequence[Entry]:
-        """Read for a follower, who drives the state: a disk that fails for a while holds it up, and does not end it."""
+    async def _read_until_it_works(self, since: int) -> Committed:
+        """Read for a follower, which drives the state: a disk that fails for a while delays it and does not end it."""
         is_failing = False
         while True:
             try:
-                return await self.read(since, READ_BATCH, max_bytes=READ_BATCH_BYTES)
+                return await self._reader_worker.do(self._reader.read_committed, since, READ_BATCH, READ_BATCH_BYTES)
             except JournalUnavailable as error:
                 if not is_failing:
                     logger.warning("changes after %d cannot be read yet: %s", since, error)

@@ -7,11 +7,23 @@ from typing import Any
 import apsw
 from msgspec import Raw
 
+from twincast.core.batch import Committed
+from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, value_bytes
 from twincast.errors import JournalUnavailable, Truncated
+from twincast.journal.sqlite import producers as sqlite_producers
 
 _READ = """
 select seq, type, device_id, value, command, timestamp_utc, source from log where seq > ? order by seq limit ?
+"""
+
+# Those whose last entry is between two positions. The entries of one key are neighbours, so no other key is among
+# them: at most one key begins up to the first position and ends after it.
+_READ_KEYS = """
+select key, first_seq, last_seq, digest from receipt
+where first_seq >= coalesce((select max(first_seq) from receipt where first_seq <= ?1), 0)
+  and first_seq <= ?2 and last_seq > ?1 and last_seq <= ?2
+order by first_seq
 """
 
 
@@ -48,6 +60,14 @@ class LogReader:
         if entries and entries[0].seq != since + 1:
             raise Truncated(f"this journal reaches back to {entries[0].seq - 1}, not to {since}")
         return entries
+
+    def read_committed(self, since: int, limit: int, max_bytes: int | None = None) -> Committed:
+        """Return what `read` does, at least one entry, and what was stored beside them. Raises what `read` raises."""
+        entries = self.read(since, limit, max_bytes)
+        with unavailable_if_failing():
+            until = entries[-1].seq
+            keys = [IdempotencyRecord(*row) for row in self._db.execute(_READ_KEYS, (since, until))]
+            return Committed(entries, keys, sqlite_producers.read_between(self._db, since, until))
 
     def close(self) -> None:
         """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""

@@ -290,10 +290,7 @@ class Rest:
         if len(call.body) > hub.sizes.value_max_bytes:
             check_value_sizes(entries, hub.sizes.value_max_bytes)
         self._admission.limits.spend(principal, len(entries))
-        while not hub.has_room:
-            settled = asyncio.Event()
-            hub.when_settled(settled.set)
-            await settled.wait()
+        await hub.intake.room()
         self._admission.recheck(principal)  # the body may have taken half a minute to come in
         stored: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
         idempotency_key = None
