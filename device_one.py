@@ -1,44 +1,44 @@
-"""A device on the WebSocket: it says how warm it is, once a second, prints what it hears, and obeys `set_interval`."""
+"""A device on the WebSocket: it sends its temperature every second, prints all events, and obeys `set_interval`."""
 
 import argparse
 import asyncio
 import random
 
-from twincast.client import Change, Link, Watch, connect
+from twincast.client import Command, Link, Watch, connect
 
 DEVICE_ID = "device-1"
 
 
-async def listen(changes: Watch) -> None:
-    """Print what the server casts: our own readings, those of others, and commands."""
-    async for change in changes:
-        print("received", change)
+async def listen(events: Watch) -> None:
+    """Print every event: our own readings, those of others, and commands."""
+    async for event in events:
+        print("received", event)
 
 
 def show(link: Link) -> None:
-    """Say how we are connected. The hub reconnects by itself, and sends what was not stored yet."""
+    """Print the state of the connection. The client reconnects by itself, and sends what was not stored yet."""
     print("connected" if link.phase == "live" else f"{link.reason}; again in {link.wait_s:.1f} s")
 
 
 async def main(url: str, count: int | None) -> None:
-    """Send telemetry every second, or as often as we are told to, whatever happens to the server."""
+    """Send a reading every second, or as often as a command says, whatever happens to the server."""
     interval_s = 1.0
 
-    def obey(change: Change) -> None:
+    def obey(command: Command) -> None:
         nonlocal interval_s
-        if change.command == "set_interval" and change.args:
-            interval_s = max(0.1, float(change.args["seconds"]))
+        if command.command == "set_interval" and "seconds" in command.args:
+            interval_s = max(0.1, float(command.args["seconds"]))
             print("a reading every", interval_s, "s")
 
     # As a context the watch hears even the first reading; awaited, on_command misses no command from here on.
-    async with connect(url, timeout_s=None, on_link=show) as hub, hub.watch() as changes:
-        listening = asyncio.create_task(listen(changes))
-        await hub.on_command(DEVICE_ID, obey)
+    async with connect(url, timeout_s=None, on_link=show) as client, client.watch() as events:
+        listening = asyncio.create_task(listen(events))
+        await client.on_command(DEVICE_ID, obey)
         temperature = 21.0
         sent = 0
         while count is None or sent < count:
             temperature += random.uniform(-0.2, 0.2)
-            await hub.publish(DEVICE_ID, {"temperature": round(temperature, 2)})
+            await client.publish(DEVICE_ID, {"temperature": round(temperature, 2)})
             sent += 1
             await asyncio.sleep(interval_s)
         listening.cancel()

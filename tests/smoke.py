@@ -52,10 +52,10 @@ def serving(folder: Path) -> Iterator[str]:
 
 async def publish_and_watch(url: str, token: str) -> None:
     """See that a reading reaches who watches."""
-    async with asyncio.timeout(TIMEOUT_S), connect(url, token=token) as hub:
-        await hub.publish("lab/lamp", {"on": True})
-        async for change in hub.watch("lab/*", initial=True):
-            assert change.value == {"on": True}
+    async with asyncio.timeout(TIMEOUT_S), connect(url, token=token) as client:
+        await client.publish("lab/lamp", {"on": True})
+        async for event in client.watch("lab/*", initial=True):
+            assert event.value == {"on": True}
             return
 
 

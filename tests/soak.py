@@ -295,18 +295,18 @@ class Soak:
                 self.acknowledged[name] += 1
 
         # Cuts come all the time here; a client that waits longer from one to the next would send nothing.
-        async with connect(self._proxy.url, devices=(), timeout_s=None, wait_max_s=0.5) as hub:
+        async with connect(self._proxy.url, devices=(), timeout_s=None, wait_max_s=0.5) as client:
             while not self._stopping.is_set():
-                future = await hub.submit(chance.choice(DEVICES), {"by": name, "n": self.sent[name]})
+                future = await client.submit(chance.choice(DEVICES), {"by": name, "n": self.sent[name]})
                 future.add_done_callback(count)
                 self.sent[name] += 1
                 if chance.random() < 0.02:
-                    await hub.control(chance.choice(DEVICES), "blink")
+                    await client.control(chance.choice(DEVICES), "blink")
                 if chance.random() < 0.02:
                     with suppress(NotFound):  # another one was first
-                        await hub.delete(chance.choice(DEVICES))
+                        await client.delete(chance.choice(DEVICES))
                 await asyncio.sleep(interval_s * chance.uniform(0.5, 1.5))
-            await hub.settle()
+            await client.settle()
 
     async def _cut(self) -> None:
         """Cut all at once now and then; the rest of the cuts comes from the bytes that pass."""

@@ -94,8 +94,8 @@ def test_everything_goes_through_a_proxy(
         eventually(lambda: _answers(http), f"{proxy.__name__} is up")
         assert http.get("/dashboard").headers["strict-transport-security"] == "max-age=31536000"
         assert http.get("/api/status", headers={"Authorization": "Bearer wrong"}).status_code == 401
-        with connect(url, token=token, tls=trusting) as hub:  # a WebSocket, through the proxy
-            hub.reached(hub.publish("lab/lamp", 1))
+        with connect(url, token=token, tls=trusting) as client:  # a WebSocket, through the proxy
+            client.reached(client.publish("lab/lamp", 1))
         with http.stream("GET", "/api/events", headers={"Accept": "text/event-stream"}) as stream:
             lines = (line for line in stream.iter_lines() if line.startswith("data:"))
             assert json.loads(next(lines)[5:])["data_snapshot"].keys() == {"lab/lamp"}

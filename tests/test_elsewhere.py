@@ -21,12 +21,15 @@ from twincast.client import Rest, connect
 watched = []
 
 async def watch(until):
-    async with connect(sys.argv[4], cursor="device.cursor", spool="outbox.db") as hub, hub.watch("lab/*") as changes:
+    async with (
+        connect(sys.argv[4], cursor="device.cursor", spool="outbox.db") as client,
+        client.watch("lab/*") as events,
+    ):
         if until == "on":
-            await hub.publish("lab/fan", "on")
-        async for change in changes:
-            watched.append(change.value)
-            if change.value == until:
+            await client.publish("lab/fan", "on")
+        async for event in events:
+            watched.append(event.value)
+            if event.value == until:
                 return
 
 asyncio.run(watch("on"))

@@ -9,18 +9,18 @@ from rich.console import Console
 
 from twincast.cli.board import Board
 from twincast.cli.columns import shortened
-from twincast.client import Change
+from twincast.client import Command, Deletion, Event, Reading
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def event(device_id: str, value: object, seconds_ago: float = 0, merged: int = 1) -> Change:
+def event(device_id: str, value: object, seconds_ago: float = 0, merged: int = 1) -> Event:
     at = (NOW - timedelta(seconds=seconds_ago)).isoformat()
-    return Change("data_update", device_id, 1, "e", at, "rest", value, merged=merged)
+    return Reading(device_id, 1, "e", at, "rest", value, merged=merged)
 
 
-def deletion(device_id: str) -> Change:
-    return Change("deleted", device_id, 2, "e", NOW.isoformat(), "rest")
+def deletion(device_id: str) -> Event:
+    return Deletion(device_id, 2, "e", NOW.isoformat(), "rest")
 
 
 def drawn(board: Board, height: int = 12, width: int = 100) -> list[str]:
@@ -34,10 +34,10 @@ def names(board: Board, height: int = 12, width: int = 100) -> list[str]:
     return [line.split()[0] for line in drawn(board, height, width)[1:-below]]
 
 
-def of(*changes: Change) -> Board:
+def of(*events: Event) -> Board:
     board = Board()
-    for change in changes:
-        board.take(change)
+    for each in events:
+        board.take(each)
     return board
 
 
@@ -104,7 +104,7 @@ def test_a_device_that_is_deleted_leaves_the_board_and_its_end_counts_as_a_chang
 def test_a_board_starts_from_the_state_and_shows_the_last_command_and_why_it_waits() -> None:
     board = Board()
     board.take(event("lab/x", 1), is_new=False)
-    board.take(Change("control", "lab/fan", 2, "e", NOW.isoformat(), "rest", command="start", args={"rpm": 900}))
+    board.take(Command("lab/fan", 2, "e", NOW.isoformat(), "rest", command="start", args={"rpm": 900}))
     board.waiting = "nobody answers"
     board.has_keys = True
     *_, counts, command, waiting, keys = drawn(board)

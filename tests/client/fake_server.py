@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
 from tests.fakes import AnyonesVisit, CommittingStream
-from twincast.client.failures import Retried
+from twincast.client.failures import Retryable
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, IdempotencyRecord, OnCommitted
@@ -253,7 +253,7 @@ class FakeNetwork:
         """Stand in for open_link."""
         await asyncio.sleep(0)
         if self.is_away:
-            raise Retried(ServerUnreachable("the server is away"))
+            raise Retryable(ServerUnreachable("the server is away"))
         link = self.link = FakeLink(self.server, query, self.message_max_bytes)
         try:
             yield link

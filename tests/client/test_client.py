@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, free_port
-from twincast.client import Change, Client, Gap, Link, Rest, connect, error_of, http_url
+from twincast.client import Client, Event, Gap, Link, Rest, connect, error_of, http_url
 from twincast.errors import (
     BufferFull,
     CredentialExpired,
@@ -40,23 +40,23 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 
 @contextlib.asynccontextmanager
-async def collecting(hub: Client, *devices: str, **how: Any) -> AsyncIterator[list[Change]]:
+async def collecting(client: Client, *devices: str, **how: Any) -> AsyncIterator[list[Event]]:
     """Collect what a watch yields, from the moment at which it is live."""
-    changes: list[Change] = []
+    events: list[Event] = []
 
     async def collect() -> None:
-        async for change in watch:
-            changes.append(change)
+        async for event in watch:
+            events.append(event)
 
-    async with hub.watch(*devices, **how) as watch:
+    async with client.watch(*devices, **how) as watch:
         task = asyncio.create_task(collect())
-        yield changes
+        yield events
         task.cancel()
 
 
-async def got(changes: list[Change], count: int) -> list[Change]:
-    await eventually_async(lambda: len(changes) >= count, f"{count} changes come")
-    return changes
+async def got(events: list[Event], count: int) -> list[Event]:
+    await eventually_async(lambda: len(events) >= count, f"{count} events come")
+    return events
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_what_is_no_address_is_refused_in_words(written: str) -> None:
 
 
 async def test_publish_returns_the_position_and_the_change_comes_back(server: Server) -> None:
-    async with connect(server.url) as hub, collecting(hub) as changes:
-        assert await hub.publish("lamp", {"on": True}) == 1
-        assert await hub.control("lamp", "dim", {"percent": 30}) == 2
-        data, command = await got(changes, 2)
+    async with connect(server.url) as client, collecting(client) as events:
+        assert await client.publish("lamp", {"on": True}) == 1
+        assert await client.control("lamp", "dim", {"percent": 30}) == 2
+        data, command = await got(events, 2)
     assert (data.kind, data.device_id, data.value, data.seq) == ("data_update", "lamp", {"on": True}, 1)
     assert (command.kind, command.device_id, command.command, command.args) == (
         "control",
@@ -101,27 +101,27 @@ async def test_publish_returns_the_position_and_the_change_comes_back(server: Se
 
 
 async def test_many_readings_travel_ahead_of_their_answers_and_keep_their_order(server: Server) -> None:
-    async with connect(server.url, devices=()) as hub:
-        futures = [await hub.submit("counter", number) for number in range(5_000)]
-        await hub.settle()
+    async with connect(server.url, devices=()) as client:
+        futures = [await client.submit("counter", number) for number in range(5_000)]
+        await client.settle()
         assert [await future for future in futures] == list(range(1, 5_001))
-        assert await hub.publish_many([("counter", -1), ("counter", -2)]) == [5_001, 5_002]
-        assert hub.state == {}, "who only publishes is told nothing"
+        assert await client.publish_many([("counter", -1), ("counter", -2)]) == [5_001, 5_002]
+        assert client.state == {}, "who only publishes is told nothing"
     assert server.state["counter"].value == -2
 
 
 async def test_a_refusal_is_raised_in_the_servers_words_and_the_next_reading_goes_on(server: Server) -> None:
-    async with connect(server.url) as hub:
+    async with connect(server.url) as client:
         with pytest.raises(ValidationFailed, match="1 to 128 characters"):
-            await hub.publish("", 1)
-        assert await hub.publish("lamp", 1) == 1
+            await client.publish("", 1)
+        assert await client.publish("lamp", 1) == 1
 
 
 async def test_what_was_not_acknowledged_before_a_cut_is_stored_once(server: Server, proxy: Proxy) -> None:
-    async with connect(proxy.url, devices=()) as hub:
+    async with connect(proxy.url, devices=()) as client:
         for number in range(20):
             proxy.stall("down")  # the server hears and stores, its answers do not come
-            futures = [await hub.submit("counter", [number, part]) for part in range(3)]
+            futures = [await client.submit("counter", [number, part]) for part in range(3)]
             await eventually_async(lambda n=number: len(server.log()) >= 3 * n + 1, "some are stored")  # type: ignore[misc]
             proxy.cut()
             proxy.flow()
@@ -138,24 +138,24 @@ async def test_what_is_published_offline_waits_within_a_bound_and_goes_out_in_or
         if link.phase == "waiting":
             offline.set()
 
-    async with connect(proxy.url, devices=(), buffer_max_bytes=2_000, on_link=on_link) as hub:
+    async with connect(proxy.url, devices=(), buffer_max_bytes=2_000, on_link=on_link) as client:
         proxy.refuse()
         proxy.cut()
         await offline.wait()
         futures: list[asyncio.Future[int]] = []
         with pytest.raises(BufferFull, match="no connection"):
             while True:
-                futures.append(await hub.submit("counter", len(futures)))
+                futures.append(await client.submit("counter", len(futures)))
         assert 10 < len(futures) < 30
         proxy.refuse(False)
-        await asyncio.wait_for(hub.settle(), DEADLINE_S)
+        await asyncio.wait_for(client.settle(), DEADLINE_S)
     assert [event["value"] for event in server.log()] == list(range(len(futures)))
 
 
 async def test_who_waits_when_the_hub_is_closed_learns_it(server: Server, proxy: Proxy) -> None:
-    async with connect(proxy.url) as hub:
+    async with connect(proxy.url) as client:
         proxy.stall("up")
-        waiting = asyncio.create_task(hub.publish("lamp", 1))
+        waiting = asyncio.create_task(client.publish("lamp", 1))
         await asyncio.sleep(0)
     with pytest.raises(ServerUnreachable, match="closed"):
         await waiting
@@ -166,60 +166,60 @@ async def test_who_waits_when_the_hub_is_closed_learns_it(server: Server, proxy:
 
 async def test_a_cut_connection_resumes_without_a_gap(server: Server, proxy: Proxy) -> None:
     with Rest(server.url) as rest:
-        async with connect(proxy.url) as hub, collecting(hub, "n", mode="every") as changes:
+        async with connect(proxy.url) as client, collecting(client, "n", mode="every") as events:
             for number in range(30):
                 if number % 10 == 5:
                     proxy.cut()
                 await asyncio.to_thread(rest.publish, "n", number)
-            await got(changes, 30)
-            await asyncio.to_thread(assert_converged, server, hub)
-    assert [change.value for change in changes] == list(range(30))
-    assert [change.gap for change in changes] == [None] * 30
+            await got(events, 30)
+            await asyncio.to_thread(assert_converged, server, client)
+    assert [event.value for event in events] == list(range(30))
+    assert [event.gap for event in events] == [None] * 30
 
 
 async def test_a_server_that_starts_anew_on_its_file_is_no_loss(tmp_path: Path) -> None:
     with Server(f"sqlite:{tmp_path / 'journal.db'}") as server, Rest(server.url) as rest:
-        async with connect(server.url) as hub, collecting(hub, mode="every") as changes:
+        async with connect(server.url) as client, collecting(client, mode="every") as events:
             epochs = set()
             for number in range(4):
                 await asyncio.to_thread(rest.publish, "lamp", number)
-                await got(changes, number + 1)
-                assert hub.position is not None
-                epochs.add(hub.position.epoch)
+                await got(events, number + 1)
+                assert client.position is not None
+                epochs.add(client.position.epoch)
                 await asyncio.to_thread(server.restart)
-            await asyncio.to_thread(assert_converged, server, hub)
-    assert [(change.value, change.gap) for change in changes] == [(number, None) for number in range(4)]
+            await asyncio.to_thread(assert_converged, server, client)
+    assert [(event.value, event.gap) for event in events] == [(number, None) for number in range(4)]
     assert len(epochs) == 4, "each run has its own"
 
 
 async def test_a_log_that_is_another_one_is_told_as_a_gap_and_the_state_is_the_new_one() -> None:
     with Server() as server, Rest(server.url) as rest:
-        async with connect(server.url) as hub, collecting(hub, mode="every") as changes:
-            await hub.publish_many([("old", 1), ("old", 2)])
-            await got(changes, 2)
-            before = hub.position
+        async with connect(server.url) as client, collecting(client, mode="every") as events:
+            await client.publish_many([("old", 1), ("old", 2)])
+            await got(events, 2)
+            before = client.position
             await asyncio.to_thread(server.restart)
             await asyncio.to_thread(rest.publish, "new", 1)
-            await got(changes, 4)
-            told = {(change.kind, change.device_id) for change in changes[2:]}
+            await got(events, 4)
+            told = {(event.kind, event.device_id) for event in events[2:]}
             assert told == {("deleted", "old"), ("data_update", "new")}, "what is not in it is no more"
-            gaps = [change.gap for change in changes[2:]]
+            gaps = [event.gap for event in events[2:]]
             assert gaps == [Gap(None, None, "epoch"), None], "no numbers say what of another log is missing"
-            assert list(hub.state) == ["new"]
-            assert before and hub.position and before.epoch != hub.position.epoch
+            assert list(client.state) == ["new"]
+            assert before and client.position and before.epoch != client.position.epoch
 
 
 async def test_a_position_that_is_too_old_is_told_as_a_gap() -> None:
     with Server(resume_max_entries=3) as server, Rest(server.url) as rest, Proxy(server.port) as proxy:
-        async with connect(proxy.url) as hub, collecting(hub, "a", "b") as changes:
-            await hub.publish("a", 0)
-            await got(changes, 1)
+        async with connect(proxy.url) as client, collecting(client, "a", "b") as events:
+            await client.publish("a", 0)
+            await got(events, 1)
             proxy.refuse()
             proxy.cut()
             await asyncio.to_thread(rest.publish_all, [("a", n) for n in range(1, 6)] + [("b", 6)])
             proxy.refuse(False)
-            await got(changes, 3)
-    assert [(change.device_id, change.value, change.gap) for change in changes[1:]] == [
+            await got(events, 3)
+    assert [(event.device_id, event.value, event.gap) for event in events[1:]] == [
         ("a", 5, Gap(2, 7)),
         ("b", 6, None),
     ]
@@ -227,66 +227,66 @@ async def test_a_position_that_is_too_old_is_told_as_a_gap() -> None:
 
 async def test_watches_share_a_connection_and_each_gets_its_part(server: Server) -> None:
     async with (
-        connect(server.url, devices="lab/*") as hub,
-        collecting(hub, "lab/*", kinds=["data_update"]) as lab,
-        collecting(hub, "hall/fan", mode="every") as fan,
-        collecting(hub, kinds=["control"]) as commands,
+        connect(server.url, devices="lab/*") as client,
+        collecting(client, "lab/*", kinds=["data_update"]) as lab,
+        collecting(client, "hall/fan", mode="every") as fan,
+        collecting(client, kinds=["control"]) as commands,
     ):
-        await hub.publish_many([("lab/a", 1), ("hall/fan", 2), ("hall/door", 3)])
-        await hub.control("lab/a", "blink")
-        await hub.control("hall/fan", "stop")
+        await client.publish_many([("lab/a", 1), ("hall/fan", 2), ("hall/door", 3)])
+        await client.control("lab/a", "blink")
+        await client.control("hall/fan", "stop")
         await got(commands, 2)
-        assert [change.device_id for change in lab] == ["lab/a"]
-        assert [(change.device_id, change.kind) for change in fan] == [
+        assert [event.device_id for event in lab] == ["lab/a"]
+        assert [(event.device_id, event.kind) for event in fan] == [
             ("hall/fan", "data_update"),
             ("hall/fan", "control"),
         ]
-        assert list(hub.state) == ["lab/a"], "the state has what it follows, whatever else is watched"
+        assert list(client.state) == ["lab/a"], "the state has what it follows, whatever else is watched"
     with Rest(server.url) as rest:
         assert rest.status()["devices_known"] == 3
 
 
 async def test_a_watch_begins_with_the_state_if_asked_and_ends_with_its_loop(server: Server) -> None:
-    async with connect(server.url, devices=()) as hub:
-        await hub.publish_many([("a", 1), ("b", 2), ("a", 3)])
+    async with connect(server.url, devices=()) as client:
+        await client.publish_many([("a", 1), ("b", 2), ("a", 3)])
         seen = []
-        async for change in hub.watch("a", "b", initial=True):
-            seen.append((change.device_id, change.value))
+        async for event in client.watch("a", "b", initial=True):
+            seen.append((event.device_id, event.value))
             if len(seen) == 2:
                 break
         assert seen == [("b", 2), ("a", 3)]
-        async with collecting(hub, "a") as changes:
-            await hub.publish_many([("b", 4), ("a", 5)])
-            assert [change.value for change in await got(changes, 1)] == [5]
+        async with collecting(client, "a") as events:
+            await client.publish_many([("b", 4), ("a", 5)])
+            assert [event.value for event in await got(events, 1)] == [5]
 
 
 async def test_a_slow_reader_gets_the_newest_of_each_device_and_how_many_they_were(server: Server) -> None:
-    async with connect(server.url) as hub, hub.watch(mode="latest") as watch:
-        await hub.publish_many([("a", n) for n in range(100)] + [("b", 1)])
-        await hub.reached(101)
+    async with connect(server.url) as client, client.watch(mode="latest") as watch:
+        await client.publish_many([("a", n) for n in range(100)] + [("b", 1)])
+        await client.reached(101)
         seen = []
-        async for change in watch:
-            seen.append((change.device_id, change.value, change.merged))
+        async for event in watch:
+            seen.append((event.device_id, event.value, event.merged))
             if len(seen) == 2:
                 break
     assert seen == [("a", 99, 100), ("b", 1, 1)]
 
 
 async def test_a_watch_with_a_frequency_is_told_less_often(server: Server) -> None:
-    async with connect(server.url) as hub, collecting(hub, max_hz=5) as changes:
+    async with connect(server.url) as client, collecting(client, max_hz=5) as events:
         for number in range(40):
-            await hub.publish("a", number)
-        await eventually_async(lambda: bool(changes) and changes[-1].value == 39, "the newest value comes")
-    assert len(changes) < 40
-    assert sum(change.merged for change in changes) == 40
+            await client.publish("a", number)
+        await eventually_async(lambda: bool(events) and events[-1].value == 39, "the newest value comes")
+    assert len(events) < 40
+    assert sum(event.merged for event in events) == 40
 
 
 async def test_a_watch_that_asks_for_what_cannot_be_is_refused_at_once(server: Server) -> None:
-    async with connect(server.url) as hub:
+    async with connect(server.url) as client:
         with pytest.raises(ValidationFailed, match="max_hz"):
-            hub.watch(mode="every", max_hz=5)
+            client.watch(mode="every", max_hz=5)
         with pytest.raises(ValidationFailed, match="kinds"):
-            hub.watch(kinds=["news"])
+            client.watch(kinds=["news"])
 
 
 async def test_the_state_keeps_itself_true_and_reads_what_was_written(server: Server) -> None:
@@ -304,21 +304,21 @@ async def test_commands_call_back_in_order_and_an_error_does_not_end_it(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[str] = []
-    async with connect(server.url, devices=()) as hub:
+    async with connect(server.url, devices=()) as client:
 
-        @hub.on_command("fan")
-        async def obey(change: Change) -> None:
-            called.append(change.command)
-            if change.command == "explode":
+        @client.on_command("fan")
+        async def obey(event: Event) -> None:
+            called.append(event.command)
+            if event.command == "explode":
                 raise RuntimeError("boom")
 
-        @hub.on_command("*")
-        def note(change: Change) -> None:
-            called.append(f"any {change.command}")
+        @client.on_command("*")
+        def note(event: Event) -> None:
+            called.append(f"any {event.command}")
 
-        await hub.listening()
+        await client.listening()
         for target, command in (("fan", "explode"), ("other", "on"), ("fan", "stop")):
-            await hub.control(target, command)
+            await client.control(target, command)
         await eventually_async(lambda: len(called) == 5, "the callbacks are called")
     assert [command for command in called if command[:3] != "any"] == ["explode", "stop"]
     assert [command for command in called if command[:3] == "any"] == ["any explode", "any on", "any stop"]
@@ -328,18 +328,18 @@ async def test_commands_call_back_in_order_and_an_error_does_not_end_it(
 async def test_a_snapshot_of_many_pages_is_the_whole_state(server: Server) -> None:
     with Rest(server.url) as rest:
         rest.publish_all([(f"d{number}", number) for number in range(2_500)])
-    async with connect(server.url) as hub:
-        assert len(hub.state) == 2_500
-        await asyncio.to_thread(assert_converged, server, hub)
+    async with connect(server.url) as client:
+        assert len(client.state) == 2_500
+        await asyncio.to_thread(assert_converged, server, client)
 
 
 async def test_so_many_patterns_that_no_address_holds_them_are_followed_all_the_same(server: Server) -> None:
     names = [f"device/with/a/long/name/{number}" for number in range(200)]
-    async with connect(server.url, devices=names) as hub, collecting(hub, "x") as changes:
-        await hub.publish_many([(names[150], 1), ("x", 2), ("other", 3)])
-        await got(changes, 1)
-        assert [change.value for change in changes] == [2]
-        assert list(hub.state) == [names[150]]
+    async with connect(server.url, devices=names) as client, collecting(client, "x") as events:
+        await client.publish_many([(names[150], 1), ("x", 2), ("other", 3)])
+        await got(events, 1)
+        assert [event.value for event in events] == [2]
+        assert list(client.state) == [names[150]]
 
 
 # How it takes a server's end, or another's beginning.
@@ -355,8 +355,8 @@ async def test_a_server_that_is_not_there_yet_is_waited_for(server_process: Star
         waiting.set()
 
     async def client() -> int:
-        async with connect(f"http://127.0.0.1:{port}", timeout_s=None, on_link=on_link) as hub:
-            return await hub.publish("lamp", 1)
+        async with connect(f"http://127.0.0.1:{port}", timeout_s=None, on_link=on_link) as client:
+            return await client.publish("lamp", 1)
 
     task = asyncio.create_task(client())
     await waiting.wait()
@@ -419,17 +419,17 @@ def test_a_code_from_a_newer_server_is_still_an_error_with_its_words() -> None:
 @pytest.mark.parametrize("size", [65_000, 66_000, 140_000, 5_000_000])
 async def test_a_reading_that_is_too_large_is_refused_by_itself(server: Server, size: int) -> None:
     links: list[Link] = []
-    async with connect(server.url, devices=(), on_link=links.append) as hub:
-        large = await hub.submit("large", "x" * size)
-        behind = await hub.submit("behind", 1)
+    async with connect(server.url, devices=(), on_link=links.append) as client:
+        large = await client.submit("large", "x" * size)
+        behind = await client.submit("behind", 1)
         with pytest.raises(TooLarge, match=f"{size + 2}"):
             await large
         assert await behind == 1
         with pytest.raises(TooLarge):
-            await hub.publish_many([("a", 1), ("large", "x" * size), ("b", 2)])
+            await client.publish_many([("a", 1), ("large", "x" * size), ("b", 2)])
         with pytest.raises(TooLarge):
-            await hub.control("large", "set", {"to": "x" * size})
-        assert await hub.publish("last", 3) == 4
+            await client.control("large", "set", {"to": "x" * size})
+        assert await client.publish("last", 3) == 4
     assert [link.phase for link in links] == ["live"], "nothing of this is an accident of the network"
     assert [event["device_id"] for event in server.log()] == ["behind", "a", "b", "last"]
 
@@ -449,127 +449,133 @@ async def test_who_waits_learns_that_the_key_was_revoked(tmp_path: Path) -> None
     async with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
         token = await asyncio.to_thread(lambda: server.add_key("me", publish=["*"]))
         with Proxy(server.port) as proxy:
-            async with connect(proxy.url, devices=(), token=token) as hub:
+            async with connect(proxy.url, devices=(), token=token) as client:
                 proxy.stall("up")
-                waiting = [asyncio.create_task(hub.publish("d", number)) for number in range(3_000)]
-                seen = asyncio.create_task(hub.reached(1_000_000))
-                await eventually_async(lambda: len(hub._outgoing._unanswered) == 1_024, "as many as may are under way")
+                waiting = [asyncio.create_task(client.publish("d", number)) for number in range(3_000)]
+                seen = asyncio.create_task(client.reached(1_000_000))
+                await eventually_async(
+                    lambda: len(client._outgoing._unanswered) == 1_024, "as many as may are under way"
+                )
                 await asyncio.to_thread(server.revoke_key, "me")
                 results = await asyncio.wait_for(asyncio.gather(*waiting, seen, return_exceptions=True), DEADLINE_S)
                 assert {type(result) for result in results} == {CredentialExpired}
                 with pytest.raises(CredentialExpired):
-                    await hub.publish("d", 1)
+                    await client.publish("d", 1)
                 with pytest.raises(CredentialExpired):
-                    await hub.reached(1_000_000)
+                    await client.reached(1_000_000)
                 with pytest.raises(CredentialExpired):
-                    await hub.watch("d").__aenter__()
+                    await client.watch("d").__aenter__()
 
 
 async def test_leaving_over_a_dead_network_takes_a_moment(proxy: Proxy) -> None:
     async def lease() -> None:
-        async with connect(proxy.url, close_timeout_s=0.05) as hub:
-            await hub.publish("lamp", 1)
+        async with connect(proxy.url, close_timeout_s=0.05) as client:
+            await client.publish("lamp", 1)
             proxy.stall()
 
     await asyncio.wait_for(lease(), 8)  # the library alone waits for ten seconds
 
 
 async def test_a_watch_may_be_looped_over_again_and_begins_again_after_its_end(server: Server) -> None:
-    async with connect(server.url, devices=()) as hub:
-        async with hub.watch("lamp", mode="every") as watch:
-            await hub.publish_many([("lamp", 1), ("lamp", 2)])
+    async with connect(server.url, devices=()) as client:
+        async with client.watch("lamp", mode="every") as watch:
+            await client.publish_many([("lamp", 1), ("lamp", 2)])
             for value in (1, 2):
-                async for change in watch:
-                    assert change.value == value
+                async for event in watch:
+                    assert event.value == value
                     break
-        await hub.publish("lamp", 3)
+        await client.publish("lamp", 3)
         async with watch:
-            await hub.publish("lamp", 4)
-            async for change in watch:
-                assert change.value == 4
+            await client.publish("lamp", 4)
+            async for event in watch:
+                assert event.value == 4
                 break
 
 
 async def test_a_rate_of_one_watch_does_not_slow_down_another(server: Server) -> None:
-    async with connect(server.url, devices=()) as hub, hub.watch("slow", max_hz=0.01), collecting(hub, "fast") as fast:
+    async with (
+        connect(server.url, devices=()) as client,
+        client.watch("slow", max_hz=0.01),
+        collecting(client, "fast") as fast,
+    ):
         for number in range(3):
-            await hub.publish("fast", number)
+            await client.publish("fast", number)
         await got(fast, 3)
-    assert [change.merged for change in fast] == [1, 1, 1]
+    assert [event.merged for event in fast] == [1, 1, 1]
 
 
 async def test_commands_that_nobody_takes_are_bounded_and_their_loss_is_told(server: Server) -> None:
     async with (
-        connect(server.url, devices=()) as hub,
+        connect(server.url, devices=()) as client,
         connect(server.url, devices=()) as other,
-        hub.watch("*") as watch,
+        client.watch("*") as watch,
     ):
         await asyncio.gather(*[other.control("fan", f"c{number}") for number in range(5_000)])
         await other.publish("lamp", 1)
-        await hub.reached(5_001)
+        await client.reached(5_001)
         seen = []
-        async for change in watch:
-            seen.append(change)
-            if change.kind == "data_update":
+        async for event in watch:
+            seen.append(event)
+            if event.kind == "data_update":
                 break
     assert len(seen) == 4_096 + 1
     assert (seen[0].seq, seen[0].gap) == (905, Gap(1, 904, "slow"))
-    assert [change.gap for change in seen[1:]] == [None] * 4_096
+    assert [event.gap for event in seen[1:]] == [None] * 4_096
 
 
 async def test_a_deleted_device_leaves_the_state_and_the_watches_are_told(server: Server, proxy: Proxy) -> None:
-    async with connect(proxy.url) as hub, collecting(hub, "a", "b", mode="every") as changes:
-        await hub.publish_many([("a", 1), ("b", 2)])
-        await hub.reached(await hub.delete("a"))
-        assert list(hub.state) == ["b"]
+    async with connect(proxy.url) as client, collecting(client, "a", "b", mode="every") as events:
+        await client.publish_many([("a", 1), ("b", 2)])
+        await client.reached(await client.delete("a"))
+        assert list(client.state) == ["b"]
         with pytest.raises(NotFound):
-            await hub.delete("a")
-        await hub.publish("a", 3)
-        await got(changes, 4)
-        assert [(change.kind, change.device_id) for change in changes[2:]] == [("deleted", "a"), ("data_update", "a")]
-        await asyncio.to_thread(assert_converged, server, hub)
+            await client.delete("a")
+        await client.publish("a", 3)
+        await got(events, 4)
+        assert [(event.kind, event.device_id) for event in events[2:]] == [("deleted", "a"), ("data_update", "a")]
+        await asyncio.to_thread(assert_converged, server, client)
 
 
 async def test_a_deletion_whose_refusal_was_lost_takes_nothing_away_that_came_later(
     server: Server, proxy: Proxy
 ) -> None:
-    async with connect(proxy.url) as hub:
-        await hub.publish("door", 1)
+    async with connect(proxy.url) as client:
+        await client.publish("door", 1)
         proxy.stall("down")
-        deleting = asyncio.create_task(hub.delete("lamp"))
+        deleting = asyncio.create_task(client.delete("lamp"))
         await asyncio.sleep(0)
-        publishing = asyncio.create_task(hub.publish("lamp", 1))
+        publishing = asyncio.create_task(client.publish("lamp", 1))
         await asyncio.sleep(0.3)  # until the server has all that comes; nothing tells, for no answer passes
         proxy.cut()
         proxy.flow()
         with pytest.raises(NotFound):
             await deleting
-        await hub.reached(await publishing)
-        assert hub.state["lamp"].value == server.state["lamp"].value == 1
+        await client.reached(await publishing)
+        assert client.state["lamp"].value == server.state["lamp"].value == 1
 
 
 async def test_a_device_that_was_deleted_while_nobody_could_tell_is_gone_behind_the_gap() -> None:
     with Server(resume_max_entries=3) as server, Rest(server.url) as rest, Proxy(server.port) as proxy:
-        async with connect(proxy.url) as hub, collecting(hub, kinds=["deleted"]) as deleted:
-            await hub.publish_many([("a", 1), ("b", 1)])
+        async with connect(proxy.url) as client, collecting(client, kinds=["deleted"]) as deleted:
+            await client.publish_many([("a", 1), ("b", 1)])
             proxy.refuse()
             proxy.cut()
             await asyncio.to_thread(rest.delete, "a")
             await asyncio.to_thread(rest.publish_all, [("b", number) for number in range(6)])
             proxy.refuse(False)
             await got(deleted, 1)
-            await asyncio.to_thread(assert_converged, server, hub)
-    assert [(change.device_id, change.gap) for change in deleted] == [("a", Gap(3, 9))]
+            await asyncio.to_thread(assert_converged, server, client)
+    assert [(event.device_id, event.gap) for event in deleted] == [("a", Gap(3, 9))]
 
 
 async def test_more_patterns_than_a_subscription_takes_are_refused_to_their_watch_alone(server: Server) -> None:
     nearly_all = [f"device/{number}" for number in range(900)]
-    async with connect(server.url, devices=()) as hub, hub.watch(*nearly_all, mode="every"):
+    async with connect(server.url, devices=()) as client, client.watch(*nearly_all, mode="every"):
         with pytest.raises(ValidationFailed, match="1000 patterns"):
-            await hub.watch(*(f"other/{number}" for number in range(200))).__aenter__()
-        async with collecting(hub, "lamp") as changes:
-            await hub.publish("lamp", 1)
-            await got(changes, 1)
+            await client.watch(*(f"other/{number}" for number in range(200))).__aenter__()
+        async with collecting(client, "lamp") as events:
+            await client.publish("lamp", 1)
+            await got(events, 1)
 
 
 async def test_what_a_callback_raises_ends_nothing(
@@ -580,16 +586,16 @@ async def test_what_a_callback_raises_ends_nothing(
     def on_link(link: Link) -> None:
         raise ValueError("a fault of the program")
 
-    async with connect(proxy.url, devices=(), on_link=on_link) as hub:
+    async with connect(proxy.url, devices=(), on_link=on_link) as client:
 
-        @hub.on_command("fan")
-        async def obey(change: Change) -> None:
-            called.append(change.command)
-            raise asyncio.CancelledError if change.command == "first" else KeyError(change.command)
+        @client.on_command("fan")
+        async def obey(event: Event) -> None:
+            called.append(event.command)
+            raise asyncio.CancelledError if event.command == "first" else KeyError(event.command)
 
-        await hub.listening()
-        await hub.control("fan", "first")
+        await client.listening()
+        await client.control("fan", "first")
         proxy.cut()
-        await hub.control("fan", "second")
+        await client.control("fan", "second")
         await eventually_async(lambda: called == ["first", "second"], "both are called")
     assert "the callback for the state of the connection failed" in caplog.text

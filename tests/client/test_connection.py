@@ -33,9 +33,9 @@ def test_who_leaves_while_the_connection_is_lost_has_left(
     monkeypatch.setattr("twincast.client.client.open_link", network.open)
 
     async def story() -> None:
-        hub = Client("http://server", ["*"], buffer_max_bytes=1 << 20, on_link=None, token="a-key")
-        running = asyncio.create_task(hub.connection.run(None))
-        while not hub.connection.is_live:
+        client = Client("http://server", ["*"], buffer_max_bytes=1 << 20, on_link=None, token="a-key")
+        running = asyncio.create_task(client.connection.run(None))
+        while not client.connection.is_live:
             await steps(3)
             if network.link is not None:
                 network.link.let_client_hear(10)
@@ -52,6 +52,6 @@ def test_who_leaves_while_the_connection_is_lost_has_left(
         running.cancel()
         await steps(20)
         assert running.done()
-        await hub.close()
+        await client.close()
 
     loop.run_until_complete(story())

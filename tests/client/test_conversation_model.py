@@ -1,6 +1,6 @@
 """The client as a whole against a model, whatever is cut, cancelled, refused or replaced, at any step.
 
-Nothing acknowledged is lost, stored twice or out of order; every watch is told every change or a gap, nothing twice;
+Nothing acknowledged is lost, stored twice or out of order; every watch is told every event or a gap, nothing twice;
 the state is the server's; nobody waits for ever; nothing piles up.
 """
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
-from twincast.client import Change, Client
+from twincast.client import Client, Event
 from twincast.core.model import Control, DataUpdate, Deleted
 from twincast.core.subscription import Mode
 from twincast.errors import BadMessage, NotFound, TooLarge
@@ -25,11 +25,11 @@ KINDS = [None, ["data_update"], ["control"], ["deleted", "data_update"]]
 
 
 class Watcher:
-    """A task that watches, what it was told, and from where on it is owed changes."""
+    """A task that watches, what it was told, and from where on it is owed events."""
 
-    def __init__(self, network: FakeNetwork, hub: Client, patterns: tuple[str, ...], mode: Mode, kinds: Any) -> None:
-        self.changes: list[Change] = []
-        self.watch = hub.watch(*patterns, mode=mode, kinds=kinds)
+    def __init__(self, network: FakeNetwork, client: Client, patterns: tuple[str, ...], mode: Mode, kinds: Any) -> None:
+        self.events: list[Event] = []
+        self.watch = client.watch(*patterns, mode=mode, kinds=kinds)
         self.owed_from: int | None = None
         self.takes = asyncio.Event()
         self.takes.set()
@@ -40,8 +40,8 @@ class Watcher:
     async def _collect(self) -> None:
         async with self.watch as watch:
             self.log, self.owed_from = self._network.server, self._network.server.state.seq
-            async for change in watch:
-                self.changes.append(change)
+            async for event in watch:
+                self.events.append(event)
                 await self.takes.wait()
 
     @property
@@ -52,7 +52,7 @@ class Watcher:
         """Hold what it was told against the log."""
         assert self.owed_from is not None, "a watch begins in the end"
         owed = [entry for entry in server.log if self.watch.subscription.selects(entry.topic)]
-        gaps = [number for number, change in enumerate(self.changes) if change.gap is not None]
+        gaps = [number for number, event in enumerate(self.events) if event.gap is not None]
         self._check_nothing_twice()
         if self.log is server and not gaps:
             owed = [entry for entry in owed if entry.seq > self.owed_from]
@@ -62,21 +62,21 @@ class Watcher:
 
     def _check_nothing_twice(self) -> None:
         logs: dict[str, list[int]] = {}
-        for change in self.changes:
-            if change.gap is None or change.gap.from_seq is not None:
-                logs.setdefault(change.epoch.rpartition("-")[0], []).append(change.seq)
+        for event in self.events:
+            if event.gap is None or event.gap.from_seq is not None:
+                logs.setdefault(event.epoch.rpartition("-")[0], []).append(event.seq)
             else:
                 logs.clear()
         for seqs in logs.values():
             assert seqs == sorted(seqs)
 
     def _check_unbroken(self, owed: list[Any]) -> None:
-        seqs = [change.seq for change in self.changes]
+        seqs = [event.seq for event in self.events]
         assert seqs == sorted(set(seqs)), "in order, and nothing twice"
         if self.watch.subscription.mode == "every":
             expected = {entry.seq for entry in owed}
             assert expected <= set(seqs), f"{expected - set(seqs)} are missing without a gap"
-            assert all(change.merged == 1 for change in self.changes)
+            assert all(event.merged == 1 for event in self.events)
             return
         newest = {entry.topic[1]: entry.seq for entry in owed if not isinstance(entry, Control)}
         commands = {entry.seq for entry in owed if isinstance(entry, Control)}
@@ -84,21 +84,21 @@ class Watcher:
 
     def _check_newest(self, owed: list[Any], gaps: list[int]) -> None:
         """After a gap, what was told last of each device is what counts, if anything of it was told."""
-        told: dict[str, Change] = {}
-        for change in self.changes:
-            if change.kind != "control":
-                told[change.device_id] = change
+        told: dict[str, Event] = {}
+        for event in self.events:
+            if event.kind != "control":
+                told[event.device_id] = event
         newest: dict[str, Any] = {entry.topic[1]: entry for entry in owed if not isinstance(entry, Control)}
-        for device_id, change in told.items():
+        for device_id, event in told.items():
             entry = newest.get(device_id)
             if entry is None or isinstance(entry, Deleted):
-                assert change.kind == "deleted" or "deleted" not in dict(self.watch.subscription.rules).popitem()[1]
+                assert event.kind == "deleted" or "deleted" not in dict(self.watch.subscription.rules).popitem()[1]
             else:
-                assert (change.kind, change.value) == ("data_update", int(bytes(entry.value)))
+                assert (event.kind, event.value) == ("data_update", int(bytes(entry.value)))
 
 
 class Conversation(RuleBasedStateMachine):
-    """A hub, its watchers and publishers, and all that may happen to them."""
+    """A client, its watchers and publishers, and all that may happen to them."""
 
     @initialize(followed=st.sampled_from(FOLLOWED), devices=st.lists(st.sampled_from(DEVICES), max_size=4))
     def begin(self, followed: tuple[str, ...], devices: list[str]) -> None:
@@ -112,15 +112,15 @@ class Conversation(RuleBasedStateMachine):
         self.watchers: list[Watcher] = []
         for device_id in devices:
             self.network.server.change(device_id, self.value())
-        self.bound = patch("twincast.client.event_queue.WAITING_MAX", 3)
+        self.bound = patch("twincast.client.event_queue.UNMERGED_MAX", 3)
         self.bound.start()
         with patch("twincast.client.client.open_link", self.network.open):
-            self.hub = self.run(self._made())
+            self.client = self.run(self._made())
 
     async def _made(self) -> Client:
-        hub = Client("http://server", self.followed, buffer_max_bytes=1 << 26, on_link=None, token="a-key")
-        self.running = asyncio.create_task(hub.connection.run(None))
-        return hub
+        client = Client("http://server", self.followed, buffer_max_bytes=1 << 26, on_link=None, token="a-key")
+        self.running = asyncio.create_task(client.connection.run(None))
+        return client
 
     def run(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
@@ -154,23 +154,23 @@ class Conversation(RuleBasedStateMachine):
     def publish(self, device: str, count: int) -> None:
         for _ in range(count):
             value = int(self.value())
-            self.sent.append((value, self.task(self.hub.publish(device, value))))
+            self.sent.append((value, self.task(self.client.publish(device, value))))
 
     @rule(device=st.sampled_from(DEVICES))
     def publish_what_is_too_large(self, device: str) -> None:
-        self.others.append(self.task(self.hub.publish(device, "x" * 70_000)))
+        self.others.append(self.task(self.client.publish(device, "x" * 70_000)))
 
     @rule(device=st.sampled_from(DEVICES), size=st.sampled_from([45_000, 55_000]))
     def command_what_is_too_large_for_some(self, device: str, size: int) -> None:
-        self.others.append(self.task(self.hub.control(device, "set", {"to": "x" * size})))
+        self.others.append(self.task(self.client.control(device, "set", {"to": "x" * size})))
 
     @rule(device=st.sampled_from(DEVICES))
     def publish_what_somebody_on_the_way_refuses(self, device: str) -> None:
-        self.others.append(self.task(self.hub.control(device, "poison")))
+        self.others.append(self.task(self.client.control(device, "poison")))
 
     @rule(device=st.sampled_from(DEVICES))
     def delete(self, device: str) -> None:
-        self.others.append(self.task(self.hub.delete(device)))
+        self.others.append(self.task(self.client.delete(device)))
 
     @rule(
         patterns=st.sampled_from(PATTERNS),
@@ -179,7 +179,7 @@ class Conversation(RuleBasedStateMachine):
     )
     def watch(self, patterns: tuple[str, ...], mode: Mode, kinds: Any) -> None:
         async def begin() -> Watcher:
-            return Watcher(self.network, self.hub, patterns, mode, kinds)
+            return Watcher(self.network, self.client, patterns, mode, kinds)
 
         self.watchers.append(self.run(begin()))
 
@@ -296,7 +296,7 @@ class Conversation(RuleBasedStateMachine):
     # What must be so in the end.
 
     def teardown(self) -> None:
-        if not hasattr(self, "hub"):
+        if not hasattr(self, "client"):
             return
         try:
             self.run(self._heal())
@@ -330,15 +330,15 @@ class Conversation(RuleBasedStateMachine):
     def _is_settled(self, link: Any) -> bool:
         has_begun = all(watcher.owed_from is not None for watcher in self.watchers if watcher.is_watching)
         is_quiet = not link.to_server and not link.to_client and link.is_all_taken
-        told = self.hub.position is not None and self.hub.is_connected and not self.hub.connection.is_asking
+        told = self.client.position is not None and self.client.is_connected and not self.client.connection.is_asking
         return has_begun and is_quiet and told and all(task.done() for task in self._tasks())
 
     def _check(self) -> None:
         server = self.network.server
-        assert self.hub.connection.failed is None
-        follows = self.hub._incoming._following.selects
+        assert self.client.connection.failed is None
+        follows = self.client._incoming._following.selects
         following = {name for name in server.state.twins if follows(("data_update", name))}
-        assert {name: twin.value for name, twin in self.hub.state.items()} == {
+        assert {name: twin.value for name, twin in self.client.state.items()} == {
             name: int(bytes(server.state.twins[name].value)) for name in following
         }
         self._check_sent(server)
@@ -368,10 +368,11 @@ class Conversation(RuleBasedStateMachine):
                 assert int(bytes(entry.value)) == value
 
     def _check_bounds(self) -> None:
-        incoming, outgoing = self.hub._incoming, self.hub._outgoing
+        incoming, outgoing = self.client._incoming, self.client._outgoing
         watching = [watcher.watch for watcher in self.watchers if watcher.is_watching]
         assert set(incoming._watches) == set(incoming._wanted) == set(watching), "no watch is left behind"
-        assert not outgoing._unanswered and not outgoing._answers and not outgoing._questions
+        assert not outgoing._unanswered
+        assert not outgoing._questions.has_unanswered and not outgoing._questions.has_unsent
         assert outgoing._size_bytes == 0
         assert self.network.link is not None
         brought = dict(self.network.link.session.feed.subscription.rules)
@@ -384,7 +385,7 @@ class Conversation(RuleBasedStateMachine):
         await asyncio.gather(
             *self._tasks(), *(watcher.task for watcher in self.watchers), self.running, return_exceptions=True
         )
-        await self.hub.close()
+        await self.client.close()
 
 
 TestConversation = Conversation.TestCase

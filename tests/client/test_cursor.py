@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests import warm
-from twincast.client import Change, Client, Gap, Rest, connect
+from twincast.client import Client, Event, Gap, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.core.model import Position
 from twincast.errors import CursorUnusable, Unauthenticated, ValidationFailed
@@ -58,17 +58,17 @@ async def commanded(server: Server, *commands: str, target: str = "fan") -> None
 
 
 @contextlib.asynccontextmanager
-async def device(server: Server, cursor: Path, **how: Any) -> AsyncIterator[tuple[Client, list[Change]]]:
+async def device(server: Server, cursor: Path, **how: Any) -> AsyncIterator[tuple[Client, list[Event]]]:
     """Run a device that obeys commands, from its start to its orderly end."""
-    heard: list[Change] = []
-    async with connect(server.url, devices=(), cursor=cursor, **how) as hub:
-        await hub.on_command("fan", heard.append)
-        yield hub, heard
+    heard: list[Event] = []
+    async with connect(server.url, devices=(), cursor=cursor, **how) as client:
+        await client.on_command("fan", heard.append)
+        yield client, heard
 
 
-async def hears(heard: list[Change], *commands: str) -> None:
+async def hears(heard: list[Event], *commands: str) -> None:
     await eventually_async(lambda: len(heard) >= len(commands), f"{commands} are heard")
-    assert [change.command for change in heard] == list(commands)
+    assert [event.command for event in heard] == list(commands)
 
 
 def put_back(folder: Path) -> None:
@@ -96,13 +96,13 @@ async def test_a_device_that_restarts_hears_what_was_commanded_meanwhile(server:
             await hears(heard, f"c{number}", f"d{number}")
             await commanded(server, f"e{number}")
             await hears(heard, f"c{number}", f"d{number}", f"e{number}")
-        assert all(change.gap is None for change in heard)
+        assert all(event.gap is None for event in heard)
 
 
 async def test_until_there_is_a_position_it_begins_now_and_keeps_that_at_once(server: Server, cursor: Path) -> None:
     await commanded(server, "before")
-    async with device(server, cursor) as (hub, heard):
-        assert position_in(cursor) == hub.position, "it is kept, though nothing was commanded"
+    async with device(server, cursor) as (client, heard):
+        assert position_in(cursor) == client.position, "it is kept, though nothing was commanded"
     await commanded(server, "meanwhile")
     async with device(server, cursor) as (_, heard):
         await hears(heard, "meanwhile")
@@ -113,12 +113,12 @@ async def test_the_state_is_whole_from_the_start_whatever_is_resumed(server: Ser
         pass
     with Rest(server.url) as rest:
         await asyncio.to_thread(rest.publish_all, [("lamp", number) for number in range(5)])
-    async with connect(server.url, cursor=cursor) as hub:
-        assert hub.state["lamp"].value == 4
-        async with hub.watch("lamp", mode="every") as changes:
-            iterating = changes.__aiter__()
+    async with connect(server.url, cursor=cursor) as client:
+        assert client.state["lamp"].value == 4
+        async with client.watch("lamp", mode="every") as events:
+            iterating = events.__aiter__()
             assert [(await anext(iterating)).value for _ in range(5)] == list(range(5))
-            assert hub.state["lamp"].value == 4
+            assert client.state["lamp"].value == 4
 
 
 @pytest.mark.usefixtures("started")
@@ -126,12 +126,12 @@ async def test_the_position_passes_a_change_when_the_callback_has_come_back(serv
     may_return = asyncio.Event()
     begun: list[int] = []
 
-    async def obey(change: Change) -> None:
-        begun.append(change.seq)
+    async def obey(event: Event) -> None:
+        begun.append(event.seq)
         await may_return.wait()
 
-    async with connect(server.url, devices=(), cursor=cursor) as hub:
-        await hub.on_command("fan", obey)
+    async with connect(server.url, devices=(), cursor=cursor) as client:
+        await client.on_command("fan", obey)
         await commanded(server, "a", "b")
         await eventually_async(lambda: len(begun) == 1, "it is called")
         await asyncio.sleep(0.3)
@@ -142,10 +142,10 @@ async def test_the_position_passes_a_change_when_the_callback_has_come_back(serv
 
 @pytest.mark.usefixtures("started")
 async def test_the_slowest_watch_decides(server: Server, cursor: Path) -> None:
-    async with connect(server.url, devices=(), cursor=cursor) as hub:
-        fast: list[Change] = []
-        await hub.on_command("fan", fast.append)
-        async with hub.watch("fan", mode="every") as slow:
+    async with connect(server.url, devices=(), cursor=cursor) as client:
+        fast: list[Event] = []
+        await client.on_command("fan", fast.append)
+        async with client.watch("fan", mode="every") as slow:
             iterating = slow.__aiter__()
             await commanded(server, "a", "b", "c")
             await hears(fast, "a", "b", "c")
@@ -161,13 +161,13 @@ DEVICE = """
 import asyncio, sys
 from twincast.client import connect
 async def main():
-    async def obey(change):
-        print("begins", change.command, flush=True)
-        if change.command == "hang":
+    async def obey(event):
+        print("begins", event.command, flush=True)
+        if event.command == "hang":
             await asyncio.Event().wait()
-        print("is done with", change.command, flush=True)
-    async with connect(sys.argv[1], devices=(), cursor=sys.argv[2]) as hub:
-        await hub.on_command("fan", obey)
+        print("is done with", event.command, flush=True)
+    async with connect(sys.argv[1], devices=(), cursor=sys.argv[2]) as client:
+        await client.on_command("fan", obey)
         print("is live", flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
@@ -239,7 +239,7 @@ async def test_a_restart_of_the_server_loses_nothing(server: Server, cursor: Pat
         await asyncio.to_thread(server.restart)
         await commanded(server, "d")
         await hears(heard, "b", "c", "d")
-    assert all(change.gap is None for change in heard)
+    assert all(event.gap is None for event in heard)
     await asyncio.to_thread(server.restart)
     await commanded(server, "e")
     async with device(server, cursor) as (_, heard):
@@ -264,7 +264,7 @@ async def test_a_server_that_was_restored_from_an_older_backup_goes_on_from_now_
         await commanded(server, "d")
         await hears(heard, "d")
         assert heard[0].gap == Gap(None, None, "epoch")
-    assert "this goes on from now on" in caplog.text
+    assert "the watch continues from now on" in caplog.text
     caplog.clear()
     await commanded(server, "e")
     async with device(server, cursor) as (_, heard):
@@ -279,8 +279,8 @@ async def test_what_is_too_old_is_a_gap(cursor: Path, tmp_path: Path) -> None:
         await commanded(server, *(f"lost {number}" for number in range(15)))
         with Rest(server.url) as rest:
             await asyncio.to_thread(rest.publish, "lamp", 1)
-        async with connect(server.url, devices=(), cursor=cursor) as hub, hub.watch(mode="every") as changes:
-            iterating = changes.__aiter__()
+        async with connect(server.url, devices=(), cursor=cursor) as client, client.watch(mode="every") as events:
+            iterating = events.__aiter__()
             first = await anext(iterating)
             assert (first.device_id, first.value, first.gap) == ("lamp", 1, Gap(1, 16))
             await commanded(server, "heard")
@@ -382,7 +382,7 @@ async def test_a_disk_that_takes_nothing_is_logged_and_ends_nothing(
 
     monkeypatch.setattr("twincast.client.cursor.os.replace", full)
     async with device(server, cursor) as (_, heard):
-        await eventually_async(lambda: "could not be written down" in caplog.text, "it is logged")
+        await eventually_async(lambda: "the cursor could not be written" in caplog.text, "it is logged")
         await commanded(server, "a")
         await hears(heard, "a")
 
@@ -394,14 +394,17 @@ async def test_a_body_that_fails_is_told_again_and_what_a_context_was_left_with_
         pass
     await commanded(server, "a", "b", "c")
     with pytest.raises(ZeroDivisionError):
-        async with connect(server.url, devices=(), cursor=cursor) as hub:
-            async for change in hub.watch("fan", mode="every"):
-                if change.command == "b":
+        async with connect(server.url, devices=(), cursor=cursor) as client:
+            async for event in client.watch("fan", mode="every"):
+                if event.command == "b":
                     raise ZeroDivisionError
     for expected in ("b", "c"):
-        async with connect(server.url, devices=(), cursor=cursor) as hub, hub.watch("fan", mode="every") as changes:
-            async for change in changes:
-                assert change.command == expected
+        async with (
+            connect(server.url, devices=(), cursor=cursor) as client,
+            client.watch("fan", mode="every") as events,
+        ):
+            async for event in events:
+                assert event.command == expected
                 break
     async with device(server, cursor) as (_, heard):
         await commanded(server, "d")
@@ -412,11 +415,11 @@ async def test_a_body_that_fails_is_told_again_and_what_a_context_was_left_with_
 async def test_a_watch_that_was_left_holds_the_position_no_longer_than_until_others_go_on(
     server: Server, cursor: Path
 ) -> None:
-    async with device(server, cursor) as (hub, heard):
-        async with hub.watch("lamp", mode="every") as changes:
+    async with device(server, cursor) as (client, heard):
+        async with client.watch("lamp", mode="every") as events:
             with Rest(server.url) as rest:
                 await asyncio.to_thread(rest.publish_all, [("lamp", number) for number in range(5)])
-            async for _ in changes:
+            async for _ in events:
                 break
         await commanded(server, "a")
         await hears(heard, "a")
@@ -428,22 +431,22 @@ async def test_what_begins_later_begins_now(server: Server, cursor: Path, monkey
         pass
     monkeypatch.setattr("twincast.client.resumption.STARTING_S", 0.05)
     await commanded(server, "a")
-    async with device(server, cursor) as (hub, heard):
+    async with device(server, cursor) as (client, heard):
         await hears(heard, "a")
         await asyncio.sleep(0.1)
-        async with hub.watch("fan") as changes:
+        async with client.watch("fan") as events:
             await commanded(server, "b")
-            assert (await anext(changes.__aiter__())).command == "b"
+            assert (await anext(events.__aiter__())).command == "b"
 
 
 async def test_all_that_begins_at_the_start_goes_on_at_the_same_place(server: Server, cursor: Path) -> None:
     async with device(server, cursor):
         pass
     await commanded(server, "a", "b")
-    async with device(server, cursor) as (hub, heard):
+    async with device(server, cursor) as (client, heard):
         await hears(heard, "a", "b")
-        later: list[Change] = []
-        await hub.on_command("*", later.append)
+        later: list[Event] = []
+        await client.on_command("*", later.append)
         await hears(later, "a", "b")
 
 
@@ -452,7 +455,7 @@ async def test_all_that_begins_at_the_start_goes_on_at_the_same_place(server: Se
 async def test_what_is_read_back_and_what_comes_live_meet_in_order(
     server: Server, cursor: Path, mode: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincast.client.event_queue.WAITING_MAX", 20)
+    monkeypatch.setattr("twincast.client.event_queue.UNMERGED_MAX", 20)
     chance = random.Random(seed)
     async with device(server, cursor):
         pass
@@ -470,39 +473,39 @@ async def test_what_is_read_back_and_what_comes_live_meet_in_order(
 
     with Proxy(server.port) as proxy:
         going = asyncio.create_task(go_on())
-        async with connect(proxy.url, devices=(), cursor=cursor) as hub, hub.watch(mode=mode) as changes:
-            told: list[Change] = []
-            async for change in changes:
-                told.append(change)
+        async with connect(proxy.url, devices=(), cursor=cursor) as client, client.watch(mode=mode) as events:
+            told: list[Event] = []
+            async for event in events:
+                told.append(event)
                 if chance.random() < 0.03:
                     await asyncio.sleep(0.02)
                 if chance.random() < 0.01:
                     proxy.cut()
-                if change.value == 599:
+                if event.value == 599:
                     break
         await going
-    seqs = [change.seq for change in told]
+    seqs = [event.seq for event in told]
     assert seqs == sorted(set(seqs))
-    assert all(change.gap is None for change in told)
-    assert [change.command for change in told if change.command] == [str(number) for number in range(300, 600, 10)]
+    assert all(event.gap is None for event in told)
+    assert [event.command for event in told if event.command] == [str(number) for number in range(300, 600, 10)]
     if mode == "every":
         assert seqs == list(range(1, seqs[-1] + 1))
     assert position_in(cursor).seq <= seqs[-1]  # behind it if the line was cut last: then some of them come again
 
 
 async def test_a_position_may_be_given_and_read_by_the_program_itself(server: Server) -> None:
-    async with connect(server.url, devices=()) as hub:
-        assert hub.cursor is None
-        async with hub.watch("fan") as changes:
+    async with connect(server.url, devices=()) as client:
+        assert client.cursor is None
+        async with client.watch("fan") as events:
             await commanded(server, "a", "b")
-            iterating = changes.__aiter__()
+            iterating = events.__aiter__()
             assert [(await anext(iterating)).command for _ in range(2)] == ["a", "b"]
-            kept = hub.cursor
+            kept = client.cursor
     assert kept is not None and kept.seq == 1
-    async with connect(server.url, devices=(), since=str(kept)) as hub:
-        assert hub.cursor == kept
-        async with hub.watch("fan", initial=True) as changes:
-            assert (await anext(changes.__aiter__())).command == "b"
+    async with connect(server.url, devices=(), since=str(kept)) as client:
+        assert client.cursor == kept
+        async with client.watch("fan", initial=True) as events:
+            assert (await anext(events.__aiter__())).command == "b"
     with pytest.raises(ValidationFailed, match="a position is EPOCH:SEQ"):
         async with connect(server.url, since="yesterday"):
             raise AssertionError("that is no position")
@@ -513,10 +516,10 @@ async def test_with_initial_each_device_is_told_once_or_as_often_as_it_changed(s
         await asyncio.to_thread(rest.publish_all, [("old", 1), ("new", 2)])
         since = rest.publish("new", 3)
         await asyncio.to_thread(rest.publish_all, [("new", 4), ("new", 5)])
-    async with connect(server.url, since=f"{since['epoch']}:{since['seq']}") as hub:
+    async with connect(server.url, since=f"{since['epoch']}:{since['seq']}") as client:
         told = []
-        async for change in hub.watch(mode="every", initial=True):
-            told.append((change.device_id, change.value))
+        async for event in client.watch(mode="every", initial=True):
+            told.append((event.device_id, event.value))
             if len(told) == 3:
                 break
     assert told == [("new", 4), ("new", 5), ("old", 1)]
@@ -524,32 +527,32 @@ async def test_with_initial_each_device_is_told_once_or_as_often_as_it_changed(s
 
 async def test_a_key_that_ends_while_it_reads_back_ends_the_watch(server: Server) -> None:
     secret = await asyncio.to_thread(lambda: server.add_key("me", publish=["*"], read=["*"], command=["*"]))
-    async with connect(server.url, token=secret) as hub:
-        seq = await hub.publish("lamp", 1)
-        position = hub.position
+    async with connect(server.url, token=secret) as client:
+        seq = await client.publish("lamp", 1)
+        position = client.position
     assert seq == 1 and position is not None
-    async with connect(server.url, token=secret, since=Position(position.epoch, 0)) as hub:
+    async with connect(server.url, token=secret, since=Position(position.epoch, 0)) as client:
         await asyncio.to_thread(server.revoke_key, "me")
         with pytest.raises(Unauthenticated):
-            async for _ in hub.watch():
+            async for _ in client.watch():
                 pass
 
 
 def test_without_asyncio_a_device_goes_on_too(server: Server, cursor: Path) -> None:
-    with without_asyncio.connect(server.url, devices=(), cursor=cursor) as hub, hub.watch("fan"):
-        assert hub.cursor is not None
+    with without_asyncio.connect(server.url, devices=(), cursor=cursor) as client, client.watch("fan"):
+        assert client.cursor is not None
     for number in range(3):
         command(server, f"a{number}", f"b{number}")
-        with without_asyncio.connect(server.url, devices=(), cursor=cursor) as hub, hub.watch("fan") as changes:
-            assert [next(changes).command for _ in range(2)] == [f"a{number}", f"b{number}"]
+        with without_asyncio.connect(server.url, devices=(), cursor=cursor) as client, client.watch("fan") as events:
+            assert [next(events).command for _ in range(2)] == [f"a{number}", f"b{number}"]
     command(server, "c", "d")
-    with pytest.raises(ZeroDivisionError), without_asyncio.connect(server.url, devices=(), cursor=cursor) as hub:
-        for change in hub.watch("fan"):
-            if change.command == "d":
+    with pytest.raises(ZeroDivisionError), without_asyncio.connect(server.url, devices=(), cursor=cursor) as client:
+        for event in client.watch("fan"):
+            if event.command == "d":
                 raise ZeroDivisionError
     heard: list[str] = []
-    with without_asyncio.connect(server.url, devices=(), cursor=cursor) as hub:
-        hub.on_command("fan", lambda change: heard.append(change.command))
+    with without_asyncio.connect(server.url, devices=(), cursor=cursor) as client:
+        client.on_command("fan", lambda event: heard.append(event.command))
         eventually(lambda: heard == ["d"], "what was not done comes again")
-    with without_asyncio.connect(server.url, since="1:5", devices=()) as hub:
-        assert str(hub.cursor) == "1:5"
+    with without_asyncio.connect(server.url, since="1:5", devices=()) as client:
+        assert str(client.cursor) == "1:5"

@@ -159,17 +159,17 @@ def test_arguments_of_a_command_are_an_object_of_such_values() -> None:
 
 async def test_every_way_out_refuses_alike_and_sends_nothing(twincast_server: Server) -> None:
     url = twincast_server.url
-    async with connect(url) as hub:
+    async with connect(url) as client:
         for value, kind in REFUSED:
             with pytest.raises(kind):
-                await hub.publish("a", value)
+                await client.publish("a", value)
             with pytest.raises(kind):
-                await hub.control("a", "set", {"to": value})
-        future = await hub.submit("a", math.nan)
+                await client.control("a", "set", {"to": value})
+        future = await client.submit("a", math.nan)
         with pytest.raises(ValidationFailed):
             await future
         with pytest.raises(ValidationFailed, match="nan"):
-            await hub.publish_many([("a", 1), ("a", math.nan), ("a", 3)])
+            await client.publish_many([("a", 1), ("a", math.nan), ("a", 3)])
     with Rest(url) as rest:
         for value, kind in REFUSED:
             with pytest.raises(kind):
@@ -182,21 +182,21 @@ async def test_every_way_out_refuses_alike_and_sends_nothing(twincast_server: Se
 
 
 def test_without_asyncio_it_is_the_same(twincast_server: Server) -> None:
-    with connect_sync(twincast_server.url) as hub:
+    with connect_sync(twincast_server.url) as client:
         with pytest.raises(ValidationFailed):
-            hub.publish("a", {"t": math.nan})
-        assert hub.publish("a", Decimal("0.10")) == 1
+            client.publish("a", {"t": math.nan})
+        assert client.publish("a", Decimal("0.10")) == 1
     assert twincast_server.state["a"].value == 0.1
 
 
 @pytest.mark.parametrize("name", ["\ud800", "", "x" * 129, 5, None, b"lamp"])
 async def test_a_name_that_is_none_is_refused_and_the_next_reading_goes_on(twincast_server: Server, name: Any) -> None:
-    async with connect(twincast_server.url) as hub:
+    async with connect(twincast_server.url) as client:
         with pytest.raises(BadMessage):
-            await hub.publish(name, 1)
+            await client.publish(name, 1)
         with pytest.raises(BadMessage):
-            await hub.control("lamp", name)
-        assert await hub.publish("lamp", 1) == 1
+            await client.control("lamp", name)
+        assert await client.publish("lamp", 1) == 1
     with Rest(twincast_server.url) as rest:
         with pytest.raises(BadMessage):
             rest.publish(name, 1)

@@ -24,20 +24,20 @@ SOON_S = 10.0
 WORDS = (LOGIN_NEEDED, "`token=…`", "TWINCAST_TOKEN")
 
 
-async def hub(url: str) -> None:
-    async with connect(url, timeout_s=None) as hub:
-        async for _ in hub.watch(kinds=["control"]):
+async def client(url: str) -> None:
+    async with connect(url, timeout_s=None) as client:
+        async for _ in client.watch(kinds=["control"]):
             raise AssertionError("nobody commands anything")
 
 
 def without(url: str) -> None:
-    with without_asyncio.connect(url, timeout_s=None) as hub:
-        for _ in hub.watch(kinds=["control"]):
+    with without_asyncio.connect(url, timeout_s=None) as client:
+        for _ in client.watch(kinds=["control"]):
             raise AssertionError("nobody commands anything")
 
 
 STAYING: dict[str, Callable[[str], Any]] = {
-    "hub": lambda url: asyncio.run(hub(url)),
+    "client": lambda url: asyncio.run(client(url)),
     "without asyncio": without,
     "host": lambda url: asyncio.run(host.host(url, None, 0.05, None)),
     "watch": lambda url: asyncio.run(watch.watch(url, [])),
@@ -104,8 +104,8 @@ def test_what_the_refusal_says_helps_when_it_is_done(server: Server, tmp_path: P
         check=True,
     )
     assert "stored" in given.stdout
-    with without_asyncio.connect(server.url, token=key) as hub:
-        hub.publish("lamp", 2)
+    with without_asyncio.connect(server.url, token=key) as client:
+        client.publish("lamp", 2)
 
 
 def test_a_credential_that_is_not_known_is_told_so_and_not_to_give_one(server: Server) -> None:

@@ -94,8 +94,8 @@ async def outcome(url: str, row: Row) -> tuple[TwincastError | None, list[float]
             raise ValueError("a fault of the program")
 
     async def client() -> None:
-        async with connect(url, timeout_s=None, token=token_of(row), on_link=on_link) as hub:
-            async for _ in hub.watch(kinds=["data_update"]):
+        async with connect(url, timeout_s=None, token=token_of(row), on_link=on_link) as client:
+            async for _ in client.watch(kinds=["data_update"]):
                 raise AssertionError("nothing is published, so this ends as the connection does")
 
     task = asyncio.create_task(client())

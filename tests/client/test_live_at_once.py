@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from twincast.client import Change, Client, Rest, connect
+from twincast.client import Client, Event, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Proxy, Server, eventually, eventually_async
@@ -22,18 +22,18 @@ def slow(twincast_server: Server) -> Iterator[Proxy]:
         yield proxy
 
 
-async def commanded_at_once(server: Server, hub: Client, number: int, how: str) -> list[Change]:
+async def commanded_at_once(server: Server, client: Client, number: int, how: str) -> list[Event]:
     """Have somebody else send a command, as soon as somebody listens to it."""
-    heard: list[Change] = []
+    heard: list[Event] = []
     target = f"{how} {number}"
     if how == "awaited":
-        listening = await hub.on_command(target, heard.append)
+        listening = await client.on_command(target, heard.append)
     elif how == "context":
-        listening = await hub.on_command(target, heard.append).__aenter__()
+        listening = await client.on_command(target, heard.append).__aenter__()
     else:
-        hub.on_command(target)(heard.append)
-        await hub.listening()
-        [listening] = [obeying for obeying in hub._obeying if obeying._target == target]
+        client.on_command(target)(heard.append)
+        await client.listening()
+        [listening] = [listener for listener in client._listeners if listener._target == target]
     with Rest(server.url) as rest:
         await asyncio.to_thread(rest.control, target, "on")
     await eventually_async(lambda: len(heard) == 1, f"command {number} is heard")
@@ -43,36 +43,36 @@ async def commanded_at_once(server: Server, hub: Client, number: int, how: str) 
 
 @pytest.mark.parametrize("how", ["awaited", "context", "decorated"])
 async def test_a_command_that_comes_as_soon_as_it_returns_is_heard(twincast_server: Server, how: str) -> None:
-    async with connect(twincast_server.url, devices=()) as hub:
+    async with connect(twincast_server.url, devices=()) as client:
         for number in range(TIMES):
-            await commanded_at_once(twincast_server, hub, number, how)
+            await commanded_at_once(twincast_server, client, number, how)
 
 
 @pytest.mark.parametrize("how", ["awaited", "context", "decorated"])
 async def test_over_a_slow_network_too(twincast_server: Server, slow: Proxy, how: str) -> None:
-    async with connect(slow.url, devices=()) as hub:
-        await asyncio.gather(*(commanded_at_once(twincast_server, hub, number, how) for number in range(20)))
+    async with connect(slow.url, devices=()) as client:
+        await asyncio.gather(*(commanded_at_once(twincast_server, client, number, how) for number in range(20)))
 
 
 async def test_one_after_another_over_a_slow_network(twincast_server: Server, slow: Proxy) -> None:
-    async with connect(slow.url, devices=()) as hub:
+    async with connect(slow.url, devices=()) as client:
         for number in range(TIMES):
-            await commanded_at_once(twincast_server, hub, number, "awaited")
+            await commanded_at_once(twincast_server, client, number, "awaited")
 
 
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_without_asyncio_it_is_live_when_it_returns(twincast_server: Server, slow: Proxy, is_slow: bool) -> None:
     heard: list[str] = []
     url = slow.url if is_slow else twincast_server.url
-    with without_asyncio.connect(url, devices=()) as hub, Rest(twincast_server.url) as rest:
+    with without_asyncio.connect(url, devices=()) as client, Rest(twincast_server.url) as rest:
         for number in range(TIMES):
-            with hub.on_command(f"fan {number}", lambda change: heard.append(change.device_id)):
+            with client.on_command(f"fan {number}", lambda event: heard.append(event.device_id)):
                 rest.control(f"fan {number}", "on")
                 eventually(lambda: len(heard) == number + 1, "it is heard")  # noqa: B023
 
-        @hub.on_command("lamp")
-        def obey(change: Change) -> None:
-            heard.append(change.command)
+        @client.on_command("lamp")
+        def obey(event: Event) -> None:
+            heard.append(event.command)
 
         assert heard == [f"fan {number}" for number in range(TIMES)]
         rest.control("lamp", "off")
@@ -82,77 +82,77 @@ def test_without_asyncio_it_is_live_when_it_returns(twincast_server: Server, slo
 async def test_a_watch_is_live_in_its_context_and_without_asyncio_when_it_returns(
     twincast_server: Server, slow: Proxy
 ) -> None:
-    async with connect(slow.url, devices=()) as hub:
+    async with connect(slow.url, devices=()) as client:
         for number in range(20):
-            async with hub.watch(f"lamp {number}") as changes:
+            async with client.watch(f"lamp {number}") as events:
                 with Rest(twincast_server.url) as rest:
                     await asyncio.to_thread(rest.publish, f"lamp {number}", number)
-                assert (await anext(changes.__aiter__())).value == number
+                assert (await anext(events.__aiter__())).value == number
 
 
 def test_a_watch_without_asyncio_is_live_when_it_returns_and_over_when_it_is_left(twincast_server: Server) -> None:
-    with without_asyncio.connect(twincast_server.url, devices=()) as hub, Rest(twincast_server.url) as rest:
+    with without_asyncio.connect(twincast_server.url, devices=()) as client, Rest(twincast_server.url) as rest:
         for number in range(20):
-            changes = hub.watch("lamp", mode="every")
+            events = client.watch("lamp", mode="every")
             rest.publish("lamp", number)
-            assert next(changes).value == number
-            changes.close()
+            assert next(events).value == number
+            events.close()
 
 
 def test_a_loop_that_is_left_takes_nothing_any_more(twincast_server: Server) -> None:
-    with without_asyncio.connect(twincast_server.url, devices=()) as hub:
-        watching = hub.watch("lamp", mode="every")
-        hub.publish("lamp", 1)
-        for change in watching:
-            assert change.value == 1
+    with without_asyncio.connect(twincast_server.url, devices=()) as client:
+        watching = client.watch("lamp", mode="every")
+        client.publish("lamp", 1)
+        for event in watching:
+            assert event.value == 1
             break
-        with hub.watch("lamp", mode="every") as again:
-            hub.publish("lamp", 2)
+        with client.watch("lamp", mode="every") as again:
+            client.publish("lamp", 2)
             assert next(again).value == 2
         del watching
         gc.collect()
-        eventually(lambda: not hub._hub._incoming._watches, "no watch is left behind")
+        eventually(lambda: not client._client._incoming._watches, "no watch is left behind")
 
 
 async def test_an_end_ends_it_and_what_it_is_about_to_do(twincast_server: Server) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def obey(_: Change) -> None:
+    async def obey(_: Event) -> None:
         begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
-    async with connect(twincast_server.url, devices=()) as hub:
-        async with hub.on_command("fan", obey):
-            await hub.control("fan", "on")
+    async with connect(twincast_server.url, devices=()) as client:
+        async with client.on_command("fan", obey):
+            await client.control("fan", "on")
             await begun.wait()
         assert ended.is_set()
-        assert not hub._incoming._watches
+        assert not client._incoming._watches
 
 
 async def test_what_is_refused_is_raised_by_who_waits_and_logged(
     twincast_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connect(twincast_server.url, devices=()) as hub:
-        async with hub.watch(*(f"device {number}" for number in range(1_000)), kinds=["control"]):
+    async with connect(twincast_server.url, devices=()) as client:
+        async with client.watch(*(f"device {number}" for number in range(1_000)), kinds=["control"]):
             with pytest.raises(ValidationFailed):
-                await hub.on_command("one too many", print)
+                await client.on_command("one too many", print)
             with pytest.raises(ValidationFailed):
-                await hub.listening()
-        assert "no longer obeyed" in caplog.text
+                await client.listening()
+        assert "no longer called" in caplog.text
 
 
 async def test_while_there_is_no_connection_it_waits_and_the_end_of_the_hub_ends_that(
     twincast_server: Server,
 ) -> None:
     with Proxy(twincast_server.port) as proxy:
-        async with connect(proxy.url, devices=()) as hub:
+        async with connect(proxy.url, devices=()) as client:
             proxy.refuse()
             proxy.cut()
-            await eventually_async(lambda: not hub.is_connected, "it is lost")
-            waiting = asyncio.ensure_future(hub.on_command("fan", print).__aenter__())
+            await eventually_async(lambda: not client.is_connected, "it is lost")
+            waiting = asyncio.ensure_future(client.on_command("fan", print).__aenter__())
             await asyncio.sleep(0.05)
             assert not waiting.done()
         with pytest.raises(ServerUnreachable):

@@ -238,13 +238,13 @@ def test_a_server_that_comes_back_with_another_key_is_not_talked_to_again(tmp_pa
     pin = fingerprint_of(cert)
     with (
         Server(tls_cert=str(cert), tls_key=str(key)) as server,
-        without_asyncio.connect(server.url, fingerprint=pin) as hub,
+        without_asyncio.connect(server.url, fingerprint=pin) as client,
     ):
-        hub.publish("lamp", 1)
+        client.publish("lamp", 1)
         certificate(tmp_path)
         server.restart()
         with pytest.raises(WrongFingerprint):
-            hub.publish("lamp", 2)
+            client.publish("lamp", 2)
 
 
 def test_two_ways_to_trust_are_one_too_many() -> None:

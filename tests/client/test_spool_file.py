@@ -229,7 +229,7 @@ def empty_it_beside_its_wal(path: Path) -> None:
 WRONGS: list[tuple[Callable[[Path], None], str]] = [
     (cut_short, "torn|is not a spool"),
     (overwrite, "torn"),
-    (put_a_text, "is not a spool: it is something else, or torn; move it away"),
+    (put_a_text, "is not a spool, or is damaged; move it away"),
     (put_another_database, "is an SQLite database, but not a spool; name another file"),
     (put_a_newer_one, f"of version {SCHEMA_VERSION + 1}, written by a newer twincast"),
     (lambda path: path.mkdir(), "cannot be used: Is a directory"),

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
 from twincast.client import Client
 from twincast.client.spool_file import SpoolFile
-from twincast.client.spooled_outgoing import Spooling
+from twincast.client.spooled_outgoing import SpooledOutgoing
 from twincast.core.model import DataUpdate
 from twincast.errors import BadMessage, NotFound, ServerUnreachable, SpoolFull, TooLarge
 
@@ -49,12 +49,12 @@ class Spooled(RuleBasedStateMachine):
         self.disk = _Disk()
         self.window_bytes = window_bytes
 
-        async def in_thread(_: Spooling, work: Callable[[], Any]) -> Any:
+        async def in_thread(_: SpooledOutgoing, work: Callable[[], Any]) -> Any:
             return await self.disk.in_thread(work)
 
         self.patches: list[Any] = [
             patch("twincast.client.spooled_outgoing.IN_FLIGHT_MAX", window),
-            patch.object(Spooling, "_in_thread", in_thread),
+            patch.object(SpooledOutgoing, "_in_thread", in_thread),
         ]
         for each in self.patches:
             each.start()
@@ -78,10 +78,10 @@ class Spooled(RuleBasedStateMachine):
             self.run(self._started())
 
     async def _started(self) -> None:
-        outgoing = Spooling(self.file, SPOOL_MAX_BYTES, self.window_bytes)
-        self.hub = Client("http://server", (), buffer_max_bytes=0, on_link=None, token="a-key", outgoing=outgoing)
+        outgoing = SpooledOutgoing(self.file, SPOOL_MAX_BYTES, self.window_bytes)
+        self.client = Client("http://server", (), buffer_max_bytes=0, on_link=None, token="a-key", outgoing=outgoing)
         outgoing.start()
-        self.running = asyncio.create_task(self.hub.connection.run(None))
+        self.running = asyncio.create_task(self.client.connection.run(None))
 
     async def _steps(self, count: int) -> None:
         for _ in range(count):
@@ -99,14 +99,14 @@ class Spooled(RuleBasedStateMachine):
 
     async def _publish(self, device: str, value: int, size: int) -> None:
         try:
-            assert await self.hub.publish(device, [value, "x" * size]) == 0
+            assert await self.client.publish(device, [value, "x" * size]) == 0
         except (SpoolFull, ServerUnreachable):
             return
         self.accepted.append(value)
 
     async def _submit(self, device: str, value: int) -> None:
         try:
-            receipt = await self.hub.submit(device, [value, ""])
+            receipt = await self.client.submit(device, [value, ""])
         except (SpoolFull, ServerUnreachable):
             return
         self.accepted.append(value)
@@ -148,11 +148,11 @@ class Spooled(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(DEVICES))
     def publish_what_somebody_on_the_way_refuses(self, device: str) -> None:
-        self.tasks.append(self.task(self._quietly(self.hub.control(device, "poison"))))
+        self.tasks.append(self.task(self._quietly(self.client.control(device, "poison"))))
 
     @rule(device=st.sampled_from(DEVICES))
     def delete(self, device: str) -> None:
-        self.tasks.append(self.task(self._quietly(self.hub.delete(device))))
+        self.tasks.append(self.task(self._quietly(self.client.delete(device))))
 
     async def _quietly(self, work: Any) -> None:
         try:
@@ -183,14 +183,14 @@ class Spooled(RuleBasedStateMachine):
         self.disk.is_full = False
         self.running.cancel()
         await asyncio.wait([self.running])
-        await self.hub.close()
+        await self.client.close()
         await asyncio.gather(*self.tasks)
         self.tasks = []
         self.receipts = [(value, receipt) for value, receipt in self.receipts if receipt.exception() is None]
 
     def kill(self) -> None:
         """What is in memory is gone, and what is in the file stays."""
-        for task in [*self.tasks, self.running, self.hub._outgoing._task]:  # type: ignore[attr-defined]
+        for task in [*self.tasks, self.running, self.client._outgoing._task]:  # type: ignore[attr-defined]
             task.cancel()
         self.run(asyncio.sleep(0))
         self.run(self._steps(3))
@@ -263,15 +263,15 @@ class Spooled(RuleBasedStateMachine):
                 self.network.server.commit()
                 link.let_client_hear(1_000)
             await self._steps(30)
-            backlog = self.hub.backlog
+            backlog = self.client.backlog
             assert backlog is not None
             if not backlog.lines and all(task.done() for task in self.tasks):
                 return
             await asyncio.sleep(0.3 if link and link.is_open and not link.session.closed else 20.0)
-        raise AssertionError(f"it does not settle: {self.hub.backlog}")
+        raise AssertionError(f"it does not settle: {self.client.backlog}")
 
     def _check(self) -> None:
-        assert self.hub.connection.failed is None
+        assert self.client.connection.failed is None
         for task in self.tasks:
             assert task.exception() is None
         log = self.network.server.log
@@ -282,12 +282,12 @@ class Spooled(RuleBasedStateMachine):
         for value, receipt in self.receipts:
             entry = log[receipt.result() - 1]
             assert isinstance(entry, DataUpdate) and stored.count(value) == 1
-        outgoing = self.hub._outgoing
+        outgoing = self.client._outgoing
         assert not outgoing._unanswered and outgoing._size_bytes == 0
-        assert self.hub.backlog is not None and self.hub.backlog[:2] == (0, 0)
+        assert self.client.backlog is not None and self.client.backlog[:2] == (0, 0)
 
     def teardown(self) -> None:
-        if not hasattr(self, "hub"):
+        if not hasattr(self, "client"):
             return
         try:
             self.run(self._heal())

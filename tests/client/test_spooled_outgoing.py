@@ -20,12 +20,13 @@ import pytest
 
 from tests import warm
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
-from twincast.client import Change, Client, Link, connect
+from twincast.client import Client, Event, Link, connect
 from twincast.client import sync as without_asyncio
-from twincast.client.failures import Retried
-from twincast.client.outgoing import IN_FLIGHT_MAX, Limits
+from twincast.client.failures import Retryable
+from twincast.client.limits import Limits
+from twincast.client.outgoing import IN_FLIGHT_MAX
 from twincast.client.spool_file import SpoolFile
-from twincast.client.spooled_outgoing import Spooling
+from twincast.client.spooled_outgoing import SpooledOutgoing
 from twincast.core.producers import WINDOW_LINES
 from twincast.errors import (
     BufferFull,
@@ -76,48 +77,48 @@ async def stored(server: Server, expected: list[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def device(server: Server, spool: Path, **how: Any) -> AsyncIterator[Client]:
-    async with connect(server.url, devices=(), spool=spool, **how) as hub:
-        yield hub
+    async with connect(server.url, devices=(), spool=spool, **how) as client:
+        yield client
 
 
 # Entering without a server.
 
 
 async def test_a_program_that_does_not_wait_goes_on_and_is_heard_when_the_server_comes(server: Server) -> None:
-    async with connect(server.url, devices=(), wait=False) as hub:
-        assert not hub.is_connected
-        sent = [asyncio.create_task(hub.publish("lamp", number)) for number in range(3)]
-        obeyed: list[Change] = []
-        hub.on_command("fan", obeyed.append)
+    async with connect(server.url, devices=(), wait=False) as client:
+        assert not client.is_connected
+        sent = [asyncio.create_task(client.publish("lamp", number)) for number in range(3)]
+        obeyed: list[Event] = []
+        client.on_command("fan", obeyed.append)
         await up(server)
         assert await asyncio.gather(*sent) == [1, 2, 3]
-        await hub.listening()
-        await hub.control("fan", "on")
+        await client.listening()
+        await client.control("fan", "on")
         await eventually_async(lambda: obeyed, "the command is heard")
 
 
 def test_the_same_without_asyncio(server: Server, spool: Path) -> None:
-    obeyed: list[Change] = []
-    with without_asyncio.connect(server.url, spool=spool) as hub:
-        assert hub.publish("lamp", 1) == 0
-        assert hub.publish_many([("lamp", 2), ("lamp", 3)]) == [0, 0]
-        assert hub.control("fan", "on") == 0
-        assert hub.backlog is not None and hub.backlog.lines == 4
-        hub.on_command("fan", obeyed.append, wait=False)
+    obeyed: list[Event] = []
+    with without_asyncio.connect(server.url, spool=spool) as client:
+        assert client.publish("lamp", 1) == 0
+        assert client.publish_many([("lamp", 2), ("lamp", 3)]) == [0, 0]
+        assert client.control("fan", "on") == 0
+        assert client.backlog is not None and client.backlog.lines == 4
+        client.on_command("fan", obeyed.append, wait=False)
 
-        @hub.on_command("fan", wait=False)
-        def obey(change: Change) -> None:
-            obeyed.append(change)
+        @client.on_command("fan", wait=False)
+        def obey(event: Event) -> None:
+            obeyed.append(event)
 
         server.start()
-        hub.settle()
-        assert (hub.backlog.lines, values(server)) == (0, [1, 2, 3])
-        eventually(lambda: hub.control("fan", "off") or len(obeyed) >= 2, "both hear commands, once they are live")
+        client.settle()
+        assert (client.backlog.lines, values(server)) == (0, [1, 2, 3])
+        eventually(lambda: client.control("fan", "off") or len(obeyed) >= 2, "both hear commands, once they are live")
 
 
 async def test_without_a_spool_what_waits_is_bounded_as_while_a_connection_is_lost(server: Server) -> None:
-    async with connect(server.url, devices=(), wait=False, buffer_max_bytes=300) as hub:
-        sending = [asyncio.create_task(hub.publish("lamp", "x" * 100)) for _ in range(5)]
+    async with connect(server.url, devices=(), wait=False, buffer_max_bytes=300) as client:
+        sending = [asyncio.create_task(client.publish("lamp", "x" * 100)) for _ in range(5)]
         await asyncio.wait(sending, return_when=asyncio.FIRST_EXCEPTION)
         assert any(isinstance(task.exception(), BufferFull) for task in sending if task.done())
         for task in sending:
@@ -132,16 +133,16 @@ async def test_a_no_that_comes_later_is_raised_by_what_is_called_next_and_told_o
     server.add_key("somebody", publish=["*"])
     links: list[Link] = []
     how: dict[str, Any] = {"spool": spool} if with_spool else {"wait": False}
-    async with connect(server.url, devices=(), token="twc_0_wrong", on_link=links.append, **how) as hub:
-        first = await hub.submit("lamp", 1)
+    async with connect(server.url, devices=(), token="twc_0_wrong", on_link=links.append, **how) as client:
+        first = await client.submit("lamp", 1)
         await up(server)
         with pytest.raises(Unauthenticated):
             await first
         with pytest.raises(Unauthenticated):
-            await hub.publish("lamp", 2)
+            await client.publish("lamp", 2)
         with pytest.raises(Unauthenticated):
-            await hub.on_command("fan", print)
-        await hub.settle()
+            await client.on_command("fan", print)
+        await client.settle()
         await eventually_async(lambda: links[-1].phase == "refused", "the link says so")
         assert links[-1].reason and {link.phase for link in links[:-1]} <= {"waiting"}
     if with_spool:
@@ -150,10 +151,10 @@ async def test_a_no_that_comes_later_is_raised_by_what_is_called_next_and_told_o
 
 
 async def test_a_program_with_the_least_memory_sends_one_by_one(server: Server, spool: Path) -> None:
-    async with device(server, spool, buffer_max_bytes=0) as hub:
-        await hub.publish_many([("lamp", number) for number in range(5)])
+    async with device(server, spool, buffer_max_bytes=0) as client:
+        await client.publish_many([("lamp", number) for number in range(5)])
         await up(server)
-        await hub.settle()
+        await client.settle()
         assert values(server) == list(range(5))
 
 
@@ -170,28 +171,28 @@ async def test_with_a_spool_a_program_may_wait_all_the_same(server: Server, spoo
 async def test_what_is_accepted_while_the_server_is_away_is_stored_in_order_when_it_comes(
     server: Server, spool: Path
 ) -> None:
-    async with device(server, spool) as hub:
-        assert [await hub.publish("lamp", number) for number in range(3)] == [0, 0, 0]
-        receipt = await hub.submit("lamp", 3)
-        assert await hub.publish_many([("lamp", number) for number in range(4, 8)]) == [0] * 4
-        backlog = hub.backlog
+    async with device(server, spool) as client:
+        assert [await client.publish("lamp", number) for number in range(3)] == [0, 0, 0]
+        receipt = await client.submit("lamp", 3)
+        assert await client.publish_many([("lamp", number) for number in range(4, 8)]) == [0] * 4
+        backlog = client.backlog
         assert backlog is not None and (backlog.lines, backlog.refused) == (8, 0) and backlog.size_bytes > 8 * 64
         await up(server)
         assert await receipt == 4
-        await hub.settle()
-        assert hub.backlog == (0, 0, 0)
+        await client.settle()
+        assert client.backlog == (0, 0, 0)
         assert values(server) == list(range(8))
 
 
 async def test_the_next_process_sends_what_is_left_first_and_then_what_is_new(server: Server, spool: Path) -> None:
     for start in range(3):
-        async with device(server, spool) as hub:
-            await hub.publish_many([("lamp", 10 * start + number) for number in range(3)])
-            assert hub.backlog is not None and hub.backlog.lines == 3 * (start + 1)
-    async with device(server, spool) as hub:
+        async with device(server, spool) as client:
+            await client.publish_many([("lamp", 10 * start + number) for number in range(3)])
+            assert client.backlog is not None and client.backlog.lines == 3 * (start + 1)
+    async with device(server, spool) as client:
         await up(server)
-        await hub.publish("lamp", "new")
-        await hub.settle()
+        await client.publish("lamp", "new")
+        await client.settle()
         await stored(server, [0, 1, 2, 10, 11, 12, 20, 21, 22, "new"])
     with closing(SpoolFile(spool)) as file:
         assert (file.lines, file.last_line) == (0, 10)
@@ -199,12 +200,12 @@ async def test_the_next_process_sends_what_is_left_first_and_then_what_is_new(se
 
 async def test_a_backlog_is_in_memory_only_as_far_as_it_is_sent_ahead(server: Server, spool: Path) -> None:
     count = 3 * IN_FLIGHT_MAX
-    async with device(server, spool) as hub:
-        await hub.publish_many([("lamp", number) for number in range(count)])
-        assert len(hub._outgoing._unanswered) == IN_FLIGHT_MAX
-    async with device(server, spool, buffer_max_bytes=10_000) as hub:
-        last = await hub.submit("lamp", count)
-        assert hub._outgoing._size_bytes < 11_000
+    async with device(server, spool) as client:
+        await client.publish_many([("lamp", number) for number in range(count)])
+        assert len(client._outgoing._unanswered) == IN_FLIGHT_MAX
+    async with device(server, spool, buffer_max_bytes=10_000) as client:
+        last = await client.submit("lamp", count)
+        assert client._outgoing._size_bytes < 11_000
         await up(server)
         assert await asyncio.wait_for(last, DEADLINE_S) == count + 1
         assert values(server) == list(range(count + 1))
@@ -216,8 +217,8 @@ def test_no_more_is_sent_ahead_than_the_server_remembers_one_by_one() -> None:
 
 async def test_a_server_that_knows_no_lines_is_tried_again_and_gets_none(spool: Path) -> None:
     with closing(SpoolFile(spool)) as file:
-        spooling = Spooling(file, 1 << 20, 1 << 20)
-        with pytest.raises(Retried, match="takes no numbered lines"):
+        spooling = SpooledOutgoing(file, 1 << 20, 1 << 20)
+        with pytest.raises(Retryable, match="knows no numbered lines"):
             spooling.connected(Limits(), is_ordered=False)
         assert not spooling.is_connected
         await spooling.close()
@@ -226,19 +227,22 @@ async def test_a_server_that_knows_no_lines_is_tried_again_and_gets_none(spool: 
 async def test_readings_commands_and_deletions_keep_their_order_and_a_refusal_holds_back_nothing(
     server: Server, spool: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with device(server, spool) as hub:
-        await hub.publish("lamp", 1)
-        assert await hub.delete("lamp") == 0
-        gone = await hub._outgoing.put({"type": "delete", "device_id": "lamp"}, is_barrier=True)
-        await hub.control("lamp", "on", {"a": 1})
-        await hub.publish("lamp", 2)
+    async with device(server, spool) as client:
+        await client.publish("lamp", 1)
+        assert await client.delete("lamp") == 0
+        gone = await client._outgoing.put({"type": "delete", "device_id": "lamp"}, is_barrier=True)
+        await client.control("lamp", "on", {"a": 1})
+        await client.publish("lamp", 2)
         with caplog.at_level(logging.WARNING, "twincast.client"):
             await up(server)
             with pytest.raises(NotFound):
                 await gone
-            await hub.settle()
-        assert "line 3 of the spool was refused, and is kept aside in it: there is no device 'lamp'" in caplog.text
-        assert hub.backlog == (0, 0, 1)
+            await client.settle()
+        assert (
+            "line 3 of the spool was refused, and is kept in its table of refusals: there is no device 'lamp'"
+            in caplog.text
+        )
+        assert client.backlog == (0, 0, 1)
         assert [entry["type"] for entry in server.log()] == ["data_update", "deleted", "control", "data_update"]
     with closing(sqlite3.connect(spool)) as db:
         [(line, code, message)] = db.execute("select line, code, message from refused")
@@ -253,50 +257,50 @@ async def test_what_the_server_will_never_store_is_kept_aside_whatever_its_reaso
     with Server(f"sqlite:{tmp_path / 'journal.db'}", **how) as server:
         token = server.add_key("it", publish=["lamp"]) if kind is NotPermitted else None
         server.stop()
-        async with device(server, spool, token=token) as hub:
-            await hub.publish("lamp", 1)
-            wrong = await hub.submit("door", "x" * 70_000 if kind is TooLarge else 1)
-            await hub.publish("lamp", 2)
+        async with device(server, spool, token=token) as client:
+            await client.publish("lamp", 1)
+            wrong = await client.submit("door", "x" * 70_000 if kind is TooLarge else 1)
+            await client.publish("lamp", 2)
             await up(server)
             with pytest.raises(kind):
                 await wrong
-            await hub.settle()
-            assert (values(server), hub.backlog) == ([1, 2], (0, 0, 1))
+            await client.settle()
+            assert (values(server), client.backlog) == ([1, 2], (0, 0, 1))
 
 
 async def test_a_full_spool_says_so_and_goes_on_when_there_is_room(server: Server, spool: Path) -> None:
-    async with device(server, spool, spool_max_bytes=64 * 1024) as hub:
+    async with device(server, spool, spool_max_bytes=64 * 1024) as client:
         accepted = 0
         with pytest.raises(SpoolFull, match=r"`spool_max_bytes` allows more") as refused:
             while True:
-                await hub.publish("lamp", f"{accepted}{'x' * 10_000}")
+                await client.publish("lamp", f"{accepted}{'x' * 10_000}")
                 accepted += 1
         assert isinstance(refused.value, BufferFull) and accepted == 6
         await up(server)
-        await hub.settle()
-        await hub.publish("lamp", "after")
-        await hub.settle()
+        await client.settle()
+        await client.publish("lamp", "after")
+        await client.settle()
         assert [value[:1] for value in values(server)] == [*map(str, range(6)), "a"]
 
 
 async def test_a_failing_disk_is_said_and_nothing_else_is_lost(server: Server, spool: Path) -> None:
-    async with device(server, spool) as hub:
-        await hub.publish("lamp", 1)
-        file = hub._outgoing._file  # type: ignore[attr-defined]
+    async with device(server, spool) as client:
+        await client.publish("lamp", 1)
+        file = client._outgoing._file  # type: ignore[attr-defined]
         file._db.execute("pragma max_page_count = 1")
         with pytest.raises(SpoolFull, match="is full"):
-            await hub.publish("lamp", "x" * 60_000)
+            await client.publish("lamp", "x" * 60_000)
         with pytest.raises(SpoolFull):
-            await (await hub.submit("lamp", "x" * 60_000))
+            await (await client.submit("lamp", "x" * 60_000))
         file._db.execute("pragma max_page_count = 1000000")
-        await hub.publish("lamp", 2)
+        await client.publish("lamp", 2)
         await up(server)
-        await hub.settle()
-        assert (values(server), hub.backlog) == ([1, 2], (0, 0, 0))
+        await client.settle()
+        assert (values(server), client.backlog) == ([1, 2], (0, 0, 0))
 
 
 async def test_a_spool_that_could_hold_nothing_is_refused(server: Server, spool: Path) -> None:
-    with pytest.raises(ValidationFailed, match="`spool_max_bytes` takes at least 65536, one message; not 1000"):
+    with pytest.raises(ValidationFailed, match="`spool_max_bytes` must be at least 65536, one message; not 1000"):
         async with device(server, spool, spool_max_bytes=1_000):
             pytest.fail("it would hold nothing")
     SpoolFile(spool).close()
@@ -318,15 +322,15 @@ async def test_what_was_refused_by_mistake_is_sent_again_as_the_page_says(tmp_pa
     [sql] = re.findall(r'sqlite3 outbox.db \\\n *"(insert .*?)"', PAGE, re.DOTALL)
     with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
         narrow, wide = server.add_key("narrow", publish=["door"]), server.add_key("wide", publish=["*"])
-        async with device(server, spool, token=narrow) as hub:
-            await hub.publish_many([("lamp", number) for number in range(4)])
-            await hub.settle()
-            assert hub.backlog == (0, 0, 4)
+        async with device(server, spool, token=narrow) as client:
+            await client.publish_many([("lamp", number) for number in range(4)])
+            await client.settle()
+            assert client.backlog == (0, 0, 4)
         with closing(sqlite3.connect(spool)) as db, db:
             db.executescript(sql)
-        async with device(server, spool, token=wide) as hub:
-            await hub.settle()
-            assert hub.backlog == (0, 0, 0)
+        async with device(server, spool, token=wide) as client:
+            await client.settle()
+            assert client.backlog == (0, 0, 0)
         assert values(server) == [0, 1, 2, 3]
 
 
@@ -334,27 +338,27 @@ async def test_what_was_refused_by_mistake_is_sent_again_as_the_page_says(tmp_pa
 async def test_a_file_that_was_set_back_is_noticed_and_keeps_what_is_new_in_it(
     server: Server, spool: Path, news: int
 ) -> None:
-    async with device(server, spool) as hub:
-        await hub.publish("lamp", "in the copy")
+    async with device(server, spool) as client:
+        await client.publish("lamp", "in the copy")
     shutil.copy(spool, spool.with_name("copy.db"))
     await up(server)
-    async with device(server, spool) as hub:
-        await hub.publish_many([("lamp", number) for number in range(5)])
-        await hub.settle()
+    async with device(server, spool) as client:
+        await client.publish_many([("lamp", number) for number in range(5)])
+        await client.settle()
     shutil.copy(spool.with_name("copy.db"), spool)
     await asyncio.to_thread(server.stop)
-    async with device(server, spool) as hub:
-        await hub.publish_many([("lamp", f"new {number}") for number in range(news)])
-        last = await hub.submit("lamp", "newest")
+    async with device(server, spool) as client:
+        await client.publish_many([("lamp", f"new {number}") for number in range(news)])
+        last = await client.submit("lamp", "newest")
         await up(server)
         with pytest.raises(SpoolUnusable, match=r"has line 6 of this spool already, .* set back or copied"):
             await last
         with pytest.raises(SpoolUnusable):
-            await hub.publish("lamp", "newer")
+            await client.publish("lamp", "newer")
     with closing(sqlite3.connect(spool)) as db, db:
         db.execute("update meta set value = lower(hex(randomblob(16))) where name = 'producer'")  # as the page says
-    async with device(server, spool) as hub:
-        await hub.settle()
+    async with device(server, spool) as client:
+        await client.settle()
     new = [*(f"new {number}" for number in range(news)), "newest"]
     found = values(server)
     assert found[:6] == ["in the copy", 0, 1, 2, 3, 4]
@@ -366,19 +370,19 @@ async def test_a_restored_older_journal_takes_what_is_left_and_nothing_for_store
 ) -> None:
     journal = tmp_path / "journal.db"
     await up(server)
-    async with device(server, spool) as hub:
-        await hub.publish_many([("lamp", 1), ("lamp", 2)])
-        await hub.settle()
+    async with device(server, spool) as client:
+        await client.publish_many([("lamp", 1), ("lamp", 2)])
+        await client.settle()
         await asyncio.to_thread(server.stop)
         shutil.copy(journal, tmp_path / "backup.db")
         await up(server)
-        await hub.publish("lamp", "lost")
-        await hub.settle()
+        await client.publish("lamp", "lost")
+        await client.settle()
         await asyncio.to_thread(server.stop)
-        await hub.publish("lamp", 3)
+        await client.publish("lamp", 3)
         shutil.copy(tmp_path / "backup.db", journal)
         await up(server)
-        await hub.settle()
+        await client.settle()
         assert values(server) == [1, 2, 3]
 
 
@@ -389,9 +393,9 @@ import asyncio, sys
 from twincast.client import connect
 
 async def main(url, spool, first):
-    async with connect(url, devices=(), spool=spool, wait_max_s=0.2) as hub:
+    async with connect(url, devices=(), spool=spool, wait_max_s=0.2) as client:
         for number in range(int(first), int(first) + 1_000_000):
-            await hub.publish("lamp", number)
+            await client.publish("lamp", number)
             print(number, flush=True)
             await asyncio.sleep(0.001)
 
@@ -465,9 +469,9 @@ def test_whoever_is_killed_each_accepted_reading_is_stored_once_and_in_order(tmp
                 server = ServerProcess(f"sqlite:{journal}", port=port).ready()
         device.accept(10)
         device.kill()
-        with without_asyncio.connect(network.url, devices=(), spool=tmp_path / "outbox.db", wait_max_s=0.2) as hub:
-            hub.settle()
-            assert hub.backlog == (0, 0, 0)
+        with without_asyncio.connect(network.url, devices=(), spool=tmp_path / "outbox.db", wait_max_s=0.2) as client:
+            client.settle()
+            assert client.backlog == (0, 0, 0)
         server.stop()
     found = in_log(journal)
     assert found == sorted(set(found)), "once, and in order"

@@ -7,61 +7,61 @@ import threading
 import pytest
 
 from tests.running import free_port
-from twincast.client import Change, Link
+from twincast.client import Event, Link
 from twincast.client.sync import Client, connect
 from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Proxy, Server, assert_converged, eventually
 
 
 def test_it_publishes_watches_and_reads_its_own_writes(twincast_server: Server) -> None:
-    with connect(twincast_server.url) as hub:
-        watching = hub.watch("lamp", mode="every")
-        assert hub.publish("lamp", 1) == 1
-        assert hub.publish_many([("lamp", 2), ("door", 3), ("lamp", 4)]) == [2, 3, 4]
+    with connect(twincast_server.url) as client:
+        watching = client.watch("lamp", mode="every")
+        assert client.publish("lamp", 1) == 1
+        assert client.publish_many([("lamp", 2), ("door", 3), ("lamp", 4)]) == [2, 3, 4]
         assert [next(watching).value for _ in range(3)] == [1, 2, 4]
-        hub.reached(4)
-        assert hub.state["door"].value == 3
-        assert hub.position and hub.position.seq == 4 and hub.is_connected
-        assert_converged(twincast_server, hub)
+        client.reached(4)
+        assert client.state["door"].value == 3
+        assert client.position and client.position.seq == 4 and client.is_connected
+        assert_converged(twincast_server, client)
 
 
 def test_a_watch_ends_when_nothing_comes_and_may_be_followed_by_another(twincast_server: Server) -> None:
-    with connect(twincast_server.url) as hub:
-        hub.publish("lamp", 1)
-        assert [change.value for change in hub.watch(initial=True, timeout_s=0.2)] == [1]
-        assert [change.value for change in hub.watch(initial=True, timeout_s=0.2)] == [1]
+    with connect(twincast_server.url) as client:
+        client.publish("lamp", 1)
+        assert [event.value for event in client.watch(initial=True, timeout_s=0.2)] == [1]
+        assert [event.value for event in client.watch(initial=True, timeout_s=0.2)] == [1]
 
 
 def test_commands_call_back_in_a_thread_of_the_client(twincast_server: Server) -> None:
     called: list[tuple[str, bool]] = []
-    with connect(twincast_server.url) as hub:
+    with connect(twincast_server.url) as client:
 
-        @hub.on_command("fan")
-        def obey(change: Change) -> None:
-            called.append((change.command, threading.current_thread() is threading.main_thread()))
+        @client.on_command("fan")
+        def obey(event: Event) -> None:
+            called.append((event.command, threading.current_thread() is threading.main_thread()))
 
-        hub.control("fan", "start")
+        client.control("fan", "start")
         eventually(lambda: called, "the callback is called")
     assert called == [("start", False)]
 
 
 def test_errors_are_raised_where_they_belong(twincast_server: Server) -> None:
-    with connect(twincast_server.url) as hub:
+    with connect(twincast_server.url) as client:
         with pytest.raises(ValidationFailed):
-            hub.publish("", 1)
-        assert hub.publish("lamp", 1) == 1
+            client.publish("", 1)
+        assert client.publish("lamp", 1) == 1
     with pytest.raises(ServerUnreachable, match="nobody answers"), connect(f"127.0.0.1:{free_port()}", timeout_s=0):
         raise AssertionError("nobody is there")
     assert not [thread for thread in threading.enumerate() if thread.name == "twincast client"]
 
 
 def test_in_a_forked_child_it_raises_and_ends(twincast_server: Server) -> None:
-    with connect(twincast_server.url) as hub:
-        hub.publish("lamp", 1)
+    with connect(twincast_server.url) as client:
+        client.publish("lamp", 1)
         child = os.fork()
         if child == 0:  # nothing of the test may go on here
             try:
-                hub.publish("lamp", 2)
+                client.publish("lamp", 2)
             except RuntimeError as error:
                 os._exit(0 if "forked" in str(error) else 1)
             finally:
@@ -76,7 +76,7 @@ def test_in_a_forked_child_it_raises_and_ends(twincast_server: Server) -> None:
 
         eventually(has_ended, "the child ends")
         assert ended == [0]
-        assert hub.publish("lamp", 3) == 2
+        assert client.publish("lamp", 3) == 2
 
 
 def test_what_would_wait_for_itself_raises_and_a_closed_client_says_so(twincast_server: Server) -> None:
@@ -84,24 +84,24 @@ def test_what_would_wait_for_itself_raises_and_a_closed_client_says_so(twincast_
     hubs: list[Client] = []
 
     def on_link(link: Link) -> None:
-        for hub in hubs:
+        for client in hubs:
             try:
-                hub.publish("lamp", 1)
+                client.publish("lamp", 1)
             except RuntimeError as error:
                 raised.append(error)
 
-    with Proxy(twincast_server.port) as proxy, connect(proxy.url, on_link=on_link, wait_max_s=0.1) as hub:
-        hubs.append(hub)
+    with Proxy(twincast_server.port) as proxy, connect(proxy.url, on_link=on_link, wait_max_s=0.1) as client:
+        hubs.append(client)
         proxy.cut()
         eventually(lambda: raised, "the callback is called")
     assert "for ever" in str(raised[0])
     with pytest.raises(ServerUnreachable, match="closed"):
-        hub.publish("lamp", 1)
+        client.publish("lamp", 1)
 
 
 def test_a_client_that_nobody_holds_any_more_ends_by_itself(twincast_server: Server) -> None:
-    hub = connect(twincast_server.url).__enter__()
-    assert hub.publish("lamp", 1) == 1
-    del hub
+    client = connect(twincast_server.url).__enter__()
+    assert client.publish("lamp", 1) == 1
+    del client
     gc.collect()
     eventually(lambda: not any(t.name == "twincast client" for t in threading.enumerate()), "its thread ends")

@@ -47,8 +47,8 @@ def prove(folder: Path, system: Path) -> None:
             _serves(http, key)
             _is_shut_in(container, env)
             _takes_keys_beside_it(http, key, add_key, env)
-            with connect(URL, token=key, tls=trusting) as hub:
-                hub.publish("lab/lamp", "on")
+            with connect(URL, token=key, tls=trusting) as client:
+                client.publish("lab/lamp", "on")
             _sh(f"docker stop {container}", env)
             assert _sh(f"docker inspect --format '{{{{.State.ExitCode}}}}' {container}", env) == "0"
             for how in ("rm", "rm --force --time=0"):

@@ -60,15 +60,15 @@ def _answers(url: str) -> bool:
 def test_the_first_program_is_an_application_with_twincast_in_it(folder: Path) -> None:
     assert "```sh\nuvicorn lab:app\n```" in PAGE
     streaming = {"Accept": "text/event-stream"}
-    with httpx.Client() as http, uvicorn(folder, "lab:app") as url, connect(f"{url}/twin") as hub:
+    with httpx.Client() as http, uvicorn(folder, "lab:app") as url, connect(f"{url}/twin") as client:
         # A stream that has no end, and keeps no server from its own.
         http.send(
             http.build_request("GET", f"{url}/twin/api/events", headers=streaming), stream=True
         ).raise_for_status()
         seq = httpx.post(f"{url}/lamp/door", params={"on": True}).json()["seq"]
-        hub.reached(seq)
-        assert hub.state["lab/door"].value == {"on": True}
-        hub.reached(hub.publish("lab/lamp", {"on": False}))
+        client.reached(seq)
+        assert client.state["lab/door"].value == {"on": True}
+        client.reached(client.publish("lab/lamp", {"on": False}))
         assert httpx.get(f"{url}/lamps").json() == {"lab/door": {"on": True}, "lab/lamp": {"on": False}}
     assert (folder / "lab.db").exists()
 
@@ -80,10 +80,10 @@ def program(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_lifespan_of_ones_own_runs_it_and_watches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(program(folder, "own_lifespan.py", monkeypatch)) as url, connect(f"{url}/twin") as hub:
-        hub.publish("lab/door", "open")
-        eventually(lambda: "lab/lamp" in hub.state, "the lamp is lit")
-        assert hub.state["lab/lamp"].value == {"on": True}
+    with serving(program(folder, "own_lifespan.py", monkeypatch)) as url, connect(f"{url}/twin") as client:
+        client.publish("lab/door", "open")
+        eventually(lambda: "lab/lamp" in client.state, "the lamp is lit")
+        assert client.state["lab/lamp"].value == {"on": True}
 
 
 def test_a_thread_publishes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_the_test_passes_without_a_server(folder: Path) -> None:
 
 def test_every_public_name_is_on_the_page() -> None:
     public = {name for kind in (Twincast, Party) for name in vars(kind) if not name.startswith("_")}
-    for name in public | {"Change", "Gap", "Twin", "NotStarted", "Stopping", "not_started"}:
+    for name in public | {"Event", "Gap", "Twin", "NotStarted", "Stopping", "not_started"}:
         assert re.search(rf"\b{name}\b", PAGE), name
     assert set(FILES) == {"lab.py", "own_lifespan.py", "threads.py", "test_lab.py"}
 

@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from twincast import Twincast
-from twincast.client import Change, Gap, Twin
+from twincast.client import Event, Gap, Reading, Twin
 from twincast.core.model import Position
 from twincast.errors import (
     JournalUnavailable,
@@ -51,8 +51,8 @@ def client(app: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HERE)
 
 
-async def first(watch: AsyncIterator[Change], count: int) -> list[Change]:
-    """Return the next changes of a watch that has begun."""
+async def first(watch: AsyncIterator[Event], count: int) -> list[Event]:
+    """Return the next events of a watch that has begun."""
     async with asyncio.timeout(DEADLINE_S):
         return [await anext(watch) for _ in range(count)]
 
@@ -78,11 +78,11 @@ async def test_what_is_published_is_durable_in_the_state_and_on_every_wire(tmp_p
 async def test_a_command_and_a_deletion_are_told_and_audited(twin: Twincast) -> None:
     await twin.publish("lab/fan", 1)
     async with twin.watch("lab/*") as watch:
-        changes = aiter(watch)
+        events = aiter(watch)
         await twin.command("lab/fan", "start", {"rpm": 900}, actor="alice")
         await twin.command("lab/fan", "stop")
         await twin.delete("lab/fan")
-        started, stopped, deleted = await first(changes, 3)
+        started, stopped, deleted = await first(events, 3)
     assert (started.kind, started.command, started.args) == ("control", "start", {"rpm": 900})
     assert (stopped.command, stopped.args, stopped.source) == ("stop", {}, "application")
     assert (deleted.kind, deleted.device_id) == ("deleted", "lab/fan")
@@ -192,7 +192,7 @@ async def test_a_user_watches_what_it_may_read(twin: Twincast) -> None:
     async with alice.watch(initial=True) as watch:
         await twin.publish("office/door", "shut")
         await twin.publish("lab/lamp", 1)
-        assert [change.device_id for change in await first(aiter(watch), 1)] == ["lab/lamp"]
+        assert [event.device_id for event in await first(aiter(watch), 1)] == ["lab/lamp"]
 
 
 @pytest.mark.parametrize("grants", [{"fly": "*"}, {"read": ""}])
@@ -234,9 +234,9 @@ async def test_a_watch_that_has_begun_misses_nothing(twin: Twincast) -> None:
     async with twin.watch(mode="every") as watch:
         for number in range(100):
             await twin.publish("a", number)
-        changes = await first(aiter(watch), 100)
-    assert [change.value for change in changes] == list(range(100))
-    assert changes[0] == Change("data_update", "a", 1, changes[0].epoch, changes[0].timestamp_utc, "application", 0)
+        events = await first(aiter(watch), 100)
+    assert [event.value for event in events] == list(range(100))
+    assert events[0] == Reading("a", 1, events[0].epoch, events[0].timestamp_utc, "application", 0)
 
 
 async def test_a_watch_begins_with_the_newest_state_if_asked(twin: Twincast) -> None:
@@ -245,7 +245,7 @@ async def test_a_watch_begins_with_the_newest_state_if_asked(twin: Twincast) -> 
     async with twin.watch("a", "b", initial=True) as watch:
         await twin.publish("a", "newer")
         told = await first(aiter(watch), 2)
-    assert [(change.device_id, change.value) for change in told] == [("b", "b"), ("a", "newer")]
+    assert [(event.device_id, event.value) for event in told] == [("b", "b"), ("a", "newer")]
 
 
 async def test_a_watch_goes_on_behind_a_position(twin: Twincast) -> None:
@@ -254,8 +254,8 @@ async def test_a_watch_goes_on_behind_a_position(twin: Twincast) -> None:
     await twin.publish("a", 2)
     await twin.command("a", "blink")
     for since in (position, str(position)):
-        changes = await first(aiter(twin.watch(mode="every", since=since)), 2)
-        assert [(change.seq, change.kind, change.gap) for change in changes] == [
+        events = await first(aiter(twin.watch(mode="every", since=since)), 2)
+        assert [(event.seq, event.kind, event.gap) for event in events] == [
             (2, "data_update", None),
             (3, "control", None),
         ]
@@ -266,8 +266,8 @@ async def test_a_watch_goes_on_behind_a_position(twin: Twincast) -> None:
 async def test_a_position_of_another_log_is_told_as_a_gap_and_the_state_follows(twin: Twincast) -> None:
     await twin.publish("a", 1)
     for since, reason in ((Position("0" * 32 + "-1", 1), "epoch"), (Position(twin.position.epoch, 99), "ahead")):
-        (change,) = await first(aiter(twin.watch(since=since)), 1)
-        assert (change.value, change.gap) == (1, Gap(None, None, reason))  # type: ignore[arg-type]
+        (event,) = await first(aiter(twin.watch(since=since)), 1)
+        assert (event.value, event.gap) == (1, Gap(None, None, reason))  # type: ignore[arg-type]
 
 
 async def test_a_position_that_is_too_old_is_told_as_a_gap_and_the_state_follows() -> None:
@@ -275,8 +275,8 @@ async def test_a_position_that_is_too_old_is_told_as_a_gap_and_the_state_follows
     async with twin.running():
         for number in range(5):
             await twin.publish(f"d{number % 2}", number)
-        changes = await first(aiter(twin.watch(mode="every", since=f"{twin.position.epoch}:1")), 2)
-    assert [(change.value, change.gap) for change in changes] == [(3, Gap(2, 5, "too_old")), (4, None)]
+        events = await first(aiter(twin.watch(mode="every", since=f"{twin.position.epoch}:1")), 2)
+    assert [(event.value, event.gap) for event in events] == [(3, Gap(2, 5, "too_old")), (4, None)]
 
 
 async def test_a_slow_watch_in_mode_every_gets_all_and_costs_nobody_else(twin: Twincast) -> None:
@@ -286,9 +286,9 @@ async def test_a_slow_watch_in_mode_every_gets_all_and_costs_nobody_else(twin: T
         for number in range(30):  # far more than a watch, its feed and its outbox hold
             await asyncio.gather(*(twin.publish(f"d{each}", [number, value]) for each in range(100)))
             await first(seen, 100)
-        changes = await first(told, 3_000)
-    assert [change.seq for change in changes] == list(range(1, 3_001))
-    assert {change.gap for change in changes} == {None}
+        events = await first(told, 3_000)
+    assert [event.seq for event in events] == list(range(1, 3_001))
+    assert {event.gap for event in events} == {None}
 
 
 async def test_a_slow_watch_in_mode_latest_gets_the_newest_and_how_many_that_stands_for(twin: Twincast) -> None:
@@ -297,11 +297,11 @@ async def test_a_slow_watch_in_mode_latest_gets_the_newest_and_how_many_that_sta
         for number in range(2_000):
             await twin.publish("a", [number, value])
         seen = []
-        async for change in slow:
-            seen.append(change)
-            if change.value[0] == 1_999:
+        async for event in slow:
+            seen.append(event)
+            if event.value[0] == 1_999:
                 break
-    assert sum(change.merged for change in seen) == 2_000
+    assert sum(event.merged for event in seen) == 2_000
     assert len(seen) < 2_000
 
 
@@ -310,9 +310,9 @@ async def test_commands_are_never_merged_however_slow_a_watch_is(twin: Twincast)
     async with twin.watch("fan") as slow:
         for number in range(600):  # more than a feed keeps: it is cut off, and comes back where it was
             await twin.command("fan", f"c{number}", args)
-        changes = await first(aiter(slow), 600)
-    assert [change.command for change in changes] == [f"c{number}" for number in range(600)]
-    assert {change.gap for change in changes} == {None}
+        events = await first(aiter(slow), 600)
+    assert [event.command for event in events] == [f"c{number}" for number in range(600)]
+    assert {event.gap for event in events} == {None}
 
 
 async def test_what_a_journal_in_memory_has_forgotten_is_told_as_a_gap() -> None:
@@ -322,26 +322,26 @@ async def test_what_a_journal_in_memory_has_forgotten_is_told_as_a_gap() -> None
         for number in range(4_000):
             await twin.publish("a", [number, value])
         seen = []
-        async for change in slow:
-            seen.append(change)
-            if change.value[0] == 3_999:
+        async for event in slow:
+            seen.append(event)
+            if event.value[0] == 3_999:
                 break
-    gaps = [change.gap for change in seen if change.gap is not None]
+    gaps = [event.gap for event in seen if event.gap is not None]
     assert len(seen) < 4_000
     assert [gap.reason for gap in gaps] == ["too_old"]
-    before = next(index for index, change in enumerate(seen) if change.gap is not None)
+    before = next(index for index, event in enumerate(seen) if event.gap is not None)
     assert gaps[0].from_seq == seen[before - 1].seq + 1
 
 
 async def test_max_hz_merges(twin: Twincast) -> None:
     async with twin.watch("a", max_hz=20) as watch:
-        changes = aiter(watch)
+        events = aiter(watch)
         for number in range(50):
             await twin.publish("a", number)
         total, last = 0, None
         while last != 49:
-            (change,) = await first(changes, 1)
-            total, last = total + change.merged, change.value
+            (event,) = await first(events, 1)
+            total, last = total + event.merged, event.value
     assert total == 50
 
 
@@ -352,7 +352,7 @@ async def test_a_watch_may_begin_again_with_what_comes_then(twin: Twincast) -> N
         async with watch:
             if number == 2:
                 await twin.publish("a", 2)
-            assert [change.value for change in await first(aiter(watch), 1)] == [number]
+            assert [event.value for event in await first(aiter(watch), 1)] == [number]
 
 
 async def test_a_watch_that_is_left_or_cancelled_leaves_nothing_behind(twin: Twincast) -> None:
@@ -399,8 +399,8 @@ async def test_a_journal_that_cannot_be_read_for_a_moment_is_read_again(
         return read_back(since, until, took)
 
     monkeypatch.setattr(hub, "read_back", failing)
-    (change,) = await first(aiter(twin.watch(since=f"{twin.position.epoch}:0")), 1)
-    assert (change.value, change.gap, len(tries)) == (1, None, 3)
+    (event,) = await first(aiter(twin.watch(since=f"{twin.position.epoch}:0")), 1)
+    assert (event.value, event.gap, len(tries)) == (1, None, 3)
 
 
 # -- how it starts and ends
@@ -446,8 +446,8 @@ async def test_at_the_end_watches_end_and_what_was_accepted_has_its_answer() -> 
     async def watch() -> None:
         seen: list[Any] = []
         try:
-            async for change in twin.watch(mode="every"):
-                seen.append(change.value)
+            async for event in twin.watch(mode="every"):
+                seen.append(event.value)
         except Stopping as error:
             ended.set_result([*seen, error.message])
 

@@ -40,25 +40,25 @@ def succeeds(*words: str, text: str | None = None) -> str:
 
 async def publish_and_watch(url: str) -> None:
     """See that a reading reaches who watches."""
-    async with asyncio.timeout(TIMEOUT_S), connect(url) as hub:
-        await hub.publish("lab/lamp", {"on": True})
-        async for change in hub.watch("lab/lamp", initial=True):
-            assert change.value == {"on": True}
+    async with asyncio.timeout(TIMEOUT_S), connect(url) as client:
+        await client.publish("lab/lamp", {"on": True})
+        async for event in client.watch("lab/lamp", initial=True):
+            assert event.value == {"on": True}
             return
 
 
 def watch_a_line(url: str) -> None:
-    """See that `watch` prints a change into a pipe."""
+    """See that `watch` prints a event into a pipe."""
     words = [sys.executable, "-m", "twincast", "watch", "--url", url]
     lines: list[str] = []
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watching, connect_sync(url) as hub:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watching, connect_sync(url) as client:
         stdout = watching.stdout
         assert stdout is not None
         reader = threading.Thread(target=lambda: lines.append(stdout.readline()))
         reader.start()
         deadline_s = time.monotonic() + TIMEOUT_S
         while reader.is_alive() and time.monotonic() < deadline_s:  # it watches from some moment on
-            hub.publish("lab/tick", len(lines))
+            client.publish("lab/tick", len(lines))
             reader.join(0.2)
         watching.terminate()
     assert json.loads(lines[0])["device_id"] == "lab/tick"

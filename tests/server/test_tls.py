@@ -36,10 +36,10 @@ async def test_everything_goes_over_tls(tmp_path: Path, edge: str) -> None:
     how: Any = {"tls_cert": str(cert), "tls_key": str(key)}
     async with Server(f"sqlite:{path}", edge=edge, **how) as server:
         assert server.url.startswith("https:")
-        async with connect(server.url, token=token, tls=trusting) as hub:
-            seq = await hub.publish("lab/lamp", {"big": "x" * 60_000})
-            await hub.reached(seq)
-            assert hub.state["lab/lamp"].value == {"big": "x" * 60_000}
+        async with connect(server.url, token=token, tls=trusting) as client:
+            seq = await client.publish("lab/lamp", {"big": "x" * 60_000})
+            await client.reached(seq)
+            assert client.state["lab/lamp"].value == {"big": "x" * 60_000}
         with Rest(server.url, token=token, tls=trusting) as rest:
             assert await asyncio.to_thread(rest.data)
         with pytest.raises(httpx.ConnectError, match="self-signed"):

@@ -21,14 +21,14 @@ import asyncio, sys
 from twincast.client import connect
 
 async def main(url, first):
-    async with connect(url, devices=(), spool="outbox.db", cursor="fan.cursor", wait_max_s=0.2) as hub:
+    async with connect(url, devices=(), spool="outbox.db", cursor="fan.cursor", wait_max_s=0.2) as client:
 
-        @hub.on_command("lab/fan")
-        async def obey(change):
-            await hub.publish("lab/fan", change.args["rpm"])
+        @client.on_command("lab/fan")
+        async def obey(event):
+            await client.publish("lab/fan", event.args["rpm"])
 
         for number in range(int(first), sys.maxsize):
-            await hub.publish("lab/thermometer", number)
+            await client.publish("lab/thermometer", number)
             print(number, flush=True)
             await asyncio.sleep(0.01)
 
@@ -107,8 +107,8 @@ def test_a_device_program_survives_three_restarts_of_server_and_device(fan: Fan,
         eventually(lambda: set(commanded) <= set(in_log(journal, "lab/fan")), "what was commanded is obeyed")
         eventually(lambda: fan.accepted[-1] in in_log(journal, "lab/thermometer"), "what was measured is stored")
     fan.loses_power()
-    with connect(fan._url, devices=(), spool=tmp_path / "outbox.db") as hub:
-        hub.settle()
+    with connect(fan._url, devices=(), spool=tmp_path / "outbox.db") as client:
+        client.settle()
     server.stop()
     measured = in_log(journal, "lab/thermometer")
     assert measured == sorted(set(measured)), "each once, in order"

@@ -20,12 +20,12 @@ from twincast.client import connect
 
 async def main():
     url, boot = sys.argv[1:]
-    async with connect(url, devices=(), cursor="fan.cursor") as hub:
+    async with connect(url, devices=(), cursor="fan.cursor") as client:
         async def obey(command):
             rpm = command.args.get("rpm", 0)
-            await hub.publish("lab/fan", {"boot": int(boot), "does": command.command, "rpm": rpm})
-        async with hub.on_command("lab/fan", obey):
-            await hub.publish("lab/fan", {"boot": int(boot), "does": "nothing", "rpm": 0})
+            await client.publish("lab/fan", {"boot": int(boot), "does": command.command, "rpm": rpm})
+        async with client.on_command("lab/fan", obey):
+            await client.publish("lab/fan", {"boot": int(boot), "does": "nothing", "rpm": 0})
             print("up", flush=True)
             await asyncio.Event().wait()
 

@@ -127,8 +127,8 @@ def test_a_cursor_behind_the_oldest_change_is_told_so_on_every_transport(kept: S
         hello = json.loads(client.recv(timeout=DEADLINE_S))
     assert (hello["resumed"], hello["reason"]) == (False, "too_old")
 
-    with connect_client(kept.url, devices=(), since=since) as hub, hub.watch(mode="every") as changes:
-        gap = next(iter(changes)).gap
+    with connect_client(kept.url, devices=(), since=since) as watcher, watcher.watch(mode="every") as events:
+        gap = next(iter(events)).gap
     assert gap is not None
     assert (gap.reason, gap.from_seq) == ("too_old", 2)
 

@@ -284,8 +284,8 @@ def test_the_first_page_leads_to_everything_and_says_its_own_address(address: st
 
 
 def test_both_clients_find_a_server_below_a_prefix(address: str, page: Page) -> None:
-    with connect(address) as hub, Rest(unquote(address)) as rest, connect(unquote(f"{address}/")) as _:
-        hub.reached(hub.publish("lab/python", 1))
+    with connect(address) as client, Rest(unquote(address)) as rest, connect(unquote(f"{address}/")) as _:
+        client.reached(client.publish("lab/python", 1))
         assert rest.data(["lab/python"])["data"]["lab/python"]["value"] == 1
         assert "lab/python" in [name for name, _ in rest.twins()]
         assert rest.delete("lab/python")["device_id"] == "lab/python"
@@ -331,8 +331,8 @@ def test_the_fast_edge_leaves_an_application_that_mounts_twincast_to_the_portabl
     app, _ = outer("/twin")
     with serving(app, ws=Edge) as url:
         for _ in range(2):
-            with connect(f"{url}/twin") as hub:
-                hub.reached(hub.publish("lab/lamp", 1))
+            with connect(f"{url}/twin") as client:
+                client.reached(client.publish("lab/lamp", 1))
             assert httpx.get(f"{url}/twin/api/status").json()["edge"] == "portable"
             with open_websocket(f"{url.replace('http', 'ws')}/chat") as socket:
                 assert socket.recv(timeout=DEADLINE_S) == "hello from the application"
@@ -350,8 +350,8 @@ def test_a_proxy_has_a_server_below_a_path(edge: str, server_process: StartServe
             eventually(lambda: _answers(f"{url}/api/status"), "nginx is up")  # noqa: B023
             for page in PAGES:
                 assert httpx.get(url + page).status_code == 200
-            with connect(url) as hub:
-                hub.reached(hub.publish("lab/lamp", 1))
+            with connect(url) as client:
+                client.reached(client.publish("lab/lamp", 1))
             assert httpx.get(f"{url}/api/status").json()["edge"] == ("portable" if edge == "portable" else "picows")
             assert httpx.get(f"{url}/dashboard/").headers["location"] == "../dashboard"
             assert server.get("/api/data")["data"].keys() == {"lab/lamp"}

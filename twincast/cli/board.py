@@ -11,7 +11,7 @@ from rich.text import Text
 
 from twincast.cli.columns import shortened, widths
 from twincast.cli.words import counted
-from twincast.client import Change
+from twincast.client import Event
 
 FRESH_S = 2.0
 AGE_CELLS, CHANGES_CELLS = 6, 7
@@ -45,24 +45,24 @@ class Board:
         self._top = 0
         self._shown = 1
 
-    def take(self, change: Change, *, is_new: bool = True) -> None:
-        """Take in one change; one that is not new is where the board begins."""
-        device = change.device_id
-        if change.kind == "control":
-            args = f" {text_of(change.args)}" if change.args else ""
-            self._command = f"{device}: {change.command}{args}"
+    def take(self, event: Event, *, is_new: bool = True) -> None:
+        """Take in one event; one that is not new is where the board begins."""
+        device = event.device_id
+        if event.kind == "control":
+            args = f" {text_of(event.args)}" if event.args else ""
+            self._command = f"{device}: {event.command}{args}"
             return
-        if change.kind == "deleted":
-            self._changes += change.merged
+        if event.kind == "deleted":
+            self._changes += event.merged
             self._is_sorted &= self._rows.pop(device, None) is None
             return
-        merged = change.merged if is_new else 0
+        merged = event.merged if is_new else 0
         before = self._rows.get(device)
         if before is None:
             self._is_sorted = False
             self._longest = max(self._longest, cell_len(device))
         self._changes += merged
-        self._rows[device] = _Row(change.timestamp_utc, change.value, merged + (before.changes if before else 0))
+        self._rows[device] = _Row(event.timestamp_utc, event.value, merged + (before.changes if before else 0))
 
     def press(self, key: str) -> None:
         """Scroll, or take the next order."""

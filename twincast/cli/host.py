@@ -57,10 +57,10 @@ async def host(url: str, device_id: str | None, interval_s: float, count: int | 
     stored = 0
     err.print(f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops")
     try:
-        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
+        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client:
             while count is None or stored < count:
                 await asyncio.sleep(interval_s)
-                await hub.publish(device_id, vitals.read(loop.time()))
+                await client.publish(device_id, vitals.read(loop.time()))
                 stored += 1
     finally:
         out.print(f"stored: {counted(stored, 'reading')}")

@@ -47,7 +47,7 @@ async def send_lines(url: str, device_id: str) -> None:
         else:
             refuse(number, str(error))
 
-    async with connect(url, devices=(), timeout_s=0, on_link=say_waiting) as hub:
+    async with connect(url, devices=(), timeout_s=0, on_link=say_waiting) as client:
         await rights.require_publish(url, device_id)
         number = 0
         while lines := await asyncio.to_thread(_some_lines):
@@ -56,7 +56,7 @@ async def send_lines(url: str, device_id: str) -> None:
                 if not line.strip():
                     continue
                 try:
-                    future = await hub.submit(device_id, raw_json(line))
+                    future = await client.submit(device_id, raw_json(line))
                 except ValueError as error:
                     refuse(number, f"expected a JSON value, not {line.strip()[:60]!r}: {error}")
                     continue
@@ -64,7 +64,7 @@ async def send_lines(url: str, device_id: str) -> None:
                     refuse(number, error.message)
                     continue
                 future.add_done_callback(partial(count, number))
-        await hub.settle()
+        await client.settle()
     out.print(f"stored: {counted(stored, 'reading')}")
     if failures:
         raise TwincastError(f"not stored: {counted(failures, 'line')}")

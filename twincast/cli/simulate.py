@@ -43,23 +43,23 @@ class Simulation:
         """
         self._began_s = asyncio.get_running_loop().time()
         bar = progress.add_task("fleet", total=self._seconds)
-        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub:
+        async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client:
             while not self.is_over:
-                await self._catch_up(hub)
+                await self._catch_up(client)
                 rate = self.stored / max(self.elapsed_s, 0.1)
                 progress.update(bar, completed=self.elapsed_s, description=f"{self.stored:,} stored, {rate:,.0f}/s")
                 await asyncio.sleep(TICK_S)
-            await hub.settle()
+            await client.settle()
             self._check()
 
-    async def _catch_up(self, hub: Client) -> None:
+    async def _catch_up(self, client: Client) -> None:
         due = int(self.elapsed_s * self._rate)
-        if not hub.is_connected:
+        if not client.is_connected:
             self._sent = due  # what a lost server missed is not made up for
         while self._sent < due:
             self._check()
             device_id, signal = next(self._fleet)
-            future = await hub.submit(device_id, signal(self.elapsed_s))
+            future = await client.submit(device_id, signal(self.elapsed_s))
             future.add_done_callback(self._count)
             self._sent += 1
 

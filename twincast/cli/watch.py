@@ -1,4 +1,4 @@
-"""`twincast watch`: every device live in the terminal, or one JSON line a change into a pipe."""
+"""`twincast watch`: every device live in the terminal, or one JSON line an event into a pipe."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from twincast.cli import rights
 from twincast.cli.board import Board, text_of
 from twincast.cli.keyboard import keyboard
 from twincast.cli.terminal import out, say_waiting
-from twincast.client import Change, Link, connect
+from twincast.client import Event, Link, connect
 
 REDRAW_S = 0.2
 
@@ -34,12 +34,12 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
         await _Screen(url, patterns).show()
         return
     async with (
-        connect(url, devices=(), timeout_s=None, on_link=say_waiting) as hub,
-        hub.watch(*patterns) as changes,  # from here on, so that nothing is missed while rights are asked for
+        connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client,
+        client.watch(*patterns) as events,  # from here on, so that nothing is missed while rights are asked for
     ):
         await rights.require_read(url, patterns)
-        async for change in changes:
-            print(_line(change), flush=True)
+        async for event in events:
+            print(_line(event), flush=True)
 
 
 class _Screen:
@@ -55,7 +55,7 @@ class _Screen:
         self._quit = asyncio.Event()
 
     async def show(self) -> None:
-        """Show changes until the person quits."""
+        """Show events until the person quits."""
         loop = asyncio.get_running_loop()
         tasks = [
             asyncio.create_task(self._follow(), name="watch follows"),
@@ -115,23 +115,23 @@ class _Screen:
                     await self._touched.wait()
 
     async def _follow(self) -> None:
-        async with connect(self._url, self._patterns or "*", timeout_s=None, on_link=self._linked) as hub:
+        async with connect(self._url, self._patterns or "*", timeout_s=None, on_link=self._linked) as client:
             await rights.require_read(self._url, self._patterns)
-            began_seq = hub.position.seq if hub.position else 0
-            async for change in hub.watch(*self._patterns, initial=True):
-                self._board.take(change, is_new=change.seq > began_seq)
-                if change.seq % 256 == 0:
+            began_seq = client.position.seq if client.position else 0
+            async for event in client.watch(*self._patterns, initial=True):
+                self._board.take(event, is_new=event.seq > began_seq)
+                if event.seq % 256 == 0:
                     await asyncio.sleep(0)  # a large state is not to keep keys waiting
 
 
-def _line(change: Change) -> str:
-    """Return a change as the wire has it."""
+def _line(event: Event) -> str:
+    """Return an event as the wire has it."""
     said: dict[str, Any]
-    if change.kind == "control":
-        said = {"type": change.kind, "target": change.device_id, "command": change.command, "args": change.args}
-    elif change.kind == "deleted":
-        said = {"type": change.kind, "device_id": change.device_id}
+    if event.kind == "control":
+        said = {"type": event.kind, "target": event.device_id, "command": event.command, "args": event.args}
+    elif event.kind == "deleted":
+        said = {"type": event.kind, "device_id": event.device_id}
     else:
-        said = {"type": change.kind, "device_id": change.device_id, "value": change.value}
-    said |= {"timestamp_utc": change.timestamp_utc, "source": change.source, "seq": change.seq, "epoch": change.epoch}
-    return text_of(said | {"merged": change.merged} if change.merged > 1 else said)
+        said = {"type": event.kind, "device_id": event.device_id, "value": event.value}
+    said |= {"timestamp_utc": event.timestamp_utc, "source": event.source, "seq": event.seq, "epoch": event.epoch}
+    return text_of(said | {"merged": event.merged} if event.merged > 1 else said)

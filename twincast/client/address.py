@@ -1,4 +1,4 @@
-"""Where a server is, and what its address asks for."""
+"""A server's address, and the parameters of its WebSocket."""
 
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
@@ -10,19 +10,19 @@ from twincast.core.subscription import Subscription
 
 PAGE = 1_000
 ADDRESS_MAX_CHARS = 4_000
-"""Longer ones do not pass every proxy; a client with so many patterns takes all at first, and then says which."""
+"""Longer addresses do not pass every proxy; a client with so many patterns subscribes to all, and then narrows that."""
 _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 
 def http_url(url: str) -> str:
-    """Return a server's address for REST, whichever way it was written: also where a proxy has it below a path.
+    """Return a server's address for REST, from any way to write it, also with a path that a proxy or application has.
 
     Raises:
         ValueError: it is not an address of a server.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("an address takes no user and no password; a credential is given as `token`")
+        raise ValueError("an address may not have a user or a password; give a credential as `token`")
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None or not _can_be(parts):
         raise ValueError(f"expected a server's address such as http://127.0.0.1:8000, not {url!r}")
@@ -31,7 +31,7 @@ def http_url(url: str) -> str:
 
 
 def query_of(subscription: Subscription, since: Position | None) -> str:
-    """Return the parameters that ask a server for what a subscription selects, and for answers in order."""
+    """Return the parameters for a subscription, with answers in order, behind a position."""
     patterns = sorted(text for text, _ in subscription.rules)
     kinds = sorted({kind for _, kinds in subscription.rules for kind in kinds})
     selecting = [("devices", text) for text in patterns or [""]] + [("kinds", kind) for kind in kinds]
@@ -44,14 +44,14 @@ def query_of(subscription: Subscription, since: Position | None) -> str:
 
 
 def is_too_long(query: str) -> bool:
-    """Whether some server or proxy may not take an address with this in it."""
+    """Whether an address with these parameters may be too long for a server or proxy."""
     return len(query) > ADDRESS_MAX_CHARS
 
 
 def _can_be(parts: SplitResult) -> bool:
-    """Whether there can be such a host and port."""
+    """Whether its host and port are valid."""
     try:
         host = parts.hostname or ""
         return bool(host.encode("idna") and (host.isascii() or idna.encode(host))) and parts.port != 0
-    except (ValueError, UnicodeError):  # of a port that is no number, or of a name that is none
+    except (ValueError, UnicodeError):  # a port that is not a number, or an invalid name
         return False

@@ -1,46 +1,36 @@
-"""One connection to a server that keeps itself alive: readings and commands out, changes and the state in."""
+"""The client: readings and commands out, events and the state in, over one connection that keeps itself alive."""
 
 import asyncio
-import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from msgspec import Raw
 
 from twincast.client.address import http_url
-from twincast.client.backoff import TIMEOUT_S
 from twincast.client.connection import Connection
 from twincast.client.credential import Credential, Token
 from twincast.client.encoding import checked, encode_args, encode_value
-from twincast.client.events import Backlog, Twin
+from twincast.client.events import Twin
 from twincast.client.incoming import Incoming
 from twincast.client.link import CLOSE_TIMEOUT_S, Link, Message, open_link, trust_of
-from twincast.client.listener import Obeying, OnCommand
-from twincast.client.outgoing import Outgoing, refused
+from twincast.client.listener import CommandListener, OnCommand
+from twincast.client.outgoing import Backlog, Outgoing, refused
 from twincast.client.progress import Progress
 from twincast.client.readback import ReadBack
-from twincast.client.resumption import Resuming
+from twincast.client.resumption import Resumption
 from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.errors import BadMessage, ServerUnreachable
 
-if TYPE_CHECKING:
-    from twincast.client.cursor import CursorFile
-
-BUFFER_MAX_BYTES = 8 * 1024 * 1024
-SPOOL_MAX_BYTES = 64 * 1024 * 1024
-"""By default: a reading a second for a week."""
-
 C = TypeVar("C", bound=OnCommand)
 
 
 class Client:
-    """A server, as a program sees it. Made by `connect`."""
+    """A client of one server. Made by `connect`."""
 
     def __init__(
         self,
@@ -63,20 +53,25 @@ class Client:
         self._since = since
         self._outgoing = outgoing or Outgoing(buffer_max_bytes)
         self._state = MappingProxyType(self._incoming.followed)
-        self._obeying: list[Obeying] = []
+        self._listeners: list[CommandListener] = []
         base, credential = http_url(url), Credential(token)
         trust = trust_of(base, tls, fingerprint)
-        opened = partial(open_link, base, credential=credential, trust=trust, close_timeout_s=close_timeout_s)
-        told = on_link or (lambda _: None)
+        open_one = partial(open_link, base, credential=credential, trust=trust, close_timeout_s=close_timeout_s)
         self.connection = Connection(
-            base, opened, self._incoming, self._outgoing, told, credential=credential.kind, wait_max_s=wait_max_s
+            base,
+            open_one,
+            self._incoming,
+            self._outgoing,
+            on_link or (lambda _: None),
+            credential=credential.kind,
+            wait_max_s=wait_max_s,
         )
-        make = partial(ReadBack, base=base, open_link=opened, credential=credential.kind)
-        self.resuming = Resuming(self.connection.watches, self._incoming, self.progress, make, since)
+        make = partial(ReadBack, base=base, open_link=open_one, credential=credential.kind)
+        self.resumption = Resumption(self.connection.subscriptions, self._incoming, self.progress, make, since)
 
     @property
     def state(self) -> Mapping[str, Twin]:
-        """The newest state of every device that is followed; it keeps itself true."""
+        """The newest state of every device that is followed, kept up to date."""
         return self._state
 
     @property
@@ -86,10 +81,10 @@ class Client:
 
     @property
     def cursor(self) -> Position | None:
-        """Up to where this program is done with what it watches: what `connect(since=…)` goes on behind.
+        """Up to where this program has finished with its events: `connect(since=…)` resumes behind it.
 
-        It passes a change when the loop asks for the next one, or the callback has come back; the slowest watch
-        decides. Until something is watched it is what `connect` was given; None if that is nothing.
+        It passes an event when the loop asks for the next one, or the callback returns; the slowest watch decides.
+        Before the first watch it is the position that `connect` was given, or None.
         """
         mark = self.progress.mark
         return self._since if mark is None else mark.position
@@ -107,30 +102,30 @@ class Client:
     async def publish(self, device_id: str, value: Any) -> int:
         """Send a reading and return its seq once the server has it on disk.
 
-        While there is no connection it waits for one. What the server cannot store at the moment is sent again.
-        With a spool it returns 0 once the reading is on this disk, for it has no seq yet.
+        While there is no connection, it waits for one. A reading that the server cannot store at the moment is sent
+        again. With a spool it returns 0 once the reading is on this disk, for it has no seq yet.
 
         Args:
             device_id: whose reading it is.
             value: what JSON has a form for, see docs/client.md.
 
         Raises:
-            TooLarge: the value, or the message, is larger than this server takes.
+            TooLarge: the value, or the message, is beyond this server's limits.
             BadMessage: the value has no form in JSON, or the server refused it, in its own words.
-            BufferFull: there is no connection, and as much waits for one as may; SpoolFull: so it is in the spool.
-            ServerUnreachable: the hub was closed first; the reading may or may not be stored.
-            SpoolUnusable: its disk fails.
+            BufferFull: there is no connection, and `buffer_max_bytes` wait for one; SpoolFull: the spool is full.
+            ServerUnreachable: the client was closed first; the reading may or may not be stored.
+            SpoolUnusable: the spool's disk fails.
         """
         return await (await self._begin(device_id, value))
 
     async def submit(self, device_id: str, value: Any) -> asyncio.Future[int]:
         """Take a reading and return at once; the future becomes its seq, or the error that `publish` raises.
 
-        Waits only while as many readings are under way as a connection needs; with a spool until it is on this disk.
+        Waits only while a connection has as many updates in flight as it may; with a spool, until it is on this disk.
 
         Raises:
             BufferFull: see `publish`.
-            ServerUnreachable: the hub is closed.
+            ServerUnreachable: the client was closed.
         """
         try:
             name, text = checked(device_id, "`device_id`"), encode_value(value)
@@ -141,7 +136,7 @@ class Client:
     async def publish_many(self, readings: Iterable[tuple[str, Any]]) -> list[int]:
         """Send readings, each stored by itself, and return their seqs.
 
-        If some are refused the others are stored all the same; then what `publish` raises is raised for the first.
+        If some are refused, the others are stored all the same; then the error of the first refused one is raised.
         """
         futures = [await self._begin(device_id, value) for device_id, value in readings]
         answers = await asyncio.gather(*futures, return_exceptions=True)
@@ -156,17 +151,17 @@ class Client:
         return await (await self._outgoing.begin({"type": "control", **names, "args": encode_args(args)}))
 
     async def delete(self, device_id: str) -> int:
-        """Delete a device, until a later reading makes it anew; return the seq of that. What it said stays in the log.
+        """Delete a device, until a later reading makes it anew; return the seq. Its readings stay in the log.
 
         Raises:
             NotFound: there is no such device.
-            BadMessage: what `publish` raises.
+            TwincastError: see `publish`.
         """
         message = {"type": "delete", "device_id": checked(device_id, "`device_id`")}
         return await (await self._outgoing.begin(message, is_barrier=True))
 
     async def settle(self) -> None:
-        """Wait until everything that was submitted has its answer; with a spool, all that is in it."""
+        """Wait until everything that was submitted is answered; with a spool, every line in it."""
         await self._outgoing.settle()
 
     async def reached(self, seq: int) -> None:
@@ -181,42 +176,42 @@ class Client:
         max_hz: float | None = None,
         initial: bool = False,
     ) -> Watch:
-        """Return the changes of devices, to be iterated over.
+        """Return the events of devices, to be iterated over.
 
         Args:
             devices: patterns, such as `lab/*`; everything if there are none.
-            mode: "latest": what waits for a slow reader merges, device by device. "every": nothing merges; a reader
-                that is too slow holds up the connection, and with it the other watches.
+            mode: "latest": events that wait for a slow loop are merged, device by device. "every": nothing is merged;
+                a loop that is too slow holds up the connection, and with it the other watches.
             kinds: "data_update", "control", "deleted"; all if None.
-            max_hz: in mode "latest", how often a second to be told at most.
+            max_hz: in mode "latest", how often a second the loop gets events, at most.
             initial: whether to begin with the newest state of each device.
 
         Raises:
-            ValidationFailed: one of these is not what it should be.
+            ValidationFailed: an argument is not one of these.
         """
         subscription = Subscription(rules_of(devices or ("*",), kinds), mode, max_hz)
-        return Watch(self.resuming, subscription, initial=initial)
+        return Watch(self.resumption, subscription, initial=initial)
 
     @overload
     def on_command(self, target: str) -> Callable[[C], C]: ...
 
     @overload
-    def on_command(self, target: str, call: OnCommand) -> Obeying: ...
+    def on_command(self, target: str, call: OnCommand) -> CommandListener: ...
 
     def on_command(self, target: str, call: Any = None) -> Any:
-        """Call something for each command to a target (a pattern), in order; a decorator, if nothing to call is given.
+        """Call a function for each command to a target (a pattern), in order. Without `call` it is a decorator.
 
-        `await hub.on_command(target, call)` returns once it is live: a command that is sent then is heard. What is
-        decorated becomes live a moment later; `await hub.listening()` waits for that.
+        `await client.on_command(target, call)` returns once it is live: no command that is sent then is missed. A
+        decorated function becomes live a moment later; `await client.listening()` waits for that.
 
-        What it raises is logged; the next command is its next chance.
+        What the function raises is logged, and the next command calls it again.
         """
         if call is None:
             return partial(self._decorated, target)
-        self._obeying = [earlier for earlier in self._obeying if not earlier.is_over]
-        obeying = Obeying(self.watch(target, mode="every", kinds=["control"]), target, call)
-        self._obeying.append(obeying)
-        return obeying
+        self._listeners = [earlier for earlier in self._listeners if not earlier.is_over]
+        listener = CommandListener(self.watch(target, mode="every", kinds=["control"]), target, call)
+        self._listeners.append(listener)
+        return listener
 
     async def listening(self) -> None:
         """Wait until every callback that was given to `on_command` is live.
@@ -224,13 +219,13 @@ class Client:
         Raises:
             TwincastError: the server refused one, or there will be no connection any more.
         """
-        for obeying in tuple(self._obeying):
-            await obeying
+        for listener in tuple(self._listeners):
+            await listener
 
     async def close(self) -> None:
-        """End what was started for this hub."""
-        await asyncio.gather(*(obeying.end() for obeying in self._obeying))
-        await self.resuming.close()
+        """End what was started for this client; `connect` calls it."""
+        await asyncio.gather(*(listener.end() for listener in self._listeners))
+        await self.resumption.close()
         self.connection.fail(ServerUnreachable("the connection was closed"))
         await self._outgoing.close()
 
@@ -248,123 +243,3 @@ class Client:
 
 def _telemetry(device_id: str, value: Raw) -> Message:
     return {"type": "telemetry", "device_id": device_id, "value": value}
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    devices: str | Sequence[str] = "*",
-    *,
-    timeout_s: float | None = TIMEOUT_S,
-    buffer_max_bytes: int = BUFFER_MAX_BYTES,
-    on_link: Callable[[Link], None] | None = None,
-    token: Token = None,
-    tls: ssl.SSLContext | None = None,
-    fingerprint: str | None = None,
-    close_timeout_s: float = CLOSE_TIMEOUT_S,
-    wait_max_s: float | None = None,
-    since: Position | str | None = None,
-    cursor: str | os.PathLike[str] | None = None,
-    wait: bool | None = None,
-    spool: str | os.PathLike[str] | None = None,
-    spool_max_bytes: int = SPOOL_MAX_BYTES,
-) -> AsyncIterator[Client]:
-    """Connect to a server for as long as the context lasts, and again whenever the connection is lost.
-
-    Args:
-        url: the server's address, http://… or ws://….
-        devices: the patterns of the devices that `Client.state` follows; () for none, if you only publish.
-        timeout_s: how long the first connection may take, attempts repeated; 0 for one attempt, None for ever.
-        buffer_max_bytes: how much may wait to be sent while there is no connection.
-        on_link: told whenever the connection is there or lost, for programs that show it.
-        token: an API key or a JWT, or a function that gets one for each connection, plain or async; what the
-            environment variable TWINCAST_TOKEN says, if not given.
-        tls: how to check the server's certificate, if not as the system does.
-        fingerprint: of the one server that is trusted, instead of `tls`: what `twincast serve --self-signed` prints, or
-            what the environment variable TWINCAST_FINGERPRINT says, if not given.
-        close_timeout_s: how long the goodbye may take, over a network that may be dead.
-        wait_max_s: up to which bound the waits between attempts double; 15 seconds if None.
-        since: a position, `EPOCH:SEQ`; what is watched in the first seconds goes on behind it, see docs/client.md.
-        cursor: a file that keeps `Client.cursor`, for the next process to go on there; until it does, `since` counts.
-        wait: whether to wait for the first connection; None for that, unless there is a spool. Without, `timeout_s`
-            does not count, and what is final is raised by what is called next.
-        spool: a file that keeps what is sent until the server has it, for the next process too; see docs/client.md.
-        spool_max_bytes: how much may wait there.
-
-    Raises:
-        CursorUnusable: another program has the file, or it cannot be used.
-        SpoolUnusable: likewise, of the spool.
-        ServerUnreachable: nobody answers there in time, or somebody who is not a twincast server.
-        Unauthenticated: the server asks for a credential, or does not know this one.
-        ValidationFailed: `token` cannot be a credential, `devices` are not patterns, `since` is no position,
-            `fingerprint` is none, or `spool_max_bytes` is too little.
-        WrongFingerprint: somebody else answers than the server that is trusted; nothing was sent there.
-        ValueError: `url` is not an address.
-    """
-    patterns = (devices,) if isinstance(devices, str) else tuple(devices)
-    position = Position.parse(since) if isinstance(since, str) else since
-    is_awaited = spool is None if wait is None else wait
-    async with _kept(cursor) as file, _spooling(spool, spool_max_bytes, buffer_max_bytes) as outgoing:
-        hub = Client(
-            url,
-            patterns,
-            buffer_max_bytes=buffer_max_bytes,
-            on_link=on_link,
-            token=token,
-            tls=tls,
-            fingerprint=fingerprint,
-            close_timeout_s=close_timeout_s,
-            wait_max_s=wait_max_s,
-            since=position if file is None else file.position or position,
-            outgoing=outgoing,
-        )
-        if outgoing is not None:
-            outgoing.start()
-        tasks = [asyncio.create_task(hub.connection.run(timeout_s if is_awaited else None), name="client")]
-        if file is not None:
-            hub.resuming.is_kept = file.is_kept
-            tasks.append(asyncio.create_task(file.keep(hub.progress, hub.resuming), name="client's cursor"))
-        try:
-            if is_awaited:
-                await hub.connection.wait_ready()
-            yield hub
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            await hub.close()
-            if file is not None:
-                file.is_kept.set()  # nobody is to wait any longer
-                file.note(hub.progress)
-
-
-@asynccontextmanager
-async def _kept(path: str | os.PathLike[str] | None) -> AsyncIterator["CursorFile | None"]:
-    if path is None:
-        yield None
-        return
-    from twincast.client.cursor import CursorFile  # noqa: PLC0415  # what only those need who keep a cursor
-
-    file = CursorFile(path)
-    try:
-        yield file
-    finally:
-        file.close()
-
-
-@asynccontextmanager
-async def _spooling(
-    path: str | os.PathLike[str] | None, max_bytes: int, window_max_bytes: int
-) -> AsyncIterator[Outgoing | None]:
-    if path is None:
-        yield None
-        return
-    # What only those need who have a spool; not every Python has SQLite.
-    from twincast.client.spool_file import SpoolFile  # noqa: PLC0415
-    from twincast.client.spooled_outgoing import Spooling  # noqa: PLC0415
-
-    file = await asyncio.to_thread(SpoolFile, path)
-    try:
-        yield Spooling(file, max_bytes, window_max_bytes)
-    finally:
-        await asyncio.to_thread(file.close)

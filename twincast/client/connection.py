@@ -1,4 +1,4 @@
-"""A connection that keeps itself alive: it comes back after a loss, goes on at the cursor, sends again what waits."""
+"""The connection that keeps itself alive: it reconnects, resumes at the cursor, and sends again what waits."""
 
 import asyncio
 import logging
@@ -10,11 +10,13 @@ from websockets.exceptions import ConnectionClosed
 
 from twincast.client.address import is_too_long, query_of
 from twincast.client.backoff import TIMEOUT_S, Backoff
-from twincast.client.failures import Retried, error_of, odd, of_close, of_login
+from twincast.client.failures import Retryable, error_of, failure_of_close, failure_of_login, not_twincast
 from twincast.client.incoming import Incoming
+from twincast.client.limits import Limits
 from twincast.client.link import Link, Message, Socket, decode, encode
-from twincast.client.outgoing import Answered, Limits, Outgoing
-from twincast.client.subscriptions import Negotiation
+from twincast.client.outgoing import Outgoing
+from twincast.client.questions import OnAnswer
+from twincast.client.subscriptions import Subscriptions
 from twincast.core.subscription import Subscription
 from twincast.errors import ServerUnreachable, TwincastError, Unauthenticated
 
@@ -25,11 +27,11 @@ _PING = encode({"type": "ping"}).decode()
 logger = logging.getLogger("twincast.client")
 
 OpenLink = Callable[[str], AbstractAsyncContextManager[Socket]]
-"""Opens a connection to an address with these parameters. Raises Retried, or the TwincastError that is final."""
+"""Opens a WebSocket to the address with these parameters. Raises Retryable, or a TwincastError that is final."""
 
 
 class _OddAnswer(Exception):
-    """What came is nothing that a server says, or tells too little to go on with."""
+    """The server sent what no twincast server sends, or too little to continue with."""
 
     def __init__(self, error: TwincastError) -> None:
         super().__init__(error.message)
@@ -37,7 +39,18 @@ class _OddAnswer(Exception):
 
 
 class Connection:
-    """What a hub stands on: what it is told goes to `incoming`, what it sends comes from `outgoing`."""
+    """A client's connection. What it receives goes to `incoming`, what it sends comes from `outgoing`.
+
+    States, and what leads from one to the next (`on_link` reports those in parentheses):
+
+    - *connecting*: the WebSocket is opened, by an address that asks for all that is needed, from the cursor on.
+    - *greeting*: it is open. The server sends its greeting, and its state until that is complete.
+    - *live* ("live"): messages pass both ways. A ping every PING_INTERVAL_S finds a dead network.
+    - *waiting* ("waiting"): any failure in one of these states that another attempt may overcome (Retryable) leads
+      here, and the end of a back-off to *connecting* again.
+    - *failed* ("refused", if by the server): a final error. Everything that waits fails with it, and so does what is
+      called later.
+    """
 
     def __init__(
         self,
@@ -53,18 +66,18 @@ class Connection:
         """Make one; `run` connects it.
 
         Args:
-            base: the server's address, for people.
+            base: the server's address, for messages.
             open_link: see OpenLink.
             incoming: see above.
             outgoing: see above.
-            on_link: told of each change; what it raises is logged.
+            on_link: called with each new state; what it raises is logged.
             credential: "none", "fixed" or "renewed", see Credential.
             wait_max_s: see Backoff.
         """
         self.failed: TwincastError | None = None
         """Why there will be no connection any more."""
-        self.watches = Negotiation(incoming, self)
-        """Begins and ends watches."""
+        self.subscriptions = Subscriptions(incoming, self)
+        """Starts and ends watches."""
         self._base = base
         self._open_link = open_link
         self._credential = credential
@@ -75,7 +88,7 @@ class Connection:
         self._backoff = Backoff(wait_max_s)
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._live_at_s: float | None = None
-        self._said: TwincastError | None = None
+        self._refusal: TwincastError | None = None
         self._heard_s = 0.0
 
     @property
@@ -94,9 +107,9 @@ class Connection:
         if self.failed is not None:
             raise self.failed
 
-    def ask(self, message: Message, answered: Answered) -> None:
+    def ask(self, message: Message, on_answer: OnAnswer) -> None:
         """See Line."""
-        self._outgoing.ask(message, answered)
+        self._outgoing.ask(message, on_answer)
 
     async def run(self, timeout_s: float | None) -> None:
         """Connect, and connect again, until cancelled or refused; `connect` runs this."""
@@ -105,7 +118,7 @@ class Connection:
         except TwincastError as error:
             self.fail(error)
             if not error.retryable:
-                self._tell(Link("refused", error.message))
+                self._report(Link("refused", error.message))
         except Exception as error:
             self.fail(TwincastError(f"the client failed: {type(error).__name__}"))
             raise
@@ -117,7 +130,7 @@ class Connection:
             self._live_at_s = held_s = None
             try:
                 await self._connect_once()
-            except Retried as reason:
+            except Retryable as reason:
                 if not self._ready.done() and clock_s() >= until_s:
                     raise reason.error from None
                 if self._live_at_s is not None:
@@ -125,11 +138,11 @@ class Connection:
                 pause_s = self._backoff.wait_s(held_s)
                 if not self._ready.done():
                     pause_s = min(pause_s, max(0.0, until_s - clock_s()))
-                self._tell(Link("waiting", reason.error.message, pause_s))
+                self._report(Link("waiting", reason.error.message, pause_s))
                 await asyncio.sleep(pause_s)
 
     async def _connect_once(self) -> None:
-        needed = self.watches.anew()
+        needed = self.subscriptions.renew()
         query = query_of(needed, self._incoming.position)
         is_wide = is_too_long(query)
         if is_wide:
@@ -142,13 +155,13 @@ class Connection:
         await asyncio.shield(self._ready)
 
     async def _talk(self, socket: Socket, narrower: Subscription | None) -> None:
-        """Converse until the connection is lost. Raises Retried, or what is final."""
+        """Converse until the connection is lost. Raises Retryable, or what is final."""
         lost: BaseException | None = None
-        self._said = None
+        self._refusal = None
         try:
-            await self._be_greeted(socket)
+            await self._greet(socket)
             if narrower is not None:
-                self.watches.narrow(narrower)
+                self.subscriptions.narrow(narrower)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._outgoing.send_all(socket.send), name="client sends")
                 group.create_task(self._ping(socket), name="client pings")
@@ -161,15 +174,15 @@ class Connection:
             self._outgoing.disconnected(closed.code if closed else None)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise asyncio.CancelledError  # which a TaskGroup keeps to itself that was ending already, in Python 3.11
+            raise asyncio.CancelledError  # in Python 3.11 a TaskGroup that is ending already swallows it
         if isinstance(lost, _OddAnswer):
-            raise Retried(lost.error)
+            raise Retryable(lost.error)
         if isinstance(lost, TwincastError):
             raise lost
         code, reason = (closed.code, closed.reason) if closed else (None, "")
-        raise of_close(code, reason, self._said, credential=self._credential)
+        raise failure_of_close(code, reason, self._refusal, credential=self._credential)
 
-    async def _be_greeted(self, socket: Socket) -> None:
+    async def _greet(self, socket: Socket) -> None:
         hello: Message | None = None
         is_whole = False
         while not is_whole:
@@ -177,11 +190,11 @@ class Connection:
                 text = await socket.recv()
             message = self._decoded(text)
             kind = message.get("type")
-            if kind == "error":  # its close code says whether that is final
-                self._said = error_of(str(message.get("code")), str(message.get("message")))
+            if kind == "error":  # the close code behind it says whether it is final
+                self._refusal = error_of(str(message.get("code")), str(message.get("message")))
                 continue
             if kind == "auth_required":
-                raise of_login(self._unknown(), credential=self._credential)
+                raise failure_of_login(self._unknown(), credential=self._credential)
             if kind != ("hello" if hello is None else "snapshot"):
                 raise self._odd()
             hello = hello or message
@@ -189,12 +202,12 @@ class Connection:
         self._begin(hello or {})
 
     def _begin(self, hello: Message) -> None:
-        told = hello.get("limits", {})
-        limits = Limits(told.get("message_max_bytes"), told.get("value_max_bytes"))
+        found = hello.get("limits", {})
+        limits = Limits(found.get("message_max_bytes"), found.get("value_max_bytes"))
         self._live_at_s = asyncio.get_running_loop().time()
         self._outgoing.connected(limits, is_ordered=hello.get("ordered", False) is True)
         self._live.set()
-        self._tell(Link("live"))
+        self._report(Link("live"))
         _resolve(self._ready, None)
 
     async def _read(self, socket: Socket) -> None:
@@ -202,12 +215,16 @@ class Connection:
         while True:
             self._heard_s = clock_s()
             text = await socket.recv()
-            self._heard_s = float("inf")  # while somebody takes his time with a change, silence means nothing
+            self._heard_s = float("inf")  # while a watch is full, nothing is read, and silence means nothing
             message = self._decoded(text)
             if message.get("type") not in {"ack", "error"}:
                 await self._take(message, len(text))
             elif not self._answered(message):
-                raise _OddAnswer(ServerUnreachable("something was refused without saying what; it goes one by one now"))
+                raise _OddAnswer(
+                    ServerUnreachable(
+                        "the server refused a message without naming it; updates are sent one at a time now"
+                    )
+                )
 
     def _answered(self, message: Message) -> bool:
         try:
@@ -229,11 +246,11 @@ class Connection:
 
     def _odd(self, error: Exception | None = None) -> _OddAnswer:
         if error is not None:
-            logger.warning("what %s said could not be taken", self._base, exc_info=error)
-        return _OddAnswer(odd(self._base).error)
+            logger.warning("a message from %s is not one of a twincast server", self._base, exc_info=error)
+        return _OddAnswer(not_twincast(self._base).error)
 
     def _unknown(self) -> Unauthenticated:
-        return Unauthenticated(f"{self._base} asks for a login; the credential that was sent did not come through")
+        return Unauthenticated(f"{self._base} asks for a login; the credential that was sent did not reach it")
 
     async def _ping(self, socket: Socket) -> None:
         while True:
@@ -242,16 +259,16 @@ class Connection:
                 raise TimeoutError
             await socket.send(_PING)
 
-    def _tell(self, link: Link) -> None:
+    def _report(self, link: Link) -> None:
         try:
             self._on_link(link)
         except Exception:
             logger.exception("the callback for the state of the connection failed")
 
     def fail(self, error: TwincastError) -> None:
-        """End everything that waits with an error."""
+        """End everything that waits, and what is called later, with an error."""
         self.failed = error
-        self._live.set()  # nobody is to wait any longer
+        self._live.set()  # nothing may wait any longer
         _resolve(self._ready, error)
         self._outgoing.fail(error)
         self._incoming.fail(error)

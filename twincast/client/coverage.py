@@ -1,4 +1,4 @@
-"""What a connection brings, what it lacks for one more watch, and how that is asked for."""
+"""What a connection is subscribed to, what it lacks for one more watch, and the messages that ask for that."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,22 +9,22 @@ from twincast.client.link import Message, encode
 from twincast.core.model import Kind
 from twincast.core.subscription import Mode, Subscription
 
-QUESTION_MAX_BYTES = 16 * 1024
-"""How large one question may be, however many patterns are asked for: every server and every proxy takes that."""
+REQUEST_MAX_BYTES = 16 * 1024
+"""The largest `subscribe` that is sent, however many patterns there are: every server and every proxy accepts it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a connection is to be asked for in addition: patterns with all their kinds, and how it brings everything."""
+    """What a connection must subscribe to in addition: patterns with all their kinds; and the mode and rate of all."""
 
     rules: dict[str, frozenset[Kind]]
     mode: Mode
     max_hz: float | None
     lifts_rate: bool
-    """Whether the connection brings changes at a rate until now, and is to bring them as they come."""
+    """Whether the connection has a rate now, and is to have none."""
 
-    def questions(self) -> list[Message]:
-        """Return the messages that ask for it, none larger than a server takes."""
+    def requests(self) -> list[Message]:
+        """Return the messages that ask for it, each small enough for every server."""
         by_kinds: dict[frozenset[Kind], list[str]] = defaultdict(list)
         for text, kinds in sorted(self.rules.items()):
             by_kinds[kinds].append(text)
@@ -35,28 +35,28 @@ class Missing:
         if self.max_hz is not None:
             how["max_hz"] = self.max_hz
         last = parts.pop() if parts else {}
-        if self.lifts_rate:  # a rate ends with mode `every`, and by nothing else
+        if self.lifts_rate:  # mode `every` ends a rate, and nothing else does
             parts.append({"mode": "every"})
         return [{"type": "subscribe", **part} for part in (*parts, {**last, **how})]
 
 
 @dataclass(slots=True)
-class Brought:
-    """What a connection was asked to bring until now. Questions are answered in order, so this is what counts next."""
+class Coverage:
+    """What a connection has asked for so far. The server answers in order, so this is what the next request adds to."""
 
     rules: dict[str, frozenset[Kind]] = field(default_factory=dict)
     mode: Mode = "latest"
     max_hz: float | None = None
 
     @classmethod
-    def by(cls, subscription: Subscription) -> "Brought":
+    def of(cls, subscription: Subscription) -> "Coverage":
         """Return what an address asks for."""
         return cls(dict(subscription.rules), subscription.mode, subscription.max_hz)
 
-    def lacks(self, subscription: Subscription) -> Missing | None:
-        """Return what the connection must be asked for in addition, None if it brings all of a subscription already.
+    def missing_for(self, subscription: Subscription) -> Missing | None:
+        """Return what the connection must ask for in addition; None if it covers the whole subscription already.
 
-        A pattern that another one covers is asked for all the same: the other one may go first.
+        A pattern that is covered by another one is asked for too: the other one may be removed first.
         """
         missing = {text: self.rules.get(text, frozenset()) | kinds for text, kinds in subscription.rules}
         missing = {text: kinds for text, kinds in missing.items() if self.rules.get(text) != kinds}
@@ -72,7 +72,7 @@ class Brought:
         return Missing(missing, mode, max_hz, lifts_rate)
 
     def add(self, missing: Missing) -> Callable[[], None]:
-        """Note that it was asked for; return what takes that back if it is refused."""
+        """Note that it was asked for; return what undoes that if the server refuses it."""
         before = {text: self.rules.get(text) for text in missing.rules}
         mode, max_hz = self.mode, self.max_hz
         self.rules |= missing.rules
@@ -89,7 +89,7 @@ class Brought:
         return undo
 
     def remove_all_but(self, needed: Subscription) -> list[str]:
-        """Note that what is not needed is no longer asked for; return those patterns."""
+        """Remove the patterns that are not needed, and return them."""
         removed = sorted(self.rules.keys() - dict(needed.rules).keys())
         for text in removed:
             del self.rules[text]
@@ -97,12 +97,12 @@ class Brought:
 
 
 def split(patterns: Iterable[str]) -> Iterator[Sequence[str]]:
-    """Cut patterns into lists that fit a question each."""
+    """Cut patterns into lists that fit one request each."""
     part: list[str] = []
     size_bytes = 0
     for text in patterns:
         more_bytes = len(encode(text)) + 1
-        if part and size_bytes + more_bytes > QUESTION_MAX_BYTES:
+        if part and size_bytes + more_bytes > REQUEST_MAX_BYTES:
             yield part
             part, size_bytes = [], 0
         part.append(text)

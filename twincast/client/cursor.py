@@ -1,4 +1,4 @@
-"""A file that keeps up to where a program is done, so that its next process goes on there."""
+"""A file with the position up to which a program has finished, for its next process to resume there."""
 
 import asyncio
 import logging
@@ -6,9 +6,9 @@ import os
 from contextlib import suppress
 
 from twincast.client.event_queue import Mark
-from twincast.client.file_lock import hold
+from twincast.client.file_lock import lock
 from twincast.client.progress import Progress
-from twincast.client.resumption import Resuming
+from twincast.client.resumption import Resumption
 from twincast.core.model import Position
 from twincast.errors import CursorUnusable, ValidationFailed
 from twincast.machine import OWNER_ALONE, sync_folder
@@ -20,28 +20,28 @@ logger = logging.getLogger("twincast.client")
 
 
 class CursorFile:
-    """A position in a file of this process alone."""
+    """A position in a file that only this process uses."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Take the file, and read it if it is there.
+        """Lock the file, and read it if it is there.
 
         Raises:
-            CursorUnusable: another program has it, or it can be no such file.
+            CursorUnusable: another program has it, or it cannot be used.
         """
         self._path = os.path.realpath(path)
-        self._lock = hold(self._path, "cursor", CursorUnusable)
+        self._lock = lock(self._path, "cursor", CursorUnusable)
         try:
             self.position = self._read()
         except OSError as error:
             self.close()
             raise self._unusable(error) from None
         self.is_kept = asyncio.Event()
-        """Set once there is a position in it: whoever is killed then goes on there."""
+        """Set once there is a position in it, at which the next process resumes even if this one is killed."""
         if self.position is not None:
             self.is_kept.set()
 
     def write(self, position: Position) -> None:
-        """Put a position in the place of the one that is there, whole or not at all.
+        """Replace the position in the file, all or nothing.
 
         Raises:
             OSError: it cannot be written.
@@ -60,14 +60,14 @@ class CursorFile:
         self.position = position
         sync_folder(os.path.dirname(self._path))
 
-    async def keep(self, progress: Progress, resuming: Resuming) -> None:
+    async def keep(self, progress: Progress, resumption: Resumption) -> None:
         """Write how far a program is, at most once a second, until cancelled.
 
-        While it starts the file stays as it was: a watch that is yet to begin may have missed what others have done.
+        While the program starts, the file stays as it is: a watch that starts next may need what others have finished.
         """
         while True:
             await progress.changed.wait()
-            await asyncio.sleep(resuming.starting_s)
+            await asyncio.sleep(resumption.starting_s)
             progress.changed.clear()
             mark = progress.mark
             if mark is None:
@@ -76,7 +76,7 @@ class CursorFile:
             try:
                 await asyncio.shield(writing)
             finally:
-                await asyncio.wait([writing])  # the last time is behind this one
+                await asyncio.wait([writing])  # so that the write at the end comes behind this one
             self.is_kept.set()
             await asyncio.sleep(WRITE_INTERVAL_S)
 
@@ -90,10 +90,10 @@ class CursorFile:
         try:
             self.write(mark.position)
         except OSError as error:
-            logger.warning("how far this program is could not be written down: %s", error)
+            logger.warning("the cursor could not be written: %s", error)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Unlock it."""
         self._lock.release()
 
     def _read(self) -> Position | None:
@@ -104,10 +104,12 @@ class CursorFile:
             return None
         try:
             if not text.endswith(b"\n"):
-                raise ValidationFailed("it has no end")
+                raise ValidationFailed("its end is missing")
             return Position.parse(text.decode().strip())
         except (ValidationFailed, UnicodeDecodeError):
-            logger.warning("the cursor %s is torn, or something else: what comes from now on is told", self._path)
+            logger.warning(
+                "the cursor %s is damaged, or another kind of file: the watches start from now on", self._path
+            )
             return None
 
     def _unusable(self, error: OSError) -> CursorUnusable:

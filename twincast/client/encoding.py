@@ -1,6 +1,6 @@
-"""What a program may publish: values that JSON has exactly one form for. All else is refused before it is sent.
+"""Encode a program's values: those that have exactly one form in JSON. All others are refused before they are sent.
 
-Bounds and errors are the server's own (wire/values), so that a value is refused alike on every way.
+The limits and errors are those of the server (`wire/values`), so a value is refused alike on every transport.
 """
 
 import math
@@ -33,12 +33,12 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 def encode_value(value: Any) -> Raw:
     """Return a value's JSON text.
 
-    Taken is what JSON has: text, finite numbers of up to 64 bits, booleans, None, lists, tuples, and dicts with names
-    of text; and what has one form in it: Decimal (a number, digit by digit), date, time and datetime (ISO 8601), UUID,
-    members of an Enum (their value), dataclasses and Structs (objects), and `msgspec.Raw` (JSON text as it is).
+    A value may be what JSON has: text, finite numbers of up to 64 bits, booleans, None, lists, tuples, and dicts with
+    text as names; or what has one form in it: Decimal (a number, digit by digit), date, time and datetime (ISO 8601),
+    UUID, members of an Enum (their value), dataclasses and Structs (objects), and `msgspec.Raw` (JSON text as it is).
 
     Raises:
-        ValidationFailed: anything else, such as NaN, bytes, sets, a name that is no text, a lone surrogate.
+        ValidationFailed: anything else, such as NaN, bytes, sets, a name that is not text, a lone surrogate.
         MalformedJson: a whole number beyond 64 bits.
         TooLarge: nested deeper than 32, or more than 1,024 names.
     """
@@ -47,34 +47,34 @@ def encode_value(value: Any) -> Raw:
     try:
         return Raw(_encode(value))
     except UnicodeEncodeError:
-        raise ValidationFailed("a value takes no lone surrogates") from None
+        raise ValidationFailed("a value may not have lone surrogates") from None
     except RecursionError:
         raise _too_deep() from None
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise ValidationFailed(f"a value is what JSON has: {error}") from None
+        raise ValidationFailed(f"a value must have a form in JSON: {error}") from None
 
 
 def encode_args(args: Mapping[str, Any] | None) -> Raw:
     """Return the JSON text of a command's arguments. Raises what `encode_value` raises."""
     if args is not None and not isinstance(args, Mapping):
-        raise ValidationFailed(f"`args` takes a dict, not {_called(args)}")
+        raise ValidationFailed(f"`args` must be a dict, not {_called(args)}")
     return encode_value(dict(args or {}))
 
 
 def checked(name: str, what: str) -> str:
-    """Return the name of a device, target or command, if it is one.
+    """Return the name of a device, target or command, if it is valid.
 
     Raises:
-        ValidationFailed: it is no text, empty, longer than 128 characters, or has characters that no name has.
+        ValidationFailed: it is not text, is empty, has more than 128 characters, or one that no name may have.
     """
     if not isinstance(name, str):
-        raise ValidationFailed(f"{what} takes text, not {_called(name)}")
+        raise ValidationFailed(f"{what} must be text, not {_called(name)}")
     check_id(name, what)
     return name
 
 
 def _count_names(value: Any, depth_left: int) -> int:
-    """Walk a value; return how many names its objects have."""
+    """Check a value and all in it; return how many names its objects have."""
     kind = type(value)
     if kind in _PLAIN:
         return 0
@@ -94,11 +94,11 @@ def _count_names(value: Any, depth_left: int) -> int:
 
 
 def _parts(value: Any) -> tuple[int, Iterable[Any]]:
-    """Return how many names a container has, and what is in it."""
+    """Return how many names a container has, and its children."""
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):
-                raise ValidationFailed(f"the names in an object are text, not {_called(name)}; say str(…)")
+                raise ValidationFailed(f"the names in an object must be text, not {_called(name)}; use str(…)")
         return len(value), value.values()
     if isinstance(value, (list, tuple)):
         return 0, value
@@ -106,14 +106,14 @@ def _parts(value: Any) -> tuple[int, Iterable[Any]]:
         members = list(_members(value))
         return len(members), members
     hint = next((f"; {hint}" for kinds, hint in _HINTS if isinstance(value, kinds)), "")
-    raise ValidationFailed(f"a value is what JSON has a form for, not {_called(value)}{hint}")
+    raise ValidationFailed(f"a value must have a form in JSON, not {_called(value)}{hint}")
 
 
 def _members(value: Any) -> Iterator[Any]:
     names = value.__struct_fields__ if isinstance(value, msgspec.Struct) else [field.name for field in fields(value)]
     for name in names:
         member = getattr(value, name, msgspec.UNSET)
-        if member is not msgspec.UNSET:  # which is left out
+        if member is not msgspec.UNSET:  # an unset field is left out
             yield member
 
 
@@ -122,7 +122,7 @@ def _check_number(value: float | Decimal) -> None:
         if not _INT_MIN <= value <= _INT_MAX:
             raise MalformedJson("a number is beyond 64 bits; send it as a string to keep every digit")
     elif (isinstance(value, Decimal) and value.is_snan()) or not math.isfinite(value):
-        raise ValidationFailed(f"{value} is not a number that JSON has; leave it out, or send None")
+        raise ValidationFailed(f"{value} is not a number in JSON; leave it out, or send None")
 
 
 def _too_deep() -> TooLarge:
@@ -130,5 +130,5 @@ def _too_deep() -> TooLarge:
 
 
 def _called(value: Any) -> str:
-    """Name a value by its kind alone: what it holds may be long, or secret."""
+    """Name a value by its type alone: its content may be long, or secret."""
     return f"a {type(value).__name__}"

@@ -1,9 +1,9 @@
-"""What a program is told of: a change, a gap before it, the newest state of a device, what it has yet to send."""
+"""What a watch yields: readings, commands and deletions, each one an event; and the gaps before them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal
 
 from twincast.client.link import Message
 from twincast.core.model import Kind, Position
@@ -11,13 +11,17 @@ from twincast.core.model import Kind, Position
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What may be missing before a change, and why.
+    """What may be missing before an event, and why.
 
-    `reason` is "too_old" if the server could no longer bring the changes from `from_seq` to `to_seq` of its log one by
-    one, and "slow" if commands among them were dropped because this watch did not take them. It is "epoch" if the
-    server goes on in another log, and "ahead" if its log was set back: then what was told before may not be in it, and
-    no numbers say what is missing, so both are None. What differs now is told either way: the newest value of devices
-    that have another one, and the deletion of devices that are gone.
+    `reason` says why, and what the two numbers mean:
+
+    - "too_old": the server can no longer send the entries from `from_seq` to `to_seq` of its log one by one.
+    - "slow": commands between these two seqs were dropped, because this watch did not take them.
+    - "epoch": the server continues in another log; "ahead": its log was set back. Earlier events may not be in the log
+      that the server has now, so no numbers can say what is missing, and both are None.
+
+    After each of them the watch yields what differs now: the newest value of every device that has another one, and
+    the deletion of every device that is gone.
     """
 
     from_seq: int | None
@@ -26,11 +30,11 @@ class Gap:
 
     @classmethod
     def between(cls, before: Position, after: Position) -> "Gap | None":
-        """Return what may be missing between two positions of a log; None if nothing lies between them."""
+        """Return what may be missing between two positions of one log; None if no entry lies between them."""
         return cls(before.seq + 1, after.seq) if before.seq < after.seq else None
 
     def joined(self, later: "Gap | None") -> "Gap":
-        """Return this gap and one behind it as one."""
+        """Return this gap and a later one as one."""
         if later is None:
             return self
         if self.from_seq is None or self.to_seq is None:
@@ -52,52 +56,87 @@ class Twin:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One change, as a watch yields it.
+class Event:
+    """What a watch yields: a `Reading`, a `Command` or a `Deletion`.
 
-    `kind` is "data_update": a reading of `device_id` with a `value`; "control": a `command` to it, with `args`; or
-    "deleted": the device is no more, until a later reading makes it anew.
-    `merged` says how many changes it stands for. `gap`, if it is not None, says what may be missing before it.
+    `kind` names which, in the wire's words: "data_update", "control" or "deleted". `device_id` is the device, or the
+    target of a command. `merged` says how many events this one stands for. `gap`, if it is not None, says what may be
+    missing before it.
     """
 
-    kind: Kind
+    kind: ClassVar[Kind]
+
     device_id: str
     seq: int
     epoch: str
     timestamp_utc: str
     source: str
-    value: Any = None
-    command: str = ""
-    args: Mapping[str, Any] | None = None
+    _: KW_ONLY
     merged: int = 1
     gap: Gap | None = None
 
-    @classmethod
-    def of(cls, message: Message) -> Self:
-        """Read an event from the wire."""
-        common = (message["seq"], message["epoch"], message["timestamp_utc"], message["source"])
-        if message["type"] == "control":
-            return cls("control", message["target"], *common, None, message["command"], message["args"])
-        merged = message.get("merged", 1)
-        if message["type"] == "deleted":
-            return cls("deleted", message["device_id"], *common, merged=merged)
-        return cls("data_update", message["device_id"], *common, message["value"], merged=merged)
+    @property
+    def value(self) -> Any:
+        """The value of a reading; None for any other event."""
+        return None
 
-    @classmethod
-    def to_twin(cls, device_id: str, twin: Twin, epoch: str) -> Self:
-        """Make a twin the change that it comes from."""
-        return cls("data_update", device_id, twin.seq, epoch, twin.updated_at_utc, twin.source, twin.value)
+    @property
+    def command(self) -> str:
+        """The name of a command; empty for any other event."""
+        return ""
 
-    @classmethod
-    def to_deletion(cls, device_id: str, twin: Twin, position: Position) -> Self:
-        """Make a change of it that a device is no more, somewhere before a position; when, nobody can say any more."""
-        now_utc = datetime.now(UTC).isoformat(timespec="microseconds")
-        return cls("deleted", device_id, position.seq, position.epoch, now_utc, twin.source)
+    @property
+    def args(self) -> Mapping[str, Any] | None:
+        """The arguments of a command; None for any other event."""
+        return None
 
 
-class Backlog(NamedTuple):
-    """What waits in a spool for the server, and how many lines it has refused for good that are kept."""
+# `field()` in the three classes below: without it a dataclass would take the property of Event for a default value.
 
-    lines: int
-    size_bytes: int
-    refused: int
+
+@dataclass(frozen=True, slots=True)
+class Reading(Event):
+    """A value that a device sent."""
+
+    kind: ClassVar[Kind] = "data_update"
+
+    value: Any = field()
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Event):
+    """A command to a target, `device_id`, which need not be a device."""
+
+    kind: ClassVar[Kind] = "control"
+
+    command: str = field()
+    args: Mapping[str, Any] = field()
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion(Event):
+    """The end of a device, until a later reading makes it anew."""
+
+    kind: ClassVar[Kind] = "deleted"
+
+
+def event_of(message: Message) -> Event:
+    """Read an event from the wire."""
+    common = (message["seq"], message["epoch"], message["timestamp_utc"], message["source"])
+    if message["type"] == "control":
+        return Command(message["target"], *common, message["command"], message["args"])
+    merged = message.get("merged", 1)
+    if message["type"] == "deleted":
+        return Deletion(message["device_id"], *common, merged=merged)
+    return Reading(message["device_id"], *common, message["value"], merged=merged)
+
+
+def reading_of(device_id: str, twin: Twin, epoch: str) -> Reading:
+    """Return the reading that a twin comes from."""
+    return Reading(device_id, twin.seq, epoch, twin.updated_at_utc, twin.source, twin.value)
+
+
+def deletion_before(position: Position, device_id: str, twin: Twin) -> Deletion:
+    """Return the deletion of a device that is gone at a position. When it was deleted is unknown; its time is now."""
+    now_utc = datetime.now(UTC).isoformat(timespec="microseconds")
+    return Deletion(device_id, position.seq, position.epoch, now_utc, twin.source)

@@ -1,6 +1,6 @@
-"""Why there is no connection, in our own words, and whether that is final. docs/client.md has the rules.
+"""Why there is no connection, and whether that is final. docs/client.md has the rules.
 
-What a library says never gets through: it may hold what was sent, credentials too.
+The words are our own: a library's message may contain what was sent, credentials included, so none is passed on.
 """
 
 import os
@@ -20,90 +20,90 @@ from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError,
 
 FINAL_CLOSE_CODES = range(4500, 5000)
 PASSING_STATUSES = frozenset({408, 421, 425, 426, 429})
-"""Of those from 400 on, the ones that can become right without this client."""
+"""The statuses from 400 to 499 that can go away although this client stays as it is."""
 WITHOUT_LOGIN = f"{errors.LOGIN_NEEDED}; give it as `token=…` or in the environment variable TWINCAST_TOKEN"
 
 
-class Retried(Exception):
-    """There is no connection, and another attempt is worth while."""
+class Retryable(Exception):
+    """There is no connection, and another attempt may succeed."""
 
     def __init__(self, error: TwincastError) -> None:
         super().__init__(error.message)
         self.error = error
-        """What to raise if there is no time for another attempt."""
+        """What to raise if there is no time for one."""
 
 
 def error_of(code: str, message: str) -> TwincastError:
-    """Return the error that a server means by a code; a plain TwincastError for one that this version does not know."""
+    """Return the error for a server's code; a plain TwincastError for a code that this version does not know."""
     kind = _KINDS.get(code)
     return kind(message) if kind else TwincastError(f"{code}: {message}")
 
 
-def of_status(base: str, status: int, body: bytes, location: str = "", *, credential: str) -> Exception:
-    """Judge an answer to a handshake that is none: what to raise.
+def failure_of_status(base: str, status: int, body: bytes, location: str = "", *, credential: str) -> Exception:
+    """Return what to raise for an answer to the handshake other than 101.
 
     Args:
         base: the server's address.
-        status: of the answer.
-        body: of the answer.
-        location: where the answer points, if it does.
-        credential: "none", "fixed", or "renewed" for one that is another one with each attempt.
+        status: the answer's status.
+        body: the answer's body.
+        location: the answer's `Location`, if it has one.
+        credential: "none", "fixed", or "renewed" for each attempt.
     """
     error = _said(body)
     if 300 <= status < 400:
-        return Retried(elsewhere(base, location))
+        return Retryable(redirected(base, location))
     if error is None:
         words = f"what answers at {base} does not speak like a twincast server: HTTP status {status}"
-        return Retried(ServerUnreachable(words))
+        return Retryable(ServerUnreachable(words))
     if isinstance(error, Unauthenticated):
-        return of_login(error, credential=credential)
+        return failure_of_login(error, credential=credential)
     if not 400 <= status < 500 or status in PASSING_STATUSES:
-        return Retried(error if error.retryable else ServerUnreachable(error.message))
+        return Retryable(error if error.retryable else ServerUnreachable(error.message))
     return error
 
 
-def of_close(code: int | None, reason: str, said: TwincastError | None, *, credential: str) -> Exception:
-    """Judge the end of a connection: what to raise.
+def failure_of_close(code: int | None, reason: str, said: TwincastError | None, *, credential: str) -> Exception:
+    """Return what to raise for the end of a connection.
 
     Args:
         code: of the close frame; None if the connection was cut.
         reason: of the close frame.
-        said: an error that the server gave before it, instead of a greeting.
-        credential: as `of_status` takes it.
+        said: an error that the server sent before it, instead of a greeting.
+        credential: see `failure_of_status`.
     """
     if said is None and reason:
         word, colon, words = reason.partition(": ")
         said = error_of(word, words) if colon and word in _KINDS else None
     if code not in FINAL_CLOSE_CODES:
         words = said.message if said else reason
-        return Retried(ServerUnreachable(f"the connection was lost{f': {words}' if words else ''}"))
+        return Retryable(ServerUnreachable(f"the connection was lost{f': {words}' if words else ''}"))
     if code in {Unauthenticated.close_code, CredentialExpired.close_code}:
         kind = CredentialExpired if code == CredentialExpired.close_code else Unauthenticated
-        return of_login(said if isinstance(said, kind) else kind(reason), credential=credential)
+        return failure_of_login(said if isinstance(said, kind) else kind(reason), credential=credential)
     return said or TwincastError(f"the server closed the connection for good ({code}){f': {reason}' if reason else ''}")
 
 
-def of_login(error: TwincastError, *, credential: str) -> Exception:
-    """Judge that a credential is not good: it is final, unless the next attempt has another one."""
+def failure_of_login(error: TwincastError, *, credential: str) -> Exception:
+    """Return what to raise for a refused credential: it is final, unless the next attempt has another one."""
     if credential == "renewed":
-        return Retried(error)
+        return Retryable(error)
     return Unauthenticated(WITHOUT_LOGIN) if credential == "none" else error
 
 
 def unreachable(base: str, error: BaseException) -> ServerUnreachable | WrongFingerprint:
-    """Say in our own words why a server could not be talked to; that it is another one is final."""
+    """Return the error for a request that failed before an answer; only a wrong server is final."""
     for cause in _chain(error):
         if isinstance(cause, NotPinned):
             return WrongFingerprint(
                 f"what answers at {base} is not the server whose fingerprint you gave: {cause.args[0]}. If its key was"
-                " made anew, give the one that it prints now; if not, somebody stands between, and nothing was sent"
+                " made anew, give the one that it prints now; if not, someone is in between, and nothing was sent"
             )
     return ServerUnreachable(_words(base, error))
 
 
-def odd(base: str) -> Retried:
-    """Say that what answers does not speak as a server does."""
-    return Retried(ServerUnreachable(f"what answers at {base} does not speak like a twincast server"))
+def not_twincast(base: str) -> Retryable:
+    """Return the failure that what answers is not a twincast server."""
+    return Retryable(ServerUnreachable(f"what answers at {base} does not speak like a twincast server"))
 
 
 def _words(base: str, error: BaseException) -> str:
@@ -118,7 +118,7 @@ def _words(base: str, error: BaseException) -> str:
 
 
 def _of_system(base: str, cause: BaseException) -> str | None:
-    """Say what a cause means, if it is one of the usual ones."""
+    """Return the words for one of the usual causes; None for any other."""
     match cause:
         case ssl.SSLCertVerificationError():
             return (
@@ -146,8 +146,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def elsewhere(base: str, location: str) -> ServerUnreachable:
-    """Say that clients are sent to another address, without what may be secret in it."""
+def redirected(base: str, location: str) -> ServerUnreachable:
+    """Return the error for a redirect. Its words leave out what may be secret in the new address."""
     parts = urlsplit(location)
     path = parts.path.partition("/ws")[0].partition("/api")[0].rstrip("/")
     where = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{path}" if parts.hostname else ""

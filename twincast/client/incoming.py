@@ -1,4 +1,4 @@
-"""What a program is told: the cursor, the state that follows from it, and the watches that take their part."""
+"""What the server sends, folded: the cursor, the state of the devices, and the events for each watch."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from twincast.client.event_queue import Mark
-from twincast.client.events import Change, Gap, Twin
+from twincast.client.events import Event, Gap, Reading, Twin, deletion_before, event_of, reading_of
 from twincast.client.link import Message
 from twincast.client.watch import Watch
 from twincast.core.model import Kind, Position
@@ -15,14 +15,23 @@ from twincast.errors import NotYet, TwincastError
 
 
 class Incoming:
-    """Folds what the server sends into `followed`, and passes it on. The cursor moves as docs/delivery.md says."""
+    """Folds messages into `followed`, and offers events to the watches. The cursor moves as docs/delivery.md says.
 
-    def __init__(self, following: Subscription, moved: Callable[[], object] = lambda: None) -> None:
-        """Begin; `moved` is told whenever the cursor has moved."""
-        self._moved = moved
+    Two states:
+
+    - *current*: `_known` is the state at the cursor. An event is folded and offered, and moves the cursor.
+    - *replacing*, while `_fresh` is not None: the server sends its state anew, in pages, because it could not resume at
+      the cursor (a greeting that is not `resumed`), or because this client fell behind (a `gap`). The last page
+      replaces the state, and the watches are offered what is new in it, behind a gap. The cursor moves only then, so a
+      connection that is lost in between resumes where it was.
+    """
+
+    def __init__(self, following: Subscription, on_move: Callable[[], object] = lambda: None) -> None:
+        """Begin without a state; `on_move` is called whenever the cursor has moved."""
+        self._on_move = on_move
         self._logs = 0
         self._following = following
-        self._wanted: dict[Watch, None] = {}  # those that are about to begin, too
+        self._wanted: dict[Watch, None] = {}  # those that are not live yet, too
         self._watches: dict[Watch, None] = {}
         self._known: dict[str, Twin] = {}
         self._fresh: dict[str, Twin] | None = None
@@ -34,14 +43,14 @@ class Incoming:
 
     @property
     def mark(self) -> Mark | None:
-        """The cursor, in the order of all that were."""
+        """The cursor as a mark, in order with all earlier ones."""
         return None if self.position is None else Mark(self._logs, self.position)
 
     def needed(self, *, soon: bool = True) -> Subscription:
-        """Return what is followed and what is watched, together; with what is about to be watched, if `soon`.
+        """Return what is followed and watched, as one subscription; with the watches that are not live yet, if `soon`.
 
         Raises:
-            ValidationFailed: it is more than a subscription takes.
+            ValidationFailed: it is more than a subscription may have.
         """
         subscriptions = [watch.subscription for watch in (self._wanted if soon else self._watches)]
         every = any(subscription.mode == "every" for subscription in subscriptions)
@@ -57,29 +66,29 @@ class Incoming:
         return Subscription(frozenset(rules.items()), mode, max_hz)
 
     def want(self, watch: Watch) -> None:
-        """Count a watch that is about to begin among what is needed.
+        """Count a watch that is not live yet for `needed`.
 
         Raises:
-            ValidationFailed: together that is more than a subscription takes.
+            ValidationFailed: together it is more than a subscription may have.
         """
         self._wanted[watch] = None
         self.needed()
 
     def add(self, watch: Watch) -> None:
-        """Pass on to a watch what it selects, from here on."""
+        """Offer a watch what it selects, from here on."""
         self._watches[watch] = None
         if watch.initial and self.position is not None:
             for device_id, twin in sorted(self._known.items(), key=lambda item: item[1].seq):
                 if watch.subscription.selects(("data_update", device_id)):
-                    watch.offer(Change.to_twin(device_id, twin, self.position.epoch))
+                    watch.offer(reading_of(device_id, twin, self.position.epoch))
 
     def remove(self, watch: Watch) -> None:
-        """Pass nothing more on to a watch."""
+        """Offer a watch nothing more."""
         self._wanted.pop(watch, None)
         self._watches.pop(watch, None)
 
     def forget_all_but(self, kept: Subscription) -> None:
-        """Forget the devices that the connection no longer tells about: nobody would say what becomes of them."""
+        """Forget the devices that the connection no longer covers: their state would become stale."""
         if "data_update" in dict(kept.rules).get("*", ()):
             return
         self._known = {
@@ -87,7 +96,7 @@ class Incoming:
         }
 
     def fail(self, error: TwincastError) -> None:
-        """End all watches and waits with an error."""
+        """End all watches and all waits with an error."""
         self._failed = error
         for watch in tuple(self._watches):
             watch.fail(error)
@@ -97,7 +106,7 @@ class Incoming:
         """Wait until the cursor is at a seq or behind it.
 
         Raises:
-            NotYet: the server goes on in another log, or one that was set back, before it came there.
+            NotYet: before that, the server continued in another log, or in one that was set back.
             TwincastError: there will be no connection any more.
         """
         if self.position is not None and self.position.seq >= seq:
@@ -109,13 +118,13 @@ class Incoming:
         await future
 
     async def take(self, message: Message, size_bytes: int = 0) -> bool:
-        """Take one message that is not an answer; return whether the state is whole, so that the cursor counts.
+        """Take one message that is not an answer; return whether the state is complete.
 
-        Waits while a watch in mode `every` has as much as it may hold.
+        Waits while the queue of a watch in mode `every` is full.
         """
         kind = message["type"]
         if kind in {"data_update", "control", "deleted"}:
-            await self._event(Change.of(message), size_bytes)
+            await self._event(event_of(message), size_bytes)
         elif kind == "hello":
             return self._hello(message)
         elif kind == "snapshot":
@@ -131,29 +140,29 @@ class Incoming:
             self._fresh, self._reason = {}, message.get("reason", "epoch")
             return self._page(message)
         self._fresh = None
-        if self.position is not None:  # the same place; a server that was started again may call its log otherwise
+        if self.position is not None:  # the same place; after a restart of the server the epoch is another one
             self.position = Position(message["epoch"], self.position.seq)
         return True
 
-    async def _event(self, change: Change, size_bytes: int) -> None:
-        if change.kind == "data_update":
-            self._learn(change.device_id, Twin(change.value, change.timestamp_utc, change.seq, change.source))
-        elif change.kind == "deleted":
-            self._known.pop(change.device_id, None)
-            self.followed.pop(change.device_id, None)
-        topic = (change.kind, change.device_id)
+    async def _event(self, event: Event, size_bytes: int) -> None:
+        if isinstance(event, Reading):
+            self._learn(event.device_id, Twin(event.value, event.timestamp_utc, event.seq, event.source))
+        elif event.kind == "deleted":
+            self._known.pop(event.device_id, None)
+            self.followed.pop(event.device_id, None)
+        topic = (event.kind, event.device_id)
         offered = [watch for watch in self._watches if watch.subscription.selects(topic)]
         mark = self.mark if offered else None
         for watch in offered:
-            watch.offer(change, size_bytes, mark)
-        # Before anybody is waited for: if the connection is lost then, the next one does not bring the change again.
-        self._move(Position(change.epoch, change.seq))
+            watch.offer(event, size_bytes, mark)
+        # Before the wait: a connection that is lost during it must not bring the event again.
+        self._move(Position(event.epoch, event.seq))
         for watch in offered:
-            await watch.room()
+            await watch.wait_for_room()
 
     def _page(self, message: Message) -> bool:
         twins = {device_id: Twin(**twin) for device_id, twin in message["data_snapshot"].items()}
-        if self._fresh is None:  # the state of devices that were not covered until now
+        if self._fresh is None:  # the state of devices that the connection did not cover before
             for device_id, twin in twins.items():
                 self._learn(device_id, twin)
             return True
@@ -165,14 +174,14 @@ class Incoming:
         return True
 
     def _replace(self, fresh: dict[str, Twin], position: Position) -> None:
-        """Begin anew with a state; tell the watches what is new in it, and what may be missing."""
+        """Replace the state; offer the watches what is new in it, behind what may be missing."""
         older, before, mark = self._known, self.position, self.mark
         self._known = fresh
         self.followed.clear()
         for device_id, twin in fresh.items():
             self._follow(device_id, twin)
         self.position = position
-        self._moved()
+        self._on_move()
         if before is None:
             self._release(position)
             return
@@ -180,27 +189,29 @@ class Incoming:
         self._logs += not is_same_log
         other: Literal["epoch", "ahead"] = "ahead" if self._reason == "ahead" else "epoch"
         gap = Gap.between(before, position) if is_same_log else Gap(None, None, other)
-        news = [
-            Change.to_twin(device_id, twin, position.epoch)
+        news: list[Event] = [
+            reading_of(device_id, twin, position.epoch)
             for device_id, twin in sorted(fresh.items(), key=lambda item: item[1].seq)
             if _is_news(twin, older.get(device_id), is_same_log=is_same_log)
         ]
         news += [
-            Change.to_deletion(device_id, twin, position) for device_id, twin in older.items() if device_id not in fresh
+            deletion_before(position, device_id, twin) for device_id, twin in older.items() if device_id not in fresh
         ]
-        self._tell(gap, news, mark)
+        self._offer_news(gap, news, mark)
         if is_same_log:
             self._release(position)
         else:
-            self._end_waits(NotYet("the server's log is another one, or was set back; what is waited for is not in it"))
+            self._end_waits(
+                NotYet("the server's log is another one, or was set back; the seq that you wait for is not in it")
+            )
 
-    def _tell(self, gap: Gap | None, news: list[Change], mark: Mark | None) -> None:
+    def _offer_news(self, gap: Gap | None, news: list[Event], mark: Mark | None) -> None:
         for watch in self._watches:
             if gap is not None:
-                watch.miss(gap)
-            for change in news:
-                if watch.subscription.selects((change.kind, change.device_id)):
-                    watch.offer(change, mark=mark)
+                watch.add_gap(gap)
+            for event in news:
+                if watch.subscription.selects((event.kind, event.device_id)):
+                    watch.offer(event, mark=mark)
 
     def _learn(self, device_id: str, twin: Twin) -> None:
         self._known[device_id] = twin
@@ -214,7 +225,7 @@ class Incoming:
         if self.position is not None and position <= self.position and position.epoch == self.position.epoch:
             return
         self.position = position
-        self._moved()
+        self._on_move()
         self._release(position)
 
     def _release(self, position: Position) -> None:
@@ -232,14 +243,14 @@ class Incoming:
 
 
 def with_deletions(subscription: Subscription) -> Subscription:
-    """Return a subscription that hears of deletions where it hears of readings: without them no state stays true."""
+    """Return a subscription with the deletions for its readings: without them the state would become stale."""
     more: dict[bool, frozenset[Kind]] = {True: frozenset({"deleted"}), False: frozenset()}
     rules = frozenset((text, kinds | more["data_update" in kinds]) for text, kinds in subscription.rules)
     return replace(subscription, rules=rules)
 
 
 def _is_news(twin: Twin, older: Twin | None, *, is_same_log: bool) -> bool:
-    """Whether a watch was not told of a device's newest state yet."""
+    """Whether a device's newest state is new to a watch."""
     if older is None:
         return True
     return twin.seq > older.seq if is_same_log else twin != older

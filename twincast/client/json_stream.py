@@ -1,25 +1,25 @@
-"""The members of an object in a JSON text, each as it comes: a state is as large as it is, and memory is not."""
+"""Read the members of an object in a JSON text one by one, as they arrive: a state may be larger than the memory."""
 
 import json
 from collections.abc import Iterable, Iterator
 
 MEMBER_MAX_CHARS = 16 * 1024 * 1024
-"""What is longer is no device's state; whoever sends it is not read to the end."""
-_WHITE = " \t\r\n"
-_GOES_ON = frozenset("0123456789.eE+-")
-"""What stands behind a number that is not whole yet."""
+"""No device's state is longer; a text with a longer member is not read further."""
+_WHITE_SPACE = " \t\r\n"
+_IN_A_NUMBER = frozenset("0123456789.eE+-")
+"""Characters that may continue a number."""
 _decode = json.JSONDecoder().raw_decode
 
 
 def members(pieces: Iterable[str], under: str) -> Iterator[tuple[str, str]]:
-    """Yield the names in the object that is a member of the whole, and the text of each one's value.
+    """Yield the names in one member of a JSON object, itself an object, each with the text of its value.
 
     Args:
-        pieces: the JSON text of an object, cut anywhere.
-        under: the name of the member; one that is missing is as one that is empty.
+        pieces: the JSON text of the outer object, cut anywhere.
+        under: the name of the member; if it is missing, nothing is yielded.
 
     Raises:
-        ValueError: that is not what came, or not all of it.
+        ValueError: the text is something else, or incomplete.
     """
     text = _Text(pieces)
     text.take("{")
@@ -39,7 +39,7 @@ class _Text:
         self._at = 0
 
     def names(self) -> Iterator[str]:
-        """Yield the names of an object whose brace is taken, each up to its colon; its value is to be taken then."""
+        """Yield the names of an object behind its brace, each up to its colon; the caller takes the value."""
         if self.peek() != "}":
             separator = ","
             while separator == ",":
@@ -53,7 +53,7 @@ class _Text:
         self.take("}")
 
     def take(self, expected: str) -> str:
-        """Take one of some characters."""
+        """Take the next character, one of those expected."""
         char = self.peek()
         if char not in expected:
             raise ValueError(f"expected one of {expected}, not {char}")
@@ -61,22 +61,22 @@ class _Text:
         return char
 
     def peek(self) -> str:
-        """Return the next character that is no white space."""
+        """Return the next character that is not white space."""
         while True:
             while self._at < len(self._held):
                 char = self._held[self._at]
-                if char not in _WHITE:
+                if char not in _WHITE_SPACE:
                     return char
                 self._at += 1
             self._read()
 
     def value(self) -> str:
-        """Take a value, and return its text."""
+        """Take a value; return its text."""
         self.peek()
         while True:
             try:
                 _, end = _decode(self._held, self._at)
-                if end < len(self._held) and self._held[end] not in _GOES_ON:
+                if end < len(self._held) and self._held[end] not in _IN_A_NUMBER:
                     text = self._held[self._at : end]
                     self._at = end
                     return text

@@ -1,4 +1,4 @@
-"""The way to a server: one WebSocket connection, and the trust that it stands on."""
+"""One WebSocket connection to a server, and how its certificate is checked."""
 
 import asyncio
 import logging
@@ -15,12 +15,12 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import Credential, headers_of
-from twincast.client.failures import Retried, of_status, unreachable
+from twincast.client.failures import Retryable, failure_of_status, unreachable
 from twincast.client.pin import pinned
 from twincast.errors import ValidationFailed, WrongFingerprint
 
 CLOSE_TIMEOUT_S = 1.0
-"""How long a goodbye may take. Who says none is not missed: the server takes a lost connection for one."""
+"""How long the closing handshake may take. Without one nothing is lost: the server treats a cut connection alike."""
 
 Message = dict[str, Any]
 encode = msgspec.json.Encoder().encode
@@ -28,13 +28,13 @@ decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 logger = logging.getLogger("twincast.client")
 _silent = logging.getLogger("twincast.client.websocket")
-_silent.setLevel(logging.INFO)  # below that the library writes down headers, and with them credentials
+_silent.setLevel(logging.INFO)  # at level debug the library logs headers, credentials among them
 
 
 class Link(NamedTuple):
-    """How a client is connected: `phase` is "live", or "waiting" for `wait_s` seconds because of `reason`.
+    """The state of a client's connection: `phase` is "live", or "waiting" for `wait_s` seconds because of `reason`.
 
-    "refused" is the last one: the server does not want this client, because of `reason`, and it does not come back.
+    "refused" is final: the server refuses this client because of `reason`, and the client does not connect again.
     """
 
     phase: Literal["live", "waiting", "refused"]
@@ -46,7 +46,7 @@ class Socket(Protocol):
     """One connection. Both raise ConnectionClosed of websockets when it ends."""
 
     async def send(self, text: str, /) -> None:
-        """Send a message; return once there is room for the next one."""
+        """Send a message; return once there is room for another one."""
 
     async def recv(self) -> str | bytes:
         """Wait for a message."""
@@ -54,26 +54,26 @@ class Socket(Protocol):
 
 class _Handshake(open_websocket):
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Follow nobody elsewhere: not with a credential, and not without saying so."""
+        """Follow no redirect: the credential is for one server, and the user should know its address."""
         return exc
 
 
 def trust_of(base: str, tls: ssl.SSLContext | None, fingerprint: str | None = None) -> ssl.SSLContext | None:
     """Return how a server's certificate is checked; None without TLS.
 
-    As given, by `tls` or by `fingerprint`; else as TWINCAST_FINGERPRINT says, if anything; else as the system does.
+    By `tls` or `fingerprint`, whichever is given; else by TWINCAST_FINGERPRINT, if set; else as the system does.
 
     Raises:
-        ValidationFailed: a fingerprint is none, is one of two ways, or nothing is there that it could be compared with.
+        ValidationFailed: `fingerprint` is not one, or is given with `tls`, or for an address without TLS.
     """
     if fingerprint and tls is not None:
-        raise ValidationFailed("`tls` and `fingerprint` are two ways to trust a server; one of them")
+        raise ValidationFailed("`tls` and `fingerprint` are two ways to trust a server; give one of them")
     pin = fingerprint or ("" if tls is not None else os.environ.get("TWINCAST_FINGERPRINT", ""))
     if pin:
         context = pinned(pin)
         if not base.startswith("https:"):
             raise ValidationFailed(
-                f"a fingerprint is of a server that speaks TLS, so its address begins with https://; not {base}"
+                f"a fingerprint needs a server with TLS, so the address must begin with https://; not {base}"
             )
         return context
     if not base.startswith("https:"):
@@ -88,8 +88,8 @@ async def open_link(
     """Open one WebSocket connection.
 
     Raises:
-        Retried: there is none now; the next attempt may do better.
-        TwincastError: the server does not want this client as it is.
+        Retryable: it failed; another attempt may succeed.
+        TwincastError: the server refuses this client as it is.
     """
     headers = headers_of(await credential.get())
     try:
@@ -111,20 +111,20 @@ async def open_link(
         if not isinstance(error, OSError | WebSocketException):
             logger.warning("an attempt to connect failed in an unexpected way", exc_info=error)
         reason = unreachable(base, error)
-        raise (reason if isinstance(reason, WrongFingerprint) else Retried(reason)) from None
+        raise (reason if isinstance(reason, WrongFingerprint) else Retryable(reason)) from None
     try:
         yield socket
     finally:
-        await _say_goodbye(socket, close_timeout_s)
+        await _close(socket, close_timeout_s)
 
 
 def _refusal(base: str, error: InvalidStatus, credential: str) -> Exception:
     answer = error.response
     location = answer.headers.get("Location", "")
-    return of_status(base, answer.status_code, bytes(answer.body or b""), location, credential=credential)
+    return failure_of_status(base, answer.status_code, bytes(answer.body or b""), location, credential=credential)
 
 
-async def _say_goodbye(socket: ClientConnection, timeout_s: float) -> None:
+async def _close(socket: ClientConnection, timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await socket.close()

@@ -1,7 +1,7 @@
-"""Trust in one server by its public key, where no authority has signed its certificate.
+"""Trust one server by its public key, where no authority has signed its certificate.
 
-The pin is the SHA-256 of the certificate's SubjectPublicKeyInfo (as RFC 7469 and `curl --pinnedpubkey` have it), not
-of the certificate: one that is made anew with the same key, for other names or another year, is trusted as before.
+The pin is the SHA-256 of the certificate's SubjectPublicKeyInfo (as in RFC 7469 and `curl --pinnedpubkey`), not of the
+certificate: a new certificate with the same key, for other names or another year, is trusted too.
 """
 
 import re
@@ -15,37 +15,37 @@ PREFIX = "sha256:"
 _HEX = re.compile(r"[0-9a-f]{64}")
 _INTEGER, _SEQUENCE, _VERSION = 0x02, 0x30, 0xA0
 _BEFORE_THE_KEY = (_INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE)
-"""Of a certificate, behind the version: serial number, algorithm, issuer, validity, subject (RFC 5280, 4.1)."""
+"""The fields of a certificate before its key: serial number, algorithm, issuer, validity, subject (RFC 5280, 4.1)."""
 _LONG_FORM = 0x80
 
 
 class NotPinned(ssl.SSLCertVerificationError):
-    """Whoever answers has another key than the one that is trusted."""
+    """The server that answers has another key than the one that is trusted."""
 
 
 def fingerprint_of(text: object) -> bytes:
     """Read a fingerprint: `sha256:` and 64 hexadecimal digits, with or without colons between them, in any case.
 
     Raises:
-        ValidationFailed: it is none.
+        ValidationFailed: it is something else.
     """
     bare = text.strip().lower() if isinstance(text, str) else ""
     digits = bare.removeprefix(PREFIX).replace(":", "")
     if not bare.startswith(PREFIX) or not _HEX.fullmatch(digits):
         raise ValidationFailed(
-            f"a fingerprint is {PREFIX} and 64 hexadecimal digits, as `twincast serve --self-signed` prints it;"
+            f"a fingerprint must be {PREFIX} and 64 hexadecimal digits, as `twincast serve --self-signed` prints it;"
             f" not {str(text)[:80]!r}"
         )
     return bytes.fromhex(digits)
 
 
 def pinned(fingerprint: str) -> ssl.SSLContext:
-    """Return a context that trusts the server with this public key, by whatever name, and nobody else.
+    """Return a context that trusts the server with this public key, under any name, and no other.
 
-    It is checked within the handshake, so nothing is sent to anyone else, a credential neither.
+    The key is checked within the handshake, so nothing is sent to another server, no credential either.
 
     Raises:
-        ValidationFailed: `fingerprint` is none.
+        ValidationFailed: `fingerprint` is not a fingerprint.
     """
     wanted = fingerprint_of(fingerprint)
 
@@ -69,15 +69,15 @@ def pinned(fingerprint: str) -> ssl.SSLContext:
 def fingerprint_of_certificate(der: bytes) -> bytes:
     """Return the SHA-256 of the public key in a certificate.
 
-    Only DER is read, each field by its tag: a length that TLS's own reader could take for another would have the two
-    find different keys in one certificate, and the key that is looked for here is known to everybody.
+    Only DER is read, each field by its tag. If a length could be read in two ways, this and the TLS library might find
+    different keys in one certificate, and an attacker could show the trusted key, which is public, to this one only.
 
     Raises:
-        ValueError: it is no certificate.
+        ValueError: it is not a certificate.
     """
     at, end = _field(der, 0, len(der), _SEQUENCE)
     if end != len(der):
-        raise ValueError("something follows it")
+        raise ValueError("something follows the certificate")
     at, end = _field(der, at, end, _SEQUENCE)
     if der[at : at + 1] == bytes([_VERSION]):
         _, at = _field(der, at, end, _VERSION)

@@ -1,4 +1,4 @@
-"""Up to where a program is done with what it was told: what a cursor says."""
+"""Up to where a program has finished with its events: what a cursor says."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,22 +7,22 @@ from twincast.client.event_queue import Mark
 from twincast.client.watch import Watch
 
 Reached = Callable[[], Mark | None]
-"""Up to where a watch was offered everything."""
+"""Returns up to where a watch was offered everything."""
 
 
 class Progress:
-    """The slowest watch decides. One that has ended counts too, as long as nobody has done anything behind it."""
+    """The slowest watch decides. One that has ended counts too, until another one has finished an event behind it."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
-        """Set when the mark may be another one."""
+        """Set when the mark may have moved."""
         self._watches: dict[Watch, Reached] = {}
-        self._ended: Mark | None = None  # where the ended ones were
-        self._ended_at: Mark | None = None  # where their hub was then
+        self._ended: Mark | None = None  # of the watches that have ended
+        self._ended_at: Mark | None = None  # where the client was when the last of them ended
 
     @property
     def mark(self) -> Mark | None:
-        """Up to where everything is done; None if nothing was watched yet."""
+        """Up to where everything is finished; None if nothing was watched yet."""
         marks = [watch.undone or reached() for watch, reached in self._watches.items()]
         return _earliest(*marks, self._ended)
 
@@ -32,7 +32,7 @@ class Progress:
         self.changed.set()
 
     def end(self, watch: Watch, *, has_begun: bool) -> None:
-        """Count a watch no longer: for what it has not done it counts as one that ended."""
+        """Stop counting a watch; what it has not finished counts as that of an ended one."""
         reached = self._watches.pop(watch, None)
         if reached is not None and has_begun:
             now = reached()
@@ -43,7 +43,7 @@ class Progress:
         self.changed.set()
 
     def done(self, mark: Mark) -> None:
-        """Note that a change behind this mark is done."""
+        """Note that the event behind this mark is finished."""
         if self._ended_at is not None and mark.order >= self._ended_at.order:
             self._ended = self._ended_at = None
         self.changed.set()

@@ -1,8 +1,8 @@
-"""A watch that goes on where another process was: what it missed is read back, on a connection of its own.
+"""A watch that resumes where an earlier process was: a second connection reads back what that process missed.
 
-The hub's connection begins with the newest state, so that `state` is whole. What lies between a position and that is
-brought by a second connection, up to the head of the log; then the watch begins on the first one, and the second one
-goes on until both have met. Seqs that it has told are not told again.
+The client's connection begins with the newest state, so that `Client.state` is complete at once. The second connection
+reads from the position to the head of the log. Then the watch starts on the first one, and the second one continues
+until the two meet: up to the seq at which the watch has started. The seqs that it brought are not yielded again.
 """
 
 import asyncio
@@ -17,25 +17,34 @@ from websockets.exceptions import ConnectionClosed
 from twincast.client.address import is_too_long, query_of
 from twincast.client.backoff import TIMEOUT_S, Backoff
 from twincast.client.event_queue import Mark
-from twincast.client.events import Change, Gap, Twin
-from twincast.client.failures import Retried, error_of, odd, of_close, of_login
+from twincast.client.events import Event, Gap, Twin, event_of, reading_of
+from twincast.client.failures import Retryable, error_of, failure_of_close, failure_of_login, not_twincast
 from twincast.client.link import Message, Socket, decode, encode
-from twincast.client.watch import NOTHING, Watch
+from twincast.client.watch import NO_SEQS, Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
 from twincast.errors import LOGIN_NEEDED, TwincastError, Unauthenticated
 
 SILENCE_MAX_S = 60.0
-"""A server that brings nothing for so long, though it was asked, is left for another attempt."""
+"""After so long without a message, although an answer is due, the connection is given up for another attempt."""
 
 logger = logging.getLogger("twincast.client")
 
 OpenLink = Callable[[str], AbstractAsyncContextManager[Socket]]
-_QUESTION = encode({"type": "subscribe", "id": "head"}).decode()
+_HEAD_QUESTION = encode({"type": "subscribe", "id": "head"}).decode()
 
 
 class ReadBack:
-    """Brings one watch what lies behind a position, and then has it begin."""
+    """Brings one watch what lies behind a position, and then starts it on the client's connection.
+
+    It goes through these steps, and repeats from the position that it has reached if its connection is lost:
+
+    1. The greeting: the server resumes at the position (`begun` is set), or sends its state with what is missing before
+       it, or says that the position is of another log (`_is_other`: then there is nothing to read back).
+    2. Read to the head: the answer to a question comes behind all that was in the log before it.
+    3. Start the watch on the client's connection; its events queue behind what is read back.
+    4. Read to the head again: now all that the other connection did not bring is here. The two queues are joined.
+    """
 
     def __init__(
         self,
@@ -50,11 +59,11 @@ class ReadBack:
         """Make one; `run` does it.
 
         Args:
-            watch: what to bring it to.
+            watch: the watch.
             since: the position.
-            go_live: begins the watch on the hub's connection.
-            base: the server's address, for people.
-            open_link: opens a connection to an address with parameters.
+            go_live: starts the watch on the client's connection.
+            base: the server's address, for messages.
+            open_link: opens a WebSocket to the address with these parameters.
             credential: "none", "fixed" or "renewed", see Credential.
         """
         self._base = base
@@ -67,17 +76,17 @@ class ReadBack:
         self._is_live = False
         self._is_other = False
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the server has taken the subscription: nothing behind the position is missed from then on."""
+        """Done once the server has accepted the subscription: from then on nothing behind the position is missed."""
 
     def reached(self) -> Mark | None:
         """See Reached. None if the position is of another log."""
         return None if self._is_other else Mark(0, self._position)
 
     async def run(self) -> None:
-        """Read back, and let the watch go on live; come back after a lost connection.
+        """Read back, and start the watch; reconnect after a lost connection.
 
         Raises:
-            TwincastError: the server does not want this; the watch has ended with it.
+            TwincastError: the server refused it; the watch has ended with the error.
         """
         self._watch.begin_reading_back()
         backoff = Backoff()
@@ -86,7 +95,7 @@ class ReadBack:
                 try:
                     await self._attempt()
                     return
-                except Retried:
+                except Retryable:
                     await asyncio.sleep(backoff.wait_s())
         except TwincastError as error:
             self._watch.fail(error)
@@ -109,21 +118,21 @@ class ReadBack:
                     await self._read_to_head(socket)
         except ConnectionClosed as lost:
             code, reason = (lost.rcvd.code, lost.rcvd.reason) if lost.rcvd else (None, "")
-            raise of_close(code, reason, None, credential=self._credential) from None
+            raise failure_of_close(code, reason, None, credential=self._credential) from None
         except TimeoutError:
-            raise odd(self._base) from None
+            raise not_twincast(self._base) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             logger.warning("what %s said could not be taken", self._base, exc_info=error)
-            raise odd(self._base) from None
-        told = NOTHING if self._is_other else range(self._since.seq + 1, self._position.seq + 1)
+            raise not_twincast(self._base) from None
+        told = NO_SEQS if self._is_other else range(self._since.seq + 1, self._position.seq + 1)
         self._watch.end_reading_back(told)
 
     async def _greeted(self, socket: Socket) -> None:
         hello, _ = await self._receive(socket)
         if hello["type"] == "auth_required":
-            raise of_login(Unauthenticated(LOGIN_NEEDED), credential=self._credential)
+            raise failure_of_login(Unauthenticated(LOGIN_NEEDED), credential=self._credential)
         if hello["type"] != "hello":
-            raise odd(self._base)
+            raise not_twincast(self._base)
         if hello["resumed"]:
             self._position = Position(hello["epoch"], self._position.seq)
         elif hello["reason"] == "too_old":
@@ -131,9 +140,9 @@ class ReadBack:
         else:
             self._is_other = True
             is_ahead = hello["reason"] == "ahead"
-            why = "is ahead of the log" if is_ahead else "is of another log, or of a past that it does not share"
-            logger.warning("the position %s %s at %s: this goes on from now on", self._since, why, self._base)
-            self._watch.miss_back(Gap(None, None, "ahead" if is_ahead else "epoch"))
+            why = "is ahead of the log" if is_ahead else "is of another log, or of a part that this one does not have"
+            logger.warning("the position %s %s at %s: the watch continues from now on", self._since, why, self._base)
+            self._watch.add_gap_back(Gap(None, None, "ahead" if is_ahead else "epoch"))
         self._begin(None)
 
     async def _begin_with_state(self, socket: Socket, hello: Message) -> None:
@@ -147,27 +156,27 @@ class ReadBack:
         await self._take_state(twins, before, Position(hello["epoch"], hello["seq"]))
 
     async def _take_state(self, twins: dict[str, Twin], before: Position, after: Position) -> None:
-        """Tell what is new in a state, and what is missing before it."""
+        """Offer what is new in a state, behind what is missing before it."""
         gap = Gap.between(before, after)
         if gap is not None:
-            self._watch.miss_back(gap)
+            self._watch.add_gap_back(gap)
         for device_id, twin in sorted(twins.items(), key=lambda item: item[1].seq):
             if twin.seq > before.seq:
-                await self._offer(Change.to_twin(device_id, twin, after.epoch), 0, Mark(0, before))
+                await self._offer(reading_of(device_id, twin, after.epoch), 0, Mark(0, before))
         self._position = after
 
     async def _read_to_head(self, socket: Socket) -> None:
-        """Take what comes up to the server's answer to a question, which comes behind all that was there before it."""
-        await socket.send(_QUESTION)
+        """Take messages up to the answer to a question, which comes behind all that was in the log before it."""
+        await socket.send(_HEAD_QUESTION)
         gap: Message | None = None
         twins: dict[str, Twin] = {}
         while True:
             message, size_bytes = await self._receive(socket)
             kind = message["type"]
             if kind in {"data_update", "control", "deleted"}:
-                change = Change.of(message)
-                await self._offer(change, size_bytes, Mark(0, self._position))
-                self._position = Position(change.epoch, change.seq)
+                event = event_of(message)
+                await self._offer(event, size_bytes, Mark(0, self._position))
+                self._position = Position(event.epoch, event.seq)
             elif kind == "gap":
                 gap, twins = message, {}
             elif kind == "snapshot" and gap is not None:
@@ -181,9 +190,9 @@ class ReadBack:
             elif kind == "error":
                 raise error_of(str(message.get("code")), str(message.get("message")))
 
-    async def _offer(self, change: Change, size_bytes: int, mark: Mark) -> None:
-        if self._watch.subscription.selects((change.kind, change.device_id)):
-            await self._watch.offer_back(change, size_bytes, mark)
+    async def _offer(self, event: Event, size_bytes: int, mark: Mark) -> None:
+        if self._watch.subscription.selects((event.kind, event.device_id)):
+            await self._watch.offer_back(event, size_bytes, mark)
 
     async def _receive(self, socket: Socket) -> tuple[Message, int]:
         async with asyncio.timeout(TIMEOUT_S if not self.begun.done() else SILENCE_MAX_S):
@@ -191,7 +200,7 @@ class ReadBack:
         try:
             return decode(text), len(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise odd(self._base) from None
+            raise not_twincast(self._base) from None
 
     def _begin(self, error: TwincastError | None) -> None:
         if self.begun.done():

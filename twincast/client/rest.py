@@ -13,7 +13,7 @@ from twincast.client.address import http_url
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import clean, given, headers_of
 from twincast.client.encoding import checked, encode_args, encode_value
-from twincast.client.failures import WITHOUT_LOGIN, elsewhere, error_of, odd, unreachable
+from twincast.client.failures import WITHOUT_LOGIN, error_of, not_twincast, redirected, unreachable
 from twincast.client.json_stream import members
 from twincast.client.link import Message, decode, encode, trust_of
 from twincast.core.audit import AuditRecord
@@ -25,7 +25,7 @@ JSON = "application/json"
 
 
 class RawTwin(msgspec.Struct):
-    """The newest state of one device, its value as the JSON text that it is."""
+    """The newest state of one device, its value as JSON text."""
 
     value: msgspec.Raw
     updated_at_utc: str
@@ -34,7 +34,7 @@ class RawTwin(msgspec.Struct):
 
 
 class Rest:
-    """A server's REST calls, for programs that need no stream. Use as a context, or call `close`."""
+    """A server's REST calls, for programs that need no stream. Use it as a context, or call `close`."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class Rest:
 
         Args:
             url: the server's address.
-            token: an API key or a JWT; what the environment variable TWINCAST_TOKEN says, if not given.
+            token: an API key or a JWT; the environment variable TWINCAST_TOKEN, if not given.
             tls: how to check the server's certificate, if not as the system does.
             fingerprint: of the one server that is trusted, instead of `tls`; see docs/client.md.
 
         Raises:
-            ValidationFailed: `token` cannot be a credential, or `fingerprint` is none.
+            ValidationFailed: `token` cannot be a credential, or `fingerprint` is not a fingerprint.
             ValueError: `url` is not an address.
         """
         self.url = http_url(url)
@@ -68,15 +68,15 @@ class Rest:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     def status(self) -> Message:
-        """Return how the server is: `ok`, how many devices and clients, its position, its version.
+        """Return the server's status: `ok`, the numbers of devices and clients, its position, its version.
 
         Raises:
-            ServerUnreachable: nobody answers, or not a twincast server. Every other call raises it too.
-            WrongFingerprint: somebody else answers than the server that is trusted. Likewise.
+            ServerUnreachable: nothing answers, or something that is not a twincast server. Every call may raise it.
+            WrongFingerprint: another server answers than the one that is trusted. Every call may raise it.
         """
         return self._call("GET", "/api/status")
 
@@ -85,7 +85,7 @@ class Rest:
 
         Args:
             devices: patterns, such as `lab/*`; none for everything.
-            min_seq: the position that the answer must have reached, such as a publish returned.
+            min_seq: the seq that the answer must include, such as `publish` returned.
 
         Raises:
             NotYet: the server did not reach it within some seconds.
@@ -93,9 +93,9 @@ class Rest:
         return self._call("GET", _data_path(devices, min_seq))
 
     def twins(self, devices: Iterable[str] = ()) -> Iterator[tuple[str, RawTwin]]:
-        """Yield the newest state of every device, or of those that patterns select, one after another as they come.
+        """Yield the newest state of every device, or of those that patterns select, one by one as it arrives.
 
-        However large the state is, one device is held at a time. Takes and raises what `data` does.
+        Only one device is in memory at a time, however large the state is. Takes and raises what `data` does.
         """
         try:
             with self._http.stream("GET", _data_path(devices)) as response:
@@ -108,7 +108,7 @@ class Rest:
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise unreachable(self.url, error) from None
         except (ValueError, msgspec.DecodeError):
-            raise odd(self.url).error from None
+            raise not_twincast(self.url).error from None
 
     def publish(self, device_id: str, value: Any, *, key: str | None = None) -> Message:
         """Store a reading and return its event, once it is on the server's disk.
@@ -116,7 +116,7 @@ class Rest:
         Args:
             device_id: whose reading it is.
             value: what JSON has a form for, see docs/client.md.
-            key: the same key again stores nothing twice, so that you may try again after a lost answer.
+            key: under the same key the server stores it once, so that you may try again after a lost answer.
 
         Raises:
             BadMessage: the value has no form in JSON, or the server refused it, in its own words.
@@ -140,31 +140,31 @@ class Rest:
         return event
 
     def delete(self, device_id: str, *, key: str | None = None) -> Message:
-        """Delete a device, until a later reading makes it anew, and return the event. What it said stays in the log.
+        """Delete a device, until a later reading makes it anew; return the event. Its readings stay in the log.
 
         Raises:
             NotFound: there is no such device.
-            TwincastError: what `publish` raises.
+            TwincastError: see `publish`.
         """
         query = urlencode({"device_id": checked(device_id, "`device_id`")})
         event: Message = self._call("DELETE", f"/api/data?{query}", key=key)["event"]
         return event
 
     def audit(self, limit: int = 50) -> list[AuditRecord]:
-        """Return who commanded or deleted what, and who changed the keys, newest first. It takes the right `admin`.
+        """Return the audit trail, newest first: commands, deletions, changes of keys. It needs the right `admin`.
 
         Args:
             limit: how many records at most.
 
         Raises:
-            NotPermitted: the credential lacks that right.
-            ValidationFailed: `limit` is more than the server gives at once.
+            NotPermitted: the credential does not have it.
+            ValidationFailed: `limit` is more than the server returns at once.
         """
         answer = self._call("GET", f"/api/audit?{urlencode({'limit': limit})}")
         try:
             return msgspec.convert(answer["records"], list[AuditRecord])
         except (KeyError, msgspec.ValidationError):
-            raise odd(self.url).error from None
+            raise not_twincast(self.url).error from None
 
     def _call(self, method: str, path: str, body: Any = None, key: str | None = None) -> Message:
         headers = {"Content-Type": JSON}
@@ -187,21 +187,21 @@ class Rest:
 
 
 def pair(url: str, code: str, *, tls: ssl.SSLContext | None = None, fingerprint: str | None = None) -> str:
-    """Exchange a pairing code, as `twincast pair` shows it, for an API key, and return that. It is not shown again.
+    """Exchange a pairing code, as `twincast pair` shows it, for an API key. The server never shows the key again.
 
     Args:
         url: the server's address.
-        code: as it was shown; dashes, spaces and case do not matter. It is good once, for 5 minutes.
+        code: as it was shown; dashes, spaces and case do not matter. It can be used once, within 5 minutes.
         tls: how to check the server's certificate, if not as the system does.
         fingerprint: of the one server that is trusted, instead of `tls`.
 
     Raises:
-        Unauthenticated: the code is not known.
-        CredentialExpired: it was used already, or is late.
-        RateLimited: too many codes were wrong.
-        ValidationFailed: it can be none, or `fingerprint` is none.
-        ServerUnreachable: nobody answers, or not a twincast server.
-        WrongFingerprint: somebody else answers than the server that is trusted; the code was not sent.
+        Unauthenticated: the server does not know the code.
+        CredentialExpired: it was used already, or its time is over.
+        RateLimited: too many wrong codes were tried.
+        ValidationFailed: `code` cannot be a code, or `fingerprint` is not a fingerprint.
+        ServerUnreachable: nothing answers, or something that is not a twincast server.
+        WrongFingerprint: another server answers than the one that is trusted; the code was not sent.
         ValueError: `url` is not an address.
     """
     base = http_url(url)
@@ -216,7 +216,7 @@ def pair(url: str, code: str, *, tls: ssl.SSLContext | None = None, fingerprint:
     try:
         return clean(answer["token"])
     except (KeyError, ValidationFailed):
-        raise odd(base).error from None
+        raise not_twincast(base).error from None
 
 
 def _http(base: str, trust: ssl.SSLContext | None, headers: dict[str, str]) -> httpx.Client:
@@ -225,9 +225,9 @@ def _http(base: str, trust: ssl.SSLContext | None, headers: dict[str, str]) -> h
 
 
 def _answer(base: str, response: httpx.Response) -> Message:
-    """Return what a server answers; raise what it refuses with."""
+    """Return a server's answer; raise its refusal."""
     if response.is_redirect:
-        raise elsewhere(base, response.headers.get("Location", ""))
+        raise redirected(base, response.headers.get("Location", ""))
     try:
         answer = decode(response.content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -255,8 +255,8 @@ def _numbered(number: int, device_id: str, value: Any) -> Message:
 
 
 def _key_of(key: str) -> str:
-    """Check a key, which a header has to hold."""
+    """Check a key, which is sent in a header."""
     if not (isinstance(key, str) and key.isascii()):
-        raise ValidationFailed("`key` takes ASCII, because a header has to hold it")
+        raise ValidationFailed("`key` must be ASCII, because it is sent in a header")
     check_id(key, "`key`")
     return key

@@ -1,8 +1,8 @@
-"""The file of a spool: what a program sends, on its own disk until the server has it. Synchronous, one thread.
+"""The file of a spool: lines on the program's own disk until the server has them. Synchronous, for one thread.
 
-SQLite as Python brings it. In its WAL mode what is accepted costs one fsync, where a rollback journal takes three: that
-matters on a memory card. In its exclusive mode there is one connection, so nothing is shared that two libraries or
-versions of SQLite could disagree about. `synchronous = full` makes each commit survive a power cut.
+It is SQLite as Python brings it. In WAL mode a commit costs one fsync, where a rollback journal takes three: that
+matters on a memory card. In exclusive locking mode there is one connection, so two libraries or versions of SQLite
+share nothing that they could disagree about. `synchronous = full` makes each commit survive a power cut.
 """
 
 import os
@@ -13,26 +13,26 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from twincast.client.file_lock import hold
+from twincast.client.file_lock import lock
 from twincast.errors import SpoolFull, SpoolUnusable
 from twincast.machine import OWNER_ALONE, sync_folder
 
 APPLICATION_ID = 0x5457534F  # "TWSO"
 SCHEMA_VERSION = 1
 ROW_BYTES = 64
-"""What a line takes in the file beside its message."""
+"""What a line costs in the file beside its message."""
 REFUSED_MAX_BYTES = 4 * 1024 * 1024
-"""How much of what the server refused for good is kept if nobody says how much: the newest."""
+"""By default: how much of what the server refused for good is kept, the newest."""
 
-# AUTOINCREMENT: a number that was given out is never given out again, though its line is gone.
+# AUTOINCREMENT: a number is never used again, even when its line is gone.
 _SCHEMA = """
 create table meta (name text primary key, value text not null) without rowid;
 create table line (
     line            integer primary key autoincrement,
-    message         text not null,      -- as the server takes it, without its ids
-    value_bytes     integer not null,   -- how long the value in it is
+    message         text not null,      -- as it is sent, without its ids
+    value_bytes     integer not null,   -- the size of the value in it
     accepted_at_utc text not null,      -- by this machine's clock
-    measured_at_utc text                -- when it was measured, if somebody knows better
+    measured_at_utc text                -- when it was measured; not used so far
 );
 create table refused (                  -- what the server will never store
     line            integer primary key,
@@ -68,12 +68,12 @@ class Row(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """What it takes of the spool's room."""
+        """What it costs of the spool's `max_bytes`."""
         return len(self.message.encode()) + ROW_BYTES
 
 
 class Refusal(NamedTuple):
-    """That the server will never store a line, and why."""
+    """A line that the server will never store, and why."""
 
     line: int
     code: str
@@ -81,24 +81,24 @@ class Refusal(NamedTuple):
 
 
 class SpoolFile:
-    """The lines of one producer, in a file of this process alone."""
+    """The lines of one producer, in a file that only this process uses."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Take the file, or make it.
+        """Open the file, or make it.
 
         Raises:
-            SpoolUnusable: another program has it, or it can be no such file. Nothing in it is changed then.
+            SpoolUnusable: another program has it, or it is not such a file. Nothing in it is changed then.
         """
         self._path = os.path.realpath(path)
-        self._lock = hold(self._path, "spool", SpoolUnusable)
+        self._lock = lock(self._path, "spool", SpoolUnusable)
         self._db: sqlite3.Connection | None = None
         self.producer: str
         self.last_line: int
-        """The newest number that was given out."""
+        """The highest number that was used."""
         self.lines: int
         self.size_bytes: int
         self.refused = 0
-        """How many lines are kept that the server refused."""
+        """How many refused lines are kept."""
         try:
             self._open(os.path.dirname(self._path))
         except BaseException:
@@ -113,17 +113,17 @@ class SpoolFile:
         *,
         refused_max_bytes: int = REFUSED_MAX_BYTES,
     ) -> None:
-        """Take lines and let others go, all or nothing; on disk when this returns.
+        """Add and remove lines, all or nothing; on disk when this returns.
 
         Args:
-            added: new ones, in order.
-            removed: what the server has, or refused.
-            refused: which of these it refused; they are kept aside.
-            refused_max_bytes: how much of what was refused is kept, the newest.
+            added: new lines, in order.
+            removed: lines that the server has, or has refused.
+            refused: those of the removed lines that it has refused; they move to the table of refusals.
+            refused_max_bytes: how much is kept there, the newest.
 
         Raises:
             SpoolFull: the disk is full.
-            SpoolUnusable: it fails otherwise.
+            SpoolUnusable: the disk fails otherwise.
         """
         count = self.refused
         now_utc = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -141,10 +141,10 @@ class SpoolFile:
         self.refused = count
 
     def read(self, after: int, limit: int, max_bytes: int) -> list[Row]:
-        """Return up to `limit` lines behind one, in order, and none beyond the one that makes it so many bytes.
+        """Return up to `limit` lines behind line `after`, in order; stop with the one that reaches `max_bytes`.
 
         Raises:
-            SpoolUnusable: the disk does not give them.
+            SpoolUnusable: they cannot be read.
         """
         with self._working() as db:
             sql = "select line, message, value_bytes from line where line > ? order by line limit ?"
@@ -158,10 +158,10 @@ class SpoolFile:
             return rows
 
     def close(self) -> None:
-        """Let go of it. A file that is closed stands alone, without its `-wal`."""
+        """Close it. A closed file is complete by itself, without a `-wal`."""
         try:
             if self._db is not None:
-                with suppress(sqlite3.Error):  # what was accepted is on disk, in the -wal
+                with suppress(sqlite3.Error):  # accepted lines are on disk, in the -wal
                     self._db.close()
         finally:
             self._lock.release()
@@ -194,7 +194,7 @@ class SpoolFile:
             sync_folder(folder)
 
     def _make(self) -> bool:
-        """Open the file, and return whether there is nothing in it yet."""
+        """Open the file, and return whether it is empty."""
         try:
             size_bytes = os.stat(self._path).st_size if os.path.exists(self._path) else None
             if not size_bytes and os.path.exists(f"{self._path}-wal"):
@@ -202,9 +202,9 @@ class SpoolFile:
                     f"the spool {self._path} is empty or gone, and its lines may be in {self._path}-wal;"
                     " put the file back beside it, or move the -wal away"
                 )
-            if size_bytes is None:  # SQLite would let others read it; what it adds beside it follows this mode
+            if size_bytes is None:  # SQLite would make it readable for others; its -wal gets the mode of the file
                 os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
-            with open(self._path, "r+b"):  # or SQLite would say of a file that may not be written that it is damaged
+            with open(self._path, "r+b"):  # SQLite would report a read-only file as damaged
                 pass
         except OSError as error:
             raise SpoolUnusable(f"the spool {self._path} cannot be used: {error.strerror or error}") from None
@@ -215,7 +215,7 @@ class SpoolFile:
         return not size_bytes
 
     def _create(self, db: sqlite3.Connection) -> None:
-        # All of it in the file itself, before there is a -wal: without that it is known for what it is.
+        # In the file itself, before there is a -wal: so the file can be identified without one.
         db.executescript(
             f"begin; pragma application_id = {APPLICATION_ID}; pragma user_version = {SCHEMA_VERSION}; {_SCHEMA}"
             f" insert into meta values ('producer', '{secrets.token_hex(16)}'); commit;"
@@ -235,7 +235,7 @@ class SpoolFile:
 
     @contextmanager
     def _working(self) -> Iterator[sqlite3.Connection]:
-        """Say of what fails what it means."""
+        """Translate the errors of SQLite."""
         assert self._db is not None
         try:
             yield self._db
@@ -249,7 +249,7 @@ class SpoolFile:
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return SpoolUnusable(f"the spool {self._path} is open in another program; close it there")
         if name == "SQLITE_NOTADB":
-            return SpoolUnusable(f"{self._path} is not a spool: it is something else, or torn; {self._advice}")
+            return SpoolUnusable(f"{self._path} is not a spool, or is damaged; {self._advice}")
         if name.startswith(("SQLITE_CORRUPT", "DatabaseError")):
             return self._torn("it is damaged")
         return SpoolUnusable(f"the spool {self._path} cannot be used: its disk fails ({name})")

@@ -1,7 +1,7 @@
-"""What a program sends, by way of its own disk: accepted when it is there, sent in order, gone when the server has it.
+"""Updates by way of the program's own disk: accepted once on it, sent in order, removed once the server has them.
 
-Lines that come while others are written go together, as in the server: one fsync for all. In memory is only what one
-connection sends ahead; the rest is read when it is its turn, so a backlog costs disk alone.
+Lines that arrive while others are being written are written together, as in the server: one fsync for all. Memory
+holds only what one connection sends ahead; the rest is read in its turn, so a backlog costs disk alone.
 """
 
 import asyncio
@@ -11,48 +11,63 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from twincast.client.events import Backlog
-from twincast.client.failures import Retried
+from twincast.client.failures import Retryable
+from twincast.client.limits import Limits
 from twincast.client.link import Message, encode
-from twincast.client.outgoing import IN_FLIGHT_MAX, Limits, Outgoing, refused
+from twincast.client.outgoing import IN_FLIGHT_MAX, Backlog, Outgoing, refused
 from twincast.client.spool_file import Refusal, Row, SpoolFile
 from twincast.core.model import NOT_YET
 from twincast.errors import ServerUnreachable, SpoolFull, SpoolUnusable, TwincastError, ValidationFailed
 
 SPOOL_MIN_BYTES = 64 * 1024
-"""The least that a spool may be told to hold: one message."""
+"""The smallest spool: it has room for one message."""
 REMOVE_INTERVAL_S = 1.0
-"""How long what the server has may stay in the file, to go with the next line that comes: half of the writes."""
+"""How long a line that the server has may stay in the file: if a new line comes, both need one write."""
 
 T = TypeVar("T")
 
 logger = logging.getLogger("twincast.client")
 
 
-class Spooling(Outgoing):
-    """See Outgoing; of what is accepted each has a number for good, under which the server stores it once."""
+class SpooledOutgoing(Outgoing):
+    """See Outgoing. Each update is a line with a number that is never used again; under it the server stores it once.
+
+    A line goes through these states:
+
+    - *entered*: it has a number, and waits for the next write (`_entered`).
+    - *in the file*: the write succeeded, so its sender has NOT_YET or a receipt. Lines beyond what one connection sends
+      ahead are only there (`_unread` counts them). A write that failed refuses the line; its number stays used, for
+      nobody knows what a failing disk kept.
+    - *in the window*: it is in memory too (`_window`), and goes through the states of Outgoing.
+    - *answered*: the server has it, or has refused it for good. It leaves the window at once, and the file with the
+      next write (`_removed`); a refused one moves to the file's table of refusals (`_refusals`).
+
+    One task, `_run`, does all writes and reads, in one thread, so that they keep their order.
+    """
 
     def __init__(self, file: SpoolFile, max_bytes: int, window_max_bytes: int) -> None:
-        """Take a spool over; `start` begins.
+        """Take over a spool; `start` begins.
 
         Args:
             file: where lines are kept.
-            max_bytes: how much may wait there.
-            window_max_bytes: how much of it is in memory.
+            max_bytes: how much may wait in it.
+            window_max_bytes: how much of it may be in memory.
 
         Raises:
-            ValidationFailed: no spool can be so small.
+            ValidationFailed: `max_bytes` is less than one message.
         """
         if max_bytes < SPOOL_MIN_BYTES:
-            raise ValidationFailed(f"`spool_max_bytes` takes at least {SPOOL_MIN_BYTES}, one message; not {max_bytes}")
+            raise ValidationFailed(
+                f"`spool_max_bytes` must be at least {SPOOL_MIN_BYTES}, one message; not {max_bytes}"
+            )
         super().__init__(window_max_bytes)
         self._file = file
         self._spool_max_bytes = max_bytes
-        self._kept_bytes = file.size_bytes  # of all that has no answer, in the file and under way there
+        self._kept_bytes = file.size_bytes  # of all lines without an answer, in the file and on their way there
         self._kept_lines = file.lines
         self._last_line = file.last_line
-        self._sent_before = file.last_line  # up to here a line may have been sent by another process, or another time
-        self._unread = file.lines  # in the file, behind what is in memory
+        self._sent_before = file.last_line  # up to here an earlier process or connection may have sent a line
+        self._unread = file.lines  # lines in the file behind the window
         self._read_until = 0
         self._window: dict[int, Row] = {}
         self._receipts: dict[int, asyncio.Future[int]] = {}
@@ -72,12 +87,12 @@ class Spooling(Outgoing):
         return Backlog(self._kept_lines, self._kept_bytes, self._file.refused + len(self._refusals))
 
     def start(self) -> None:
-        """Begin to write what comes, and to send what there is."""
+        """Begin to write what arrives, and to send what is in the file."""
         self._is_due.set()
         self._task = asyncio.create_task(self._run(), name="client's spool")
 
     async def close(self) -> None:
-        """Write down what is under way; then the file may be closed."""
+        """Finish the writes under way; then the file may be closed."""
         self._is_closing = True
         self._is_due.set()
         if self._timer is not None:
@@ -89,21 +104,21 @@ class Spooling(Outgoing):
             self._thread.shutdown()
 
     async def begin(self, message: Message, value_bytes: int = 0, *, is_barrier: bool = False) -> asyncio.Future[int]:
-        """Take an update; the future is NOT_YET once it is on this disk, with the next number.
+        """Take an update, under the next number; the future becomes NOT_YET once it is on this disk.
 
         Raises:
-            SpoolFull: as much waits as may.
-            TwincastError: there will be no connection any more; nothing was taken.
+            SpoolFull: `max_bytes` wait already.
+            TwincastError: there will be no connection any more; the update was not taken.
         """
         row = self._numbered(message, value_bytes)
-        if (error := self._too_large(len(self._text(row)), value_bytes)) is not None:
+        if (error := self._limits.refusal(len(self._text(row)), value_bytes)) is not None:
             return refused(error)
         return self._enter(row)
 
     async def put(self, message: Message, value_bytes: int = 0, *, is_barrier: bool = False) -> asyncio.Future[int]:
         """See Outgoing; returns once the update is on this disk. Raises what `begin` raises."""
         row = self._numbered(message, value_bytes)
-        if (error := self._too_large(len(self._text(row)), value_bytes)) is not None:
+        if (error := self._limits.refusal(len(self._text(row)), value_bytes)) is not None:
             return refused(error)
         written = self._enter(row)
         receipt = self._receipts[row.line] = _receipt()
@@ -115,13 +130,13 @@ class Spooling(Outgoing):
         return receipt
 
     async def settle(self) -> None:
-        """Wait until the server has answered all that is in the spool, from before too."""
+        """Wait until the server has answered every line in the spool, those of earlier processes too."""
         while self._kept_lines and self._failed is None:
             self._is_empty.clear()
             await self._is_empty.wait()
 
     def fail(self, error: TwincastError) -> None:
-        """See Outgoing; what is in the file stays there."""
+        """See Outgoing; lines in the file stay there."""
         super().fail(error)
         for receipt in self._receipts.values():
             if not receipt.done():
@@ -133,11 +148,11 @@ class Spooling(Outgoing):
         """See Outgoing.
 
         Raises:
-            Retried: this server would not keep the order of lines, nor know them again.
+            Retryable: this server knows no numbered lines, so it would neither keep their order nor store each once.
         """
         if not is_ordered:
-            raise Retried(
-                ServerUnreachable("the server is of a version that takes no numbered lines; a spool needs them")
+            raise Retryable(
+                ServerUnreachable("the server is of a version that knows no numbered lines; a spool needs them")
             )
         super().connected(limits, is_ordered=is_ordered)
 
@@ -145,13 +160,13 @@ class Spooling(Outgoing):
         """See Outgoing.
 
         Raises:
-            SpoolUnusable: the server has lines of this producer that are not from this file as it is.
+            SpoolUnusable: the server has lines of this producer that this file, as it is, did not send.
         """
         number, stored = message.get("id"), message.get("line")
         if isinstance(stored, int) and number in self._unanswered and number > self._sent_before:
             raise SpoolUnusable(
                 f"the server has line {stored} of this spool already, and line {number} was sent for the first time:"
-                " the file was set back or copied, and what is new in it would be taken for stored. The line is kept;"
+                " the file was set back or copied, and its new lines would be taken for stored ones. The line is kept;"
                 " see docs/client.md, A spool that was copied"
             )
         return super().answer(message)
@@ -164,8 +179,8 @@ class Spooling(Outgoing):
             raise self._failed
         if self._kept_bytes + row.size_bytes > self._spool_max_bytes:
             raise SpoolFull(
-                f"{self._kept_lines} lines of {self._kept_bytes} bytes wait for the server in the spool already, and it"
-                f" may hold {self._spool_max_bytes}; `spool_max_bytes` allows more"
+                f"{self._kept_lines} lines with {self._kept_bytes} bytes wait in the spool already, and it may hold"
+                f" {self._spool_max_bytes}; a larger `spool_max_bytes` allows more"
             )
         self._last_line = row.line
         self._kept_bytes += row.size_bytes
@@ -188,7 +203,7 @@ class Spooling(Outgoing):
         await self._write()
 
     async def _write(self) -> None:
-        """Write what has come and what may go, together."""
+        """Write new lines and remove answered ones, in one transaction."""
         entered, self._entered = self._entered, []
         removed, self._removed = self._removed, []
         refusals, self._refusals = self._refusals, []
@@ -208,14 +223,14 @@ class Spooling(Outgoing):
             fits = fits and self._take(row)
             self._unread += not fits
         for _, written in entered:
-            if not written.done():  # whoever gave it may have given up
+            if not written.done():  # its caller may have given up
                 written.set_result(NOT_YET)
 
     def _not_written(self, entered: list[tuple[Row, asyncio.Future[int]]], error: TwincastError) -> None:
         if not entered:
-            logger.warning("what the server has stays in the spool for now, nothing is lost: %s", error.message)
+            logger.warning("lines that the server has stay in the spool for now; nothing is lost: %s", error.message)
             self._remove_later()
-        for row, written in entered:  # its number is not used again, for nobody knows what a failed disk has kept
+        for row, written in entered:  # its number is not used again: the failing disk may have kept the line
             self._kept_bytes -= row.size_bytes
             self._kept_lines -= 1
             if not written.done():
@@ -224,7 +239,7 @@ class Spooling(Outgoing):
             self._is_empty.set()
 
     async def _read_on(self) -> None:
-        """Bring lines into memory, as many as are sent ahead."""
+        """Read lines into the window, until it is full."""
         while self._unread and self._has_room_for_more():
             try:
                 count, size_bytes = IN_FLIGHT_MAX - len(self._window), self._max_bytes - self._size_bytes
@@ -237,17 +252,17 @@ class Spooling(Outgoing):
                 if not self._take(row):
                     return
                 self._unread -= 1
-            if not rows:  # which cannot be, while nobody else has the file
+            if not rows:  # impossible, as long as no other program has the file
                 return
 
     def _has_room_for_more(self) -> bool:
         if self._failed is not None:
             return False
         is_full = len(self._window) >= IN_FLIGHT_MAX or self._size_bytes >= self._max_bytes
-        return not (self._window and is_full)  # one goes in any case
+        return not (self._window and is_full)  # one line fits in any case
 
     def _take(self, row: Row) -> bool:
-        """Have a line sent, if it is within what is sent ahead of the oldest one's answer."""
+        """Put a line into the window, if it is at most IN_FLIGHT_MAX behind the oldest one there."""
         oldest = next(iter(self._window), row.line)
         if not self._has_room_for_more() or row.line - oldest >= IN_FLIGHT_MAX:
             return False
@@ -271,10 +286,12 @@ class Spooling(Outgoing):
             self._removed.append(number)
             if error is not None:
                 self._refusals.append(Refusal(number, error.code, error.message))
-                logger.warning("line %d of the spool was refused, and is kept aside in it: %s", number, error.message)
+                logger.warning(
+                    "line %d of the spool was refused, and is kept in its table of refusals: %s", number, error.message
+                )
             if not self._kept_lines:
                 self._is_empty.set()
-            if self._unread and len(self._window) <= IN_FLIGHT_MAX // 2:  # not a read for each
+            if self._unread and len(self._window) <= IN_FLIGHT_MAX // 2:  # not one read for each line
                 self._is_due.set()
             self._remove_later()
         super()._settle(number, error, seq)
@@ -298,6 +315,6 @@ def _receipt() -> asyncio.Future[int]:
 
 
 def _retrieve(receipt: asyncio.Future[int]) -> None:
-    """Nobody has to wait for a receipt: what is refused is logged, and kept aside."""
+    """Mark its error as retrieved: waiting for a receipt is optional; a refusal is logged and kept in the file."""
     if not receipt.cancelled():
         receipt.exception()

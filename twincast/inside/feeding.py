@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from twincast.client.event_queue import Mark
-from twincast.client.events import Change, Gap, Twin
+from twincast.client.events import Command, Deletion, Event, Gap, Reading, Twin, reading_of
 from twincast.client.watch import Watch
 from twincast.core.model import Control, DataUpdate, Entry, Position
 from twincast.delivery.cast import Cast
@@ -141,8 +141,8 @@ class _Line:
         self._position = Position(entry.epoch, entry.seq)
         if self._newer and not isinstance(entry, Control) and entry.seq <= self._newer.get(entry.device_id, 0):
             return  # the state that was told had it
-        self._watch.offer(_change_of(entry, merged), size_bytes)
-        await self._watch.taken()
+        self._watch.offer(_event_of(entry, merged), size_bytes)
+        await self._watch.wait_until_nearly_taken()
 
     async def _hear(self, message: dict[str, Any]) -> None:
         """Take a greeting, a gap, or a part of the state."""
@@ -173,20 +173,20 @@ class _Line:
         """Tell of the devices that have another value than what the watch was told last, oldest first."""
         gap, self._gap = self._gap, None
         if gap is not None:
-            self._watch.miss(gap)
+            self._watch.add_gap(gap)
         self._newer = {device_id: twin.seq for device_id, twin in twins.items() if twin.seq > after.seq}
         known_seq = self._position.seq if gap is not None and gap.from_seq is not None else 0
         for device_id, twin in sorted(twins.items(), key=lambda item: item[1].seq):
             if twin.seq > known_seq and self._watch.subscription.selects(("data_update", device_id)):
-                self._watch.offer(Change.to_twin(device_id, twin, after.epoch))
-                await self._watch.taken()
+                self._watch.offer(reading_of(device_id, twin, after.epoch))
+                await self._watch.wait_until_nearly_taken()
         self._position = after
 
 
-def _change_of(entry: Entry, merged: int) -> Change:
+def _event_of(entry: Entry, merged: int) -> Event:
     common = (entry.seq, entry.epoch, entry.timestamp_utc, entry.source)
     if isinstance(entry, Control):
-        return Change("control", entry.target, *common, None, entry.command, msgspec.json.decode(entry.args))
+        return Command(entry.target, *common, entry.command, msgspec.json.decode(entry.args))
     if isinstance(entry, DataUpdate):
-        return Change("data_update", entry.device_id, *common, msgspec.json.decode(entry.value), merged=merged)
-    return Change("deleted", entry.device_id, *common, merged=merged)
+        return Reading(entry.device_id, *common, msgspec.json.decode(entry.value), merged=merged)
+    return Deletion(entry.device_id, *common, merged=merged)

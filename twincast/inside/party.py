@@ -22,7 +22,7 @@ from twincast.wire.client_messages import decode_message, draft
 from twincast.wire.messages import encode
 
 NAME: Source = "application"
-"""What changes of the process itself are said to come from, and how the audit trail calls it."""
+"""The `source` of what the process itself publishes, and its name in the audit trail."""
 ADDRESS = "local"
 
 
@@ -101,9 +101,9 @@ class Party:
         initial: bool = False,
         since: Position | str | None = None,
     ) -> Watch:
-        """Return the changes of devices, to be iterated over. It begins with its iteration, or with `async with`.
+        """Return the events of devices, to be iterated over. It begins with its iteration, or with `async with`.
 
-        Nothing is left out silently: a change behind something that may be missing has a `gap`. Who is slow holds up
+        Nothing is left out silently: an event behind something that may be missing has a `gap`. Who is slow holds up
         nobody. The iteration ends with Stopping when the twincast does.
 
         Args:
@@ -113,7 +113,7 @@ class Party:
             kinds: "data_update", "control", "deleted"; all if None.
             max_hz: in mode "latest", how often a second to be told at most.
             initial: whether to begin with the newest state of each device.
-            since: the position of the last change that is done, `EPOCH:SEQ`; what came after it is told first.
+            since: the position of the last event that is done, `EPOCH:SEQ`; what came after it is told first.
 
         Raises:
             ValidationFailed: one of these is not what it should be.

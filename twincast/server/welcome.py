@@ -102,7 +102,7 @@ class Welcome:
             )
         )
         self._say("    from twincast.client import connect")
-        self._say(escape(f'    async with connect("{self._url}"{pin}) as hub: await hub.publish("lab/lamp", 1)'))
+        self._say(escape(f'    async with connect("{self._url}"{pin}) as client: await client.publish("lab/lamp", 1)'))
         self._show_code()
 
     def _show_code(self) -> None:
