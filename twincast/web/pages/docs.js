@@ -1,6 +1,6 @@
 /** Shows openapi.json by Swagger UI, as dark as the system is. */
 
-import { PREFIX } from "../dashboard/here.js";
+import { PREFIX } from "../dashboard/server.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);

@@ -1,6 +1,6 @@
 /** The first page: the lines to copy with the address that it was reached by, and to those who may read, how much is going on. */
 
-import { HERE } from "../dashboard/here.js";
+import { HERE } from "../dashboard/server.js";
 
 const WRITTEN = "http://127.0.0.1:8000";
 const LOOK_INTERVAL_MS = 2_000;
