@@ -20,7 +20,7 @@ NETWORK_GONE = "net::ERR_"
 
 def chromium() -> str:
     """Return the path of the browser."""
-    return program("chromium", "chromium-browser", "google-chrome", env=CHROMIUM_ENV)
+    return program("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", env=CHROMIUM_ENV)
 
 
 @contextmanager
