@@ -79,7 +79,29 @@ def test_it_is_forked_and_a_child_of_the_test(tmp_path: Path) -> None:
 
 
 @forks
-@pytest.mark.parametrize("how", [{"env": {"PYTHONIOENCODING": "ascii"}}, {"start_new_session": True}])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16", "ascii:replace", ":ignore"])
+def test_a_program_speaks_the_encoding_that_is_set(encoding: str, tmp_path: Path) -> None:
+    probe = "import sys; [print(s.encoding, s.errors) for s in (sys.stdin, sys.stdout, sys.stderr)]"
+    forked, started = both(tmp_path, "-c", probe, env={**os.environ, "PYTHONIOENCODING": encoding}, errors="replace")
+    assert forked == started
+
+
+@forks
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_a_stream_may_be_closed(closed: tuple[int, ...], tmp_path: Path) -> None:
+    probe = (
+        "import os, sys; streams = [s and s.encoding for s in (sys.stdin, sys.stdout, sys.stderr)]",
+        "new = os.open('.', 0); print(streams, new, file=open('seen', 'w'))",
+    )
+    seen = []
+    for start in (warm.run, subprocess.run):
+        start([sys.executable, "-c", "; ".join(probe)], cwd=tmp_path, preexec_fn=warm.Closing(*closed), check=True)
+        seen.append((tmp_path / "seen").read_text())
+    assert seen[0] == seen[1] != ""
+
+
+@forks
+@pytest.mark.parametrize("how", [{"env": {"PYTHONUTF8": "0"}}, {"start_new_session": True}])
 def test_what_an_interpreter_does_as_it_starts_takes_one_that_starts(how: dict[str, Any], tmp_path: Path) -> None:
     probe = "import sys, os; print('twincast' in sys.modules, sys.stdout.encoding, os.getsid(0) == os.getpid())"
     forked, started = both(tmp_path, "-c", probe, **how)

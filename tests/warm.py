@@ -10,6 +10,7 @@ With TWINCAST_TEST_COLD set every program starts from nothing, as at its user's.
 """
 
 import atexit
+import codecs
 import ctypes
 import importlib
 import io
@@ -42,11 +43,11 @@ IMPORTED = (
 """But `twincast.cli`, whose consoles look at streams and variables when they are made, and `twincast.fast`."""
 READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "MALLOC_", "LD_", "OPENSSL_", "SSL_", "TZ")
 """Variables that an interpreter or a library reads as it starts: a program that has others cannot be forked."""
-READ_LATER = {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
+READ_LATER = {"PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
 MOST_BYTES = 60_000
 """Of arguments and environment in one datagram."""
 PR_SET_CHILD_SUBREAPER = 36
-STDERR = 2
+STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 class Program(NamedTuple):
@@ -55,6 +56,18 @@ class Program(NamedTuple):
     words: list[str]
     folder: str
     env: dict[str, str]
+    closed: tuple[int, ...] = ()
+
+
+class Closing:
+    """For `preexec_fn`: start a program with some of its standard streams closed, by number."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = numbers
+
+    def __call__(self) -> None:
+        for number in self.numbers:
+            os.close(number)
 
 
 class _Popen(subprocess.Popen[Any]):
@@ -64,11 +77,13 @@ class _Popen(subprocess.Popen[Any]):
         arguments, executable, preexec, _, pass_fds, folder, env, _, _, shell, *rest = how
         stdin, _, _, stdout, _, stderr, restores_signals, *owner = rest
         program = _forkable(arguments, folder, env)
+        if program and isinstance(preexec, Closing):
+            program, preexec = program._replace(closed=preexec.numbers), None
         is_plain = not (executable or preexec or pass_fds or shell) and restores_signals
         if program is None or not is_plain or any(other not in {None, -1, False} for other in owner):
             super()._execute_child(*how)  # type: ignore[misc]  # it is not in the stubs
             return
-        self.pid = _interpreter().fork(program, [_or(stdin, 0), _or(stdout, 1), _or(stderr, 2)])
+        self.pid = _interpreter().fork(program, [_or(stdin, STDIN), _or(stdout, STDOUT), _or(stderr, STDERR)])
         self._child_created = True
         self._close_pipe_fds(*rest[:6])  # type: ignore[attr-defined]  # nor is this one
 
@@ -206,7 +221,7 @@ def _end(program: Callable[[], None]) -> NoReturn:
         status, is_interrupted = 1, isinstance(error, KeyboardInterrupt)
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter does
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(ValueError):  # it was closed
             try:
                 stream.flush()
@@ -228,8 +243,15 @@ def _become(program: Program, streams: list[int]) -> None:
     os.chdir(program.folder)
     os.environ.clear()
     os.environ.update(program.env)
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), sys.stdin.encoding, sys.stdin.errors)
-    sys.stdout, sys.stderr = _printer(1, sys.stdout), _printer(2, sys.stderr)
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    encoding, errors = (codecs.lookup(encoding).name, errors or "strict") if encoding else ("", errors)
+    reader = io.BufferedReader(io.FileIO(STDIN, closefd=False))
+    sys.stdin = io.TextIOWrapper(reader, encoding or sys.stdin.encoding, errors or sys.stdin.errors)
+    sys.stdout = _printer(STDOUT, encoding or sys.stdout.encoding, errors or sys.stdout.errors)
+    sys.stderr = _printer(STDERR, encoding or sys.stderr.encoding, sys.stderr.errors)
+    for number in program.closed:
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
     _, how, what, *words = program.words
     sys.argv = [how, *words]
     if how == "-c":
@@ -239,15 +261,14 @@ def _become(program: Program, streams: list[int]) -> None:
         runpy.run_module(what, run_name="__main__", alter_sys=True)
 
 
-def _printer(number: int, default: TextIO) -> TextIO:
+def _printer(number: int, encoding: str, errors: str | None) -> TextIO:
     """Open an output as an interpreter does when it starts."""
     file = io.FileIO(number, "wb", closefd=False)
     is_unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
-    is_by_lines = not is_unbuffered and (number == STDERR or os.isatty(number))
     return io.TextIOWrapper(
         file if is_unbuffered else io.BufferedWriter(file),
-        default.encoding,
-        default.errors,
-        line_buffering=is_by_lines,
+        encoding,
+        errors,
+        line_buffering=not is_unbuffered and (number == STDERR or os.isatty(number)),
         write_through=is_unbuffered,
     )
