@@ -150,6 +150,8 @@ class EdgeClient:
             ),
             request_limits=RequestLimits(body_max_bytes=MESSAGE_MAX_BYTES, updates_max=1),
             edge=EdgeInUse(PORTABLE),
+            version="0",
+            journal="memory:",
         )
         self._parts.open(cast(Hub, self.stream), MemoryAccessStore(MemoryTrail()))
         self._edge = PicowsEdge(_CONFIG, ServerState(), {IN_STATE: self._parts})

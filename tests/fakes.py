@@ -1,6 +1,8 @@
 """Stand-ins for what surrounds the core, named for what they do."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 import pytest
 from msgspec import Raw
@@ -24,6 +26,7 @@ from twincast.errors import NotPermitted, Truncated, TwincastError, Unauthentica
 from twincast.wire.messages import SizeLimits, encode_all
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
+LONG_S = 60.0
 
 
 def batch_of(
@@ -96,6 +99,36 @@ class StallingConnection(RecordingConnection):
         self.writes += 1
         if self.writes % self._writes_until_full == 0:
             self.pause()
+
+
+class StallingClient:
+    """A client that takes some events of its response, and no more until it reads on."""
+
+    def __init__(self, takes: int) -> None:
+        self.taken: list[MutableMapping[str, Any]] = []
+        self._room = asyncio.Semaphore(takes)
+        self._is_waited_for = asyncio.Event()
+
+    async def send(self, event: MutableMapping[str, Any]) -> None:
+        if self._room.locked():
+            self._is_waited_for.set()
+        await self._room.acquire()
+        self.taken.append(event)
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def stalls(self) -> None:
+        await asyncio.wait_for(self._is_waited_for.wait(), LONG_S)
+
+    def read_on(self) -> None:
+        for _ in range(1_000):
+            self._room.release()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(event.get("body", b"") for event in self.taken)
 
 
 class AnyonesVisit:

@@ -20,17 +20,16 @@ from twincast.errors import LoginUnusable, TwincastError
 from twincast.hub.hub import system_now_utc
 from twincast.lifespan import Lifespan, PlainStart
 from twincast.settings import Settings
+from twincast.transports import poll, scrape
 from twincast.transports.asgi import Receive, Scope, Send
-from twincast.transports.documents import openapi, shapes
-from twincast.transports.events import EventsEndpoint
+from twincast.transports.documents import openapi
+from twincast.transports.events import EventStreams
 from twincast.transports.front import front
-from twincast.transports.metrics import Metrics
 from twincast.transports.operation import Operation
 from twincast.transports.pages import add_pages
 from twincast.transports.parts import PORTABLE, EdgeInUse, Parts, RequestLimits
-from twincast.transports.rest.pairing import PairingEndpoint
-from twincast.transports.rest.rest import Rest
-from twincast.transports.scrape import Scrape
+from twincast.transports.rest import audit, control, data, pairing, status, tickets
+from twincast.transports.routes import add_route
 from twincast.transports.unrouted import answer_unrouted
 from twincast.transports.websocket import WebSocketEndpoint
 
@@ -64,15 +63,15 @@ class App(FastAPI):
             redirect_slashes=False,  # the scheme that it leads to is that of the last hop, and may be plain HTTP
             lifespan=self.life.run,
         )
-        operations = _operations(self.parts, settings)
-        for operation in operations:
-            operation.describe(self)
+        self._operations = _operations(self.parts)
+        for operation in self._operations:
+            add_route(self, operation)
         add_pages(self, __version__)
         answer_unrouted(self)
         self._front = front(
             super().__call__,
             self.parts,
-            operations,
+            self._operations,
             websocket=WebSocketEndpoint(self.parts),
             lifespan=PlainStart(super().__call__, self.life),
             allow_origins=settings.allow_origin,
@@ -80,19 +79,7 @@ class App(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document: the routes, and the shapes that they refer to."""
-        document = super().openapi()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update(shapes.components(*shapes.IN_REST))
-        document["components"]["securitySchemes"] = {
-            "bearer": {
-                "type": "http",
-                "scheme": "bearer",
-                "description": "an API key or a JWT",
-            }
-        }
-        document["security"] = [{"bearer": []}, {}]
-        openapi.complete(document)
-        return document
+        return openapi.complete(super().openapi(), self._operations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the lifespan; see transports/front."""
@@ -125,18 +112,23 @@ def _parts(settings: Settings, edge: str | None) -> Parts:
         limits=limits,
         request_limits=RequestLimits(body_max_bytes=settings.body_max_bytes, updates_max=settings.request_max_updates),
         edge=EdgeInUse(edge or PORTABLE),
+        version=__version__,
+        journal=settings.journal,
         root_path=settings.root_path,
     )
 
 
-def _operations(parts: Parts, settings: Settings) -> tuple[Operation, ...]:
-    rest = Rest(parts, version=__version__, journal=settings.journal)
-    metrics = Metrics(parts, version=__version__)
+def _operations(parts: Parts) -> tuple[Operation, ...]:
+    streams = EventStreams(parts)
     return (
-        *rest.operations,
-        EventsEndpoint(parts).operation,
-        Scrape(metrics.text, metrics.content_type, parts.admission).operation,
-        PairingEndpoint(parts).operation,
+        *status.operations(parts),
+        *data.operations(parts),
+        *control.operations(parts),
+        *tickets.operations(parts),
+        *audit.operations(parts),
+        *poll.operations(parts, stream=streams.stream, identify=streams.ticket_holder),
+        *scrape.operations(parts),
+        *pairing.operations(parts),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.client.node_client import CLIENT, node
 from tests.client.npm import node_modules
 from twincast.transports.documents import shapes
+from twincast.transports.documents.conversation import TO_CLIENT
 
 HERE = Path(__file__).parent
 TOLD = {"data_update": "DataUpdate", "control": "Control", "deleted": "Deleted", "ack": "Ack", "pong": "Pong"}
@@ -33,8 +34,8 @@ def fields_of(schema: Any) -> set[str]:
 
 
 def test_the_types_are_those_of_the_wire() -> None:
-    wire = shapes.components(*shapes.TO_CLIENT)
-    kinds = {str(kind.__struct_config__.tag): kind.__name__ for kind in shapes.TO_CLIENT}
+    wire = shapes.components(*TO_CLIENT)
+    kinds = {str(kind.__struct_config__.tag): kind.__name__ for kind in TO_CLIENT}
     assert set(TOLD) | INNER == set(kinds)
     types = typedefs()
     for tag, name in TOLD.items():

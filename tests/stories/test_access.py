@@ -22,7 +22,7 @@ from tests.raw_websocket import BINARY, CLOSE, PING, PONG, TEXT, RawWebSocket, f
 from twincast.core.rights import ACTIONS
 from twincast.delivery.session import Limits
 from twincast.testing import Server, eventually
-from twincast.transports.rest import rest
+from twincast.transports.rest import audit
 
 LAB, HOME = "lab/a", "home/a"
 JSON = {"Content-Type": "application/json"}
@@ -435,8 +435,8 @@ def test_what_an_administrator_may_not_see_takes_no_place_among_what_he_may(
     path = tmp_path / "journal.db"
     master = bearer(add_key(path, "master", admin=["*"], command=["*"]))
     lab = bearer(add_key(path, "lab", admin=["lab/*"]))
-    monkeypatch.setattr(rest, "AUDIT_BLOCK", 2)
-    monkeypatch.setattr(rest, "AUDIT_LOOK_MAX", 8)
+    monkeypatch.setattr(audit, "BLOCK_RECORDS", 2)
+    monkeypatch.setattr(audit, "LOOK_MAX_RECORDS", 8)
     with Server(f"sqlite:{path}") as server:
         for target in ("lab/0", "lab/1", "lab/2", *["home"] * 5):
             body = {"target": target, "command": "x"}

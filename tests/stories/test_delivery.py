@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from twincast.hub.hub import Hub
 from twincast.testing import Clock, Proxy, Server
-from twincast.transports.rest import rest
+from twincast.transports.rest import data
 
 DEADLINE_S = 20
 
@@ -197,7 +197,7 @@ def test_who_waits_for_a_position_in_vain_is_forgotten(memory_server: Server, mo
         return lambda: forgotten.append(seq)
 
     monkeypatch.setattr(Hub, "when_reached", when_reached)
-    monkeypatch.setattr(rest, "REACH_S", 0.01)
+    monkeypatch.setattr(data, "REACH_S", 0.01)
     assert get(memory_server, "/api/data", min_seq=9)["code"] == "not_yet"
     assert forgotten == [9]
 

@@ -20,7 +20,7 @@ from twincast.core.rights import EVERY_RIGHT
 from twincast.hub.hub import system_now_utc
 from twincast.journal.sqlite.access import AccessFile
 from twincast.testing import Server
-from twincast.transports.documents import shapes
+from twincast.transports.rest.pairing import CODE
 
 DEADLINE_MS = 20_000
 
@@ -70,7 +70,7 @@ def test_every_call_of_the_docs_executes_as_it_stands(server: ServerProcess, pag
     ]
     assert {tag for _, tags in calls for tag in tags} == {tag["name"] for tag in document["tags"]}
     calls.sort(key=lambda call: call[0] == "pair")  # the last, for the first key has a login asked for
-    keep_code(server.journal.removeprefix("sqlite:"), shapes.CODE["example"]["code"])
+    keep_code(server.journal.removeprefix("sqlite:"), CODE["example"]["code"])
     page.goto(f"{server.url}/docs")
     answers = {}
     for name, [tag] in calls:

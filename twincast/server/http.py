@@ -21,7 +21,7 @@ from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, T
 from twincast.server import head
 from twincast.server.idle import Room, close_longest_idle
 from twincast.server.unframed import unframed
-from twincast.transports.operation import PROBLEM, problem, refusing_headers
+from twincast.transports.refusal import PROBLEM, problem, refusing_headers
 
 LINGER_S = 0.5
 """How long a refused client has to read why."""

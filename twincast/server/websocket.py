@@ -38,8 +38,8 @@ from twincast.delivery.session import Session
 from twincast.errors import NotFound, Stopping, TooLarge, TwincastError, UnsupportedMedia
 from twincast.server import head
 from twincast.transports.asgi import without_prefix
-from twincast.transports.operation import PROBLEM, problem, refusing_headers
 from twincast.transports.parts import PICOWS, Parts, parts_in
+from twincast.transports.refusal import PROBLEM, problem, refusing_headers
 from twincast.wire import frames
 from twincast.wire.assembler import Assembler, Violation, close_code_of
 from twincast.wire.query import wants_to_log_in

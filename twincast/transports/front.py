@@ -23,9 +23,10 @@ from twincast.errors import KeysNotFetched, TwincastError
 from twincast.transports.asgi import Receive, Scope, Send, facts_of, placed
 from twincast.transports.cors import Cors
 from twincast.transports.health import Health
-from twincast.transports.operation import Operation, refuse
+from twincast.transports.operation import Operation
 from twincast.transports.pages import is_open
 from twincast.transports.parts import Parts
+from twincast.transports.refusal import refuse
 from twincast.transports.scrape import PATH as SCRAPE_PATH
 
 access_log = logging.getLogger("twincast.access")

@@ -35,9 +35,8 @@ UNASKED_S = 300.0
 class Metrics(Collector):
     """The numbers of one server."""
 
-    def __init__(self, parts: Parts, *, version: str) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._version = version
         self._steps = LongestStep()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -58,7 +57,8 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """See Collector."""
         hub = self._parts.hub
-        yield _info("twincast", "Which twincast this is.", {"version": self._version, "edge": self._parts.edge.name})
+        about = {"version": self._parts.version, "edge": self._parts.edge.name}
+        yield _info("twincast", "Which twincast this is.", about)
         yield from _of_hub(hub, is_ready=self._parts.is_ready)
         yield from _of_journal(hub)
         yield from self._of_clients(hub)

@@ -51,6 +51,9 @@ class Parts:
     limits: Limits
     request_limits: RequestLimits
     edge: EdgeInUse
+    version: str
+    journal: str
+    """The journal's URL."""
     root_path: str = ""
     """The prefix that a proxy has put before all paths, by the settings."""
     sessions: set[Session] = field(default_factory=set)

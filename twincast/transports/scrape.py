@@ -1,14 +1,15 @@
 """`/metrics`: the server's numbers for Prometheus, to its own machine and to administrators."""
 
-from collections.abc import Callable
-
 from twincast.access.admission import Admission
 from twincast.access.request import PROXY_HEADERS, Caller, RequestFacts
 from twincast.core.rights import ANYONE, Principal, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted
+from twincast.transports.answer import TEXT, Answer
 from twincast.transports.asgi import Scope
-from twincast.transports.operation import TEXT, Answer, Call, Operation
+from twincast.transports.metrics import Metrics
+from twincast.transports.operation import Call, Operation
+from twincast.transports.parts import Parts
 
 PATH = "/metrics"
 NEIGHBOUR = Principal("neighbour", Rights(admin=EVERYWHERE))
@@ -18,21 +19,16 @@ STEPS = 8_000
 _OF_PROXIES = (*(name.encode() for name in PROXY_HEADERS), b"via")
 
 
-class Scrape:
-    """The operation that Prometheus asks for, every few seconds."""
+def operations(parts: Parts) -> tuple[Operation, ...]:
+    """Return the call that Prometheus makes every few seconds."""
+    scrape = _Scrape(Metrics(parts), parts.admission)
+    return (Operation("GET", PATH, scrape.metrics, (), answer_type=TEXT, identify=scrape.neighbour),)
 
-    def __init__(self, text: Callable[[], bytes], content_type: str, admission: Admission) -> None:
-        """Make the operation.
 
-        Args:
-            text: returns the numbers, as Prometheus reads them.
-            content_type: what that is.
-            admission: identifies neighbours, and counts what is read.
-        """
+class _Scrape:
+    def __init__(self, metrics: Metrics, admission: Admission) -> None:
+        self._metrics = metrics
         self._admission = admission
-        self._text = text
-        self._content_type = content_type.encode()
-        self.operation = Operation("GET", PATH, self.metrics, (), content=TEXT, identify=self.neighbour)
 
     def neighbour(self, scope: Scope, facts: RequestFacts) -> Caller | None:
         """Return a program of this machine as the caller; None if it has a credential, or is none of this machine.
@@ -48,14 +44,14 @@ class Scrape:
     async def metrics(self, call: Call) -> Answer:
         """Return the server's numbers, as Prometheus reads them.
 
-        Open to programs on the server's own machine; what comes by a proxy does not count as that. To others it takes
-        the right `admin` on `*`.
+        Open to programs on the server's own machine; what comes by a proxy does not count as that. Others need the
+        right `admin` on `*`.
         """
         principal = call.caller.principal
         if principal.id == ANYONE.id or not principal.may_everywhere("admin"):
-            raise NotPermitted(f"{principal.id} has no right to admin on `*`, which this takes from another machine")
+            raise NotPermitted(f"{principal.id} has no right to admin on `*`, which this needs from another machine")
         self._admission.limits.begin_reading(call.caller).spend(STEPS)
-        return Answer(self._text(), content_type=self._content_type)
+        return Answer(self._metrics.text(), content_type=self._metrics.content_type.encode())
 
 
 def _came_by_proxy(scope: Scope) -> bool:

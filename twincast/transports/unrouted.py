@@ -11,7 +11,7 @@ from starlette.routing import Match, Route
 
 from twincast.errors import BadMessage, MethodNotAllowed, NotFound, TwincastError, UpgradeRequired
 from twincast.transports.asgi import SAFE_HEADERS
-from twincast.transports.operation import PROBLEM, problem, refusing_headers
+from twincast.transports.refusal import PROBLEM, problem, refusing_headers
 
 _SAFE = {name.decode(): value.decode() for name, value in SAFE_HEADERS}
 

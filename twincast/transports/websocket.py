@@ -9,8 +9,8 @@ from twincast.delivery.session import Limits, Session
 from twincast.errors import TwincastError
 from twincast.hub.hub import Hub
 from twincast.transports.asgi import Buffer, Receive, Scope, Send, facts_of
-from twincast.transports.operation import PROBLEM, problem, refusing_headers
 from twincast.transports.parts import PORTABLE, Parts
+from twincast.transports.refusal import PROBLEM, problem, refusing_headers
 from twincast.wire.assembler import not_text, too_large
 from twincast.wire.query import wants_to_log_in
 

@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 from tests.browser import Witness, open_browser
 from twincast.errors import BadMessage
 from twincast.testing import Server
-from twincast.transports.documents import shapes
+from twincast.transports.documents.conversation import FROM_CLIENT, TO_CLIENT
 from twincast.wire import client_messages
 from twincast.wire.client_messages import ClientMessage
 
@@ -90,11 +90,11 @@ def test_what_the_server_really_says_is_what_the_document_says(document: Any, se
             hear("ack")
     with connect(f"{server.ws_url}?auth=message") as socket:
         hear("auth_required")
-    assert set(said) == {str(kind.__struct_config__.tag) for kind in shapes.TO_CLIENT} - {"gap"}
+    assert set(said) == {str(kind.__struct_config__.tag) for kind in TO_CLIENT} - {"gap"}
     check(document, payload(document, "gap"), {"type": "gap", "epoch": "e", "from": 1, "to": 2})
 
 
-@pytest.mark.parametrize("kind", shapes.TO_CLIENT, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", TO_CLIENT, ids=lambda kind: kind.__name__)
 def test_a_message_without_one_of_its_fields_does_not_pass(document: Any, kind: Any) -> None:
     """The control: a schema that lets everything through would hold nothing."""
     schema = document["components"]["schemas"][kind.__name__]
@@ -138,7 +138,7 @@ def test_what_the_document_lets_a_client_say_is_what_is_taken(document: Any, nam
         assert client_messages.decode_message(json.dumps(message).encode()).type == kind
     schema = document["components"]["schemas"][payload(document, name)["$ref"].split("/")[-1]]
     assert set(schema["properties"]) <= set(ClientMessage.__struct_fields__)
-    documented = {kind.__struct_config__.tag for kind in shapes.FROM_CLIENT}
+    documented = {kind.__struct_config__.tag for kind in FROM_CLIENT}
     assert documented == {n.removesuffix("_message") for n in MESSAGES} == set(client_messages.CHECKS)
 
 

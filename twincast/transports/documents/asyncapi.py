@@ -1,23 +1,24 @@
-"""The AsyncAPI 3 document: what is said on the WebSocket and on the event stream (https://www.asyncapi.com/docs/reference)."""
+"""The AsyncAPI 3 document: the messages on the WebSocket and on the event stream (https://www.asyncapi.com/docs/reference)."""
 
 from typing import Any
 
 from msgspec import Struct
 
-from twincast.transports.documents import shapes
+from twincast.transports.documents import parameters, shapes
+from twincast.transports.documents.conversation import FROM_CLIENT, TO_CLIENT, ControlMessage
 
 _BEARER = {"$ref": "#/components/securitySchemes/bearer"}
-_WISHES = {parameter["name"]: parameter for parameter in shapes.EVENTS_PARAMETERS if parameter["in"] == "query"}
+_PARAMETERS = (parameters.SINCE, parameters.DEVICES, parameters.KINDS, *parameters.STREAMS, *parameters.LAST_EVENT_ID)
 _QUERY = {
     "type": "object",
     "properties": {
-        name: {**parameter["schema"], "description": parameter["description"].removeprefix("stream: ")}
-        for name, parameter in _WISHES.items()
-        if name not in {"limit", "wait_s", "ticket"}
+        each["name"]: {**each["schema"], "description": each["description"].removeprefix("stream: ")}
+        for each in _PARAMETERS
+        if each["in"] == "query"
     }
     | {
         "auth": {"const": "message", "description": "the first message will be `auth`"},
-        "ordered": {"const": "1", "description": "what comes behind an update that is not stored is refused too"},
+        "ordered": {"const": "1", "description": "what follows an update that is not stored is refused too"},
     },
 }
 
@@ -25,7 +26,7 @@ _QUERY = {
 def document(version: str, host: str, prefix: str = "") -> dict[str, Any]:
     """Return the document of a server at `host`, all of whose paths are below `prefix`."""
     place = {"host": host, "pathname": prefix} if prefix else {"host": host}
-    both = (*shapes.FROM_CLIENT, *shapes.TO_CLIENT)
+    both = (*FROM_CLIENT, *TO_CLIENT)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -40,12 +41,12 @@ def document(version: str, host: str, prefix: str = "") -> dict[str, Any]:
         },
         "channels": {
             "websocket": _channel("/ws", "websocket", both, {"ws": {"method": "GET", "query": _QUERY}}),
-            "events": _channel("/api/events", "http", shapes.TO_CLIENT, {}),
+            "events": _channel("/api/events", "http", TO_CLIENT, {}),
         },
         "operations": {
-            "told": _operation("send", "websocket", shapes.TO_CLIENT, "What the server says on the WebSocket."),
-            "said": _operation("receive", "websocket", shapes.FROM_CLIENT, "What a client may say on the WebSocket."),
-            "streamed": _operation("send", "events", shapes.TO_CLIENT, "The same messages as server-sent events."),
+            "sent": _operation("send", "websocket", TO_CLIENT, "What the server sends on the WebSocket."),
+            "received": _operation("receive", "websocket", FROM_CLIENT, "What a client may send on the WebSocket."),
+            "streamed": _operation("send", "events", TO_CLIENT, "The same messages as server-sent events."),
         },
         "components": {
             "messages": {_name(kind): _message(kind) for kind in both},
@@ -58,9 +59,9 @@ def document(version: str, host: str, prefix: str = "") -> dict[str, Any]:
 
 
 def _name(kind: type[Struct]) -> str:
-    """Return a message's name: its type, and who says it where both sides have one of that type."""
-    said = str(kind.__struct_config__.tag)
-    return f"{said}_message" if kind is shapes.ControlMessage else said
+    """Return a message's name: its type; a client's has a suffix where both sides have a message of that type."""
+    tag = str(kind.__struct_config__.tag)
+    return f"{tag}_message" if kind is ControlMessage else tag
 
 
 def _channel(address: str, server: str, kinds: tuple[type[Struct], ...], bindings: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,11 @@
-"""What the OpenAPI document says to people: what this is, how to try it, and which call belongs where."""
+"""The OpenAPI document: what the framework writes of the routes, and what it cannot know."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from twincast.transports.documents import shapes
+from twincast.transports.operation import Operation
+from twincast.wire.problem import Problem
 
 DESCRIPTION = """\
 A live state backend: the newest state of every device, its history, and each change cast to everyone who watches.
@@ -15,25 +20,37 @@ programs and a sentence for people.
 
 TAGS = {
     "State": "The newest reading of every device: read it, add to it, delete a device.",
-    "Commands": "Orders to devices. They are stored as readings are, and cast to everyone who watches.",
+    "Commands": "Commands to devices. They are stored as readings are, and cast to everyone who watches.",
     "Streams": "Every change as it comes, or behind a position, for programs that must miss nothing.",
     "Access": "Who may do what, and who did.",
     "Server": "How the server is.",
 }
-"""What calls are sorted by, in this order, and what each is about."""
+"""The tags of calls, in the order in which they are shown."""
 
 _TAG_OF_PATH = {"/api/data": "State", "/api/control": "Commands", "/api/events": "Streams"}
 _TAG_OF_PATH |= {"/api/tickets": "Access", "/api/audit": "Access", "/api/pair": "Access"}
 _OURS = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
-def complete(document: dict[str, Any]) -> None:
-    """Sort the calls of an OpenAPI document by what they are about, and say what that is."""
+def complete(document: dict[str, Any], operations: Iterable[Operation]) -> dict[str, Any]:
+    """Complete the framework's document: the shapes that calls refer to, how to log in, and the calls by subject."""
+    kinds = [kind for each in operations for kind in (*each.answers, *each.body_shapes)]
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(shapes.components(*kinds, Problem))
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a JWT"}
+    }
+    document["security"] = [{"bearer": []}, {}]
     document["info"]["description"] = DESCRIPTION
+    _sort_by_subject(document)
+    return document
+
+
+def _sort_by_subject(document: dict[str, Any]) -> None:
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     for path, item in document["paths"].items():
         if not path.startswith(_OURS):
-            continue  # a route of somebody's own
+            continue  # a route that a user has added
         tag = next((tag for start, tag in _TAG_OF_PATH.items() if path.startswith(start)), "Server")
         for operation in item.values():
             if isinstance(operation, dict):

@@ -1,1 +1,1 @@
-"""REST by resource."""
+"""REST by resource: each module has the operations of one, and the shapes of their answers."""

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta, Struct
 
 from twincast.access.keys import make_key
 from twincast.access.pairing import CODE_LIFE_S, digest_of_code
@@ -17,38 +20,63 @@ from twincast.errors import (
     TwincastError,
     Unauthenticated,
     Unavailable,
-    UnsupportedMedia,
     ValidationFailed,
 )
+from twincast.transports.answer import JSON, Answer
 from twincast.transports.asgi import Scope
 from twincast.transports.documents import shapes
-from twincast.transports.operation import JSON, Answer, Call, Operation
+from twincast.transports.operation import Call, Operation
 from twincast.transports.parts import Parts
 from twincast.wire.messages import encode
 
 logger = logging.getLogger("twincast.admission")
 
-PATH = "/api/pair"
 BODY_MAX_BYTES = 1_024
 
 
-class PairingEndpoint:
-    """The one operation that takes no credential: what it is asked with is one itself."""
+class Code(Struct, forbid_unknown_fields=True):
+    """The body of a pairing."""
 
+    code: Annotated[str, Meta(description="as `twincast pair` shows it; dashes, spaces and case do not matter")]
+
+
+class Paired(Struct):
+    """The key that a code was exchanged for. It is not shown again."""
+
+    token: Annotated[str, Meta(description="the API key: what goes behind `Authorization: Bearer`")]
+    identity: str
+    name: str
+    rights: Mapping[str, Sequence[str]]
+
+
+CODE: dict[str, Any] = {"schema": shapes.reference(Code), "example": {"code": "7KQ4-9XTM"}}
+"""The body, as the OpenAPI document shows it."""
+
+
+def operations(parts: Parts) -> tuple[Operation, ...]:
+    """Return the one call that needs no credential: the code is one."""
+    pairing = _Pairing(parts)
+    return (
+        Operation(
+            "POST",
+            "/api/pair",
+            pairing.pair,
+            (Paired,),
+            {JSON: CODE},
+            (Code,),
+            body_max_bytes=BODY_MAX_BYTES,
+            needs_credential=False,
+            identify=pairing.stranger,
+            details=f"A code is good once, for {CODE_LIFE_S // 60:g} minutes.",
+        ),
+    )
+
+
+class _Pairing:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._admission = parts.admission
         self._hashing = asyncio.Lock()
-        self.operation = Operation(
-            "POST",
-            PATH,
-            self.pair,
-            (shapes.Paired,),
-            {JSON: shapes.CODE},
-            body_max_bytes=BODY_MAX_BYTES,
-            takes_no_credential=True,
-            identify=self.stranger,
-        )
 
     def stranger(self, _scope: Scope, facts: RequestFacts) -> Caller:
         """Return the caller, who has no credential yet, and only an address.
@@ -61,14 +89,13 @@ class PairingEndpoint:
     async def pair(self, call: Call) -> Answer:
         """Exchange a pairing code for an API key.
 
-        `twincast pair NAME --may publish`, on the server's machine, shows a code that is good once, for 5 minutes. The
-        key is shown this once, in the answer; if that is lost, revoke the key and take another code. Takes no
-        credential. Wrong codes count as failed logins, for an address and for all together.
+        `twincast pair NAME --may publish`, on the server's machine, shows a code. The key is shown this once, in the
+        answer; if that is lost, revoke the key and take another code. Needs no credential. Wrong codes count as failed
+        logins, for an address and for all together.
         """
-        if call.content_type != JSON:
-            raise UnsupportedMedia(f"expected Content-Type {JSON}, not {call.content_type or 'none'}")
+        call.require_type(JSON)
         if call.query:
-            raise ValidationFailed("the code stands in the body, for addresses are kept; this one takes no parameters")
+            raise ValidationFailed("the code stands in the body, for addresses are kept; this one has no parameters")
         code = _code_in(call.body)
         address = call.caller.address
         self._admission.pairing_attempts.begin(address)
@@ -84,7 +111,7 @@ class PairingEndpoint:
             if not was_good:
                 logger.info("a pairing from %s failed", address)
         await self._let_in()
-        return Answer(encode({"token": secret, "identity": f"key:{key.id}", "name": key.name, "rights": key.grants}))
+        return Answer(encode(Paired(secret, f"key:{key.id}", key.name, key.grants)))
 
     async def _made(self, code: str, address: str) -> tuple[Key, str]:
         hub = self._parts.hub
@@ -115,7 +142,7 @@ class PairingEndpoint:
 
 def _code_in(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=shapes.Code).code
+        return msgspec.json.decode(body, type=Code).code
     except msgspec.ValidationError:
         raise ValidationFailed('expected {"code": "XXXX-XXXX"}, and nothing else in it') from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,0 +1,29 @@
+"""Problem details (RFC 9457): an error as HTTP answers it."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from twincast.errors import TwincastError
+from twincast.wire.messages import encode
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Problem(Struct):
+    """What went wrong: RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Annotated[str, Meta(description="the same word on every wire")]
+    retryable: bool
+
+
+def encode_problem(error: TwincastError) -> bytes:
+    """Encode an error as problem details."""
+    status = error.http_status
+    title = HTTPStatus(status).phrase
+    return encode(Problem("about:blank", title, status, error.message, error.code, error.retryable))
