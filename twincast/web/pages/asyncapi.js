@@ -49,7 +49,7 @@ function fieldsOf(document, payload) {
 
 function show(document) {
   const parts = [];
-  const order = ["said", "told", "streamed"];
+  const order = ["received", "sent", "streamed"];
   for (const id of order.filter((name) => document.operations[name])) {
     const operation = document.operations[id];
     parts.push(make("h2", "", operation.summary));
