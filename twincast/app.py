@@ -151,7 +151,7 @@ def _admission(settings: Settings) -> Admission:
         origin_policy,
         authenticator,
         bounds,
-        trusted_proxies=settings.trusted_proxy if settings.behind_tls_proxy else (),
+        trusted_proxies=settings.believed_proxies,
     )
 
 

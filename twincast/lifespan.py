@@ -101,9 +101,7 @@ class Lifespan:
                 snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
                 now_utc=self._now_utc,
             )
-            keyring = await stores.access.keyring()
-            assert keyring is not None
-            self._parts.admission.learn(keyring)
+            await self._parts.admission.refresh(stores.access.keyring)
             await _fetch_keys(self._parts.admission.authenticator)
             undo.pop_all()
         return stores, hub

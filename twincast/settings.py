@@ -87,6 +87,11 @@ class Settings(_Read):
 
     model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
+    @property
+    def believed_proxies(self) -> tuple[str, ...]:
+        """The networks whose X-Forwarded-For is believed: none unless a proxy stands before the server."""
+        return self.trusted_proxy if self.behind_tls_proxy else ()
+
     @field_validator("host")
     @classmethod
     def _host_is_bare(cls, host: str) -> str:

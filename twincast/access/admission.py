@@ -191,6 +191,12 @@ class Admission:
         """Take the keys as they are now, and end the leases of those that are not good any more."""
         self.revocation.learn(keyring)
 
+    async def refresh(self, read_keyring: ReadKeyring) -> None:
+        """Read the keys now, and learn them. Raises what reading them raises."""
+        keyring = await read_keyring(self.authenticator.version)
+        if keyring is not None:
+            self.revocation.learn(keyring)
+
     async def run(self, read_keyring: ReadKeyring) -> None:
         """Keep the keys up to date and end leases with their credentials, until cancelled; see Revocation."""
         await self.revocation.run(read_keyring)

@@ -20,7 +20,7 @@ SWEEP_S = 1.0
 """How often, at least, expiries are compared with the clock of the day, which may have been set meanwhile."""
 
 ReadKeyring = Callable[[int], Awaitable[Keyring | None]]
-"""Returns the keyring, or None if it still has the version that is given."""
+"""Returns the keyring, or None if it still has the version that is given; see `AccessStore.keyring`."""
 logger = logging.getLogger("twincast.admission")
 
 

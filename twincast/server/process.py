@@ -166,7 +166,7 @@ def _strict_transport(settings: Settings) -> tuple[str, str]:
 
 def _http_bounds(settings: Settings) -> HttpBounds:
     files = open_files_max() or FILES_WHERE_UNBOUNDED
-    proxies = TrustedProxies(settings.trusted_proxy if settings.behind_tls_proxy else ())
+    proxies = TrustedProxies(settings.believed_proxies)
     return HttpBounds(
         settings.connections_max or max(1, min(int(FILES_FOR_CONNECTIONS * files), files - FILES_FOR_OTHERS)),
         settings.address_connections_max,

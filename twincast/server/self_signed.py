@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from cryptography import x509
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from twincast.access.addresses import parse_bare
 from twincast.errors import LoginUnusable
 from twincast.machine import OWNER_ALONE
 
@@ -142,10 +142,8 @@ def _sign(key: ec.EllipticCurvePrivateKey, names: Sequence[x509.GeneralName]) ->
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
+    address = parse_bare(name)
+    return x509.DNSName(name) if address is None else x509.IPAddress(address)
 
 
 def _digest_of(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.credentials import add_key, bearer, revoke_key
+from tests.running import DEADLINE_S
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
 from twincast.core.audit import Actor
 from twincast.core.rights import Rights
@@ -129,8 +130,9 @@ def test_who_guesses_a_hundred_times_a_second_is_locked_out_and_logs_in_no_more(
     add_key(path, "owner", read=["*"])
     good = make_code(path)
     with Server(f"sqlite:{path}", edge=edge, failed_logins_per_minute=5) as server:
-        with ThreadPoolExecutor(20) as together:
-            statuses = list(together.map(lambda n: brought(server, f"ZZZZ-{n:04}").status_code, range(100)))
+        with httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client, ThreadPoolExecutor(20) as together:
+            codes = ({"code": f"ZZZZ-{number:04}"} for number in range(100))
+            statuses = list(together.map(lambda code: client.post("/api/pair", json=code).status_code, codes))
         assert statuses.count(401) == 5
         assert statuses.count(429) == 95
         locked = brought(server, good)

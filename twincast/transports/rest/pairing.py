@@ -133,11 +133,9 @@ class _Pairing:
         return key, secrets[0]
 
     async def _let_in(self) -> None:
-        """Know the new key before its owner does: the next look at the keys may be a tenth of a second away."""
+        """Learn the new key before its owner has it: the next look at the keys may be a tenth of a second away."""
         with suppress(Unavailable):  # it is stored, and that look will find it
-            keyring = await self._parts.access.keyring(self._admission.authenticator.version)
-            if keyring is not None:
-                self._admission.learn(keyring)
+            await self._admission.refresh(self._parts.access.keyring)
 
 
 def _code_in(body: bytes) -> str:
