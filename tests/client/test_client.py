@@ -449,7 +449,7 @@ async def test_who_waits_learns_that_the_key_was_revoked(tmp_path: Path) -> None
     async with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
         token = await asyncio.to_thread(lambda: server.add_key("me", publish=["*"]))
         with Proxy(server.port) as proxy:
-            async with connect(proxy.url, devices=(), token=token) as client:
+            async with connect(proxy.url, devices=(), token=token, close_timeout_s=0.05) as client:
                 proxy.stall("up")
                 waiting = [asyncio.create_task(client.publish("d", number)) for number in range(3_000)]
                 seen = asyncio.create_task(client.reached(1_000_000))

@@ -60,6 +60,7 @@ async def test_all_left_out(place: Place) -> None:
 
 
 async def test_all_given(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twincast.client.resumption.STARTING_S", 0.05)  # until then the cursor file has no position
     monkeypatch.delenv("TWINCAST_TOKEN", raising=False)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     links: list[Link] = []

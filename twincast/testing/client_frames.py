@@ -1,14 +1,18 @@
-"""What a client sends, cut at the ends of its WebSocket frames, so that a network can say a message twice."""
+"""Splits what a client sends at the ends of its WebSocket frames, so that a proxy can send a message twice."""
 
 from typing import Literal
 
 HEAD_END = b"\r\n\r\n"
-HEAD_MAX_BYTES = 64 * 1024  # who sends more before the first empty line speaks something else
-WHOLE_TEXT = 0x81  # FIN and text, nothing compressed
+HEAD_MAX_BYTES = 64 * 1024  # a longer head is not that of a WebSocket
+WHOLE_TEXT = 0x81  # FIN and text, not compressed
 
 
 class ClientFrames:
-    """The bytes of one client, in order. A connection that does not begin with an upgrade passes as it comes."""
+    """The bytes of one client, in order.
+
+    Three phases: *head*, until the empty line behind the HTTP head; then *frames*, if the head asks for a WebSocket; or
+    *opaque*, if it does not or is too long: the bytes pass as they are.
+    """
 
     def __init__(self) -> None:
         self._phase: Literal["head", "frames", "opaque"] = "head"
@@ -16,9 +20,9 @@ class ClientFrames:
         self._waiting = b""
 
     def split(self, chunk: bytes) -> list[tuple[bytes, bool]]:
-        """Return what can be passed on, and whether each part is a whole text message.
+        """Return the parts that can be passed on, each with whether it is a whole text message.
 
-        The parts of all calls, joined, are what came in; a frame is kept back until it is complete.
+        The parts of all calls, joined, are the bytes that arrived; a frame is held back until it is complete.
         """
         if self._phase == "head":
             return self._split_head(chunk)
@@ -32,7 +36,7 @@ class ClientFrames:
         return parts
 
     def rest(self) -> bytes:
-        """Return what waits for the end of its frame; a connection that ends never completes it."""
+        """Return the incomplete frame at the end of a connection."""
         rest, self._waiting = self._waiting, b""
         return rest
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """The time that a server stamps updates with. It stands still until `advance`."""
+    """A server's source of timestamps. It stands still until `advance`."""
 
     def __init__(self, start: str = "2026-01-01T00:00:00+00:00") -> None:
         """Begin at a time, ISO 8601 with offset."""

@@ -1,4 +1,4 @@
-"""API keys for tests, in a journal's file; a server that runs on it knows them a moment later."""
+"""API keys for tests, in a journal's file; a running server accepts them a moment later."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +22,6 @@ def add_key(path: str | Path, name: str = "key", *, rate_per_s: float | None = N
 
 
 def revoke_key(path: str | Path, name: str = "key") -> None:
-    """End a key in a journal's file. See Server.revoke_key."""
+    """Revoke a key in a journal's file. See Server.revoke_key."""
     with AccessFile(str(path)) as file:
         file.revoke(name, system_now_utc(), ACTOR)

@@ -1,17 +1,17 @@
-"""A network between a client and a server that cuts, delays, stalls and says things twice, when and as it is told."""
+"""A network between a client and a server that cuts, delays, stalls and repeats, when and as the test says."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
-from twincast.testing.pipe import DIRECTIONS, Direction, Luck, Pipe, Weather
+from twincast.testing.pipe import DIRECTIONS, Direction, FaultPlan, Faults, Pipe
 
 T = TypeVar("T")
 
 
 class Proxy:
-    """A TCP proxy on a free port, in a thread of its own. "up" is from the client to the server. Use it as a context.
+    """A TCP proxy on a free port, in a thread. "up" is from the client to the server. Use it as a context.
 
     Random faults come from the seed and the number of the connection: the same traffic breaks at the same byte.
     """
@@ -19,12 +19,12 @@ class Proxy:
     def __init__(self, port: int, *, seed: int = 0, cut_every_bytes: int = 0, repeat_every: int = 0) -> None:
         """Listen in front of a server on `port` of this machine; for the random faults see `misbehave`."""
         self.cuts = 0
-        """How many connections were broken until now."""
+        """How many connections were broken so far."""
         self._to_port = port
         self._seed = seed
         self._accepted = 0
         self._is_refusing = False
-        self._weather = Weather()
+        self._faults = Faults()
         self._pipes: set[Pipe] = set()
         self.misbehave(cut_every_bytes=cut_every_bytes, repeat_every=repeat_every)
         self._loop = asyncio.new_event_loop()
@@ -45,11 +45,11 @@ class Proxy:
 
     @property
     def repeats(self) -> int:
-        """How many messages were said twice until now."""
-        return self._weather.repeats
+        """How many messages were sent twice so far."""
+        return self._faults.repeats
 
     def cut(self, *, reset: bool = False) -> None:
-        """Break every connection without a goodbye: by a FIN, as when a program is killed, or by an RST."""
+        """Break every connection without a closing handshake: by a FIN, as a killed program does, or by an RST."""
 
         def cut() -> None:
             for pipe in list(self._pipes):
@@ -62,36 +62,36 @@ class Proxy:
         self._is_refusing = refusing
 
     def delay(self, seconds: float) -> None:
-        """Pass everything on so much later, in both directions, in order; 0 ends it."""
-        self._weather.delay_s = seconds
+        """Delay everything by so many seconds, in both directions, in order; 0 ends it."""
+        self._faults.delay_s = seconds
 
     def stall(self, *directions: Direction) -> None:
-        """Pass nothing on any more, in these directions or both, until `flow`. What comes waits, as in full buffers."""
+        """Pass nothing on in these directions, or in both, until `flow`. What arrives waits, as in full buffers."""
         for direction in directions or DIRECTIONS:
-            self._call(self._weather.flowing[direction].clear)
+            self._call(self._faults.flowing[direction].clear)
 
     def flow(self) -> None:
-        """Pass on again what waited and what comes."""
-        for flowing in self._weather.flowing.values():
+        """Pass on what waited and what arrives."""
+        for flowing in self._faults.flowing.values():
             self._call(flowing.set)
 
     def repeat(self, messages: int = 1) -> None:
-        """Say the clients' next text messages to the server twice."""
+        """Send the clients' next text messages to the server twice."""
 
         def add() -> None:
-            self._weather.to_repeat += messages
+            self._faults.to_repeat += messages
 
         self._call(add)
 
     def misbehave(self, *, cut_every_bytes: int = 0, repeat_every: int = 0) -> None:
-        """Have bad luck with every connection that comes from now on.
+        """Inject random faults into every connection that is opened from now on.
 
         Args:
-            cut_every_bytes: break it after a random number of bytes in either direction, with that mean, also amid a
+            cut_every_bytes: break it after a random number of bytes in either direction, with that mean, also within a
                 message; 0 for never.
-            repeat_every: say one in so many text messages of the client twice; 0 for none.
+            repeat_every: send one in so many text messages of the client twice; 0 for none.
         """
-        self._faults = {"cut_every_bytes": cut_every_bytes, "repeat_every": repeat_every}
+        self._random_faults = {"cut_every_bytes": cut_every_bytes, "repeat_every": repeat_every}
 
     def close(self) -> None:
         """End all connections and the thread."""
@@ -108,7 +108,7 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._accepted += 1
-        luck = Luck(f"{self._seed}/{self._accepted}", **self._faults)
+        plan = FaultPlan(f"{self._seed}/{self._accepted}", **self._random_faults)
         if self._is_refusing:
             writer.transport.abort()
             return
@@ -117,7 +117,7 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        pipe = Pipe((reader, writer), to_server, self._weather, luck, self._count_cut)
+        pipe = Pipe((reader, writer), to_server, self._faults, plan, self._count_cut)
         self._pipes.add(pipe)
         try:
             await pipe.ended()

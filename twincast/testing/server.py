@@ -27,8 +27,8 @@ LOG_MAX = 1_000_000
 class Server:
     """The whole server, in a thread: journal, hub, REST, both edges. Use it as a context, or call `stop`.
 
-    Where clients run in the event loop of the test, use `async with`, and call `stop` and `restart` by
-    `asyncio.to_thread`: a server that stops waits for its clients' goodbyes.
+    If clients run in the event loop of the test, use `async with`, and call `stop` and `restart` by
+    `asyncio.to_thread`: a server that stops waits for its clients' closing handshakes.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Server:
 
         Args:
             journal: `memory:` or `sqlite:PATH`.
-            clock: what updates are stamped by; the time of day if None.
+            clock: the source of timestamps; the time of day if None.
             edge: "picows" or "portable".
-            settings: anything else that Settings takes.
+            settings: any other setting of the server, by name.
 
         Raises:
-            TwincastError: what kept it from starting, such as a journal that cannot be opened.
+            TwincastError: it could not start, because of a journal that cannot be opened, for example.
         """
         self._settings = Settings(journal=journal, port=0, **settings)
         self._now_utc = clock or system_now_utc
@@ -67,7 +67,7 @@ class Server:
         return self._ask(self._state)
 
     def log(self, since: int = 0) -> list[dict[str, Any]]:
-        """Return every change after a seq, as events.
+        """Return every entry after a seq, as events.
 
         Raises:
             RuntimeError: the server is stopped.
@@ -76,27 +76,27 @@ class Server:
         return self._ask(lambda hub: self._log(hub, since))
 
     def add_key(self, name: str = "key", *, rate_per_s: float | None = None, **grants: Sequence[str]) -> str:
-        """Add an API key, and return its secret once the server lets it in. From the first one on it asks for a login.
+        """Add an API key; return its secret once the server accepts it. From the first key on the server asks for one.
 
         Args:
-            name: by which `revoke_key` finds it.
+            name: its name, for `revoke_key`.
             rate_per_s: how many updates a second it may send; the server's setting if None.
             grants: patterns by right, such as `read=["lab/*"], publish=["lab/lamp"]`.
 
         Raises:
-            JournalUnusable: the journal is in memory, which keeps no keys.
-            ValidationFailed: no such right, none at all, or a key of that name is in use.
+            JournalUnusable: the journal is in memory, where keys are not stored.
+            ValidationFailed: a right does not exist, no right was given, or the name is in use.
         """
         secret = keys.add_key(self._file, name, rate_per_s=rate_per_s, **grants)
         self._until_keys_are_known()
         return secret
 
     def revoke_key(self, name: str = "key") -> None:
-        """End a key, and return once the server has closed what was connected with it.
+        """Revoke a key; return once the server has closed the connections with it.
 
         Raises:
-            JournalUnusable: the journal is in memory, which keeps no keys.
-            ValidationFailed: no key in use has that name.
+            JournalUnusable: the journal is in memory, where keys are not stored.
+            ValidationFailed: there is no such key in use.
         """
         keys.revoke_key(self._file, name)
         self._until_keys_are_known()
@@ -115,7 +115,7 @@ class Server:
             raise self._app.startup_error
 
     def stop(self) -> None:
-        """Stop, as Ctrl-C does: what was accepted is stored, and clients are told to come back."""
+        """Stop, as Ctrl-C does: what was accepted is stored, and clients reconnect when the server is there again."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._app.parts.end_responses)
             self._server.should_exit = True
@@ -123,7 +123,7 @@ class Server:
         self._listener.close()
 
     def restart(self) -> None:
-        """Stop and start. A journal in memory begins anew, and is another log."""
+        """Stop and start. A journal in memory becomes another, empty log."""
         self.stop()
         self.start()
 
@@ -145,7 +145,7 @@ class Server:
             try:
                 runner.run(self._server.serve(sockets=[self._listener]))
             except SystemExit:
-                return  # it did not start; `start` says why
+                return  # it did not start; `start` raises why
 
     async def _state(self, hub: Hub) -> Mapping[str, Twin]:
         return {
@@ -164,7 +164,7 @@ class Server:
         return path
 
     def _until_keys_are_known(self) -> None:
-        if self._thread.is_alive():  # else it reads them when it starts
+        if self._thread.is_alive():  # otherwise it reads them when it starts
             eventually(lambda: self._ask(self._knows_keys), "the server knows its keys")
 
     async def _knows_keys(self, hub: Hub) -> bool:
@@ -174,5 +174,5 @@ class Server:
     def _ask(self, question: Callable[[Hub], Coroutine[Any, Any, T]]) -> T:
         parts = self._app.parts
         if not parts.is_running or not self._thread.is_alive():
-            raise RuntimeError("the server is stopped; what it holds can be read while it runs")
+            raise RuntimeError("the server is stopped; its state and log can be read while it runs")
         return asyncio.run_coroutine_threadsafe(question(parts.hub), self._loop).result()

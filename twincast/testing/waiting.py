@@ -1,4 +1,4 @@
-"""The one way to wait in a test: for a condition, with a deadline, and words for what was awaited."""
+"""Wait in a test: for a condition, with a deadline, and with words for what was awaited."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from twincast.client import Twin
 T = TypeVar("T")
 DEADLINE_S = 10.0
 DIFFERENCES_MAX = 5
-LOOK_EVERY_S = 0.01  # what happens in another thread or process has no event to wait for
+LOOK_EVERY_S = 0.01  # another thread or process gives no event to wait for
 
 
 class HasState(Protocol):
@@ -23,7 +23,7 @@ class HasState(Protocol):
 
 Seen = tuple[Any, ...]  # a value, and its seq where that is known
 State = HasState | Mapping[str, Any]
-"""What has converged or not: who has a `state`, or the values by device of a client of one's own."""
+"""What converges: an object with a `state`, or a mapping with the values by device."""
 
 
 def eventually(condition: Callable[[], T], awaited: str, deadline_s: float = DEADLINE_S) -> T:
@@ -59,7 +59,7 @@ def assert_converged(server: HasState, *clients: State, deadline_s: float = DEAD
     until_s = time.monotonic() + deadline_s
     while differences := _differences(server, clients):
         if time.monotonic() >= until_s:
-            raise AssertionError(_told(differences, deadline_s))
+            raise AssertionError(_report(differences, deadline_s))
         time.sleep(LOOK_EVERY_S)
 
 
@@ -68,11 +68,11 @@ async def assert_converged_async(server: HasState, *clients: State, deadline_s: 
     until_s = time.monotonic() + deadline_s
     while differences := _differences(server, clients):
         if time.monotonic() >= until_s:
-            raise AssertionError(_told(differences, deadline_s))
+            raise AssertionError(_report(differences, deadline_s))
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _told(differences: list[str], deadline_s: float) -> str:
+def _report(differences: list[str], deadline_s: float) -> str:
     more = len(differences) - DIFFERENCES_MAX
     shown = differences[:DIFFERENCES_MAX] + ([f"and {more} more"] if more > 0 else [])
     return f"not the same after {deadline_s:g} s: " + "; ".join(shown)
