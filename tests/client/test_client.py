@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -448,6 +449,8 @@ def test_a_request_that_is_too_large_is_refused_in_the_servers_words(server: Ser
 async def test_who_waits_learns_that_the_key_was_revoked(tmp_path: Path) -> None:
     async with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
         token = await asyncio.to_thread(lambda: server.add_key("me", publish=["*"]))
+        parts = server._app.parts
+        parts.limits = replace(parts.limits, close_timeout_s=0.05)  # the client's close frame cannot reach the server
         with Proxy(server.port) as proxy:
             async with connect(proxy.url, devices=(), token=token, close_timeout_s=0.05) as client:
                 proxy.stall("up")

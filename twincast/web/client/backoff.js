@@ -1,10 +1,10 @@
-/** How long to wait before coming back. */
+/** How long to wait before reconnecting. */
 
 const BACKOFF_BASE_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
 
 /**
- * Full-jitter back-off: any wait from none up to a bound that doubles, so that a fleet does not come back as one.
+ * Full-jitter back-off: any wait from none up to a bound that doubles, so that a fleet does not reconnect at once.
  * @param {number} attempt 0 for the first retry
  * @param {() => number} [random]
  * @returns {number} milliseconds

@@ -1,7 +1,7 @@
 /**
- * The wire: one connection to a twincast server that keeps itself alive, and the newest state of every device.
+ * One connection to a twincast server that keeps itself alive, and the newest state of every device.
  *
- * For a page of your own, a worker, or Node; it is made of the modules beside it, and nothing comes from elsewhere:
+ * For a page of your own, a worker, or Node; it consists of the modules beside it, and loads nothing else:
  *
  *     import { Client } from "http://127.0.0.1:8000/dashboard/client.js";
  *
@@ -15,36 +15,35 @@
  *
  * A server with a login takes a credential as `token`; it is sent as the first message, never in an address.
  *
- * After a lost connection it comes back, goes on at its cursor, and sends again what was not acknowledged; where changes
- * may be missing it says so. The wire is described in docs/delivery.md, the rules of coming back in docs/client.md.
+ * After a lost connection it reconnects, resumes at its cursor, and sends again what was not acknowledged; where events
+ * may be missing, it says so. docs/delivery.md describes the wire, docs/client.md the rules of reconnecting.
  */
 
 import { backoffMs } from "./backoff.js";
+import { call, report } from "./callbacks.js";
 import { credentialFrom } from "./credential.js";
+import { Deferred } from "./deferred.js";
 import { encode } from "./encoding.js";
 import { RequestError } from "./errors.js";
 import { explain as explainByStatus } from "./explain.js";
+import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./failures.js";
+import { Heartbeat } from "./heartbeat.js";
 import { Inbox } from "./inbox.js";
 import { Mirror, isWhole } from "./mirror.js";
-import { Order } from "./sender.js";
-import { Outcome } from "./deferred.js";
 import { Pin } from "./pin.js";
-import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./failures.js";
 import { positionOf } from "./position.js";
 import { Requests } from "./requests.js";
+import { Sender } from "./sender.js";
+import { Socket } from "./socket.js";
 import { Subscription } from "./subscription.js";
 import { Timers } from "./timers.js";
 import { Updates } from "./updates.js";
-import { Wire } from "./socket.js";
 
 export { RequestError, backoffMs, encode, isFinal };
 export { matcherOf } from "./pattern.js";
 
 const TOKEN_TIMEOUT_MS = 30_000;
 const HELLO_TIMEOUT_MS = 10_000;
-const FIRST_PING_AFTER_MS = 1_000; // a page that just started measures itself, not the way to the server
-const PING_INTERVAL_MS = 5_000;
-const PONG_TIMEOUT_MS = 10_000;
 const STEADY_AFTER_MS = 10_000; // a connection that lasted less does not count as a success
 const BUFFER_MAX_BYTES = 8 << 20;
 const CLOSE_TOO_LARGE = 1009;
@@ -64,52 +63,56 @@ const ANSWERED_BY_ID = new Set([...UPDATE_TYPES, "subscribe", "unsubscribe", "au
 /** @typedef {import("./messages.js").Limits} Limits */
 
 export class Client {
-  #wire = new Wire();
-  #turn = 0; // counts the attempts, so that what comes late for one of them is known
+  #socket = new Socket();
+  #turn = 0; // counts the attempts, so that what arrives late for an earlier one is ignored
   #timers = new Timers();
   #inbox = new Inbox();
-  #requests = new Requests((text) => this.#wire.say(text));
+  #requests = new Requests((text) => this.#socket.say(text));
   #prefix = `ask-${Math.random().toString(36).slice(2, 8)}`;
   #nextId = 1;
   #attempt = 0;
-  #pongAtMs = NaN;
+  #heartbeat = new Heartbeat({
+    timers: this.#timers,
+    ask: (text) => this.#send(text, { isHeartbeat: true }),
+    onSilence: () => this.#lose("the server fell silent", true),
+  });
   #updates;
   #subscription;
   #mirror;
-  #since; // where somebody else left off, until this client has gone on from there
-  #order;
-  #complaint; // the server's last word about what it cannot name
+  #since; // where an earlier client stopped, until this one has resumed there
+  #sender;
+  #complaint; // the code of the server's last error without an id
   #isBlamed = false; // the server has named the message for which it may end this connection
-  #end = null; // why nothing is taken any more
+  #end = null; // why nothing more is accepted
   #token;
-  #pin; // which server is trusted, if not those that the runtime trusts
+  #pin; // the one server that is trusted; null for those that the runtime trusts
   #online = () => this.retry();
 
   /**
    * @param {object} options
    * @param {string} options.url ws://… or wss://…
-   * @param {string[]} [options.devices] patterns of what to be told; everything if not given
+   * @param {string[]} [options.devices] patterns of the devices to receive; everything if not given
    * @param {string[]} [options.kinds] "data_update", "control", "deleted", or some of them; all if not given
-   * @param {"latest"|"every"} [options.mode] whether changes merge when this page does not keep up
+   * @param {"latest"|"every"} [options.mode] whether events are merged when this page does not keep up
    * @param {number} [options.maxHz] in mode "latest": how often a second at most
-   * @param {Position|string|null} [options.since] where a client before this one left off: its `position`, or "EPOCH:SEQ"; what came after that is told.
+   * @param {Position|string|null} [options.since] where an earlier client stopped: its `position`, or "EPOCH:SEQ"; what came after that is delivered.
    *   `twins` is the state of now all the same. From now on, if not given
-   * @param {string|(() => string|Promise<string>)} [options.token] an API key or a JWT, or what gets one for each connection
+   * @param {string|(() => string|Promise<string>)} [options.token] an API key or a JWT, or a function that returns one for each connection
    * @param {string} [options.fingerprint] of the one server that is trusted, as `twincast serve --self-signed` prints it; in Node, with the package
    *   `ws`. A browser cannot do that
    * @param {number} [options.bufferMaxBytes] how much may wait to be stored; beyond it `publish` is `buffer_full`
    * @param {(text: string) => any} [options.parse] reads JSON; one that keeps large numbers, for example
    * @param {(drain: () => void) => void} [options.schedule] runs `drain` soon; messages are decoded together then
-   * @param {(link: Link) => any} [options.onLink] the connection's phase changed
+   * @param {(link: Link) => any} [options.onLink] the phase of the connection changed
    * @param {(at: Position, twins: Map<string, Twin>, gap: Gap|null) => any} [options.onSnapshot]
-   *   the state was replaced; after `gap`, changes may be missing
-   * @param {(messages: Message[], at: Position) => any} [options.onMessages] what came since, in order, already folded into `twins`; whoever
-   *   has handled it may keep `at`, and go on from there as `since`
-   * @param {() => Promise<{isFinal: boolean, reason: string, code?: string}|null>} [options.explain] asked why a handshake failed; by itself it asks
+   *   the state was replaced; with a `gap`, events may be missing
+   * @param {(messages: Message[], at: Position) => any} [options.onMessages] new events, in order, already folded into `twins`; once they are
+   *   handled, a program may keep `at`, to resume there by `since`
+   * @param {() => Promise<{isFinal: boolean, reason: string, code?: string}|null>} [options.explain] finds out why a handshake failed; by default it asks
    *   the server's status
    *
-   * What a callback throws is reported, as the runtime reports errors, and ends nothing.
-   * @throws {TypeError} `url` is no address, or `fingerprint` none
+   * What a callback throws is reported, as the runtime reports errors, and does not end the client.
+   * @throws {TypeError} `url` is not an address, or `fingerprint` is not a fingerprint
    * @throws {Error} `fingerprint` is given in a runtime that cannot pin a server
    */
   constructor({ url, devices, kinds, mode, maxHz, since, token, fingerprint, bufferMaxBytes = BUFFER_MAX_BYTES, parse, schedule, onLink, onSnapshot, onMessages, explain }) {
@@ -123,9 +126,9 @@ export class Client {
     this.#token = token;
     this.#pin = fingerprint ? new Pin(fingerprint, this.url) : null;
     this.#updates = new Updates(bufferMaxBytes);
-    this.#order = new Order(this.#updates, {
+    this.#sender = new Sender(this.#updates, {
       timers: this.#timers,
-      say: (text) => this.#wire.say(text),
+      say: (text) => this.#socket.say(text),
       newId: () => this.#newId(),
       isLive: () => this.link.phase === "live",
     });
@@ -138,8 +141,7 @@ export class Client {
     this.explain = explain ?? (() => explainByStatus(this.url, this.#pin ? (...how) => this.#pin.fetch(...how) : undefined));
     /** @type {Link} */
     this.link = { phase: "closed", retryAtMs: 0, attempt: 0, reason: "", resumed: false, gap: null, needsLogin: false };
-    this.roundTripMs = NaN;
-    /** How many messages came, answers to heartbeats aside. */
+    /** How many messages arrived, without answers to heartbeats. */
     this.messagesCount = 0;
     this.undecodedCount = 0;
   }
@@ -149,12 +151,17 @@ export class Client {
     return this.#mirror.twins;
   }
 
-  /** How far into which log this client has told what came; a client after it goes on from there as `since`. @returns {Position} */
+  /** Up to where events were delivered; a later client resumes there by `since`. @returns {Position} */
   get position() {
     return this.#mirror.position;
   }
 
-  /** How large what is sent may be, as the server said; null before it did. @returns {Limits|null} */
+  /** How long a message takes to the server and back, in milliseconds; NaN before it is known. */
+  get roundTripMs() {
+    return this.#heartbeat.roundTripMs;
+  }
+
+  /** How large what is sent may be, as the server said; null before that. @returns {Limits|null} */
   get limits() {
     return this.#updates.limits;
   }
@@ -180,17 +187,17 @@ export class Client {
   }
 
   /**
-   * Goes on as somebody else, who may see other devices: with a new connection and the whole state.
-   * @param {string|(() => string|Promise<string>)} [token] nobody, if not given
+   * Continues with another credential, which may read other devices: with a new connection and the whole state.
+   * @param {string|(() => string|Promise<string>)} [token] none, if not given
    */
   logIn(token) {
     this.#drop();
     this.#token = token;
     this.#attempt = 0;
-    this.#updates.fail(new RequestError("closed", "Somebody else goes on; the update may have been stored."));
+    this.#updates.fail(new RequestError("closed", "The client was logged in anew; the update may have been stored."));
     this.#mirror = new Mirror(this.#since);
     const turn = this.#turn;
-    this.#tell(this.onSnapshot, this.position, this.twins, null);
+    call(this.onSnapshot, this.position, this.twins, null);
     if (turn === this.#turn) this.#connect();
   }
 
@@ -203,7 +210,7 @@ export class Client {
   }
 
   /**
-   * Sends a reading; after a lost connection it is sent again, and stored once.
+   * Sends a reading. After a lost connection it is sent again, and stored once.
    * @param {string} deviceId
    * @param {any} value see `encode`
    * @returns {Promise<Ack>} the acknowledgement, once the server has it on disk
@@ -233,18 +240,18 @@ export class Client {
   }
 
   /**
-   * Asks to be told of more devices, or otherwise. Their state comes first, then the promise is fulfilled. It waits for a connection,
-   * is asked again after a lost one, and is remembered once the server has confirmed it.
-   * @param {{devices?: string[], mode?: "latest"|"every", maxHz?: number}} wish
+   * Adds devices to the subscription, or changes its mode or rate. The devices' state arrives before the promise is fulfilled. The request
+   * waits for a connection, is repeated after a lost one, and is remembered once the server has confirmed it.
+   * @param {{devices?: string[], mode?: "latest"|"every", maxHz?: number}} request
    * @returns {Promise<Ack>} the acknowledgement
-   * @throws {RequestError} the server refused it, and it is not remembered; of a list that takes several messages, what came before stays
+   * @throws {RequestError} the server refused it, and it is not remembered; if a list needs several messages, the ones before stay
    */
   subscribe({ devices = [], mode, maxHz }) {
     return this.#wish("subscribe", devices, { mode, maxHz });
   }
 
   /**
-   * Asks to be told of these patterns no longer; what none of the others covers leaves `twins`. Otherwise like `subscribe`.
+   * Removes patterns from the subscription; a device that no other pattern covers leaves `twins`. Otherwise like `subscribe`.
    * @param {string[]} devices
    * @returns {Promise<Ack>} the acknowledgement
    * @throws {RequestError}
@@ -254,9 +261,9 @@ export class Client {
   }
 
   /**
-   * Sends a message on this connection and waits for what answers it: the acknowledgement of an update, which comes after the
-   * commit, or pong, echo or error. What is answered by `id` and has none is given one. It is not sent again.
-   * @param {string} text JSON; apart from the added `id` it is sent digit by digit as it is
+   * Sends a message on this connection and waits for its answer: the acknowledgement of an update, after the commit, or pong,
+   * echo or error. A message that is answered by `id` gets one, if it has none. It is not sent again.
+   * @param {string} text JSON; apart from the added `id` it is sent unchanged
    * @returns {Promise<Message>} the answer
    * @throws {RequestError}
    * @throws {SyntaxError} the text is not JSON
@@ -270,19 +277,19 @@ export class Client {
     return this.#send(text.replace("{", `{"id":"${id}",`), { id, isUpdate });
   }
 
-  /** Decodes and delivers what has come in. `schedule` calls it; there is no need to. */
+  /** Decodes and delivers what has arrived. `schedule` calls it; a program need not. */
   drain() {
     const turn = this.#turn;
     const texts = this.#inbox.takeAll();
     let batch = [];
     const deliver = () => {
-      if (batch.length) this.#tell(this.onMessages, batch, this.position);
+      if (batch.length) call(this.onMessages, batch, this.position);
       batch = [];
     };
     for (const text of texts) {
       const message = this.#decode(text);
-      if (message && this.#isTurn(message)) deliver(); // before the state that comes behind it
-      if (turn !== this.#turn) break; // a callback ended this connection, and with it what came on it
+      if (message && this.#isTurn(message)) deliver(); // before the state behind it
+      if (turn !== this.#turn) break; // a callback ended this connection, so what came on it is dropped
       if (message && this.#handle(message)) batch.push(message);
     }
     deliver();
@@ -304,7 +311,7 @@ export class Client {
       return isForAll;
     } catch (error) {
       report(error);
-      this.#lose("the server said what this client cannot take", true); // and goes on before it
+      this.#lose("the server sent what this client cannot read", true); // it resumes before that message
       return false;
     }
   }
@@ -315,17 +322,17 @@ export class Client {
     this.#end = null;
     const turn = this.#turn;
     this.#enter("connecting", this.link.reason);
-    if (turn !== this.#turn) return; // whoever was told ended it
+    if (turn !== this.#turn) return; // a callback ended it
     if (!this.#token) this.#dial();
     else if (typeof this.#token === "string") this.#dial(this.#token);
     else this.#getToken();
   }
 
-  /** Gets a credential before anything is opened: a server waits for it only some seconds. */
+  /** Gets a credential before the connection is opened: a server waits for it for some seconds only. */
   async #getToken() {
     const turn = this.#turn;
     const lose = (why) => turn === this.#turn && this.#lose(`there is no credential: ${why}`, true);
-    this.#timers.after("token", TOKEN_TIMEOUT_MS, () => lose("what should get one does not answer"));
+    this.#timers.after("token", TOKEN_TIMEOUT_MS, () => lose("the function that returns one does not answer"));
     try {
       const token = await credentialFrom(this.#token);
       if (turn === this.#turn) this.#dial(token);
@@ -338,18 +345,18 @@ export class Client {
     this.#timers.stop("token");
     const turn = this.#turn;
     let wasOpen = false;
-    this.#timers.after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server did not greet", wasOpen));
+    this.#timers.after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server sent no greeting", wasOpen));
     this.#complaint = undefined;
     this.#isBlamed = false;
     try {
-      this.#wire.dial(this.#address(), {
+      this.#socket.dial(this.#address(), {
         onOpen: () => {
           wasOpen = true;
-          if (token) this.#wire.say(JSON.stringify({ type: "auth", token: token.trim() }));
+          if (token) this.#socket.say(JSON.stringify({ type: "auth", token: token.trim() }));
         },
         onText: (text) => this.#take(text),
         onEnd: (code, reason) => {
-          this.drain(); // what came before the end counts
+          this.drain(); // what arrived before the end counts
           if (turn !== this.#turn) return;
           if (this.#pin?.problem) this.#refuse(this.#pin.problem, { code: "wrong_fingerprint" });
           else this.#takeClose(code, reason, wasOpen);
@@ -371,18 +378,17 @@ export class Client {
     }
   }
 
-  /** Something on the way takes less than this client sends: if any of what is under way was too large, the largest was. */
+  /** A message was too large for the server, or for a proxy before it: if any in flight was, the largest was. */
   #refuseLargest() {
     const candidates = [this.#updates.largestInFlight(), this.#subscription.asked, ...this.#requests.inFlight()].filter(Boolean);
     if (!candidates.length) return;
     const largest = candidates.reduce((a, b) => (b.bytes > a.bytes ? b : a));
-    largest.refuse(new RequestError("too_large", `A message of ${largest.bytes} bytes was too large for the server, or for something before it.`));
+    largest.refuse(new RequestError("too_large", `A message of ${largest.bytes} bytes was too large for the server, or for a proxy before it.`));
   }
 
   #take(text) {
-    this.#timers.stop("pong");
+    this.#heartbeat.hear(text);
     if (typeof text !== "string") return;
-    if (text.startsWith('{"type":"pong"')) this.#pongAtMs = performance.now();
     this.#inbox.put(text, { schedule: () => this.#schedule(), drain: () => this.drain() });
   }
 
@@ -400,13 +406,13 @@ export class Client {
       const message = this.parse(text);
       if (typeof message?.type === "string") return message;
     } catch {
-      // counted like what is JSON, but no message
+      // counted, like JSON that is not a message
     }
     this.undecodedCount += 1;
     return null;
   }
 
-  /** The address with what this client wants, and from where on. */
+  /** The address with the subscription, and the position to resume at. */
   #address() {
     const url = new URL(this.url);
     const { epoch, seq } = this.position;
@@ -417,7 +423,7 @@ export class Client {
     return url.href;
   }
 
-  /** Takes what brings the state, whole or in parts: the cursor counts only when it is whole. */
+  /** Takes a message with the state, whole or in parts: the cursor counts only when the state is complete. */
   #takeState(message) {
     if (message.type === "hello") this.#takeTerms(message);
     if (message.type === "hello" && message.resumed) {
@@ -425,7 +431,7 @@ export class Client {
         this.#lose("the server started again between its state and its changes", true);
         return;
       }
-      // What came of a wish whose answer was lost goes, and comes again when it is asked again.
+      // Devices of a request whose answer was lost are dropped; they arrive again when it is repeated.
       const hasLeft = this.#mirror.keep((id) => this.#subscription.covers(id));
       this.#goLive({ resumed: true }, hasLeft || this.#since ? this.position : null);
       return;
@@ -435,34 +441,34 @@ export class Client {
     const whole = this.#mirror.take(message, (id) => this.#subscription.selects(id));
     if (whole && this.#mirror.lacksState) {
       this.#mirror.knowState();
-      this.#connect(); // once more, from the position on
+      this.#connect(); // again, from the position on
     } else if (this.link.phase === "live") {
-      if (whole) this.#tell(this.onSnapshot, message, this.twins, whole.gap);
+      if (whole) call(this.onSnapshot, message, this.twins, whole.gap);
     } else if (whole) this.#goLive(whole, message);
-    else this.#timers.after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server stopped in the middle of its greeting", true));
+    else this.#timers.after("hello", HELLO_TIMEOUT_MS, () => this.#lose("the server stopped in the middle of its state", true));
   }
 
   #takeTerms({ limits, ordered }) {
-    this.#order.isKept = ordered === true;
+    this.#sender.isKept = ordered === true;
     this.#updates.limit(limits ? { messageMaxBytes: limits.message_max_bytes, valueMaxBytes: limits.value_max_bytes } : null);
   }
 
-  /** @param {object|null} state to be told of, if it was replaced */
+  /** @param {object|null} state to be delivered, if it was replaced */
   #goLive(how, state) {
     const turn = this.#turn;
     this.#since = null;
     this.#timers.stop("hello");
-    this.#order.begin();
+    this.#sender.begin();
     this.#timers.after("steady", STEADY_AFTER_MS, () => { this.#attempt = 0; });
-    this.#timers.after("ping", FIRST_PING_AFTER_MS, () => this.#ping());
+    this.#heartbeat.begin();
     this.#enter("live", "", 0, how, () => {
       this.#sendWish();
-      this.#order.send(); // before anybody who is told that it is live sends what is newer
+      this.#sender.send(); // before a callback that learns that it is live sends what is newer
     });
-    if (state && turn === this.#turn) this.#tell(this.onSnapshot, state, this.twins, how.gap ?? null);
+    if (state && turn === this.#turn) call(this.onSnapshot, state, this.twins, how.gap ?? null);
   }
 
-  /** @returns {boolean} whether the message is anybody else's business; the answer to a heartbeat is not */
+  /** @returns {boolean} whether the message is for `onMessages`; the answer to a heartbeat is not */
   #fold(message) {
     const { type, id } = message;
     if (type === "data_update" || type === "control" || type === "deleted") {
@@ -490,19 +496,19 @@ export class Client {
 
   #takeAnswer(message) {
     const { id } = message;
-    if (this.#updates.has(id)) this.#order.take(message);
+    if (this.#updates.has(id)) this.#sender.take(message);
     else if (this.#requests.has(id)) this.#holdAfter(this.#requests.settle(message), message);
     else if (id === this.#subscription.asked?.id) this.#takeWish(message);
-    else if (this.#order.isAnswered(id)) {
-      this.#order.goOn(message);
+    else if (this.#sender.isAnswered(id)) {
+      this.#sender.goOn(message);
       return false;
     }
     return true;
   }
 
-  /** An update that was sent by hand and refused for now holds up those behind it, which the server refuses too. */
+  /** An update sent with `send` and refused for now holds up those behind it, which the server refuses too. */
   #holdAfter({ isUpdate }, { retryable }) {
-    if (isUpdate && retryable && this.#order.isKept) this.#order.hold();
+    if (isUpdate && retryable && this.#sender.isKept) this.#sender.hold();
   }
 
   #update(value, write, isBarrier = false) {
@@ -510,7 +516,7 @@ export class Client {
     try {
       const text = encode(value);
       const stored = this.#updates.put(write(text), text, isBarrier);
-      this.#order.send();
+      this.#sender.send();
       return stored;
     } catch (error) {
       return Promise.reject(error);
@@ -533,7 +539,7 @@ export class Client {
   #sendWish() {
     if (this.link.phase !== "live") return;
     const text = this.#subscription.next(this.#newId(), this.limits?.messageMaxBytes);
-    if (text) this.#wire.say(text);
+    if (text) this.#socket.say(text);
   }
 
   #takeWish(message) {
@@ -542,7 +548,7 @@ export class Client {
       this.#refuse(hasLeft.message);
       return;
     }
-    if (hasLeft && this.#mirror.keep((id) => this.#subscription.covers(id))) this.#tell(this.onSnapshot, this.position, this.twins, null);
+    if (hasLeft && this.#mirror.keep((id) => this.#subscription.covers(id))) call(this.onSnapshot, this.position, this.twins, null);
     this.#sendWish();
   }
 
@@ -553,23 +559,11 @@ export class Client {
     return this.#requests.ask(text, { ...how, messageMaxBytes: this.limits?.messageMaxBytes });
   }
 
-  /** Finds out how far away the server is, and whether a silent connection still is one. */
-  #ping() {
-    const sentAtMs = performance.now();
-    const fallSilent = () => this.#lose("the server fell silent", true);
-    if (!this.#timers.has("pong")) this.#timers.after("pong", PONG_TIMEOUT_MS, fallSilent); // counts from the first ping unanswered
-    this.#send('{"type":"ping"}', { isHeartbeat: true }).then(
-      () => { this.roundTripMs = this.#pongAtMs - sentAtMs; },
-      () => {}, // the connection ended, which tells for itself
-    );
-    this.#timers.after("ping", PING_INTERVAL_MS, () => this.#ping());
-  }
-
   #lose(reason, isExplained) {
     this.#drop();
     const delayMs = backoffMs(this.#attempt);
     this.#attempt += 1;
-    // A handshake that failed says nothing; until `explain` does, the reason before it is the better one.
+    // A failed handshake gives no reason; until `explain` finds one, the earlier reason is the better one.
     this.#timers.after("retry", delayMs, () => this.#connect());
     if (!isExplained) this.#askWhy();
     this.#enter("waiting", isExplained ? reason : this.link.reason, Date.now() + delayMs);
@@ -602,25 +596,16 @@ export class Client {
   #drop() {
     this.#turn += 1;
     this.#timers.stopAll();
-    this.#inbox.clear(); // what was not taken comes again, for the cursor is before it
+    this.#inbox.clear(); // what was not taken arrives again, for the cursor is before it
     this.#mirror.begin();
-    this.#wire.hangUp();
+    this.#socket.hangUp();
     this.#requests.fail(new RequestError("connection_lost", "The connection ended before the answer; the message may have been stored."));
   }
 
   #enter(phase, reason = "", retryAtMs = 0, { resumed = false, gap = null, needsLogin = false } = {}, first = () => {}) {
     this.link = { phase, reason, retryAtMs, attempt: this.#attempt, resumed, gap, needsLogin };
     first();
-    this.#tell(this.onLink, this.link);
-  }
-
-  /** Calls what the user gave. What it throws is the user's to see, and not this client's end. */
-  #tell(callback, ...what) {
-    try {
-      callback(...what)?.catch?.(report);
-    } catch (error) {
-      report(error);
-    }
+    call(this.onLink, this.link);
   }
 
   #newId() {
@@ -628,14 +613,9 @@ export class Client {
   }
 }
 
-/** What is asked of a client that has ended: `link` has told why, so who does not wait for an answer need not hear it again. */
+/** The answer of a client that has ended. `link` has the reason, so an unhandled rejection is not reported. */
 function refusedAs(error) {
-  const refused = new Outcome();
+  const refused = new Deferred();
   refused.abandon(error);
   return refused.promise;
-}
-
-function report(error) {
-  if (globalThis.reportError) globalThis.reportError(error);
-  else console.error(error);
 }

@@ -1,5 +1,5 @@
-/** A promise with its ends in hand. */
-export class Outcome {
+/** A promise with its `resolve` and `reject`. */
+export class Deferred {
   constructor() {
     /** @type {(answer: any) => void} */
     this.resolve = () => {};

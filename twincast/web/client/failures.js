@@ -6,12 +6,12 @@ const CODES_OF_CLOSES = { 4500: "bad_message", 4501: "unauthenticated", 4502: "c
 const TRANSIENT_STATUSES = new Set([408, 421, 425, 426, 429]);
 
 /**
- * Whether a no is final: only the server's own word is, that no later attempt can change. All else is tried again. See docs/client.md.
+ * Whether a refusal is final: only the server's own is, if no later attempt can change it. Everything else is tried again. See docs/client.md.
  * @param {object} end how a connection ended, or was refused
  * @param {number} [end.closeCode]
  * @param {number} [end.httpStatus]
- * @param {string} [end.code] of the problem that came with the status; who gives none is not the server
- * @param {boolean} [end.isRenewed] the credential comes from a function, which may get a better one for the next attempt
+ * @param {string} [end.code] of the problem that came with the status; without one it is not the server's answer
+ * @param {boolean} [end.isRenewed] the credential comes from a function, which may return a better one for the next attempt
  * @returns {boolean}
  */
 export function isFinal({ closeCode = 0, httpStatus = 0, code, isRenewed = false }) {
@@ -35,7 +35,7 @@ export function codeOf(reason) {
   return /^([a-z_]+): /.exec(reason)?.[1];
 }
 
-/** Says a close code that came without words. */
+/** Describes a close code that came without a reason. */
 export function sayClose(code) {
   if (code === 1012) return "the server restarts";
   if (code === 1006) return "the connection broke";

@@ -1,6 +1,6 @@
-const MAX_CHARS = 1 << 20; // a page in the background draws no frames, and must not hoard what comes in
+const MAX_CHARS = 1 << 20; // a page in the background draws no frames; what arrives must not pile up
 
-/** What came in and was not decoded yet: it is taken together, once a frame for example. */
+/** Texts that arrived and are not decoded yet: they are taken together, once a frame for example. */
 export class Inbox {
   #texts = [];
   #chars = 0;

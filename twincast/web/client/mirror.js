@@ -1,5 +1,5 @@
 /**
- * What a client has been told: the newest state of every device, and the cursor, which moves only with what was delivered in order.
+ * The newest state of every device as this client received it, and the cursor, which moves only with what was delivered in order.
  *
  * An acknowledgement does not move it: it says where the sender's own update is, not what the sender has received.
  */

@@ -1,10 +1,10 @@
 import { bytesOf, faultOf } from "./encoding.js";
 import { RequestError, tooLarge } from "./errors.js";
-import { Outcome } from "./deferred.js";
+import { Deferred } from "./deferred.js";
 
 const ANSWER_TIMEOUT_MS = 10_000;
 
-/** What was asked on this connection and is not answered: by an `id`, or in the order in which it was said. It is not sent again. */
+/** Requests on this connection without an answer yet, by `id`, or in the order in which they were sent. They are not sent again. */
 export class Requests {
   #named = new Map();
   #unnamed = [];
@@ -26,7 +26,7 @@ export class Requests {
     if (fault) return Promise.reject(fault);
     const bytes = bytesOf(text);
     if (bytes > messageMaxBytes) return Promise.reject(tooLarge("A message", messageMaxBytes, bytes));
-    const waiter = Object.assign(new Outcome(), { bytes, isUpdate, isHeartbeat, timer: 0 });
+    const waiter = Object.assign(new Deferred(), { bytes, isUpdate, isHeartbeat, timer: 0 });
     const late = new RequestError("no_answer", "The server did not answer within 10 s; the message may have been stored.");
     waiter.timer = setTimeout(() => this.#fail(waiter, late), ANSWER_TIMEOUT_MS);
     if (id === undefined) this.#unnamed.push(waiter);

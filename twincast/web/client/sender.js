@@ -1,21 +1,25 @@
 import { backoffMs } from "./backoff.js";
 import { encode } from "./encoding.js";
 
-const HOLD_MIN_MS = 100; // a server that cannot store anything at the moment is left alone at least so long
+const HOLD_MIN_MS = 100; // the shortest pause for a server that cannot store anything at the moment
 
 /**
- * When updates go: in order, and while the server can store. What is behind an update that it refused for now it refuses too,
- * until it is told that all begins again.
+ * Sends updates in order, while the server can store them. Three states:
+ *
+ * - sending;
+ * - held: the server refused an update for now, and refuses all behind it too, until it is asked to restart; a back-off ends this;
+ * - restarting: the restart was sent. Its answer comes behind all refusals; then everything is sent again. A server that keeps no
+ *   order is not asked.
  */
-export class Order {
-  /** Whether the server keeps it too. */
+export class Sender {
+  /** Whether the server keeps the order too: then it has to be asked to restart. */
   isKept = false;
   #updates;
   #timers;
   #say;
   #newId;
   #isLive;
-  #isHeld = false; // what is new waits behind what was refused
+  #isHeld = false; // new updates wait behind the refused one
   #restartId = null;
   #refusals = 0;
 
@@ -49,7 +53,7 @@ export class Order {
     this.send();
   }
 
-  /** Takes note that the server cannot store at the moment. */
+  /** Notes that the server cannot store at the moment. */
   hold() {
     if (this.#isHeld) return;
     this.#isHeld = true;
@@ -57,7 +61,7 @@ export class Order {
     this.#refusals += 1;
   }
 
-  /** Whether a message answers this order's own question, behind all refusals, so that nothing is on the way any more. */
+  /** Whether a message answers the restart. It comes behind all refusals, so no answer is outstanding then. */
   isAnswered(id) {
     return id === this.#restartId;
   }

@@ -1,8 +1,8 @@
 const NORMAL_CLOSE = 1000;
 const BROKEN = 1006;
 
-/** One WebSocket at a time, of whatever kind this runtime has; who hung up is told nothing more. */
-export class Wire {
+/** One WebSocket at a time, of the class that this runtime has. After `hangUp` no callback is called. */
+export class Socket {
   #socket = null;
 
   /**

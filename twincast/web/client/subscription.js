@@ -1,6 +1,6 @@
 import { bytesOf, encode } from "./encoding.js";
 import { RequestError, tooLarge } from "./errors.js";
-import { Outcome } from "./deferred.js";
+import { Deferred } from "./deferred.js";
 import { matcherOf } from "./pattern.js";
 
 const ADDRESS_MAX_CHARS = 4_000; // longer ones do not pass every proxy
@@ -76,7 +76,7 @@ export class Subscription {
    */
   ask(type, devices, how = {}) {
     this.#wishes.push(wish(type, devices, how));
-    return this.#wishes.at(-1).outcome.promise;
+    return this.#wishes.at(-1).deferred.promise;
   }
 
   /** @returns {string|null} the next message to send; null while one is under way, or if there is none */
@@ -122,12 +122,12 @@ export class Subscription {
     first.devices.splice(0, devices.length);
     if (!first.isInner) this.#confirm(first, devices);
     else if (first.type === "unsubscribe") this.#isWide = false;
-    if (!first.devices.length) this.#wishes.shift().outcome.resolve(message);
+    if (!first.devices.length) this.#wishes.shift().deferred.resolve(message);
     return !first.isInner;
   }
 
   fail(error) {
-    for (const { outcome } of this.#wishes.splice(0)) outcome.abandon(error);
+    for (const { deferred } of this.#wishes.splice(0)) deferred.abandon(error);
     this.#asked = null;
   }
 
@@ -144,7 +144,7 @@ export class Subscription {
   #refuse(refused, error) {
     this.#asked = null;
     this.#wishes = this.#wishes.filter((other) => other !== refused);
-    refused.outcome.reject(error);
+    refused.deferred.reject(error);
   }
 }
 
@@ -161,7 +161,7 @@ function partOf(patterns, maxBytes) {
  * @param {{mode?: string, maxHz?: number, isInner?: boolean}} how
  */
 function wish(type, devices, { mode, maxHz, isInner = false }) {
-  const outcome = new Outcome();
-  if (isInner) outcome.promise.catch(() => {});
-  return { type, devices: [...devices], mode, maxHz, isInner, outcome };
+  const deferred = new Deferred();
+  if (isInner) deferred.promise.catch(() => {});
+  return { type, devices: [...devices], mode, maxHz, isInner, deferred };
 }

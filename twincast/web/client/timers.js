@@ -1,4 +1,4 @@
-/** What is to happen later, each by its name; one of a name at a time. */
+/** Timers by name; at most one of a name. */
 export class Timers {
   #timers = new Map();
 

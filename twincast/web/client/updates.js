@@ -1,6 +1,6 @@
 import { bytesOf } from "./encoding.js";
 import { RequestError, tooLarge } from "./errors.js";
-import { Outcome } from "./deferred.js";
+import { Deferred } from "./deferred.js";
 
 const UPDATES_MAX = 1_000;
 
@@ -31,7 +31,7 @@ export class Updates {
   put(fields, value, isBarrier) {
     const id = `${this.#prefix}-${this.#next++}`;
     const text = `{${fields},"id":"${id}","update_id":"${id}"}`;
-    const update = Object.assign(new Outcome(), { text, isBarrier, bytes: bytesOf(text), valueBytes: bytesOf(value) });
+    const update = Object.assign(new Deferred(), { text, isBarrier, bytes: bytesOf(text), valueBytes: bytesOf(value) });
     const refusal = this.#isTooLarge(update) ?? this.#isFull(update);
     if (refusal) return Promise.reject(refusal);
     this.#bytes += update.bytes;

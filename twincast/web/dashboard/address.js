@@ -1,15 +1,15 @@
-/** What stands in the page's address after the `#`: `DEVICE?key=value&…`, percent-encoded. Knows no document. */
+/** What stands in the page's address after the `#`: `DEVICE?key=value&…`, percent-encoded. Does not use the document. */
 
 /**
  * @typedef {object} Address
- * @property {string} hash as it stands, with its `#`; empty if nothing stands there
- * @property {string|null} id the device that it names; null if nothing stands there, or it cannot be read
+ * @property {string} hash as it stands, with its `#`; empty if there is none
+ * @property {string|null} id the device that it names; null if there is none, or it cannot be read
  * @property {string} text the name as it stands
- * @property {URLSearchParams} parameters what stands behind the name; those that nobody knows are kept
+ * @property {URLSearchParams} parameters what stands behind the name; unknown ones are kept
  */
 
 /**
- * Reads an address. Whatever somebody mistyped or cut off is an address too: one that names no device.
+ * Reads an address. A mistyped or truncated one is an address too, which names no device.
  * @param {string} hash with its `#`, or empty
  * @returns {Address}
  */

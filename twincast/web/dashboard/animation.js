@@ -1,9 +1,9 @@
 /**
- * One drawing a frame, whoever asks for it and however often.
+ * Draws at most once a frame, however often it is asked to.
  *
- * A page in the background gets no frames; there a slow timer takes their place, so that what comes in is still taken.
+ * A page in the background gets no frames; there a slow timer takes their place, so that what arrives is still taken.
  */
-export class Frames {
+export class AnimationLoop {
   #draw;
   #tasks = [];
   #request = 0;

@@ -1,6 +1,6 @@
 /** Everything put together: what comes in goes to the store, the log and the detail; one drawing a frame shows them. */
 
-import { explainAbsence } from "./notfound.js";
+import { explainNotFound } from "./notfound.js";
 import { Client } from "./client.js";
 import { setServerTime } from "./clock.js";
 import { Deletion } from "./deletion.js";
@@ -8,29 +8,29 @@ import { Detail } from "./detail.js";
 import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
 import { count } from "./format.js";
-import { Frames } from "./animation.js";
+import { AnimationLoop } from "./animation.js";
 import { Fullness } from "./fullness.js";
-import { HERE } from "./server.js";
+import { SERVER_URL } from "./server.js";
 import { Log, eventOf } from "./log.js";
 import { Login } from "./login.js";
 import { LogView } from "./logview.js";
 import { forgetPalette } from "./palette.js";
 import { explainFailure } from "./probe.js";
 import { parse } from "./json.js";
-import { listenToKeys } from "./keyboard.js";
+import { listenToKeyboard } from "./keyboard.js";
 import { takeCode } from "./pairing.js";
-import { Place } from "./navigation.js";
+import { Navigation } from "./navigation.js";
 import { Status } from "./status.js";
 import { Store } from "./store.js";
 import { Table } from "./table.js";
-import { Tempo } from "./rate.js";
+import { MessageRate } from "./rate.js";
 
 const TITLE_MAX_CHARS = 128;
 const WORDS_INTERVAL_MS = 100; // nobody reads text that changes faster
 
-const frames = new Frames(draw);
+const loop = new AnimationLoop(draw);
 const store = new Store();
-const tempo = new Tempo();
+const messageRate = new MessageRate();
 const log = new Log();
 let noted = "";
 let wordsAtMs = -Infinity;
@@ -38,15 +38,15 @@ let isNeeded = false;
 let isKnown = false; // which devices there are
 
 const client = new Client({
-  url: `${HERE}/ws`,
+  url: `${SERVER_URL}/ws`,
   parse,
-  schedule: (drain) => frames.next(drain),
+  schedule: (drain) => loop.next(drain),
   explain: explainFailure,
   onLink: takeLink,
   onSnapshot: takeSnapshot,
   onMessages: takeMessages,
 });
-const status = new Status(client, store, tempo);
+const status = new Status(client, store, messageRate);
 const fullness = new Fullness(() => login.refresh());
 const login = new Login(client, { onRights: need, onStatus: (told) => fullness.take(told) });
 const deletion = new Deletion(client, { onDeleted: (id) => detail.device?.id === id && detail.close() });
@@ -57,18 +57,18 @@ const detail = new Detail({
   onSend: sendTo,
   onDelete: (id) => deletion.ask(id),
   mayDelete: (id) => login.may("publish", id),
-  explain: (address) => explainAbsence(address, (id) => login.may("read", id)),
+  explain: (address) => explainNotFound(address, (id) => login.may("read", id)),
   onNeed: need,
 });
 const table = new Table(store, { onOpen: openDevice, onNeed: need });
 const code = takeCode();
 for (const event of ["popstate", "hashchange"]) addEventListener(event, pairAgain); // before anybody who reads the address
-const place = new Place({ onMove: showPlace });
+const navigation = new Navigation({ onMove: showAddress });
 
 /** Asks for a drawing of everything in the next frame: somebody did something and wants to see it. */
 function need() {
   isNeeded = true;
-  frames.next();
+  loop.next();
 }
 
 /** Takes a code that comes while the page is open: a link that was followed in its tab. */
@@ -76,7 +76,7 @@ function pairAgain(event) {
   const code = takeCode();
   if (!code) return;
   event.stopImmediatePropagation();
-  place.settle();
+  navigation.settle();
   login.pair(code);
 }
 
@@ -106,7 +106,7 @@ function takeSnapshot(at, twins, gap) {
   if (at.timestamp_utc) setServerTime(at.timestamp_utc);
   store.replace(twins, !gap || gap.reason === "too_old");
   isKnown = client.link.phase === "live";
-  if (isKnown) showPlace();
+  if (isKnown) showAddress();
   else hideDevice(); // somebody else logs in
   need();
 }
@@ -114,7 +114,7 @@ function takeSnapshot(at, twins, gap) {
 function takeMessages(batch) {
   const nowMs = performance.now();
   const clockMs = Date.now();
-  tempo.add(nowMs, batch.length);
+  messageRate.add(nowMs, batch.length);
   for (const message of batch) {
     if (message.type === "data_update") {
       takeChange(message, store.apply(message, nowMs));
@@ -125,7 +125,7 @@ function takeMessages(batch) {
 
 function takeChange(message, device) {
   detail.note(message, device);
-  if (!detail.device && device.id === place.address.id) showDevice(device);
+  if (!detail.device && device.id === navigation.address.id) showDevice(device);
 }
 
 function takeDeletion(message) {
@@ -140,7 +140,7 @@ function draw(nowMs) {
   table.draw(nowMs);
   detail.draw();
   if (!isNeeded && nowMs - wordsAtMs < WORDS_INTERVAL_MS) {
-    frames.next(); // what came just now must not wait for the next message to be seen
+    loop.next(); // what came just now must not wait for the next message to be seen
     return;
   }
   isNeeded = false;
@@ -150,19 +150,19 @@ function draw(nowMs) {
 }
 
 function openDevice(device) {
-  place.open(device.id);
+  navigation.open(device.id);
   showDevice(device);
 }
 
 /** Shows what the address says: a device, that there is none, or all of them. */
-function showPlace() {
-  const { address } = place;
+function showAddress() {
+  const { address } = navigation;
   if (!isKnown) return;
   if (!address.hash) {
     detail.close();
     return;
   }
-  place.settle();
+  navigation.settle();
   const device = store.devices.get(address.id);
   if (device) showDevice(device);
   else {
@@ -189,7 +189,7 @@ function hideDevice() {
 
 function leaveDevice() {
   mark(null);
-  place.close();
+  navigation.close();
   table.focus();
 }
 
@@ -237,7 +237,7 @@ for (const button of document.querySelectorAll(".views button")) {
   });
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
-listenToKeys({ detail, forms, logView, table, showView, filterDevices });
+listenToKeyboard({ detail, forms, logView, table, showView, filterDevices });
 showTheme();
 setInterval(need, 500); // ages and rates change also when nothing comes
 if (code) login.pair(code);

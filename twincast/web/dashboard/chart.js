@@ -8,32 +8,32 @@ const FONT = "11px 'Plex Mono', ui-monospace, monospace";
 const MIN_SPAN_MS = 5_000;
 
 /**
- * Draws a history.
+ * Draws a trend.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./trend.js").History} history
+ * @param {import("./trend.js").Trend} trend
  * @param {{width: number, height: number, nowMs: number, pointerX: number|null,
  *   colors: {line: string, soft: string, rule: string}}} look `nowMs` is the right edge, by the server's clock;
  *   `pointerX` is where somebody points, in CSS pixels
  * @returns {{atMs: number, value: number}|null} the point pointed at
  */
-export function drawChart(canvas, history, { width, height, nowMs, pointerX, colors }) {
+export function drawChart(canvas, trend, { width, height, nowMs, pointerX, colors }) {
   const context = clear(canvas, width, height);
-  if (!history.length) return null;
+  if (!trend.length) return null;
   context.font = FONT;
-  const { min, max, ticks } = scaleOf(history.bounds());
+  const { min, max, ticks } = scaleOf(trend.bounds());
   const labels = ticks.map(measure);
   const left = INSET.left + Math.max(...labels.map((label) => context.measureText(label).width)) + 8;
   const right = width - INSET.right;
   const bottom = height - INSET.bottom;
-  const endMs = Math.max(nowMs, history.at(history.length - 1));
-  const startMs = Math.min(history.at(0), endMs - MIN_SPAN_MS);
+  const endMs = Math.max(nowMs, trend.at(trend.length - 1));
+  const startMs = Math.min(trend.at(0), endMs - MIN_SPAN_MS);
   const x = (atMs) => left + ((atMs - startMs) / (endMs - startMs)) * (right - left);
   const y = (value) => INSET.top + ((max - value) / (max - min)) * (bottom - INSET.top);
   drawAxes(context, { ticks, labels, left, right, bottom, y, colors, startMs, endMs });
-  drawLine(context, history, { x, y, bottom, right, color: colors.line });
-  const pointed = pointerX === null ? null : nearest(history, x, pointerX);
-  if (pointed !== null) drawPoint(context, x(history.at(pointed)), y(history.value(pointed)), { top: INSET.top, bottom, colors });
-  return pointed === null ? null : { atMs: history.at(pointed), value: history.value(pointed) };
+  drawLine(context, trend, { x, y, bottom, right, color: colors.line });
+  const pointed = pointerX === null ? null : nearest(trend, x, pointerX);
+  if (pointed !== null) drawPoint(context, x(trend.at(pointed)), y(trend.value(pointed)), { top: INSET.top, bottom, colors });
+  return pointed === null ? null : { atMs: trend.at(pointed), value: trend.value(pointed) };
 }
 
 /** Bounds and ticks at round numbers, three to six of them. */
@@ -73,19 +73,19 @@ function drawAxes(context, { ticks, labels, left, right, bottom, y, colors, star
 }
 
 /** A value holds until the next one comes, so the line goes in steps. */
-function drawLine(context, history, { x, y, bottom, right, color }) {
+function drawLine(context, trend, { x, y, bottom, right, color }) {
   const trace = () => {
-    for (let index = 0; index < history.length; index += 1) {
-      const level = y(history.value(index));
-      const from = x(history.at(index));
+    for (let index = 0; index < trend.length; index += 1) {
+      const level = y(trend.value(index));
+      const from = x(trend.at(index));
       context.lineTo(from, level);
-      context.lineTo(index + 1 < history.length ? x(history.at(index + 1)) : right, level);
+      context.lineTo(index + 1 < trend.length ? x(trend.at(index + 1)) : right, level);
     }
   };
   context.fillStyle = context.strokeStyle = color;
   context.globalAlpha = 0.1;
   context.beginPath();
-  context.moveTo(x(history.at(0)), bottom);
+  context.moveTo(x(trend.at(0)), bottom);
   trace();
   context.lineTo(right, bottom);
   context.fill();
@@ -111,7 +111,7 @@ function drawPoint(context, left, top, { top: from, bottom, colors }) {
 }
 
 /** The newest point at or left of a place, as the line is drawn in steps. */
-function nearest(history, x, pointerX) {
-  for (let index = history.length - 1; index > 0; index -= 1) if (x(history.at(index)) <= pointerX) return index;
+function nearest(trend, x, pointerX) {
+  for (let index = trend.length - 1; index > 0; index -= 1) if (x(trend.at(index)) <= pointerX) return index;
   return 0;
 }

@@ -1,8 +1,8 @@
-/** The server's clock: ages must not depend on how well a phone keeps time. */
+/** The server's clock: ages must not depend on the accuracy of this machine's. */
 
 let aheadMs = 0;
 
-/** @param {string} timestampUtc what the server says that it is now */
+/** @param {string} timestampUtc the server's time now */
 export function setServerTime(timestampUtc) {
   const serverMs = Date.parse(timestampUtc);
   if (!Number.isNaN(serverMs)) aheadMs = serverMs - Date.now();

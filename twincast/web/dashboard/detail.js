@@ -4,7 +4,7 @@ import { drawChart } from "./chart.js";
 import { serverNowMs } from "./clock.js";
 import { byId, copyFrom, make, say } from "./dom.js";
 import { age, count, dateTime, measure, preciseTime } from "./format.js";
-import { History } from "./trend.js";
+import { Trend } from "./trend.js";
 import { numberAt, numericPaths, stringify } from "./json.js";
 import { palette } from "./palette.js";
 
@@ -17,7 +17,7 @@ export class Detail {
   #canvas = byId("chart");
   #path = byId("chart-path");
   #device = null;
-  #history = new History(POINTS);
+  #trend = new Trend(POINTS);
   #paths = "";
   #chosen = null;
   #seq = -1;
@@ -132,7 +132,7 @@ export class Detail {
 
   #add(event) {
     const number = numberAt(event.value, this.#chosen);
-    if (number !== null) this.#history.push(Date.parse(event.timestamp_utc), number);
+    if (number !== null) this.#trend.push(Date.parse(event.timestamp_utc), number);
   }
 
   draw() {
@@ -166,11 +166,11 @@ export class Detail {
   #drawChart() {
     byId("chart-figure").hidden = !this.#chosen;
     if (!this.#chosen || !this.#size.width) return;
-    const pointed = drawChart(this.#canvas, this.#history, {
+    const pointed = drawChart(this.#canvas, this.#trend, {
       ...this.#size, nowMs: serverNowMs(), pointerX: this.#pointerX, colors: palette(),
     });
-    const { length, last } = this.#history;
-    const { min, max } = this.#history.bounds();
+    const { length, last } = this.#trend;
+    const { min, max } = this.#trend.bounds();
     say(byId("chart-now"), measure(pointed ? pointed.value : last));
     const summary = length > 1 ? `${count(length)} points, ${measure(min)} to ${measure(max)}` : "One point; the line grows as changes come";
     say(byId("chart-note"), pointed ? `at ${preciseTime(pointed.atMs)}` : summary);
@@ -196,16 +196,16 @@ export class Detail {
   /** Begins a chart with what the table already knows, if it followed the same number. */
   #choose(path) {
     this.#chosen = path;
-    this.#history = new History(POINTS);
+    this.#trend = new Trend(POINTS);
     const device = this.#device;
     if (!path) return;
-    if (device.history && path.join("\n") === device.path?.join("\n")) {
-      for (let index = 0; index < device.history.length; index += 1) {
-        this.#history.push(device.history.at(index), device.history.value(index));
+    if (device.trend && path.join("\n") === device.path?.join("\n")) {
+      for (let index = 0; index < device.trend.length; index += 1) {
+        this.#trend.push(device.trend.at(index), device.trend.value(index));
       }
     } else {
       const number = numberAt(device.value, path);
-      if (number !== null) this.#history.push(device.updatedMs, number);
+      if (number !== null) this.#trend.push(device.updatedMs, number);
     }
   }
 }

@@ -1,9 +1,9 @@
-/** The shortcuts of the page; what works inside the table, the tabs or a form is with them. */
+/** The keyboard shortcuts of the page; those of the table, the tabs and the forms are in their modules. */
 
 import { byId } from "./dom.js";
 
 /** @param {object} parts of the page that shortcuts reach */
-export function listenToKeys({ detail, forms, logView, table, showView, filterDevices }) {
+export function listenToKeyboard({ detail, forms, logView, table, showView, filterDevices }) {
   const filter = byId("filter");
   const actions = {
     "/": () => { showView("devices"); filter.select(); filter.focus(); },

@@ -3,9 +3,9 @@
 import { byId, copyFrom, make, say, setIcon } from "./dom.js";
 import { count, preciseTime } from "./format.js";
 import { brief, stringify } from "./json.js";
-import { Rows } from "./virtuallist.js";
+import { VirtualList } from "./virtuallist.js";
 
-/** Says an event in one line, without its subject. */
+/** Describes an event in one line, without its subject. */
 function textOf({ message }) {
   if (message.type === "data_update") {
     const merged = message.merged ? ` (the newest of ${count(message.merged)})` : "";
@@ -37,7 +37,7 @@ export class LogView {
   constructor(log, { onNeed }) {
     this.#log = log;
     this.#onNeed = onNeed;
-    this.#rows = new Rows({
+    this.#rows = new VirtualList({
       scroller: this.#scroller,
       body: byId("log-body"),
       make: makeRow,
@@ -52,7 +52,7 @@ export class LogView {
     byId("log-kind").addEventListener("change", ({ target }) => this.#change(() => log.filter({ kind: target.value })));
   }
 
-  /** Holds the log, or lets it go on. */
+  /** Pauses the log, or resumes it. */
   togglePause() {
     if (this.#isPausedByHand) this.#goOn();
     else {
@@ -77,7 +77,7 @@ export class LogView {
     this.#scroller.dataset.blank = String(this.#log.length === 0);
   }
 
-  /** Whoever scrolls down wants to read: what is there stays, until he comes back to the top. */
+  /** A person who scrolls down wants to read: the list stands still until they are back at the top. */
   #seeScroll() {
     if (this.#rows && !this.#isPausedByHand) {
       if (this.#rows.scrollTop > 2) this.#log.pause();

@@ -1,19 +1,19 @@
 /**
- * Keeps the address and the browser's history in step with the device that is open. Over the page's own entry lies the
- * device's, so that going back closes it and never leaves the page with it, and going forward opens it again.
+ * Keeps the address and the browser's history in step with the device that is open. The device's entry lies over the page's
+ * own, so that going back closes the device and does not leave the page, and going forward opens it again.
  */
 
 import { readAddress, writeAddress } from "./address.js";
 
-const REST_MS = 250; // browsers count changes of the address, and refuse a hundred in some seconds: a held arrow key
+const REST_MS = 250; // browsers limit how often a page changes its address; a held arrow key would exceed that
 
-export class Place {
+export class Navigation {
   #onMove;
   #depth = depthHere();
   #isLeaving = false; // going back takes a moment, in which another device may open
   #timer = 0;
 
-  /** @param {{onMove: (address: import("./address.js").Address) => void}} callbacks called when somebody else changed the address */
+  /** @param {{onMove: (address: import("./address.js").Address) => void}} callbacks called when the person or a link changed the address */
   constructor({ onMove }) {
     this.#onMove = onMove;
     /** What is open, or is to be once it can be. @type {import("./address.js").Address} */
@@ -22,14 +22,14 @@ export class Place {
     addEventListener("hashchange", () => this.#arrive()); // a link or a typed address is no popstate everywhere
   }
 
-  /** Takes note that a device was opened. @param {string} id */
+  /** Notes that a device was opened. @param {string} id */
   open(id) {
     if (id !== this.address.id) this.address = readAddress(writeAddress(id));
     if (this.#depth) this.#settleSoon();
     else this.settle();
   }
 
-  /** Takes note that nothing is open any more. */
+  /** Notes that no device is open any more. */
   close() {
     this.address = readAddress("");
     this.settle();

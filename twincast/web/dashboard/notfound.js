@@ -1,4 +1,4 @@
-/** Says why there is no device at an address. Knows no document. */
+/** Says why there is no device at an address. Does not use the document. */
 
 import { problemOfName } from "./validation.js";
 
@@ -11,7 +11,7 @@ const SHOWN_MAX_CHARS = 128;
  * @returns {{name: string, lead: string, text: string}} the name, not too long to be shown; a sentence that goes before it, or
  *   is whole by itself; and the reason
  */
-export function explainAbsence({ id, text }, mayRead) {
+export function explainNotFound({ id, text }, mayRead) {
   const name = shortened(id ?? text);
   if (id === null) return { name, lead: "This address names no device.", text: `“${name}” is cut off or mistyped.` };
   const problem = problemOfName("The name of a device", id);

@@ -1,11 +1,11 @@
-/** A pairing code in the page's address, as a phone's camera brings it: `#pair=CODE`. No device's address looks like that. */
+/** A pairing code in the page's address, as a phone opens it from a QR code: `#pair=CODE`. No device has such an address. */
 
 const MARK = "#pair=";
 const ADDRESS = new URL("../api/pair", import.meta.url);
 const TIMEOUT_MS = 10_000;
 
 /**
- * Takes a code out of the address, where it stays no moment longer.
+ * Removes a code from the address, and returns it.
  * @returns {string} empty if there is none
  */
 export function takeCode() {
@@ -19,7 +19,7 @@ export function takeCode() {
  * Exchanges a code for a key.
  * @param {string} code
  * @returns {Promise<string>}
- * @throws {Error} whose message says to a person why there is none
+ * @throws {Error} its message says why there is none
  */
 export async function exchange(code) {
   let response;
@@ -32,7 +32,7 @@ export async function exchange(code) {
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
   } catch {
-    throw new Error("nobody answers at this address; the code may be good still");
+    throw new Error("nothing answers at this address; the code may still be valid");
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok && answer.token) return answer.token;

@@ -1,15 +1,15 @@
-/** The colours of the style sheets, for canvases, which cannot use variables. */
+/** The colours of the style sheets, for canvases, which cannot use CSS variables. */
 
 import { byId } from "./dom.js";
 
 let known = null;
 
-/** @returns {{line: string, soft: string, rule: string}} as they are in the theme of the moment */
+/** @returns {{line: string, soft: string, rule: string}} in the current theme */
 export function palette() {
   return (known ??= read());
 }
 
-/** Forgets the colours: the theme is another one. */
+/** Forgets the colours, because the theme has changed. */
 export function forgetPalette() {
   known = null;
 }

@@ -1,9 +1,9 @@
-/** What plain HTTP says about the server, where a WebSocket says only that it failed. */
+/** Asks the server by plain HTTP, where a WebSocket says only that it failed. */
 
 import { isFinal } from "./client.js";
 
 /**
- * Asks how the server is, and who this page is to it.
+ * Asks for the server's status, which also says what this page may do.
  * @param {string|null} [token]
  * @returns {Promise<Response>}
  */
@@ -22,9 +22,9 @@ export async function explainFailure() {
     if (response.ok) return { isFinal: false, reason: "the server is up, but the WebSocket does not open (a proxy between?)" };
     const problem = await response.json().catch(() => ({}));
     const reason = problem.detail ?? `the server answers ${response.status}`;
-    // Who this page is it says over the WebSocket, not here.
+    // This page's credential goes over the WebSocket, not in this request.
     return { isFinal: isFinal({ httpStatus: response.status, code: problem.code, isRenewed: true }), reason };
   } catch {
-    return { isFinal: false, reason: "nobody answers at this address" };
+    return { isFinal: false, reason: "nothing answers at this address" };
   }
 }

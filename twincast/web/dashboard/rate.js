@@ -1,10 +1,10 @@
-/** How many messages came when: the rate now, and its last minute. */
+/** The rate of messages: now, and over the last minute. */
 
 export const SLOT_MS = 500;
 export const SLOTS = 120;
 const AVERAGED_SLOTS = 4;
 
-export class Tempo {
+export class MessageRate {
   #counts = new Float64Array(SLOTS);
   #slot = 0;
 

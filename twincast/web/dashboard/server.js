@@ -1,9 +1,9 @@
-/** Where this server is, as this page was reached: an application or a proxy may have it below a path. */
+/** The server's address, as this page was reached: an application or a proxy may have it below a path. */
 
 const { origin, pathname } = new URL(".", document.baseURI);
 
-/** The path before everything of this server's, without a slash at its end; whatever a shell would take for its own is encoded. */
-export const PREFIX = pathname.replace(/\/$/, "").replace(/[^\w.~:/%@-]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
+/** The path before all of the server's paths, without a slash at its end; characters with a meaning in a shell are encoded. */
+export const SERVER_PATH = pathname.replace(/\/$/, "").replace(/[^\w.~:/%@-]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
 
 /** The server's address, as clients and commands take it. */
-export const HERE = origin + PREFIX;
+export const SERVER_URL = origin + SERVER_PATH;

@@ -20,40 +20,40 @@ export function clear(canvas, width, height) {
 }
 
 /**
- * Draws a history as a line with a dot at its newest point. One point is a dot alone.
+ * Draws a trend as a line with a dot at its newest point. One point is a dot alone.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./trend.js").History} history
+ * @param {import("./trend.js").Trend} trend
  * @param {{width: number, height: number, color: string}} look
  */
-export function drawSparkline(canvas, history, { width, height, color }) {
+export function drawSparkline(canvas, trend, { width, height, color }) {
   const context = clear(canvas, width, height);
-  const { min, max } = history.bounds();
+  const { min, max } = trend.bounds();
   const flat = !(max > min);
   const inset = 3;
-  const step = (width - 2 * inset) / Math.max(1, history.length - 1);
+  const step = (width - 2 * inset) / Math.max(1, trend.length - 1);
   const y = (value) => (flat ? height / 2 : inset + ((max - value) / (max - min)) * (height - 2 * inset));
-  const left = width - inset - step * (history.length - 1);
+  const left = width - inset - step * (trend.length - 1);
   context.strokeStyle = context.fillStyle = color;
   context.lineWidth = 1.25;
   context.lineJoin = "round";
   context.beginPath();
-  for (let index = 0; index < history.length; index += 1) context.lineTo(left + step * index, y(history.value(index)));
+  for (let index = 0; index < trend.length; index += 1) context.lineTo(left + step * index, y(trend.value(index)));
   context.stroke();
   context.beginPath();
-  context.arc(width - inset, y(history.last), 2, 0, 2 * Math.PI);
+  context.arc(width - inset, y(trend.last), 2, 0, 2 * Math.PI);
   context.fill();
 }
 
 /**
  * Draws the message rate of the last minute as bars.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./rate.js").Tempo} tempo
+ * @param {import("./rate.js").MessageRate} messageRate
  * @param {{width: number, height: number, color: string, nowMs: number, slots: number}} look
  */
-export function drawPulse(canvas, tempo, { width, height, color, nowMs, slots }) {
+export function drawPulse(canvas, messageRate, { width, height, color, nowMs, slots }) {
   const context = clear(canvas, width, height);
   const rates = [];
-  tempo.each(nowMs, (perSecond) => rates.push(perSecond));
+  messageRate.each(nowMs, (perSecond) => rates.push(perSecond));
   const shown = rates.slice(-slots);
   const top = Math.max(1, ...shown);
   const step = width / slots;

@@ -2,7 +2,7 @@
 
 import { byId, copyFrom, make, say } from "./dom.js";
 import { count, latency, rate, time } from "./format.js";
-import { HERE } from "./server.js";
+import { SERVER_URL } from "./server.js";
 import { palette } from "./palette.js";
 import { drawPulse } from "./sparkline.js";
 
@@ -13,19 +13,19 @@ const QUICK_MS = 1500; // a server that restarts is back sooner; no need to alar
 export class Status {
   #client;
   #store;
-  #tempo;
+  #messageRate;
   #liveUntilMs = NaN;
   #blank = "";
 
   /**
    * @param {import("./client.js").Client} client
    * @param {import("./store.js").Store} store
-   * @param {import("./rate.js").Tempo} tempo
+   * @param {import("./rate.js").MessageRate} messageRate
    */
-  constructor(client, store, tempo) {
+  constructor(client, store, messageRate) {
     this.#client = client;
     this.#store = store;
-    this.#tempo = tempo;
+    this.#messageRate = messageRate;
     byId("retry").addEventListener("click", () => client.retry());
   }
 
@@ -43,12 +43,12 @@ export class Status {
    * @param {boolean} isHeld whether their order waits
    */
   draw(nowMs, shownCount, isHeld) {
-    const perSecond = this.#tempo.perSecond(nowMs);
+    const perSecond = this.#messageRate.perSecond(nowMs);
     const total = this.#store.devices.size;
     say(byId("rate"), rate(perSecond));
     say(byId("messages-count"), count(this.#client.messagesCount));
     say(byId("devices-count"), count(total));
-    drawPulse(byId("pulse"), this.#tempo, { ...PULSE, nowMs, color: palette().line });
+    drawPulse(byId("pulse"), this.#messageRate, { ...PULSE, nowMs, color: palette().line });
     const matching = this.#store.filter.trim() ? `${count(shownCount)} of ${count(total)}` : "";
     say(byId("devices-shown"), isHeld ? "Order held while you point" : matching);
     this.#drawLink();
@@ -109,7 +109,7 @@ function sentence(text) {
 
 /** How to get a first device, each way a line to copy. */
 function firstDevice() {
-  const url = HERE === "http://127.0.0.1:8000" ? "" : ` --url ${HERE}`;
+  const url = SERVER_URL === "http://127.0.0.1:8000" ? "" : ` --url ${SERVER_URL}`;
   const json = `'{"device_id": "lab/thermometer", "value": 21.5}'`;
   return [
     make("p", "lead", "No devices yet."),
@@ -117,7 +117,7 @@ function firstDevice() {
     make("dl", "ways", [
       ...way("This machine, live: processor, memory, disk and network", `twincast host${url}`),
       ...way("A fleet of twenty, with plausible signals", `twincast simulate --devices 20 --rate 50${url}`),
-      ...way("One reading, by plain HTTP", `curl -H 'Content-Type: application/json' -d ${json} ${HERE}/api/data`),
+      ...way("One reading, by plain HTTP", `curl -H 'Content-Type: application/json' -d ${json} ${SERVER_URL}/api/data`),
     ]),
   ];
 }

@@ -1,7 +1,7 @@
 /** What the page knows of every device, and which of them it shows in which order. */
 
 import { brief, numberAt, numericPaths } from "./json.js";
-import { History } from "./trend.js";
+import { Trend } from "./trend.js";
 
 const REORDER_INTERVAL_MS = 400; // rows that change places faster than this cannot be read, let alone clicked
 
@@ -26,8 +26,8 @@ export class Device {
     /** Where in the value the number is that the trend follows. @type {string[]|null} */
     this.path = null;
     this.number = NaN;
-    /** @type {History|null} */
-    this.history = null;
+    /** @type {Trend|null} */
+    this.trend = null;
     this.text = null;
     /** Whether it was deleted. A device that comes again by the same name is another one. */
     this.isGone = false;
@@ -56,10 +56,10 @@ export class Device {
     if (number === null) {
       this.path = numericPaths(value, 1)[0] ?? null;
       number = this.path && numberAt(value, this.path);
-      this.history = null; // another number's past would be a lie
+      this.trend = null; // another number's past would be a lie
     }
     this.number = number ?? NaN;
-    if (number !== null) (this.history ??= new History()).push(updatedMs, number);
+    if (number !== null) (this.trend ??= new Trend()).push(updatedMs, number);
   }
 }
 
@@ -212,7 +212,7 @@ function byText(a, b) {
 }
 
 function rise(device) {
-  return device.history && device.history.length > 1 ? device.history.last - device.history.first : NaN;
+  return device.trend && device.trend.length > 1 ? device.trend.last - device.trend.first : NaN;
 }
 
 /** A filter is a part of the id, or a pattern for all of it if it has a `*`. Letter case does not matter. */

@@ -5,7 +5,7 @@ import { byId, make, say } from "./dom.js";
 import { age, count } from "./format.js";
 import { kindOf, stringify } from "./json.js";
 import { palette } from "./palette.js";
-import { Rows } from "./virtuallist.js";
+import { VirtualList } from "./virtuallist.js";
 import { drawSparkline } from "./sparkline.js";
 
 const FLASH_MS = 1400;
@@ -42,7 +42,7 @@ export class Table {
     this.#store = store;
     this.#onOpen = onOpen;
     this.#onNeed = onNeed;
-    this.#rows = new Rows({ scroller: this.#grid, body: byId("rows-body"), make: () => this.#makeRow(), fill: this.#fill, onNeed });
+    this.#rows = new VirtualList({ scroller: this.#grid, body: byId("rows-body"), make: () => this.#makeRow(), fill: this.#fill, onNeed });
     this.#grid.addEventListener("keydown", (event) => this.#key(event));
     this.#grid.addEventListener("focus", onNeed);
     this.#grid.addEventListener("blur", onNeed);
@@ -154,7 +154,7 @@ export class Table {
       row.device.title = device.id;
       row.flashing?.cancel();
     }
-    if (isOther || row.seq !== device.seq || row.history !== device.history) this.#fillValue(row, device);
+    if (isOther || row.seq !== device.seq || row.drawnTrend !== device.trend) this.#fillValue(row, device);
     if (device.seenAtMs > this.nowMs - FRESH_MS && row.seenAtMs !== device.seenAtMs) this.#flash(row, device.seenAtMs);
     row.seenAtMs = device.seenAtMs;
     if (isOther || row.second !== this.#second || row.agedMs !== device.updatedMs) this.#fillAge(row, device);
@@ -166,12 +166,12 @@ export class Table {
 
   #fillValue(row, device) {
     row.seq = device.seq;
-    row.history = device.history;
+    row.drawnTrend = device.trend;
     fillBrief(row.value, device);
     say(row.changes, device.changes ? count(device.changes) : "–");
     const width = this.#narrow.matches ? TREND_NARROW_WIDTH : TREND_WIDTH;
-    const isLine = device.history?.length > 1;
-    if (isLine) drawSparkline(row.canvas, device.history, { width, height: TREND_HEIGHT, color: palette().line });
+    const isLine = device.trend?.length > 1;
+    if (isLine) drawSparkline(row.canvas, device.trend, { width, height: TREND_HEIGHT, color: palette().line });
     row.canvas.hidden = !isLine;
   }
 

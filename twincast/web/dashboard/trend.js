@@ -1,10 +1,10 @@
-/** The recent past of one number: when it was what. */
-export class History {
+/** The recent values of one number, each with its time: a ring. */
+export class Trend {
   #at;
   #values;
   #next = 0;
 
-  /** @param {number} [capacity] how many points are kept; 40 are as many as a sparkline can show */
+  /** @param {number} [capacity] how many points are kept; a sparkline can show 40 */
   constructor(capacity = 40) {
     this.#at = new Float64Array(capacity);
     this.#values = new Float64Array(capacity);
@@ -12,7 +12,7 @@ export class History {
   }
 
   /**
-   * Adds a point; the oldest one gives way if there is no room.
+   * Adds a point; the oldest one is dropped if there is no room.
    * @param {number} atMs
    * @param {number} value
    */

@@ -1,4 +1,4 @@
-/** What a form's fields must hold before anything is sent; the server checks again. Knows no document. */
+/** Checks a form's fields before anything is sent; the server checks again. Does not use the document. */
 
 import { parse } from "./json.js";
 

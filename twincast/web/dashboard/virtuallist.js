@@ -1,4 +1,4 @@
-/** A list of any length on a few elements: those in sight, each used again for another item when it leaves. */
+/** A list of any length on a few elements: those in sight, each reused for another item when it leaves. */
 
 const OVERSCAN_ROWS = 4;
 
@@ -7,7 +7,7 @@ const OVERSCAN_ROWS = 4;
  * @typedef {{element: HTMLElement, index: number, item: T|null}} Row what `make` returns; more may be in it
  */
 
-export class Rows {
+export class VirtualList {
   #scroller;
   #body;
   #make;
@@ -27,8 +27,8 @@ export class Rows {
    * @param {HTMLElement} options.body inside the scroller; as high as all rows together
    * @param {() => Row<T>} options.make
    * @param {(row: Row<T>, item: T, index: number) => void} options.fill brings a row up to date with its item; called for
-   *   every row in sight at every drawing, so it has to see for itself whether there is anything to do
-   * @param {() => void} options.onNeed asks for a drawing: the part in sight is another one
+   *   every row in sight at every drawing, so it has to check by itself whether there is anything to do
+   * @param {() => void} options.onNeed asks for a drawing: the part in sight has changed
    */
   constructor({ scroller, body, make, fill, onNeed }) {
     this.#scroller = scroller;
@@ -72,7 +72,7 @@ export class Rows {
       const row = this.#pool[index % size];
       if (index >= count) {
         this.#put(row, -1);
-        row.item = null; // what is shown no more is not to be kept
+        row.item = null; // what is no longer shown must not be kept in memory
       } else {
         this.#put(row, index);
         const item = itemAt(index);
