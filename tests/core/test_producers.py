@@ -141,7 +141,7 @@ def test_nothing_is_left_of_what_was_answered() -> None:
     store(known, 3, 2)
     with pytest.raises(LinePassed):
         again(known, 2)
-    assert known._under_way == {}
+    assert known._pending == {}
 
 
 class Conversations(RuleBasedStateMachine):

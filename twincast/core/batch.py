@@ -135,6 +135,8 @@ class Batch:
 
     def lines(self) -> list[tuple[int, NumberedLine]]:
         """Return the numbered lines in their order, each with the index of its submission."""
+        if not self._attached:
+            return []
         return [(index, attached.line) for index, attached in self._attached.items() if attached.line is not None]
 
     def without(
@@ -215,6 +217,8 @@ class Batch:
     @property
     def keys(self) -> list[IdempotencyRecord]:
         """The records of its idempotency keys, in order, with the positions that `place` gave."""
+        if not self._attached:  # as nearly always: a list less for each commit
+            return []
         return [
             IdempotencyRecord(key.key, seqs[0], seqs[-1], key.digest)
             for seqs, (key, _, _) in self._by_position()
@@ -224,6 +228,8 @@ class Batch:
     @property
     def origins(self) -> list[CommandOrigin]:
         """Who sent which of its commands and deletions, in order, with the positions that `place` gave."""
+        if not self._attached:
+            return []
         return [
             CommandOrigin(seq, *actor)
             for seqs, (_, actor, _) in self._by_position()
@@ -234,6 +240,8 @@ class Batch:
     @property
     def marks(self) -> list[ProducerMark]:
         """Up to where its producers have come, in order, with the positions that `place` gave."""
+        if not self._marks:
+            return []
         before_seq = self.first_seq - 1
         return [mark._replace(seq=before_seq + self.submissions[mark.seq][0]) for mark in self._marks]
 

@@ -1,9 +1,12 @@
-"""Numbered lines: up to where a producer's are stored, so that one that comes again stores nothing twice, however late.
+"""Numbered lines: up to which line those of a producer are stored. None is stored twice, however late it comes again.
 
 A producer numbers what it sends, 1, 2, 3, …, and sends it again, from the oldest line without an answer, until all have
-one. So its newest stored line says of all before it that they are not to be stored: they are, or they were refused.
-Which of the two is remembered for as many lines as a client sends ahead of its answers: the window against replays
-of RFC 4303, section 3.4.3.
+one. So no line before its newest stored one may be stored any more: it is stored already, or it was refused. Which of
+the two is remembered for as many lines as a client sends ahead of its answers: a window against replays, as in
+RFC 4303, section 3.4.3.
+
+A line is new, then pending, then stored or refused. While a later line of its producer is pending, an earlier one is
+refused for now (OutOfOrder), since it is not known yet whether the later one has passed it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,13 +16,13 @@ from twincast.core.idempotency import OnCommitted
 from twincast.errors import LinePassed, OutOfOrder, TwincastError
 
 PRODUCERS_MAX = 10_000
-"""How many producers are remembered, those that wrote last: about 5 MB in memory."""
+"""At most so many producers are remembered, those that wrote last: about 5 MB in memory."""
 WINDOW_LINES = 1_024
-"""For how many lines before the newest one it is known whether they were stored; older ones are taken for stored."""
+"""For so many lines before the newest one it is known whether they are stored; older ones count as stored."""
 _WINDOW = (1 << WINDOW_LINES) - 1
 
 ProducerId = tuple[str, str]
-"""Whose producer, and which: an identity cannot touch the lines of another one."""
+"""The identity and the name of a producer: no identity can touch the lines of another one."""
 
 
 class ProducerMark(NamedTuple):
@@ -28,9 +31,9 @@ class ProducerMark(NamedTuple):
     identity: str
     producer: str
     line: int
-    """The newest that is stored."""
+    """The newest line that is stored."""
     seq: int
-    """Where that one is in the log; in a batch, counted from its first entry, 0."""
+    """The position of that line."""
     missing: int = 0
     """Bit n says that line `line - 1 - n` is not stored."""
 
@@ -40,7 +43,7 @@ class ProducerMark(NamedTuple):
 
 
 class NumberedLine(NamedTuple):
-    """The number of one update, and whom to tell if it is stored already: how far that is known."""
+    """The number of one submission, and its callback for the case that the line is stored already."""
 
     identity: str
     producer: str
@@ -49,7 +52,7 @@ class NumberedLine(NamedTuple):
 
     @property
     def producer_id(self) -> ProducerId:
-        """Whose line it is."""
+        """The producer of the line."""
         return self.identity, self.producer
 
 
@@ -57,35 +60,35 @@ Waiting = list[tuple[NumberedLine, OnCommitted]]
 
 
 class ProducerIndex:
-    """The newest lines of the producers that wrote last, stored and under way."""
+    """The newest stored lines of the producers that wrote last, and those that are pending."""
 
     def __init__(self, marks: Iterable[ProducerMark]) -> None:
         """Begin with what the journal has, in the order of seq."""
         self._marks = {(mark.identity, mark.producer): mark for mark in marks}
-        self._under_way: dict[ProducerId, dict[int, Waiting]] = {}
+        self._pending: dict[ProducerId, dict[int, Waiting]] = {}
 
     def admit(self, line: NumberedLine, done: OnCommitted) -> OnCommitted | None:
-        """Return what a new line is to call in the end; None if it is answered otherwise, at once or later.
+        """Return the callback of a new line, which is pending until it is called; None if the line is not new.
 
-        One that is stored is answered with that; one that is under way as the first one will be.
+        A line that is stored is answered at once by its `again`; one that is pending, together with the first one.
 
         Raises:
-            LinePassed: it is not stored, and a later one is.
+            LinePassed: the line is not stored, and a later one is.
         """
-        under_way = self._under_way.setdefault(line.producer_id, {})
-        if line.number in under_way:
-            under_way[line.number].append((line, done))
+        pending = self._pending.setdefault(line.producer_id, {})
+        if line.number in pending:
+            pending[line.number].append((line, done))
             return None
         try:
             if self._is_stored(line):
                 return None
-            if under_way and line.number < next(reversed(under_way)):  # of which nobody knows yet whether it is stored
-                done(OutOfOrder("a later line of this producer is under way; send it again"), 0)
+            if pending and line.number < next(reversed(pending)):
+                done(OutOfOrder("a later line of this producer is pending; send this one again"), 0)
                 return None
         finally:
-            if not under_way:
-                del self._under_way[line.producer_id]
-        self._under_way.setdefault(line.producer_id, under_way)[line.number] = []
+            if not pending:
+                del self._pending[line.producer_id]
+        self._pending.setdefault(line.producer_id, pending)[line.number] = []
         return self._settling(line, done)
 
     def marks(self, lines: Sequence[tuple[int, NumberedLine]]) -> list[ProducerMark]:
@@ -128,10 +131,10 @@ class ProducerIndex:
 
     def _settling(self, line: NumberedLine, done: OnCommitted) -> OnCommitted:
         def settle(error: TwincastError | None, last_seq: int) -> None:
-            under_way = self._under_way[line.producer_id]
-            waiting = under_way.pop(line.number)
-            if not under_way:
-                del self._under_way[line.producer_id]
+            pending = self._pending[line.producer_id]
+            waiting = pending.pop(line.number)
+            if not pending:
+                del self._pending[line.producer_id]
             done(error, last_seq)
             for other, done_other in waiting:
                 if error is None:
@@ -143,8 +146,8 @@ class ProducerIndex:
 
 
 def _moved(before: ProducerMark | None, line: NumberedLine, index: int) -> ProducerMark:
-    """Return a mark that has come to a line; of those that it has passed over nothing is known to be stored."""
+    """Return the mark after a line: the lines between it and the mark before are not stored."""
     step, missing = (line.number, 0) if before is None else (line.number - before.line, before.missing)
-    # Shifted by less than a window beyond it, whatever number somebody sends.
+    # Shifted by one window at most, however large the number that a client sends.
     passed = _WINDOW if step > WINDOW_LINES else (missing << step) | ((1 << step - 1) - 1)
     return ProducerMark(line.identity, line.producer, line.number, index, passed & _WINDOW)

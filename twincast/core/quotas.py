@@ -1,7 +1,7 @@
 """How much state there may be: of all together and of one identity, counted with what still waits to be stored.
 
-An update far from every bound costs one comparison. Near one, or if a device is to be deleted, it is worked out what
-the state will be once all that waits is stored, each entry once.
+A reading far from every bound costs one comparison. Near a bound, or if a device is to be deleted, this module works
+out what the state will be once all that waits is stored; it looks at each entry once.
 """
 
 from collections import Counter
@@ -14,11 +14,11 @@ from twincast.core.state import DEVICE_BYTES, State
 from twincast.errors import StateFull
 
 AT_EASE_MAX = 100_000
-"""How many identities are remembered as far from their bound; more are looked at again."""
+"""At most so many identities are remembered as far from their bound; beyond that all are looked at again."""
 
 
 class Quotas(NamedTuple):
-    """What may be kept. A device counts as its value's bytes and 512 more, which its name and the rest of it take."""
+    """Bounds of the state. A device counts the bytes of its value, and 512 more for its name and all else."""
 
     devices_max: int = 1_000_000
     state_max_bytes: int = 1 << 30
@@ -26,7 +26,7 @@ class Quotas(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """What a device takes, and of whose share; nobody's, if it was written without a login or before this start."""
+    """What a device takes, and in whose share: in none, if it was written without a login or before this start."""
 
     size_bytes: int
     identity: str
@@ -41,7 +41,7 @@ def _left_by(entry: Change, identity: str) -> _Held:
 
 
 class _Outlook:
-    """What one batch will change, as far as it was looked at."""
+    """What one batch will change, as far as its entries were looked at."""
 
     __slots__ = ("devices", "entries_seen", "held", "size_bytes", "submissions_seen", "used")
 
@@ -61,10 +61,10 @@ class _Outlook:
 
 
 class Account:
-    """Who holds how much of the state, since this account began; and what may be added.
+    """How much of the state each identity holds, and what may be added.
 
-    The log does not say who sent a reading. So after a start all devices are nobody's, and each becomes the share of
-    whoever writes it next. What all hold together is always known.
+    The log does not say who sent a reading. So after a start no device is in anyone's share, and each goes into the
+    share of the identity that writes it next. The total is always known.
     """
 
     def __init__(self, state: State, quotas: Quotas) -> None:
@@ -73,12 +73,12 @@ class Account:
         self._shares: dict[str, _Held] = {}
         self._used: Counter[str] = Counter()
         self._outlooks: dict[Batch, _Outlook] = {}
-        self._has_shares = False  # as soon as somebody comes who has an identity
+        self._has_shares = False  # from the first submission with an identity on
         self.at_ease: set[str] = {""}
-        """Identities whose updates need not be looked at, while no more than `free_bytes` wait."""
+        """Identities whose submissions need no look while at most `free_bytes` wait."""
 
     def free_bytes(self, waiting_bytes: int) -> int:
-        """Return up to which size a batch needs no look, if so many bytes wait before it.
+        """Return the size up to which a batch needs no look, if `waiting_bytes` wait before it.
 
         The size of a batch counts 256 bytes for each entry, half of what a new device takes. So the state grows by no
         more than twice that size.
@@ -95,20 +95,20 @@ class Account:
         )
 
     def knows(self, device_id: str, waiting: Sequence[Batch]) -> bool:
-        """Whether there will be a device once batches are stored, the oldest first."""
+        """Whether a device will exist once all batches are stored, the oldest first."""
         self._look_at(waiting)
         return self._after(device_id, waiting).size_bytes > 0
 
     def refusal(
         self, entries: Sequence[Entry], identity: str, waiting: Sequence[Batch], counted_bytes: int
     ) -> StateFull | None:
-        """Return why entries cannot be taken behind batches that wait; None if they can.
+        """Return why entries cannot be taken behind the batches that wait; None if they can.
 
-        What does not grow is always taken, so that a full state stays up to date.
+        A device that does not grow is always taken, so that a full state stays up to date.
 
         Args:
             entries: all or none of them are taken.
-            identity: whose share they will be; empty for nobody's.
+            identity: in whose share they will be; empty without a login.
             waiting: the batches, oldest first.
             counted_bytes: the size of all that waits and of the entries, as a batch counts it.
         """
@@ -141,7 +141,7 @@ class Account:
         return None
 
     def settle(self, batch: Batch) -> None:
-        """Note whose share is what, once a batch is in the state."""
+        """Move the devices of a batch into the shares of its senders, once it is in the state."""
         self._outlooks.pop(batch, None)
         if not self._has_shares:
             return
@@ -170,7 +170,7 @@ class Account:
             self._judge(identity)
 
     def forget_outlooks(self) -> None:
-        """Note that a batch will not be stored after all: what was worked out behind it is void."""
+        """Forget what was worked out for the batches that wait, because one before them is not stored as it was."""
         self._outlooks.clear()
 
     def _is_far(self, counted_bytes: int, identity: str) -> bool:
@@ -193,7 +193,7 @@ class Account:
         self.at_ease.add(identity)
 
     def _look_at(self, waiting: Sequence[Batch]) -> None:
-        """Work out what each batch changes; what was looked at before is not looked at again."""
+        """Work out what each batch changes, from where the last look ended."""
         for place, batch in enumerate(waiting):
             outlook = self._outlooks.get(batch)
             if outlook is None:
@@ -208,7 +208,7 @@ class Account:
             outlook.submissions_seen = len(batch.submissions)
 
     def _after(self, device_id: str, batches: Sequence[Batch]) -> _Held:
-        """Return what a device takes once batches that were looked at are stored."""
+        """Return what a device takes once these batches are stored; all of them were looked at."""
         for batch in reversed(batches):
             held = self._outlooks[batch].held.get(device_id)
             if held is not None:

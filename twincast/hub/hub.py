@@ -1,11 +1,10 @@
-"""The one path of every change: submit, append, apply, offer.
+"""The one path of every entry: submit, append, apply, fan out.
 
-While one batch commits the next one collects. There is no timer: load makes batches bigger and each change cheaper,
-and an idle server answers at once. Nobody, not even its sender, learns of a change before it is durable.
+Entries go into the log by the intake. Everything else follows the log: whatever the journal reports as durable,
+whoever wrote it, is encoded, applied to the state and fanned out to subscribers.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -19,25 +18,19 @@ from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.router import Router
-from twincast.delivery.scheduler import Budget, FixedCost, Scheduler, Work
-from twincast.delivery.selection import Picking, Selections
+from twincast.delivery.scheduler import Scheduler
+from twincast.delivery.selection import Selections
 from twincast.delivery.snapshots import SnapshotCache
 from twincast.delivery.stream import OnBlock
-from twincast.errors import RateLimited
 from twincast.hub.intake import Intake
 from twincast.hub.readback import ReadBack
+from twincast.hub.reads import Reads
 from twincast.journal import Journal
 from twincast.wire.messages import SizeLimits, encode_all
 
-logger = logging.getLogger("twincast.hub")
-
 EVERYTHING = Subscription()
 ROUTE_PASSES = 8
-"""How often those are asked who came while others were asked. Who comes all the time is not to hold the casts up."""
-READS_WAITING_MAX = 16
-"""How many reads may wait for one account: each holds what it has found."""
-READ_MAX_S = 30.0
-"""How long a read is worked on: only one that its account cannot pay for takes so long."""
+"""How often routes are looked for again because the subscriptions changed meanwhile: new ones must not delay casts."""
 
 
 def system_now_utc() -> str:
@@ -46,7 +39,7 @@ def system_now_utc() -> str:
 
 
 class Hub:
-    """The owner of the state. Lives on one event loop; `run` drives it until `stop`."""
+    """The owner of the state and of what follows it. Lives on one event loop; `run` drives it until `stop`."""
 
     def __init__(
         self,
@@ -63,17 +56,17 @@ class Hub:
         """Take over a journal and its snapshot; use `Hub.over` to read the snapshot as well.
 
         Args:
-            journal: where changes become durable.
-            state: the journal's snapshot, applied from here on by this hub alone.
+            journal: where entries become durable.
+            state: the journal's snapshot; from here on only this hub applies entries to it.
             open_batch_max_bytes: how much may wait for the next commit before senders are held back.
             resume_max_entries: how far back a client's position may be to be resumed from.
-            sizes: how large what a client sends may be; each client is told in its greeting.
+            sizes: how large what a client sends may be; `hello` states it to each client.
             snapshot_part_max_bytes: how much of the state one message holds.
             quotas: how much state there may be.
             now_utc: the clock, as text.
         """
         self._journal = journal
-        self._replay = ReadBack(journal)
+        self._read_back = ReadBack(journal)
         self._resume_max_entries = resume_max_entries
         self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
         self.now_utc = now_utc
@@ -83,10 +76,12 @@ class Hub:
             journal, state, open_batch_max_bytes=open_batch_max_bytes, quotas=quotas or Quotas(), now_utc=now_utc
         )
         """The way into the log."""
-        self.submit, self.submit_all = self.intake.submit, self.intake.submit_all  # no further call for each reading
+        self.submit, self.submit_all = self.intake.submit, self.intake.submit_all  # not methods: a call less a reading
         self.router = Router(state, _call_later)
         self.scheduler = Scheduler(_call_later)
         self.selections = Selections(state)
+        self.reads = Reads(state, self.scheduler, self.selections)
+        """What one client asks of the state, in slices."""
         self.snapshots = SnapshotCache(
             state, now_utc, time.monotonic, self.sizes, part_max_bytes=snapshot_part_max_bytes
         )
@@ -134,7 +129,7 @@ class Hub:
 
     def read_back(self, since: int, until: int, on_block: OnBlock) -> Cast | None:
         """See Stream in delivery/stream."""
-        return self._replay.read(since, until, on_block)
+        return self._read_back.read(since, until, on_block)
 
     def space(self) -> Space:
         """Return how full the journal is; see Journal."""
@@ -142,7 +137,7 @@ class Hub:
 
     @property
     def journal_sync_s(self) -> Histogram:
-        """How long commits took to be on disk, of what they took in all; see Journal."""
+        """How long the syncs to the disk took, which are part of the commits; see Journal."""
         return self._journal.sync_s
 
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
@@ -154,65 +149,12 @@ class Hub:
         """
         return await self._journal.read(since, limit)
 
-    async def select(self, subscription: Subscription, budget: Budget) -> Sequence[str]:
-        """Return the devices that a subscription selects, found in turns with others.
-
-        Raises:
-            RateLimited: as much as may be waits for this account already, or it has taken too long.
-        """
-        if subscription.is_everything:
-            return self.state.names()
-        selection = self.selections.of(subscription)
-        await self._do(selection, budget)
-        return selection.names()
-
-    async def count(self, subscription: Subscription, budget: Budget) -> int:
-        """Return how many devices a subscription selects."""
-        if subscription.is_everything:
-            return len(self.state.twins)
-        selection = self.selections.of(subscription)
-        await self._do(selection, budget)
-        return selection.count()
-
-    async def pick(self, cast: Cast, subscription: Subscription, budget: Budget) -> Cast:
-        """Return what a subscription selects of a cast, found in turns with others."""
-        picking = Picking(cast, subscription)
-        await self._do(picking, budget)
-        return picking.picked()
-
-    async def make_way(self, steps: int, budget: Budget) -> None:
-        """Return when it is the turn of something that takes so many steps in one piece, and is paid for by this.
-
-        Raises:
-            RateLimited: what `select` raises.
-        """
-        await self._do(FixedCost(None, steps), budget)
-
-    async def _do(self, work: Work, budget: Budget) -> None:
-        """Return when work is done, in the same step."""
-        if self.scheduler.waiting(budget.account) >= READS_WAITING_MAX:
-            raise RateLimited(f"{READS_WAITING_MAX} reads of {budget.account} wait already", max(1.0, budget.spend(0)))
-        try:
-            async with asyncio.timeout(READ_MAX_S):
-                while True:
-                    done = asyncio.Event()
-                    forget = self.scheduler.do(work, budget, done.set)
-                    if forget is None:
-                        return
-                    try:
-                        await done.wait()
-                    finally:
-                        forget()
-        except TimeoutError:
-            debt_s = max(1.0, budget.spend(0))
-            text = f"this read has cost more than {budget.account} may spend; ask for less"
-            raise RateLimited(text, debt_s) from None
-
     def when_reached(self, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
         """Call back once the state has a position; at once if it has.
 
         Returns:
-            What forgets the callback; whoever waits no longer calls it, for the position may never come.
+            A function that forgets the callback: to be called when the wait is given up, for the position may never
+            come.
         """
         waiter = object()
         if self.state.seq >= seq:
@@ -222,14 +164,14 @@ class Hub:
         return partial(self._awaited.pop, waiter, None)
 
     async def run(self) -> None:
-        """Drive the state: commit what is submitted, apply and cast what the journal made durable.
+        """Drive the state: commit what is submitted, then apply and cast what the journal reports as durable.
 
         Runs until cancelled. If it raises, the state is no longer driven and the process must end.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self.intake.run(), name="hub commits")
             group.create_task(self._follow_journal(), name="hub follows")
-            group.create_task(self._replay.run(), name="hub reads back")
+            group.create_task(self._read_back.run(), name="hub reads back")
 
     async def stop(self) -> None:
         """Refuse what is new, and return when all that was accepted has its answer."""
@@ -249,7 +191,7 @@ class Hub:
                 self._tell_reached()
 
     async def _find_routes(self, cast: Cast, unknown: int | None) -> None:
-        """Ask who wants a cast, a little at a time: many new names and many patterns hold up nobody but the casts."""
+        """Find the routes of a cast in slices: many new names and many patterns delay the casts, and nothing else."""
         for _ in range(ROUTE_PASSES):
             version = self.router.version
             while unknown is not None:

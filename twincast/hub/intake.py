@@ -218,7 +218,8 @@ class Intake:
     async def _commit(self, batch: Batch) -> Placed | None:
         """Append a batch; return None if it failed, with all its senders answered."""
         batch.stamp(self._now_utc())
-        batch.mark(self._producers.marks(batch.lines()))
+        if lines := batch.lines():
+            batch.mark(self._producers.marks(lines))
         self._committing = batch
         self._measure_room()
         began_s = time.perf_counter()
@@ -232,7 +233,8 @@ class Intake:
         self._committing = None
         if placed.known:  # of which the open batch was decided as if they were new entries
             self._account.forget_outlooks()
-        self._producers.learn(batch.marks)
+        if marks := batch.marks:
+            self._producers.learn(marks)
         self._count(batch, time.perf_counter() - began_s)
         if self.failure is not None:
             logger.warning("the journal works again")

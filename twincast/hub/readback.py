@@ -1,4 +1,4 @@
-"""The log read back for those who come again: in blocks, each read and encoded once however many ask for it."""
+"""The log read back for clients that resume or fell behind: in blocks, each read and encoded once for all of them."""
 
 import asyncio
 import logging
@@ -16,26 +16,26 @@ logger = logging.getLogger("twincast.replay")
 
 BLOCK_ENTRIES = 512
 BLOCK_MAX_BYTES = 256 * 1024
-"""What one block holds at most: as much as a client is sent at once."""
+"""At most so much is in one block: as much as a client is sent at once."""
 CACHE_MAX_BYTES = 16 * 1024 * 1024
 
 Span = tuple[int, int]
-"""A block's name: the position before its first entry, and the end of what was asked for."""
+"""What names a block: the position before its first entry, and the last position that was asked for."""
 
 
 class ReadBack:
-    """Blocks of a journal's log, remembered as long as others are likely to ask for the same."""
+    """Blocks of a journal's log, cached for as long as other clients are likely to ask for the same."""
 
     def __init__(self, journal: Journal) -> None:
-        """Read a journal back; what is not in memory comes as long as `run` runs."""
+        """Read a journal back. Blocks that are not in memory come only while `run` runs."""
         self._journal = journal
         self._cache: Cache[Span, Cast] = Cache(CACHE_MAX_BYTES)
         self._asked: dict[Span, list[OnBlock]] = {}
-        self._unread: asyncio.Queue[Span] = asyncio.Queue()  # each span once: no more than there are clients
+        self._unread: asyncio.Queue[Span] = asyncio.Queue()  # each span once: at most as many as there are clients
 
     def read(self, since: int, until: int, on_block: OnBlock) -> Cast | None:
         """See Stream.read_back in delivery/stream."""
-        # Blocks end at multiples of their size, so that those who come from different positions share them.
+        # Blocks end at multiples of their size, so that clients that come from different positions share them.
         span = since, min(until, (since // BLOCK_ENTRIES + 1) * BLOCK_ENTRIES)
         block = self._cache.get(span)
         if block is not None:

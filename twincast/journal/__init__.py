@@ -24,19 +24,19 @@ logger = logging.getLogger("twincast.journal")
 
 
 class Journal(Protocol):
-    """An ordered log that survives what it promises to survive. All positions come from here."""
+    """An ordered log, which says what its entries survive. All positions come from here."""
 
     @property
     def epoch(self) -> str:
-        """The name of this one log; a wiped one has another, a copy the same."""
+        """The name of this one log: one that was wiped gets another name, a copy has the same."""
 
     @property
     def lineage(self) -> Lineage:
-        """The runs on this log, of which the newest goes on; whose positions count here, and the epoch on the wire."""
+        """The runs on this log, the newest of which goes on: which positions count here, and the epoch on the wire."""
 
     @property
     def oldest_since(self) -> int:
-        """The oldest position that `read` goes on from. It moves: where old entries go, or memory is full."""
+        """The oldest position that `read` can start from. It moves when old entries are trimmed, or memory is full."""
 
     @property
     def keys(self) -> Sequence[IdempotencyRecord]:
@@ -64,7 +64,7 @@ class Journal(Protocol):
         """
 
     def recent(self, since: int) -> Sequence[Entry]:
-        """Return some of the entries that follow `since`, oldest first, from memory; none if it has no such."""
+        """Return some of the entries that follow `since`, oldest first, from memory; none if it has none of them."""
 
     async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """Return entries that follow position `since`, oldest first; none if there are none yet.
@@ -72,7 +72,7 @@ class Journal(Protocol):
         Args:
             since: the position.
             limit: how many entries at most.
-            max_bytes: no entry is read beyond the one whose value makes it so many bytes; None for no such bound.
+            max_bytes: stop after the entry that reaches this many bytes of values; None for no limit.
 
         Raises:
             Truncated: the log no longer reaches back to `since`.
@@ -90,13 +90,13 @@ class Journal(Protocol):
 
     @property
     def sync_s(self) -> Histogram:
-        """How long it took to make batches durable, in seconds, apart from all that was done before."""
+        """How long the last step of each commit took, in seconds: the one that makes it durable."""
 
     def space(self) -> Space:
-        """Return how full it is, as of a few seconds ago, and for how long the disk lasts."""
+        """Return how full the journal is, as of a few seconds ago, and for how long the disk lasts."""
 
     async def close(self) -> None:
-        """Finish what is under way and let go of files and threads."""
+        """Finish what was begun, and release files and threads."""
 
 
 class Stores(NamedTuple):

@@ -1,4 +1,4 @@
-"""A journal that forgets: for tests, teaching, and state that is worthless after a restart."""
+"""A journal that is lost with its process: for tests, teaching, and state that is worthless after a restart."""
 
 import secrets
 from collections import deque
@@ -74,7 +74,7 @@ class MemoryJournal:
         self._tail = LogTail(0, max_bytes)
         self._max_bytes = max_bytes
         self.sync_s = Histogram(SECONDS)
-        """See Journal.sync_s. Nothing is waited for here."""
+        """See Journal.sync_s. There is no disk to wait for."""
         self._newest: dict[str, DataUpdate] = {}
         self._marks: dict[tuple[str, str], ProducerMark] = {}
         self.trail = MemoryTrail()
@@ -96,7 +96,7 @@ class MemoryJournal:
         return tuple(self._marks.values())
 
     async def append(self, batch: Batch) -> Placed:
-        """See Journal.append. Does not wait for anything."""
+        """See Journal.append. Waits for nothing."""
         batch.place(self._tail.seq + 1, self.lineage.epoch)
         committed = Committed(batch.entries, batch.keys, batch.marks)
         for entry in batch.entries:
@@ -162,7 +162,7 @@ class MemoryJournal:
         )
 
     async def close(self) -> None:
-        """See Journal.close. There is nothing to let go of."""
+        """See Journal.close. There is nothing to release."""
 
     def _check(self, since: int) -> None:
         if since < self._tail.since:

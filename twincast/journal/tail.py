@@ -1,4 +1,4 @@
-"""The newest entries of a log, in memory: what followers read first, bounded in bytes."""
+"""The newest entries of a log, in memory: followers read these first. Bounded in bytes."""
 
 import asyncio
 from collections import deque

@@ -50,7 +50,7 @@ class EventStreams:
         caller.principal.require_at_all("read")
         query = scope["query_string"].decode("latin-1")
         hub, budget = self._parts.hub, self._admission.limits.budget(caller)
-        await hub.make_way(len(query), budget)
+        await hub.reads.turn(len(query), budget)
         self._admission.recheck(caller.principal)  # its turn may have been long in coming
         stream_query = decode_stream_query(query, header(scope, b"last-event-id") or "")
         subscription = stream_query.subscription.inside(caller.principal.readable)

@@ -102,7 +102,7 @@ class _Polling:
         principal = call.caller.principal
         principal.require_at_all("read")
         hub, budget = self._parts.hub, self._admission.limits.begin_reading(call.caller)
-        await hub.make_way(len(call.query), budget)
+        await hub.reads.turn(len(call.query), budget)
         self._admission.recheck(principal)
         given = decode_query(call.query, _NAMES)
         since = given.get("since", [""])[-1]
@@ -200,7 +200,7 @@ class _Poll:
         size_bytes = 0
         while since < hub.state.seq and len(messages) < self._limit and size_bytes < POLL_MAX_BYTES:
             block = await self._block(since)
-            selected = await hub.pick(block, self._subscription, self._budget)
+            selected = await hub.reads.pick(block, self._subscription, self._budget)
             since = block.entries[-1].seq
             left = self._limit - len(messages)
             messages.extend(selected.messages[:left])
@@ -229,7 +229,7 @@ class _Poll:
 
     async def _state(self, reason: str) -> Answer:
         hub = self._hub
-        names = await hub.select(self._subscription, self._budget)
+        names = await hub.reads.select(self._subscription, self._budget)
         answer = Events(
             timestamp_utc=hub.now_utc(),
             epoch=hub.state.epoch,

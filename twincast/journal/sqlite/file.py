@@ -1,6 +1,6 @@
-"""The file of the SQLite journal, and the five things that are done to it. Synchronous, one thread.
+"""The file of the SQLite journal: append, checkpoint, trim, snapshot, close. Synchronous, in one thread.
 
-Other programs may read it while the server runs; its schema is in sqlite_schema.
+Other programs may read it while the server runs; its schema is in journal/sqlite/schema.
 """
 
 import os
@@ -33,12 +33,11 @@ from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.wire.messages import encode, encode_all
 
 BUSY_TIMEOUT_MS = 10_000
-"""How long to wait for another program that writes: `twincast keys` holds the file for a commit's length."""
+"""How long to wait for another program that writes: `twincast keys` locks the file for the length of a commit."""
 CHECKPOINT_ENTRIES = 20_000
-"""How many entries of the log one slice folds into the checkpoint: about 20 ms of work, replayed in as long."""
+"""How many entries of the log one slice folds into the checkpoint: about 20 ms of work, and as long to replay."""
 
-# One statement a batch: SQLite takes the batch apart itself, so the interpreter lock is not asked for at each row.
-# It inserts nothing if the newest entry is not the one that this server knows.
+# One statement a batch: SQLite takes the text apart itself, so that the interpreter's lock is not taken for each row.
 _APPEND = """
 insert into log
 select ?1 + key, value ->> 'type', coalesce(value ->> 'device_id', value ->> 'target'),
@@ -68,7 +67,7 @@ select device_id, value, timestamp_utc, source, seq from log where type = 'data_
 )
 """
 
-# Before the checkpoint takes the newest readings: what was deleted, whether it came again or not.
+# Runs before the checkpoint takes the newest readings: it removes all deleted devices, also those that came again.
 _CHECKPOINT_DELETED = """
 delete from checkpoint where device_id in (
     select device_id from log where seq > ?1 and seq <= ?2 and type = 'deleted'
@@ -77,7 +76,7 @@ delete from checkpoint where device_id in (
 
 
 class SqliteFile:
-    """An open journal file, locked against a second server. Every method runs in one and the same thread."""
+    """An open journal file, locked against a second server. All methods must be called in one thread."""
 
     def __init__(
         self, path: str, *, retention: Retention = KEEP_ALL, vfs: str | None = None, synchronous: str = "full"
@@ -183,7 +182,7 @@ class SqliteFile:
         return committed
 
     def look(self, now_utc: str) -> Look:
-        """Return how full the file is, and up to where the next slice of the log is to go.
+        """Return how full the file is, and up to which position the next slice of the log should be trimmed.
 
         Args:
             now_utc: the clock that entries are stamped by.
@@ -299,7 +298,7 @@ class SqliteFile:
             self._lock.unshield()
             try:
                 if not self.guard.owns_what_is_beside():
-                    # SQLite removes -wal and -shm by their names; what stands there is somebody else's.
+                    # SQLite removes -wal and -shm by their names; what is there is not ours.
                     self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                     self.settle()
                 elif self.guard.has_only_moved():

@@ -25,11 +25,11 @@ from twincast.journal.tail import LogTail
 logger = logging.getLogger("twincast.journal")
 
 TAIL_MAX_BYTES = 8 * 1024 * 1024
-"""How much of the log's end followers find in memory; the rest they read from the file."""
+"""How much of the end of the log is in memory for followers; they read the rest from the file."""
 READ_BATCH, READ_BATCH_BYTES = 1_000, 1024 * 1024
-"""What a follower that reads from the file takes at once."""
+"""At most so much a follower reads from the file at once."""
 READ_AGAIN_S = 0.2
-"""When a follower tries again what the disk did not give."""
+"""After so long a follower tries again to read what the disk did not give."""
 
 
 class SqliteJournal:

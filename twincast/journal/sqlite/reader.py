@@ -1,4 +1,4 @@
-"""The log of an SQLite journal for those who read it back, on a connection of their own: they hold up no commit."""
+"""The log of an SQLite journal, read on a connection of its own: what is read back delays no commit."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -28,14 +28,14 @@ order by first_seq
 
 
 class LogReader:
-    """A read-only connection to an open journal. Every method runs in one and the same thread at a time."""
+    """A read-only connection to an open journal. Only one thread at a time may call its methods."""
 
     def __init__(self, path: str, epoch: str, *, vfs: str | None = None) -> None:
         """Open beside the SqliteFile, which must stay open for as long as this is used.
 
         Args:
             path: the file.
-            epoch: what entries are said with, as of the run that reads them.
+            epoch: the epoch that entries get: the one of the run that reads them.
             vfs: another SQLite file layer than the system's.
 
         Raises:
@@ -53,10 +53,10 @@ class LogReader:
             Truncated: the log begins later.
             JournalUnavailable: the disk does not give them.
         """
-        # A statement that is left half way keeps its view of the file, behind which no checkpoint goes.
+        # Closed, for an unfinished statement keeps its view of the file, and no checkpoint passes a view.
         with unavailable_if_failing(), closing(self._db.execute(_READ, (since, limit))) as rows:
             entries = _entries(rows, self._epoch, max_bytes)
-        # One statement sees one moment of the log, so by what it gives it is known whether any was trimmed.
+        # One statement sees one moment of the log, so its first entry tells whether any before it was trimmed.
         if entries and entries[0].seq != since + 1:
             raise Truncated(f"this journal reaches back to {entries[0].seq - 1}, not to {since}")
         return entries
@@ -70,7 +70,7 @@ class LogReader:
             return Committed(entries, keys, sqlite_producers.read_between(self._db, since, until))
 
     def close(self) -> None:
-        """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""
+        """Release the file. Raises JournalUnavailable if the disk fails meanwhile."""
         with unavailable_if_failing():
             self._db.close(True)
 
@@ -89,7 +89,7 @@ def _entries(rows: Iterable[tuple[Any, ...]], epoch: str, max_bytes: int | None)
 
 @contextmanager
 def unavailable_if_failing() -> Iterator[None]:
-    """Say of a failing disk what it means."""
+    """Raise what SQLite raises as JournalUnavailable, with the reason in words."""
     try:
         yield
     except apsw.Error as error:

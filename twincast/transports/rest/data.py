@@ -154,11 +154,11 @@ class _Reading:
         budget = self._admission.limits.begin_reading(call.caller)
         subscription = EVERYTHING.inside(principal.readable)
         if call.query:
-            await hub.make_way(len(call.query), budget)
+            await hub.reads.turn(len(call.query), budget)
             given = decode_query(call.query, {"devices", "min_seq"})
             subscription = Subscription(rules_of_query(given)).inside(principal.readable)
             await self._reach(given)
-        names = await hub.select(subscription, budget)
+        names = await hub.reads.select(subscription, budget)
         self._admission.recheck(principal)  # its turn may have been long in coming
         answer = Data(hub.now_utc(), hub.state.epoch, hub.state.seq, STATE_HERE)
         texts = hub.snapshots.texts(subscription, names)

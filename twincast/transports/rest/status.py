@@ -45,7 +45,7 @@ class _Status:
         """Say how the server is, and what you may do."""
         hub, admission = self._parts.hub, self._parts.admission
         principal = call.caller.principal
-        devices = await hub.count(EVERYTHING.inside(principal.readable), admission.limits.budget(call.caller))
+        devices = await hub.reads.count(EVERYTHING.inside(principal.readable), admission.limits.budget(call.caller))
         admission.recheck(principal)
         problem = self._parts.problem
         status = Status(
