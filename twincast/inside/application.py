@@ -1,4 +1,4 @@
-"""Twincast as a part of another application: what is mounted, what starts and ends it, and what may be done with it."""
+"""Twincast as a part of another application: what to mount, what starts and ends it, and what it can do."""
 
 import re
 from collections.abc import AsyncIterator, Iterable
@@ -32,7 +32,7 @@ OF_THE_SERVER = frozenset(
         *("log_format", "log_level"),
     }
 )
-"""The settings of `twincast serve`; here whoever runs the application decides these."""
+"""The settings of `twincast serve` alone; here the server that runs the application decides these."""
 _FLAG = re.compile(r"--([a-z][a-z-]+)")
 
 
@@ -48,11 +48,11 @@ class Twincast(Party):
         Args:
             journal: `sqlite:PATH`, or `memory:` to forget everything at the end; what the environment variable
                 TWINCAST_JOURNAL or `.env` says, if not given, else `sqlite:twincast.db`.
-            settings: what `twincast serve` takes, with underscores, less what is of the server that runs this
+            settings: those of `twincast serve`, with underscores, without those of the server that runs this
                 (docs/inside.md).
 
         Raises:
-            SettingUnusable: a setting does not exist, is not of this place, or is none that can be.
+            SettingUnusable: a setting does not exist, is of the server, or has a value that cannot be.
         """
         _check(settings)
         chosen = settings if journal is None else {"journal": journal, **settings}
@@ -79,15 +79,15 @@ class Twincast(Party):
             yield
 
     def user(self, name: str, **grants: str | Iterable[str]) -> Party:
-        """Return what somebody of this application may do, with rights that the application decides.
+        """Return a user of this application, with rights that the application decides.
 
         Args:
-            name: who that is; the audit trail says `application:NAME`.
+            name: of the user; the audit trail says `application:NAME`.
             grants: patterns by right, such as `read=["lab/*"], publish="lab/lamp"`. What is not granted is refused with
                 NotPermitted, and devices that may not be read do not exist.
 
         Raises:
-            ValidationFailed: no such right, a pattern that cannot be, or a name that is none.
+            ValidationFailed: there is no such right, or a pattern or the name cannot be.
         """
         patterns = {right: [given] if isinstance(given, str) else given for right, given in grants.items()}
         principal = Principal(f"{NAME}:{checked(name, '`name`')}", Rights.of(patterns))

@@ -1,4 +1,4 @@
-"""How a watch of this process is fed: by a feed of its own over the hub, as a connection's is, without a socket."""
+"""Feeds a watch of this process: by a feed of its own over the hub, as a connection has, without a socket."""
 
 import asyncio
 import itertools
@@ -16,22 +16,22 @@ from twincast.delivery.feed import Feed
 from twincast.errors import FellBehind, TwincastError
 from twincast.hub.hub import Hub
 from twincast.inside.running import Running
-from twincast.transports.asgi import Buffer
+from twincast.transports.buffer import Buffer
 
 HELD_MAX_BYTES = 256 * 1024
-"""What a feed has brought and its watch has not taken; beyond it the feed merges, or goes back to the journal."""
+"""Limit of what a feed has written and its watch has not taken; above it the feed merges, or reads the log again."""
 OUTBOX_MAX_BYTES = 1024 * 1024
-"""What a feed keeps beside that, as for any client."""
+"""Limit of the feed's own outbox, as for any client."""
 PAGE = 1_000
 AGAIN_S = 0.5
-"""How long a journal that cannot be read is left alone."""
+"""How long to wait before a journal that could not be read is read again."""
 
 logger = logging.getLogger("twincast.inside")
 _numbers = itertools.count(1)
 
 
 class Feeding:
-    """See Feeder: begins a watch at a position, and later ones of it with what comes then."""
+    """See Feeder: the first iteration of a watch begins at a position, later ones with what comes then."""
 
     def __init__(self, running: Running, since: Position | None) -> None:
         self._running = running
@@ -52,11 +52,11 @@ class Feeding:
             self._line = None
 
     def done(self, watch: Watch, mark: Mark) -> None:
-        """See Feeder. Nobody keeps where a watch of this process is but its program."""
+        """See Feeder. Only the program keeps the position of a watch of this process."""
 
 
 class _Free:
-    """See Payer: what this process asks for takes turns with others, and costs nothing."""
+    """See Budget: what this process reads takes turns with others, and costs nothing."""
 
     def __init__(self) -> None:
         self.account = f"inside {next(_numbers)}"
@@ -67,7 +67,7 @@ class _Free:
 
 
 class _Line:
-    """The way from the hub to one watch. It goes on where it was when its feed has ended."""
+    """Carries entries from the hub to one watch. When its feed has ended, it opens another where that one was."""
 
     def __init__(self, hub: Hub, watch: Watch, since: Position | None) -> None:
         self._hub = hub
@@ -83,18 +83,18 @@ class _Line:
         self._open(None if watch.initial and since is None else self._position)
 
     def end(self, error: TwincastError) -> None:
-        """End the watch with an error, behind what it has been told."""
+        """End the watch with an error, after what it has been offered."""
         self._watch.fail(error)
         self.leave()
 
     def leave(self) -> None:
-        """Bring nothing more."""
+        """Offer nothing more."""
         self._is_over = True
         self._feed.close()
         self._buffer.end()
 
     async def run(self) -> None:
-        """Bring the watch what comes, until it is left."""
+        """Offer the watch what comes, until `leave`."""
         try:
             while True:
                 await self._buffer.drain_to(self._take)
@@ -111,8 +111,8 @@ class _Line:
         except TwincastError as error:
             self.end(error)
         except Exception:
-            logger.exception("a watch could not be told what came")
-            self.end(TwincastError("a watch could not be told what came; the log says why"))
+            logger.exception("a watch could not be given its events")
+            self.end(TwincastError("a watch could not be given its events; the log says why"))
 
     def _open(self, since: Position | None) -> None:
         self._why = None
@@ -140,12 +140,12 @@ class _Line:
     async def _tell(self, entry: Entry, merged: int, size_bytes: int) -> None:
         self._position = Position(entry.epoch, entry.seq)
         if self._newer and not isinstance(entry, Control) and entry.seq <= self._newer.get(entry.device_id, 0):
-            return  # the state that was told had it
+            return  # the state that was offered has it
         self._watch.offer(_event_of(entry, merged), size_bytes)
         await self._watch.wait_until_nearly_taken()
 
     async def _hear(self, message: dict[str, Any]) -> None:
-        """Take a greeting, a gap, or a part of the state."""
+        """Take a hello, a gap, or a part of the state."""
         kind = message["type"]
         if kind == "gap":
             self._gap = Gap(message["from"], message["to"])
@@ -170,7 +170,7 @@ class _Line:
                 return Gap(None, None, "ahead" if reason == "ahead" else "epoch")
 
     async def _tell_state(self, twins: dict[str, Twin], after: Position) -> None:
-        """Tell of the devices that have another value than what the watch was told last, oldest first."""
+        """Offer the devices whose value differs from what the watch was offered last, oldest first."""
         gap, self._gap = self._gap, None
         if gap is not None:
             self._watch.add_gap(gap)

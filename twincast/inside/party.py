@@ -1,4 +1,4 @@
-"""Somebody in this process, and what they may do: the client's verbs, types and checks, without a connection."""
+"""A user in this process, with its rights: the client's verbs, types and checks, without a connection."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -27,20 +27,20 @@ ADDRESS = "local"
 
 
 class Party:
-    """Somebody in this process. Made by `Twincast.user`; a `Twincast` itself is one that may do everything.
+    """A user in this process, made by `Twincast.user`; a `Twincast` itself is one with every right.
 
-    Every call raises NotStarted before the twincast runs and behind its end, and Stopping as it ends.
+    Every call raises NotStarted before the twincast runs and after its end, and Stopping as it ends.
     """
 
     def __init__(self, running: Running, principal: Principal, *, has_identity: bool) -> None:
         self._running = running
         self._principal = principal
-        self._who = principal.identity if has_identity else ""
+        self._identity = principal.identity if has_identity else ""
         self._state = StateView(lambda: running.app.parts.hub.state, principal)
 
     @property
     def state(self) -> Mapping[str, Twin]:
-        """The newest state of every device that may be read; it keeps itself true, and has what was published."""
+        """The newest state of every device that may be read; always current, with everything that was published."""
         _ = self._running.app.parts.hub  # raises, unless it runs
         return self._state
 
@@ -74,16 +74,16 @@ class Party:
         """Send a command to everyone who watches, and return its seq. Raises what `publish` raises.
 
         Args:
-            target: a device, or whom you like.
+            target: a device, or any other name.
             command: what is to be done.
             args: its arguments.
-            actor: on whose behalf, for the audit trail, which says `application:ACTOR`.
+            actor: the user on whose behalf, for the audit trail, which says `application:ACTOR`.
         """
         names = {"target": checked(target, "`target`"), "command": checked(command, "`command`")}
         return await self._store({"type": "control", **names, "args": encode_args(args)}, self._actor(actor))
 
     async def delete(self, device_id: str, *, actor: str | None = None) -> int:
-        """Delete a device, until a later reading makes it anew, and return the seq of that.
+        """Delete a device, until a later reading creates it again, and return the seq of the deletion.
 
         Raises:
             NotFound: there is no such device.
@@ -103,17 +103,17 @@ class Party:
     ) -> Watch:
         """Return the events of devices, to be iterated over. It begins with its iteration, or with `async with`.
 
-        Nothing is left out silently: an event behind something that may be missing has a `gap`. Who is slow holds up
-        nobody. The iteration ends with Stopping when the twincast does.
+        Nothing is left out silently: an event after something that may be missing has a `gap`. A slow reader delays
+        no other. The iteration ends with Stopping when the twincast does.
 
         Args:
             devices: patterns, such as `lab/*`; everything if there are none.
             mode: "latest": what waits for a slow reader merges, device by device. "every": nothing merges; what a slow
                 reader has not taken is read back from the journal.
             kinds: "data_update", "control", "deleted"; all if None.
-            max_hz: in mode "latest", how often a second to be told at most.
+            max_hz: in mode "latest", how often a second events come, at most.
             initial: whether to begin with the newest state of each device.
-            since: the position of the last event that is done, `EPOCH:SEQ`; what came after it is told first.
+            since: the position of the last event that is done, `EPOCH:SEQ`; what came after it comes first.
 
         Raises:
             ValidationFailed: one of these is not what it should be.
@@ -142,12 +142,12 @@ class Party:
         if not hub.intake.has_room:  # a coroutine less for each reading
             await hub.intake.room()
         stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        hub.submit(entry, len(payload), partial(_settle, stored), None, actor, identity=self._who)
+        hub.submit(entry, len(payload), partial(_settle, stored), None, actor, identity=self._identity)
         return await stored
 
 
 def _settle(stored: asyncio.Future[int], error: TwincastError | None, seq: int) -> None:
-    if stored.done():  # its caller gave up
+    if stored.done():  # its caller was cancelled
         return
     if error is None:
         stored.set_result(seq)

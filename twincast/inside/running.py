@@ -1,4 +1,4 @@
-"""What runs a twincast within somebody else's program: one task, which opens all there is and closes it again."""
+"""Runs a twincast within another program: one task, which opens all parts and closes them again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +10,7 @@ from twincast.hub.hub import Hub
 
 
 class Running:
-    """An application's lifespan, in a task of its own: whoever enters and whoever leaves need not be the same task."""
+    """An application's lifespan, in a task of its own: the task that enters it need not be the one that leaves it."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -39,7 +39,7 @@ class Running:
         return hub
 
     def keep(self, task: asyncio.Task[None], end: Callable[[Stopping], None]) -> None:
-        """Have a task end with this: `end` is called first, unless it is over by then."""
+        """End a task with this twincast: `end` is called first, unless the task is over by then."""
         self._ends[end] = task
         task.add_done_callback(lambda _: self._ends.pop(end, None))
 
@@ -85,14 +85,14 @@ class Running:
 
 
 async def _over(task: asyncio.Task[None]) -> None:
-    """Return when a task is over, also if this is cancelled: half closed, the journal would be nobody else's."""
+    """Return once a task is over, even if this is cancelled: a journal that is half closed opens for no process."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
             if cancelled is not None:
-                task.cancel()  # somebody is impatient
+                task.cancel()  # a second cancellation ends it at once
             cancelled = error
     if cancelled is not None:
         raise cancelled

@@ -10,14 +10,14 @@ from twincast.core.state import State
 
 
 class StateView(Mapping[str, Twin]):
-    """The newest twin of every device that may be read; it keeps itself true, and is read only.
+    """The newest twin of every device that may be read; it is always current, and read-only.
 
     Values are decoded when they are asked for. An iteration goes over the devices that there were when it began;
     `dict(view)` is a copy to keep.
     """
 
     def __init__(self, state: Callable[[], State], principal: Principal) -> None:
-        """Show what somebody may read of the state, which is asked for at each use."""
+        """Show what a principal may read of the state; `state` returns it, at each use."""
         self._state = state
         self._principal = principal
         self._is_all = principal.may_everywhere("read")

@@ -1,17 +1,10 @@
-"""What the ASGI endpoints share: their types, and a buffer in front of a `send` that waits.
+"""What the ASGI applications share: their types, the headers of every answer, and where in this one a path leads."""
 
-ASGI gives no view of the socket's buffer, only a `send` that waits while it is full. So a stream holds a buffer of
-its own, as large as one client's outbox, and tells its feed when it is full and when it has drained.
-"""
-
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
 from twincast.access.request import RequestFacts
-from twincast.delivery.cast import Cast
 from twincast.errors import NotFound, ValidationFailed
 
 Scope = MutableMapping[str, Any]
@@ -20,79 +13,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""Of every answer that is no page: it is taken for what it says it is, and nobody on the way keeps what it tells."""
-
-
-class Flow(Protocol):
-    """Who is told when the buffer is full."""
-
-    def pause(self) -> None:
-        """Hold back what comes."""
-
-    def resume(self) -> None:
-        """Go on with what was held back."""
-
-
-class Buffer:
-    """What a feed has written and `send` has not taken."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._casts: deque[Cast] = deque()
-        self._size_bytes = 0
-        self._max_bytes = max_bytes
-        self._filled = asyncio.Event()
-        self._is_closing = False
-        self.flow: Flow
-
-    def write(self, cast: Cast) -> None:
-        """Take one cast; may pause the flow."""
-        self._casts.append(cast)
-        self._size_bytes += cast.size_bytes
-        self._filled.set()
-        if self._size_bytes > self._max_bytes:
-            self.flow.pause()
-
-    def end(self) -> None:
-        """Let `drain_to` return when what was written is sent."""
-        self._is_closing = True
-        self._filled.set()
-
-    async def drain_to(self, send: Callable[[Cast], Awaitable[None]], *, idle: "Idle | None" = None) -> None:
-        """Send until `end`; `idle` is called when there was nothing to send for a while."""
-        low_bytes = self._max_bytes // 4
-        while True:
-            await self._something(idle)
-            self._filled.clear()
-            while self._casts:
-                cast = self._casts.popleft()
-                await send(cast)
-                was_above = self._size_bytes > low_bytes
-                self._size_bytes -= cast.size_bytes
-                if was_above and self._size_bytes <= low_bytes:
-                    self.flow.resume()
-            if self._is_closing:
-                return
-
-    async def _something(self, idle: "Idle | None") -> None:
-        while not self._filled.is_set():
-            try:
-                async with asyncio.timeout(None if idle is None else idle.after_s):
-                    await self._filled.wait()
-            except TimeoutError:
-                assert idle is not None
-                await idle.call()
-
-
-class Idle:
-    """What to do when there was nothing to send for so many seconds."""
-
-    def __init__(self, after_s: float, call: Callable[[], Awaitable[None]]) -> None:
-        self.after_s = after_s
-        self.call = call
+"""Of every answer that is not a page: no browser guesses its type, and no cache keeps it."""
 
 
 def facts_of(scope: Scope) -> RequestFacts:
-    """Return what a request says of itself.
+    """Return the facts of a request.
 
     Raises:
         BadMessage: see RequestFacts.of.
@@ -104,12 +29,12 @@ def facts_of(scope: Scope) -> RequestFacts:
 def placed(scope: Scope, own_path: str = "") -> tuple[Scope, str]:
     """Return a scope whose path begins with its root_path, and what follows that: the path in this application.
 
-    A proxy may have taken the root_path away, and servers differ in whether they put it back. Above a mount it may be
-    of the application around this one, and the path have nothing but the mount's own.
+    A proxy may have removed the root_path, and servers differ in whether they add it again. Below a mount the
+    root_path may be of the application around this one, and the path may begin with the mount's own part alone.
 
     Args:
         scope: of a request.
-        own_path: what a proxy has before all paths by this application's settings, which its server knows nothing of.
+        own_path: the prefix that a proxy has before all paths, by the settings; the server does not know of it.
     """
     root_path, path = scope.get("root_path", ""), scope["path"]
     if not root_path and not own_path:

@@ -1,4 +1,4 @@
-"""Several ES modules as one file, for programs that take `client.js` with them and nothing else.
+"""Several ES modules as one file, for programs that keep a copy of `client.js` and nothing else.
 
 Each module becomes a function that is called once and returns what it exports; the first one stays as it is. What is
 understood is what this package's own modules write: imports by name, and exports in front of what they name.

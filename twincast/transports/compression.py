@@ -1,19 +1,19 @@
-"""gzip for answers of some size, where it is asked for (RFC 9110, 8.4.1 and 12.5.3)."""
+"""gzip for answers above some size, if the client accepts it (RFC 9110, 8.4.1 and 12.5.3)."""
 
 import asyncio
 import zlib
 
 FROM_BYTES = 1024
-"""Less comes in one packet anyway."""
+"""A smaller answer fits into one packet anyway."""
 IN_THREAD_BYTES = 16 * 1024
-"""From here on it takes longer than to hand it to a thread, which does not need the interpreter for it."""
+"""From this size on compressing takes longer than handing the data to a thread, which needs no interpreter lock."""
 LEVEL = 3
-"""A third of the time of the usual 6, and an eighth more bytes, of a state of many devices."""
+"""For a state of many devices: a third of the time of the usual 6, and an eighth more bytes."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
 def is_asked_for(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding header takes gzip."""
+    """Whether an Accept-Encoding header accepts gzip."""
     weights = {}
     for each in accept_encoding.lower().split(","):
         coding, _, parameter = each.partition(";")
@@ -23,13 +23,13 @@ def is_asked_for(accept_encoding: str) -> bool:
 
 
 class Gzip:
-    """One answer as it is compressed, piece by piece."""
+    """Compresses one answer, piece by piece."""
 
     def __init__(self) -> None:
         self._stream = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
 
     async def piece(self, data: bytes) -> bytes:
-        """Compress a piece; what comes of it may be empty, and come with a later one."""
+        """Compress a piece; the result may be empty, and come out with a later piece."""
         if len(data) < IN_THREAD_BYTES:
             return self._stream.compress(data)
         return await asyncio.to_thread(self._stream.compress, data)

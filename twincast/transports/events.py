@@ -14,7 +14,8 @@ from twincast.delivery.feed import Feed
 from twincast.delivery.scheduler import Budget
 from twincast.errors import Stopping, TwincastError, ValidationFailed
 from twincast.hub.hub import Hub
-from twincast.transports.asgi import SAFE_HEADERS, Buffer, Idle, Receive, Scope, Send, header
+from twincast.transports.asgi import SAFE_HEADERS, Receive, Scope, Send, header
+from twincast.transports.buffer import Buffer, Idle
 from twincast.transports.parts import Parts
 from twincast.wire import event_stream
 from twincast.wire.query import StreamQuery, decode_stream_query, ticket_of

@@ -1,6 +1,6 @@
-"""What Prometheus reads: the server's own numbers, gathered when it asks and not before.
+"""What Prometheus reads: the server's own numbers, gathered at each scrape and not before.
 
-Nothing is counted here. What the hub, the journal and the clients' feeds know anyway is put into Prometheus' words.
+Nothing is counted here. What the hub, the journal and the clients' feeds count anyway is given Prometheus' names.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from twincast.hub.hub import Hub
 from twincast.transports.parts import Parts
 
 STEP_S, STEPS_LOOK_S = 0.05, 60.0
-"""How long the timer is whose lateness is measured, and over how long the greatest one is kept."""
+"""The delay of the timer whose lateness is measured, and over how long the greatest lateness is kept."""
 UNASKED_S = 300.0
-"""After so long without a question nothing is measured any more, until the next."""
+"""After so long without a scrape nothing is measured any more, until the next one."""
 
 
 class Metrics(Collector):
@@ -46,12 +46,12 @@ class Metrics(Collector):
 
     def text(self) -> bytes:
         """Return everything as Prometheus reads it. On the event loop; takes about a millisecond."""
-        _ = self._parts.hub  # raises in words, if there is none
+        _ = self._parts.hub  # raises NotStarted, if there is none
         self._steps.ask()
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
-        """See Collector: nothing can be said before there is a hub."""
+        """See Collector: there are no numbers before there is a hub."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -99,10 +99,10 @@ class Metrics(Collector):
 
 
 class LongestStep:
-    """How late the event loop's timers are. Measures from the first question on, and no longer than somebody asks."""
+    """How late the event loop's timers are, measured only while Prometheus scrapes."""
 
     def __init__(self) -> None:
-        self._late: deque[tuple[float, float]] = deque()  # when, and by how much; only what nothing later is above
+        self._late: deque[tuple[float, float]] = deque()  # when, and by how much; only those that no later one exceeds
         self._asked_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -197,7 +197,7 @@ def _histogram(name: str, documentation: str, counted: Histogram) -> Metric:
 
 
 def _by_code(name: str, documentation: str, counted: dict[str, int]) -> Metric:
-    """Return a series for each code that there is, so that the first of a kind is seen as one more."""
+    """Return a series for each code that there is, so that the first of a kind shows as an increase."""
     family = CounterMetricFamily(name, documentation, labels=["code"])
     for code in sorted({*_codes(TwincastError), *counted}):
         family.add_metric([code], counted.get(code, 0))

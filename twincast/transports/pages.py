@@ -23,7 +23,7 @@ WEB = PACKAGE / "web"
 GUIDES = next((folder for folder in (PACKAGE / "guides", PACKAGE.parent / "docs") if folder.is_dir()), None)
 """The guides: a wheel has them in the package, a checkout beside it."""
 
-# What the pages load and say is the same for everybody: the program itself, none of its data.
+# What the pages load and show is the same for everyone: the program itself, none of its data.
 OPEN_PATHS = frozenset({"", "/", "/docs", "/redoc", "/asyncapi", "/dashboard", "/openapi.json", "/asyncapi.json"})
 OPEN_FOLDERS = ("/pages/", "/dashboard/", "/guides/")
 
@@ -38,12 +38,12 @@ DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-
 _ASSET_HEADERS = {
     "cache-control": "no-cache",
     "x-content-type-options": "nosniff",
-    "access-control-allow-origin": "*",  # a page of somebody's own imports the client module
+    "access-control-allow-origin": "*",  # a page of a user's own imports the client module
 }
 
 
 def is_open(path: str) -> bool:
-    """Whether a path is a page, or something that the pages load: for those nobody needs to log in."""
+    """Whether a path is a page, or something that the pages load: these need no login."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
@@ -78,7 +78,7 @@ def add_pages(app: FastAPI, version: str) -> None:
 
 
 def _prefix(request: Request) -> str:
-    """Return the path before all of this application's, as it stands in addresses; what is encoded already stays so."""
+    """Return the prefix of this application's paths, as addresses have it; what is encoded already stays so."""
     return quote(request.scope.get("root_path", "").rstrip("/"), safe="/%:@!$&'()*+,;=~")
 
 
@@ -89,7 +89,7 @@ def _document(content: dict[str, Any]) -> Response:
 
 
 def _with_own_scripts(policy: str, file: Path) -> str:
-    """Return a policy that lets the scripts run that stand in a page itself: these very ones, by their hashes."""
+    """Return a policy that allows the scripts inside a page: exactly these, by their hashes."""
     scripts = re.findall(r"<script>(.*?)</script>", file.read_text(encoding="utf-8"), re.DOTALL)
     hashes = (b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
     return policy.replace("script-src", " ".join(["script-src", *(f"'sha256-{each}'" for each in hashes)]))
@@ -112,7 +112,7 @@ class _Page:
 
 
 class _Assets(StaticFiles):
-    """The files that the pages load; checked for news at each load, so that an update shows at once."""
+    """The files that the pages load; revalidated at each load, so that an update shows at once."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -121,7 +121,7 @@ class _Assets(StaticFiles):
 
 
 class _Bundle:
-    """The client for JavaScript as one file, for a program may take it with it."""
+    """The JavaScript client as one file, so that a program can keep a copy of it."""
 
     def __init__(self, entry: Path) -> None:
         self._entry = entry
@@ -142,7 +142,7 @@ def _bundle(entry: Path, _as_of: tuple[int, ...]) -> tuple[bytes, str]:
 
 
 class _Guides(_Assets):
-    """The guides, as the text that they are; nothing else that may lie beside them."""
+    """The guides as plain text, and no other file of their folder."""
 
     def lookup_path(self, path: str) -> tuple[str, Any]:
         return super().lookup_path(path) if path.endswith(".md") else ("", None)

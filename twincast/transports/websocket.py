@@ -8,7 +8,8 @@ from twincast.delivery.cast import Cast
 from twincast.delivery.session import Limits, Session
 from twincast.errors import TwincastError
 from twincast.hub.hub import Hub
-from twincast.transports.asgi import Buffer, Receive, Scope, Send, facts_of
+from twincast.transports.asgi import Receive, Scope, Send, facts_of
+from twincast.transports.buffer import Buffer
 from twincast.transports.parts import PORTABLE, Parts
 from twincast.transports.refusal import PROBLEM, problem, refusing_headers
 from twincast.wire.assembler import not_text, too_large

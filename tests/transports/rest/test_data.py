@@ -1,4 +1,4 @@
-"""REST: the batch forms, and what is said to whoever sends something else."""
+"""REST: readings and commands, alone and in batches, and the refusal of everything else."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import requests
 
 from tests.conftest import StartServer
 from tests.running import DEADLINE_S, ServerProcess
+from tests.transports.problems import assert_problem
 from twincast.settings import Settings
 
 LIMITS = Settings()
@@ -25,16 +26,6 @@ def readings(count: int) -> list[dict[str, Any]]:
 
 def as_lines(items: list[dict[str, Any]]) -> str:
     return "\n".join(map(json.dumps, items)) + "\n"
-
-
-def assert_problem(response: requests.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that the answer is RFC 9457 problem details of this kind."""
-    problem: dict[str, Any] = response.json()
-    assert response.headers["content-type"] == "application/problem+json"
-    assert (response.status_code, problem["status"], problem["code"]) == (status, status, code), problem
-    assert problem["type"] == "about:blank" and problem["title"] and problem["detail"]
-    assert problem["retryable"] is (status == 503)
-    return problem
 
 
 def test_an_array_is_stored_whole_and_in_order(rest: ServerProcess) -> None:
@@ -176,36 +167,6 @@ def test_a_compressed_body_is_refused_in_words(rest: ServerProcess) -> None:
 def test_a_body_over_the_limit_is_refused(rest: ServerProcess) -> None:
     text = '{"device_id":"d","value":"' + "x" * LIMITS.body_max_bytes + '"}'
     assert_problem(rest.post_text("/api/data", text), 413, "too_large")
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Host": "evil.example"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Host": "127.0.0.1.evil.example"},
-    ],
-)
-@pytest.mark.parametrize("path", ["/api/status", "/api/data", "/docs", "/dashboard"])
-def test_foreign_names_and_pages_get_nothing(rest: ServerProcess, path: str, headers: dict[str, str]) -> None:
-    assert_problem(requests.get(rest.url + path, headers=headers, timeout=DEADLINE_S), 403, "forbidden")
-
-
-def test_the_same_origin_may_call(rest: ServerProcess) -> None:
-    headers = {"Origin": rest.url, "Content-Type": "application/json"}
-    body = '{"device_id":"d","value":1}'
-    assert requests.post(f"{rest.url}/api/data", data=body, headers=headers, timeout=DEADLINE_S).status_code == 200
-
-
-def test_unknown_paths_and_methods_are_problems_too(rest: ServerProcess) -> None:
-    assert_problem(requests.get(f"{rest.url}/nothing", timeout=DEADLINE_S), 404, "not_found")
-    response = requests.put(f"{rest.url}/api/data", timeout=DEADLINE_S)
-    assert_problem(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
-    response = requests.put(f"{rest.url}/api/data/lab%2Ffan", timeout=DEADLINE_S)
-    assert_problem(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "DELETE, GET, HEAD, OPTIONS"
 
 
 def test_what_the_document_promises_is_what_the_calls_answer(rest: ServerProcess) -> None:
