@@ -149,7 +149,7 @@ def stream_query(data: bytes) -> None:
     hold(not data or len(encode(shown)) < 12 * len(data) + 200, "what is shown stays in proportion", query)
     kinds: Sequence[Kind] = sorted({kind for _, kinds in taken.subscription.rules for kind in kinds}) or ["control"]
     asked = [("mode", shown["mode"]), *(("devices", text) for text in shown["devices"] or [""])]
-    asked += [("kinds", kind) for kind in kinds] + [("page", str(taken.page))]
+    asked += [("kinds", kind) for kind in kinds] + [("page_size", str(taken.page_size))]
     asked += [("max_hz", repr(shown["max_hz"]))] if shown["max_hz"] is not None else []
     asked += [("since", str(taken.since))] if taken.since is not None else []
     again = decode_stream_query(urlencode(asked))

@@ -277,7 +277,10 @@ class Soak:
 
     def _address(self, heard: Heard) -> str:
         how = heard.subscription
-        query: list[tuple[str, Any]] = [("devices", text) for text, _ in how.rules] + [("mode", how.mode), ("page", 5)]
+        query: list[tuple[str, Any]] = [("devices", text) for text, _ in how.rules] + [
+            ("mode", how.mode),
+            ("page_size", 5),
+        ]
         if how.max_hz:
             query.append(("max_hz", how.max_hz))
         if heard.cursor:

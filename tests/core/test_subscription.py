@@ -80,7 +80,7 @@ def test_mode_and_frequency_stay_unless_they_are_named() -> None:
 def test_an_address_says_whether_it_names_devices() -> None:
     assert not decode_stream_query("").names_devices
     assert decode_stream_query("devices=").names_devices and not decode_stream_query("devices=").subscription.rules
-    assert decode_stream_query("page=7").page == 7
+    assert decode_stream_query("page_size=7").page_size == 7
     assert decode_stream_query("since=e:1", "e:5").since == ("e", 5), (
         "what a browser sends when it comes back counts more"
     )

@@ -175,7 +175,7 @@ def play(reader: Reader, stream: CommittingStream, operation: str, given_: Any, 
     read=patterns,
     publish=patterns,
     command=patterns,
-    query=st.sampled_from(["", "mode=every", "max_hz=10", "page=1"]),
+    query=st.sampled_from(["", "mode=every", "max_hz=10", "page_size=1"]),
     operations=st.lists(OPERATIONS, max_size=30),
 )
 def test_a_client_is_told_exactly_what_it_may_read(

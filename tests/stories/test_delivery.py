@@ -163,7 +163,9 @@ def test_a_position_that_is_not_ours_is_answered_by_the_whole_state(server: Serv
         {"kinds": "news"},
         {"max_hz": "0"},
         {"mode": "every", "max_hz": "1"},
+        {"page_size": "-1"},
         {"page": "-1"},
+        {"page": "2", "page_size": "2"},
         {"devices": "a\\b"},
         {"device": "a"},
         {"max_hz": "nan"},
@@ -267,7 +269,7 @@ def test_at_most_so_often_a_second(server: Server) -> None:
 
 def test_a_snapshot_comes_in_pages_of_the_size_that_was_asked_for(server: Server) -> None:
     publish(server, *(f"d{number}" for number in range(25)))
-    with ws(server, page=10) as socket:
+    with ws(server, page_size=10) as socket:
         pages = hear(socket, 3)
     assert [page["type"] for page in pages] == ["hello", "snapshot", "snapshot"]
     assert [len(page["data_snapshot"]) for page in pages] == [10, 10, 5]

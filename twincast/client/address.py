@@ -8,7 +8,7 @@ import idna
 from twincast.core.model import Position
 from twincast.core.subscription import Subscription
 
-PAGE = 1_000
+PAGE_SIZE = 1_000
 ADDRESS_MAX_CHARS = 4_000
 """Longer addresses do not pass every proxy; a client with so many patterns subscribes to all, and then narrows that."""
 _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
@@ -35,7 +35,7 @@ def query_of(subscription: Subscription, since: Position | None) -> str:
     patterns = sorted(text for text, _ in subscription.rules)
     kinds = sorted({kind for _, kinds in subscription.rules for kind in kinds})
     selecting = [("devices", text) for text in patterns or [""]] + [("kinds", kind) for kind in kinds]
-    parameters: list[tuple[str, Any]] = [("ordered", 1), ("page", PAGE), ("mode", subscription.mode)]
+    parameters: list[tuple[str, Any]] = [("ordered", 1), ("page_size", PAGE_SIZE), ("mode", subscription.mode)]
     if subscription.max_hz is not None:
         parameters.append(("max_hz", subscription.max_hz))
     if since is not None:

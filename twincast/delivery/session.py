@@ -206,7 +206,7 @@ class Session:
         subscription = stream_query.subscription.inside(principal.readable)
         self._lease.spend(len(query))
         self.feed.begin(
-            subscription, since=stream_query.since, page_size=stream_query.page, ordered=stream_query.ordered
+            subscription, since=stream_query.since, page_size=stream_query.page_size, ordered=stream_query.ordered
         )
 
     def _authenticate(self, payload: bytes, query: str) -> None:

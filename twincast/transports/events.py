@@ -140,7 +140,7 @@ class _EventStream(Buffer):
         self._has_begun = True
         await self._send_body(event_stream.retry(RETRY_MS))
         if not self.feed.is_closed:  # it may have been cut off while the client did not read an earlier response
-            self.feed.begin(stream_query.subscription, since=stream_query.since, page_size=stream_query.page)
+            self.feed.begin(stream_query.subscription, since=stream_query.since, page_size=stream_query.page_size)
         await self.drain_to(self._send_events, idle=Idle(HEARTBEAT_S, self._beat))
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 

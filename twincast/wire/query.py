@@ -1,4 +1,4 @@
-"""What a client asks to be told, by its address or by a message, made into a subscription."""
+"""What a client asks for by its address or by a message, made into a subscription."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -10,25 +10,29 @@ from twincast.core.subscription import Mode, Rule, Subscription, rules_of
 from twincast.errors import ValidationFailed
 from twincast.wire.client_messages import ClientMessage
 
-PAGE_MAX = 10_000
+PAGE_SIZE_MAX = 10_000
+_PAGE_SIZE_BEFORE = "page"
+"""The name of `page_size` before: everywhere else `page=2` is the second page. It is still taken."""
 _PARAMETERS = frozenset(
-    {"since", "devices", "kinds", "mode", "max_hz", "page", "auth", "ordered", "ticket", "lastEventId"}
+    {"since", "devices", "kinds", "mode", "max_hz", "page_size", "auth", "ordered", "ticket", "lastEventId"}
 )
 _OFTEN = (("%2A", "*"), ("%2F", "/"), ("%2a", "*"), ("%2f", "/"))
-"""What patterns and names are full of. The library decodes one after the other, which costs more than all else."""
+"""What patterns and names are full of. The library decodes one at a time, which costs more than all the rest."""
 _OF_NO_MEANING = frozenset({"_"})
-"""What a request library adds, so that nothing on the way answers from its store."""
+"""What a request library adds, so that no cache on the way answers."""
 
 
 class StreamQuery(NamedTuple):
-    """What a client asks for as it comes: by the parameters of its address."""
+    """What a client asks for as it connects: by the parameters of its address."""
 
     subscription: Subscription
     since: Position | None
-    page: int
+    page_size: int
+    """How many devices a page of the state holds; 0 if the client does not say."""
     names_devices: bool
+    """Whether the client says which devices it wants, be it none."""
     ordered: bool
-    """Whether what comes behind an update that could not be stored is to be refused too."""
+    """Whether the updates behind one that could not be stored must be refused too."""
 
 
 def resubscribed(message: ClientMessage, current: Subscription) -> Subscription:
@@ -50,15 +54,17 @@ def decode_stream_query(query: str, last_event_id: str = "") -> StreamQuery:
 
     Args:
         query: what stands behind the question mark.
-        last_event_id: the header of a browser that comes back; it counts more than `since`, and so does the parameter
-            by which stand-ins for a browser's EventSource say the same.
+        last_event_id: the header of a browser that comes back; it wins over `since`, and so does the parameter by which
+            polyfills of a browser's EventSource say the same.
 
     Raises:
-        ValidationFailed: one of them is not what it should be, or is not known.
+        ValidationFailed: one of them is not what it must be, or is not known.
     """
-    given = decode_query(query, _PARAMETERS)
+    given = decode_query(query, _PARAMETERS, _PAGE_SIZE_BEFORE)
     since = last_event_id or given.get("lastEventId", [""])[-1] or given.get("since", [""])[-1]
-    page = given.get("page", ["0"])[-1]
+    if _PAGE_SIZE_BEFORE in given and "page_size" in given:
+        raise ValidationFailed("`page` is the former name of `page_size`; the address must have one of them")
+    page_size = given.get("page_size") or given.get(_PAGE_SIZE_BEFORE) or ["0"]
     subscription = Subscription(
         rules_of_query(given),
         cast("Mode", given.get("mode", ["latest"])[-1]),
@@ -67,14 +73,14 @@ def decode_stream_query(query: str, last_event_id: str = "") -> StreamQuery:
     return StreamQuery(
         subscription,
         Position.parse(since) if since else None,
-        whole_number(page, "`page`", PAGE_MAX),
+        whole_number(page_size[-1], "`page_size`", PAGE_SIZE_MAX),
         "devices" in given,
         whole_number(given.get("ordered", ["0"])[-1], "`ordered`", 1) == 1,
     )
 
 
 def wants_to_log_in(query: str) -> bool:
-    """Whether a client says by its address that its first message will be `auth`."""
+    """Whether an address says that the first message of its client will be `auth`."""
     return "auth=message" in query.split("&")
 
 
@@ -87,20 +93,27 @@ def ticket_of(query: str) -> str | None:
     return None
 
 
-def decode_query(query: str, names: Collection[str]) -> dict[str, list[str]]:
+def decode_query(query: str, names: Collection[str], *former_names: str) -> dict[str, list[str]]:
     """Read the parameters behind a question mark.
 
+    Args:
+        query: what stands behind it.
+        names: the parameters that are known.
+        former_names: those that are still taken, and that no error names.
+
     Raises:
-        ValidationFailed: not readable, or one that nobody knows; a misspelt filter must not select everything.
+        ValidationFailed: not readable, or one that is not known; a misspelt filter must not select everything.
     """
-    for encoded, plain in _OFTEN:  # neither means anything to an address's syntax, so it may be done first
+    for encoded, plain in _OFTEN:  # neither means anything in the syntax of an address, so it may be done first
         query = query.replace(encoded, plain)
     try:
         given = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=2_000)
     except ValueError:
-        raise ValidationFailed("the parameters of an address are percent-encoded UTF-8, 2,000 at most") from None
-    if unknown := sorted(set(given).difference(names, _OF_NO_MEANING)):
-        raise ValidationFailed(f"the address takes {', '.join(sorted(names))}; not {unknown[0][:40]!r}")
+        raise ValidationFailed("an address must have at most 2,000 parameters, in percent-encoded UTF-8") from None
+    if unknown := sorted(set(given).difference(names, former_names, _OF_NO_MEANING)):
+        raise ValidationFailed(
+            f"the parameters of this address are {', '.join(sorted(names))}; not {unknown[0][:40]!r}"
+        )
     return given
 
 
@@ -116,7 +129,7 @@ def whole_number(text: str, what: str, maximum: int) -> int:
         ValidationFailed: it is not.
     """
     if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= maximum):
-        raise ValidationFailed(f"{what} takes a whole number from 0 to {maximum}, not {text[:40]!r}")
+        raise ValidationFailed(f"{what} must be a whole number from 0 to {maximum}, not {text[:40]!r}")
     return int(text)
 
 
@@ -124,4 +137,4 @@ def _number(text: str, what: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValidationFailed(f"{what} takes a number, not {text[:40]!r}") from None
+        raise ValidationFailed(f"{what} must be a number, not {text[:40]!r}") from None

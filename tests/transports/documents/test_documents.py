@@ -60,7 +60,7 @@ def test_the_document_is_asyncapi_3_and_every_reference_leads_somewhere(document
 
 def test_what_the_server_really_says_is_what_the_document_says(document: Any, server: Server) -> None:
     said: dict[str, Any] = {}
-    with connect(f"{server.ws_url}?page=1") as socket:
+    with connect(f"{server.ws_url}?page_size=1") as socket:
 
         def hear(*types: str) -> None:
             while not set(types) <= set(said):

@@ -4,7 +4,7 @@ from typing import Any
 
 from twincast.core.names import NAME_MAX_CHARS
 from twincast.core.subscription import MAX_HZ_MAX, MAX_HZ_MIN
-from twincast.wire.query import PAGE_MAX
+from twincast.wire.query import PAGE_SIZE_MAX
 
 TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": TEXT}
@@ -41,7 +41,7 @@ STREAMS = (
         {"type": "number", "minimum": MAX_HZ_MIN, "maximum": MAX_HZ_MAX},
         "stream: how often a second at most",
     ),
-    parameter("page", whole_number_schema(PAGE_MAX, minimum=1), "stream: devices in one page of the state"),
+    parameter("page_size", whole_number_schema(PAGE_SIZE_MAX, minimum=1), "stream: devices in one page of the state"),
 )
 """Of streams alone, on either wire."""
 TICKET = parameter("ticket", TEXT, "what `POST /api/tickets` gave; for an EventSource, which can send no credential")
