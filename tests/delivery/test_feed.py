@@ -1,76 +1,29 @@
-"""One client's place in the stream, against the log: what its subscription selects, once and in order."""
+"""Where in the log one client is, against the log: what its subscription selects, once and in order."""
 
-import json
-from collections import Counter
 from functools import partial
-from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import Raw
 
+from tests.delivery.clients import (
+    CAST_OF_PONG,
+    EVERYTHING,
+    PLENTY_BYTES,
+    Client,
+    a_client,
+    a_stream,
+    selecting,
+    waiting,
+    work_on,
+)
 from tests.fakes import CommittingStream, FreePayer, RecordingConnection, StallingConnection
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
+from twincast.core.model import DataUpdate, Position
 from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
-from twincast.core.subscription import Mode, Subscription, rules_of
-from twincast.delivery.cast import Cast
-from twincast.delivery.feed import ENTRIES_AT_ONCE, Feed
+from twincast.core.subscription import Subscription, rules_of
+from twincast.delivery.feed import ENTRIES_AT_ONCE, Feed, Phase
 from twincast.delivery.scheduler import AT_ONCE_STEPS, SLICE_STEPS
 from twincast.delivery.snapshots import SHARED_FROM_DEVICES
-from twincast.errors import FellBehind, JournalUnavailable, TwincastError
-
-PLENTY_BYTES = 1 << 40
-CAST_OF_PONG = Cast((b'{"type":"pong"}',))
-
-
-def selecting(*patterns: str, mode: Mode = "latest", max_hz: float | None = None) -> Subscription:
-    return Subscription(rules_of(patterns), mode, max_hz)
-
-
-class Client:
-    """A feed on a connection, and the errors that ended it."""
-
-    def __init__(
-        self,
-        stream: CommittingStream,
-        connection: RecordingConnection | None = None,
-        *,
-        outbox_max_bytes: int = PLENTY_BYTES,
-    ) -> None:
-        self.connection = connection or RecordingConnection()
-        self.ended: list[TwincastError] = []
-        self.budget = FreePayer()
-        self.feed = Feed(
-            self.connection.write, stream, self.ended.append, budget=self.budget, outbox_max_bytes=outbox_max_bytes
-        )
-        if isinstance(self.connection, StallingConnection):
-            self.connection.pause = self.feed.sender.pause
-
-    def heard(self) -> list[Any]:
-        """Return what the client was sent since the last call."""
-        return [json.loads(message) for message in self.connection.taken()]
-
-    def seqs(self) -> list[int]:
-        return [message["seq"] for message in self.heard()]
-
-
-def a_stream(*devices: str, **options: Any) -> CommittingStream:
-    stream = CommittingStream(**options)
-    for device_id in devices:
-        stream.change(device_id, b"%d" % (stream.state.seq + 1))
-    return stream
-
-
-def a_client(stream: CommittingStream, subscription: Subscription, **options: Any) -> Client:
-    client = Client(stream, **options)
-    client.feed.begin(subscription)
-    client.heard()
-    return client
-
-
-EVERYTHING = selecting("*")
+from twincast.errors import JournalUnavailable, TwincastError
 
 
 def test_a_client_that_comes_back_gets_what_it_missed_and_then_what_comes() -> None:
@@ -216,182 +169,6 @@ def test_a_client_that_comes_back_is_told_what_was_deleted_meanwhile() -> None:
     assert [(message["type"], message["seq"]) for message in client.heard()] == [("hello", 2), ("deleted", 3)]
 
 
-def test_who_did_not_keep_up_is_told_that_a_device_is_no_more_and_not_what_it_said_before() -> None:
-    stream = a_stream("a", "b")
-    client = a_client(stream, EVERYTHING)
-    client.feed.sender.pause()
-    stream.change("a", b"7")
-    stream.delete("a")
-    stream.change("b", b"8")
-    client.feed.sender.resume()
-    assert [(m["type"], m["device_id"], m["seq"], m.get("merged", 1)) for m in client.heard()] == [
-        ("deleted", "a", 4, 2),
-        ("data_update", "b", 5, 1),
-    ]
-
-
-def test_who_did_not_keep_up_is_told_the_newest_of_a_device_that_was_made_anew() -> None:
-    stream = a_stream("a")
-    client = a_client(stream, EVERYTHING)
-    client.feed.sender.pause()
-    stream.delete("a")
-    stream.change("a", b"7")
-    client.feed.sender.resume()
-    [change] = client.heard()
-    assert (change["type"], change["seq"], change["merged"]) == ("data_update", 3, 2)
-
-
-@pytest.mark.parametrize("max_hz", [None, 10.0])
-def test_who_asked_for_readings_alone_gets_nothing_of_a_device_that_is_no_more(max_hz: float | None) -> None:
-    stream = a_stream("a")
-    client = a_client(stream, Subscription(rules_of(["*"], ["data_update"]), "latest", max_hz))
-    stream.change("b", b"1")
-    client.heard()
-    client.feed.sender.pause()
-    stream.change("a", b"7")
-    stream.delete("a")
-    client.feed.sender.resume()
-    stream.pass_time(1)
-    assert client.heard() == []
-    assert client.feed.position == ("epoch-1", stream.state.seq)
-    stream.change("a", b"8")
-    stream.pass_time(1)
-    assert [(message["seq"], message["value"]) for message in client.heard()] == [(5, 8)]
-
-
-@pytest.mark.parametrize("mode", ["latest", "every"])
-def test_deletions_of_ever_new_devices_cost_a_stalled_client_no_more_than_its_bound(mode: Mode) -> None:
-    stream = a_stream()
-    client = a_client(stream, selecting("*", mode=mode), outbox_max_bytes=10_000)
-    client.feed.sender.pause()
-    for number in range(1_000):
-        stream.change(f"d{number}", b"1")
-        stream.delete(f"d{number}")
-    if mode == "latest":
-        assert isinstance(client.ended[0], FellBehind)
-    else:
-        client.feed.sender.resume()
-        assert client.seqs() == list(range(1, 2_001))
-
-
-def test_deletions_of_ever_new_devices_wait_in_a_throttled_group_only_up_to_a_bound() -> None:
-    stream = a_stream()
-    client = a_client(stream, selecting("*", max_hz=0.01))
-    for number in range(2_000):
-        stream.change(f"d{number}", b"1")
-        stream.delete(f"d{number}")
-    assert len(client.seqs()) > 1_000, "what cannot be merged goes before its time"
-
-
-def test_equal_subscriptions_share_one_group_and_one_cast() -> None:
-    stream = a_stream()
-    first, second = (a_client(stream, selecting("lab/*", "x")) for _ in range(2))
-    a_client(stream, selecting("other"))
-    assert len(stream.router) == 2
-    stream.cast(*(DataUpdate(name, Raw(b"1"), "", "rest") for name in ("x", "y", "lab/z")))
-    [of_first], [of_second] = first.connection.casts, second.connection.casts
-    assert of_first is of_second
-    assert [entry.seq for entry in of_first.entries] == [1, 3]
-
-
-def test_a_group_that_nobody_is_left_in_goes() -> None:
-    stream = a_stream()
-    clients = [a_client(stream, selecting(pattern)) for pattern in ("a", "a*", "*")]
-    for client in clients:
-        client.feed.close()
-    assert len(stream.router) == 0
-    stream.change("a", b"1")
-    again = a_client(stream, selecting("a*"))
-    stream.change("a", b"1")
-    assert again.seqs() == [2]
-
-
-def test_in_mode_every_nothing_is_merged() -> None:
-    stream = a_stream()
-    client = a_client(stream, selecting("*", mode="every"))
-    client.feed.sender.pause()
-    for _ in range(3):
-        stream.change("a", b"1")
-    client.feed.sender.resume()
-    assert [(message["seq"], "merged" in message) for message in client.heard()] == [(1, False), (2, False), (3, False)]
-
-
-def test_in_mode_every_what_passes_the_bound_is_read_back_from_the_log() -> None:
-    stream = a_stream()
-    client = a_client(stream, selecting("*", mode="every"), outbox_max_bytes=1_000)
-    client.feed.sender.pause()
-    for _ in range(100):
-        stream.change("a", b"1")
-    client.feed.sender.resume()
-    assert client.seqs() == list(range(1, 101))
-    assert client.ended == []
-    stream.change("a", b"1")
-    assert client.seqs() == [101]
-
-
-def test_in_mode_every_a_stalled_client_holds_no_more_than_its_bound() -> None:
-    stream = a_stream()
-    client = a_client(stream, selecting("*", mode="every"), outbox_max_bytes=1_000)
-    client.feed.sender.pause()
-    for _ in range(1_000):
-        stream.change("a", b"1")
-    assert len(stream.router) == 0, "nothing is offered to it any more"
-    assert client.feed.position is None
-
-
-def test_answers_beyond_the_bound_end_the_feed_in_either_mode() -> None:
-    modes: tuple[Mode, ...] = ("latest", "every")
-    for mode in modes:
-        stream = a_stream()
-        client = a_client(stream, Subscription(mode=mode), outbox_max_bytes=1_000)
-        client.feed.sender.pause()
-        for _ in range(100):
-            stream.command("a", "x" * 50)
-            client.feed.sender.offer(CAST_OF_PONG)
-        assert isinstance(client.ended[0], FellBehind)
-
-
-def test_at_most_so_often_a_second_the_newest_of_each_device_comes() -> None:
-    stream = a_stream()
-    client = a_client(stream, selecting("*", max_hz=10))
-    stream.change("a", b"1")
-    assert client.seqs() == [1], "the first change does not wait"
-    for device_id in "aabab":
-        stream.change(device_id, b"1")
-    assert client.heard() == []
-    stream.pass_time(0.1)
-    assert [(event["device_id"], event["seq"], event["merged"]) for event in client.heard()] == [
-        ("a", 5, 3),
-        ("b", 6, 2),
-    ]
-    stream.pass_time(0.1)
-    stream.change("a", b"1")
-    assert client.seqs() == [7], "nothing came for a while, so this one goes at once"
-
-
-def test_a_command_does_not_wait_and_takes_along_what_waited_before_it() -> None:
-    stream = a_stream()
-    client = a_client(stream, selecting("*", max_hz=10))
-    stream.change("a", b"1")
-    stream.change("a", b"2")
-    stream.command("b")
-    assert client.seqs() == [1, 2, 3]
-
-
-def test_one_who_comes_between_two_flushes_gets_no_change_twice_and_misses_none() -> None:
-    stream = a_stream()
-    first = a_client(stream, selecting("*", max_hz=10))
-    stream.change("a", b"1")
-    stream.change("a", b"2")
-    second = Client(stream)
-    second.feed.begin(selecting("*", max_hz=10))
-    stream.change("a", b"3")
-    stream.pass_time(0.1)
-    assert [(m["seq"], m.get("merged", 1)) for m in first.heard()] == [(1, 1), (3, 2)]
-    hello, change = second.heard()
-    assert (hello["seq"], change["seq"], change.get("merged", 1)) == (2, 3, 1)
-
-
 def test_a_position_is_told_only_to_those_who_have_everything_up_to_it() -> None:
     stream = a_stream()
     live, throttled = a_client(stream, EVERYTHING), a_client(stream, selecting("*", max_hz=10))
@@ -417,57 +194,6 @@ def test_a_changed_subscription_brings_the_state_of_what_it_adds_and_nothing_of_
     assert client.seqs() == [5, 6]
 
 
-def test_a_large_state_comes_in_pages_as_the_client_takes_them() -> None:
-    stream = a_stream(*(f"d{number}" for number in range(10)))
-    client = Client(stream, StallingConnection(writes_until_full=1))
-    client.feed.begin(EVERYTHING, page_size=4)
-    pages = client.heard()
-    while len(pages) < 3:
-        stream.change(f"d{len(pages)}", b"1")
-        client.feed.sender.resume()
-        pages += client.heard()
-    assert [page["type"] for page in pages] == ["hello", "snapshot", "snapshot"]
-    assert [len(page["data_snapshot"]) for page in pages] == [4, 4, 2]
-    assert [page.get("more", False) for page in pages] == [True, True, False]
-    assert {page["seq"] for page in pages} == {10}
-    client.feed.sender.resume()
-    client.feed.sender.resume()
-    assert client.seqs() == [11, 12]
-
-
-def test_a_state_of_many_devices_is_encoded_once_for_all_who_come_together() -> None:
-    stream = CommittingStream(block_entries=512)
-    stream.cast(*(DataUpdate(f"d{number}", Raw(b"1"), "", "rest") for number in range(2_000)))
-    for number in range(100):
-        client = Client(stream)
-        client.feed.begin(EVERYTHING)
-        hello, *behind = client.heard()
-        assert hello["seq"] + len(behind) == stream.state.seq
-        stream.change(f"d{number}", b"2")
-        assert client.seqs() == [stream.state.seq]
-    assert stream.snapshots.encoded_count == 1
-    stream.pass_time(1.5)
-    Client(stream).feed.begin(EVERYTHING)
-    assert stream.snapshots.encoded_count == 2, "a second later the bytes are made anew"
-
-
-def test_a_large_state_comes_in_parts_also_unasked_and_no_message_of_it_is_larger_than_a_part() -> None:
-    stream = CommittingStream(part_max_bytes=2_000)
-    names = [f'ü"\\{number}' for number in range(40)] + ["large"]
-    stream.cast(*(DataUpdate(name, Raw(b'"%b"' % (b"x" * 90)), "", "websocket") for name in names[:-1]))
-    stream.change("large", b'"%b"' % (b"x" * 9_000))
-    client = Client(stream)
-    client.feed.begin(EVERYTHING)
-    sizes = [len(message) for message in client.connection.messages]
-    hello, *parts = client.heard()
-    assert (hello["type"], {part["type"] for part in parts}) == ("hello", {"snapshot"})
-    assert [message.get("more", False) for message in (hello, *parts)] == [True] * len(parts) + [False]
-    assert [name for message in (hello, *parts) for name in message["data_snapshot"]] == names
-    assert max(sizes[:-1]) < 2_000 + 400 < sizes[-1], "beside a twin that is larger by itself"
-    stream.change("a", b"1")
-    assert client.seqs() == [42]
-
-
 def test_a_client_that_takes_the_state_slowly_is_spared_what_it_has_already_and_no_device_goes_back() -> None:
     for mode in ("latest", "every"):
         stream = a_stream(*"abcdef")
@@ -488,42 +214,6 @@ def test_a_client_that_takes_the_state_slowly_is_spared_what_it_has_already_and_
         assert {page["seq"] for page in pages} == {6}
         heard = [(event["device_id"], event["seq"], event.get("merged", 1)) for event in events]
         assert heard == ([("a", 9, 2)] if mode == "latest" else [("a", 7, 1), ("a", 9, 1)])
-
-
-def test_clients_that_never_take_the_state_keep_no_more_of_it_than_a_part_each() -> None:
-    stream = CommittingStream(part_max_bytes=4_000)
-    stream.cast(*(DataUpdate(f"d{number}", Raw(b'"%b"' % (b"x" * 300)), "", "rest") for number in range(1_000)))
-    whole = sum(memoryview(twin.value).nbytes for twin in stream.state.twins.values())
-    clients = []
-    for number in range(50):
-        client = Client(stream, StallingConnection(writes_until_full=1))
-        client.feed.begin(selecting("*", f"{number}"))
-        clients.append(client)
-        for device in range(200):  # so that no greeting can be shared with the next one
-            stream.change(f"d{device}", b'"%b"' % (b"y" * 300))
-    assert stream.snapshots.encoded_count == len(clients)
-    assert sum(len(message) for client in clients for message in client.connection.messages) < whole
-
-
-def test_a_state_of_few_devices_is_always_the_newest() -> None:
-    stream = a_stream("a")
-    for number in range(5):
-        stream.change("a", b"%d" % number)
-        client = Client(stream)
-        client.feed.begin(EVERYTHING)
-        [hello] = client.heard()
-        assert hello["data_snapshot"]["a"]["value"] == number
-
-
-def waiting(stream: CommittingStream) -> CommittingStream:
-    """Return a stream on which no work is so short that it is done at once."""
-    stream.scheduler.at_once_steps = 0
-    return stream
-
-
-def work_on(stream: CommittingStream) -> None:
-    for _ in range(20):
-        stream.pass_time(0)
 
 
 def test_until_it_is_known_what_is_selected_a_client_is_told_nothing_and_then_all_in_order() -> None:
@@ -671,241 +361,39 @@ def test_many_devices_and_patterns_are_asked_about_in_slices_and_paid_for() -> N
         assert sum(budget.paid) >= 300 * 100 * 60
 
 
-NAMES = ["lab/a", "lab/b", "x", "y", "z"]
-FILTERS = [["*"], ["lab/*"], ["x"], ["x", "lab/a"], ["*/a", "y"], []]
-HOW: tuple[tuple[Mode, float | None], ...] = (("latest", None), ("latest", 10.0), ("every", None))
-READABLE = [
-    frozenset({"*"}),
-    frozenset({"lab/*"}),
-    frozenset({"x", "lab/a"}),
-    frozenset({"*/a", "y"}),
-    frozenset[str](),
-]
-SUBSCRIPTIONS = [
-    Subscription(rules_of(patterns, kinds), mode, max_hz).inside(readable)
-    for readable in READABLE
-    for patterns in FILTERS
-    for kinds in (None, ["data_update"], ["control"], ["deleted"], ["data_update", "deleted"])
-    for mode, max_hz in HOW
-]
+def test_each_phase_says_where_in_the_log_the_client_is() -> None:
+    stream = a_stream(*"abcdef", block_entries=2)
+    client = Client(stream)
+    phases = [client.feed.phase]
+    stream.reads_wait = True
+    client.feed.begin(selecting("a*"), since=Position("epoch-1", 0))
+    phases.append(client.feed.phase)
+    stream.oldest_since = 4
+    stream.scheduler.at_once_steps = 0
+    stream.read_on()
+    phases.append(client.feed.phase)
+    stream.change("a", b"7")
+    work_on(stream)
+    phases.append(client.feed.phase)
+    client.feed.close()
+    phases.append(client.feed.phase)
+    assert phases == [Phase.NEW, Phase.READING, Phase.GAP, Phase.LIVE, Phase.CLOSED]
+    assert [message["type"] for message in client.heard()] == ["hello", "gap", "snapshot"]
 
 
-class Watching:
-    """A client that follows its cursor through cuts, and what the log owes it."""
-
-    def __init__(self, stream: CommittingStream, subscription: Subscription, writes_until_full: int) -> None:
-        self.stream = stream
-        self.subscription = subscription
-        self._writes_until_full = writes_until_full
-        self.cursor: Position | None = None
-        self.told_until: int | None = None  # stays when a new greeting is cut off before there is a cursor again
-        self.state: dict[str, Any] = {}
-        self.counted: Counter[str] = Counter()
-        self.seqs: list[int] = []
-        self.newer: dict[str, int] = {}
-        self.newer_here: dict[str, int] = {}  # a connection that resumes says it again
-        self.gaps: list[tuple[int, int]] = []
-        self.started_at = 0
-        self.was_cut = False
-        self.connect()
-
-    def connect(self) -> None:
-        self.was_cut |= self.told_until is not None
-        self.newer_here = {}
-        self.client = Client(self.stream, StallingConnection(self._writes_until_full), outbox_max_bytes=2_000)
-        self.client.feed.begin(self.subscription, since=self.cursor)
-        self.read()
-
-    def read(self) -> None:
-        for message in self.client.heard():
-            getattr(self, f"_{message['type']}")(message)
-
-    def settle(self) -> None:
-        """Take everything that there is for this client."""
-        for _ in range(500):
-            self.read()
-            if self.client.ended:
-                self.client.feed.close()
-                self.connect()
-            if self.client.feed.is_caught_up:
-                break
-            self.client.feed.sender.resume()
-            self.stream.read_on()
-            self.stream.pass_time(1)
-        self.read()
-        self.stream.pass_time(1)
-        self.stream.pass_time(1)
-        self.read()
-
-    def _hello(self, message: Any) -> None:
-        if not message["resumed"]:
-            if self.told_until is not None:
-                self.gaps.append((self.told_until + 1, message["seq"]))
-            else:
-                self.started_at = message["seq"]
-            self.state = {}
-            self._snapshot(message)
-        if message.get("more"):
-            self.cursor = None
-        else:
-            self._stands_at(message)
-
-    def _gap(self, message: Any) -> None:
-        self.was_cut = True
-        self.state = {}
-        self.gaps.append((message["from"], message["to"]))
-
-    def _snapshot(self, message: Any) -> None:
-        for device, twin in message["data_snapshot"].items():
-            self.state[device] = twin["value"]
-            if twin["seq"] > message["seq"]:
-                self.newer[device] = self.newer_here[device] = twin["seq"]
-        if not message.get("more"):
-            self._stands_at(message)
-
-    def _data_update(self, message: Any) -> None:
-        assert message["seq"] > self.newer_here.get(message["device_id"], 0), "no device goes back"
-        self.state[message["device_id"]] = message["value"]
-        self.counted[message["device_id"]] += message.get("merged", 1)
-        self._moved(message)
-
-    def _deleted(self, message: Any) -> None:
-        self.state.pop(message["device_id"], None)
-        self.counted[message["device_id"]] += message.get("merged", 1)
-        self._moved(message)
-
-    def _control(self, message: Any) -> None:
-        self._moved(message)
-
-    def _moved(self, message: Any) -> None:
-        assert message["type"] == self.stream.log[message["seq"] - 1].topic[0]
-        self.seqs.append(message["seq"])
-        self._stands_at(message)
-
-    def _stands_at(self, message: Any) -> None:
-        self.cursor, self.told_until = Position(message["epoch"], message["seq"]), message["seq"]
-
-
-class FeedsAgainstTheLog(RuleBasedStateMachine):
-    """Clients with any subscription, on connections that stall and break, over a log that is read back late and cut."""
-
-    @initialize()
-    def begin(self) -> None:
-        self.stream = CommittingStream(block_entries=4, part_max_bytes=150)
-        self.clients: list[Watching] = []
-
-    @rule(names=st.lists(st.sampled_from([*NAMES, "!x", "!lab/a", "-x", "-y", "-lab/a"]), min_size=1, max_size=6))
-    def commit(self, names: list[str]) -> None:
-        entries: list[Entry] = []
-        for seq, name in enumerate(names, self.stream.state.seq + 1):
-            if name.startswith("!"):
-                entries.append(Control(name[1:], "on", Raw(b"{}"), "", "rest"))
-            elif name.startswith("-"):
-                entries.append(Deleted(name[1:], "", "rest"))
-            else:
-                entries.append(DataUpdate(name, Raw(b"%d" % seq), "", "rest"))
-        self.stream.cast(*entries)
-
-    @precondition(lambda self: len(self.clients) < 6)
-    @rule(subscription=st.sampled_from(SUBSCRIPTIONS), writes_until_full=st.integers(1, 6))
-    def come(self, subscription: Subscription, writes_until_full: int) -> None:
-        self.clients.append(Watching(self.stream, subscription, writes_until_full))
-
-    @precondition(lambda self: self.clients)
-    @rule(chosen=st.integers(0, 5))
-    def cut(self, chosen: int) -> None:
-        client = self.clients[chosen % len(self.clients)]
-        if client.client.ended:
-            return
-        client.client.feed.close()
-        client.connect()
-
-    @precondition(lambda self: self.clients)
-    @rule(chosen=st.integers(0, 5))
-    def take(self, chosen: int) -> None:
-        client = self.clients[chosen % len(self.clients)]
-        client.client.feed.sender.resume()
-        client.read()
-
-    @precondition(lambda self: self.clients)
-    @rule(chosen=st.integers(0, 5))
-    def stall(self, chosen: int) -> None:
-        self.clients[chosen % len(self.clients)].client.feed.sender.pause()
-
-    @rule(seconds=st.sampled_from([0.05, 0.2]))
-    def pass_time(self, seconds: float) -> None:
-        self.stream.pass_time(seconds)
-
-    @rule(wait=st.booleans())
-    def read_on(self, wait: bool) -> None:
-        self.stream.reads_wait = wait
-        self.stream.read_on()
-
-    @rule(waits=st.booleans())
-    def let_work_wait(self, waits: bool) -> None:
-        self.stream.scheduler.at_once_steps = 0 if waits else AT_ONCE_STEPS
-
-    @rule()
-    def work_on(self) -> None:
-        self.stream.pass_time(0)
-
-    @rule(keep=st.integers(0, 20))
-    def prune(self, keep: int) -> None:
-        self.stream.oldest_since = max(self.stream.oldest_since, self.stream.state.seq - keep)
-
-    @invariant()
-    def what_was_heard_is_in_order_and_selected(self) -> None:
-        for client in getattr(self, "clients", ()):
-            client.read()
-            assert client.seqs == sorted(set(client.seqs))
-            assert all(client.subscription.selects(self.stream.log[seq - 1].topic) for seq in client.seqs)
-
-    def teardown(self) -> None:
-        for client in getattr(self, "clients", ()):
-            client.settle()
-            self._check(client)
-
-    def _check(self, client: Watching) -> None:
-        selected = [entry for entry in self.stream.log if client.subscription.selects(entry.topic)]
-        newest = {
-            device_id: int(bytes(twin.value))
-            for device_id, twin in self.stream.state.twins.items()
-            if client.subscription.selects(("data_update", device_id))
-        }
-        is_told_of_deletions = all(client.subscription.selects(("deleted", name)) for name in client.state)
-        known = client.state if is_told_of_deletions else {n: v for n, v in client.state.items() if n in newest}
-        assert known == newest
-        missing = {seq for first, last in client.gaps for seq in range(first, last + 1)}
-        owed = [e for e in selected if e.seq > client.started_at and e.seq not in missing]
-        heard = set(client.seqs) - missing
-        told = {e.seq for e in owed if not isinstance(e, Control) and e.seq <= client.newer.get(e.device_id, 0)}
-        if client.subscription.mode == "every":
-            assert heard | told == {entry.seq for entry in owed}
-            return
-        assert {e.seq for e in owed if isinstance(e, Control)} <= heard
-        if not client.was_cut:  # what was merged into a change behind the cursor is not counted again
-            due = (entry for entry in owed if not isinstance(entry, Control) and entry.seq not in told)
-            counts = Counter(entry.device_id for entry in due)
-            for name in counts:  # of a device that is no more, nothing comes to one who is not told so
-                if client.subscription.selects(("deleted", name)) or ("deleted", name) not in {
-                    entry.topic for entry in self.stream.log
-                }:
-                    assert client.counted[name] == counts[name]
-            assert client.counted <= counts
-
-
-TestFeedsAgainstTheLog = FeedsAgainstTheLog.TestCase
-TestFeedsAgainstTheLog.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
-
-
-def test_what_a_client_is_handed_late_and_merged_is_counted_as_that() -> None:
-    stream = a_stream("a", "b")
-    deliveries = stream.router.deliveries
-    quick, slow = a_client(stream, EVERYTHING), a_client(stream, EVERYTHING)
-    slow.feed.sender.pause()
-    for number in range(3):
-        stream.change("a", b"%d" % number)
-    assert (deliveries.made, deliveries.merged) == (3, 0), "the quick one has its own, the slow one nothing yet"
-    slow.feed.sender.resume()
-    assert (len(quick.heard()), len(slow.heard())) == (3, 1)
-    assert (deliveries.made, deliveries.merged) == (4, 2)
+def test_a_client_waits_for_its_first_snapshot_in_a_phase_of_its_own_and_falls_back_from_live_in_mode_every() -> None:
+    stream = waiting(a_stream("a"))
+    client = Client(stream, outbox_max_bytes=1_000)
+    client.feed.begin(selecting("a", "b*", mode="every"))
+    phases = [client.feed.phase]
+    work_on(stream)
+    phases.append(client.feed.phase)
+    client.feed.sender.pause()
+    for _ in range(100):
+        stream.change("a", b"1")
+    phases.append(client.feed.phase)
+    stream.scheduler.at_once_steps = AT_ONCE_STEPS
+    client.feed.sender.resume()
+    phases.append(client.feed.phase)
+    assert phases == [Phase.OPENING, Phase.LIVE, Phase.CATCHING_UP, Phase.LIVE]
+    assert client.seqs() == [1, *range(2, 102)]

@@ -158,18 +158,6 @@ def test_the_routes_of_many_new_names_and_many_patterns_are_found_a_little_at_a_
     assert asked[-1] == 0, "all is known by then"
 
 
-def test_the_timer_of_a_throttled_group_ends_with_it() -> None:
-    stream = CommittingStream()
-    feed, _ = come(stream, "a", max_hz=0.01)
-    for number in range(1, 100):
-        stream.change("a", b"1")
-        stream.change("a", b"2")
-        assert len(stream.timers) == 1, "one group, one timer"
-        feed.change(Subscription(rules_of(["a"]), max_hz=0.01 + number / 1e7), lambda: None)
-    feed.close()
-    assert (len(stream.timers), len(stream.router)) == (0, 0)
-
-
 def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
     stream = CommittingStream()
     connection = RecordingConnection()
