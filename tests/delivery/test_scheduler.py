@@ -106,7 +106,7 @@ def test_who_is_in_debt_waits_between_slices_and_who_is_not_does_not_wait_for_hi
     while not told:
         clockwork.turn()
     assert len(debtor.slices) == before
-    clockwork.turn(scheduler.OWING_PAUSE_S)
+    clockwork.turn(scheduler.OVERSPENT_PAUSE_S)
     clockwork.turn()
     assert len(debtor.slices) == before + 1, "the pause is over, and it goes on by one slice"
 
@@ -122,7 +122,7 @@ def test_equal_work_is_done_once_and_all_who_wait_are_told_a_few_at_a_time() -> 
         before = len(told)
         clockwork.turn()
         told_at_once = max(told_at_once, len(told) - before)
-    assert (sum(work.slices), told, told_at_once) == (10_000, list(range(10)), scheduler.TOLD_AT_ONCE)
+    assert (sum(work.slices), told, told_at_once) == (10_000, list(range(10)), scheduler.CALLED_AT_ONCE)
 
 
 def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:

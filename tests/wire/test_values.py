@@ -212,7 +212,7 @@ def test_any_name_without_control_characters_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 129, "\U0001f600" * 129])
 def test_a_name_of_another_length_is_refused_with_its_length(name: str) -> None:
-    with pytest.raises(ValidationFailed, match=f"`target` takes 1 to 128 characters; this one has {len(name)}"):
+    with pytest.raises(ValidationFailed, match=f"`target` must have 1 to 128 characters; this one has {len(name)}"):
         check_id(name, "`target`")
 
 

@@ -1,4 +1,4 @@
-"""Names of devices, targets and commands: which texts may be one."""
+"""Which texts may be the name of a device, a target or a command."""
 
 from functools import lru_cache
 
@@ -15,21 +15,21 @@ def check_id(text: str, what: str) -> None:
         ValidationFailed: it is not such a name.
     """
     if not 1 <= len(text) <= NAME_MAX_CHARS:
-        raise ValidationFailed(f"{what} takes 1 to {NAME_MAX_CHARS} characters; this one has {len(text)}")
+        raise ValidationFailed(f"{what} must have 1 to {NAME_MAX_CHARS} characters; this one has {len(text)}")
     if text.isprintable():
         return
     if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
-        raise ValidationFailed(f"{what} takes no control characters")
+        raise ValidationFailed(f"{what} must have no control characters")
     check_unicode(text, what)
 
 
 def check_unicode(text: str, what: str) -> None:
-    """Check that a text has a form in UTF-8, which a lone surrogate has not: what could not be sent is not taken.
+    """Check that a text can be encoded in UTF-8, which a lone surrogate cannot: what could not be sent is not taken.
 
     Raises:
-        ValidationFailed: it has none.
+        ValidationFailed: it cannot.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValidationFailed(f"{what} takes no lone surrogates") from None
+        raise ValidationFailed(f"{what} must have no lone surrogates") from None

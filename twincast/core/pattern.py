@@ -1,4 +1,4 @@
-"""Device patterns: `*` stands for any characters, also none, also `/`; everything else for itself."""
+"""Patterns of names: `*` stands for any number of any characters, `/` included; every other character for itself."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,21 +11,21 @@ from twincast.errors import ValidationFailed
 
 PATTERN_MAX_CHARS = 256
 KNOWN_MAX = 20_000
-"""How many names an answer is remembered for: a gateway sends the same again and again."""
+"""How many names an answer is kept for: a gateway sends the same names again and again."""
 KNOWN_FROM_STEPS = 16
-"""What costs less is found out each time: it takes a microsecond or two, and a name some hundred bytes."""
+"""An answer that costs fewer steps is not kept: a match takes a microsecond or two, a kept name a hundred bytes."""
 LOOK_STEPS, LENGTH_STEPS = 4, 2
-"""What it takes to look a name up, and for each length of an end; a step is about an eighth of a microsecond."""
+"""How many steps a look-up of a name takes, and each length of an end; a step is about an eighth of a microsecond."""
 MATCH_STEPS, PART_STEPS, CHARS_A_STEP = 4, 2, 16
-"""What it takes to hold a name against a pattern, for each part of it, and how many characters of it are one more."""
+"""How many steps a match takes, and each part of the pattern; and how many characters of the pattern are one more."""
 SIFT_ENDS, SIFT_NAMES = 8, 256
-"""With how few ends, and how many at once, names are sifted before they are asked about: several times as fast."""
+"""Up to how many ends names are sifted before they are matched, and how many names at once: several times as fast."""
 
 T = TypeVar("T")
 
 
 class End(NamedTuple):
-    """How every name begins or ends that a pattern selects; `ANY_END` if that says nothing."""
+    """How every name that a pattern selects begins or ends; `ANY_END` if the pattern has neither."""
 
     text: str
     is_tail: bool
@@ -37,8 +37,8 @@ ANY_END = End("", False)
 class Pattern:
     r"""Which names are selected: `lab/*`, `*/door`, or one exact name. `\*` is a star, `\\` a backslash.
 
-    Matching never goes back: each part between stars is looked for once, behind the one before it, so that no
-    character of a name is searched for two parts. A regular expression would not promise that.
+    Matching never backtracks: each part between stars is searched for once, behind the part before it, so that the time
+    is linear in the name. A regular expression would not promise that.
     """
 
     __slots__ = ("_head", "_inner", "_min_chars", "_tail", "cost", "exact", "is_everything")
@@ -47,11 +47,11 @@ class Pattern:
         """Read a pattern.
 
         Raises:
-            ValidationFailed: empty, too long, with a lone surrogate, or a backslash before something else than `*` and
-                itself.
+            ValidationFailed: it is empty, too long, has a lone surrogate, or a backslash that stands before neither
+                `*` nor a backslash.
         """
         if not 1 <= len(text) <= PATTERN_MAX_CHARS:
-            raise ValidationFailed(f"a pattern takes 1 to {PATTERN_MAX_CHARS} characters; this one has {len(text)}")
+            raise ValidationFailed(f"a pattern must have 1 to {PATTERN_MAX_CHARS} characters; this one has {len(text)}")
         check_unicode(text, "a pattern")
         self._head, *others = _parts(text)
         self.exact: str | None = None if others else self._head
@@ -62,18 +62,18 @@ class Pattern:
         inner_chars = sum(map(len, self._inner))
         self._min_chars = len(self._head) + len(self._tail) + inner_chars
         self.cost = MATCH_STEPS + PART_STEPS * len(self._inner) + inner_chars // CHARS_A_STEP
-        """How many steps it takes at most to hold a name against this."""
+        """How many steps a match of a name takes at most."""
 
     @property
     def end(self) -> End:
-        """What is known of the names that are selected: how they begin, else how they end."""
+        """How the selected names begin; if that says nothing, how they end."""
         if self._head or not self._tail:
             return End(self._head, False)
         return End(self._tail, True)
 
     @property
     def is_end(self) -> bool:
-        """Whether `end` says all."""
+        """Whether a name is selected as soon as it has `end`."""
         return not self._inner and not (self._head and self._tail)
 
     def matches(self, name: str) -> bool:
@@ -84,7 +84,7 @@ class Pattern:
             return False
         at, end = len(self._head), len(name) - len(self._tail)
         for part in self._inner:
-            # The leftmost place is always right: it leaves the most for the parts that follow.
+            # The leftmost place is always right, for it leaves the most to the parts behind it.
             at = name.find(part, at, end)
             if at < 0:
                 return False
@@ -92,20 +92,20 @@ class Pattern:
         return True
 
     def meets(self, other: "Pattern") -> bool:
-        """Whether there is a name that both select."""
+        """Whether there is a name that both patterns select."""
         if self.exact is not None:
             return other.matches(self.exact)
         if other.exact is not None:
             return self.matches(other.exact)
-        # Between the ends there are stars on both sides: what one needs there may stand behind what the other does.
+        # Both have a star between their ends, so what one needs there may stand behind what the other needs.
         heads = self._head.startswith(other._head) or other._head.startswith(self._head)
         return heads and (self._tail.endswith(other._tail) or other._tail.endswith(self._tail))
 
 
 class Ends(Generic[T]):
-    """Things by the ends of patterns: which of them can concern a name is found without asking each.
+    """Things by the ends of their patterns: those that can select a name are found without matching each.
 
-    What says nothing of a name's beginning or end is always found.
+    A thing under `ANY_END` is always found.
     """
 
     __slots__ = ("_by_head", "_by_tail", "_head_lengths", "_tail_lengths")
@@ -121,17 +121,17 @@ class Ends(Generic[T]):
 
     @property
     def ends(self) -> Iterator[End]:
-        """What there is something under."""
+        """The ends that something is kept under."""
         yield from (End(text, False) for text in self._by_head)
         yield from (End(text, True) for text in self._by_tail)
 
     @property
     def look_cost(self) -> int:
-        """How many steps it takes to look up a name, whatever is found."""
+        """How many steps a look-up of a name takes, whatever it finds."""
         return LOOK_STEPS + LENGTH_STEPS * (len(self._head_lengths) + len(self._tail_lengths))
 
     def add(self, end: End, thing: T) -> None:
-        """Keep a thing under an end; the newest of an end stands last."""
+        """Keep a thing under an end, behind the older things of that end."""
         found, lengths = self._side(end)
         things = found.setdefault(end.text, {})
         if not things:
@@ -139,7 +139,7 @@ class Ends(Generic[T]):
         things[thing] = None
 
     def remove(self, end: End, thing: T) -> None:
-        """Forget a thing that was kept under an end."""
+        """Remove a thing that was kept under an end."""
         found, lengths = self._side(end)
         things = found[end.text]
         del things[thing]
@@ -150,7 +150,7 @@ class Ends(Generic[T]):
                 del lengths[len(end.text)]
 
     def near(self, name: str) -> Iterator[dict[T, None]]:
-        """Yield what stands under the ends that a name has."""
+        """Yield the things under each end that a name has."""
         chars = len(name)
         for length in self._head_lengths:
             if length <= chars and (things := self._by_head.get(name[:length])) is not None:
@@ -164,7 +164,7 @@ class Ends(Generic[T]):
 
 
 class Found(NamedTuple):
-    """What came of a part of a long search: the names that are selected, up to which one it went, and what it cost."""
+    """What one slice of a search found: the selected names, where the next slice begins, and how many steps it took."""
 
     names: list[str]
     until: int
@@ -172,7 +172,7 @@ class Found(NamedTuple):
 
 
 class PatternSet:
-    """The names that any of some patterns selects."""
+    """The names that at least one of some patterns selects."""
 
     __slots__ = (
         "_ask_cost",
@@ -188,7 +188,7 @@ class PatternSet:
     )
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
-        """Put patterns together; `names_of` reads them from texts."""
+        """Put patterns together; `pattern_set` reads them from texts."""
         self.is_all = False
         """Whether every name is selected."""
         self.star_count = 0
@@ -217,16 +217,16 @@ class PatternSet:
 
     @property
     def ends(self) -> frozenset[End]:
-        """How the selected names begin or end; an exact one begins as all of it."""
+        """How the selected names begin or end; an exact name begins as all of itself."""
         return frozenset({*self._stars.ends, *(End(name, False) for name in self.exact)})
 
     @property
     def is_listed(self) -> bool:
-        """Whether `exact` is all that is selected."""
+        """Whether no name but those of `exact` is selected."""
         return not self.star_count
 
     def has(self, name: str) -> bool:
-        """Whether a name is selected. An answer that was hard to find is remembered."""
+        """Whether a name is selected. An answer that took many steps is kept."""
         if self.is_all or name in self.exact:
             return True
         if self._is_found_by_sifting:
@@ -235,7 +235,7 @@ class PatternSet:
         return self.learn(name)[0] if known is None else known
 
     def learn(self, name: str) -> tuple[bool, int]:
-        """Return what `has` does, and how many steps it took to find out."""
+        """Return what `has` returns, and how many steps that took."""
         known = self._known.get(name)
         if known is not None:
             return known, 1
@@ -245,7 +245,7 @@ class PatternSet:
         return is_selected, steps
 
     def ask(self, name: str) -> tuple[bool, int]:
-        """Return whether a name is selected, and how many steps it took to find out; nothing is remembered."""
+        """Return whether a name is selected, and how many steps that took; nothing is kept."""
         if self.is_all or name in self.exact:
             return True, 1
         steps = self._stars.look_cost
@@ -257,9 +257,9 @@ class PatternSet:
         return False, steps
 
     def search(self, names: Sequence[str], start: int, max_steps: int) -> Found:
-        """Find the selected ones among names from `start` on, in at most about so many steps; at least one is asked.
+        """Find the selected names from `start` on, in about `max_steps`; at least one name is matched.
 
-        Nothing is remembered: who has many names asks for each once.
+        Nothing is kept: a search matches each name once.
         """
         if self.is_all:
             part = names[start : start + max_steps]
@@ -284,7 +284,7 @@ class PatternSet:
         return Found(found, at, steps)
 
     def _sift(self, names: Sequence[str]) -> list[str]:
-        """Return the names that have one of the ends, or stand there by their whole text."""
+        """Return the names that have one of the ends, or are selected by their whole text."""
         heads, tails, exact = self._heads, self._tails, self.exact
         if not tails and not exact:
             return [name for name in names if name.startswith(heads)]
@@ -299,16 +299,16 @@ class PatternSet:
 
 @lru_cache(maxsize=64)
 def pattern_set(texts: frozenset[str]) -> PatternSet:
-    """Return the names that texts of patterns select; equal texts share what is remembered.
+    """Return the set of some patterns; equal texts share one set, and what it keeps of names.
 
     Raises:
-        ValidationFailed: one of them cannot be.
+        ValidationFailed: one of the texts is no pattern.
     """
     return PatternSet(map(Pattern, texts))
 
 
 def _parts(text: str) -> list[str]:
-    """Return what stands between the stars."""
+    """Return the texts between the stars."""
     if "\\" not in text:
         return text.split("*")
     parts = [""]
@@ -319,7 +319,7 @@ def _parts(text: str) -> list[str]:
         elif char == "\\":
             escaped = next(chars, "")
             if escaped not in {"*", "\\"}:
-                raise ValidationFailed(f"in a pattern, \\* is a star and \\\\ a backslash; \\{escaped} is nothing")
+                raise ValidationFailed(f"in a pattern, \\* is a star and \\\\ a backslash; \\{escaped} has no meaning")
             parts[-1] += escaped
         else:
             parts[-1] += char

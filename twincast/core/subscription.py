@@ -1,4 +1,4 @@
-"""What one connection wants to be told of, and how."""
+"""What one connection receives: patterns with their kinds, delivery mode, rate, and the rights that bound it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,28 +15,28 @@ Rule = tuple[str, frozenset[Kind]]
 KINDS: frozenset[Kind] = frozenset({"data_update", "control", "deleted"})
 EVERYWHERE = frozenset({"*"})
 PATTERNS_MAX, STARS_MAX = 1_000, 100
-"""Exact names are found in one lookup; patterns with a star are held against every name, and so cost more."""
+"""Exact names are found in one lookup; patterns with a star are matched against every name, and so cost more."""
 RULE_STEPS = 20
-"""What it costs to read a pattern, to put it among those of all clients and to take it out again: steps of a search."""
+"""How many steps of a search a pattern costs: it is read, put among those of all clients, and taken out again."""
 MAX_HZ_MIN, MAX_HZ_MAX = 0.01, 1_000.0
 NO_PATTERNS = PatternSet(())
 
 
 class Wanted:
-    """What rules ask for, read once: for each kind the names that are selected."""
+    """Rules, read once: for each kind the names that are selected."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         """Read the patterns of rules.
 
         Raises:
-            ValidationFailed: one of them cannot be.
+            ValidationFailed: one of them is no pattern.
         """
         by_kinds: dict[frozenset[Kind], list[Pattern]] = {}
         for text, kinds in rules:
             by_kinds.setdefault(kinds, []).append(Pattern(text))
         self.stars = [pattern for patterns in by_kinds.values() for pattern in patterns if pattern.exact is None]
         self._by_kind: dict[Kind, PatternSet] = {}
-        if len(by_kinds) == 1:  # as nearly always: the kinds share what is known of names
+        if len(by_kinds) == 1:  # as nearly always: the kinds share what is kept of names
             ((kinds, patterns),) = by_kinds.items()
             self._by_kind = dict.fromkeys(kinds, PatternSet(patterns))
         elif by_kinds:
@@ -45,28 +45,28 @@ class Wanted:
                 self._by_kind[kind] = PatternSet(pattern for patterns in wanting for pattern in patterns)
 
     def names(self, kind: Kind) -> PatternSet:
-        """Return the names that are selected of a kind."""
+        """Return the selected names of a kind."""
         return self._by_kind.get(kind, NO_PATTERNS)
 
     @cached_property
     def exact(self) -> frozenset[Topic]:
-        """The topics that are selected by their whole name."""
+        """The topics that are selected by their whole name, without a star."""
         return frozenset((kind, name) for kind, names in self._by_kind.items() for name in names.exact)
 
     def all_of(self, listed: frozenset[str]) -> frozenset[Topic]:
-        """Return the topics of some names, of the kinds of which every name is selected."""
+        """Return the topics of some names, for each kind of which every name is selected."""
         return frozenset((kind, name) for kind, names in self._by_kind.items() if names.is_all for name in listed)
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """Patterns with the kinds that each selects, the mode, and within what. Equal subscriptions share what is sent.
+    """What one connection receives. Connections with equal subscriptions share a group and its casts.
 
     Args:
         rules: patterns, each once, with its kinds.
-        mode: "latest" merges per device when the client does not keep up; "every" never does.
-        max_hz: how often a second changes are sent, at most; None for as they come. Only with "latest".
-        within: the patterns that the client has the right to read. What they do not select does not exist for it.
+        mode: "latest" merges per device when the client does not keep up; "every" never merges.
+        max_hz: at most how often a second entries are sent; None for as they come. Only with "latest".
+        within: the patterns of what the client has the right to read. Nothing else exists for it.
     """
 
     rules: frozenset[Rule] = frozenset({("*", KINDS)})
@@ -80,22 +80,23 @@ class Subscription:
         """Check the whole.
 
         Raises:
-            ValidationFailed: too many patterns, or a mode and a frequency that do not go together.
+            ValidationFailed: there are too many patterns, or mode and frequency do not go together.
         """
         if len(self.rules) > PATTERNS_MAX:
-            raise ValidationFailed(f"a subscription takes {PATTERNS_MAX} patterns; this one has {len(self.rules)}")
+            count = len(self.rules)
+            raise ValidationFailed(f"a subscription must have at most {PATTERNS_MAX} patterns; this one has {count}")
         if self._wanted is None:
             object.__setattr__(self, "_wanted", Wanted(self.rules))
         stars = len(self.wanted.stars)
         if stars > STARS_MAX:
-            raise ValidationFailed(f"{STARS_MAX} patterns may have a star; of these {stars} have")
+            raise ValidationFailed(f"at most {STARS_MAX} patterns may have a star; of these {stars} have")
         if self.mode not in {"latest", "every"}:
-            raise ValidationFailed(f"`mode` is latest or every, not {str(self.mode)[:40]!r}")
+            raise ValidationFailed(f"`mode` must be latest or every, not {str(self.mode)[:40]!r}")
         if self.max_hz is not None:
             if self.mode == "every":
                 raise ValidationFailed("`max_hz` goes with mode latest; every change cannot be held back")
             if not MAX_HZ_MIN <= self.max_hz <= MAX_HZ_MAX:
-                raise ValidationFailed(f"`max_hz` takes {MAX_HZ_MIN} to {MAX_HZ_MAX:g}, not {self.max_hz}")
+                raise ValidationFailed(f"`max_hz` must be {MAX_HZ_MIN} to {MAX_HZ_MAX:g}, not {self.max_hz}")
         object.__setattr__(self, "_hash", hash((self.rules, self.mode, self.max_hz, self.within)))
 
     def __hash__(self) -> int:
@@ -103,23 +104,23 @@ class Subscription:
 
     @property
     def wanted(self) -> Wanted:
-        """What the rules ask for, wherever it may be."""
+        """What the rules ask for, before rights narrow it."""
         assert self._wanted is not None
         return self._wanted
 
     @cached_property
     def readable(self) -> PatternSet:
-        """The names that exist for the client."""
+        """The names that the client has the right to read."""
         return pattern_set(self.within)
 
     @cached_property
     def is_everything(self) -> bool:
-        """Whether every change is selected."""
+        """Whether every entry is selected."""
         return ("*", KINDS) in self.rules and self.readable.is_all
 
     @cached_property
     def exact(self) -> frozenset[Topic]:
-        """The topics that are selected by their whole name."""
+        """The topics that are selected by their whole name, without a star."""
         wanted, readable = self.wanted, self.readable
         if readable.is_all:
             return wanted.exact
@@ -128,23 +129,23 @@ class Subscription:
 
     @cached_property
     def ends(self) -> frozenset[End]:
-        """How the names begin or end that are selected and not in `exact`; none if there are no others."""
+        """How the selected names that are not in `exact` begin or end; empty if there are no others."""
         wanted, readable = self.wanted, self.readable
         if readable.is_listed and all(pattern.is_everything for pattern in wanted.stars):
             return frozenset()
         ends = frozenset(pattern.end for pattern in wanted.stars)
-        # What is wanted says nothing of a name, so what may be read does.
+        # The wanted patterns say nothing of a name's ends, so those of the readable names are used.
         return readable.ends if ANY_END in ends and not readable.is_all else ends
 
     def selects(self, topic: Topic) -> bool:
-        """Whether changes of a topic are wanted, and may be had."""
+        """Whether entries of a topic are wanted and readable."""
         if self.is_everything or topic in self.exact:
             return True
         kind, name = topic
         return bool(self.ends) and self.readable.has(name) and self.wanted.names(kind).has(name)
 
     def ask(self, topic: Topic) -> tuple[bool, int]:
-        """Return what `selects` does, and how many steps it took to find out; nothing is remembered."""
+        """Return what `selects` returns, and how many steps that took; nothing is kept."""
         kind, name = topic
         is_wanted, steps = self.wanted.names(kind).ask(name)
         if not is_wanted or self.readable.is_all:
@@ -153,7 +154,7 @@ class Subscription:
         return is_readable, steps + more
 
     def learn(self, topic: Topic) -> tuple[bool, int]:
-        """Return what `ask` does; what was hard to find is remembered."""
+        """Return what `ask` returns; an answer that took many steps is kept."""
         if self.is_everything or topic in self.exact:
             return True, 1
         kind, name = topic
@@ -164,7 +165,7 @@ class Subscription:
         return is_readable, steps + more
 
     def adding(self, rules: Iterable[Rule]) -> "Subscription":
-        """Return this subscription with more patterns; one that it has already takes the new kinds."""
+        """Return this subscription with more patterns; a pattern that it has already gets the new kinds."""
         added = dict(rules)
         return self._with_rules((dict(self.rules) | added).items()) if added else self
 
@@ -174,14 +175,14 @@ class Subscription:
         return self._with_rules(() if patterns is None else (rule for rule in self.rules if rule[0] not in gone))
 
     def inside(self, readable: frozenset[str]) -> "Subscription":
-        """Return this subscription for a client that may read what some patterns select, and nothing else."""
+        """Return this subscription narrowed to what some patterns select: all that the client has the right to read."""
         return self if readable == self.within else replace(self, within=EVERYWHERE if "*" in readable else readable)
 
     def _with_rules(self, rules: Iterable[Rule]) -> "Subscription":
         return replace(self, rules=frozenset(rules), _wanted=None)
 
     def described(self) -> dict[str, Any]:
-        """Return it as the wire shows it."""
+        """Return this subscription as the hello shows it."""
         devices = {text: sorted(kinds) for text, kinds in sorted(self.rules)}
         return {"devices": devices, "mode": self.mode, "max_hz": self.max_hz}
 
@@ -190,11 +191,11 @@ def rules_of(patterns: Iterable[str], kinds: Iterable[str] | None = None) -> fro
     """Return patterns with the kinds that each of them selects; all kinds if none are given.
 
     Raises:
-        ValidationFailed: one of the kinds is none. The patterns are read by whoever makes a subscription of them.
+        ValidationFailed: a kind is not known. The patterns are read when they become a subscription.
     """
     wanted = frozenset(kinds) if kinds is not None else KINDS
     if not wanted or not wanted <= KINDS:
-        unknown = [kind[:40] for kind in sorted(wanted - KINDS)[:1]]  # what came may be long; its beginning tells
+        unknown = [kind[:40] for kind in sorted(wanted - KINDS)[:1]]  # it may be long
         *first, last = sorted(KINDS)
-        raise ValidationFailed(f"`kinds` takes {', '.join(first)} and {last}, not {unknown!r}")
+        raise ValidationFailed(f"`kinds` must be of {', '.join(first)} and {last}, not {unknown!r}")
     return frozenset((text, cast("frozenset[Kind]", wanted)) for text in patterns)

@@ -239,7 +239,7 @@ class Feed:
             names = self._selected(Phase.OPENING, partial(self._begin_with_state, reason, ordered))
             if names is None:
                 return
-            snapshot = snapshots.full(self.subscription, names, self._page_size, reason, ordered)
+            snapshot = snapshots.fresh(self.subscription, names, self._page_size, reason, ordered)
         self._go_on_behind(snapshot.seq, snapshot.pages())
 
     def _begin_anew(self) -> None:
@@ -251,7 +251,7 @@ class Feed:
         gap = Cast((encode(Gap(state.epoch, self._read_until + 1, state.seq)),))
         before = [Page(cast, False, {}) for cast in (*self.sender.take_kept(), gap)]
         self._newer = None
-        pages = self._stream.snapshots.snapshot(names, self._page_size).pages()
+        pages = self._stream.snapshots.part_of_state(names, self._page_size).pages()
         self._go_on_behind(state.seq, chain(before, pages))
 
     def _selected(self, phase: Phase, then: Callable[[], None]) -> Sequence[str] | None:
@@ -382,7 +382,7 @@ class Feed:
         self.subscription = subscription
         self._read_until = self._stream.state.seq
         if names:
-            self.sender.start_pages(self._noted(self._stream.snapshots.snapshot(names, self._page_size).pages()))
+            self.sender.start_pages(self._noted(self._stream.snapshots.part_of_state(names, self._page_size).pages()))
         self.sender.drain()
         self._catch_up()
         done()

@@ -1,4 +1,4 @@
-"""The state in parts, each encoded when it is taken: whoever takes them slowly holds none of it in memory."""
+"""The state in parts, each encoded when it is taken, so that a slow client keeps none of it in memory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,34 +10,34 @@ from twincast.wire.messages import encode
 _TWIN_BYTES = len('{"value":,"updated_at_utc":"","seq":,"source":"application"}:,') + len(
     "2026-11-23T16:24:00.123456+00:00"
 )
-"""What a twin's text takes beside its name, its value and the digits of its seq, with the longest source."""
+"""How long a twin's text is beside its name, its value and the digits of its seq, with the longest source."""
 
 
 class Part(NamedTuple):
-    """Some twins, and where the next part begins."""
+    """The twins of some devices, and where the next part begins."""
 
     text: bytes
     """A JSON object: the twins by device."""
     end: int
     is_last: bool
     newer: dict[str, int]
-    """The devices whose twin is newer than the snapshot's `seq`, and the seq of that."""
+    """The devices whose twin is newer than the snapshot's `seq`, and the seq of that twin."""
 
 
 class StateParts:
     """The state as of `seq`, in parts.
 
-    A part that is taken late has its twins as they are then, for nobody keeps those of before. So a stream that goes on
-    behind `seq` has to leave out what `newer` says that the client has; then no device goes back for it.
+    A part that is taken late has its twins as they are then, for the earlier ones are not kept. So a stream that goes
+    on behind `seq` must leave out the entries that `newer` says are in a part; then no device goes back in time.
     """
 
     def __init__(self, state: State, names: Sequence[str], *, max_devices: int, max_bytes: int) -> None:
-        """Cut the twins of some devices into parts; nothing is encoded yet.
+        """Cut the state of some devices into parts; nothing is encoded yet.
 
         Args:
-            state: where the twins are; their owner goes on changing it.
-            names: the devices; not changed by anybody.
-            max_devices: how many a part may have; 0 for no such bound.
+            state: where the twins are; it goes on changing.
+            names: the devices; the sequence must not change.
+            max_devices: how many devices a part may have; 0 for no such bound.
             max_bytes: how long the text of a part may be. One twin is never divided.
         """
         self.seq = state.seq

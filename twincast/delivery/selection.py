@@ -1,4 +1,4 @@
-"""Which devices and changes a subscription selects: found in slices, and kept for all who ask alike."""
+"""Which devices and entries a subscription selects: found in slices, and kept for equal subscriptions."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -9,17 +9,17 @@ from twincast.delivery.cast import Cast
 
 KEPT_MAX = 64
 KEPT_NAMES_MAX = 1_000_000
-"""How many selections, and how many names in all of them, are kept for others; those that were asked for last."""
+"""How many selections, and how many names in all of them, are kept; those that were used last."""
 SEARCH_STEPS = 100
-"""How long one filter is asked, before the others are asked about what it found."""
+"""How many steps one filter is searched for, before the others are asked about what it found."""
 SELECTS_NOTHING = Subscription(frozenset())
 
 
 class Selection:
-    """The devices that a subscription selects, and another one does not; Work of delivery/turns.
+    """The devices that a subscription selects, and another one does not; Work of delivery/scheduler.
 
-    Each device is asked about once, in the order in which they came. So this goes on when a new one has come, and is
-    never begun anew.
+    Each device is asked about once, in the order in which the devices were made. So the search goes on when a new
+    device is there, and never begins anew.
     """
 
     def __init__(self, state: State, subscription: Subscription, but_not: Subscription = SELECTS_NOTHING) -> None:
@@ -28,7 +28,7 @@ class Selection:
         self._found: dict[str, None] = {}
         self._among: Sequence[str] = ()
         self._until = 0
-        self._listed: Sequence[str] | None = None  # where names say all, the others need not be asked about
+        self._listed: Sequence[str] | None = None  # where names say all, no other device need be asked about
         wanted, readable = subscription.wanted.names("data_update"), subscription.readable
         if not subscription.ends or wanted.is_listed:
             self._listed = [name for kind, name in subscription.exact if kind == "data_update"]
@@ -83,22 +83,22 @@ class Selection:
         return max(steps, 1)
 
     def names(self) -> list[str]:
-        """Return the devices, of those that there are now."""
+        """Return the selected devices, of those that there are now."""
         if self._listed is not None:
             twins = self._state.twins
             return [name for name in self._found if name in twins]
-        self._bury()
+        self._drop_deleted()
         return list(self._found)
 
     def count(self) -> int:
-        """Return how many devices there are among them now."""
+        """Return how many of the selected devices there are now."""
         if self._listed is not None:
             return len(self.names())
-        self._bury()
+        self._drop_deleted()
         return len(self._found)
 
-    def _bury(self) -> None:
-        """Forget who has gone; whoever comes back comes as one who is new."""
+    def _drop_deleted(self) -> None:
+        """Drop the deleted devices; a device that is made again is a new one."""
         if self._deaths != self._state.deaths:
             self._deaths, twins = self._state.deaths, self._state.twins
             self._found = {name: None for name in self._found if name in twins}
@@ -108,7 +108,7 @@ class Selection:
 
 
 class Selections:
-    """Selections of one state, kept for those who ask for the same: by mode and frequency they do not differ."""
+    """Selections of one state, kept for subscriptions with equal rules and rights, whatever mode and frequency."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -120,21 +120,21 @@ class Selections:
         selection = self._kept.pop(key, None)
         if selection is None:
             selection = Selection(self._state, subscription)
-        self._kept[key] = selection  # behind all others: it was asked for last
+        self._kept[key] = selection  # behind all others: it was used last
         names = sum(map(len, self._kept.values()))
         while len(self._kept) > 1 and (len(self._kept) > KEPT_MAX or names > KEPT_NAMES_MAX):
             names -= len(self._kept.pop(next(iter(self._kept))))
         return selection
 
     def added(self, subscription: Subscription, before: Subscription) -> Selection:
-        """Return the devices that a subscription selects in addition to another one, which it came from."""
+        """Return the devices that a subscription selects in addition to the one before it."""
         if subscription.within == before.within:
             subscription = Subscription(subscription.rules - before.rules, within=subscription.within)
         return Selection(self._state, subscription, before)
 
 
 class Picking:
-    """What a subscription selects of a cast; Work of delivery/turns."""
+    """What a subscription selects of a cast; Work of delivery/scheduler."""
 
     def __init__(self, cast: Cast, subscription: Subscription) -> None:
         self._cast = cast

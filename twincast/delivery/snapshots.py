@@ -1,4 +1,4 @@
-"""What a client is told first: where it goes on, or the state, made once for all who come at about the same time."""
+"""The hello of a client, and the snapshot behind it: made once for all clients that connect at about the same time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -15,18 +15,19 @@ from twincast.delivery.parts import Part, StateParts
 from twincast.wire.messages import Hello, SizeLimits, SnapshotPage, encode
 
 SHARED_FROM_DEVICES = 1_000
-"""Below, a snapshot takes less than a millisecond, and is made for every client anew."""
-STALE_PART = 8
-"""A shared snapshot may be so many changes old as a part of its devices: sending those costs less than encoding it."""
+"""From how many devices on a snapshot is shared. Below, it takes less than a millisecond, and is always the newest."""
+STALE_DIVISOR = 8
+"""Reuse a snapshot until it is `devices / 8` entries old: sending those is cheaper than encoding it again."""
 SHARED_MAX_S = 1.0
+"""How long a snapshot is shared, so that its time is not far from the truth."""
 SHARED_MAX = 16
-"""How many shared greetings are kept: clients with the same subscription come together, kinds of them are few."""
+"""How many snapshots are shared: clients that connect together have few different subscriptions."""
 PARTS_MAX_BYTES = 32 * 1024 * 1024
-"""What all encoded parts that others may ask for take; more are encoded again."""
+"""How much the encoded parts of shared snapshots may take; the parts beyond are encoded again."""
 
 
 class Page(NamedTuple):
-    """One message of a greeting, and what in it is newer than the greeting's position; see StateParts."""
+    """One message of a snapshot, and what in it is newer than the snapshot's position; see StateParts."""
 
     cast: Cast
     is_last: bool
@@ -34,15 +35,15 @@ class Page(NamedTuple):
 
 
 class InitialSnapshot:
-    """The first messages to a client, and the position behind which it goes on."""
+    """The state of some devices in messages, and the position behind which the stream goes on."""
 
     def __init__(self, parts: StateParts, wrap: Callable[[int, Part], Cast], cache: Cache["_Key", "_Made"] | None):
-        """Make a greeting of a state in parts.
+        """Make messages of a state in parts.
 
         Args:
             parts: the state.
             wrap: makes a message of the part that begins at a place.
-            cache: keeps messages for others who take this greeting; None for one that nobody else takes.
+            cache: keeps messages for other clients; None if only one client is sent this snapshot.
         """
         self.seq = parts.seq
         self._parts = parts
@@ -72,13 +73,13 @@ _Made = tuple[Page, int]
 
 
 class _Shared(NamedTuple):
-    greeting: InitialSnapshot
+    snapshot: InitialSnapshot
     made_s: float
     stale_max: int
 
 
 class SnapshotCache:
-    """Makes and remembers greetings. A reconnecting fleet is told one and the same bytes."""
+    """Makes snapshots and shares them: a fleet that reconnects is sent one and the same bytes."""
 
     def __init__(
         self,
@@ -89,13 +90,13 @@ class SnapshotCache:
         *,
         part_max_bytes: int = 256 * 1024,
     ) -> None:
-        """Make greetings.
+        """Make snapshots.
 
         Args:
-            state: what they tell.
+            state: what they show.
             now_utc: the time, as text.
             clock_s: a monotonic clock.
-            sizes: what clients are told of how large their messages may be.
+            sizes: what the hello says of how large messages may be.
             part_max_bytes: how much of the state one message holds; what is more comes in `snapshot` messages.
         """
         self._state = state
@@ -105,13 +106,13 @@ class SnapshotCache:
         self._part_max_bytes = part_max_bytes
         self._shared: dict[tuple[Subscription, int, str, bool], _Shared] = {}
         self._cache: Cache[_Key, _Made] = Cache(PARTS_MAX_BYTES)
-        self._now: dict[Subscription, StateParts] = {}
+        self._newest: dict[Subscription, StateParts] = {}
         self._texts: Cache[_Key, Part] = Cache(PARTS_MAX_BYTES)
         self.encoded_count = 0
         """How many parts of snapshots were encoded."""
 
     def resumed(self, subscription: Subscription, since: int, ordered: bool) -> Cast:
-        """Return the hello of a client that goes on behind its own position."""
+        """Return the hello of a client that resumes behind its own position."""
         state = self._state
         hello = Hello(
             "connected",
@@ -126,37 +127,37 @@ class SnapshotCache:
         )
         return Cast((encode(hello),), cursor=Position(state.epoch, since))
 
-    def shared(self, subscription: Subscription, page: int, reason: str, ordered: bool) -> InitialSnapshot | None:
-        """Return what `full` has made for others who came a moment ago.
+    def shared(self, subscription: Subscription, page_size: int, reason: str, ordered: bool) -> InitialSnapshot | None:
+        """Return the snapshot that `fresh` made for another client a moment ago; None if there is none.
 
-        It may be some changes old; the client goes on behind its `seq`.
+        It may be some entries old; the client goes on behind its `seq`.
         """
-        key = (subscription, page, reason, ordered)
+        key = (subscription, page_size, reason, ordered)
         shared = self._shared.get(key)
         if shared is not None:
-            age = self._state.seq - shared.greeting.seq
+            age = self._state.seq - shared.snapshot.seq
             if age <= shared.stale_max and self._clock_s() - shared.made_s <= SHARED_MAX_S:
-                return shared.greeting
+                return shared.snapshot
             del self._shared[key]
         return None
 
-    def full(
-        self, subscription: Subscription, names: Sequence[str], page: int, reason: str, ordered: bool
+    def fresh(
+        self, subscription: Subscription, names: Sequence[str], page_size: int, reason: str, ordered: bool
     ) -> InitialSnapshot:
-        """Return hello and the state that a subscription selects, in pages of up to `page` devices; 0 for any number.
+        """Return hello and the state that a subscription selects, in pages of up to `page_size`; 0 for any size.
 
         Args:
             subscription: what the client wants.
-            names: the devices that it selects; not changed by anybody.
-            page: how many in a page.
+            names: the devices that it selects; the sequence must not change.
+            page_size: how many devices a page holds.
             reason: why the client cannot go on from where it was.
-            ordered: what the greeting says of the client's own updates.
+            ordered: what the hello says of the client's own updates.
         """
-        key = (subscription, page, reason, ordered)
-        parts = self._cut(names, page)
+        key = (subscription, page_size, reason, ordered)
+        parts = self._cut(names, page_size)
         devices = len(parts.names)
         hello = self._hello(subscription, reason, ordered)
-        greeting = InitialSnapshot(
+        snapshot = InitialSnapshot(
             parts,
             lambda start, part: self._wrap(parts.seq, part, None if start else hello),
             self._cache if devices >= SHARED_FROM_DEVICES else None,
@@ -164,25 +165,25 @@ class SnapshotCache:
         if devices >= SHARED_FROM_DEVICES:
             while len(self._shared) >= SHARED_MAX:
                 del self._shared[next(iter(self._shared))]
-            self._shared[key] = _Shared(greeting, self._clock_s(), devices // STALE_PART)
-        return greeting
+            self._shared[key] = _Shared(snapshot, self._clock_s(), devices // STALE_DIVISOR)
+        return snapshot
 
-    def snapshot(self, names: Sequence[str], page: int) -> InitialSnapshot:
+    def part_of_state(self, names: Sequence[str], page_size: int) -> InitialSnapshot:
         """Return the state of some devices as it is now, in `snapshot` messages."""
-        parts = self._cut(names, page)
+        parts = self._cut(names, page_size)
         return InitialSnapshot(parts, lambda _, part: self._wrap(parts.seq, part, None), None)
 
     def texts(self, subscription: Subscription, names: Sequence[str]) -> Iterator[bytes]:
         """Yield the state of the devices that a subscription selects as one JSON object, in pieces.
 
-        Like those of a greeting they are encoded when they are asked for; a twin may be newer than the first one's seq.
+        Each piece is encoded when it is asked for, so a twin may be newer than the state was at the first piece.
         """
-        parts = self._now.get(subscription)
+        parts = self._newest.get(subscription)
         if parts is None or parts.seq != self._state.seq:
-            self._now.pop(subscription, None)
-            while len(self._now) >= SHARED_MAX:
-                del self._now[next(iter(self._now))]
-            parts = self._now[subscription] = self._cut(names, 0)
+            self._newest.pop(subscription, None)
+            while len(self._newest) >= SHARED_MAX:
+                del self._newest[next(iter(self._newest))]
+            parts = self._newest[subscription] = self._cut(names, 0)
         part = self._text(parts, 0)
         if part.is_last:
             yield part.text
@@ -201,8 +202,8 @@ class SnapshotCache:
             self._texts.keep((parts, start), part, len(part.text))
         return part
 
-    def _cut(self, names: Sequence[str], page: int) -> StateParts:
-        return StateParts(self._state, names, max_devices=page, max_bytes=self._part_max_bytes)
+    def _cut(self, names: Sequence[str], page_size: int) -> StateParts:
+        return StateParts(self._state, names, max_devices=page_size, max_bytes=self._part_max_bytes)
 
     def _hello(self, subscription: Subscription, reason: str, ordered: bool) -> Hello:
         state = self._state
@@ -220,7 +221,7 @@ class SnapshotCache:
         )
 
     def _wrap(self, seq: int, part: Part, hello: Hello | None) -> Cast:
-        """Make a message of a part: a `hello` of the first one, a `snapshot` of the others."""
+        """Make a message of a part: the `hello` of the first part, a `snapshot` of the others."""
         self.encoded_count += 1
         epoch, twins = self._state.epoch, Raw(part.text)
         more = msgspec.UNSET if part.is_last else True

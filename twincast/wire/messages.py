@@ -11,8 +11,8 @@ from twincast.errors import TwincastError
 
 MessageId = str | int
 Reason = Annotated[str, Meta(description="why it was not resumed: epoch, too_old or ahead")]
-Ordered = Annotated[bool, Meta(description="whether what comes behind a refused update is refused too")]
-StoredLine = Annotated[int, Meta(description="of a numbered line that came again: up to which one all are stored")]
+Ordered = Annotated[bool, Meta(description="whether the updates behind a refused one are refused too")]
+StoredLine = Annotated[int, Meta(description="of a numbered line that was sent again: up to which line all are stored")]
 Twins = Annotated[
     Raw,
     Meta(
@@ -23,14 +23,14 @@ Twins = Annotated[
 
 
 class SizeLimits(Struct, frozen=True):
-    """How large what a client sends may be, so that it need not try: of one message, and of one value in it."""
+    """How long a message of a client may be, and a value in it."""
 
     message_max_bytes: int = 64 * 1024
     value_max_bytes: int = 63 * 1024
 
 
 class Hello(Struct, tag_field="type", tag="hello"):
-    """The first message to a client: the state as of a position, or that it goes on behind its own."""
+    """The first message to a client: the state as of a position, or that the stream resumes behind its cursor."""
 
     message: str
     timestamp_utc: TimeUtc
@@ -46,7 +46,7 @@ class Hello(Struct, tag_field="type", tag="hello"):
 
 
 class AuthRequired(Struct, tag_field="type", tag="auth_required"):
-    """What a client is told that has not said who it is: the server waits for that, for some seconds."""
+    """Sent to an unauthenticated client; the server waits `auth_timeout_s` for `auth`."""
 
     message: str = "the first message is `auth`, with a `token`"
 
@@ -61,7 +61,7 @@ class SnapshotPage(Struct, tag_field="type", tag="snapshot"):
 
 
 class Gap(Struct, tag_field="type", tag="gap", rename={"from_seq": "from", "to_seq": "to"}):
-    """What may be missing: the first and the last seq. The state follows."""
+    """Which entries the client may lack: the first and the last seq. The state follows."""
 
     epoch: str
     from_seq: int
@@ -77,7 +77,7 @@ class Pong(Struct, tag_field="type", tag="pong"):
 
 
 class Echo(Struct, tag_field="type", tag="echo"):
-    """The answer to a message of a type that nobody knows."""
+    """The answer to a message of a type that is not known."""
 
     timestamp_utc: TimeUtc
     received: Raw
@@ -110,14 +110,14 @@ _encode_lines: Callable[[Sequence[object]], bytes] = msgspec.json.Encoder().enco
 def encode_all(entries: Sequence[Entry]) -> list[bytes]:
     """Encode the entries of the log as the events that they are."""
     texts = _encode_lines(entries).split(b"\n")
-    texts.pop()  # there is nothing behind the last end of line
+    texts.pop()  # nothing stands behind the last end of line
     if len(texts) == len(entries):
         return texts
-    return [encode(entry) for entry in entries]  # a value that another program wrote has an end of line in it
+    return [encode(entry) for entry in entries]  # another program wrote an end of line into a value
 
 
 def encode_merged(newest: Change, merged: int) -> bytes:
-    """Encode a device's newest change for a client that missed `merged` - 1 before it."""
+    """Encode the newest entry of a device for a client that missed `merged` - 1 entries before it."""
     event = encode(newest)
     return event if merged == 1 else b'%b,"merged":%d}' % (event[:-1], merged)
 
@@ -135,5 +135,5 @@ def encode_ack(message_id: MessageId, position: Position, *, replayed: bool = Fa
 
 
 def encode_pong(now_utc: str, position: Position | None) -> bytes:
-    """Encode the answer to a ping; `position` is None for a client that has something to catch up with."""
+    """Encode the answer to a ping; `position` is None for a client that has not caught up."""
     return encode(Pong(now_utc) if position is None else Pong(now_utc, position.epoch, position.seq))

@@ -1,7 +1,11 @@
-"""Which JSON we take: I-JSON (RFC 7493), so that every reader on every wire understands the same thing.
+"""Which JSON is accepted: I-JSON (RFC 7493), so that every reader on every wire understands the same thing.
 
 No duplicate names, no number beyond 64 bits, no NaN, no lone surrogate; and bounded in depth and names. msgspec has
-checked the syntax before anything comes here; these are the facts that it does not check.
+checked the syntax before; what stands here is what it does not check.
+
+The colon tally: a duplicate name is found by counting. Each member of an object has one `:` outside of texts. If a
+message has as many `:` as its known names and texts explain, no name came twice, and no second parser is needed; any
+other count is settled by `refuse_duplicate_names`, which is slow and sure.
 """
 
 import json
@@ -23,7 +27,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def check_value(text: bytes) -> int:
-    """Check a value's JSON text and return how many colons outside of names it may explain: those in it.
+    """Check the JSON text of a value, and return the number of `:` in it for the caller's colon tally, see above.
 
     Raises:
         MalformedJson: duplicate names, or a number that 64 bits do not hold.
@@ -41,13 +45,13 @@ def check_value(text: bytes) -> int:
     if type(value) is dict and len(value) == colons <= VALUE_MAX_KEYS and _is_flat(value):
         return colons
     if _count_names(value, VALUE_MAX_DEPTH) != colons:
-        # A colon in a string, or a duplicate name that the parser folded away: the slow way tells.
+        # A colon in a text, or a duplicate name that the parser has dropped: the slow way tells which.
         refuse_duplicate_names(text)
     return colons
 
 
 def _is_flat(value: dict[str, Any]) -> bool:
-    """Say, fast, that an object is what most devices send: plain members, and integers that fit 64 bits for certain."""
+    """Say fast whether an object is what most devices send: plain members, and integers that surely fit 64 bits."""
     for child in value.values():
         kind = type(child)
         if (kind is int and not -_PLAIN_INT < child < _PLAIN_INT) or kind is dict or kind is list:
@@ -56,7 +60,7 @@ def _is_flat(value: dict[str, Any]) -> bool:
 
 
 def compact(text: bytes) -> bytes:
-    """Leave out the white space between a value's tokens, so that live, stored and read again it is the same text."""
+    """Return a value without white space between its tokens: the same text live, stored and read again."""
     return text if len(text.split(None, 1)) == 1 else msgspec.json.format(text, indent=-1)
 
 
@@ -69,7 +73,7 @@ def refuse_duplicate_names(text: bytes) -> None:
 
 
 def _refuse_constant(name: str) -> None:
-    """Refuse NaN and Infinity, which the standard library takes and JSON does not have."""
+    """Refuse NaN and Infinity, which the standard library accepts and JSON does not have."""
     raise MalformedJson(f"expected JSON: {name} is not a number that JSON has")
 
 
@@ -79,7 +83,7 @@ def _parse(text: bytes) -> Any:
     except RecursionError:
         raise TooLarge(f"a value may be nested {VALUE_MAX_DEPTH} deep; this one is deeper") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedJson(f"expected JSON: {str(error)[:200]}") from None  # it tells a path, as long as it is deep
+        raise MalformedJson(f"expected JSON: {str(error)[:200]}") from None  # it has a long path
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
