@@ -137,7 +137,11 @@ class Session:
             return
         try:
             message = decode_message(payload)
-            ACTIONS.get(message.type, Session._echo)(self, message, payload)
+            action = ACTIONS.get(message.type)
+            if action is None:
+                self._echo(payload)
+            else:
+                action(self, message, payload)
         except TwincastError as error:
             self._send_error(error, id_of(payload))
 
@@ -287,9 +291,8 @@ class Session:
         del message, payload
         self._send(encode_pong(self._hub.now_utc(), self.feed.position))
 
-    def _echo(self, message: ClientMessage, payload: bytes) -> None:
+    def _echo(self, payload: bytes) -> None:
         """Answer a message of a type that is not known, so that whoever writes a client sees what arrived."""
-        del message
         self._send(encode(Echo(self._hub.now_utc(), Raw(payload))))
 
     def _on_unnamed(self, error: TwincastError | None, _last_seq: int) -> None:
