@@ -31,9 +31,8 @@ from fuzz.talk import Talk
 from tests.fakes import AnyonesVisit, CommittingStream, RecordingConnection
 from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Key, Keyring
-from twincast.core.model import DataUpdate, Deleted, Entry, Kind, Position
+from twincast.core.model import KINDS, DataUpdate, Deleted, Entry, Kind, Position
 from twincast.core.pattern import Pattern, PatternSet
-from twincast.core.subscription import KINDS
 from twincast.delivery.session import Session
 from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
 from twincast.wire import client_messages, requests

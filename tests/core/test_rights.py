@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twincast.core.model import KINDS
 from twincast.core.pattern import Pattern
 from twincast.core.rights import ACTIONS, ANYONE, EVERY_RIGHT, Principal, Rights
-from twincast.core.subscription import KINDS, Subscription, rules_of
+from twincast.core.subscription import Subscription, rules_of
 from twincast.errors import NotPermitted, ValidationFailed
 
 NAMES = ["lab/a", "lab/b", "home/a", "a", "*", "lab/"]

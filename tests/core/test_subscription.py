@@ -2,8 +2,8 @@
 
 import pytest
 
-from twincast.core.model import Topic
-from twincast.core.subscription import KINDS, Subscription, rules_of
+from twincast.core.model import KINDS, Topic
+from twincast.core.subscription import Subscription, rules_of
 from twincast.errors import ValidationFailed
 from twincast.wire.client_messages import decode_message
 from twincast.wire.query import decode_stream_query, resubscribed

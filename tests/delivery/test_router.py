@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tests.fakes import CommittingStream, CountedMatches, FreePayer, RecordingConnection
-from twincast.core.model import DataUpdate
+from twincast.core.model import KINDS, DataUpdate
 from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
-from twincast.core.subscription import KINDS, Subscription, rules_of
+from twincast.core.subscription import Subscription, rules_of
 from twincast.delivery import router
 from twincast.delivery.feed import Feed
 from twincast.delivery.router import Router

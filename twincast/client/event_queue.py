@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from twincast.client.events import Event, Gap
-from twincast.core.model import Position
+from twincast.core.model import TWIN_KINDS, Position
 from twincast.core.subscription import Mode
 
 UNMERGED_MAX = 4_096
@@ -75,7 +75,7 @@ class EventQueue:
         """Add an event; a client that resumes behind `mark` receives it again."""
         gap = event.gap
         key: str | int
-        if self._mode == "latest" and event.kind != "control":
+        if self._mode == "latest" and event.kind in TWIN_KINDS:
             key = event.device_id
             older, _, older_mark = self._items.pop(key, (None, 0, None))
             if older is not None:

@@ -9,7 +9,7 @@ from twincast.client.event_queue import Mark
 from twincast.client.events import Event, Gap, Reading, Twin, deletion_before, event_of, reading_of
 from twincast.client.link import Message
 from twincast.client.watch import Watch
-from twincast.core.model import Kind, Position
+from twincast.core.model import KINDS, Kind, Position
 from twincast.core.subscription import Mode, Subscription
 from twincast.errors import NotYet, TwincastError
 
@@ -123,7 +123,7 @@ class Incoming:
         Waits while the queue of a watch in mode `every` is full.
         """
         kind = message["type"]
-        if kind in {"data_update", "control", "deleted"}:
+        if kind in KINDS:
             await self._event(event_of(message), size_bytes)
         elif kind == "hello":
             return self._hello(message)

@@ -21,7 +21,7 @@ from twincast.client.events import Event, Gap, Twin, event_of, reading_of
 from twincast.client.failures import Retryable, error_of, failure_of_close, failure_of_login, not_twincast
 from twincast.client.link import Message, Socket, decode, encode
 from twincast.client.watch import NO_SEQS, Watch
-from twincast.core.model import Position
+from twincast.core.model import KINDS, Position
 from twincast.core.subscription import Subscription
 from twincast.errors import LOGIN_NEEDED, TwincastError, Unauthenticated
 
@@ -173,7 +173,7 @@ class ReadBack:
         while True:
             message, size_bytes = await self._receive(socket)
             kind = message["type"]
-            if kind in {"data_update", "control", "deleted"}:
+            if kind in KINDS:
                 event = event_of(message)
                 await self._offer(event, size_bytes, Mark(0, self._position))
                 self._position = Position(event.epoch, event.seq)

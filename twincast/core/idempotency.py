@@ -9,7 +9,7 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
-from twincast.core.model import Control, Deleted, Entry
+from twincast.core.model import Entry
 from twincast.errors import KeyReused, TwincastError
 
 KEYS_MAX = 100_000
@@ -142,10 +142,8 @@ def digest_of(entries: Sequence[Entry]) -> str:
     """Return a digest of what entries say, without when and where, in hexadecimal."""
     whole = sha256()
     for entry in entries:
-        command = entry.command if isinstance(entry, Control) else ""
-        whole.update(_BETWEEN.join((*entry.topic, command, "")).encode())
-        if not isinstance(entry, Deleted):
-            whole.update(entry.args if isinstance(entry, Control) else entry.value)
+        whole.update(_BETWEEN.join((*entry.topic, entry.detail, "")).encode())
+        whole.update(entry.payload)
         whole.update(_BETWEEN.encode())
     return whole.hexdigest()[:DIGEST_HEX]
 

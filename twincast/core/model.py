@@ -1,6 +1,7 @@
 """The words of the system: entries of the log, twins, positions."""
 
-from typing import Annotated, Literal, NamedTuple, Self
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 from msgspec import Meta, Raw, Struct
 
@@ -30,13 +31,75 @@ NOT_YET = 0
 """The seq of an entry that no journal has stored; the first stored entry has 1."""
 
 
-class DataUpdate(Struct, tag_field="type", tag="data_update", gc=False):
+T = TypeVar("T")
+_NO_PAYLOAD = Raw()
+
+
+def _known_also_as(**fields: str) -> Callable[[type[T]], type[T]]:
+    """Let fields be read under the names that every kind has; as fast as by their own, where a property is a call."""
+
+    def alias(cls: type[T]) -> type[T]:
+        for name, field in fields.items():
+            setattr(cls, name, cls.__dict__[field])
+        return cls
+
+    return alias
+
+
+class EntryKind(Struct, gc=False):
+    """What all kinds of entry have in common. A kind is a class: what the rooms ask of an entry stands there, once.
+
+    The transport drafts an entry, the hub stamps the time, the journal gives the seq. Encoded, an entry is the event
+    that every watcher receives.
+    """
+
+    kind: ClassVar[Kind]
+    right: ClassVar[Literal["publish", "command"]]
+    """What a principal needs for `subject` to send one."""
+    changes_twin: ClassVar[bool]
+    """Whether it says what the newest of a device is, so that a snapshot of the state tells it as well."""
+    conflates: ClassVar[bool]
+    """Whether the newest entry with a `merge_key` stands for those before it, for a client that does not keep up."""
+    audited_as: ClassVar[str | None] = None
+    """The action in the audit trail; None for what leaves no record there."""
+
+    @property
+    def subject(self) -> str:
+        """The device or target that it is about."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which of its fields is its subject")
+
+    @property
+    def payload(self) -> Raw:
+        """The JSON text of its value or args; empty for a kind that has neither."""
+        return _NO_PAYLOAD
+
+    @property
+    def detail(self) -> str:
+        """What it says besides its payload: the name of a command."""
+        return ""
+
+    @property
+    def topic(self) -> "Topic":
+        """What subscriptions select by."""
+        return self.kind, self.subject
+
+    @property
+    def merge_key(self) -> "MergeKey":
+        """What conflation goes by: the device itself for what changes its twin."""
+        return self.topic
+
+
+@_known_also_as(subject="device_id", payload="value", merge_key="device_id")
+class DataUpdate(EntryKind, tag_field="type", tag="data_update", gc=False):
     """One reading of one device: telemetry on its way in, an event on its way out.
 
-    The transport drafts it, the hub stamps the time, the journal gives the seq. Encoded, it is the event that
-    every watcher receives; `value` stays the JSON text that came in, less the white space between its tokens, so no
-    number is rounded on the way.
+    `value` stays the JSON text that came in, less the white space between its tokens, so no number is rounded.
     """
+
+    kind = "data_update"
+    right = "publish"
+    changes_twin = True
+    conflates = True
 
     device_id: DeviceId
     value: Value
@@ -47,12 +110,19 @@ class DataUpdate(Struct, tag_field="type", tag="data_update", gc=False):
 
     @property
     def topic(self) -> "Topic":
-        """What subscriptions select by."""
+        """See EntryKind. Without a look at the class, for it is asked of each reading."""
         return "data_update", self.device_id
 
 
-class Control(Struct, tag_field="type", tag="control", gc=False):
+@_known_also_as(subject="target", payload="args", detail="command")
+class Control(EntryKind, tag_field="type", tag="control", gc=False):
     """One command to a target, dispatched to everyone who watches. `args` is a JSON object's text."""
+
+    kind = "control"
+    right = "command"
+    changes_twin = False
+    conflates = False
+    audited_as = "command"
 
     target: Target
     command: Command
@@ -62,14 +132,16 @@ class Control(Struct, tag_field="type", tag="control", gc=False):
     seq: Seq = NOT_YET
     epoch: Epoch = ""
 
-    @property
-    def topic(self) -> "Topic":
-        """What subscriptions select by."""
-        return "control", self.target
 
+@_known_also_as(subject="device_id", merge_key="device_id")
+class Deleted(EntryKind, tag_field="type", tag="deleted", gc=False):
+    """That a device is no more: its twin goes. Its readings stay in the log; a later one makes the twin anew."""
 
-class Deleted(Struct, tag_field="type", tag="deleted", gc=False):
-    """That a device is no more: its twin goes. What it said before stays in the log; a later reading makes it anew."""
+    kind = "deleted"
+    right = "publish"
+    changes_twin = True
+    conflates = True
+    audited_as = "delete"
 
     device_id: DeviceId
     timestamp_utc: TimeUtc
@@ -77,24 +149,15 @@ class Deleted(Struct, tag_field="type", tag="deleted", gc=False):
     seq: Seq = NOT_YET
     epoch: Epoch = ""
 
-    @property
-    def topic(self) -> "Topic":
-        """What subscriptions select by."""
-        return "deleted", self.device_id
-
 
 Entry = DataUpdate | Control | Deleted
-Change = DataUpdate | Deleted
-"""What a device's newest is: a reading, or that it is no more."""
+ENTRIES: tuple[type[EntryKind], ...] = get_args(Entry)
+"""The kinds as classes."""
+KINDS: frozenset[Kind] = frozenset(each.kind for each in ENTRIES)
+TWIN_KINDS: frozenset[Kind] = frozenset(each.kind for each in ENTRIES if each.changes_twin)
 Topic = tuple[Kind, str]
 """The kind of an entry, and the device or target that it is about."""
-
-
-def value_bytes(entry: Entry) -> int:
-    """Return how long an entry's value is, or a command's args; a deletion has neither."""
-    if isinstance(entry, DataUpdate):
-        return len(entry.value)
-    return len(entry.args) if isinstance(entry, Control) else 0
+MergeKey = str | Topic
 
 
 class Position(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from twincast.core.batch import ENTRY_BYTES, Batch
-from twincast.core.model import Change, Control, DataUpdate, Entry
+from twincast.core.model import DataUpdate, Entry
 from twincast.core.state import DEVICE_BYTES, State
 from twincast.errors import StateFull
 
@@ -35,8 +35,8 @@ class _Held(NamedTuple):
 _NOTHING = _Held(0, "")
 
 
-def _left_by(entry: Change, identity: str) -> _Held:
-    """Return what a device takes after a change."""
+def _left_by(entry: Entry, identity: str) -> _Held:
+    """Return what a device takes after an entry that changes its twin."""
     return _Held(DEVICE_BYTES + len(entry.value), identity) if isinstance(entry, DataUpdate) else _NOTHING
 
 
@@ -150,18 +150,19 @@ class Account:
         start = 0
         for end, _, _, identity in batch.submissions:
             for entry in batch.entries[start:end]:
-                if isinstance(entry, Control):
+                if not entry.changes_twin:
                     continue
-                before = shares.get(entry.device_id)
+                device_id = entry.subject
+                before = shares.get(device_id)
                 if identity and isinstance(entry, DataUpdate):
                     size_bytes = DEVICE_BYTES + len(entry.value)
                     if before == (size_bytes, identity):
                         continue  # as nearly always
-                    shares[entry.device_id] = _Held(size_bytes, identity)
+                    shares[device_id] = _Held(size_bytes, identity)
                     used[identity] += size_bytes
                     touched.add(identity)
                 elif before is not None:
-                    del shares[entry.device_id]
+                    del shares[device_id]
                 if before is not None:
                     used[before.identity] -= before.size_bytes
                     touched.add(before.identity)
@@ -201,9 +202,9 @@ class Account:
             older = waiting[:place]
             for end, _, _, identity in batch.submissions[outlook.submissions_seen :]:
                 for entry in batch.entries[outlook.entries_seen : end]:
-                    if not isinstance(entry, Control):
-                        before = outlook.held.get(entry.device_id) or self._after(entry.device_id, older)
-                        outlook.take(entry.device_id, before, _left_by(entry, identity))
+                    if entry.changes_twin:
+                        before = outlook.held.get(entry.subject) or self._after(entry.subject, older)
+                        outlook.take(entry.subject, before, _left_by(entry, identity))
                 outlook.entries_seen = end
             outlook.submissions_seen = len(batch.submissions)
 

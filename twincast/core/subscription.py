@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
-from twincast.core.model import Kind, Topic
+from twincast.core.model import KINDS, Kind, Topic
 from twincast.core.pattern import ANY_END, End, Pattern, PatternSet, pattern_set
 from twincast.errors import ValidationFailed
 
 Mode = Literal["latest", "every"]
 Rule = tuple[str, frozenset[Kind]]
 
-KINDS: frozenset[Kind] = frozenset({"data_update", "control", "deleted"})
 EVERYWHERE = frozenset({"*"})
 PATTERNS_MAX, STARS_MAX = 1_000, 100
 """Exact names are found in one lookup; patterns with a star are matched against every name, and so cost more."""

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from functools import partial
 from itertools import chain
 
-from twincast.core.model import Control, Position
+from twincast.core.model import Position
 from twincast.core.subscription import RULE_STEPS, Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.group import Group
@@ -354,7 +354,7 @@ class Feed:
             [
                 index
                 for index, entry in enumerate(cast.entries)
-                if isinstance(entry, Control) or entry.seq > newer.get(entry.device_id, 0)
+                if not entry.changes_twin or entry.seq > newer.get(entry.subject, 0)
             ]
         )
 

@@ -4,15 +4,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from twincast.core.model import Change, Control, DataUpdate, Deleted, Entry
+from twincast.core.model import DataUpdate, Entry, MergeKey
 from twincast.core.state import State
 from twincast.delivery.cast import Cast
 from twincast.wire.messages import encode_merged
 
 _SLOT_BYTES = 64
 """What one queued message costs beside its text: a slot of a deque and a small object, measured and rounded up."""
-_DELETION_BYTES = 256
-"""What a deleted device costs: its deletion is queued whole, for the state has no twin to look it up in."""
+_ENTRY_BYTES = 256
+"""What a queued entry costs beside its payload, if it is queued whole: the state has no twin to look it up in."""
 
 
 class Outbox(Protocol):
@@ -53,13 +53,14 @@ class LatestOutbox:
 
     A waiting device is no more than a count; its value is looked up in the state when the client takes it. So a
     client that stopped reading costs about a hundred bytes per device, not per reading. Of a deleted device the
-    deletion itself waits; a client whose subscription has no deletions gets nothing of a device that is deleted.
+    deletion itself waits; a client whose subscription has no deletions gets nothing of a device that is deleted. So
+    does the newest entry of every further kind that conflates: by its `merge_key`, it takes the place of older ones.
 
     While the log is read back, the state is ahead of what is enqueued, and its newest value would come before its turn.
     So the outbox then keeps the newest reading of each device itself, until `caught_up`.
     """
 
-    __slots__ = ("_deleted", "_drained", "_kept", "_kept_bytes", "_merged", "_read")
+    __slots__ = ("_drained", "_kept", "_kept_bytes", "_merged", "_newest", "_newest_bytes", "_read")
 
     def __init__(self, *, is_behind_state: bool = False) -> None:
         """Make an empty queue.
@@ -67,12 +68,13 @@ class LatestOutbox:
         Args:
             is_behind_state: whether what is enqueued is read back from the log, and the state is ahead of it.
         """
-        self._merged: dict[str, int] = {}  # how many entries of a device wait; the one with the newest entry is last
+        self._merged: dict[MergeKey, int] = {}  # how many entries of a device wait; the newest entry's is last
         self._drained = 0  # how many devices have left the dict since it was made: it keeps their places
-        self._deleted: dict[str, Deleted] = {}
+        self._newest: dict[MergeKey, Entry] = {}  # of those whose newest entry is not in the state
+        self._newest_bytes = 0
         self._kept: deque[tuple[int, Cast]] = deque()  # commands and replies
         self._kept_bytes = 0
-        self._read: dict[str, DataUpdate] | None = {} if is_behind_state else None
+        self._read: dict[MergeKey, DataUpdate] | None = {} if is_behind_state else None
 
     def __bool__(self) -> bool:
         return bool(self._merged or self._kept)
@@ -80,39 +82,40 @@ class LatestOutbox:
     @property
     def size_bytes(self) -> int:
         """See Outbox. Devices do not count, there are only so many; of deleted ones there may be any number."""
-        return self._kept_bytes + _DELETION_BYTES * len(self._deleted)
+        return self._kept_bytes + self._newest_bytes
 
     def enqueue(self, cast: Cast, seq: int) -> None:
         """See Outbox."""
         if not cast.entries:
             self._keep(seq, cast)
             return
-        waiting, deleted, merged = self._merged, self._deleted, cast.merged
+        waiting, newest, merged = self._merged, self._newest, cast.merged
         for index, entry in enumerate(cast.entries):
-            if isinstance(entry, Control):
+            if not entry.conflates:
                 self._keep(entry.seq, cast.pick([index]))
                 continue
-            device_id = entry.device_id
-            waiting[device_id] = waiting.pop(device_id, 0) + (1 if merged is None else merged[index])
-            if isinstance(entry, Deleted):
-                deleted[device_id] = entry
-            elif deleted:
-                deleted.pop(device_id, None)
+            key = entry.merge_key
+            waiting[key] = waiting.pop(key, 0) + (1 if merged is None else merged[index])
+            if newest:
+                self._forget(key)
+            if not isinstance(entry, DataUpdate):
+                newest[key] = entry
+                self._newest_bytes += _ENTRY_BYTES + len(entry.payload)
         if self._read is not None:
-            self._read.update((entry.device_id, entry) for entry in cast.entries if isinstance(entry, DataUpdate))
+            self._read.update((entry.merge_key, entry) for entry in cast.entries if isinstance(entry, DataUpdate))
 
     def drain(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """See Outbox."""
         drained, left = _Drained(max_bytes), []
-        for device_id, merged in self._merged.items():
-            newest = self._newest(device_id, state)
+        for key, merged in self._merged.items():
+            newest = self._newest_of(key, state)
             if newest is not None:  # None: the device is deleted, and the subscription has no deletions
                 while self._kept and self._kept[0][0] < newest.seq and not drained.is_enough:
                     drained.add_kept(self._pop())
                 if drained.is_enough:
                     break
                 drained.add_newest(newest, merged)
-            left.append(device_id)
+            left.append(key)
         else:
             while self._kept and not drained.is_enough:
                 drained.add_kept(self._pop())
@@ -120,8 +123,8 @@ class LatestOutbox:
         return drained.casts()
 
     def drop_entries(self) -> int | None:
-        """See Outbox. What is dropped is the newest of some devices, which the state has."""
-        self._merged, self._deleted, self._drained = {}, {}, 0
+        """See Outbox. What is dropped is the newest of some devices, which the state has, or no longer has."""
+        self._remove([key for key in self._merged if key not in self._newest or self._newest[key].changes_twin])
         return None
 
     def replies(self) -> list[Cast]:
@@ -132,17 +135,23 @@ class LatestOutbox:
         """See Outbox. From here on the newest values are those of the state."""
         self._read = None
 
-    def _newest(self, device_id: str, state: State) -> Change | None:
-        deleted = self._deleted.get(device_id)
-        if deleted is not None:
-            return deleted
-        return state.newest(device_id) if self._read is None else self._read[device_id]
+    def _newest_of(self, key: MergeKey, state: State) -> Entry | None:
+        newest = self._newest.get(key)
+        if newest is not None:
+            return newest
+        assert isinstance(key, str)  # a device: the newest of everything else is kept here
+        return state.newest(key) if self._read is None else self._read[key]
 
-    def _remove(self, devices: Sequence[str]) -> None:
-        for device_id in devices:
-            del self._merged[device_id]
-            self._deleted.pop(device_id, None)
-        self._drained += len(devices)
+    def _forget(self, key: MergeKey) -> None:
+        entry = self._newest.pop(key, None)
+        if entry is not None:
+            self._newest_bytes -= _ENTRY_BYTES + len(entry.payload)
+
+    def _remove(self, keys: Sequence[MergeKey]) -> None:
+        for key in keys:
+            del self._merged[key]
+            self._forget(key)
+        self._drained += len(keys)
         if self._drained > len(self._merged):
             self._merged = dict(self._merged)
             self._drained = 0
@@ -171,7 +180,7 @@ class _Drained:
     def is_enough(self) -> bool:
         return self._left_bytes <= 0
 
-    def add_newest(self, entry: Change, merged: int) -> None:
+    def add_newest(self, entry: Entry, merged: int) -> None:
         self._messages.append(encode_merged(entry, merged))
         self._entries.append(entry)
         self._merged.append(merged)

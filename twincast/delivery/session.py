@@ -236,13 +236,12 @@ class Session:
         entry, size_bytes = draft(message, self._source), len(payload)
         if size_bytes > self._value_max_bytes:
             check_value_sizes((entry,), self._value_max_bytes)
-        kind, name = entry.topic
         principal = self._lease.principal
         assert principal is not None  # an unauthenticated client does not get here
         if not principal.is_unbounded:
-            principal.require("command" if kind == "control" else "publish", name)
+            principal.require(entry.right, entry.subject)
         self._updates += 1
-        actor = None if kind == "data_update" else self._lease.actor
+        actor = None if entry.audited_as is None else self._lease.actor
         done: OnCommitted = self._on_unnamed if message.id is None else partial(self._on_committed, message.id)
         idempotency_key, identity = None, principal.identity
         if message.update_id is not None:

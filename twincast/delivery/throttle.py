@@ -77,7 +77,7 @@ class ThrottledGroup(Group):
         if (
             self._window is None
             or self._waiting.size_bytes > WAITING_MAX_BYTES
-            or "control" in {kind for kind, _ in cast.topics}
+            or not all(entry.conflates for entry in cast.entries)
         ):
             self.flush()
 

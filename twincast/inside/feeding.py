@@ -139,7 +139,7 @@ class _Line:
 
     async def _tell(self, entry: Entry, merged: int, size_bytes: int) -> None:
         self._position = Position(entry.epoch, entry.seq)
-        if self._newer and not isinstance(entry, Control) and entry.seq <= self._newer.get(entry.device_id, 0):
+        if self._newer and entry.changes_twin and entry.seq <= self._newer.get(entry.subject, 0):
             return  # the state that was offered has it
         self._watch.offer(_event_of(entry, merged), size_bytes)
         await self._watch.wait_until_nearly_taken()

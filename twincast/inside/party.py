@@ -137,8 +137,7 @@ class Party:
         check_value_sizes((entry,), hub.sizes.value_max_bytes)
         if len(payload) > hub.sizes.message_max_bytes:
             raise too_large(hub.sizes.message_max_bytes)
-        kind, name = entry.topic
-        self._principal.require("command" if kind == "control" else "publish", name)
+        self._principal.require(entry.right, entry.subject)
         if not hub.intake.has_room:  # a coroutine less for each reading
             await hub.intake.room()
         stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -11,7 +11,7 @@ from twincast.core.counters import SECONDS, Histogram
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, Snapshot
+from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot
 from twincast.core.producers import PRODUCERS_MAX, ProducerMark
 from twincast.core.space import Space
 from twincast.core.state import twin_of
@@ -170,5 +170,5 @@ class MemoryJournal:
 
 
 def _record(origin: CommandOrigin, entry: Entry) -> AuditRecord:
-    action, detail = ("command", entry.command) if isinstance(entry, Control) else ("delete", "")
-    return AuditRecord(entry.timestamp_utc, origin.who, origin.address, action, entry.topic[1], detail, entry.seq)
+    action = entry.audited_as or entry.kind
+    return AuditRecord(entry.timestamp_utc, origin.who, origin.address, action, entry.subject, entry.detail, entry.seq)

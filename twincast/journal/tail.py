@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from twincast.core.batch import Committed
-from twincast.core.model import Entry, value_bytes
+from twincast.core.model import Entry
 
 ENTRY_BYTES = 400
 """What an entry costs beside its value: the object, its strings, its slot. Measured on CPython 3.11, rounded up."""
@@ -92,7 +92,7 @@ def up_to_bytes(entries: Sequence[Entry], max_bytes: int | None) -> Sequence[Ent
         return entries
     size_bytes = 0
     for count, entry in enumerate(entries, 1):
-        size_bytes += value_bytes(entry)
+        size_bytes += len(entry.payload)
         if size_bytes >= max_bytes:
             return entries[:count]
     return entries
@@ -100,5 +100,5 @@ def up_to_bytes(entries: Sequence[Entry], max_bytes: int | None) -> Sequence[Ent
 
 def _cost_bytes(committed: Committed) -> int:
     entries, texts = committed.entries, committed.texts
-    size_bytes = sum(map(value_bytes, entries)) + ENTRY_BYTES * len(entries)
+    size_bytes = sum([len(entry.payload) for entry in entries]) + ENTRY_BYTES * len(entries)
     return size_bytes if texts is None else size_bytes + sum(map(len, texts)) + TEXT_BYTES * len(texts)

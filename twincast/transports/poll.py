@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from twincast.access.request import Caller, RequestFacts
-from twincast.core.model import Control, DataUpdate, Deleted, Epoch, Position, TimeUtc
+from twincast.core.model import ENTRIES, Epoch, Position, TimeUtc
 from twincast.core.subscription import Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.scheduler import Budget
@@ -27,7 +27,7 @@ WAIT_MAX_S = 60
 POLL_MAX_BYTES = 1024 * 1024
 """Soft limit of the changes in one answer, exceeded by one block at most; it is held in memory until sent."""
 _NAMES = frozenset({"since", "devices", "kinds", "limit", "wait_s", "ticket"})
-_ANY_CHANGE: dict[str, Any] = {"type": "array", "items": shapes.tagged_union(DataUpdate, Control, Deleted)}
+_ANY_CHANGE: dict[str, Any] = {"type": "array", "items": shapes.tagged_union(*ENTRIES)}
 
 
 class Events(Struct, kw_only=True):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Raw
 
-from twincast.core.model import Entry, value_bytes
+from twincast.core.model import Entry
 from twincast.core.names import check_id
 from twincast.errors import MalformedJson, TooLarge, TwincastError, ValidationFailed
 from twincast.wire.values import check_value, compact
@@ -20,9 +20,9 @@ def check_value_sizes(entries: Iterable[Entry], max_bytes: int) -> None:
         TooLarge: one of them is.
     """
     for entry in entries:
-        size_bytes = value_bytes(entry)
+        size_bytes = len(entry.payload)
         if size_bytes > max_bytes:
-            name = entry.topic[1]
+            name = entry.subject
             raise TooLarge(f"a value must be at most {max_bytes} bytes; the one for {name[:128]!r} has {size_bytes}")
 
 

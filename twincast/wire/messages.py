@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from twincast.core.model import Change, Entry, Epoch, Position, Seq, TimeUtc
+from twincast.core.model import Entry, Epoch, Position, Seq, TimeUtc
 from twincast.errors import TwincastError
 
 MessageId = str | int
@@ -116,7 +116,7 @@ def encode_all(entries: Sequence[Entry]) -> list[bytes]:
     return [encode(entry) for entry in entries]  # another program wrote an end of line into a value
 
 
-def encode_merged(newest: Change, merged: int) -> bytes:
+def encode_merged(newest: Entry, merged: int) -> bytes:
     """Encode the newest entry of a device for a client that missed `merged` - 1 entries before it."""
     event = encode(newest)
     return event if merged == 1 else b'%b,"merged":%d}' % (event[:-1], merged)

@@ -22,6 +22,7 @@ from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite import schema as sqlite_schema
+from twincast.journal.sqlite.entries import append_sql, audit_sql
 from twincast.journal.sqlite.guard import Guard
 from twincast.journal.sqlite.lock import ServerLock, why_not_usable
 from twincast.journal.sqlite.reader import in_words, unavailable_if_failing
@@ -37,27 +38,10 @@ BUSY_TIMEOUT_MS = 10_000
 CHECKPOINT_ENTRIES = 20_000
 """How many entries of the log one slice folds into the checkpoint: about 20 ms of work, and as long to replay."""
 
-# One statement a batch: SQLite takes the text apart itself, so that the interpreter's lock is not taken for each row.
-_APPEND = """
-insert into log
-select ?1 + key, value ->> 'type', coalesce(value ->> 'device_id', value ->> 'target'),
-       coalesce(value -> 'value', value -> 'args', 'null'), value ->> 'command', value ->> 'timestamp_utc',
-       value ->> 'source'
-from jsonb_each(?2)
-"""
-
 _NEWEST = "select coalesce(max(seq), 0) from log"
 
 _APPEND_KEYS = """
 insert into receipt select value ->> 1, value ->> 2, value ->> 0, value ->> 3 from jsonb_each(?)
-"""
-
-_APPEND_ORIGINS = """
-insert into audit (at_utc, who, address, action, target, detail, seq)
-select timestamp_utc, origin.value ->> 1, origin.value ->> 2, iif(log.type = 'control', 'command', 'delete'),
-       device_id, coalesce(command, ''), seq
-from jsonb_each(?) as origin join log on seq = origin.value ->> 0
-order by seq
 """
 
 _CHECKPOINT = """
@@ -99,6 +83,7 @@ class SqliteFile:
         self._checkpoint_seq: int
         self._has_passed_marks = True
         self._synchronous = synchronous
+        self._append_sql, self._audit_sql = append_sql(), audit_sql()
         self.sync_s = Histogram(SECONDS)
         """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
         self.appended_bytes = 0
@@ -167,11 +152,11 @@ class SqliteFile:
             texts = encode_all(batch.entries)
             text = f"[{b','.join(texts).decode()}]"
             committed = Committed(batch.entries, batch.keys, batch.marks, texts)
-            self._db.execute(_APPEND, (first, text))
+            self._db.execute(self._append_sql, (first, text))
             if committed.keys:
                 self._db.execute(_APPEND_KEYS, (encode(committed.keys).decode(),))
             if origins := batch.origins:
-                self._db.execute(_APPEND_ORIGINS, (encode(origins).decode(),))
+                self._db.execute(self._audit_sql, (encode(origins).decode(),))
             if committed.marks:
                 sqlite_producers.append(self._db, committed.marks)
                 self._has_passed_marks = True

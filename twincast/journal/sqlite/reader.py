@@ -5,17 +5,15 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import apsw
-from msgspec import Raw
 
 from twincast.core.batch import Committed
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, value_bytes
+from twincast.core.model import Entry
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal.sqlite import producers as sqlite_producers
+from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 
-_READ = """
-select seq, type, device_id, value, command, timestamp_utc, source from log where seq > ? order by seq limit ?
-"""
+_READ = f"select {LOG_COLUMNS} from log where seq > ? order by seq limit ?"
 
 # Those whose last entry is between two positions. The entries of one key are neighbours, so no other key is among
 # them: at most one key begins up to the first position and ends after it.
@@ -81,7 +79,7 @@ def _entries(rows: Iterable[tuple[Any, ...]], epoch: str, max_bytes: int | None)
     for row in rows:  # row by row, for a value may be as large as a request
         entry = entry_of(row, epoch)
         entries.append(entry)
-        size_bytes += value_bytes(entry)
+        size_bytes += len(entry.payload)
         if max_bytes is not None and size_bytes >= max_bytes:
             break
     return entries
@@ -115,13 +113,3 @@ def in_words(error: apsw.Error | OSError) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return _WORDS.get(type(error), f"SQLite says {type(error).__name__}")
-
-
-def entry_of(row: tuple[Any, ...], epoch: str) -> Entry:
-    """Read a row of the log, with its columns in their order."""
-    seq, kind, device_id, value, command, at, source = row
-    if kind == "control":
-        return Control(device_id, command, Raw(value.encode()), at, source, seq, epoch)
-    if kind == "deleted":
-        return Deleted(device_id, at, source, seq, epoch)
-    return DataUpdate(device_id, Raw(value.encode()), at, source, seq, epoch)

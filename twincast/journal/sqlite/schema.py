@@ -6,7 +6,7 @@ from typing import Any
 import apsw
 
 from twincast.core.idempotency import WINDOW_ENTRIES, digest_of
-from twincast.journal.sqlite.reader import entry_of
+from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
 SCHEMA_VERSION = 6
@@ -176,8 +176,7 @@ def _digest_receipts(db: apsw.Connection) -> None:
     db.execute("drop table receipt;" + _RECEIPTS)
     for first_seq, last_seq, key in old:
         rows = db.execute(
-            "select seq, type, device_id, value, command, timestamp_utc, source from log"
-            " where seq between ? and ? order by seq",
+            f"select {LOG_COLUMNS} from log where seq between ? and ? order by seq",
             (first_seq, last_seq),
         )
         entries = [entry_of(row, "") for row in rows]

@@ -9,11 +9,11 @@ import msgspec
 from twincast.core.model import Source
 from twincast.core.names import check_id
 from twincast.errors import JournalUnavailable, TwincastError
+from twincast.journal.sqlite.entries import LOG_COLUMNS, check_columns
 from twincast.wire.values import check_value
 
-STRANGERS = "select seq, type, device_id, value, command, timestamp_utc, source from log where seq > ? order by seq"
+STRANGERS = f"select {LOG_COLUMNS} from log where seq > ? order by seq"
 _SOURCES = get_args(Source)
-_WITHOUT_COMMAND = {"data_update", "deleted"}
 _decode = msgspec.json.Decoder().decode
 
 
@@ -66,14 +66,7 @@ def _check(row: _Row, seq: int) -> None:
         raise ValueError(f"source is {', '.join(_SOURCES)}, not {row.source[:40]!r}")
     check_id(row.device_id, "device_id")
     _check_json(row.value)
-    if row.type == "control":
-        check_id(row.command or "", "command")
-        if not row.value.startswith("{"):
-            raise ValueError("a command's value is an object, its args")
-    elif row.type not in _WITHOUT_COMMAND or row.command is not None:
-        raise ValueError(f"type is data_update or deleted, or control, with a command; not {row.type[:40]!r}")
-    elif row.type == "deleted" and row.value != "null":
-        raise ValueError("what is deleted has the value null")
+    check_columns(row.type, row.value, row.command)
     if datetime.fromisoformat(row.timestamp_utc).tzinfo is None:
         raise ValueError("timestamp_utc has no time zone")
 

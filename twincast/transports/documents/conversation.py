@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from twincast.core.model import Args, Command, Control, DataUpdate, Deleted, DeviceId, Target, Value
+from twincast.core.model import ENTRIES, Args, Command, DeviceId, Target, Value
 from twincast.core.names import NAME_MAX_CHARS
 from twincast.core.subscription import Mode
 from twincast.wire import messages
@@ -31,7 +31,8 @@ LineNumber = Annotated[
     ),
 ]
 Patterns = Annotated[list[str], Meta(description="`*` stands for any characters", examples=[["lab/*"]])]
-Kinds = Annotated[list[str], Meta(description="data_update, control, deleted; or all", examples=[["data_update"]])]
+_KIND_NAMES = ", ".join(each.kind for each in ENTRIES)
+Kinds = Annotated[list[str], Meta(description=f"{_KIND_NAMES}; or all", examples=[["data_update"]])]
 MaxHz = Annotated[float, Meta(description="in mode latest: how often a second at most", examples=[10])]
 
 
@@ -117,9 +118,7 @@ TO_CLIENT: tuple[type[Struct], ...] = (
     messages.AuthRequired,
     messages.Hello,
     messages.SnapshotPage,
-    DataUpdate,
-    Control,
-    Deleted,
+    *ENTRIES,
     messages.Ack,
     messages.Pong,
     messages.Gap,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twincast.core.model import ENTRIES
 from twincast.core.names import NAME_MAX_CHARS
 from twincast.core.subscription import MAX_HZ_MAX, MAX_HZ_MIN
 from twincast.wire.query import PAGE_SIZE_MAX
@@ -24,7 +25,7 @@ def whole_number_schema(maximum: int, *, minimum: int = 0, default: int | None =
 DEVICES = parameter(
     "devices", {**_TEXTS, "examples": [["lab/*"]]}, "patterns, such as `lab/*`; `*` stands for any characters"
 )
-KINDS = parameter("kinds", {"type": "array", "items": {"enum": ["data_update", "control", "deleted"]}}, "which events")
+KINDS = parameter("kinds", {"type": "array", "items": {"enum": [each.kind for each in ENTRIES]}}, "which events")
 SINCE = parameter(
     "since",
     {**TEXT, "examples": ["5f0c9a1e-0b7d3c28:42"]},

@@ -5,15 +5,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from twincast.core.model import Twin
-
-_EVENTS = {"DataUpdate", "Control", "Deleted"}
+from twincast.core.model import ENTRIES, Twin
 
 
 def components(*types: type[Struct]) -> dict[str, Any]:
     """Return the schemas of structs and of all that they refer to, by name."""
     _, schemas = msgspec.json.schema_components((*types, Twin), ref_template="#/components/schemas/{name}")
-    for name in _EVENTS & schemas.keys():  # every entry that leaves the server has a position
+    for name in schemas.keys() & {each.__name__ for each in ENTRIES}:  # an entry that leaves the server has a position
         schemas[name]["required"] = [*schemas[name]["required"], "seq", "epoch"]
         for position in ("seq", "epoch"):
             schemas[name]["properties"][position].pop("default", None)

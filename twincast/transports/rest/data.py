@@ -16,7 +16,7 @@ from twincast.transports.documents import parameters, shapes
 from twincast.transports.operation import Call, Operation
 from twincast.transports.parts import Parts
 from twincast.transports.rest import storing
-from twincast.transports.rest.storing import Storing, answered, require_publish
+from twincast.transports.rest.storing import Storing, answered, require_all
 from twincast.wire import requests
 from twincast.wire.messages import Twins, encode
 from twincast.wire.query import decode_query, rules_of_query, whole_number
@@ -232,7 +232,7 @@ class _Writing:
         else:
             event, replayed = await self._storing.store_one(requests.decode_reading(body, "rest"), call)
             return answered(Stored(ok=True, stored=True, event=event), replayed=replayed)
-        require_publish(call.caller.principal, entries)
+        require_all(call.caller.principal, entries)
         last_seq, replayed = await self._storing.store(entries, call)
         epoch, count = self._parts.hub.state.epoch, len(entries)
         answer = StoredBatch(

@@ -43,11 +43,7 @@ class Storing:
         Raises:
             TwincastError: it is not stored.
         """
-        kind, name = entry.topic
-        if kind == "control":
-            call.caller.principal.require("command", name)
-        else:
-            require_publish(call.caller.principal, [entry])
+        require_all(call.caller.principal, [entry])
         seq, replayed = await self.store([entry], call)
         return (cast("OneEntry", await self._stored_before(seq)) if replayed else entry), replayed
 
@@ -72,7 +68,7 @@ class Storing:
         if call.key is not None:
             key = key_of_request(call.key, principal.identity)
             idempotency_key = IdempotencyKey(key, digest_of(entries), partial(_settle_again, stored))
-        actor = None if entries[0].topic[0] == "data_update" else call.caller.actor
+        actor = None if entries[0].audited_as is None else call.caller.actor
         hub.submit_all(
             entries, len(call.body), partial(_settle, stored), idempotency_key, actor, identity=principal.identity
         )
@@ -89,15 +85,15 @@ class Storing:
         return entry
 
 
-def require_publish(principal: Principal, entries: Sequence[Entry]) -> None:
-    """Do nothing if a principal may publish entries.
+def require_all(principal: Principal, entries: Sequence[Entry]) -> None:
+    """Do nothing if a principal may send entries.
 
     Raises:
         NotPermitted: it has no right to one of them.
     """
     if not principal.is_unbounded:
         for entry in entries:
-            principal.require("publish", entry.topic[1])
+            principal.require(entry.right, entry.subject)
 
 
 def _settle(stored: asyncio.Future[tuple[int, bool]], error: TwincastError | None, last_seq: int) -> None:
