@@ -35,7 +35,7 @@ T = TypeVar("T")
 _NO_PAYLOAD = Raw()
 
 
-def _known_also_as(**fields: str) -> Callable[[type[T]], type[T]]:
+def known_also_as(**fields: str) -> Callable[[type[T]], type[T]]:
     """Let fields be read under the names that every kind has; as fast as by their own, where a property is a call."""
 
     def alias(cls: type[T]) -> type[T]:
@@ -89,7 +89,7 @@ class EntryKind(Struct, gc=False):
         return self.topic
 
 
-@_known_also_as(subject="device_id", payload="value", merge_key="device_id")
+@known_also_as(subject="device_id", payload="value", merge_key="device_id")
 class DataUpdate(EntryKind, tag_field="type", tag="data_update", gc=False):
     """One reading of one device: telemetry on its way in, an event on its way out.
 
@@ -114,7 +114,7 @@ class DataUpdate(EntryKind, tag_field="type", tag="data_update", gc=False):
         return "data_update", self.device_id
 
 
-@_known_also_as(subject="target", payload="args", detail="command")
+@known_also_as(subject="target", payload="args", detail="command")
 class Control(EntryKind, tag_field="type", tag="control", gc=False):
     """One command to a target, dispatched to everyone who watches. `args` is a JSON object's text."""
 
@@ -133,7 +133,7 @@ class Control(EntryKind, tag_field="type", tag="control", gc=False):
     epoch: Epoch = ""
 
 
-@_known_also_as(subject="device_id", merge_key="device_id")
+@known_also_as(subject="device_id", merge_key="device_id")
 class Deleted(EntryKind, tag_field="type", tag="deleted", gc=False):
     """That a device is no more: its twin goes. Its readings stay in the log; a later one makes the twin anew."""
 
