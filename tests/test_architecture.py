@@ -220,6 +220,7 @@ OF_A_SERVER = {
     "twincast.access.jwks",
     "twincast.access.tokens",
     "twincast.access.authenticator",
+    "twincast.cli.serve",
     "twincast.cli.keys",
     "twincast.cli.journal",
 }
@@ -232,8 +233,6 @@ def test_every_foreign_import_is_a_requirement_of_a_device_or_of_the_server(modu
     is_for_a_device = room_of(module) in DEVICE and module not in OF_A_SERVER
     if not is_for_a_device:
         known |= SERVER | {"anyio"}  # anyio comes with FastAPI, whose public interface shows it
-    if module == "twincast.cli.main":
-        known |= {"pydantic"}  # for its types
     if module == "twincast.pytest_plugin":  # which only pytest imports
         known |= {"pytest"}
     assert {name.split(".")[0] for name in imports_of(MODULES[module])} <= known

@@ -43,7 +43,7 @@ ENDING = {
 """The commands that end by themselves: what they cannot do without, and what they are told."""
 ENDLESS = {"watch": "lab/lamp", "host": "", "simulate": ""}
 """Those that do not, and a word of what they print to a pipe."""
-ELSEWHERE = {"serve": "tests/cli/test_main.py and all tests that run a server"}
+ELSEWHERE = {"serve": "tests/cli/test_serve.py and all tests that run a server"}
 SERVERLESS = {"journal restore"}
 """What is refused while a server runs on the journal."""
 

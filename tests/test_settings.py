@@ -80,7 +80,7 @@ def test_settings_do_not_change() -> None:
 )
 def test_a_value_out_of_bounds_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TWINCAST_{name}", value)
-    with pytest.raises(SettingUnusable, match=f"TWINCAST_{name}: it takes"):
+    with pytest.raises(SettingUnusable, match=f"TWINCAST_{name}: must be"):
         Settings()
 
 
@@ -127,7 +127,7 @@ def test_what_only_resembles_a_link_is_an_error_that_names_it(monkeypatch: pytes
     if port.strip().isdigit():
         assert Settings().port == 8000
     else:
-        with pytest.raises(SettingUnusable, match="TWINCAST_PORT: it takes a whole number"):
+        with pytest.raises(SettingUnusable, match="TWINCAST_PORT: must be a whole number"):
             Settings()
 
 
@@ -182,7 +182,7 @@ def test_an_env_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_a_setting_of_the_file_is_named_as_such() -> None:
     Path(".env").write_text("TWINCAST_PORT=http\n")
-    with pytest.raises(SettingUnusable, match=r"TWINCAST_PORT in \.env: it takes a whole number"):
+    with pytest.raises(SettingUnusable, match=r"TWINCAST_PORT in \.env: must be a whole number"):
         Settings()
 
 
@@ -224,14 +224,14 @@ def test_without_a_word_everything_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("text", ["0", "0d", "-1d", "30", "d", "1 fortnight", "1h30m", "1e3s", "inf d", "٣d", "nan"])
 def test_a_time_that_is_none_is_refused_with_what_to_write(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    with pytest.raises(SettingUnusable, match="--keep: it takes a time: a number and s, m, h, d or w, such as 30d"):
+    with pytest.raises(SettingUnusable, match="--keep: must be a time: a number and s, m, h, d or w, such as 30d"):
         Settings(**given(keep=text))
     monkeypatch.setenv("TWINCAST_KEEP", text)
-    with pytest.raises(SettingUnusable, match="TWINCAST_KEEP: it takes a time"):
+    with pytest.raises(SettingUnusable, match="TWINCAST_KEEP: must be a time"):
         Settings()
 
 
 @pytest.mark.parametrize("text", ["0", "0GB", "-2GB", "2 gigs", "GB", "1e9", "99999999999999TB"])
 def test_a_size_that_is_none_is_refused_with_what_to_write(text: str) -> None:
-    with pytest.raises(SettingUnusable, match="--keep-bytes: it takes a size: a number and KB, MB, GB, TB or KiB"):
+    with pytest.raises(SettingUnusable, match="--keep-bytes: must be a size: a number and KB, MB, GB, TB or KiB"):
         Settings(**given(keep_bytes=text))

@@ -11,8 +11,6 @@ from dotenv import dotenv_values
 from twincast.errors import SettingUnusable
 
 PREFIX, ENV_FILE, ENCODING = "TWINCAST_", ".env", "utf-8-sig"
-WITH_UNITS = frozenset({"keep", "keep_bytes"})
-"""The settings of a server that a person writes as a number and its unit."""
 JOURNAL = "sqlite:twincast.db"
 URL = "http://127.0.0.1:8000"
 NOT_TEXT = f"the file {ENV_FILE} is not text in UTF-8; save it as such, or move it"

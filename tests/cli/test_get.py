@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests import warm
-from tests.cli.test_main import run, screen_until
+from tests.cli.commands import run, screen_until
 from tests.credentials import certificate
 from tests.running import DEADLINE_S, ROOT, free_port
 from twincast.testing import Server

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests import warm
-from tests.cli.test_main import screen_until
+from tests.cli.commands import screen_until
 from tests.credentials import bearer
 from tests.running import ROOT, free_port
 from twincast.testing import Server

@@ -20,9 +20,11 @@ import pyte
 import pytest
 
 from tests import warm
-from tests.cli.test_board import NOW, deletion, event
+from tests.cli.commands import TWINCAST, environment, interrupt, run, running, screen_until
+from tests.cli.test_live_table import NOW, deletion, event
+from tests.conftest import StartServer
 from tests.credentials import bearer
-from tests.running import DEADLINE_S, ROOT
+from tests.running import DEADLINE_S, ROOT, eventually
 from twincast import stdio
 from twincast.cli import watch
 from twincast.cli.keyboard import keys_of
@@ -304,3 +306,37 @@ def test_a_line_is_the_same_json_in_whatever_the_output_can_take(
     print(watch._line(event("lab/é🌡", '21 °C 🌡 "\\ \x7f')), flush=True)
     said = json.loads(printed.getvalue().decode(encoding))
     assert (said["device_id"], said["value"]) == ("lab/é🌡", '21 °C 🌡 "\\ \x7f')
+
+
+def test_watch_prints_a_line_a_change_into_a_pipe(server_process: StartServer) -> None:
+    server = server_process("memory:")
+    with running(server.url, "watch", "lab/*", "*/fan") as command:
+        eventually(lambda: server.get("/api/status")["websocket_clients_connected"] == 1, "watch is connected")
+        server.post("/api/data", {"device_id": "elsewhere", "value": 0})
+        server.post("/api/data", {"device_id": "lab/x", "value": 1.5})
+        server.post("/api/control", {"target": "hall/fan", "command": "stop"})
+        run(server.url, "delete", "lab/x")
+        assert command.stdout is not None
+        events = [json.loads(command.stdout.readline()) for _ in range(3)]
+        assert interrupt(command)[0] == 0
+    assert [(event["type"], event["seq"]) for event in events] == [("data_update", 2), ("control", 3), ("deleted", 4)]
+
+
+def test_watch_is_a_live_table_in_a_terminal(server_process: StartServer) -> None:
+    server = server_process("memory:")
+    server.post("/api/data", {"device_id": "lab/[bold]x", "value": "before"})
+    ours, theirs = pty.openpty()
+    env = {**environment(server.url), "TERM": "xterm-256color", "LINES": "30"}
+    command = warm.Popen([*TWINCAST, "watch"], env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        assert "lab/[bold]x" in screen_until(ours, "before")
+        server.post("/api/data", {"device_id": "lab/[bold]x", "value": "after"})
+        screen_until(ours, "after")
+        command.send_signal(signal.SIGINT)
+        assert "Traceback" not in screen_until(ours, None)
+        assert command.wait(DEADLINE_S) == 0
+    finally:
+        command.kill()
+        command.wait()
+        os.close(ours)

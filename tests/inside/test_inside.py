@@ -566,7 +566,7 @@ async def test_another_threads_event_loop_is_told_how_to_call(twin: Twincast) ->
     [
         ({"port": 8000}, "`port` is of the server that runs the application"),
         ({"devices_mx": 1}, "there is no setting `devices_mx`"),
-        ({"devices_max": 0}, "^`devices_max`: it takes at least 1"),
+        ({"devices_max": 0}, "^`devices_max`: must be at least 1"),
         ({"allow_host": ("http://x",)}, "^`allow_host`"),
     ],
 )

@@ -196,7 +196,7 @@ def test_a_journal_in_memory_says_that_it_keeps_a_window_whatever_is_set(caplog:
 
 def test_bounds_that_cannot_be_kept_end_the_start_in_one_line(tmp_path: Path) -> None:
     serve = [sys.executable, "-m", "twincast", "serve", "--port", "0", "--journal", f"sqlite:{tmp_path / 'j.db'}"]
-    for bound, said in (("--keep-bytes=100MB", "give it 154MB or more"), ("--keep=0", "--keep: it takes a time")):
+    for bound, said in (("--keep-bytes=100MB", "give it 154MB or more"), ("--keep=0", "--keep: must be a time")):
         ended = warm.run([*serve, bound], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
         assert said in ended.stderr

@@ -2,13 +2,16 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import msgspec
+import typer
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from twincast.cli.columns import NARROW, widths
+from twincast.cli.options import Fingerprint, Patterns, Url, commands, server_url
 from twincast.cli.terminal import out
 from twincast.client import Rest
 from twincast.client.rest import RawTwin
@@ -21,6 +24,20 @@ ROWS_AT_ONCE = 500
 TIME_CHARS = 19
 
 Found = Iterable[tuple[str, RawTwin]]
+
+
+app = commands()
+
+
+@app.command()
+def command(
+    patterns: Patterns = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as into a pipe.")] = False,
+    url: Url = None,
+    fingerprint: Fingerprint = None,
+) -> None:
+    """Print the newest state: a table, or JSON lines into a pipe; of one device that is named its value."""
+    get(server_url(url, fingerprint), patterns or [], as_json=as_json)
 
 
 def get(url: str, patterns: Sequence[str], *, as_json: bool) -> None:

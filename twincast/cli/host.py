@@ -3,13 +3,29 @@
 import asyncio
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+import typer
 
-from twincast.cli.terminal import err, out, say_waiting
-from twincast.cli.words import counted
+from twincast.cli.options import Fingerprint, Url, commands, server_url
+from twincast.cli.terminal import err, out, say_waiting, until_interrupted
+from twincast.cli.units import counted
 from twincast.client import connect
+
+app = commands()
+
+
+@app.command()
+def command(
+    device: Annotated[str | None, typer.Option(help="Its name. \\[default: host/ and this machine's name]")] = None,
+    interval: Annotated[float, typer.Option(min=0.05, help="Seconds between readings.")] = 1.0,
+    count: Annotated[int | None, typer.Option(min=1, help="How many readings; until Ctrl-C if not given.")] = None,
+    url: Url = None,
+    fingerprint: Fingerprint = None,
+) -> None:
+    """Push this machine's CPU, memory, disk and network as a device."""
+    until_interrupted(host(server_url(url, fingerprint), device, interval, count))
 
 
 class Vitals:

@@ -2,11 +2,30 @@
 
 import os
 from contextlib import suppress
+from typing import Annotated
 
+import typer
+
+from twincast.cli.options import Fingerprint, commands, server_url
 from twincast.cli.terminal import err, out
 from twincast.client import pair
 from twincast.errors import SettingUnusable
 from twincast.machine import OWNER_ALONE
+
+app = commands()
+
+
+@app.command()
+def command(
+    url: Annotated[str, typer.Argument(help="The server's address.")],
+    code: Annotated[str, typer.Argument(help="What `twincast pair` shows on the server's machine.")],
+    save: Annotated[
+        str | None, typer.Option(help="A new file for the key, which you alone may read. \\[default: it is printed]")
+    ] = None,
+    fingerprint: Fingerprint = None,
+) -> None:
+    """Exchange a code for a key of this device's own."""
+    join(server_url(url, fingerprint), code, save)
 
 
 def join(url: str, code: str, save: str | None) -> None:

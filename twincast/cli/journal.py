@@ -3,18 +3,63 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Annotated
 
+import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from twincast.cli import fullness
+from twincast import __version__
+from twincast.cli.options import Journal, commands, journal_url
 from twincast.cli.terminal import err, out
+from twincast.cli.units import in_bytes, in_time
 from twincast.journal.sqlite import backup as sqlite_backup
 from twincast.journal.sqlite import health as sqlite_health
 from twincast.journal.url import required_file_of
 from twincast.wire.messages import encode
 
 PAGE_BYTES = 4_096  # of SQLite; a backup counts in pages
+
+
+app = commands("Back up, restore, check and describe a journal.")
+
+
+@app.command("backup")
+def _backup(
+    folder: Annotated[str, typer.Argument(help="A new or empty folder.")],
+    journal: Journal = None,
+) -> None:
+    """Copy a journal as it is at this moment, checked. Its server may run meanwhile."""
+    back_up(journal_url(journal), folder, __version__)
+
+
+@app.command("restore")
+def _restore(
+    folder: Annotated[str, typer.Argument(help="What `twincast journal backup` made.")],
+    force: Annotated[bool, typer.Option("--force", help="Put a journal that is there aside, not away.")] = False,
+    journal: Journal = None,
+) -> None:
+    """Put a backup in a journal's place, once all of it is copied and checked. No server may run on it."""
+    restore(journal_url(journal), folder, force=force)
+
+
+@app.command("check")
+def _check(
+    folder: Annotated[str | None, typer.Argument(help="A backup, to be checked instead.")] = None,
+    journal: Journal = None,
+) -> None:
+    """Read all of a journal and say what is wrong with it, with exit status 1. Its server may run meanwhile."""
+    if not check(journal_url(journal), folder):
+        raise typer.Exit(1)
+
+
+@app.command("info")
+def _info(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    journal: Journal = None,
+) -> None:
+    """Say what a journal holds. Its server may run meanwhile."""
+    info(journal_url(journal), as_json=as_json)
 
 
 def back_up(journal: str, folder: str, version: str) -> None:
@@ -71,9 +116,9 @@ def _shown(name: str, value: object) -> str:
     if value is None:
         return "not known"
     if name.endswith(("_bytes", "_bytes_per_s")) and isinstance(value, int | float):
-        return f"{value:,} ({fullness.in_bytes(value)})"
+        return f"{value:,} ({in_bytes(value)})"
     if name.endswith("_in_s") and isinstance(value, float):
-        return f"{value:,} ({fullness.in_time(value)})"
+        return f"{value:,} ({in_time(value)})"
     return f"{value:,}" if type(value) is int else str(value)
 
 

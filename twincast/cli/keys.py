@@ -1,16 +1,20 @@
-"""`twincast keys`, and `twincast audit` of a journal: the keys in its file, and who did what."""
+"""`twincast keys`: the API keys in the file of a journal."""
 
 import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Annotated
 
+import typer
 from rich.table import Table
 
 from twincast.access.keys import make_key
+from twincast.cli.arguments import actions_of, duration_s
+from twincast.cli.options import Devices, Journal, May, Rate, commands, journal_url
 from twincast.cli.terminal import err, out, print_whole
-from twincast.cli.words import actions_of, counted, duration_s
-from twincast.core.audit import Actor, AuditRecord
+from twincast.cli.units import counted
+from twincast.core.audit import Actor
 from twincast.core.keys import Key
 from twincast.core.rights import Rights
 from twincast.journal.sqlite.access import AccessFile
@@ -21,6 +25,46 @@ from twincast.wire.messages import encode
 
 NOTICE_S = 0.3
 """A server looks at its keys ten times a second. After this a change is in force."""
+
+
+app = commands("Make, list and revoke the API keys of a journal.")
+
+
+@app.command("add")
+def _add(
+    name: Annotated[str, typer.Argument(help="What you call it, such as lab/gateway.")],
+    *,
+    may: May,
+    devices: Devices = None,
+    expires: Annotated[str | None, typer.Option(help="In how long, such as 30d. \\[default: never]")] = None,
+    rate: Rate = None,
+    journal: Journal = None,
+) -> None:
+    """Make a key and show it once. From the first one on, the server asks for a login; it need not be restarted."""
+    add(journal_url(journal), name, may=may, devices=devices or ["*"], expires=expires, rate_per_s=rate)
+
+
+@app.command("list")
+def _list(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    journal: Journal = None,
+) -> None:
+    """Show all keys: what they may do, until when. Their secrets are not stored, so nobody can show those."""
+    show(journal_url(journal), as_json=as_json)
+
+
+@app.command("revoke")
+def _revoke(key: Annotated[str, typer.Argument(help="Its name or id.")], journal: Journal = None) -> None:
+    """End a key. Its open connections are closed within a second."""
+    revoke(journal_url(journal), key)
+
+
+@app.command("clear")
+def _clear(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, journal: Journal = None) -> None:
+    """Forget all keys. After its next start the server asks for no login."""
+    if not yes:
+        typer.confirm("Forget all keys? After its next start the server is open to every program here.", abort=True)
+    clear(journal_url(journal))
 
 
 def add(
@@ -75,12 +119,6 @@ def clear(journal: str) -> None:
     err.print(
         f"{counted(count, 'key')} {are} forgotten. A server that runs goes on asking for a login until it is restarted."
     )
-
-
-def records(journal: str, limit: int) -> list[AuditRecord]:
-    """Return the newest records of a journal's audit trail, newest first."""
-    with _open(journal) as file:
-        return file.audit(limit)
 
 
 def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:

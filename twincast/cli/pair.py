@@ -3,13 +3,17 @@
 import base64
 import os
 import time
+from typing import Annotated
 from urllib.parse import urlsplit
+
+import typer
 
 from twincast.access.addresses import is_local
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
 from twincast.cli import keys
+from twincast.cli.arguments import actions_of, duration_s
+from twincast.cli.options import Devices, Fingerprint, Journal, May, Rate, address, commands, journal_url
 from twincast.cli.terminal import err, out
-from twincast.cli.words import actions_of, duration_s
 from twincast.client.pin import fingerprint_of
 from twincast.core.rights import Rights
 from twincast.journal.place import Place, place_noted
@@ -17,6 +21,37 @@ from twincast.journal.sqlite.access import AccessFile
 from twincast.journal.sqlite.lock import serves_the_file
 from twincast.journal.url import keys_file_of
 from twincast.server import qr
+
+app = commands()
+
+
+@app.command()
+def command(
+    name: Annotated[str, typer.Argument(help="What you call the key that it becomes, such as lab/fan.")],
+    *,
+    may: May,
+    devices: Devices = None,
+    expires: Annotated[
+        str | None, typer.Option(help="How long the key is good, such as 30d. \\[default: for ever]")
+    ] = None,
+    rate: Rate = None,
+    url: Annotated[
+        str | None, typer.Option(help="Where the device reaches the server. \\[default: where that says it is]")
+    ] = None,
+    fingerprint: Fingerprint = None,
+    journal: Journal = None,
+) -> None:
+    """Show a code, and a QR code, by which a device or a phone gets a key of its own: once, within 5 minutes."""
+    pair(
+        journal_url(journal),
+        name,
+        may=may,
+        devices=devices or ["*"],
+        expires=expires,
+        rate_per_s=rate,
+        url=None if url is None else address(url),
+        fingerprint=fingerprint,
+    )
 
 
 def pair(

@@ -4,12 +4,45 @@ import asyncio
 import sys
 from collections.abc import Iterable
 from functools import partial
+from typing import Annotated
 
-from twincast.cli import rights
+import typer
+
+from twincast.cli import preflight
+from twincast.cli.arguments import one_word, raw_json, value_of
+from twincast.cli.options import Device, Fingerprint, Url, commands, server_url
 from twincast.cli.terminal import err, out, say_waiting
-from twincast.cli.words import counted, raw_json, value_of
+from twincast.cli.units import counted
 from twincast.client import Rest, connect
 from twincast.errors import BadMessage, SettingUnusable, TwincastError
+
+app = commands()
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def command(
+    context: typer.Context,
+    device: Device,
+    value: Annotated[
+        str,
+        typer.Argument(
+            help="What is JSON is that: 21.5, true, null and, quoted for a shell, '{\"rpm\": 900}' or '\"21.5\"'."
+            ' All else is text, but what begins with {, \\[ or " must be JSON.'
+            " - reads one JSON value a line from standard input."
+        ),
+    ],
+    url: Url = None,
+    fingerprint: Fingerprint = None,
+) -> None:
+    """Send a reading, or one a line from standard input."""
+    try:
+        text = one_word([value, *context.args])
+        if text == "-":
+            asyncio.run(send_lines(server_url(url, fingerprint), device))
+        else:
+            send(server_url(url, fingerprint), device, text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def send(url: str, device_id: str, text: str) -> None:
@@ -48,7 +81,7 @@ async def send_lines(url: str, device_id: str) -> None:
             refuse(number, str(error))
 
     async with connect(url, devices=(), timeout_s=0, on_link=say_waiting) as client:
-        await rights.require_publish(url, device_id)
+        await preflight.require_publish(url, device_id)
         number = 0
         while lines := await asyncio.to_thread(_some_lines):
             for line in lines:

@@ -2,15 +2,35 @@
 
 import asyncio
 from itertools import cycle
+from typing import Annotated
 
+import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from twincast.cli.fleet import fleet
-from twincast.cli.terminal import err, out, say_waiting
-from twincast.cli.words import counted
+from twincast.cli.options import Fingerprint, Url, commands, server_url
+from twincast.cli.terminal import err, out, say_waiting, until_interrupted
+from twincast.cli.units import counted
 from twincast.client import Client, connect
 
 TICK_S = 0.02
+
+
+app = commands()
+
+
+@app.command()
+def command(
+    *,
+    devices: Annotated[int, typer.Option(min=1, help="How many devices the fleet has.")] = 20,
+    rate: Annotated[float, typer.Option(min=0.01, help="Readings a second, of all devices together.")] = 20.0,
+    seconds: Annotated[float | None, typer.Option(min=0, help="How long; until Ctrl-C if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same fleet.")] = 0,
+    url: Url = None,
+    fingerprint: Fingerprint = None,
+) -> None:
+    """Push the signals of a fleet that does not exist."""
+    until_interrupted(simulate(server_url(url, fingerprint), devices, rate, seconds, seed))
 
 
 class Simulation:

@@ -11,13 +11,23 @@ from typing import Any
 
 from rich.live import Live
 
-from twincast.cli import rights
-from twincast.cli.board import Board, text_of
+from twincast.cli import preflight
 from twincast.cli.keyboard import keyboard
-from twincast.cli.terminal import out, say_waiting
+from twincast.cli.live_table import LiveTable, text_of
+from twincast.cli.options import Fingerprint, Patterns, Url, commands, server_url
+from twincast.cli.terminal import out, say_waiting, until_interrupted
 from twincast.client import Event, Link, connect
 
 REDRAW_S = 0.2
+
+
+app = commands()
+
+
+@app.command()
+def command(patterns: Patterns = None, url: Url = None, fingerprint: Fingerprint = None) -> None:
+    """Show every change: a live table, or one JSON line a change if the output is a pipe."""
+    until_interrupted(watch(server_url(url, fingerprint), patterns or []))
 
 
 async def watch(url: str, patterns: Sequence[str]) -> None:
@@ -37,18 +47,18 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
         connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client,
         client.watch(*patterns) as events,  # from here on, so that nothing is missed while rights are asked for
     ):
-        await rights.require_read(url, patterns)
+        await preflight.require_read(url, patterns)
         async for event in events:
             print(_line(event), flush=True)
 
 
 class _Screen:
-    """The terminal while it shows a board. However that ends, the terminal is then as it was."""
+    """The terminal while it shows a live table. However that ends, the terminal is then as it was."""
 
     def __init__(self, url: str, patterns: Sequence[str]) -> None:
         self._url = url
         self._patterns = patterns
-        self._board = Board()
+        self._table = LiveTable()
         self._keyboard = keyboard(self._pressed)
         self._live = Live(console=out, screen=True, auto_refresh=False)
         self._touched = asyncio.Event()
@@ -78,7 +88,7 @@ class _Screen:
             task.result()
 
     def _begin(self) -> None:
-        self._board.has_keys = self._keyboard.start()
+        self._table.has_keys = self._keyboard.start()
         self._live.start()
 
     def _end(self) -> None:
@@ -97,11 +107,11 @@ class _Screen:
     def _pressed(self, key: str) -> None:
         if key == "quit":
             self._quit.set()
-        self._board.press(key)
+        self._table.press(key)
         self._touched.set()
 
     def _linked(self, link: Link) -> None:
-        self._board.waiting = link.reason if link.phase == "waiting" else ""
+        self._table.waiting = link.reason if link.phase == "waiting" else ""
         self._touched.set()
 
     async def _draw(self) -> None:
@@ -109,17 +119,17 @@ class _Screen:
             self._keyboard.poll()
             self._touched.clear()
             size = out.size
-            self._live.update(self._board.drawn(datetime.now(UTC), size.width, size.height), refresh=True)
+            self._live.update(self._table.drawn(datetime.now(UTC), size.width, size.height), refresh=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(REDRAW_S):  # ages grow, too
                     await self._touched.wait()
 
     async def _follow(self) -> None:
         async with connect(self._url, self._patterns or "*", timeout_s=None, on_link=self._linked) as client:
-            await rights.require_read(self._url, self._patterns)
+            await preflight.require_read(self._url, self._patterns)
             began_seq = client.position.seq if client.position else 0
             async for event in client.watch(*self._patterns, initial=True):
-                self._board.take(event, is_new=event.seq > began_seq)
+                self._table.take(event, is_new=event.seq > began_seq)
                 if event.seq % 256 == 0:
                     await asyncio.sleep(0)  # a large state is not to keep keys waiting
 

@@ -19,8 +19,8 @@ from uvicorn.server import ServerState
 from twincast.access.addresses import block_of
 from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, TwincastError, UpgradeRequired
 from twincast.server import head
+from twincast.server.http10 import unframed
 from twincast.server.idle import Room, close_longest_idle
-from twincast.server.unframed import unframed
 from twincast.transports.refusal import PROBLEM, problem, refusing_headers
 
 LINGER_S = 0.5

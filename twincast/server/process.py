@@ -17,10 +17,10 @@ from twincast.access.addresses import TrustedProxies
 from twincast.app import App, create_app
 from twincast.errors import AddressUnusable
 from twincast.machine import open_files_max
+from twincast.server.banner import Banner
 from twincast.server.exposure import exposed, refuse_exposure, with_certificate
 from twincast.server.http import BoundedHttp, HttpBounds
 from twincast.server.tls import Certificate
-from twincast.server.welcome import Welcome
 from twincast.settings import Settings
 
 logger = logging.getLogger("twincast.server")
@@ -56,13 +56,13 @@ def serve(settings: Settings) -> int:
             undo.enter_context(listener)
         exposure = with_certificate(exposure)
         certificate = certificate or certificate_of(exposure.settings)
-        welcome = Welcome(exposure, *listeners[0].getsockname()[:2])
-        welcome.show_first_key()
-        undo.callback(welcome.forget)
+        banner = Banner(exposure, *listeners[0].getsockname()[:2])
+        banner.show_first_key()
+        undo.callback(banner.forget)
         edge = fast_edge()
         app = create_app(exposure.settings, edge="picows" if edge else "portable")
         config = configured(app, edge, keeps_to_tls=exposure.self_signed is None)
-        return _run(Server(config, app, certificate, on_start=welcome.show), app, listeners)
+        return _run(Server(config, app, certificate, on_start=banner.show), app, listeners)
 
 
 def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:

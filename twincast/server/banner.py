@@ -16,7 +16,7 @@ from twincast.server.first_key import OWNER, make_first_code, make_first_key, sa
 logger = logging.getLogger("twincast.server")
 
 
-class Welcome:
+class Banner:
     """The words of one server on standard output."""
 
     def __init__(self, exposure: Exposure, host: str, port: int) -> None:

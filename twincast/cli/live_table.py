@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twincast.cli.columns import shortened, widths
-from twincast.cli.words import counted
+from twincast.cli.units import counted
 from twincast.client import Event
 
 FRESH_S = 2.0
@@ -25,7 +25,7 @@ class _Row(NamedTuple):
     changes: int
 
 
-class Board:
+class LiveTable:
     """The newest value of every device, as a table that is sorted and scrolled."""
 
     ORDERS = ("name", "newest", "changes")
@@ -46,7 +46,7 @@ class Board:
         self._shown = 1
 
     def take(self, event: Event, *, is_new: bool = True) -> None:
-        """Take in one event; one that is not new is where the board begins."""
+        """Take in one event; one that is not new is where the table begins."""
         device = event.device_id
         if event.kind == "control":
             args = f" {text_of(event.args)}" if event.args else ""

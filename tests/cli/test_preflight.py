@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests import warm
-from tests.cli.test_main import screen_until
+from tests.cli.commands import screen_until
 from tests.credentials import bearer
 from tests.running import DEADLINE_S, ROOT, eventually
 from twincast.testing import Server

@@ -1,10 +1,15 @@
-"""Sizes and times as a person reads them."""
+"""Counts, sizes and times as a person reads them."""
 
 from typing import Any
 
 import pytest
 
-from twincast.cli.fullness import in_bytes, in_time, rows
+from twincast.cli.status import journal_rows
+from twincast.cli.units import counted, in_bytes, in_time
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(n, "reading") for n in (0, 1, 2_000)] == ["0 readings", "1 reading", "2,000 readings"]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,7 @@ SPACE: dict[str, Any] = {
 
 
 def test_a_journal_on_disk_is_said_with_how_long_its_disk_lasts() -> None:
-    said = dict(rows(SPACE))
+    said = dict(journal_rows(SPACE))
     assert said["journal_size"] == "4.0 MB, and 1.0 MB of -wal"
     assert said["changes"] == "40,000, since 2026-11-23T16:24:00+00:00"
     assert said["kept"] == "all"
@@ -58,14 +63,14 @@ def test_a_journal_on_disk_is_said_with_how_long_its_disk_lasts() -> None:
         "keep_s": 2_592_000.0,
         "keep_bytes": 2_000_000_000,
     }
-    said = dict(rows({**SPACE, **known}))
+    said = dict(journal_rows({**SPACE, **known}))
     assert said["disk"] == "8.6 GB free; full in 100 days at this pace, 1.0 KB/s"
     assert said["kept"] == "30 days, 2.0 GB at most"
-    said = dict(rows({**SPACE, **known, "full_in_s": None, "problem": "it is full"}))
+    said = dict(journal_rows({**SPACE, **known, "full_in_s": None, "problem": "it is full"}))
     assert said["disk"] == "8.6 GB free; it does not fill at this pace, 1.0 KB/s"
     assert said["trimming"] == "it is full"
 
 
 def test_a_journal_in_memory_has_no_disk() -> None:
-    said = dict(rows({**SPACE, "disk_free_bytes": None, "keep_bytes": 67_108_864, "oldest_at_utc": None}))
+    said = dict(journal_rows({**SPACE, "disk_free_bytes": None, "keep_bytes": 67_108_864, "oldest_at_utc": None}))
     assert said == {"journal_size": "3.0 MB of memory", "changes": "40,000", "kept": "67.1 MB at most"}

@@ -6,7 +6,7 @@ import shlex
 import msgspec
 import pytest
 
-from twincast.cli.words import actions_of, args_of, counted, duration_s, one_word, raw_json, value_of
+from twincast.cli.arguments import actions_of, args_of, duration_s, one_word, raw_json, value_of
 from twincast.errors import BadMessage, ValidationFailed
 
 
@@ -73,10 +73,6 @@ def test_a_value_is_one_word_and_what_a_shell_made_of_it_is_said() -> None:
     assert one_word(["{a:1}"]) == "{a:1}"
     with pytest.raises(ValueError, match=r"VALUE is one word, not 2; the second one is '1\}'.*'\{\"rpm\": 900\}'"):
         one_word(["{a:", "1}"])
-
-
-def test_one_is_not_many() -> None:
-    assert [counted(n, "reading") for n in (0, 1, 2_000)] == ["0 readings", "1 reading", "2,000 readings"]
 
 
 def test_arguments_are_pairs_or_one_object() -> None:

@@ -1,4 +1,4 @@
-"""What words of the command line mean: values and arguments as JSON, or else as text; actions; durations; counts."""
+"""What words of the command line mean: values and arguments as JSON, or else as text; actions; durations."""
 
 import json
 import re
@@ -100,11 +100,6 @@ def duration_s(text: str) -> int:
 def actions_of(texts: list[str]) -> list[str]:
     """Return the actions in options such as `publish,read`."""
     return [action for text in texts for action in text.replace(" ", "").split(",") if action]
-
-
-def counted(number: int, noun: str) -> str:
-    """Return how many there are of something, in words: `1 reading`, `2,000 readings`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _with_advice(fault: Exception, text: str) -> str:
