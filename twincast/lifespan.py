@@ -96,8 +96,14 @@ class Lifespan:
                 stores.journal,
                 open_batch_max_bytes=settings.open_batch_max_bytes,
                 resume_max_entries=settings.resume_max_entries,
-                quotas=Quotas(settings.devices_max, settings.state_max_bytes, settings.identity_state_max_bytes),
-                sizes=SizeLimits(settings.message_max_bytes, settings.value_max_bytes),
+                quotas=Quotas(
+                    devices_max=settings.devices_max,
+                    state_max_bytes=settings.state_max_bytes,
+                    identity_state_max_bytes=settings.identity_state_max_bytes,
+                ),
+                sizes=SizeLimits(
+                    message_max_bytes=settings.message_max_bytes, value_max_bytes=settings.value_max_bytes
+                ),
                 snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
                 now_utc=self._now_utc,
             )

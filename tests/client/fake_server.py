@@ -263,7 +263,7 @@ class FakeNetwork:
 
     def limit(self, message_max_bytes: int, value_max_bytes: int) -> None:
         """Lower or raise what the server says that it takes, for connections from now on."""
-        self.server.sizes = SizeLimits(message_max_bytes, value_max_bytes)
+        self.server.sizes = SizeLimits(message_max_bytes=message_max_bytes, value_max_bytes=value_max_bytes)
         self.server.snapshots._sizes = self.server.sizes
 
     def replace(self, server: LogServer) -> None:

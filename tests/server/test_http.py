@@ -6,19 +6,17 @@ import sys
 import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from tests.credentials import add_key, bearer
 from tests.running import DEADLINE_S, free_port
+from twincast.access.addresses import TrustedProxies
 from twincast.server.http import BoundedHttp
 from twincast.settings import Settings
 from twincast.testing import Server, eventually
 
-FROM_ELSEWHERE = SimpleNamespace(parse=lambda _: None)
-"""Stands for what reads addresses, so that this machine's own is nobody's."""
 HEAD = b"GET /api/status HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
@@ -249,7 +247,7 @@ def test_a_connection_that_ends_does_although_its_last_bytes_are_not_read() -> N
 
 
 def test_connections_of_an_address_have_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincast.server.process.addresses", FROM_ELSEWHERE)
+    monkeypatch.setattr(TrustedProxies, "is_exempt", lambda *_: False)  # as if from elsewhere
     with Server(address_connections_max=3) as server, ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(closing(opened(server))).sendall(HEAD)
@@ -332,7 +330,7 @@ def test_a_connection_that_works_makes_no_room() -> None:
 
 
 def test_idle_connections_of_an_address_make_room_for_its_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincast.server.process.addresses", FROM_ELSEWHERE)
+    monkeypatch.setattr(TrustedProxies, "is_exempt", lambda *_: False)  # as if from elsewhere
     with Server(address_connections_max=3) as server, ExitStack() as stack:
         idle = [answered(server, stack) for _ in range(3)]
         answered(server, stack)

@@ -6,6 +6,7 @@ out what the state will be once all that waits is stored; it looks at each entry
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from twincast.core.batch import ENTRY_BYTES, Batch
@@ -17,7 +18,8 @@ AT_EASE_MAX = 100_000
 """At most so many identities are remembered as far from their bound; beyond that all are looked at again."""
 
 
-class Quotas(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
     """Bounds of the state. A device counts the bytes of its value, and 512 more for its name and all else."""
 
     devices_max: int = 1_000_000

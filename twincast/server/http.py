@@ -1,14 +1,16 @@
 """HTTP under `twincast serve`: uvicorn's protocol, with bounds on what a client may cost before and beside its request.
 
-uvicorn waits for a head, a body or a reader as long as they like to take. Here each has a time, a head has a size,
-and connections have a number.
+uvicorn sets no time for a head, a body or a reader. Here each has a time, a head has a size, and connections have a
+number.
 """
 
 import asyncio
 import socket
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, ClassVar
 
 import httptools
 import uvicorn
@@ -19,6 +21,7 @@ from uvicorn.server import ServerState
 from twincast.access.addresses import block_of
 from twincast.errors import BadMessage, TooLarge, TooManyConnections, TooSlow, TwincastError, UpgradeRequired
 from twincast.server import head
+from twincast.server.deadlines import Deadline, Deadlines
 from twincast.server.http10 import unframed
 from twincast.server.idle import Room, close_longest_idle
 from twincast.transports.refusal import PROBLEM, problem, refusing_headers
@@ -32,12 +35,13 @@ it takes several times as much, and lets it age."""
 PIPELINED_MAX = 8
 """How many requests may wait behind one that is being answered; each costs some kilobytes."""
 TRAILERS_MAX = 32
-"""Nobody here reads any; each costs as much as a header."""
+"""Trailers are not read here; each costs as much as a header."""
 UPGRADE_HEAD_MAX_BYTES = 12 * 1024
-"""Of a head that asks for a WebSocket: picows takes 16 KiB, counted as uvicorn writes it anew."""
+"""Of a head that asks for a WebSocket: picows accepts 16 KiB, counted as uvicorn writes it anew."""
 
 
-class HttpBounds(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpBounds:
     """What HTTP may cost."""
 
     connections_max: int
@@ -51,13 +55,44 @@ class HttpBounds(NamedTuple):
     """Whether connections from an address are not counted by themselves, as those of a proxy are not."""
 
 
-class BoundedHttp(HttpToolsProtocol):
-    """One connection, until it is closed or handed to the WebSocket edge."""
+class Phase(Enum):
+    """What of a client a connection waits for. What it answers meanwhile is apart from this: `BoundedHttp._running`."""
 
-    open_by_address: ClassVar[dict[str, dict["BoundedHttp", None]]] = defaultdict(
-        dict
-    )  # in the order in which they came
-    """HTTP connections of all servers in this process; WebSockets are counted where they are let in."""
+    IDLE = auto()
+    """Nothing of a request has come: at the beginning, and behind each one."""
+    HEAD = auto()
+    """A head is coming in, or an offer to upgrade is complete and not decided on yet."""
+    BODY = auto()
+    """A head is complete, what it announces is not; a body of nothing is complete at once."""
+    UPGRADED = auto()
+    """The connection belongs to the WebSocket edge."""
+    REFUSED = auto()
+    """Nothing is read any more: the client is left some time to read why, or the connection was dropped."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection, until it is closed or handed to the WebSocket edge.
+
+    Its phases, and what takes it from one to the next:
+
+    ```
+    IDLE ── first byte ──▶ HEAD ── end of the head ──▶ BODY ── end of the message ──▶ IDLE
+                           │  ▲                         │
+                           │  └── an offer that is      └─────┐
+                           │      ignored: the head is        │
+                           │      read again without it       │
+                           └── a WebSocket's handshake ─▶ UPGRADED
+    IDLE, HEAD, BODY ── late, too large, no HTTP, too many, or a body that nobody reads ──▶ REFUSED
+    ```
+
+    UPGRADED and REFUSED are left for no other: bytes that still come are the edge's, or are thrown away. A request may
+    be answered in IDLE, HEAD and BODY, for the next ones may come behind it; a refusal in between would be taken for
+    that request's answer, so the connection is then dropped without one.
+    """
+
+    open_by_address: ClassVar[dict[str, dict["BoundedHttp", None]]] = defaultdict(dict)
+    """HTTP connections of all servers in this process, in the order in which they came. WebSockets are counted where
+    they are admitted."""
     room: ClassVar[Room] = Room()
     timeout_keep_alive: float  # type: ignore[assignment]  # uvicorn takes what `call_later` does
 
@@ -75,12 +110,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._counted: str | None = None
         self._read_bytes = self._body_bytes = 0  # of the message that is coming in, since the read that began it
         self._came_bytes = 0
-        self._is_in_head = self._is_in_body = self._is_handed_over = self._is_refused = False
+        self._phase = Phase.IDLE
         self._is_handshake = self._is_offer = self._is_for_this_machine = False
         self._method, self._version = b"", ""
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._body_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._deadlines = Deadlines(
+            head=Deadline(self.loop, self._bounds.head_timeout_s, self._head_is_late),
+            body=Deadline(self.loop, self._bounds.body_timeout_s, self._body_is_late),
+            write=Deadline(self.loop, self._bounds.write_timeout_s, self._reader_is_late),
+        )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
@@ -98,7 +135,7 @@ class BoundedHttp(HttpToolsProtocol):
                 return
             others[self] = None
             self._counted = address
-        self._wait_for_head()
+        self._deadlines.head.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -109,27 +146,26 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._is_refused:
+        if self._phase is Phase.REFUSED:
             return
         self._came_bytes = len(data)
         self._read_bytes += len(data)
         self._unset_keepalive_if_required()
         self._parse(data)
-        if self._is_refused or self._is_handed_over:
+        if self._phase in _ENDED:
             return
         # What is neither head nor body frames chunks, or is trailers. It has a head's size, and more with a large body.
         if self._read_bytes - self._body_bytes > self._bounds.head_max_bytes + self._body_bytes:
             self._refuse_head()
-        elif self._is_in_body:  # which most bodies are not: they come with their head
-            if self._body_timer is None:
-                self._body_timer = self.loop.call_later(self._bounds.body_timeout_s, self._body_is_late)
-        elif self._head_timer is None and (self._is_in_head or self._has_no_request):
-            self._wait_for_head()
+        elif self._phase is Phase.BODY:  # most bodies come with their head, and are complete by now
+            self._deadlines.body.start()
+        elif self._phase is Phase.HEAD or self._has_no_request:
+            self._deadlines.head.start()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """See asyncio.Protocol. A client may send no more and still wait for its answer; then the connection ends."""
         waits = self._running is not None and not self._running.response_started and not self.cycle.response_complete
-        if not waits or self._is_in_head or self._is_in_body or self.scheme == "https":  # TLS knows no half of an end
+        if not waits or self._phase is not Phase.IDLE or self.scheme == "https":  # TLS knows no half of an end
             return None
         self.cycle.keep_alive = False
         return True
@@ -140,36 +176,33 @@ class BoundedHttp(HttpToolsProtocol):
             self._drop()  # two conversations would write to one connection
             return
         if self._head_bytes() > UPGRADE_HEAD_MAX_BYTES:
-            self._refuse(HeadTooLarge(f"the head of an upgrade takes {UPGRADE_HEAD_MAX_BYTES} bytes"))
+            self._refuse(HeadTooLarge(f"the head of an upgrade must be at most {UPGRADE_HEAD_MAX_BYTES} bytes"))
             return
         if head.tokens(self.headers, b"sec-websocket-version") != [b"13"]:
             self._refuse(UpgradeRequired("a WebSocket here is of version 13 (RFC 6455, 4.4)"))
             return
         self._let_go()
-        self._is_handed_over = True
+        self._phase = Phase.UPGRADED
         self.scope["headers"] = head.with_one_offer(self.headers)
         super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         """See HttpToolsProtocol."""
-        self._is_in_head = True
-        if not self._is_offer:  # else it is the same message again
+        if self._phase is not Phase.HEAD:  # else it is the same head again, without its offer
+            self._phase = Phase.HEAD
             self._read_bytes = self._body_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """See HttpToolsProtocol."""
-        self._is_in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._deadlines.head.stop()
         if len(self.pipeline) >= PIPELINED_MAX:
             self._drop()
         elif self._came_bytes > self._bounds.head_max_bytes < self._head_bytes():
             self._refuse_head()
         else:
             self._read_head()
-        if self._is_refused:
+        if self._phase is Phase.REFUSED:
             raise _Refused  # so that the parser goes no further
         if self._is_offer:
             return  # the head comes again without it
@@ -180,7 +213,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.cycle.waiting_for_100_continue = False  # such a client would take it for the answer (RFC 9110, 10.1.1)
         if self._is_for_this_machine:
             self.cycle.default_headers = head.without_hsts(self.cycle.default_headers)
-        self._is_in_body = True
+        self._phase = Phase.BODY
         # The parser reports trailers as headers, to the list that the application reads. Here they are nothing.
         self.headers = _Nowhere()
 
@@ -191,20 +224,18 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See HttpToolsProtocol."""
-        if self._is_offer:
+        if self._phase is not Phase.BODY:  # an offer to upgrade is not decided on yet
             return
-        self._is_in_body = False
-        if self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
+        self._phase = Phase.IDLE
+        self._deadlines.body.stop()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """See HttpToolsProtocol."""
-        is_unread = self._is_in_body and self.cycle is self._running
+        is_unread = self._phase is Phase.BODY and self.cycle is self._running
         super().on_response_complete()
         if is_unread and not self.transport.is_closing():
-            self._linger()  # nobody reads the rest of the body, and nobody would bound it
+            self._linger()  # the rest of the body is not read, and would have no bound
 
     def timeout_keep_alive_handler(self) -> None:
         """See HttpToolsProtocol."""
@@ -212,8 +243,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._end_in_time()
 
     def send_400_response(self, msg: str) -> None:
-        """See HttpToolsProtocol. Whoever is thrown out in the midst of sending would not read why, and come again."""
-        if not self._is_refused:
+        """See HttpToolsProtocol. A client that is cut off while it sends would not read why, and would come again."""
+        if self._phase is not Phase.REFUSED:
             self._refuse(BadMessage("this is no request as RFC 9112 has it"))
 
     def shutdown(self) -> None:
@@ -224,7 +255,7 @@ class BoundedHttp(HttpToolsProtocol):
     @property
     def _has_no_request(self) -> bool:
         """Whether bytes came that began none, such as empty lines, and uvicorn's own timer was set off by them."""
-        if self._is_handed_over or self.transport.is_closing():
+        if self.transport.is_closing():
             return False
         return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
 
@@ -233,7 +264,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     @property
     def _own_headers(self) -> head.Headers:
-        """The headers of every answer, whoever gives it."""
+        """The headers of every answer, of the application or of this class."""
         headers = self.config.encoded_headers
         is_for_this_machine = self._is_for_this_machine or head.is_for_localhost(self.headers or [])
         return head.without_hsts(headers) if is_for_this_machine else headers
@@ -298,50 +329,46 @@ class BoundedHttp(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self._bounds.write_timeout_s, self.transport.abort)
+        self._deadlines.write.start()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
-        if self._write_timer is not None and not self.transport.is_closing():
-            self._write_timer.cancel()
-            self._write_timer = None
+        if not self.transport.is_closing():
+            self._deadlines.write.stop()
 
     def _end_in_time(self) -> None:
         """See that a connection that is closing does, also if the client never takes what is left for it."""
-        if self.transport.is_closing() and self._write_timer is None and self.transport.get_write_buffer_size():
-            self._write_timer = self.loop.call_later(self._bounds.write_timeout_s, self.transport.abort)
-
-    def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(self._bounds.head_timeout_s, self._head_is_late)
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._deadlines.write.start()
 
     def _head_is_late(self) -> None:
-        self._head_timer = None
         if self.transport.is_closing():
             return
         if self._running is not None and not self._running.response_complete:
-            self._wait_for_head()  # it has a request that is still being answered
+            self._deadlines.head.start()  # it has a request that is still being answered
         else:
             self._refuse(TooSlow(f"a request's head has {self._bounds.head_timeout_s:g} s to come in"))
 
     def _body_is_late(self) -> None:
-        self._body_timer = None
         self._refuse(TooSlow(f"a body has {self._bounds.body_timeout_s:g} s to come in"))
+
+    def _reader_is_late(self) -> None:
+        self.transport.abort()
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
 
     def _refuse_head(self) -> None:
-        self._refuse(HeadTooLarge(f"a request's head takes {self._bounds.head_max_bytes} bytes"))
+        self._refuse(HeadTooLarge(f"a request's head must be at most {self._bounds.head_max_bytes} bytes"))
 
     def _refuse(self, error: TwincastError) -> None:
         """Answer instead of the application, where that cannot be taken for the answer to another request."""
         if self._running is not None and not self._running.response_complete:
-            if not self._is_in_body or self.cycle is not self._running or self.cycle.response_started:
+            if self._phase is not Phase.BODY or self.cycle is not self._running or self.cycle.response_started:
                 self._drop()
                 return
-            self.cycle.disconnected = True  # for whoever waits for the body
+            self.cycle.disconnected = True  # for the application, which waits for the body
             self.cycle.message_event.set()
         self._answer(error)
 
@@ -364,7 +391,7 @@ class BoundedHttp(HttpToolsProtocol):
         The client may be in the midst of sending: closed at once, the connection would be reset, and what was answered
         never read.
         """
-        self._is_refused = True
+        self._phase = Phase.REFUSED
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self._close)
@@ -374,19 +401,19 @@ class BoundedHttp(HttpToolsProtocol):
         self._end_in_time()
 
     def _drop(self) -> None:
-        self._is_refused = True
+        self._phase = Phase.REFUSED
         self.transport.abort()
 
     def _let_go(self) -> None:
-        for timer in (self._head_timer, self._body_timer, self._write_timer):
-            if timer is not None:
-                timer.cancel()
-        self._head_timer = self._body_timer = self._write_timer = None
+        self._deadlines.stop()
         if self._counted is not None:
             self.open_by_address[self._counted].pop(self, None)
             if not self.open_by_address[self._counted]:
                 del self.open_by_address[self._counted]
             self._counted = None
+
+
+_ENDED = {Phase.UPGRADED, Phase.REFUSED}
 
 
 class _Refused(Exception):

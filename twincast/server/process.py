@@ -168,14 +168,15 @@ def _http_bounds(settings: Settings) -> HttpBounds:
     files = open_files_max() or FILES_WHERE_UNBOUNDED
     proxies = TrustedProxies(settings.believed_proxies)
     return HttpBounds(
-        settings.connections_max or max(1, min(int(FILES_FOR_CONNECTIONS * files), files - FILES_FOR_OTHERS)),
-        settings.address_connections_max,
-        settings.head_max_bytes,
-        settings.head_timeout_s,
-        settings.body_timeout_s,
-        settings.write_timeout_s,
-        settings.keep_alive_timeout_s,
-        proxies.is_exempt,
+        connections_max=settings.connections_max
+        or max(1, min(int(FILES_FOR_CONNECTIONS * files), files - FILES_FOR_OTHERS)),
+        address_connections_max=settings.address_connections_max,
+        head_max_bytes=settings.head_max_bytes,
+        head_timeout_s=settings.head_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        write_timeout_s=settings.write_timeout_s,
+        keep_alive_timeout_s=settings.keep_alive_timeout_s,
+        is_exempt=proxies.is_exempt,
     )
 
 

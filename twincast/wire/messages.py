@@ -22,7 +22,7 @@ Twins = Annotated[
 ]
 
 
-class SizeLimits(Struct, frozen=True):
+class SizeLimits(Struct, frozen=True, kw_only=True):
     """How long a message of a client may be, and a value in it."""
 
     message_max_bytes: int = 64 * 1024
