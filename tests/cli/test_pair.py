@@ -151,7 +151,7 @@ def test_a_code_waits_for_a_server_that_does_not_run(path: Path) -> None:
         (["pair", "a name", "--may", "read"], 1, "1 to 64 letters"),
         (["pair", "a", "--may", "fly"], 1, "the rights are"),
         (["pair", "a", "--may", "read", "--expires", "soon"], 1, "a duration is"),
-        (["pair", "a", "--may", "read", "--rate", "0"], 1, "a rate is"),
+        (["pair", "a", "--may", "read", "--rate", "0"], 1, "a rate must be"),
         (["pair", "a", "--may", "read", "--url", "ftp://x"], 2, "expected a server's address"),
         (["pair", "a", "--may", "read", "--journal", "memory:"], 1, "keys live in a journal on disk"),
         (["pair", "owner", "--may", "read"], 1, "already"),
