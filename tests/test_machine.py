@@ -20,7 +20,7 @@ def test_without_limits_of_open_files_connections_have_a_bound_all_the_same(monk
     assert machine.open_files_max() is None
     assert process._http_bounds(Settings()).connections_max == 13_107
     said = (ROOT / "docs" / "install.md").read_text()
-    assert "it gets 13,107, or what `TWINCAST_CONNECTIONS_MAX` says" in said
+    assert "the default is 13,107, or `TWINCAST_CONNECTIONS_MAX`" in said
     assert process._http_bounds(Settings(connections_max=7)).connections_max == 7
 
 

@@ -1,4 +1,4 @@
-"""What every command takes from where it runs: the environment, then the file `.env`; and what is no setting there."""
+"""What every command reads where it runs: the environment, then the file `.env`; and what is not a setting there."""
 
 import os
 import re
@@ -21,7 +21,7 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\[?[0-9a-fA-F.:]+\]?:[0-9]+")
 
 @dataclass(frozen=True)
 class Environment:
-    """What the commands that talk to a server, or open its journal, take from their surroundings."""
+    """What the commands that talk to a server, or open its journal, read from their environment."""
 
     journal: str = JOURNAL
     url: str = URL
@@ -57,14 +57,14 @@ def refuse_halves(names: Iterable[str]) -> None:
     """Refuse UTF-16 without its mark, whose every other byte is 0.
 
     Raises:
-        SettingUnusable: one of the names has such.
+        SettingUnusable: a name has such a byte.
     """
     if any("\0" in name for name in names):
         raise SettingUnusable(NOT_TEXT)
 
 
 def unreadable(error: OSError) -> SettingUnusable:
-    """Return in words what keeps the file from being read."""
+    """Return the error of a file that cannot be read, in words."""
     return SettingUnusable(f"the file {ENV_FILE} cannot be read: {error.strerror}")
 
 

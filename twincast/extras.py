@@ -1,4 +1,4 @@
-"""What is installed: the client and its commands always, the server with an extra, which one line to type brings."""
+"""What is installed: the client and its commands always, the server with an extra; and the line that installs it."""
 
 import json
 import sys
@@ -20,16 +20,16 @@ WHEEL = f"twincast-{__version__}-py3-none-any.whl"
 
 
 def has_server() -> bool:
-    """Whether the packages are here that the server's settings are read with."""
+    """Whether the server's packages are installed, judged by the one that reads its settings."""
     return find_spec("pydantic_settings") is not None
 
 
 @contextmanager
 def needed(what: str, extra: str = "server") -> Iterator[None]:
-    """Import, within, what comes with an extra.
+    """Let the block import what comes with an extra.
 
     Args:
-        what: what is to run, for the error.
+        what: what needs it, for the error.
         extra: what brings the packages.
 
     Raises:
@@ -47,13 +47,13 @@ def needed(what: str, extra: str = "server") -> Iterator[None]:
 
 
 def is_foreign(error: ModuleNotFoundError) -> bool:
-    """Whether it is another project's module that is missing."""
+    """Whether the missing module is another project's."""
     name = (error.name or "twincast").partition(".")[0]
     return name != "twincast" and name not in sys.stdlib_module_names
 
 
 def install_line(extra: str) -> str:
-    """Return what to type for an extra, from where this twincast came: no index need have it."""
+    """Return the line that installs an extra from where this twincast came: no index need have it."""
     source, is_editable = _origin()
     options = ["--editable"] if is_editable else []
     installer = [sys.executable, "-m", "pip", "install"]
@@ -63,7 +63,7 @@ def install_line(extra: str) -> str:
 
 
 def later(name: str) -> Any:
-    """Return a module that is imported when something of it is used: what it imports may be missing till then."""
+    """Return a module that is imported when something of it is used."""
     return _Later(name)
 
 

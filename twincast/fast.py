@@ -15,15 +15,15 @@ logger = logging.getLogger("twincast")
 
 ELSEWHERE = (
     "the fast WebSocket edge serves an application that is twincast itself. Around this one there is another, whose"
-    " routes and middleware it would pass by, so uvicorn's own edge serves here"
+    " routes and middleware it would bypass, so uvicorn's own edge serves here"
 )
 
 
 class Edge:
     """What uvicorn makes for each upgrade: the fast edge, or its own where twincast is not the whole application.
 
-    The fast edge takes a connection before any application sees it, so it can know neither where another one has
-    mounted twincast nor whom that would let in.
+    The fast edge takes a connection before any application sees it, so it cannot know where another application has
+    mounted twincast, or which clients it would admit.
     """
 
     _has_said_so = False

@@ -1,4 +1,4 @@
-"""What the server writes about itself: few lines, each safe to print, as text or as JSON."""
+"""The server's log: few lines, each safe to print, as text or as JSON."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing import Literal
 from twincast.errors import masked
 
 CONNECTION: ContextVar[int] = ContextVar("twincast_connection", default=0)
-"""The number of the request that a line belongs to, if it belongs to one."""
+"""The number of the request that a line belongs to; 0 for none."""
 
 # Line ends and escape codes that came in with a name would forge lines, or reach the terminal of whoever reads them;
 # the marks of Unicode's bidirectional algorithm (UAX 9, 2) would let a line show another order than it has.
@@ -21,7 +21,7 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 }
 _BETWEEN_FIELDS = re.compile(r"""[\s"'`\\]""")
 _TALKATIVE = ("httpx", "httpcore", "uvicorn.error", "websockets")
-"""Who writes addresses with their queries, heads and messages below the level of warnings, credentials among them."""
+"""Loggers that write addresses with queries, heads and messages below the level of warnings, credentials among them."""
 
 
 def configure(style: Literal["text", "json"], level: str) -> None:
@@ -34,16 +34,16 @@ def configure(style: Literal["text", "json"], level: str) -> None:
 
 
 def keep_credentials_out() -> None:
-    """Keep the WebSocket of a server that is configured elsewhere from writing heads and messages, as at level debug.
+    """Keep a server that is configured elsewhere from logging WebSocket heads and messages, as at level debug.
 
-    What else such a server writes is its own: at level info, the addresses of requests with their queries.
+    Everything else is that server's own: at level info, the addresses of requests with their queries.
     """
     for name in _TALKATIVE:
         _raise_level(name, logging.INFO)
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record, of fields between spaces; a traceback stands below it, indented.
+    """One line per record, of fields between spaces, with a traceback below it, indented.
 
     No line of an error's text forges a record, and no name in it, a path or a subject, another field: each text that
     goes into a line of ours is one field. What is a sentence goes in as its error, or as the line itself.

@@ -1,4 +1,4 @@
-"""What one system has and another has not: locks, limits, users, how folders and shells are."""
+"""What differs between operating systems: limits, users, folders, shells."""
 
 import getpass
 import os
@@ -20,7 +20,7 @@ except ImportError:  # Windows keeps its users elsewhere
 BINARY = getattr(os, "O_BINARY", 0)
 """For os.open: on Windows bytes are otherwise taken for text."""
 OWNER_ALONE = 0o600
-"""The mode of what holds secrets. Windows takes no more of it than that it may be written: there the folder decides."""
+"""The mode of what holds secrets. On Windows only the write bit counts: there the folder decides."""
 
 
 def open_files_max() -> int | None:
@@ -32,10 +32,10 @@ def open_files_max() -> int | None:
 
 
 def sync_folder(path: str) -> None:
-    """Make durable which files are in a folder. Windows keeps no such thing back, and opens no folder.
+    """Make the list of a folder's files durable. On Windows it is at once, and folders cannot be opened.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: the disk refuses it.
     """
     if sys.platform == "win32":
         return
@@ -47,21 +47,21 @@ def sync_folder(path: str) -> None:
 
 
 def free_bytes(path: str) -> int:
-    """Return how much room this user has on a file's disk.
+    """Return how many bytes this user may still write on a file's disk.
 
     Raises:
-        OSError: there is no such place.
+        OSError: there is no such folder.
     """
     return shutil.disk_usage(os.path.dirname(path) or ".").free
 
 
 def my_name() -> str:
-    """Return as whom this process may use files, for people to read."""
+    """Return the name of the user whose files this process may use."""
     return login_name() if pwd is None else user_name(os.geteuid())
 
 
 def login_name() -> str:
-    """Return who has started this process, for people to read."""
+    """Return the name of the user who started this process."""
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
@@ -69,7 +69,7 @@ def login_name() -> str:
 
 
 def user_name(number: int) -> str:
-    """Return a user's name, for people to read."""
+    """Return a user's name."""
     if pwd is None:
         return "another user"
     try:
@@ -79,7 +79,7 @@ def user_name(number: int) -> str:
 
 
 def give_to_owner_of(path: str, descriptor: int) -> None:
-    """Leave a file that root made, who ran a server once, to another file's owner, as SQLite does with the -wal."""
+    """Give a file that root has made, who ran a server once, to another file's owner, as SQLite does with the -wal."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         with suppress(OSError):
             owner = os.stat(path)
@@ -87,5 +87,5 @@ def give_to_owner_of(path: str, descriptor: int) -> None:
 
 
 def quoted(word: str) -> str:
-    """Quote a word for the shell that people have here."""
+    """Quote a word for this system's shell."""
     return subprocess.list2cmdline([word]) if sys.platform == "win32" else shlex.quote(word)

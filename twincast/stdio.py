@@ -17,14 +17,14 @@ _ESCAPED = "twincast-escaped"
 
 
 def prepare() -> None:
-    """Have an output and an error that can be written to, and no file or socket in the place of a closed one.
+    """Make standard output and error writable, and let no file or socket take the place of a closed one.
 
-    A closed standard input stays None in `sys`, for its reader to say so.
+    A closed standard input stays None in `sys`; its reader reports it.
     """
     for number in _NUMBERS:
         try:
             os.fstat(number)
-        except OSError:  # or the journal would get this number, and whoever prints would write into it
+        except OSError:  # or the journal would get this number, and a print would write into it
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or _open(1)
     sys.stderr = sys.stderr or _open(2)
@@ -35,21 +35,21 @@ def prepare() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ESCAPED)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text is then one bad line, not the end
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is not text is one bad line then
 
 
 def _speak_utf_8_to_programs() -> None:
-    """Have pipes and files hold UTF-8, as JSON is, where the system would have an encoding of its region."""
+    """Write UTF-8 into pipes and files, as JSON is, where the system's default is a regional encoding."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
             stream.reconfigure(encoding="utf-8")
 
 
 class Output(Console):
-    """A console whose reader may leave without that being the end of the process, as rich has it.
+    """A console whose broken pipe raises, where rich would end the process.
 
-    It is a terminal where somebody looks at it: FORCE_COLOR and the like, which build systems set, make none of a pipe
-    or a log, from which programs read lines and where no secret belongs.
+    Only a real terminal counts as one: FORCE_COLOR and the like, which build systems set, do not make a terminal of a
+    pipe or a log, from which programs read lines and where no secret belongs.
     """
 
     @property
@@ -66,10 +66,10 @@ class Output(Console):
 
 
 def settle() -> None:
-    """Write what is still to be written.
+    """Flush standard output and error.
 
     Raises:
-        OSError: nobody takes the output. What nobody takes of the error is dropped: there is nobody to be told.
+        OSError: standard output cannot be written. What cannot be written to standard error is dropped.
     """
     try:
         sys.stderr.flush()
@@ -79,7 +79,7 @@ def settle() -> None:
 
 
 def give_up(stream: TextIO) -> None:
-    """Have a stream write to nowhere from now on, what is left over included: it would fail again at the end."""
+    """Send a stream to nowhere from now on, with what it still holds: that would fail again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

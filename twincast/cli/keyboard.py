@@ -30,7 +30,7 @@ _KEY = re.compile(r"\x1b[\[O][0-9;]*[~A-Za-z]|.", re.DOTALL)
 
 
 def keys_of(text: str) -> list[str]:
-    """Return which keys a terminal means; those that mean nothing here are left out."""
+    """Return the names of the keys that a terminal sent; those without a meaning here are left out."""
     return [name for key in _KEY.findall(text) if (name := _POSIX.get(key))]
 
 
@@ -48,7 +48,7 @@ class Keyboard:
         """Leave the terminal as it was. May be called again."""
 
     def poll(self) -> None:
-        """Look for keys, where nothing tells that there are any."""
+        """Read keys on systems that do not signal them."""
 
 
 class _Posix(Keyboard):
@@ -76,13 +76,13 @@ class _Posix(Keyboard):
 
     def _read(self, descriptor: int) -> None:
         try:
-            said = os.read(descriptor, 1024)
+            read = os.read(descriptor, 1024)
         except OSError:
-            said = b""
-        if not said:  # the terminal is gone, and would be read for ever
+            read = b""
+        if not read:  # the terminal is gone, and would be read for ever
             asyncio.get_running_loop().remove_reader(descriptor)
             self._pressed("quit")
-        for key in keys_of(said.decode(errors="replace")):
+        for key in keys_of(read.decode(errors="replace")):
             self._pressed(key)
 
 

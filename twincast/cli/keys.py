@@ -70,7 +70,7 @@ def _clear(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fal
 def add(
     journal: str, name: str, *, may: list[str], devices: list[str], expires: str | None, rate_per_s: float | None
 ) -> None:
-    """Make a key, store what may be stored of it, and print the secret: alone on standard output, for a script."""
+    """Make a key, store its digest, and print the secret: alone on standard output, for scripts."""
     rights = Rights.of({action: devices for action in actions_of(may)})
     expires_s = None if expires is None else int(time.time()) + duration_s(expires)
     key, secret = make_key(name, rights, now_utc=now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
@@ -131,7 +131,7 @@ def place_of(journal: str) -> str:
 
 
 def _force(journal: str) -> str:
-    """Say whether a change is in force already."""
+    """Return whether a change is in force already, in words."""
     if serves_the_file(keys_file_of(journal)):
         return f"A server runs on {place_of(journal)}, so it is in force."
     where = place_of(journal)
@@ -139,7 +139,7 @@ def _force(journal: str) -> str:
 
 
 def actor() -> Actor:
-    """Return who changes keys here."""
+    """Return who changes keys here, for the audit trail."""
     return Actor(f"local:{login_name()}", "command line")
 
 

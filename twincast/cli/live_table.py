@@ -32,7 +32,7 @@ class LiveTable:
 
     def __init__(self) -> None:
         self.has_keys = False
-        """Whether the person can scroll and sort, and is to be told how."""
+        """Whether keys are read, so that the help line is shown."""
         self.waiting = ""
         """Why there is no connection at the moment."""
         self._rows: dict[str, _Row] = {}
@@ -46,7 +46,7 @@ class LiveTable:
         self._shown = 1
 
     def take(self, event: Event, *, is_new: bool = True) -> None:
-        """Take in one event; one that is not new is where the table begins."""
+        """Apply one event; one that is not new belongs to the initial state."""
         device = event.device_id
         if event.kind == "control":
             args = f" {text_of(event.args)}" if event.args else ""
@@ -94,7 +94,7 @@ class LiveTable:
             row = self._rows[device]
             age_s = max(0.0, (now - datetime.fromisoformat(row.at)).total_seconds())
             style = "bold green" if age_s < FRESH_S else "none"
-            # As Text, because a device's words are no markup.
+            # As Text, because a device's text is not markup.
             cells = [Text(shortened(device, shared.name), style), Text(text_of(row.value), style)]
             table.add_row(*cells, _age(age_s), *([] if shared.is_narrow else [str(row.changes)]))
         return Group(table, *(Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in below))

@@ -1,6 +1,6 @@
-"""Whether a server lets a command do what it is for: asked before it waits for what would never come.
+"""Ask a server for the right that a command needs, before the command waits for what would never come.
 
-A server that cannot say so at the moment is believed to: it decides all the same.
+If the server is not there to ask, the command goes on: the server decides in any case.
 """
 
 import asyncio
@@ -15,22 +15,22 @@ from twincast.errors import NotPermitted, Unavailable
 
 
 async def require_publish(url: str, device_id: str) -> None:
-    """See that we may say something of a device.
+    """Check the right to publish a device's readings.
 
     Raises:
-        NotPermitted: we may not.
-        TwincastError: the server does not know us.
+        NotPermitted: the right is missing.
+        TwincastError: the server does not accept the credential.
     """
     await _require(url, "publish", repr(device_id), lambda allowed: allowed.matches(device_id))
 
 
 async def require_read(url: str, patterns: Sequence[str]) -> None:
-    """See that there can be a device among those selected that we may read; all are if there are no patterns.
+    """Check the right to read at least one device that the patterns could select; no patterns select all.
 
     Raises:
-        NotPermitted: there can be none.
-        ValidationFailed: a pattern is none.
-        TwincastError: the server does not know us.
+        NotPermitted: there can be no such device.
+        ValidationFailed: a pattern is not one.
+        TwincastError: the server does not accept the credential.
     """
     wanted = [Pattern(text) for text in patterns or ("*",)]
     named = ", ".join(map(repr, patterns))

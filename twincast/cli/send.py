@@ -60,7 +60,7 @@ def send(url: str, device_id: str, text: str) -> None:
 
 
 async def send_lines(url: str, device_id: str) -> None:
-    """Send standard input, one JSON value a line, as it comes. A bad line is reported and passed over.
+    """Send standard input, one JSON value a line, as it comes. A bad line is reported and skipped.
 
     Raises:
         TwincastError: some lines were not stored, or the server is not there.
@@ -104,7 +104,7 @@ async def send_lines(url: str, device_id: str) -> None:
 
 
 def _some_lines() -> Iterable[str]:
-    """Wait for a line, and take with it what has come already, so that slow sources are live and fast ones fast."""
+    """Wait for a line; return it with what has come already: slow sources stay live, fast ones are read in blocks."""
     if sys.stdin is None:
         raise SettingUnusable("standard input is closed, so there is nothing to send")
     return sys.stdin.readlines(1)

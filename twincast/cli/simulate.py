@@ -34,7 +34,7 @@ def command(
 
 
 class Simulation:
-    """A fleet, its pace, and the counts that its progress shows."""
+    """A fleet, its rate, and the counts that its progress shows."""
 
     def __init__(self, devices: int, rate: float, seconds: float | None, seed: int) -> None:
         self._rate = rate
@@ -59,7 +59,7 @@ class Simulation:
         """Push until the time is up, whatever happens to the connection.
 
         Raises:
-            TwincastError: the server refused a reading for good; all others are much like it.
+            TwincastError: the server refused a reading for good; it would refuse the others too.
         """
         self._began_s = asyncio.get_running_loop().time()
         bar = progress.add_task("fleet", total=self._seconds)
@@ -90,7 +90,7 @@ class Simulation:
     def _count(self, future: asyncio.Future[int]) -> None:
         if future.cancelled():
             return
-        self._refused = future.exception() or self._refused  # what may succeed later the client has sent again
+        self._refused = future.exception() or self._refused  # the client sends again what may succeed later
         self.stored += future.exception() is None
 
 

@@ -16,7 +16,7 @@ from twincast.stdio import Output
 
 
 class _Aside(Output):
-    """What is said beside the result. If nobody takes it, the result still counts."""
+    """Messages beside the result. That one cannot be written does not fail the command."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """See Console."""
@@ -27,13 +27,13 @@ class _Aside(Output):
 UNBOUNDED = 100_000
 """Columns; nothing that is printed has as many."""
 
-# Names, values and reasons are anybody's: in them brackets are no markup, and `:fire:` is no picture.
+# Names, values and reasons come from outside: in them brackets are no markup, and `:fire:` is no emoji.
 out = Output(highlight=False, markup=False, emoji=False)
 err = _Aside(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_whole(table: Table, folding: Sequence[Column]) -> None:
-    """Print a table and cut nothing of it: columns fold in a terminal; anywhere else a row is a line, however long."""
+    """Print a table without cutting anything: columns fold in a terminal; elsewhere a row is a line, however long."""
     for column in folding:
         column.overflow = "fold"
     if not out.is_terminal:
@@ -45,28 +45,28 @@ def print_whole(table: Table, folding: Sequence[Column]) -> None:
 def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
     """Run work that Ctrl-C is the normal end of.
 
-    Work that is told to end by a signal leaves the terminal as it was, and then the process ends as by that signal.
+    A signal that ends the process cancels the work first, so that it leaves the terminal as it was.
     """
-    told: list[int] = []
+    received: list[int] = []
     try:
-        asyncio.run(_told_to_end(work, told))
+        asyncio.run(_with_signals(work, received))
     except KeyboardInterrupt:
         return
     except asyncio.CancelledError:
-        if not told:
+        if not received:
             raise
     finally:
-        if told:
-            signal.signal(told[0], signal.SIG_DFL)
-            os.kill(os.getpid(), told[0])
+        if received:
+            signal.signal(received[0], signal.SIG_DFL)
+            os.kill(os.getpid(), received[0])
 
 
-async def _told_to_end(work: Coroutine[Any, Any, None], told: list[int]) -> None:
+async def _with_signals(work: Coroutine[Any, Any, None], received: list[int]) -> None:
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
 
     def end(number: int) -> None:
-        told.append(number)
+        received.append(number)
         task.cancel()
 
     for name in ("SIGTERM", "SIGHUP"):
@@ -78,6 +78,6 @@ async def _told_to_end(work: Coroutine[Any, Any, None], told: list[int]) -> None
 
 
 def say_waiting(link: Link) -> None:
-    """Tell the person why nothing happens at the moment."""
+    """Print why nothing happens at the moment."""
     if link.phase == "waiting":
         err.print(Text("waiting ", "yellow"), f"{link.reason} (again in {link.wait_s:.1f} s)", sep="", soft_wrap=True)

@@ -31,7 +31,7 @@ def command(patterns: Patterns = None, url: Url = None, fingerprint: Fingerprint
 
 
 async def watch(url: str, patterns: Sequence[str]) -> None:
-    """Show what a server casts until it is interrupted; reconnect by itself.
+    """Show a server's events until interrupted; reconnect by itself.
 
     Args:
         url: the server.
@@ -53,7 +53,7 @@ async def watch(url: str, patterns: Sequence[str]) -> None:
 
 
 class _Screen:
-    """The terminal while it shows a live table. However that ends, the terminal is then as it was."""
+    """The terminal while it shows a live table; afterwards it is as it was, however that ends."""
 
     def __init__(self, url: str, patterns: Sequence[str]) -> None:
         self._url = url
@@ -131,17 +131,17 @@ class _Screen:
             async for event in client.watch(*self._patterns, initial=True):
                 self._table.take(event, is_new=event.seq > began_seq)
                 if event.seq % 256 == 0:
-                    await asyncio.sleep(0)  # a large state is not to keep keys waiting
+                    await asyncio.sleep(0)  # a large state must not keep keys waiting
 
 
 def _line(event: Event) -> str:
     """Return an event as the wire has it."""
-    said: dict[str, Any]
+    shown: dict[str, Any]
     if event.kind == "control":
-        said = {"type": event.kind, "target": event.device_id, "command": event.command, "args": event.args}
+        shown = {"type": event.kind, "target": event.device_id, "command": event.command, "args": event.args}
     elif event.kind == "deleted":
-        said = {"type": event.kind, "device_id": event.device_id}
+        shown = {"type": event.kind, "device_id": event.device_id}
     else:
-        said = {"type": event.kind, "device_id": event.device_id, "value": event.value}
-    said |= {"timestamp_utc": event.timestamp_utc, "source": event.source, "seq": event.seq, "epoch": event.epoch}
-    return text_of(said | {"merged": event.merged} if event.merged > 1 else said)
+        shown = {"type": event.kind, "device_id": event.device_id, "value": event.value}
+    shown |= {"timestamp_utc": event.timestamp_utc, "source": event.source, "seq": event.seq, "epoch": event.epoch}
+    return text_of(shown | {"merged": event.merged} if event.merged > 1 else shown)

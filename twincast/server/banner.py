@@ -1,4 +1,4 @@
-"""What a server says when it is up: where it is, and how a person, a program and a phone come in."""
+"""What a server prints when it is up: its address, and how a person, a program and a phone log in."""
 
 import logging
 import sys
@@ -17,15 +17,15 @@ logger = logging.getLogger("twincast.server")
 
 
 class Banner:
-    """The words of one server on standard output."""
+    """The banner of one server on standard output."""
 
     def __init__(self, exposure: Exposure, host: str, port: int) -> None:
-        """Know what to say.
+        """Prepare the banner.
 
         Args:
             exposure: where the server is, and for whom.
-            host: where it listens first.
-            port: likewise.
+            host: of the first listener.
+            port: of the first listener.
         """
         self._exposure = exposure
         self._url = exposure.url(host, port)
@@ -35,9 +35,9 @@ class Banner:
         self._is_noted = False
 
     def show_first_key(self) -> None:
-        """Make the first key if others are to come and there is none: shown on a terminal, else saved in a file.
+        """Make the first key if others may reach the server and there is none; show it on a terminal, else save it.
 
-        What goes to a log is kept, and read by others. Raises what `make_first_key` does.
+        It is not printed into a pipe, for logs are kept and read by others. Raises what `make_first_key` does.
         """
         if not self._exposure.settings.lan or has_login(self._exposure.settings) or self._journal_path is None:
             return
@@ -46,7 +46,7 @@ class Banner:
             self._code = make_first_code(self._journal_path)
 
     def show(self, app: App) -> None:
-        """Say that the server is up, and where."""
+        """Print the banner, and note the address for `twincast pair`."""
         if self._journal_path is not None:
             try:
                 kept = self._exposure.self_signed
@@ -61,7 +61,7 @@ class Banner:
             stdio.give_up(sys.stdout)
 
     def forget(self) -> None:
-        """Take note that the server is up no longer."""
+        """Remove the note of the address, if it is this server's."""
         if self._is_noted and self._journal_path is not None:  # another server's note is not ours
             forget_place(self._journal_path)
 

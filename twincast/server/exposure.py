@@ -1,4 +1,4 @@
-"""Where a server may listen, and what it takes before others reach it: decided before anything is opened."""
+"""Where a server may listen, and what is required before others may reach it; decided before anything is opened."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,23 +20,23 @@ class Exposure(NamedTuple):
     settings: Settings
     """With the names, addresses and the certificate that were found or made."""
     hosts: Sequence[str]
-    """Where it listens, the address first that people are told."""
+    """Where it listens; the address to show to people comes first."""
     private: Sequence[Address] = ()
     """This machine's addresses on its own networks, if the server is for those."""
     self_signed: SelfSigned | None = None
 
     def url(self, host: str, port: int) -> str:
-        """Return the address that people are told of a server that listens there first."""
+        """Return the address to show for a server whose first listener is there."""
         scheme = "http" if self.settings.tls_cert is None else "https"
         return f"{scheme}://{in_url(self.private[0] if self.private else host)}:{port}"
 
 
 def refuse_exposure(settings: Settings) -> None:
-    """Do not let others reach a server that asks nobody who he is, or lets all on the way read along.
+    """Refuse to expose a server that requires no login, or whose traffic others could read.
 
     Raises:
-        AddressUnusable: they would; the words say which commands mend that. Or --lan is asked for what it is not.
-        LoginUnusable: TLS, or keys, cannot be as they are asked for.
+        AddressUnusable: it would be exposed; the message has the commands that help. Or --lan contradicts a setting.
+        LoginUnusable: TLS, or keys, cannot be set up as asked.
     """
     if settings.self_signed:
         _refuse_two_certificates(settings)
@@ -56,17 +56,17 @@ def refuse_exposure(settings: Settings) -> None:
             missing.append("a login:  a journal on disk, such as --journal sqlite:twincast.db, and `twincast keys add`")
     if settings.tls_cert is None and not settings.self_signed and not settings.behind_tls_proxy:
         missing.append("TLS:      twincast serve ... --tls-cert CERT.pem --tls-key KEY.pem")
-        missing.append("or        twincast serve ... --behind-tls-proxy, if nobody but the proxy reaches the port")
+        missing.append("or        twincast serve ... --behind-tls-proxy, if only the proxy reaches the port")
         missing.append("or        twincast serve --lan, which is for your own network, and for that alone")
     if missing:
         raise AddressUnusable(f"others would reach a server {where}, so it needs\n  " + "\n  ".join(missing))
 
 
 def exposed(settings: Settings) -> Exposure:
-    """Return how a server that may be exposed is to be reached; look at this machine, if need be, and do no more.
+    """Return how a server is to be reached. For --lan this looks at the machine's interfaces; it opens nothing.
 
     Raises:
-        AddressUnusable: for --lan it has no private address, or not the one that was given.
+        AddressUnusable: for --lan this machine has no private address, or not the one that was given.
     """
     if not settings.lan:
         return Exposure(settings, [settings.host])
@@ -80,10 +80,10 @@ def exposed(settings: Settings) -> Exposure:
 
 
 def with_certificate(exposure: Exposure) -> Exposure:
-    """Make the certificate that is asked for, or find that of the last time.
+    """Make the server's own certificate, or load the one that was made before, if the settings ask for one.
 
     Raises:
-        LoginUnusable: it cannot be kept.
+        LoginUnusable: the certificate cannot be stored.
     """
     settings = exposure.settings
     if not settings.self_signed:
@@ -99,7 +99,7 @@ def with_certificate(exposure: Exposure) -> Exposure:
 
 
 def has_login(settings: Settings) -> bool:
-    """Whether a server asks who somebody is. Raises JournalUnusable if its keys cannot be read."""
+    """Whether a server requires a login. Raises JournalUnusable if its keys cannot be read."""
     return settings.jwt_jwks is not None or settings.jwt_key is not None or has_keys(settings.journal)
 
 
@@ -131,6 +131,6 @@ def _refuse_other_than_local(settings: Settings) -> None:
 
 
 def _admitting(settings: Settings, here: Local) -> Settings:
-    """Answer to this machine's own names and addresses, besides those that were listed."""
+    """Add this machine's own names and addresses to the hosts that the server answers to."""
     own = (*here.names, *map(str, here.private))
     return settings.model_copy(update={"allow_host": (*settings.allow_host, *own)})

@@ -1,4 +1,4 @@
-"""The first key of a server that others are to reach, and the first code for a phone: where there is no key yet."""
+"""The first key of a server that others may reach, and the first code for a phone: made where there is no key yet."""
 
 import os
 import time
@@ -25,11 +25,11 @@ def make_first_key(journal_path: str, show: Callable[[str], None]) -> None:
 
     Args:
         journal_path: the file.
-        show: shows the secret, or saves it; before the key is stored, for nobody could use one that was lost.
+        show: shows the secret, or saves it. Called before the key is stored: a key whose secret is lost is of no use.
 
     Raises:
-        JournalUnusable: the file is none, or cannot be written.
-        ValidationFailed: somebody else was quicker.
+        JournalUnusable: the file is not a journal, or cannot be written.
+        ValidationFailed: another process has made a key in the meantime.
     """
     key, secret = make_key(OWNER, EVERY_RIGHT, now_utc=_now_utc(), rate_per_s=None, expires_s=None)
     with AccessFile(journal_path, make=True) as file:
@@ -38,7 +38,7 @@ def make_first_key(journal_path: str, show: Callable[[str], None]) -> None:
 
 
 def make_first_code(journal_path: str) -> str:
-    """Make a code that is good once, for 5 minutes, for a key that may do everything but administer."""
+    """Make a code that is good once, for 5 minutes, for a key with every right but `admin`."""
     pairing, code = make_pairing(PHONE, PHONE_RIGHTS, now_s=int(time.time()), rate_per_s=None, lives_s=None)
     with AccessFile(journal_path, has_codes=True) as file:
         file.pair(pairing, _now_utc(), ACTOR, life_s=CODE_LIFE_S, waiting_max=CODES_MAX)
@@ -46,10 +46,10 @@ def make_first_code(journal_path: str) -> str:
 
 
 def save_first_key(journal_path: str, secret: str) -> str:
-    """Put a secret into a file beside the journal, for its owner alone; return where.
+    """Save a secret in a file beside the journal that only its owner may read; return the file's path.
 
     Raises:
-        JournalUnavailable: that cannot be.
+        JournalUnavailable: the file cannot be written.
     """
     name = f"{os.path.abspath(journal_path)}-owner-key"
     try:

@@ -1,4 +1,4 @@
-"""What a request's head says of the way it came: its target, its host, and the offers to speak another protocol."""
+"""Read and rewrite a request's head: its target, its host, and its offers to speak another protocol."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _OF_AN_OFFER = frozenset({b"upgrade", b"http2-settings"})
 
 
 def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    """Return the elements of a list header, in lower case, from all lines that it stands in (RFC 9110, 5.3)."""
+    """Return the elements of a list header, in lower case, from all of its lines (RFC 9110, 5.3)."""
     lines = (value for key, value in headers if key == name)
     return [token for line in lines for each in line.split(b",") if (token := each.strip(b" \t").lower())]
 
@@ -21,7 +21,7 @@ def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
 def asks_for_websocket(method: bytes, version: str, headers: Headers) -> bool:
     """Whether a request is the opening handshake of a WebSocket: a GET of HTTP/1.1 that has no body (RFC 6455, 4.1).
 
-    Everything else that offers an upgrade is a request as any other: a server may ignore the offer, and has to in
+    Any other request that offers an upgrade is an ordinary one: a server may ignore the offer, and must in
     HTTP/1.0 (RFC 9110, 7.8).
     """
     if method != b"GET" or version != "1.1" or b"websocket" not in tokens(headers, b"upgrade"):
@@ -33,7 +33,7 @@ def asks_for_websocket(method: bytes, version: str, headers: Headers) -> bool:
 
 
 def with_one_offer(headers: Headers) -> Headers:
-    """Return the headers of a handshake with Connection and Upgrade as every reader takes them, not as lists."""
+    """Return a handshake's headers with Connection and Upgrade in the form that every reader accepts: no lists."""
     kept = [(name, value) for name, value in headers if name not in (b"connection", b"upgrade")]
     return [*kept, (b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
 
@@ -46,23 +46,23 @@ def without_offer(headers: Headers) -> Headers:
 
 
 def encoded(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
-    """Return a head as it comes over the wire."""
+    """Encode a head for the wire."""
     lines = [b"%b: %b" % pair for pair in headers]
     return b"\r\n".join([b"%b %b HTTP/%b" % (method, target, version.encode()), *lines, b"", b""])
 
 
 def in_origin_form(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
-    """Take a target that names its host apart; that host counts then, whatever the Host header says (RFC 9112, 3.2.2).
+    """Split a target that names its host; that host then replaces the Host header (RFC 9112, 3.2.2).
 
     Raises:
-        BadMessage: the target names a user too, which no client may (RFC 9110, 4.2.4).
+        BadMessage: the target names a user, which is forbidden (RFC 9110, 4.2.4).
     """
     found = _ABSOLUTE.fullmatch(target)
     if found is None:
         return target, headers
     host, path, query = found[1], found[2] or b"/", found[3] or b""
     if b"@" in host:
-        raise BadMessage("the address of a request names no user")
+        raise BadMessage("a request's target must not name a user")
     return path + query, [*((name, value) for name, value in headers if name != b"host"), (b"host", host)]
 
 

@@ -1,4 +1,4 @@
-"""Answers to HTTP/1.0, which knows no chunks (RFC 9112, 6.1): one without a length ends with its connection."""
+"""Answers to HTTP/1.0, which has no chunks (RFC 9112, 6.1): an answer without a length ends with its connection."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """Return an application whose answer uvicorn writes as it is, where it would write chunks."""
+    """Wrap an application so that uvicorn writes its answer as it is, not in chunks."""
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         has_length = True

@@ -1,12 +1,12 @@
-"""Connections that wait for another request: where there is no room for a new one, the longest idle are closed."""
+"""Idle connections: when there is no room for a new connection, those that have been idle longest are closed."""
 
 from collections.abc import Iterable
 from typing import Protocol, TypeGuard
 
 LOOK_S = 0.1
-"""How long it holds that none is idle, once all of them were looked at."""
+"""After a search that found no idle connection, how long the next one is skipped: each goes over all of them."""
 SHARE = 8
-"""One of so many idle connections is closed when there is no room for any: each look goes over all."""
+"""One of so many idle connections is closed at once, since each search goes over all of them."""
 
 
 class Idler(Protocol):
@@ -14,14 +14,14 @@ class Idler(Protocol):
 
     @property
     def idle_until_s(self) -> float | None:
-        """When it is to be closed, on the clock of the event loop; None if it works."""
+        """When it will be closed, on the event loop's clock; None if it is not idle."""
 
     def timeout_keep_alive_handler(self) -> None:
         """Close it."""
 
 
 class Room:
-    """Among all connections of a server."""
+    """Makes room among all connections of a server."""
 
     def __init__(self) -> None:
         self._none_until_s = 0.0
@@ -37,7 +37,7 @@ class Room:
 
 
 def close_longest_idle(connections: Iterable[object], *, share: int | None = None) -> bool:
-    """Close the longest idle connection, or one of so many of them; return whether there were any."""
+    """Close the connection that has been idle longest, or one of so many of them; return whether there were any."""
     idle = sorted(filter(_is_idle, connections), key=lambda each: each.idle_until_s or 0.0)
     for each in idle[: 1 if share is None else 1 + len(idle) // share]:
         each.timeout_keep_alive_handler()

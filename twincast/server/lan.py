@@ -1,4 +1,4 @@
-"""Where this machine is on its own networks: its private addresses, as they are now, and the names it goes by there."""
+"""This machine on its own networks: its private addresses, as they are now, and its names there."""
 
 import socket
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from twincast.access.hosts import allowed_host
 from twincast.errors import AddressUnusable
 
 _SOMEWHERE = ("192.0.2.1", 9)
-"""An address of nobody (RFC 5737): asking for the way there sends nothing, and names the interface that is used."""
+"""An address for documentation (RFC 5737): connecting a datagram socket to it sends nothing, and picks an interface."""
 
 
 class Local(NamedTuple):
-    """This machine's places on its own networks."""
+    """This machine's addresses and names on its own networks."""
 
     private: Sequence[Address]
-    """Its private addresses, the one that people would type first."""
+    """Its private addresses; the one that people would type comes first."""
     listened: Sequence[str]
-    """Where to listen: those as sockets take them, with the zone if there is one, and loopback."""
+    """Where to listen: the private addresses in the form for sockets, with their zone if any, and loopback."""
     names: Sequence[str]
     """What others on the network call it."""
 
 
 def local(host: str | None = None) -> Local:
-    """Look where this machine is. Addresses that it gets later are not among them.
+    """Return this machine's current addresses and names. Addresses that it gets later are not among them.
 
     Args:
-        host: one of the private addresses, if it is to be that alone; None for all.
+        host: the only private address to use; None for all.
 
     Raises:
-        AddressUnusable: the host is no private address of this machine, or the system does not say which it has.
+        AddressUnusable: the host is not a private address of this machine, or the system does not list its addresses.
     """
     found = _addresses()
     private = {text: address for text, address in found.items() if is_private(address)}
@@ -55,7 +55,7 @@ def local(host: str | None = None) -> Local:
 
 
 def _addresses() -> dict[str, Address]:
-    """Return the addresses of interfaces that are up, by how sockets take them."""
+    """Return the addresses of interfaces that are up, by their form for sockets."""
     try:
         up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
         interfaces = psutil.net_if_addrs()

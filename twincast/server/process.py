@@ -26,7 +26,7 @@ from twincast.settings import Settings
 logger = logging.getLogger("twincast.server")
 
 BACKLOG = 4_096  # a fleet that reconnects comes all at once
-FILES_FOR_CONNECTIONS = 0.8  # the rest is for the journal, and for those who are told that there are too many
+FILES_FOR_CONNECTIONS = 0.8  # the rest is for the journal, and for connections that are refused with an answer
 FILES_FOR_OTHERS = (
     48  # at least: the journal, its readers and the event loop have about 26, however few files there are
 )
@@ -36,13 +36,13 @@ TICKS_A_LOOK = 10  # uvicorn ticks ten times a second; the certificate is looked
 
 
 def serve(settings: Settings) -> int:
-    """Run a server until it is told to stop, and say where its dashboard is.
+    """Run a server until a signal stops it, and print where its dashboard is.
 
     Returns:
         The process's exit status: 0 after Ctrl-C or SIGTERM.
 
     Raises:
-        AddressUnusable: the port is in use, or others reach the address and the server is not fit for that.
+        AddressUnusable: the port is in use, or others reach the address and the server must not be exposed as it is.
         JournalUnusable: the journal cannot be opened.
         LoginUnusable: tokens, or the certificate, are not set up in a way that can work.
     """
@@ -66,7 +66,7 @@ def serve(settings: Settings) -> int:
 
 
 def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:
-    # What kept the application from starting is raised below, once, in words for the person who started it.
+    # An error of the application's start is raised below, once, in words for the person who started it.
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
     signal.signal(signal.SIGTERM, _exit_quietly)
     try:
@@ -96,8 +96,8 @@ def configured(app: App, edge: type | None, *, keeps_to_tls: bool = True) -> uvi
     Args:
         app: the application.
         edge: the fast WebSocket edge, or None for the portable one.
-        keeps_to_tls: whether browsers are told to come by TLS for a year, if they do now. Not with a certificate of our
-            own: who has a browser trust that would be kept from all other servers of that name.
+        keeps_to_tls: whether answers carry HSTS. Not with a self-signed certificate: a browser that trusts it would be
+            kept from every other server of that name.
     """
     return uvicorn.Config(
         app,
@@ -132,7 +132,7 @@ class Server(uvicorn.Server):
         self._on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn.Server. The sockets are listened to here, for uvicorn sets no time for TLS handshakes."""
+        """See uvicorn.Server. The sockets are opened here, because uvicorn sets no time for TLS handshakes."""
         await super().startup(sockets=[])
         self.lifespan.state["http_bounds"] = _http_bounds(self._app.settings)
         tls = None if self._certificate is None else self._certificate.context
@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
 
 
 def _strict_transport(settings: Settings) -> tuple[str, str]:
-    """Return the header that keeps browsers to TLS (RFC 6797). Of this name alone: others below it have their own."""
+    """Return the header that keeps browsers to TLS (RFC 6797). Without subdomains: those decide for themselves."""
     return "Strict-Transport-Security", f"max-age={settings.hsts_max_age_s}"
 
 
@@ -191,10 +191,10 @@ def fast_edge() -> type | None:
 
 
 def listen_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """Listen at several addresses, on one port; where one is not ready yet, without it.
+    """Listen at several addresses, on one port. An address that is not ready yet is left out, with a warning.
 
     Raises:
-        AddressUnusable: see `listen`; nothing is listened to then.
+        AddressUnusable: see `listen`; no listener stays open then.
     """
     listeners: list[socket.socket] = []
     try:
@@ -215,10 +215,10 @@ def listen_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen at an address; one of a link, such as fe80::1%eth0, has its zone.
+    """Listen at an address; a link-local one, such as fe80::1%eth0, has its zone.
 
     Raises:
-        AddressUnusable: another program does, or it is none of ours.
+        AddressUnusable: another program listens there, or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

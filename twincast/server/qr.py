@@ -1,9 +1,9 @@
-"""An address as a QR code for a terminal, so that a phone takes it by its camera."""
+"""An address as a QR code for a terminal, so that a phone's camera can read it."""
 
 from rich.text import Text
 
 QUIET_MODULES = 2
-"""Of white around it. The standard asks for four; cameras do with two, and a small terminal has no room for more."""
+"""White modules around the code. The standard asks for four; two are enough for cameras and fit small terminals."""
 _BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
 _STYLE = "#ffffff on #000000"
 

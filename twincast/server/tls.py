@@ -10,7 +10,7 @@ logger = logging.getLogger("twincast.tls")
 
 
 class Certificate:
-    """A certificate and its key; `context` serves handshakes with whatever they are at the moment."""
+    """A certificate and its key; `context` serves handshakes with the pair that was loaded last."""
 
     def __init__(self, cert: str | None, key: str | None) -> None:
         """Read the files.
@@ -35,7 +35,7 @@ class Certificate:
             return False
         self._seen = stamps
         try:
-            # A try-out first: a context that fails half way is left with a certificate and another one's key.
+            # Tried on another context first: one that fails half way keeps a certificate with another one's key.
             self._load_into(_new_context())
             self._load_into(self.context)
         except (OSError, ValueError) as error:
@@ -68,11 +68,11 @@ _WORDS = {
     "EE_KEY_TOO_SMALL": "the key is too short",
     "CA_MD_TOO_WEAK": "it is signed in a way that is no longer safe",
 }
-"""What OpenSSL says most, by its reasons."""
+"""The most frequent reasons that OpenSSL gives, in words."""
 
 
 def _no_password() -> str:
-    """Say that there is none; OpenSSL would ask for it on the terminal, and a server waits there for ever."""
+    """Refuse to enter one: OpenSSL would ask for it on the terminal, where a server would wait for ever."""
     raise ValueError
 
 

@@ -4,8 +4,8 @@ uvicorn makes one protocol object per upgrade and replays the request's head int
 own. `PicowsEdge` joins the two. That class is not part of picows' documented API, so its minor version is pinned, and
 tests/server/test_websocket.py holds what is assumed here.
 
-picows leaves to its user what RFC 6455 asks beyond single frames: `Assembler` joins them to messages, and
-`Conversation` adds pongs and the closing handshake (7.1).
+picows reads single frames. `Assembler` joins them to messages as RFC 6455 asks; `Conversation` adds pongs and the
+closing handshake (7.1).
 """
 
 import asyncio
@@ -49,10 +49,10 @@ logger = logging.LoggerAdapter(logging.getLogger("twincast.picows"), {})
 
 READ_BUFFER_BYTES = 2_048  # picows' smallest; it grows with the messages, and idle clients are many
 AHEAD_READ_BYTES = 128
-"""What is read at once of a client that is above its rate, so that no other one has to wait for it: each answer is a
-write of its own, and takes tens of microseconds."""
+"""What is read at once from a client that is above its rate, so that other clients need not wait for it: each answer is
+a write of its own, and costs tens of microseconds."""
 AHEAD_READ_FRAMES = AHEAD_READ_BYTES // 32
-"""How many frames that may be, roughly; what it was is set right when they are there."""
+"""Estimated frames per read: charged in advance, corrected after the read."""
 WRITE_BUFFER_BYTES = 16 * 1024
 """What waits for one client above the system's own buffer, where many small writes cost several times their size; the
 rest waits in its outbox, where it can merge."""
@@ -89,9 +89,9 @@ class Conversation(WSListener):
         self.is_open = False
         """Whether the handshake is done."""
         self.is_ahead = False
-        """Whether the client has sent more than its rates allow."""
+        """Whether the client has sent more than its rates allow, and is read in small pieces."""
         self.is_held = False
-        """Whether the client is not read for now."""
+        """Whether reading from the client is paused."""
         self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
 
     def write(self, cast: Cast) -> None:
@@ -101,27 +101,27 @@ class Conversation(WSListener):
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; the client's own, or a deadline, ends the connection."""
         self._sessions.discard(self.session)
-        if not self.is_open:  # the client has not even been answered, and knows no frames yet
+        if not self.is_open:  # the handshake is not answered yet, so the client cannot read frames
             self._transport.abort()
             return
-        # By picows, so that it knows of it: it would send pings and a close of its own behind this one.
+        # Sent by picows, which would otherwise send pings and a close frame of its own behind this one.
         self._websocket.send_close(cast("WSCloseCode", code), frames.close_reason(reason))
         self._read()
         self.abort_later()
 
     def abort_later(self) -> None:
-        """End the connection also if the client does not take what was written for it."""
+        """Abort the connection after a time if the client does not read what was written for it."""
         asyncio.get_running_loop().call_later(self._limits.close_timeout_s, self._transport.abort)
 
     def on_ws_connected(self, _transport: WSTransport) -> None:
-        """Greet the client, and offer it all that follows."""
+        """Send the initial state, and then what follows."""
         self.is_open = True
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._sessions.add(self.session)
         self.session.begin(self._query)
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
-        """Forget the client."""
+        """End the session."""
         self._leave()
 
     def on_broken_frame(self) -> None:
@@ -167,14 +167,14 @@ class Conversation(WSListener):
                 self._answer_close(payload)
 
     def send_user_specific_ping(self, transport: WSTransport) -> None:
-        """Ask whether the client is still there. Not while it is not read, for its answer would not be seen."""
+        """Send a ping, unless reading is paused: the pong would not be seen."""
         if self.is_held:
             asyncio.get_running_loop().call_soon(transport.notify_user_specific_pong_received)
         else:
             transport.send_ping()
 
     def on_read(self) -> None:
-        """Note that all frames of one read are taken, and read on when the client's rates and the hub allow it."""
+        """Read on when the client's rates and the hub allow it; all frames of one read have been taken."""
         frames_read, self._frames = self._frames, 0
         left_s = self.session.count(frames_read)
         self.is_ahead = left_s > 0
@@ -188,7 +188,7 @@ class Conversation(WSListener):
     def _hold(self) -> None:
         self.is_held = True
         self._transport.pause_reading()
-        self._websocket.notify_user_specific_pong_received()  # one that is on its way stays there
+        self._websocket.notify_user_specific_pong_received()  # a pong that is on its way is not read meanwhile
 
     def _read(self) -> None:
         self.is_held = False
@@ -199,13 +199,13 @@ class Conversation(WSListener):
         if left_s > 0:
             asyncio.get_running_loop().call_later(left_s, self._read_on)
             return
-        # Counted in advance, so that the other connections of this identity do not all come in the same moment.
+        # Charged in advance, so that the other connections of this identity do not all read at the same moment.
         self._frames -= AHEAD_READ_FRAMES
         self.session.count(AHEAD_READ_FRAMES)
         self._read()
 
     def _answer_ping(self, payload: bytes) -> None:
-        # A client that does not read gets no pongs, or a flood of pings would fill its buffer without bound.
+        # No pongs to a client that does not read: a flood of pings would fill its buffer without bound.
         if self._transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
             self._transport.write(frames.pong(payload))
 
@@ -257,7 +257,8 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._connections.add(self)
-        # uvicorn does so after its replay; by then a large greeting has filled the connection, and told the wrong one.
+        # uvicorn does this after its replay; by then a large initial state may have filled the connection, and
+        # `pause_writing` would have been called on the wrong protocol.
         cast(asyncio.Transport, transport).set_protocol(self)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else None
@@ -267,11 +268,11 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
         """See asyncio.Protocol."""
         self._connections.discard(self)
         super().connection_lost(exc)
-        if self.listener is not None:  # picows tells it nothing if the upgrade failed after it was made
+        if self.listener is not None:  # picows does not call it if the upgrade failed after it was made
             self.listener.on_broken_frame()
 
     def data_received(self, data: bytes) -> None:
-        """Take the request's head that uvicorn has read already."""
+        """Read the request's head that uvicorn has read already."""
         while data:
             buffer = self.get_buffer(len(data))
             part, data = data[: len(buffer)], data[len(buffer) :]
@@ -302,13 +303,13 @@ class PicowsEdge(WSProtocol):  # type: ignore[misc]
             self.listener.on_read()
 
     def _end_in_time(self) -> None:
-        """See that a refused upgrade ends, also if the client does not read why."""
+        """End a refused upgrade, also if the client does not read the answer."""
         transport = self.transport.underlying_transport
         if transport.is_closing() and transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(self._parts.limits.close_timeout_s, transport.abort)
 
     def shutdown(self) -> None:
-        """End the conversation when the server stops: first the answers that are due, then close code 1012."""
+        """End the conversation when the server stops: send the answers that are due, then close code 1012."""
         if self.listener is None:
             self.transport.disconnect()
             return
