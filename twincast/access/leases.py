@@ -41,10 +41,22 @@ _numbers = itertools.count(1)
 class Lease:
     """An admitted connection. Its owner calls `release` when it is over; `end` tells the owner to end it."""
 
-    __slots__ = ("_budget", "_end", "_leases", "_login_timer", "_paid_at_s", "address", "block", "number", "principal")
+    __slots__ = (
+        "_budget",
+        "_end",
+        "_leases",
+        "_limits",
+        "_login_timer",
+        "_paid_at_s",
+        "address",
+        "block",
+        "number",
+        "principal",
+    )
 
     def __init__(self, leases: "Leases", address: str, block: str, end: End) -> None:
         self._leases = leases
+        self._limits = leases.limits
         self._end = end
         self._budget: AccountBudget | None = None  # most connections read nothing that costs
         self._paid_at_s = 0.0
@@ -83,7 +95,7 @@ class Lease:
 
     def charge(self, updates: int, frames: int) -> float:
         """See Lease in delivery/session."""
-        wait_s = self._leases.limits.charge(self.principal, self.block, updates, frames)
+        wait_s = self._limits.charge(self.principal, self.block, updates, frames)
         return max(wait_s, self._reading_wait_s()) if self._paid_at_s else wait_s
 
     @property
@@ -115,7 +127,7 @@ class Lease:
     def _own_budget(self) -> AccountBudget:
         if self._budget is None:
             assert self.principal is not None
-            self._budget = self._leases.limits.budget(Caller(self.principal, self.address))
+            self._budget = self._limits.budget(Caller(self.principal, self.address))
         return self._budget
 
     def end_unless_assigned(self, timeout_s: float) -> None:
