@@ -1,6 +1,10 @@
 """Every example of docs/client.md runs as it stands."""
 
+import ast
 import asyncio
+import importlib
+import inspect
+import itertools
 import re
 import textwrap
 from pathlib import Path
@@ -39,3 +43,12 @@ def test_every_public_name_is_on_the_page() -> None:
         assert re.search(rf"\b{name}\b", PAGE), name
     types = {"Backlog", "Client", "Command", "CommandListener", "Deletion", "Event", "Gap", "Link", "Reading", "Twin"}
     assert set(twincast.client.__all__) == types | {"Rest", "Watch", "connect", "error_of", "http_url", "pair"}
+
+
+@pytest.mark.parametrize("module", ["client", "client.sync", "testing"])
+def test_the_example_in_a_docstring_is_python(module: str) -> None:
+    text = inspect.getdoc(importlib.import_module(f"twincast.{module}")) or ""
+    lines = itertools.dropwhile(lambda line: not line.startswith("    "), text.split("\n"))
+    example = itertools.takewhile(lambda line: not line or line.startswith("    "), lines)
+    compiled = compile(textwrap.dedent("\n".join(example)), module, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert compiled.co_names, "there is an example"
