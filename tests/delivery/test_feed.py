@@ -161,7 +161,7 @@ def test_a_deletion_comes_in_its_place_and_the_device_is_no_more_in_what_others_
     assert (client.seqs(), newcomer.seqs(), one_who_names_it.seqs()) == ([5], [5], [5])
 
 
-def test_a_client_that_comes_back_is_told_what_was_deleted_meanwhile() -> None:
+def test_a_client_that_comes_back_is_sent_what_was_deleted_meanwhile() -> None:
     stream = a_stream("a", "b")
     stream.delete("a")
     client = Client(stream)
@@ -169,7 +169,7 @@ def test_a_client_that_comes_back_is_told_what_was_deleted_meanwhile() -> None:
     assert [(message["type"], message["seq"]) for message in client.heard()] == [("hello", 2), ("deleted", 3)]
 
 
-def test_a_position_is_told_only_to_those_who_have_everything_up_to_it() -> None:
+def test_a_client_has_a_position_only_if_it_was_sent_everything_up_to_it() -> None:
     stream = a_stream()
     live, throttled = a_client(stream, EVERYTHING), a_client(stream, selecting("*", max_hz=10))
     stream.change("a", b"1")
@@ -216,7 +216,7 @@ def test_a_client_that_takes_the_state_slowly_is_spared_what_it_has_already_and_
         assert heard == ([("a", 9, 2)] if mode == "latest" else [("a", 7, 1), ("a", 9, 1)])
 
 
-def test_until_it_is_known_what_is_selected_a_client_is_told_nothing_and_then_all_in_order() -> None:
+def test_until_the_selected_devices_are_known_a_client_is_sent_nothing_and_then_all_in_order() -> None:
     stream = waiting(a_stream("lab/a", "x"))
     client = Client(stream)
     client.feed.begin(selecting("lab/*"))
@@ -233,7 +233,7 @@ def test_until_it_is_known_what_is_selected_a_client_is_told_nothing_and_then_al
     assert client.seqs() == [5]
 
 
-def test_a_fleet_that_waits_for_the_same_is_greeted_whole() -> None:
+def test_a_fleet_that_waits_for_the_same_devices_is_served_whole() -> None:
     stream = waiting(a_stream("lab/a", "x"))
     fleet = [Client(stream) for _ in range(30)]
     for client in fleet:
@@ -263,7 +263,7 @@ def test_a_fleet_that_waits_for_the_same_large_state_is_sent_it_whole_and_all_th
     assert [client.seqs() for client in fleet] == [[stream.state.seq]] * len(fleet)
 
 
-def test_nothing_is_said_before_the_greeting_not_even_at_the_end() -> None:
+def test_nothing_is_sent_before_the_hello_not_even_at_the_end() -> None:
     stream = waiting(a_stream("lab/a"))
     client = Client(stream)
     client.feed.begin(selecting("lab/*"))
@@ -273,7 +273,7 @@ def test_nothing_is_said_before_the_greeting_not_even_at_the_end() -> None:
     assert client.heard() == []
 
 
-def test_until_it_is_known_what_a_change_adds_the_old_subscription_goes_on_and_other_wishes_wait() -> None:
+def test_until_the_added_devices_are_known_the_old_subscription_goes_on_and_other_changes_wait() -> None:
     stream = a_stream("a", "b1", "b2")
     client = a_client(stream, selecting("a"))
     told: list[str] = []
@@ -298,7 +298,7 @@ def test_until_it_is_known_what_a_change_adds_the_old_subscription_goes_on_and_o
     assert client.seqs() == [8]
 
 
-def test_a_change_of_one_who_fell_behind_meanwhile_waits_until_he_has_caught_up() -> None:
+def test_a_change_waits_until_a_client_that_fell_behind_meanwhile_has_caught_up() -> None:
     stream = a_stream("a", "b")
     client = a_client(stream, selecting("a"))
     told: list[str] = []
@@ -315,7 +315,7 @@ def test_a_change_of_one_who_fell_behind_meanwhile_waits_until_he_has_caught_up(
     assert (update["seq"], sorted(snapshot["data_snapshot"]), told) == (3, ["b", "bee"], ["b*"])
 
 
-def test_who_leaves_is_worked_for_no_longer() -> None:
+def test_no_work_is_done_for_a_client_that_has_left() -> None:
     stream = a_stream(*(f"d{number}" for number in range(9)), block_entries=3)
     live = a_client(stream, selecting("x"))
     waiting(stream)
@@ -347,7 +347,7 @@ def test_a_log_that_selects_nothing_is_read_back_with_pauses_for_others() -> Non
     assert client.seqs() == [0, stream.state.seq]
 
 
-def test_many_devices_and_patterns_are_asked_about_in_slices_and_paid_for() -> None:
+def test_many_devices_and_patterns_are_matched_in_slices_and_charged() -> None:
     stream = CommittingStream(block_entries=512)
     stream.cast(*(DataUpdate(f"{'a' * 100}{number}", Raw(b"1"), "", "rest") for number in range(300)))
     a_name = 100 * Pattern("*" + "a*" * 60 + "b00*").cost + LOOK_STEPS + LENGTH_STEPS

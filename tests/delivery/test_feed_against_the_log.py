@@ -42,7 +42,7 @@ SUBSCRIPTIONS = [
 
 
 class Watching:
-    """A client that follows its cursor through cuts, and what the log owes it."""
+    """A client that follows its cursor through cuts, and what it must be sent of the log."""
 
     def __init__(self, stream: CommittingStream, subscription: Subscription, writes_until_full: int) -> None:
         self.stream = stream

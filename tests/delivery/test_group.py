@@ -17,7 +17,7 @@ def test_equal_subscriptions_share_one_group_and_one_cast() -> None:
     assert [entry.seq for entry in of_first.entries] == [1, 3]
 
 
-def test_a_group_that_nobody_is_left_in_goes() -> None:
+def test_a_group_without_members_goes() -> None:
     stream = a_stream()
     clients = [a_client(stream, selecting(pattern)) for pattern in ("a", "a*", "*")]
     for client in clients:

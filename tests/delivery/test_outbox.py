@@ -1,4 +1,4 @@
-"""What one client has not taken yet, against a model that keeps everything and sorts it."""
+"""The queue of one client, against a model that keeps everything and sorts it."""
 
 import json
 from collections import Counter
@@ -79,7 +79,7 @@ def test_commands_are_never_merged() -> None:
     assert [(event["command"], event["seq"]) for event in client.take()] == [("on", 1), ("off", 2), ("on", 3)]
 
 
-def test_everything_is_paid_in_order_of_seq() -> None:
+def test_everything_is_drained_in_order_of_seq() -> None:
     client = Followed()
     client.add(update(1, "a"), control(2), update(3, "b"), update(4, "a"), control(5))
     assert [event["seq"] for event in client.take()] == [2, 3, 4, 5]
@@ -94,7 +94,7 @@ def test_an_answer_follows_the_changes_that_came_before_it() -> None:
     assert (first["seq"], answer, last["seq"]) == (1, "pong", 2)
 
 
-def test_a_debt_is_paid_in_pieces_and_is_gone_when_it_is_paid() -> None:
+def test_a_queue_is_drained_in_pieces_and_is_empty_then() -> None:
     client = Followed()
     client.add(update(1, "a"), update(2, "b"), control(3))
     pieces = []
@@ -115,7 +115,7 @@ class CountingState(State):
         return super().newest(device_id)
 
 
-def test_a_large_debt_is_put_in_order_once_however_small_the_pieces_it_is_paid_in() -> None:
+def test_a_large_queue_is_put_in_order_once_however_small_the_pieces_it_is_drained_in() -> None:
     followed = Followed()
     followed.state = CountingState(Snapshot("e", 0, {}))
     followed.add(*(update(seq, f"d{seq % 2_000}") for seq in range(1, 3_001)))
@@ -128,7 +128,7 @@ def test_a_large_debt_is_put_in_order_once_however_small_the_pieces_it_is_paid_i
     assert followed.state.looked_up <= 2_000 + pieces
 
 
-def test_a_device_that_was_paid_counts_anew() -> None:
+def test_a_device_that_was_drained_counts_anew() -> None:
     client = Followed()
     client.add(update(1), update(2))
     client.take()
@@ -234,7 +234,7 @@ def test_a_merged_event_has_the_fields_of_any_other(device_id: str, merged: int)
 
 
 class OutboxAgainstModel(RuleBasedStateMachine):
-    """The model keeps every message that is owed, and sorts by what each stands for whenever it pays."""
+    """The model keeps every queued message, and sorts by what each stands for whenever it drains."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,23 +266,23 @@ class OutboxAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: self.counts or self.messages)
     @rule(max_bytes=st.integers(1, 1_000))
     def take(self, max_bytes: int) -> None:
-        debt: list[tuple[int, int, str | None, Any]] = [
+        queue: list[tuple[int, int, str | None, Any]] = [
             (self.newest[device_id].seq, 0, device_id, self._event(device_id)) for device_id in self.counts
         ]
-        debt += [(seq, 1, None, json.loads(message)) for seq, message in self.messages]
-        debt.sort(key=lambda owed: owed[:2])
+        queue += [(seq, 1, None, json.loads(message)) for seq, message in self.messages]
+        queue.sort(key=lambda queued: queued[:2])
         taken = messages_of(self.client.outbox.drain(self.client.state, max_bytes))
-        assert [json.loads(message) for message in taken] == [owed[3] for owed in debt[: len(taken)]]
+        assert [json.loads(message) for message in taken] == [queued[3] for queued in queue[: len(taken)]]
         assert taken and sum(map(len, taken[:-1])) < max_bytes
-        assert len(taken) == len(debt) or sum(map(len, taken)) >= max_bytes
-        for _, _, device_id, _ in debt[: len(taken)]:
+        assert len(taken) == len(queue) or sum(map(len, taken)) >= max_bytes
+        for _, _, device_id, _ in queue[: len(taken)]:
             if device_id is None:
                 self.messages.pop(0)
             else:
                 del self.counts[device_id]
 
     @invariant()
-    def it_owes_as_much_as_the_model(self) -> None:
+    def it_queues_as_much_as_the_model(self) -> None:
         assert bool(self.client.outbox) == bool(self.counts or self.messages)
         size_bytes = sum(len(message) + 64 for _, message in self.messages)
         size_bytes += 256 * sum(isinstance(self.newest[device_id], Deleted) for device_id in self.counts)

@@ -1,4 +1,4 @@
-"""Who is told what, and what it costs the others that somebody comes, changes or leaves."""
+"""Which groups receive an entry, and what it costs them that a client comes, changes or leaves."""
 
 import gc
 import json
@@ -34,7 +34,7 @@ def report(stream: CommittingStream, names: Sequence[str]) -> None:
     stream.cast(*(DataUpdate(name, Raw(b"1"), "", "rest") for name in names))
 
 
-def test_who_comes_and_goes_has_nobody_elses_patterns_asked_again(matches: CountedMatches) -> None:
+def test_a_client_that_comes_and_goes_has_no_other_patterns_matched_again(matches: CountedMatches) -> None:
     stream = CommittingStream()
     watching = [come(stream, f"site{number}*", f"*x{number}*") for number in range(20)]
     names = [f"site{number}/{number}" for number in range(50)]
@@ -111,7 +111,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=40), st.booleans())
-def test_everyone_is_told_what_he_selects_whoever_has_come_and_gone(
+def test_each_client_is_sent_what_it_selects_whichever_clients_have_come_and_gone(
     steps: list[tuple[str, object]], prepares: bool
 ) -> None:
     stream = CommittingStream()

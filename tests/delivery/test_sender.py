@@ -14,7 +14,7 @@ from twincast.delivery.snapshots import Page
 from twincast.errors import FellBehind
 
 
-def test_who_did_not_keep_up_is_told_that_a_device_is_no_more_and_not_what_it_said_before() -> None:
+def test_a_slow_client_is_sent_the_deletion_of_a_device_and_not_its_readings_before() -> None:
     stream = a_stream("a", "b")
     client = a_client(stream, EVERYTHING)
     client.feed.sender.pause()
@@ -28,7 +28,7 @@ def test_who_did_not_keep_up_is_told_that_a_device_is_no_more_and_not_what_it_sa
     ]
 
 
-def test_who_did_not_keep_up_is_told_the_newest_of_a_device_that_was_made_anew() -> None:
+def test_a_slow_client_is_sent_the_newest_of_a_device_that_was_made_anew() -> None:
     stream = a_stream("a")
     client = a_client(stream, EVERYTHING)
     client.feed.sender.pause()
@@ -40,7 +40,7 @@ def test_who_did_not_keep_up_is_told_the_newest_of_a_device_that_was_made_anew()
 
 
 @pytest.mark.parametrize("max_hz", [None, 10.0])
-def test_who_asked_for_readings_alone_gets_nothing_of_a_device_that_is_no_more(max_hz: float | None) -> None:
+def test_a_client_without_deletions_is_sent_nothing_of_a_deleted_device(max_hz: float | None) -> None:
     stream = a_stream("a")
     client = a_client(stream, Subscription(rules_of(["*"], ["data_update"]), "latest", max_hz))
     stream.change("b", b"1")

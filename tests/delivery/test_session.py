@@ -282,7 +282,7 @@ def test_a_client_that_caught_up_gets_everything_as_it_comes_again() -> None:
     assert [event["value"] for event in client.heard()] == [2, 3]
 
 
-def test_a_large_debt_is_paid_in_pieces_that_the_connection_may_stop() -> None:
+def test_a_large_queue_is_drained_in_pieces_that_the_connection_may_stop() -> None:
     client = Client(StallingConnection(writes_until_full=1), outbox_max_bytes=10**9)
     client.session.pause()
     for number in range(20):
@@ -296,19 +296,19 @@ def test_a_large_debt_is_paid_in_pieces_that_the_connection_may_stop() -> None:
     assert [device for piece in pieces for device in piece] == [f"device {number}" for number in range(20)]
 
 
-def test_what_comes_while_a_debt_is_being_paid_waits_behind_it() -> None:
+def test_what_comes_while_a_queue_is_drained_waits_behind_it() -> None:
     client = Client(StallingConnection(writes_until_full=1), outbox_max_bytes=10**9)
     client.session.pause()
     for number in range(10):
         client.stream.change(f"device {number}", b'"%b"' % (b"x" * 60_000))
-    client.session.resume()  # pays a part, and is paused by the connection again
+    client.session.resume()  # drains a part, and is paused by the connection again
     client.stream.change("newest", b"1")
     for _ in range(10):
         client.session.resume()
     assert [event["seq"] for event in client.heard()] == list(range(1, 12))
 
 
-def test_a_client_that_stops_reading_is_closed_when_its_debt_passes_the_bound() -> None:
+def test_a_client_that_stops_reading_is_closed_when_its_queue_passes_the_bound() -> None:
     client = Client(outbox_max_bytes=5_000)
     client.session.pause()
     for _ in range(100):
@@ -383,7 +383,7 @@ def test_however_a_client_stalls_it_ends_with_the_state_and_missed_nothing(
                     changes[device_id] += 1
             client.stream.cast(*batch)
     client.session.resume()
-    client.session.resume()  # a connection that filled up while the debt was paid
+    client.session.resume()  # a connection that filled up while the queue was drained
     heard = client.heard()
     updates = [message for message in heard if message["type"] == "data_update"]
     entries = [message["seq"] for message in heard if message["type"] in {"data_update", "control"}]
@@ -399,7 +399,7 @@ def test_however_a_client_stalls_it_ends_with_the_state_and_missed_nothing(
     assert sum(message["type"] == "pong" for message in heard) == pings
 
 
-def test_wishes_of_a_client_that_is_behind_wait_within_a_bound() -> None:
+def test_changes_of_a_subscription_wait_within_a_bound_until_the_client_has_caught_up() -> None:
     client = Client(outbox_max_bytes=1 << 20)
     client.session.pause()
     client.stream.change("lamp", b"1")
@@ -411,7 +411,7 @@ def test_wishes_of_a_client_that_is_behind_wait_within_a_bound() -> None:
     assert [message["id"] for message in heard if message["type"] == "ack"] == list(range(1_000))
 
 
-def test_wishes_that_wait_are_bounded_in_bytes_too() -> None:
+def test_changes_of_a_subscription_that_wait_are_bounded_in_bytes_too() -> None:
     client = Client(outbox_max_bytes=65_536)
     client.session.pause()
     client.stream.change("lamp", b"1")
@@ -441,7 +441,7 @@ def test_a_burst_of_costly_changes_is_made_a_few_in_a_turn_in_order_and_none_is_
 
 
 @pytest.mark.parametrize("mode", ["latest", "every"])
-def test_a_server_that_stops_says_what_it_owes_and_leaves_changes_to_who_resumes(mode: str) -> None:
+def test_a_server_that_stops_sends_the_queued_replies_and_leaves_entries_to_clients_that_resume(mode: str) -> None:
     client = Client()
     client.says(b'{"type":"subscribe","devices":["*"],"mode":"%b"}' % mode.encode())
     client.session.pause()

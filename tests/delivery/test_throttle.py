@@ -40,7 +40,7 @@ def test_a_command_does_not_wait_and_takes_along_what_waited_before_it() -> None
     assert client.seqs() == [1, 2, 3]
 
 
-def test_one_who_comes_between_two_flushes_gets_no_change_twice_and_misses_none() -> None:
+def test_a_client_that_joins_between_two_flushes_gets_no_entry_twice_and_misses_none() -> None:
     stream = a_stream()
     first = a_client(stream, selecting("*", max_hz=10))
     stream.change("a", b"1")
