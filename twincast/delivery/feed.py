@@ -16,6 +16,7 @@ from twincast.core.subscription import RULE_STEPS, Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.group import Group
 from twincast.delivery.outbox import EveryOutbox, LatestOutbox, Outbox
+from twincast.delivery.overlap import Overlap
 from twincast.delivery.pending import PendingCalls
 from twincast.delivery.scheduler import Budget, FixedCost, Pause, Work
 from twincast.delivery.selection import Picking, Selection
@@ -77,8 +78,7 @@ class Feed:
         "_forget_change",
         "_forget_work",
         "_group",
-        "_newer",
-        "_newer_until",
+        "_overlap",
         "_page_size",
         "_pending",
         "_read_until",
@@ -110,8 +110,7 @@ class Feed:
         self._end = end
         self._budget = budget
         self._page_size = 0
-        self._newer: dict[str, int] | None = None  # of the devices whose twin in a page is newer than its snapshot: seq
-        self._newer_until = 0
+        self._overlap: Overlap | None = None  # what the log has behind a snapshot and its pages had, too
         self._read_until = 0  # up to where the log was read, while there is no group
         self._group: Group | None = None
         self._forget_work: Callable[[], None] | None = None  # gives up what OPENING, READING or GAP waits for
@@ -250,7 +249,7 @@ class Feed:
         state = self._stream.state
         gap = Cast((encode(Gap(state.epoch, self._read_until + 1, state.seq)),))
         before = [Page(cast, False, {}) for cast in (*self.sender.take_kept(), gap)]
-        self._newer = None
+        self._overlap = None
         pages = self._stream.snapshots.part_of_state(names, self._page_size).pages()
         self._go_on_behind(state.seq, chain(before, pages))
 
@@ -276,9 +275,8 @@ class Feed:
         """Charge each page when the client takes it, and note which of its twins are newer than the snapshot."""
         for page in pages:
             if page.newer:
-                self._newer = self._newer or {}
-                self._newer.update(page.newer)
-                self._newer_until = max(self._newer_until, *page.newer.values())
+                self._overlap = self._overlap or Overlap()
+                self._overlap.note(page.newer)
             self._budget.spend(page.cast.size_bytes // BYTES_A_STEP)
             yield page
 
@@ -335,8 +333,10 @@ class Feed:
     def _take_block(self, block: Cast, selected: Cast) -> None:
         self.phase = Phase.CATCHING_UP
         self._read_until = block.entries[-1].seq
-        if self._newer is not None:
-            selected = self._without_known(selected, self._newer)
+        if self._overlap is not None:
+            selected = self._overlap.left_out_of(selected)
+            if self._read_until >= self._overlap.until:
+                self._overlap = None
         if not selected.entries:
             return
         self._stream.router.deliveries.offered += len(selected.entries)
@@ -345,18 +345,6 @@ class Feed:
         else:  # through the outbox, which merges
             self.sender.enqueue(selected)
             self.sender.drain()
-
-    def _without_known(self, cast: Cast, newer: dict[str, int]) -> Cast:
-        """Leave out what the client has from a page already: no device may go back in time for it."""
-        if self._read_until >= self._newer_until:
-            self._newer = None
-        return cast.pick(
-            [
-                index
-                for index, entry in enumerate(cast.entries)
-                if not entry.changes_twin or entry.seq > newer.get(entry.subject, 0)
-            ]
-        )
 
     def _join(self) -> None:
         self.sender.caught_up()
