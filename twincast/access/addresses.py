@@ -6,6 +6,7 @@ says is read, or is None; what a person has set is read, or refused in words tha
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -34,6 +35,12 @@ def parse(text: str | None) -> Address | None:
     if address is None and (port_at := bare.rfind(":")) > 0 and _PORT.fullmatch(bare, port_at):
         return parse_bare(bare[:port_at])
     return address
+
+
+@lru_cache(maxsize=1_024)
+def parse_peer(text: str | None) -> Address | None:
+    """Return what `parse` does for the other end of a socket; remembered, since every request of a client needs it."""
+    return parse(text)
 
 
 def parse_bare(text: str) -> Address | None:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-from twincast.access.addresses import TrustedProxies, parse
+from twincast.access.addresses import TrustedProxies, parse_peer
 from twincast.access.authenticator import Authenticator
 from twincast.access.leases import End, Lease, Leases
 from twincast.access.limits import Bounds, FailedLogins, PairingAttempts, RateLimits
@@ -61,7 +61,7 @@ class Admission:
             Forbidden: its Host or Origin is not ours, or it is from another machine and there is no login.
         """
         self._origin_policy.check(facts.host, facts.origin)
-        peer = parse(facts.peer)
+        peer = parse_peer(facts.peer)
         if peer is not None and not peer.is_loopback and not self.authenticator.is_required:
             raise Forbidden(
                 "a server without a login answers only programs on its own machine;"

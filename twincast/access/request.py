@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from twincast.access.addresses import TrustedProxies, block_of, is_local, parse
+from twincast.access.addresses import TrustedProxies, block_of, is_local, parse_peer
 from twincast.access.hosts import host_of
 from twincast.core.audit import Actor
 from twincast.core.rights import Principal
@@ -48,7 +48,7 @@ class RequestFacts(NamedTuple):
 
     def address(self, proxies: TrustedProxies) -> str:
         """Return the client's address; where the peer has none, its name, or `local`."""
-        peer = parse(self.peer)
+        peer = parse_peer(self.peer)
         return self.peer or "local" if peer is None else str(proxies.client_of(peer, self.forwarded_for))
 
     def is_from_this_machine(self, proxies: TrustedProxies) -> bool:
@@ -57,7 +57,7 @@ class RequestFacts(NamedTuple):
         Where proxies are trusted, whatever comes from their addresses counts as somebody else's. A request for a name
         that other machines use, too, may have come through a proxy that adds no header.
         """
-        peer, host = parse(self.peer), host_of(self.host or "")
+        peer, host = parse_peer(self.peer), host_of(self.host or "")
         if peer is None or not peer.is_loopback or host is None or not is_local(host.name):
             return False
         return self.forwarded_for is None and not proxies.trusts(peer)

@@ -30,6 +30,26 @@ _NAMES = frozenset({"since", "devices", "kinds", "limit", "wait_s", "ticket"})
 _ANY_CHANGE: dict[str, Any] = {"type": "array", "items": shapes.tagged_union(*ENTRIES)}
 
 
+_PARAMETERS = (
+    parameters.SINCE,
+    parameters.DEVICES,
+    parameters.KINDS,
+    parameters.parameter(
+        "limit",
+        parameters.whole_number_schema(LIMIT_MAX, minimum=1, default=LIMIT_DEFAULT),
+        "long poll: how many events at most",
+    ),
+    parameters.parameter(
+        "wait_s",
+        parameters.whole_number_schema(WAIT_MAX_S, default=0),
+        "long poll: how long to wait for the first",
+    ),
+    *parameters.STREAMS,
+    parameters.TICKET,
+    *parameters.LAST_EVENT_ID,
+)
+
+
 class Events(Struct, kw_only=True):
     """Changes behind a position, or the state where they cannot be had."""
 
@@ -56,32 +76,13 @@ def operations(
         stream: serves clients that accept an event stream instead.
         identify: identifies clients that come with a ticket.
     """
-    limit = parameters.parameter(
-        "limit",
-        parameters.whole_number_schema(LIMIT_MAX, minimum=1, default=LIMIT_DEFAULT),
-        "long poll: how many events at most",
-    )
-    wait = parameters.parameter(
-        "wait_s",
-        parameters.whole_number_schema(WAIT_MAX_S, default=0),
-        "long poll: how long to wait for the first",
-    )
     return (
         Operation(
             "GET",
             "/api/events",
             _Polling(parts).poll,
             (Events,),
-            parameters=(
-                parameters.SINCE,
-                parameters.DEVICES,
-                parameters.KINDS,
-                limit,
-                wait,
-                *parameters.STREAMS,
-                parameters.TICKET,
-                *parameters.LAST_EVENT_ID,
-            ),
+            parameters=_PARAMETERS,
             stream=stream,
             identify=identify,
         ),
