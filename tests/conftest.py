@@ -16,6 +16,21 @@ from tests.running import ServerProcess
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartServer = Callable[..., ServerProcess]
+LONG = (
+    "test_schemathesis",
+    "test_crash",
+    "test_elsewhere",
+    "test_restart",
+    "test_soak",
+    "test_power_cut",
+    "test_first_hour",
+)
+"""Modules with tests of ten seconds and more. They come first, or a worker has one left when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest first; the others stay in their order."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture

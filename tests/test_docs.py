@@ -178,8 +178,8 @@ def test_a_command_that_goes_on_does_what_it_says_until_it_is_interrupted(shell:
 
 
 def test_the_test_command_collects_every_test(shell: Shell) -> None:
-    """All of it would run this test again, without end."""
-    collected = shell.run(f"{TEST} --collect-only -q")
+    """All of it would run this test again, without end; and every worker would collect the same."""
+    collected = shell.run(f"{TEST} --collect-only -q --numprocesses 0")
     for path in (ROOT / "tests").rglob("test_*.py"):
         assert path.relative_to(ROOT).as_posix() in collected
 
