@@ -12,6 +12,7 @@ from tests.running import ROOT
 PAGES = {
     "access/test_authenticator.py": ["core/keys"],
     "access/test_tickets.py": ["transports/rest/tickets"],
+    "cli/test_live_table.py": ["cli/columns"],
     "cli/test_main.py": ["cli/options"],
     "cli/test_pair.py": ["cli/join", "journal/place", "server/qr"],
     "cli/test_watch.py": ["cli/keyboard"],
@@ -29,7 +30,7 @@ PAGES = {
     "delivery/test_cast.py": ["wire/outgoing"],
     "delivery/test_feed.py": ["delivery/cache", "delivery/stream", "delivery/timer"],
     "delivery/test_session.py": ["delivery/ports"],
-    "hub/test_hub.py": ["core/audit", "hub/intake", "hub/reads"],
+    "hub/test_hub.py": ["core/audit"],
     "inside/test_inside.py": ["inside/application", "inside/feeding", "inside/party", "inside/running", "inside/state"],
     "journal/sqlite/test_file.py": ["journal/sqlite/health", "journal/url"],
     "journal/sqlite/test_journal.py": ["journal/sqlite/reader"],
