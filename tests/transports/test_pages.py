@@ -18,7 +18,7 @@ from twincast.access.pairing import CODE_LIFE_S, digest_of_code, make_pairing
 from twincast.core.audit import Actor
 from twincast.core.rights import EVERY_RIGHT
 from twincast.hub.hub import system_now_utc
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.testing import Server
 from twincast.transports.rest.pairing import CODE
 

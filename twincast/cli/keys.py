@@ -17,7 +17,7 @@ from twincast.cli.units import counted
 from twincast.core.audit import Actor
 from twincast.core.keys import Key
 from twincast.core.rights import Rights
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.lock import serves_the_file
 from twincast.journal.url import keys_file_of
 from twincast.machine import login_name, quoted

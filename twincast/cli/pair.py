@@ -17,7 +17,7 @@ from twincast.cli.terminal import err, out
 from twincast.client.pin import fingerprint_of
 from twincast.core.rights import Rights
 from twincast.journal.place import Place, place_noted
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.lock import serves_the_file
 from twincast.journal.url import keys_file_of
 from twincast.server import qr

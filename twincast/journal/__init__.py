@@ -14,10 +14,10 @@ from twincast.core.producers import ProducerMark
 from twincast.core.space import Space
 from twincast.journal.memory import MemoryAccessStore, MemoryJournal
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite import access as sqlite_access
-from twincast.journal.sqlite.access import SqliteAccessStore
+from twincast.journal.sqlite import access_file
+from twincast.journal.sqlite.access_store import SqliteAccessStore
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.journal.sqlite.trimming import system_now_utc
+from twincast.journal.sqlite.trim_schedule import system_now_utc
 from twincast.journal.url import JournalUrl, file_of
 
 logger = logging.getLogger("twincast.journal")
@@ -120,7 +120,7 @@ def has_keys(url: str) -> bool:
         JournalUnusable: it cannot be read.
     """
     path = file_of(url)
-    return path is not None and sqlite_access.has_keys(path)
+    return path is not None and access_file.has_keys(path)
 
 
 async def open_stores(

@@ -12,7 +12,7 @@ from twincast.core.audit import Actor
 from twincast.core.rights import EVERY_RIGHT, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import JournalUnavailable
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.machine import OWNER_ALONE
 
 OWNER, PHONE = "lan/owner", "lan/phone"

@@ -7,7 +7,7 @@ from twincast.access.keys import make_key
 from twincast.core.audit import Actor
 from twincast.core.rights import Rights
 from twincast.hub.hub import system_now_utc
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 
 ACTOR = Actor("local:test", "test kit")
 

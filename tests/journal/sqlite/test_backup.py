@@ -23,7 +23,7 @@ from twincast.core.model import DataUpdate, Entry
 from twincast.errors import BackupUnusable, JournalUnusable, TwincastError
 from twincast.journal.sqlite import backup as sqlite_backup
 from twincast.journal.sqlite import health as sqlite_health
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.backup import Manifest, check_backup
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.schema import SCHEMA_VERSION

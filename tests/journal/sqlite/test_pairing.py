@@ -16,7 +16,7 @@ from twincast.core.rights import Rights
 from twincast.errors import CredentialExpired, Unauthenticated
 from twincast.hub.hub import system_now_utc
 from twincast.journal import open_stores
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 
 NOW_S = int(time.time())
 DEADLINE_S = 20

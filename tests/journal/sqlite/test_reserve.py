@@ -14,7 +14,8 @@ from twincast.core.audit import Actor
 from twincast.core.keys import Key
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, ValidationFailed
-from twincast.journal.sqlite.access import AccessFile, AccessReader
+from twincast.journal.sqlite.access_file import AccessFile
+from twincast.journal.sqlite.access_store import AccessReader
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.reserve import RESERVE_BYTES, Reserve
 

@@ -17,7 +17,7 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 

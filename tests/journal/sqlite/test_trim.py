@@ -21,12 +21,12 @@ from twincast.journal.retention import Retention
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import journal as sqlite
 from twincast.journal.sqlite import trim as sqlite_trim
-from twincast.journal.sqlite import trimming as sqlite_trimming
+from twincast.journal.sqlite import trim_schedule
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.reader import LogReader
-from twincast.journal.sqlite.trimming import Trimming
+from twincast.journal.sqlite.trim_schedule import TrimSchedule
 from twincast.journal.sqlite.worker import Worker
 from twincast.testing import eventually_async
 
@@ -40,7 +40,7 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "HEADROOM_BYTES", 0)
     monkeypatch.setattr(sqlite_trim, "SLICE_ENTRIES", 50)
     monkeypatch.setattr(sqlite_trim, "SLACK_BYTES", 8_192)
-    monkeypatch.setattr(sqlite_trimming, "SLICE_ENTRIES", 50)
+    monkeypatch.setattr(trim_schedule, "SLICE_ENTRIES", 50)
 
 
 @pytest.fixture
@@ -223,12 +223,12 @@ async def worker() -> AsyncIterator[Worker]:
 async def test_a_full_disk_is_told_while_it_lasts_and_trimmed_again_later(
     path: str, worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sqlite_trimming, "AGAIN_S", 0.01)
+    monkeypatch.setattr(trim_schedule, "AGAIN_S", 0.01)
     with full_disk() as disk, closing(SqliteFile(path, retention=Retention(keep_s=60), vfs=disk.vfs)) as file:
         file.append(batch_of(readings(120, at(1))))
         disk.is_full = True
         bounds = Retention(keep_s=60)
-        trimming = Trimming(file, worker, path, retention=bounds, now_utc=lambda: at(59))
+        trimming = TrimSchedule(file, worker, path, retention=bounds, now_utc=lambda: at(59))
         trimming.start()
         await eventually_async(lambda: trimming.space().problem, "the status says it")
         assert "full" in (trimming.space().problem or "")
@@ -282,7 +282,7 @@ async def test_a_follower_is_given_everything_however_slow_it_is(path: str, monk
 
 
 async def test_a_journal_that_was_moved_is_not_trimmed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_trimming, "AGAIN_S", 0.01)
+    monkeypatch.setattr(trim_schedule, "AGAIN_S", 0.01)
     now_utc = at(1)
     journal = await SqliteJournal.open(path, retention=Retention(keep_s=0.5), now_utc=lambda: now_utc)
     await journal.append(batch_of(readings(60, at(1))))

@@ -14,7 +14,7 @@ from tests.fakes import batch_of
 from twincast.core.audit import Actor
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.file import SqliteFile
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"

@@ -16,7 +16,7 @@ from twincast.core.audit import Actor
 from twincast.core.rights import Rights
 from twincast.errors import ValidationFailed
 from twincast.hub.hub import system_now_utc
-from twincast.journal.sqlite.access import AccessFile
+from twincast.journal.sqlite.access_file import AccessFile
 from twincast.testing import Server, eventually
 
 ACTOR = Actor("local:test", "test")

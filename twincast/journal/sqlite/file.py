@@ -23,12 +23,12 @@ from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite import schema as sqlite_schema
 from twincast.journal.sqlite.entries import append_sql, audit_sql
+from twincast.journal.sqlite.foreign_rows import FOREIGN_ROWS, accept
 from twincast.journal.sqlite.guard import Guard
 from twincast.journal.sqlite.lock import ServerLock, why_not_usable
 from twincast.journal.sqlite.reader import in_words, unavailable_if_failing
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
-from twincast.journal.sqlite.strangers import STRANGERS, accept
 from twincast.journal.sqlite.trim import LogTrim, Look
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.wire.messages import encode, encode_all
@@ -146,7 +146,7 @@ class SqliteFile:
                 self._store_generation(self._unstored)
             # Not in the statement below: one that reads the table that it adds to keeps all rows in a temporary one.
             if self._db.execute(_NEWEST).get != self.seq:
-                with closing(self._db.execute(STRANGERS, (self.seq,))) as rows:
+                with closing(self._db.execute(FOREIGN_ROWS, (self.seq,))) as rows:
                     first = accept(rows, self.seq) + 1
             batch.place(first, self.lineage.epoch)
             texts = encode_all(batch.entries)

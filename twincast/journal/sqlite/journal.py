@@ -18,7 +18,7 @@ from twincast.errors import JournalUnavailable
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.reader import LogReader
-from twincast.journal.sqlite.trimming import Trimming, system_now_utc
+from twincast.journal.sqlite.trim_schedule import TrimSchedule, system_now_utc
 from twincast.journal.sqlite.worker import Worker
 from twincast.journal.tail import LogTail
 
@@ -35,7 +35,7 @@ READ_AGAIN_S = 0.2
 class SqliteJournal:
     """Group commit on a file: whatever was appended together is one transaction and one fsync."""
 
-    def __init__(self, file: SqliteFile, worker: Worker, reader: LogReader, trimming: Trimming) -> None:
+    def __init__(self, file: SqliteFile, worker: Worker, reader: LogReader, trimming: TrimSchedule) -> None:
         self._file = file
         self._worker = worker
         self._reader = reader
@@ -84,7 +84,7 @@ class SqliteJournal:
             undo.callback(file.close)
             reader = LogReader(path, file.lineage.epoch)
             undo.callback(reader.close)
-            trimming = Trimming(file, worker, path, retention=retention, now_utc=now_utc)
+            trimming = TrimSchedule(file, worker, path, retention=retention, now_utc=now_utc)
             journal = cls(file, worker, reader, trimming)
             undo.pop_all()
             return journal

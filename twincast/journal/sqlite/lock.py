@@ -21,7 +21,7 @@ import sys
 from contextlib import suppress
 
 from twincast.errors import JournalUnusable
-from twincast.journal.sqlite.name import NameLock, is_taken
+from twincast.journal.sqlite.path_lock import NameLock, is_taken
 from twincast.machine import OWNER_ALONE, my_name, user_name
 
 try:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.running import DEADLINE_S, ROOT
-from twincast.journal.sqlite import name as sqlite_name
-from twincast.journal.sqlite.name import NameLock, is_taken
+from twincast.journal.sqlite import path_lock
+from twincast.journal.sqlite.path_lock import NameLock, is_taken
 
 HOLDER = """
 import sys
 if sys.argv[2] == "SQLite":
     sys.modules["fcntl"] = None
-from twincast.journal.sqlite.name import NameLock, is_taken
+from twincast.journal.sqlite.path_lock import NameLock, is_taken
 print(is_taken(sys.argv[1]), flush=True)
 try:
     lock = NameLock(sys.argv[1])
@@ -30,7 +30,7 @@ else:
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """By what it is locked; without `fcntl`, as on Windows, by SQLite."""
     if request.param == "SQLite":
-        monkeypatch.setattr(sqlite_name, "fcntl", None)
+        monkeypatch.setattr(path_lock, "fcntl", None)
     return str(request.param)
 
 

@@ -12,7 +12,7 @@ from twincast.errors import JournalUnavailable, TwincastError
 from twincast.journal.sqlite.entries import LOG_COLUMNS, check_columns
 from twincast.wire.values import check_value
 
-STRANGERS = f"select {LOG_COLUMNS} from log where seq > ? order by seq"
+FOREIGN_ROWS = f"select {LOG_COLUMNS} from log where seq > ? order by seq"
 _SOURCES = get_args(Source)
 _decode = msgspec.json.Decoder().decode
 
@@ -23,7 +23,7 @@ def accept(rows: Iterable[tuple[Any, ...]], seq: int) -> int:
     Clients are told of them as of any other entry, so they must be such as the server takes itself.
 
     Args:
-        rows: what STRANGERS selects.
+        rows: what FOREIGN_ROWS selects.
         seq: the server's newest entry.
 
     Raises:

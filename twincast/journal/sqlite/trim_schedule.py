@@ -29,7 +29,7 @@ def system_now_utc() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-class Trimming:
+class TrimSchedule:
     """Has what is too old or too much taken off, and knows how full the journal is. Lives on one event loop."""
 
     def __init__(
