@@ -62,7 +62,7 @@ def show(records: Sequence[AuditRecord], *, as_json: bool) -> None:
 
 
 def _records_of(journal: str, limit: int) -> list[AuditRecord]:
-    from twincast.journal.sqlite.access import AccessFile  # noqa: PLC0415  # a device opens no journal
+    from twincast.journal.sqlite.access_file import AccessFile  # noqa: PLC0415  # a device opens no journal
     from twincast.journal.url import keys_file_of  # noqa: PLC0415
 
     with AccessFile(keys_file_of(journal)) as file:

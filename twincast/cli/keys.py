@@ -24,7 +24,7 @@ from twincast.machine import login_name, quoted
 from twincast.wire.messages import encode
 
 NOTICE_S = 0.3
-"""A server looks at its keys ten times a second. After this a change is in force."""
+"""A server reads its keys ten times a second. After this time a change is in force."""
 
 
 app = commands("Make, list and revoke the API keys of a journal.")

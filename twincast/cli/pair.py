@@ -65,7 +65,7 @@ def pair(
     url: str | None,
     fingerprint: str | None,
 ) -> None:
-    """Make a code and print it, alone on standard output; and how a device or a phone comes by a key with it.
+    """Make a code and print it, alone on standard output; and print how a device or a phone gets a key with it.
 
     Args:
         journal: the server's.
@@ -74,7 +74,7 @@ def pair(
         devices: the patterns of them.
         expires: for how long the key is good.
         rate_per_s: how many updates a second.
-        url: where the server is reached, if somebody said that; None for where it says itself that it is.
+        url: the server's address as others see it; None for the one that the server has noted itself.
         fingerprint: of that server, if it has a certificate of its own.
     """
     rights = Rights.of({action: devices for action in actions_of(may)})

@@ -8,7 +8,7 @@ from msgspec import Meta, Raw, Struct
 from twincast.errors import ValidationFailed
 
 Source = Literal["rest", "websocket", "application"]
-"""By which way a change came; `application` is the program that has the server inside. Others may come to it."""
+"""The way by which an entry came; `application` is the program that has the server inside. More may be added."""
 Kind = Literal["data_update", "control", "deleted"]
 
 # What the documents on the wire say of these; wire/values is what checks them.
@@ -163,7 +163,7 @@ MergeKey = str | Topic
 class Position(NamedTuple):
     """A place in a log: `epoch` says which, by its name and the run that gave it out; `seq` counts its entries from 1.
 
-    Whether it means anything in another run or a copy of the log says core/lineage.
+    core/lineage decides whether it counts in another run or in a copy of the log.
     """
 
     epoch: str
@@ -186,7 +186,7 @@ class Position(NamedTuple):
 
 
 class Twin(Struct, gc=False):
-    """What is known of one device now: the newest value, when, by which way, and where in the log."""
+    """The newest state of one device: its value, when and by which way it came, and its position in the log."""
 
     value: Value
     updated_at_utc: TimeUtc

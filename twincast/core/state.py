@@ -6,7 +6,7 @@ from itertools import islice
 from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
 
 DEVICE_BYTES = 512
-"""What a device counts beside its value: its name, its times and what holds them, here and where it is written."""
+"""What a device counts beside its value: its name, its times and their containers, in memory and on disk."""
 
 
 class State:
@@ -29,9 +29,9 @@ class State:
         self.seq = snapshot.seq
         self.twins = snapshot.twins
         self.size_bytes: int = sum(DEVICE_BYTES + len(twin.value) for twin in snapshot.twins.values())
-        """What the devices take: 512 bytes each, and their values."""
+        """The size of all devices: 512 bytes each, and their values."""
         self.deaths = 0
-        """How many devices have gone."""
+        """How many devices were deleted."""
         self._births: list[str] = []
         self._births_seen = 0
         self._names: Sequence[str] = ()
@@ -67,7 +67,7 @@ class State:
             self.seq, self.size_bytes = seq, size_bytes
 
     def names(self) -> Sequence[str]:
-        """Return the devices that there are, each once: one and the same sequence until there are others."""
+        """Return all devices, each once: the same sequence until a device comes or goes."""
         as_of = (len(self.twins), self.deaths)
         if as_of != self._names_as_of:
             self._names, self._names_as_of = tuple(self.twins), as_of
@@ -76,8 +76,8 @@ class State:
     def births(self) -> list[str]:
         """Return the devices in the order in which they came, in a list that grows at its end.
 
-        So who has read some of it can go on there. One that has gone may be in it, and one that has come back more than
-        once; when those are too many, it is another list, without them.
+        So a reader can continue where it stopped. A deleted device may be in it, and one that came back more than once;
+        when there are too many of those, another list without them is returned.
         """
         births = len(self.twins) + self.deaths
         unseen, self._births_seen = births - self._births_seen, births
@@ -89,7 +89,7 @@ class State:
         return self._births
 
     def newest(self, device_id: str) -> DataUpdate | None:
-        """Return the change that a device's twin comes from; None if there is no such device."""
+        """Return the reading that a device's twin comes from; None if there is no such device."""
         twin = self.twins.get(device_id)
         if twin is None:
             return None
@@ -97,5 +97,5 @@ class State:
 
 
 def twin_of(update: DataUpdate) -> Twin:
-    """Return what is known of a device after an update of it."""
+    """Return the twin of a device after a reading."""
     return Twin(update.value, update.timestamp_utc, update.seq, update.source)

@@ -1,7 +1,7 @@
 """The keys in an SQLite journal's file, for the commands that change them.
 
-A server may have the file open. The server keeps the lock that makes it the only one who appends to the log; a change
-of keys is a short transaction of its own beside it.
+A server may have the file open. The server holds the lock that makes it the only process that appends to the log; a
+change of keys is a short transaction of its own beside it.
 """
 
 import os
@@ -102,7 +102,7 @@ class AccessFile:
             self._changed(key.created_at_utc, actor, "keys add", f"key:{key.id}", f"{key.name} {said_of(key.grants)}")
 
     def pair(self, pairing: Pairing, now_utc: str, actor: Actor, *, life_s: int, waiting_max: int) -> None:
-        """Add a code by which somebody gets a key, and note who did; see sqlite_pairing.
+        """Add a pairing code, and note who did; see pairing.
 
         Raises:
             ValidationFailed: a key of that name is in use, or too many codes wait.
@@ -199,7 +199,7 @@ def has_keys(path: str) -> bool:
 
 
 def _refuse_strange_files(path: str) -> None:
-    """Refuse what a server that runs on this path, or one that was killed, would not know as its own."""
+    """Refuse a path whose file is not the one that a running, or a killed, server has used."""
     if serves_the_name(path):
         raise JournalUnusable(
             f"a server runs that was started on {path}, but its file is no longer there, or is another one. End that"

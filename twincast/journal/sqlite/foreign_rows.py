@@ -1,4 +1,4 @@
-"""What another program wrote into a journal's log while the server ran: entries as its own, or a reason to stop."""
+"""Rows that another program wrote into the log while the server ran: accepted as entries, or a reason to stop."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -20,7 +20,7 @@ _decode = msgspec.json.Decoder().decode
 def accept(rows: Iterable[tuple[Any, ...]], seq: int) -> int:
     """Check the rows that follow the server's newest entry, and return the seq of the last.
 
-    Clients are told of them as of any other entry, so they must be such as the server takes itself.
+    Clients receive them like any other entry, so they must be such as the server accepts itself.
 
     Args:
         rows: what FOREIGN_ROWS selects.

@@ -1,4 +1,4 @@
-"""Whether a journal's files are still those that were opened: what is written to others, no restart would find."""
+"""Checks that a journal's files are still those that were opened: a restart would not find what goes to others."""
 
 import os
 import struct
@@ -23,24 +23,24 @@ class _File(NamedTuple):
 
 
 class _Held:
-    """A file that is kept open, whatever its name leads to by now."""
+    """A file that is kept open, even if its name leads to another one now."""
 
     def __init__(self, name: str) -> None:
         self._descriptor: int | None = os.open(name, os.O_RDONLY)
 
     def head(self, size_bytes: int) -> bytes:
-        """Return what the file begins with."""
+        """Return the first bytes of the file."""
         assert self._descriptor is not None
         return os.pread(self._descriptor, size_bytes, 0)
 
     @property
     def has_name(self) -> bool:
-        """Whether the file is still called something."""
+        """Whether the file still has a name."""
         assert self._descriptor is not None
         return os.fstat(self._descriptor).st_nlink > 0
 
     def close(self) -> None:
-        """Let go of it; may be called again."""
+        """Close the file; may be called again."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -124,7 +124,7 @@ class Guard:
         return self._database.has_name
 
     def close(self) -> None:
-        """Let go. No connection of this process may be open: closing a descriptor drops SQLite's own locks."""
+        """Close the files. No connection of this process may be open: closing a descriptor drops SQLite's own locks."""
         self._database.close()
         self._shm.close()
 
@@ -138,7 +138,7 @@ class Guard:
         return found
 
     def _is_database_cut(self, size_bytes: int) -> bool:
-        """Whether a file that is shorter than before is so by somebody's VACUUM, or lacks what it says that it has."""
+        """Whether a file that is shorter than before lacks pages that its header counts; a VACUUM shortens it too."""
         header = self._database.head(_HEADER.size)
         if len(header) < _HEADER.size:
             return True

@@ -41,7 +41,7 @@ _Range = tuple[int, int]
 
 
 class ServerLock:
-    """What makes a server the only one on a file. SQLite's connections come after it and go before it."""
+    """The lock that makes a server the only one on a file. It is taken before SQLite connects, released after."""
 
     def __init__(self, path: str) -> None:
         """Take the file, and make it if there is none: for its owner alone, as SQLite then makes -wal and -shm.
@@ -88,7 +88,7 @@ class ServerLock:
             _set(descriptor, fcntl.F_UNLCK, span)
 
     def release(self) -> None:
-        """Let go. No connection of this process may be open: closing a descriptor drops SQLite's own locks."""
+        """Release. No connection of this process may be open: closing a descriptor drops SQLite's own locks."""
         self._shields.clear()
         while self._descriptors:
             os.close(self._descriptors.pop())
@@ -111,7 +111,7 @@ class ServerLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR)
         except OSError:
-            return  # SQLite will say what is wrong
+            return  # SQLite reports what is wrong
         self._descriptors.append(descriptor)
         try:
             _set(descriptor, fcntl.F_WRLCK, _SERVER)
@@ -120,7 +120,7 @@ class ServerLock:
 
 
 def serves_the_file(path: str) -> bool:
-    """Whether a server runs on a file, by whatever name; where the system cannot tell that, whether by this one."""
+    """Return whether a server runs on a file, under any name; under this one, where the system cannot tell."""
     if not HAS_FILE_LOCKS:
         return serves_the_name(path)
     try:
@@ -137,7 +137,7 @@ def serves_the_file(path: str) -> bool:
 
 
 def serves_the_name(path: str) -> bool:
-    """Whether a server runs that was started on this path, whatever file stands there now."""
+    """Return whether a server runs that was started on this path, even if another file is there now."""
     return is_taken(path)
 
 
@@ -160,7 +160,7 @@ def _lock(kind: int, span: _Range) -> bytes:
 
 
 def _set(descriptor: int, kind: int, span: _Range) -> bool:
-    """Set a lock; return whether there are such locks here. Raises BlockingIOError if somebody has it."""
+    """Set a lock; return whether there are such locks here. Raises BlockingIOError if it is taken."""
     if not HAS_FILE_LOCKS:
         return False
     try:
@@ -181,7 +181,7 @@ def _make_private(path: str) -> None:
 
     It holds all that was ever said, and who writes it can let himself in. A file that is there keeps its mode.
     """
-    with suppress(OSError):  # SQLite will say what is wrong
+    with suppress(OSError):  # SQLite reports what is wrong
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
 
 

@@ -1,6 +1,6 @@
-"""The codes in an SQLite journal by which devices get a key of their own: put there by a command, used by a server.
+"""The pairing codes in an SQLite journal, each exchanged once for a key: a command stores them, a server uses them.
 
-A code that was used or is late stays for a day, so that whoever comes with it is told that, and not that it is wrong.
+A code that was used or has expired stays for a day, so that the error says so, and not that the code is wrong.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _decode_grants = msgspec.json.Decoder(dict[str, list[str]]).decode
 
 
 def put(db: apsw.Connection, pairing: Pairing, actor: Actor, *, life_s: int, waiting_max: int) -> None:
-    """Store a code, within a transaction. One for the same name that is not used yet is good no longer.
+    """Store a code, within a transaction. An unused one for the same name is no longer good.
 
     Args:
         db: the connection.
@@ -50,11 +50,11 @@ def put(db: apsw.Connection, pairing: Pairing, actor: Actor, *, life_s: int, wai
 
 
 def find(db: apsw.Connection, digest: str, now_s: float, *, life_s: int) -> tuple[Pairing, str]:
-    """Return what a code is good for, and who made it.
+    """Return the pairing of a code, and who made it.
 
     Raises:
         Unauthenticated: there is no such code.
-        CredentialExpired: it was used, or it is late.
+        CredentialExpired: it was used, or has expired.
     """
     row: Any = db.execute(
         "select name, grants, rate_per_s, lives_s, until_s, who, is_used from pairing where digest = ?", (digest,)

@@ -17,14 +17,14 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 _WAIT_MS = 1_000
-"""How long to wait for one who only looks whether the lock is free, which takes some microseconds."""
+"""How long to wait for a process that only checks whether the lock is free: a check takes some microseconds."""
 
 
 class NameLock:
-    """The lock of one path, held from its making to its release."""
+    """The lock of one path, held from when this is made until `release`."""
 
     def __init__(self, path: str) -> None:
-        """Take it, and make the -lock file if there is none.
+        """Take the lock, and make the -lock file if there is none.
 
         Raises:
             BlockingIOError: another has it.
@@ -52,7 +52,7 @@ class NameLock:
             raise OSError(0, str(error)) from None
 
     def release(self) -> None:
-        """Let another have it."""
+        """Release the lock."""
         if fcntl is not None:
             os.close(self._descriptor)
         else:
@@ -60,7 +60,7 @@ class NameLock:
 
 
 def is_taken(path: str) -> bool:
-    """Whether somebody holds the lock of a path."""
+    """Return whether a process holds the lock of a path."""
     name = f"{path}-lock"
     return _is_locked_by_sqlite(name) if fcntl is None else _is_flocked(name)
 

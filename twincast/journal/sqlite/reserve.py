@@ -21,7 +21,7 @@ class Reserve:
     """The reserve of one journal."""
 
     def __init__(self, path: str) -> None:
-        """Know where it is; see `fill`.
+        """Name the file of the reserve; see `fill`.
 
         Args:
             path: the journal's file, with links resolved.
@@ -31,7 +31,7 @@ class Reserve:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it is there."""
+        """Whether the reserve has its full size."""
         try:
             return os.stat(self._name).st_size >= RESERVE_BYTES
         except OSError:
@@ -39,13 +39,13 @@ class Reserve:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the disk has less room than this gives."""
+        """Whether the disk has less room than the reserve would free."""
         with suppress(OSError):
             return free_bytes(self._path) < RESERVE_BYTES
         return False
 
     def fill(self) -> None:
-        """Make it whole. Where it cannot be kept for other reasons than room, it is done without.
+        """Bring the reserve to its full size. Where a file cannot be kept at all, there is no reserve.
 
         Raises:
             JournalUnavailable: the disk has no room for all of it. What there is of it stays.
@@ -65,7 +65,7 @@ class Reserve:
             _raise_if_full(error)
 
     def release(self) -> None:
-        """Give its room up."""
+        """Free the room that the reserve takes."""
         with suppress(OSError):
             os.truncate(self._name, 0)
 

@@ -1,4 +1,4 @@
-"""The oldest part of the log taken off, a slice at a time, between commits; why and how stands in docs/journal.md."""
+"""Takes the oldest part of the log off, a slice at a time, between commits; docs/journal.md has the reasons."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from twincast.journal.retention import WAL_MAX_BYTES, Retention
 
 SLICE_ENTRIES, SLICE_BYTES = 2_000, 1024 * 1024
 """What one slice takes at most, about 2 ms of the thread that commits; or twice what came since the last look, so that
-it keeps up with whatever comes."""
+trimming keeps up with any load."""
 SLACK_BYTES = 1024 * 1024
-"""How far below its bound the file is brought, so that not every look finds a little."""
+"""How far below its bound the file is brought, so that not every look finds a little to take."""
 ROW_BYTES = 80
 """What a row has beside its name and value: its kind, its time, its source, its place in the page."""
 
@@ -32,7 +32,7 @@ _TRIM_AUDIT = "delete from audit where id > ? and id <= ? and seq is not null"
 
 
 class Look(NamedTuple):
-    """What a look at an open journal's file has found."""
+    """How full a journal's file is, as of one look."""
 
     used_bytes: int
     """Pages in use."""
@@ -43,14 +43,14 @@ class Look(NamedTuple):
     until: int | None
     """Up to where the next slice goes; None if nothing is due."""
     is_short: bool
-    """Whether the bound in bytes cannot be kept, for what must stay takes more."""
+    """Whether the bound in bytes cannot be kept, because what must stay takes more."""
 
 
 class LogTrim:
-    """Knows what of an open journal's log may go, and takes it. Every method runs in the journal's thread."""
+    """Decides which part of an open journal's log may go, and deletes it. Every method runs in the journal's thread."""
 
     def __init__(self, db: apsw.Connection, retention: Retention) -> None:
-        """Take over the size of a journal that is open.
+        """Measure a journal that is open.
 
         Raises:
             apsw.Error: the disk does not give it.
@@ -65,7 +65,7 @@ class LogTrim:
             db.pragma("journal_size_limit", WAL_MAX_BYTES)
 
     def look(self, newest_seq: int, appended_bytes: int, now_utc: str) -> Look:
-        """Return how full the file is, and what is to go next.
+        """Return how full the file is, and up to where the next slice goes.
 
         Args:
             newest_seq: the newest entry.
@@ -104,7 +104,7 @@ class LogTrim:
         return last
 
     def took(self, audit_seen: int) -> None:
-        """Note that a slice is off."""
+        """Count a slice as deleted."""
         self._audit_seen = audit_seen
 
     def _oldest(self) -> tuple[int, str | None]:

@@ -1,4 +1,4 @@
-"""When the log of an open journal is looked at and trimmed: in turns with commits, and seldom when idle."""
+"""Decides when the log of an open journal is looked at and trimmed: in turns with commits, and seldom when idle."""
 
 import asyncio
 import logging
@@ -18,9 +18,9 @@ from twincast.journal.sqlite.worker import Worker
 logger = logging.getLogger("twincast.journal")
 
 AGED_LOOK_S = 60.0
-"""How often it is asked at most what has become too old, where nobody writes."""
+"""How often an idle journal is looked at, at most, for entries that have become too old."""
 AGAIN_S = 5.0
-"""When what failed is tried again."""
+"""After how long a failed slice is tried again."""
 PAUSE_MAX_S = 0.1
 
 
@@ -30,7 +30,11 @@ def system_now_utc() -> str:
 
 
 class TrimSchedule:
-    """Has what is too old or too much taken off, and knows how full the journal is. Lives on one event loop."""
+    """Has the oldest entries trimmed when they are too old or too many, and knows how full the journal is.
+
+    On one event loop. Either a slice is due or under way (`_is_busy`), or a timer waits for the next look, or nothing
+    does: then the next commit decides. A failure waits AGAIN_S and looks again.
+    """
 
     def __init__(
         self,
@@ -66,9 +70,9 @@ class TrimSchedule:
         self._is_busy = self._is_closed = False
         self._problem: str | None = None
         self.followed: dict[object, int] = {}
-        """Up to where each follower of the journal was given everything; what it was not stays."""
+        """The position that each follower of the journal has read up to; later entries stay."""
         self.oldest_since = self._look.oldest_since
-        """The position before the oldest entry that nobody is about to take off."""
+        """The position before the oldest entry that is not about to be deleted."""
 
     def start(self) -> None:
         """Begin, on the event loop."""
@@ -89,7 +93,7 @@ class TrimSchedule:
             self._begin(None)
 
     def close(self) -> None:
-        """Begin nothing more. What has begun in the thread ends there."""
+        """Begin no further slice. One that has begun in the thread ends there."""
         self._is_closed = True
         self._forget_timer()
 
@@ -124,7 +128,7 @@ class TrimSchedule:
         self._is_busy = True
         if until is not None:
             until = min((until, *self.followed.values()))
-            # Before it is gone: whoever comes from here on is told at once, and does not begin to read what goes.
+            # Before the slice is gone: who resumes from there is refused now, and reads nothing that is about to go.
             self.oldest_since = max(self.oldest_since, until)
         self._worker.do(self._work, until).add_done_callback(self._worked)
 
@@ -153,7 +157,7 @@ class TrimSchedule:
         self._go_on(min(took_s, PAUSE_MAX_S))
 
     def _go_on(self, pause_s: float) -> None:
-        """Go on with what is due, after as long as the slice before it took: half of the thread's time is free."""
+        """Schedule what is due, after as long as the last slice took: half of the thread's time is left to commits."""
         until = self._look.until
         if until is not None and all(seq > self._look.oldest_since for seq in self.followed.values()):
             self._is_busy = True

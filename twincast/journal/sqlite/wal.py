@@ -23,7 +23,7 @@ _TABLES = ("meta", "checkpoint", "receipt", "access_key", "audit", "generation",
 
 
 def has_changes(path: str) -> bool:
-    """Whether a -wal beside a database holds anything: after a clean end there is none."""
+    """Return whether a -wal beside a database holds anything: after a clean end there is none."""
     try:
         return os.stat(f"{path}-wal").st_size > _WAL_HEADER_BYTES
     except OSError:
@@ -83,13 +83,13 @@ def _refuse_foreign_wal(db: apsw.Connection, path: str, vfs: str | None) -> None
 
 
 def alone(path: str, *, vfs: str | None = None) -> apsw.Connection:
-    """Open a database that nobody writes at the moment, to be read without what stands beside it."""
+    """Open a database that no process writes at the moment, to read it without its -wal."""
     address = f"file:{quote(os.path.abspath(path))}?immutable=1"
     return apsw.Connection(address, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
 
 
 class _Alone:
-    """What the database says without its -wal; None for what cannot be told, as after a kill amid a checkpoint."""
+    """What the database holds without its -wal; None for what cannot be known, as after a kill amid a checkpoint."""
 
     def __init__(self, path: str, vfs: str | None) -> None:
         self.log: str | None = None
