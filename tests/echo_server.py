@@ -17,6 +17,7 @@ from twincast.app import create_app
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Session
 from twincast.errors import TwincastError, UnsupportedMedia
+from twincast.server import conversation
 from twincast.server import websocket as picows
 from twincast.server.process import Server, configured
 from twincast.settings import Settings
@@ -34,7 +35,7 @@ MARK = "\0binary:"  # no case says this
 class EchoSession(Session):
     """A conversation that is its own echo."""
 
-    def greet(self, query: str = "") -> None:
+    def begin(self, query: str = "") -> None:
         """Say nothing; these clients do not expect it."""
 
     def receive(self, payload: bytes) -> None:
@@ -48,7 +49,7 @@ class EchoSession(Session):
             self._connection.say_binary_back()
 
 
-class EchoConversation(picows.Conversation):
+class EchoConversation(conversation.Conversation):
     """The fast edge, which keeps what came in a binary message."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -89,7 +90,7 @@ class EchoEndpoint(WebSocketEndpoint):
 def main(edge: str) -> None:
     """Serve."""
     for module, name, substitute in (
-        (picows, "Session", EchoSession),
+        (conversation, "Session", EchoSession),
         (websocket, "Session", EchoSession),
         (picows, "Conversation", EchoConversation),
         (application, "WebSocketEndpoint", EchoEndpoint),

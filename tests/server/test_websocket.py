@@ -16,7 +16,8 @@ from tests import warm
 from tests.conftest import StartServer
 from tests.raw_websocket import CLOSE, PING, RawWebSocket
 from tests.running import DEADLINE_S, ROOT
-from twincast.server.websocket import Conversation, PicowsEdge
+from twincast.server.conversation import Conversation
+from twincast.server.websocket import PicowsEdge
 
 
 def test_the_minor_version_of_picows_is_pinned_and_is_the_one_that_runs() -> None:

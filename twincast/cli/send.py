@@ -13,7 +13,7 @@ from twincast.cli.arguments import one_word, raw_json, value_of
 from twincast.cli.options import Device, Fingerprint, Url, commands, server_url
 from twincast.cli.terminal import err, out, say_waiting
 from twincast.cli.units import counted
-from twincast.client import Rest, connect
+from twincast.client import Client, Rest, connect
 from twincast.errors import BadMessage, SettingUnusable, TwincastError
 
 app = commands()
@@ -65,42 +65,49 @@ async def send_lines(url: str, device_id: str) -> None:
     Raises:
         TwincastError: some lines were not stored, or the server is not there.
     """
-    failures = 0
-    stored = 0
-
-    def refuse(number: int, reason: str) -> None:
-        nonlocal failures
-        failures += 1
-        err.print(f"line {number}: {reason}", soft_wrap=True)
-
-    def count(number: int, future: asyncio.Future[int]) -> None:
-        nonlocal stored
-        if (error := future.exception()) is None:
-            stored += 1
-        else:
-            refuse(number, str(error))
-
+    lines = _Lines()
     async with connect(url, devices=(), timeout_s=0, on_link=say_waiting) as client:
         await preflight.require_publish(url, device_id)
-        number = 0
-        while lines := await asyncio.to_thread(_some_lines):
-            for line in lines:
-                number += 1
-                if not line.strip():
-                    continue
-                try:
-                    future = await client.submit(device_id, raw_json(line))
-                except ValueError as error:
-                    refuse(number, f"expected a JSON value, not {line.strip()[:60]!r}: {error}")
-                    continue
-                except BadMessage as error:
-                    refuse(number, error.message)
-                    continue
-                future.add_done_callback(partial(count, number))
+        while came := await asyncio.to_thread(_some_lines):
+            for line in came:
+                await lines.send(client, device_id, line)
         await client.settle()
-    out.print(f"stored: {counted(stored, 'reading')}")
-    if failures:
-        raise TwincastError(f"not stored: {counted(failures, 'line')}")
+    out.print(f"stored: {counted(lines.stored, 'reading')}")
+    if lines.failed:
+        raise TwincastError(f"not stored: {counted(lines.failed, 'line')}")
+
+
+class _Lines:
+    """The lines of standard input by number, and what became of them."""
+
+    def __init__(self) -> None:
+        self.stored = 0
+        self.failed = 0
+        self._number = 0
+
+    async def send(self, client: Client, device_id: str, line: str) -> None:
+        """Send the next line, unless it is empty; report one that is not a value."""
+        self._number += 1
+        if not line.strip():
+            return
+        try:
+            future = await client.submit(device_id, raw_json(line))
+        except ValueError as error:
+            self._refuse(self._number, f"expected a JSON value, not {line.strip()[:60]!r}: {error}")
+        except BadMessage as error:
+            self._refuse(self._number, error.message)
+        else:
+            future.add_done_callback(partial(self._count, self._number))
+
+    def _count(self, number: int, future: asyncio.Future[int]) -> None:
+        if (error := future.exception()) is None:
+            self.stored += 1
+        else:
+            self._refuse(number, str(error))
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self.failed += 1
+        err.print(f"line {number}: {reason}", soft_wrap=True)
 
 
 def _some_lines() -> Iterable[str]:
