@@ -222,6 +222,21 @@ async def test_an_expired_lease_that_cannot_be_ended_keeps_no_other_from_its_end
     assert len(entrance.ended) == 1
 
 
+async def test_the_keys_are_read_at_once_where_that_is_asked_for() -> None:
+    entrance = Entrance()
+    secret = entrance.add_key()
+    keyring = FailingKeyring(entrance.keys)
+    other = Entrance()
+    await other.admission.refresh(keyring)
+    assert other.admission.identify(facts_with(secret)).principal.id == f"key:{entrance.keys[0].id}"
+    await other.admission.refresh(keyring)
+    assert keyring.looks == 2
+    keyring.failure = JournalUnavailable("EIO")
+    with pytest.raises(JournalUnavailable):
+        await other.admission.refresh(keyring)
+    assert other.admission.identify(facts_with(secret))
+
+
 async def test_the_keyring_is_followed() -> None:
     entrance = Entrance()
     key, secret = make_key("a", Rights.of({"read": ["*"]}), now_utc=NOW_UTC, rate_per_s=None, expires_s=None)

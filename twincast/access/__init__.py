@@ -1,1 +1,1 @@
-"""Who may come in: so far, how addresses, hosts and origins are read."""
+"""Who may come in, for how long, and how much they may do: from the address of a request to the lease of a connection."""
