@@ -236,3 +236,21 @@ def test_every_foreign_import_is_a_requirement_of_a_device_or_of_the_server(modu
     if module == "twincast.pytest_plugin":  # which only pytest imports
         known |= {"pytest"}
     assert {name.split(".")[0] for name in imports_of(MODULES[module])} <= known
+
+
+PAGE = (ROOT / "ARCHITECTURE.md").read_text()
+ROOMS = PAGE.partition("## Rooms")[2].partition("\n## ")[0]
+
+
+def test_the_architecture_page_has_this_table() -> None:
+    rows = re.findall(r"^\| `([\w.]+?)(?:\.py|/)` \| .+ \| ?(.*?) ?\|$", ROOMS, re.MULTILINE)
+    shown = {room: set(imports.split(", ")) - {""} for room, imports in rows if room in MAY_IMPORT}
+    assert shown == {room: imports for room, imports in MAY_IMPORT.items() if room not in {"version", "main"}}
+
+
+@pytest.mark.parametrize(
+    "path", sorted({path.removesuffix(".py") for path in re.findall(r"`([a-z_]+/[\w/.]+)`", PAGE)})
+)
+def test_what_the_architecture_page_names_is_there(path: str) -> None:
+    roots = (ROOT, PACKAGE)
+    assert any((root / path).is_dir() or (root / f"{path}.py").is_file() for root in roots), path
