@@ -1,10 +1,12 @@
 """Fixtures of the tests of the clients."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.client.node_client import NodeClient, node_client
+from twincast.testing import Proxy, Server
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +30,15 @@ def client(process: NodeClient, wrongs: set[str]) -> Iterator[NodeClient]:
     process.do("call", method="close")
     assert [event for event in process.events if wrongs & event.keys()] == []
     assert process.timers == 0, "a client that was closed keeps nothing alive"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
