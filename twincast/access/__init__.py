@@ -1,1 +1,1 @@
-"""Who may come in, for how long, and how much they may do: from the address of a request to the lease of a connection."""
+"""Who may come in, for how long, and how much they may do: from a request's address to a connection's lease."""
