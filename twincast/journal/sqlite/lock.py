@@ -10,7 +10,7 @@ against everybody, in the same process too. Two such read locks on bytes that SQ
 
 A third, exclusive one on a byte that nobody else uses is the server's: by it a second one is refused by whatever name
 it comes (hard link, bind mount, renamed file). Where there are no such locks (macOS, Windows, gVisor), the -lock file
-is all: see sqlite_name.
+is all: see path_lock.
 The numbers are SQLite's: os.h (SHARED_FIRST), os_unix.c (UNIX_SHM_DMS). https://www.sqlite.org/walformat.html
 """
 
