@@ -1,6 +1,6 @@
 /** Shows openapi.json by Swagger UI, as dark as the system is. */
 
-import { PREFIX } from "../dashboard/server.js";
+import { SERVER_PATH } from "../dashboard/server.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
@@ -10,7 +10,7 @@ dark.addEventListener("change", follow);
 /** Calls go where this page was reached, which the server need not know: a proxy may have taken a path away. */
 const callHere = () => ({
   statePlugins: {
-    spec: { wrapActions: { updateJsonSpec: (update) => (spec) => update(PREFIX ? { ...spec, servers: [{ url: PREFIX }] } : spec) } },
+    spec: { wrapActions: { updateJsonSpec: (update) => (spec) => update(SERVER_PATH ? { ...spec, servers: [{ url: SERVER_PATH }] } : spec) } },
   },
 });
 

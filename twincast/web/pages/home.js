@@ -1,6 +1,6 @@
 /** The first page: the lines to copy with the address that it was reached by, and to those who may read, how much is going on. */
 
-import { HERE } from "../dashboard/server.js";
+import { SERVER_URL } from "../dashboard/server.js";
 
 const WRITTEN = "http://127.0.0.1:8000";
 const LOOK_INTERVAL_MS = 2_000;
@@ -8,7 +8,7 @@ const counts = document.getElementById("counts");
 let before = null;
 
 function prepare(pre) {
-  pre.textContent = pre.textContent.replaceAll(WRITTEN, HERE);
+  pre.textContent = pre.textContent.replaceAll(WRITTEN, SERVER_URL);
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Copy";
