@@ -22,7 +22,7 @@ from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.testing import eventually_async
 
-CommandOrigin = Callable[[Path], object]
+Misdeed = Callable[[Path], object]
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def rename_the_folder(path: Path) -> None:
     path.parent.rename(path.parent.with_name("elsewhere"))
 
 
-DEEDS: dict[str, CommandOrigin] = {
+DEEDS: dict[str, Misdeed] = {
     "all files are removed": remove_all,
     "the file is removed": lambda path: path.unlink(),
     "the -wal is removed": lambda path: beside(path, "-wal").unlink(),
