@@ -170,20 +170,26 @@ def frames_of_server(stream: bytes) -> Iterator[Frame]:
         stream = stream[at + size :]
 
 
+class TooLong(NamedTuple):
+    """A message above the limit: what came, if that was whole and a text, for its id is then answered."""
+
+    payload: bytes
+
+
 class Understood(NamedTuple):
     """What a client's frames say: whole messages in order (bytes, or what is refused), pongs due, and the end.
 
     `close` is the code of the server's close frame: None while it goes on, 0 for one without a code.
     """
 
-    messages: list[bytes | str]
+    messages: list[bytes | str | TooLong]
     pongs: list[bytes]
     close: int | None
 
 
 def understand(frames: Sequence[Frame], message_max_bytes: int) -> Understood:
     """Read a client's frames by the letter of RFC 6455; nothing counts after the close."""
-    messages: list[bytes | str] = []
+    messages: list[bytes | str | TooLong] = []
     pongs: list[bytes] = []
     parts: list[bytes] | None = None
     is_text = False
@@ -197,7 +203,7 @@ def understand(frames: Sequence[Frame], message_max_bytes: int) -> Understood:
             parts.append(frame.payload)
             message = b"".join(parts)
             if len(message) > message_max_bytes:
-                messages.append("too large")
+                messages.append(TooLong(message if frame.opcode == 1 and frame.fin else b""))
                 code = 1009
             elif is_text and not _may_be_utf8(message, frame.fin):
                 code = 1007

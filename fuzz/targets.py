@@ -16,6 +16,7 @@ from fuzz.edge import HEAD, MESSAGE_MAX_BYTES, EdgeClient, standing_still
 from fuzz.oracles import (
     REFUSAL_MAX_CHARS,
     Frame,
+    TooLong,
     Understood,
     as_utf8,
     breaks,
@@ -36,7 +37,7 @@ from twincast.core.pattern import Pattern, PatternSet
 from twincast.delivery.session import Session
 from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
 from twincast.wire import client_messages, requests
-from twincast.wire.assembler import CLOSE, Assembler, Violation, close_code_of, not_text, too_large
+from twincast.wire.assembler import CLOSE, TEXT, Assembler, Violation, close_code_of, not_text, too_large
 from twincast.wire.messages import encode, encode_error
 from twincast.wire.query import decode_stream_query, ticket_of, wants_to_log_in
 from twincast.wire.values import check_value, compact
@@ -355,7 +356,7 @@ def _with_good_code(frame: Frame) -> Frame:
 
 def _assembled(said: Sequence[Frame]) -> Understood:
     """Return what an assembler makes of frames, up to the close."""
-    ours, messages, pongs = Assembler(ASSEMBLED_MAX_BYTES), list[bytes | str](), list[bytes]()
+    ours, messages, pongs = Assembler(ASSEMBLED_MAX_BYTES), list[bytes | str | TooLong](), list[bytes]()
     message: bytes | str | None
     for frame in said:
         try:
@@ -363,7 +364,8 @@ def _assembled(said: Sequence[Frame]) -> Understood:
         except Violation as violation:
             return Understood(messages, pongs, violation.code)
         except TooLarge as error:
-            return Understood([*messages, "too large"], pongs, error.close_code)
+            is_whole = frame.opcode == TEXT and frame.fin
+            return Understood([*messages, TooLong(frame.payload if is_whole else b"")], pongs, error.close_code)
         except UnsupportedMedia:
             message = "binary"
         if message is not None:
@@ -425,8 +427,8 @@ def _due(understood: Understood) -> tuple[list[bytes], list[bytes], list[int]]:
             session.receive(said)
         elif said == "binary":
             session.refuse(not_text())
-        else:
-            session.refuse(too_large(MESSAGE_MAX_BYTES))
+        elif isinstance(said, TooLong):
+            session.refuse(too_large(MESSAGE_MAX_BYTES), said.payload)
     return connection.taken(), understood.pongs, [] if understood.close is None else [understood.close]
 
 
