@@ -28,11 +28,12 @@ def test_the_glossary_can_be_read_at_one_sitting() -> None:
 
 @pytest.mark.parametrize(("term", "place"), TERMS)
 def test_a_term_of_the_glossary_is_in_the_code_where_it_says(term: str, place: str) -> None:
-    *names, module = re.findall(r"`([^`]+)`", place)
-    path = PACKAGE / f"{module}.py"
-    assert path.is_file(), f"{term}: there is no {module}"
-    for name in names:
-        assert defines(path, name), f"{term}: {module} defines no {name}"
+    modules = re.findall(r"`([a-z_]+/[\w/]+)`", place)
+    assert modules, f"{term}: {place} names no module"
+    for module in modules:
+        assert (PACKAGE / f"{module}.py").is_file(), f"{term}: there is no {module}"
+    for name, module in re.findall(r"`(\w+)` in `([\w/]+)`", place):
+        assert defines(PACKAGE / f"{module}.py", name), f"{term}: {module} defines no {name}"
 
 
 def test_the_guided_reading_has_ten_stops() -> None:

@@ -332,4 +332,4 @@ ACTIONS: dict[str, Callable[[Session, ClientMessage, bytes], None]] = {
     "ping": Session._pong,
 }
 """What each type of message does. A new type is a row here, a row of `CHECKS` in wire/client_messages, where its fields
-stand too, and a shape in transports/documents/shapes; tests hold that the three name the same types."""
+stand too, and a shape in transports/documents/conversation; tests hold that the three name the same types."""

@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 
 from twincast.client.event_queue import Mark
-from twincast.client.events import Command, Deletion, Event, Gap, Reading, Twin, reading_of
+from twincast.client.events import Event, Gap, Twin, event_of, reading_of
 from twincast.client.watch import Watch
-from twincast.core.model import Control, DataUpdate, Entry, Position
+from twincast.core.model import Entry, Position
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import Feed
 from twincast.errors import FellBehind, TwincastError
 from twincast.hub.hub import Hub
 from twincast.inside.running import Running
 from twincast.transports.buffer import Buffer
+from twincast.wire.messages import encode_merged
 
 HELD_MAX_BYTES = 256 * 1024
 """Limit of what a feed has written and its watch has not taken; above it the feed merges, or reads the log again."""
@@ -184,9 +185,4 @@ class _Line:
 
 
 def _event_of(entry: Entry, merged: int) -> Event:
-    common = (entry.seq, entry.epoch, entry.timestamp_utc, entry.source)
-    if isinstance(entry, Control):
-        return Command(entry.target, *common, entry.command, msgspec.json.decode(entry.args))
-    if isinstance(entry, DataUpdate):
-        return Reading(entry.device_id, *common, msgspec.json.decode(entry.value), merged=merged)
-    return Deletion(entry.device_id, *common, merged=merged)
+    return event_of(msgspec.json.decode(encode_merged(entry, merged)))  # as a client of the wire does

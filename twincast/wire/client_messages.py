@@ -164,7 +164,7 @@ CHECKS: dict[str, Callable[[ClientMessage, bytes], None]] = {
     "auth": _check_auth,
 }
 """The types of message that are known, and what checks each. A new type is a row here and its fields in ClientMessage,
-a row of `ACTIONS` in delivery/session, and a shape in transports/documents/shapes."""
+a row of `ACTIONS` in delivery/session, and a shape in transports/documents/conversation."""
 
 
 def _check_message_id(message_id: MessageId | None) -> None:
