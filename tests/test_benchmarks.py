@@ -94,6 +94,6 @@ def test_a_change_is_a_loss_only_if_every_round_says_so_and_less_is_better_of_co
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="these files are no git checkout, so there are no commits")
 def test_the_tree_of_another_commit_is_laid_out_and_an_unknown_one_is_named() -> None:
     with against.tree_of("HEAD") as tree:
-        assert (tree / "twincast" / "hub.py").is_file()
+        assert (tree / "twincast" / "hub" / "hub.py").is_file()
     with pytest.raises(ValueError, match="nonsense"), against.tree_of("nonsense"):
         pass

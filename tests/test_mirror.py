@@ -34,7 +34,7 @@ PAGES = {
     "journal/sqlite/test_reserve.py": [
         *("journal/sqlite/access_file", "journal/sqlite/access_store", "journal/sqlite/key_tables"),
     ],
-    "journal/sqlite/test_trim.py": ["journal/sqlite/trim_schedule", "journal/sqlite/worker"],
+    "journal/sqlite/test_trim.py": ["journal/sqlite/trim_schedule"],
     "journal/test_contract.py": ["core/counters", "journal/sqlite/producers"],
     "server/test_exposure.py": ["server/lan"],
     "server/test_http.py": ["transports/compression"],

@@ -1,6 +1,9 @@
 """Keys under which an update is stored once."""
 
+import gc
 import re
+import weakref
+from collections.abc import Callable, Iterator
 from zlib import crc32
 
 import pytest
@@ -13,6 +16,7 @@ from twincast.core.idempotency import (
     IdempotencyIndex,
     IdempotencyKey,
     IdempotencyRecord,
+    PendingKey,
     digest_of,
     key_of_request,
     key_of_update,
@@ -31,6 +35,35 @@ class Asked:
 
     def done(self, error: TwincastError | None, last_seq: int) -> None:
         self.answers.append((error, last_seq))
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda pending: pending.settle(None, 1),
+        lambda pending: pending.settle(TwincastError("no"), 0),
+        lambda pending: pending.again(IdempotencyRecord("k", 3, 5, "07")),
+    ],
+    ids=["stored", "refused", "stored by another"],
+)
+def test_a_key_that_is_no_longer_pending_keeps_nothing_of_its_sender(end: Callable[[PendingKey], None]) -> None:
+    known, sender = IdempotencyIndex(()), Asked()
+    pending = known.admit(sender.key, 1, sender.done)
+    assert pending is not None
+    end(pending)
+    gone = weakref.ref(sender)
+    del pending, sender
+    assert gone() is None
 
 
 def test_what_a_restart_finds_in_the_journal_is_known() -> None:

@@ -34,6 +34,21 @@ async def test_while_one_batch_commits_the_next_collects() -> None:
     assert [seq for _, seq in answers] == list(range(1, 102))
 
 
+async def test_what_waits_until_all_is_settled_comes_behind_the_answers_of_a_failed_commit_too() -> None:
+    journal, log = GatedJournal(), list[str]()
+    async with running(journal) as hub:
+
+        def first(_error: TwincastError | None, _seq: int) -> None:
+            log.append("first")
+            hub.intake.when_settled(lambda: log.append("settled"))
+
+        hub.submit(update("a"), 1, first)
+        hub.submit(update("b"), 1, lambda _error, _seq: log.append("second"))
+        await journal.open(JournalUnavailable("disk full"))
+        await asyncio.wait_for(hub.intake.settled(), TIMEOUT_S)
+    assert log == ["first", "second", "settled"]
+
+
 async def test_a_submission_of_many_is_answered_once_with_its_last_seq() -> None:
     journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
     async with running(journal) as hub:

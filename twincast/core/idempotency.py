@@ -67,7 +67,7 @@ class PendingKey:
 
     def settle(self, error: TwincastError | None, last_seq: int) -> None:
         """See OnCommitted."""
-        self._forget()
+        self._end()
         self._done(error, last_seq)
         if error is None:
             first_seq = last_seq - self._count + 1
@@ -78,9 +78,13 @@ class PendingKey:
 
     def again(self, record: IdempotencyRecord) -> None:
         """Answer the first submission, too, with what another writer stored."""
-        self._forget()
+        self._end()
         self._first.again(record)
         self._answer_waiting(record)
+
+    def _end(self) -> None:
+        self._forget()
+        self.key = self._first  # the bound method in it would leave a cycle for the garbage collector, a key each
 
     def _answer_waiting(self, record: IdempotencyRecord) -> None:
         for key, _ in self._waiting:

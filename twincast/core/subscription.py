@@ -88,7 +88,7 @@ class Subscription:
             object.__setattr__(self, "_wanted", Wanted(self.rules))
         stars = len(self.wanted.stars)
         if stars > STARS_MAX:
-            raise ValidationFailed(f"at most {STARS_MAX} patterns may have a star; of these {stars} have")
+            raise ValidationFailed(f"at most {STARS_MAX} patterns may have a star; {stars} of these have one")
         if self.mode not in {"latest", "every"}:
             raise ValidationFailed(f"`mode` must be latest or every, not {str(self.mode)[:40]!r}")
         if self.max_hz is not None:

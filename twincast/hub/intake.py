@@ -226,8 +226,8 @@ class Intake:
         try:
             placed = await self._journal.append(batch)
         except JournalUnavailable as failure:
-            self._committing = None
             self._fail(batch, failure)
+            self._committing = None  # not before: what waits until all is settled waits for these answers, too
             self._measure_room()
             return None
         self._committing = None

@@ -147,7 +147,7 @@ async def open_stores(
     if kind == "memory":
         if retention.is_bounded:
             logger.warning(
-                "--keep and --keep-bytes are of a journal on disk; one in memory keeps the newest %d bytes"
+                "--keep and --keep-bytes apply to a journal on disk only; one in memory keeps the newest %d bytes"
                 " (--memory-journal-max-bytes)",
                 memory_max_bytes,
             )

@@ -46,7 +46,7 @@ def required_file_of(url: str) -> str:
     """
     path = file_of(url)
     if path is None:
-        raise JournalUnusable(f"this is of a journal on disk, such as {_EXAMPLE}; {url[:80]!r} has no file")
+        raise JournalUnusable(f"this needs a journal on disk, such as {_EXAMPLE}; {url[:80]!r} has no file")
     return path
 
 

@@ -12,7 +12,7 @@ from twincast.wire.client_messages import ClientMessage
 
 PAGE_SIZE_MAX = 10_000
 _PAGE_SIZE_BEFORE = "page"
-"""The name of `page_size` before: everywhere else `page=2` is the second page. It is still taken."""
+"""The former name of `page_size`: everywhere else `page=2` is the second page. It is still taken."""
 _PARAMETERS = frozenset(
     {"since", "devices", "kinds", "mode", "max_hz", "page_size", "auth", "ordered", "ticket", "lastEventId"}
 )

@@ -83,7 +83,7 @@ def _parse(text: bytes) -> Any:
     except RecursionError:
         raise TooLarge(f"a value may be nested {VALUE_MAX_DEPTH} deep; this one is deeper") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedJson(f"expected JSON: {str(error)[:200]}") from None  # it has a long path
+        raise MalformedJson(f"expected JSON: {str(error)[:200]}") from None  # msgspec adds the path, which may be long
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:

@@ -47,7 +47,7 @@ class AccessFile:
         Args:
             path: its file.
             make: make one if there is none. Otherwise a mistyped path leaves nothing behind.
-            has_codes: codes are to be stored: a file of an older schema, without a place for them, is brought to this.
+            has_codes: codes are to be stored: a file of an older schema, without a table for them, is migrated.
             is_urgent: keys are to be ended: a full disk, on which it cannot even be opened, gives up its reserve.
 
         Raises:

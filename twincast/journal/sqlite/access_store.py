@@ -120,7 +120,7 @@ class AccessReader:
             try:
                 return Keyring(version, read_keys(self._db))
             except (msgspec.MsgspecError, ValueError, TypeError):
-                raise JournalUnavailable("the keys in the journal are not such as twincast writes") from None
+                raise JournalUnavailable("the keys in the journal were not written by twincast") from None
 
     def audit(self, limit: int, before: int | None = None) -> list[tuple[int, AuditRecord]]:
         """See AccessStore.audit."""
@@ -132,13 +132,13 @@ class AccessReader:
             sqlite_pairing.find(self._db, digest, now_s, life_s=life_s)
 
     def close(self) -> None:
-        """Let go of the file. Raises JournalUnavailable if the disk fails amid that."""
+        """Close the file. Raises JournalUnavailable if the disk fails meanwhile."""
         with unavailable_if_failing():
             self._db.close(True)
 
 
 def use_code(path: str, digest: str, now_s: float, make: Callable[[Pairing], Key], address: str, *, life_s: int) -> Key:
-    """See AccessStore.pair. The connection that writes is open for as long as that: seconds on a slow disk."""
+    """See AccessStore.pair. The connection that writes is open only meanwhile: seconds on a slow disk."""
     db = prepared(lambda: apsw.Connection(path))
     try:
         with changing(db):

@@ -44,7 +44,7 @@ def read_between(db: apsw.Connection, since: int, until: int) -> list[ProducerMa
 
 
 def clear(db: apsw.Connection) -> None:
-    """Remove what newer marks have taken the place of, and producers beyond those that wrote last."""
+    """Remove marks that newer ones replace, and producers beyond those that wrote last."""
     db.execute(_CLEAR, (PRODUCERS_MAX,))
 
 

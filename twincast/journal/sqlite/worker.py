@@ -31,10 +31,9 @@ class Worker:
         """End the thread after what has begun, without waiting for it."""
         self._thread.shutdown(wait=False)
 
-    async def close(self, last: Callable[[], None] | None = None) -> None:
-        """Make a last call after all calls before, and end the thread. Raises what the last call raises."""
+    async def close(self, last: Callable[[], object] = lambda: None) -> None:
+        """Wait for all calls before, make a last one, and end the thread. Raises what the last call raises."""
         try:
-            if last is not None:
-                await self.do(last)
+            await self.do(last)
         finally:
             self._thread.shutdown()
