@@ -262,8 +262,7 @@ def test_without_keys_it_shows_and_tells_of_none(terminal: Callable[..., Termina
     else:
         shell = f"exec {sys.executable} -m twincast watch {how}"
         shown = terminal(program=("-c", f"import os; os.execvp('bash', ['bash', '-c', {shell!r}])"))
-    rows = shown.until(lambda rows: first(rows).endswith("d00"))
-    assert "devices by name" in rows[-1]
+    shown.until(lambda rows: first(rows).endswith("d00") and "devices by name" in rows[-1])
     shown.process.send_signal(signal.SIGINT)
     assert shown.end() == 0
     shown.assert_restored()

@@ -144,7 +144,9 @@ ABSOLUTE = re.compile(r"""(?:href|src|action|url|fetch|import|from)\s*[=(:]?\s*[
 
 def test_no_page_and_no_script_names_an_absolute_path() -> None:
     package = Path(__file__).parents[2] / "twincast" / "web"
-    files = [path for folder in ("pages", "dashboard", "client") for path in (package / folder).rglob("*") if path.is_file()]
+    files = [
+        path for folder in ("pages", "dashboard", "client") for path in (package / folder).rglob("*") if path.is_file()
+    ]
     read = [path for path in files if path.suffix in {".html", ".js", ".css", ".svg"} and "vendor" not in path.parts]
     assert len(read) > 50
     assert [path.name for path in read if ABSOLUTE.search(path.read_text())] == []

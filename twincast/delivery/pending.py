@@ -30,7 +30,9 @@ class PendingCalls:
         """
         if len(self._calls) >= PENDING_MAX or self._size_bytes + size_bytes > self._max_bytes:
             count = len(self._calls)
-            raise TooLarge(f"{count} changes of the subscription wait until this client has caught up; read what was sent first")
+            raise TooLarge(
+                f"{count} changes of the subscription wait until this client has caught up; read what was sent first"
+            )
         self._calls.append((call, size_bytes))
         self._size_bytes += size_bytes
 
