@@ -7,20 +7,20 @@ import msgspec
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a server is, and what its clients trust it by."""
+    """The address of a server, and the fingerprint by which clients trust it."""
 
     url: str
     fingerprint: str | None = None
 
 
 def note_place(journal_path: str, place: Place) -> None:
-    """Note where the server is that runs on a journal's file. Raises OSError if that cannot be."""
+    """Write the address of the server that runs on a journal. Raises OSError if the file cannot be written."""
     with open(_name(journal_path), "wb") as file:
         file.write(msgspec.json.encode(place))
 
 
 def place_noted(journal_path: str) -> Place | None:
-    """Return what was noted; None if nothing was, or something that this version does not write."""
+    """Return the noted address; None if there is none, or it was written by another version."""
     try:
         with open(_name(journal_path), "rb") as file:
             return msgspec.json.decode(file.read(), type=Place)
@@ -29,7 +29,7 @@ def place_noted(journal_path: str) -> Place | None:
 
 
 def forget_place(journal_path: str) -> None:
-    """Take note that no server is there any more."""
+    """Remove the note: the server has ended."""
     with suppress(OSError):
         os.unlink(_name(journal_path))
 

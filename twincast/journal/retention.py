@@ -6,26 +6,26 @@ from typing import NamedTuple
 from twincast.errors import SettingUnusable
 
 WAL_MAX_BYTES = 16 * 1024 * 1024
-"""What the -wal is cut back to, once all of it is in the file: SQLite alone lets it stay as long as it ever was."""
+"""The -wal is cut back to this, once all of it is in the file: SQLite by itself keeps it at its largest size."""
 HEADROOM_BYTES = WAL_MAX_BYTES + 8 * 1024 * 1024
-"""What stays free of `keep_bytes`: for the -wal, and for what is appended before the next look."""
+"""This much of `keep_bytes` stays free: for the -wal, and for what is appended before the next look."""
 ENTRY_MIN_BYTES = 128
-"""What an entry takes of the file, at the least that is worth planning with: 103 were measured for a small reading."""
+"""The least that an entry takes of the file, for planning: 103 were measured for a small reading."""
 
 
 class Retention(NamedTuple):
-    """What is to be kept. Whichever of the two bounds asks for less decides; without any, everything is kept."""
+    """How much of the log is kept. If both bounds are set, the smaller one decides; without any, everything is kept."""
 
     keep_s: float | None = None
     """How old an entry may be."""
     keep_bytes: int | None = None
     """How much of the disk the journal may take, file and -wal."""
     keep_entries: int = 0
-    """How many of the newest entries stay whatever the two say: what clients resume from."""
+    """How many of the newest entries always stay, whatever the two bounds say: clients resume from them."""
 
     @property
     def is_bounded(self) -> bool:
-        """Whether anything is ever to go."""
+        """Whether any entry is ever trimmed."""
         return self.keep_s is not None or self.keep_bytes is not None
 
     @property
@@ -34,7 +34,7 @@ class Retention(NamedTuple):
         return None if self.keep_bytes is None else self.keep_bytes - HEADROOM_BYTES
 
     def check(self) -> None:
-        """See that what must stay can stay.
+        """Check that the entries that must stay have room.
 
         Raises:
             SettingUnusable: `keep_bytes` has no room for `keep_entries`, even if they are small.

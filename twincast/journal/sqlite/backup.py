@@ -1,7 +1,7 @@
-"""A journal copied into a folder while its server runs, and put back from there while none does.
+"""Backups: a journal is copied into a folder while its server runs, and restored from there while none does.
 
-The folder is a backup once its manifest is there: that is written last, and by a rename. It names each file with its
-length and SHA-256, so that what is torn, changed or foreign is known for that before anything is put back.
+A folder is a backup once it has a manifest, which is written last, by a rename. The manifest names each file with its
+length and SHA-256, so that a torn, changed or foreign file is found before anything is restored.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _NOT_WHOLE = "the journal is not whole, so a copy would be no backup"
 _BLOCK_BYTES = 1024 * 1024
 
 Progress = Callable[[int, int], None]
-"""Told how much is done, and of how much."""
+"""Called with how much is done, and of how much."""
 
 
 class BackupFile(Struct):
@@ -42,7 +42,7 @@ class BackupFile(Struct):
 
 
 class Manifest(Struct):
-    """What a backup is of. A folder without one is not, or not yet, a backup."""
+    """What a backup contains. A folder without a manifest is no backup, or an unfinished one."""
 
     twincast_backup: Literal[1]
     version: str
@@ -57,7 +57,7 @@ class Manifest(Struct):
 
 
 def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Progress) -> Manifest:
-    """Copy a journal as it is at one moment, checked, into a new or empty folder. Its server goes on meanwhile.
+    """Copy a journal, as of one moment, into a new or empty folder, and check the copy. The server goes on meanwhile.
 
     Raises:
         BackupUnusable: the folder is not empty or cannot be written, or its disk is full; it is left as it was.
@@ -77,10 +77,10 @@ def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Pro
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Return what a folder says that it is a backup of.
+    """Return the manifest of a backup.
 
     Raises:
-        BackupUnusable: it is none, not a finished one, or a newer twincast's.
+        BackupUnusable: the folder is no backup, an unfinished one, or one of a newer twincast.
     """
     try:
         text = Path(folder, MANIFEST).read_bytes()
@@ -103,7 +103,7 @@ def read_manifest(folder: str) -> Manifest:
 
 
 def check_backup(folder: str) -> Manifest:
-    """Check a backup: its files are those that were written, and the journal in it is whole.
+    """Check that the files of a backup are those that were written, and that its journal is whole.
 
     Raises:
         BackupUnusable: they are not; the message says why.
@@ -116,14 +116,14 @@ def check_backup(folder: str) -> Manifest:
 
 
 def restore(folder: str, path: str, *, force: bool, now_utc: str, progress: Progress) -> tuple[Manifest, Sequence[str]]:
-    """Put the journal of a backup in a path's place, once all of it was copied and checked.
+    """Restore the journal of a backup to a path, after it was copied and checked.
 
     Args:
         folder: the backup.
         path: where the journal is to be.
-        force: put a journal that is there aside, under another name beside it.
+        force: put an existing journal aside, under another name beside it.
         now_utc: the time, for that name.
-        progress: told how much is copied.
+        progress: called with how much is copied.
 
     Returns:
         What was restored, and the files that were put aside.
@@ -154,7 +154,7 @@ def digest(path: str) -> str:
 def _copy(source: apsw.Connection, copy: str, progress: Progress) -> Facts:
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
     with closing(apsw.Connection(copy)) as target:
-        # Within the source's transaction, so that what is committed meanwhile neither comes in nor starts it anew.
+        # Within the source's transaction: later commits neither enter the copy nor restart it.
         with target.backup("main", source, "main") as work:
             while not work.done:
                 work.step(_STEP_PAGES)
@@ -200,7 +200,7 @@ def _check_file(path: str, file: BackupFile) -> None:
 
 
 def _check_journal(path: str, manifest: Manifest) -> None:
-    """Check that a file of a backup is the journal that the manifest tells of, without a trace beside it."""
+    """Check that a file is the journal of the manifest, and leave no other file beside it."""
     try:
         with closing(alone(path)) as db:
             refuse_others(db, path)
@@ -219,7 +219,7 @@ def _put_in_place(copy: str, path: str, *, force: bool, now_utc: str) -> list[st
     with ExitStack() as held:
         is_new = not os.path.exists(path)
         try:
-            held.callback(ServerLock(path).release)  # no server starts amid this
+            held.callback(ServerLock(path).release)  # no server starts meanwhile
         except JournalUnusable as error:
             raise BackupUnusable(error.message) from None
         if is_new:
@@ -231,7 +231,7 @@ def _put_in_place(copy: str, path: str, *, force: bool, now_utc: str) -> list[st
         for name in there:
             os.rename(name, aside + name.removeprefix(path))
         with suppress(FileNotFoundError):
-            os.unlink(f"{path}-shm")  # the index of a -wal that is there no longer
+            os.unlink(f"{path}-shm")  # the index of a -wal that no longer exists
         os.rename(copy, path)
         sync_folder(os.path.dirname(path))
         return [aside + name.removeprefix(path) for name in there]
@@ -258,7 +258,7 @@ def _write_last(folder: str, text: bytes) -> None:
 
 
 def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDWR)  # Windows brings to the disk what may be written
+    descriptor = os.open(path, os.O_RDWR)  # Windows syncs only files that are open for writing
     try:
         os.fsync(descriptor)
     finally:
@@ -288,7 +288,7 @@ def _new_folder(folder: str) -> Iterator[None]:
 
 @contextmanager
 def _removed_on_failure(path: str) -> Iterator[None]:
-    """Begin without what an earlier try left, and leave nothing."""
+    """Remove what an earlier attempt left, and remove the file if this one fails."""
     with suppress(FileNotFoundError):
         os.unlink(path)
     try:
