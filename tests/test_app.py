@@ -21,6 +21,7 @@ from twincast.errors import JournalUnusable
 from twincast.lifespan import HUB_DIED
 from twincast.settings import Settings
 from twincast.testing import Server
+from twincast.testing.keys import add_key
 
 HERE = "http://127.0.0.1"
 
@@ -43,6 +44,29 @@ async def test_routes_of_ones_own_can_be_added() -> None:
     async with app.router.lifespan_context(app), client(app) as http:
         assert (await http.get("/mine")).json() == {"answer": 42}
         assert (await http.get("/api/status")).json()["ok"] is True
+
+
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+async def test_a_second_run_knows_only_the_keys_of_its_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    app = create_app(Settings(journal=f"sqlite:{path}"))
+
+    async def status_of(key: str) -> int:
+        async with client(app) as http:
+            answer = await http.get("/api/data", headers={"authorization": f"Bearer {key}"})
+            return answer.status_code
+
+    first = add_key(path, "first", read=["*"])
+    async with app.router.lifespan_context(app):
+        assert await status_of(first) == 200
+    empty(tmp_path)
+    second = add_key(path, "second", read=["*"])  # in a file whose keyring has the same version
+    async with app.router.lifespan_context(app):
+        assert (await status_of(first), await status_of(second)) == (401, 200)
 
 
 async def test_it_can_be_mounted_below_a_prefix() -> None:
@@ -126,6 +150,7 @@ from twincast.app import create_app
 from twincast.hub.hub import Hub
 from twincast.settings import Settings
 from twincast.testing import Server
+from twincast.testing.keys import add_key
 
 async def broken(self):
     raise ValueError("the log has a gap")

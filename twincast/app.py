@@ -158,7 +158,7 @@ def _admission(settings: Settings) -> Admission:
 def _tokens(settings: Settings) -> Tokens | None:
     keys: Jwks | StaticKey
     if settings.jwt_jwks is not None and settings.jwt_key is not None:
-        raise LoginUnusable("--jwt-jwks and --jwt-key are two ways to the same; one of them")
+        raise LoginUnusable("--jwt-jwks and --jwt-key are two ways to the same; give one of them, not both")
     if settings.jwt_jwks is not None:
         keys = Jwks(fetch_from(settings.jwt_jwks), time.monotonic)
     elif settings.jwt_key is not None:

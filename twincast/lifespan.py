@@ -107,7 +107,9 @@ class Lifespan:
                 snapshot_part_max_bytes=settings.snapshot_part_max_bytes,
                 now_utc=self._now_utc,
             )
-            await self._parts.admission.refresh(stores.access.keyring)
+            keyring = await stores.access.keyring()
+            assert keyring is not None  # no version was given: a run before this one may have been on another file
+            self._parts.admission.learn(keyring)
             await _fetch_keys(self._parts.admission.authenticator)
             undo.pop_all()
         return stores, hub

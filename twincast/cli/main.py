@@ -36,6 +36,13 @@ COMMANDS = (
     "journal",
 )
 """In the order of `--help`."""
+OF_THE_SERVER = {
+    "serve": "Run the server.",
+    "keys": "Make, list and revoke API keys.",
+    "pair": "Show a code by which a device gets a key.",
+    "journal": "Back up, restore, check and describe a journal.",
+}
+"""What the commands do that need packages of the server, for the help where these are missing."""
 DONE, FAILED, WRONG_ARGUMENTS = 0, 1, 2
 INTERRUPTED, OUTPUT_CLOSED = 130, 141  # 128 + SIGINT and SIGPIPE, as shells count
 
@@ -81,7 +88,7 @@ def _not_installed(name: str, error: ModuleNotFoundError) -> Any:
     stub = typer.Typer(add_completion=False)
     takes_all = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
-    @stub.command(name, context_settings=takes_all, help="Comes with the server, which is not installed here.")
+    @stub.command(name, context_settings=takes_all, help=f"{OF_THE_SERVER[name]} Comes with the server.")
     def refuse(_: typer.Context) -> None:
         raise error
 

@@ -16,7 +16,9 @@ Url = Annotated[
 ]
 Fingerprint = Annotated[
     str | None,
-    typer.Option(help="Of the server that is trusted, as --self-signed prints it. \\[default: TWINCAST_FINGERPRINT]"),
+    typer.Option(
+        help="The trusted server's fingerprint, as --self-signed prints it. \\[default: TWINCAST_FINGERPRINT]"
+    ),
 ]
 Patterns = Annotated[list[str] | None, typer.Argument(help="Which devices, as in a shell: 'lab/*'. All if none.")]
 Device = Annotated[str, typer.Argument(help="The device's name.")]

@@ -101,7 +101,7 @@ class Principal:
 
     @cached_property
     def identity(self) -> str:
-        """Whose keys of retries and share of the state are whose; empty for those who have no identity."""
+        """Whose idempotency keys and whose share of the state count; empty for principals without an identity."""
         return "" if self.id == "anonymous" else self.id
 
     @property
@@ -143,4 +143,4 @@ class Principal:
 ANYONE = Principal("anonymous")
 """Everybody, on a server that asks for no login."""
 NOBODY = Principal("anonymous", Rights())
-"""Who asks what takes no credential and no right, such as to be given one."""
+"""The principal of calls that need no credential and no right, such as the one that exchanges a pairing code."""

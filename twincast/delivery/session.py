@@ -73,7 +73,7 @@ class Session:
         self,
         connection: Connection,
         hub: Hub,
-        enter: Callable[[Callable[[TwincastError], None]], Lease],
+        admit: Callable[[Callable[[TwincastError], None]], Lease],
         *,
         outbox_max_bytes: int,
     ) -> None:
@@ -82,12 +82,12 @@ class Session:
         Args:
             connection: writes and closes.
             hub: the stream, and where entries are submitted.
-            enter: makes the lease; it is given what ends the conversation. What it raises is raised here.
+            admit: makes the lease; it is given what ends the conversation. What it raises is raised here.
             outbox_max_bytes: how much that cannot be merged may wait for the client.
         """
         self._connection = connection
         self._hub = hub
-        self._lease = enter(self.close)
+        self._lease = admit(self.close)
         self._query: str | None = None  # of the address, while the client is unauthenticated
         self._asked = False  # whether the client named devices, so that it does not receive everything unasked
         self._source: Source = "websocket"

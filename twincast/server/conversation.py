@@ -53,7 +53,7 @@ class Conversation(WSListener):
         "session",
     )
 
-    def __init__(self, websocket: WSTransport, parts: Parts, query: str, enter: Callable[[End], Lease]) -> None:
+    def __init__(self, websocket: WSTransport, parts: Parts, query: str, admit: Callable[[End], Lease]) -> None:
         hub = self._hub = parts.hub
         self._sessions = parts.sessions
         self._query = query
@@ -68,7 +68,7 @@ class Conversation(WSListener):
         """Whether the client has sent more than its rates allow, and is read in small pieces."""
         self.is_held = False
         """Whether reading from the client is paused."""
-        self.session = Session(self, hub, enter, outbox_max_bytes=limits.outbox_max_bytes)
+        self.session = Session(self, hub, admit, outbox_max_bytes=limits.outbox_max_bytes)
 
     def write(self, cast: Cast) -> None:
         """Send a cast in one piece."""

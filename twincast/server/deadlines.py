@@ -17,7 +17,7 @@ class Deadline:
 
     @property
     def is_running(self) -> bool:
-        """Whether something is waited for."""
+        """Whether the deadline is running."""
         return self._timer is not None
 
     def start(self) -> None:

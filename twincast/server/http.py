@@ -392,6 +392,8 @@ class BoundedHttp(HttpToolsProtocol):
         never read.
         """
         self._phase = Phase.REFUSED
+        self._deadlines.head.stop()
+        self._deadlines.body.stop()  # late now would drop the answer that was just written
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self._close)

@@ -34,8 +34,8 @@ class Settings(FrozenSettings):
     journal: str = JOURNAL
     """[The journal](journal.md): `sqlite:PATH`, or `memory:` to forget everything at exit."""
     allow_origin: tuple[str, ...] = ()
-    """A web origin, besides the server's own, whose pages may connect:
-    [how they are compared](access.md#exposing-a-server). May be given again."""
+    """A web origin, besides the server's own, whose pages [may connect](access.md#exposing-a-server). May be given
+    again."""
     allow_host: tuple[str, ...] = ()
     """A name, besides the local ones, that the server answers to. May be given again."""
 
@@ -105,7 +105,7 @@ class Settings(FrozenSettings):
     open_batch_max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
     """What may wait for the next commit; above it, senders are held back."""
     devices_max: int = Field(default=1_000_000, ge=1)
-    """How many devices there may be: [limits](access.md#limits)."""
+    """How many devices there may be, as one of [the limits](access.md#limits)."""
     state_max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """Size of the newest state of all devices. Each counts as its value's bytes and 512 more."""
     identity_state_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
@@ -115,9 +115,9 @@ class Settings(FrozenSettings):
     resume_max_entries: int = Field(default=1_000_000, ge=0)
     """How many changes a client may be behind and still be sent them one by one."""
     keep: Annotated[float | None, BeforeValidator(seconds)] = None
-    """How long changes are kept in a journal on disk, such as `30d` or `12h`. If not set, for ever:
-    [how much is kept](journal.md#how-much-is-kept). The newest state of each device and the newest
-    `resume_max_entries` changes always stay."""
+    """How long changes are kept in a journal on disk, such as `30d` or `12h`. If not set, everything
+    [is kept](journal.md#how-much-is-kept). The newest state of each device and the newest `resume_max_entries` changes
+    always stay."""
     keep_bytes: Annotated[int | None, BeforeValidator(whole_bytes)] = None
     """How much of the disk the journal may take, such as `2GB`; the oldest changes are removed first. What always stays
     is as for `keep`."""

@@ -29,7 +29,7 @@ class FrozenSettings(BaseSettings):
     """Frozen settings, and from where they are read; each default is the documented one.
 
     Raises:
-        SettingUnusable: one cannot be; the words name it, and hold no library's words and nobody's secrets.
+        SettingUnusable: one is wrong; the message names it, in our own words, and contains no secret.
     """
 
     model_config = SettingsConfigDict(

@@ -1,4 +1,4 @@
-"""Answers for what no operation serves: paths that do not exist, methods that a path has not, and OPTIONS."""
+"""Answers for what no operation serves: paths that do not exist, methods that a path does not have, and OPTIONS."""
 
 from collections.abc import Mapping
 from http import HTTPStatus

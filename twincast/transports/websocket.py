@@ -75,7 +75,7 @@ class WebSocketEndpoint:
         parts.sessions.add(session)
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
-                await send({"type": "websocket.accept"})  # which may take its time, and the visit end in it
+                await send({"type": "websocket.accept"})  # which may take its time; the lease may end meanwhile
                 sender = group.create_task(connection.drain(), name="websocket send")
                 session.begin(query)
                 await self._receive(hub, session, receive)

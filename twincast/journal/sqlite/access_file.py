@@ -216,7 +216,7 @@ def _is_there(path: str) -> bool:
     """
     try:
         if S_ISDIR(os.stat(path).st_mode):
-            raise JournalUnusable(f"the journal {path} is a directory; it takes a file, such as one in it")
+            raise JournalUnusable(f"the journal {path} is a directory; name a file, such as one in it")
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
