@@ -47,7 +47,7 @@ def test_rows_keep_their_order_whatever_changes_and_ages_are_shown() -> None:
     table.take(event("c", 5))
     assert names(table) == ["a", "b", "c"]
     assert "0.5 s" in drawn(table)[1] and "5.0 s" in drawn(table)[2]
-    assert drawn(table)[-1] == "3 devices by name; 5 changes"
+    assert drawn(table)[-1] == "3 devices by name; 5 events"
 
 
 def test_a_key_sorts_by_what_is_newest_by_changes_and_by_name_again() -> None:
@@ -59,7 +59,7 @@ def test_a_key_sorts_by_what_is_newest_by_changes_and_by_name_again() -> None:
     assert orders == [
         (["a", "b", "c"], "3 devices by name"),
         (["b", "c", "a"], "3 devices by newest"),
-        (["c", "a", "b"], "3 devices by changes"),
+        (["c", "a", "b"], "3 devices by events"),
         (["a", "b", "c"], "3 devices by name"),
     ]
 
@@ -77,7 +77,7 @@ def test_keys_scroll_within_what_there_is() -> None:
         "sort": "d00",
     }  # fmt: skip
     table.press("end")
-    assert "30 devices by newest, from 21; 30 changes" in drawn(table)[-1]
+    assert "30 devices by newest, from 21; 30 events" in drawn(table)[-1]
 
 
 def test_what_was_deleted_leaves_the_view_where_there_is_something() -> None:
@@ -90,15 +90,15 @@ def test_what_was_deleted_leaves_the_view_where_there_is_something() -> None:
 
 
 def test_merged_changes_are_counted_and_one_is_not_many() -> None:
-    assert drawn(of(event("a", 1, merged=5), event("b", 1)))[-1] == "2 devices by name; 6 changes"
-    assert drawn(of(event("a", 1)))[-1] == "1 device by name; 1 change"
+    assert drawn(of(event("a", 1, merged=5), event("b", 1)))[-1] == "2 devices by name; 6 events"
+    assert drawn(of(event("a", 1)))[-1] == "1 device by name; 1 event"
 
 
 def test_a_device_that_is_deleted_leaves_the_table_and_its_end_counts_as_a_change() -> None:
     table = of(event("a", 1), event("b", 2), deletion("a"), deletion("unknown"))
-    assert names(table) == ["b"] and drawn(table)[-1] == "1 device by name; 4 changes"
+    assert names(table) == ["b"] and drawn(table)[-1] == "1 device by name; 4 events"
     table.take(event("a", 3))
-    assert drawn(table)[-1] == "2 devices by name; 5 changes"
+    assert drawn(table)[-1] == "2 devices by name; 5 events"
 
 
 def test_a_table_starts_from_the_state_and_shows_the_last_command_and_why_it_waits() -> None:
@@ -108,7 +108,7 @@ def test_a_table_starts_from_the_state_and_shows_the_last_command_and_why_it_wai
     table.waiting = "nobody answers"
     table.has_keys = True
     *_, counts, command, waiting, keys = drawn(table)
-    assert counts == "1 device by name; 0 changes"
+    assert counts == "1 device by name; 0 events"
     assert command == 'last command to lab/fan: start {"rpm":900}'
     assert waiting == "waiting: nobody answers"
     assert "s: sort" in keys and "q: quit" in keys

@@ -54,7 +54,7 @@ SPACE: dict[str, Any] = {
 def test_a_journal_on_disk_is_said_with_how_long_its_disk_lasts() -> None:
     said = dict(journal_rows(SPACE))
     assert said["journal_size"] == "4.0 MB, and 1.0 MB of -wal"
-    assert said["changes"] == "40,000, since 2026-11-23T16:24:00+00:00"
+    assert said["entries"] == "40,000, since 2026-11-23T16:24:00+00:00"
     assert said["kept"] == "all"
     assert said["disk"] == "8.6 GB free; for how long that lasts is known after a minute of writing"
     known = {
@@ -73,4 +73,4 @@ def test_a_journal_on_disk_is_said_with_how_long_its_disk_lasts() -> None:
 
 def test_a_journal_in_memory_has_no_disk() -> None:
     said = dict(journal_rows({**SPACE, "disk_free_bytes": None, "keep_bytes": 67_108_864, "oldest_at_utc": None}))
-    assert said == {"journal_size": "3.0 MB of memory", "changes": "40,000", "kept": "67.1 MB at most"}
+    assert said == {"journal_size": "3.0 MB of memory", "entries": "40,000", "kept": "67.1 MB at most"}

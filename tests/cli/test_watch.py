@@ -144,8 +144,8 @@ def first(rows: list[str]) -> str:
 def test_keys_scroll_sort_and_leave(terminal: Callable[..., Terminal], columns: int) -> None:
     shown = terminal(columns=columns)
     rows = shown.until(lambda rows: first(rows).endswith("d00") and "q: quit" in rows[-1])
-    assert rows[0].split()[:2] == ["Device", "Value"] and ("Changes" in rows[0]) is (columns == 80)
-    assert "30 devices by name; 0 changes" in rows[-2] and "q: quit" in rows[-1]
+    assert rows[0].split()[:2] == ["Device", "Value"] and ("Events" in rows[0]) is (columns == 80)
+    assert "30 devices by name; 0 events" in rows[-2] and "q: quit" in rows[-1]
     name, value = rows[1].split(" ", 1)
     assert (
         name.startswith("buil") and value.split()[0].startswith('{"n":0') and len(value.split()[0]) >= columns // 2 - 4

@@ -10,7 +10,7 @@ def test_a_bound_without_room_for_what_clients_resume_from_is_refused_with_what_
     with pytest.raises(SettingUnusable) as refused:
         Retention(keep_bytes=100_000_000, keep_entries=1_000_000).check()
     said = refused.value.message
-    assert "has no room for the newest 1,000,000 changes" in said
+    assert "has no room for the newest 1,000,000 entries" in said
     assert "give it 154MB or more, or --resume-max-entries 584642 at most" in said
 
 

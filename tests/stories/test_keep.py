@@ -163,7 +163,7 @@ def test_a_retry_of_what_is_no_longer_kept_is_not_stored_again(kept: Server) -> 
     newest = publish_until_trimmed(kept, stored["seq"])
     refused = post()
     assert (refused.status_code, refused.json()["code"]) == (410, "truncated")
-    assert f"stored before, under the same key, as change {stored['seq']}" in refused.json()["detail"]
+    assert f"stored before, under the same key, as entry {stored['seq']}" in refused.json()["detail"]
     with Rest(kept.url) as rest:
         assert rest.status()["seq"] == newest
 

@@ -172,7 +172,7 @@ def test_a_line_is_copied_by_its_button(server: ServerProcess, page: Page) -> No
 def test_the_first_page_counts_for_those_who_may_read(server: ServerProcess, page: Page) -> None:
     server.post("/api/data", [{"device_id": f"d{number}", "value": 1} for number in range(1_200)])
     page.goto(server.url)
-    expect(page.locator("#counts")).to_have_text("1,200 devices, 0 changes/s")
+    expect(page.locator("#counts")).to_have_text("1,200 devices, 0 events/s")
     expect(page.locator("#login")).to_be_hidden()
 
 

@@ -159,7 +159,7 @@ def test_every_column_sorts_and_keeps_sorting_as_changes_come(served: ServerProc
     for device_id, value in readings:
         push(served, device_id, value)
     expect(row(live, "b").locator(".changes")).to_have_text("2")
-    orders = {"Device": "cba", "Value": "cba", "Trend": "abc", "Changes": "abc", "Updated": "bac"}
+    orders = {"Device": "cba", "Value": "cba", "Trend": "abc", "Events": "abc", "Updated": "bac"}
     for column, order in orders.items():
         live.locator("#rows").get_by_role("button", name=column, exact=True).click()
         live.mouse.move(0, 0)

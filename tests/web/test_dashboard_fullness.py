@@ -65,7 +65,7 @@ def test_a_disk_that_is_full_soon_is_seen_on_a_phone_too(server: Server, open_pa
     expect(page.locator("#journal-bytes")).not_to_be_empty()
     expect(page.locator("#journal")).to_be_hidden()
     with_space(
-        page, growth_bytes_per_s=1e6, full_in_s=3_600.0, problem="the oldest changes cannot be trimmed: it is full"
+        page, growth_bytes_per_s=1e6, full_in_s=3_600.0, problem="the oldest entries cannot be trimmed: it is full"
     )
     page.reload()
     journal = page.locator("#journal")

@@ -14,7 +14,7 @@ from twincast.cli.units import counted
 from twincast.client import Event
 
 FRESH_S = 2.0
-AGE_CELLS, CHANGES_CELLS = 6, 7
+AGE_CELLS, EVENTS_CELLS = 6, 7
 HELP = "↑↓ PgUp PgDn: scroll  s: sort  q: quit"
 _encode = msgspec.json.Encoder().encode
 
@@ -22,13 +22,13 @@ _encode = msgspec.json.Encoder().encode
 class _Row(NamedTuple):
     at: str
     value: Any
-    changes: int
+    events: int
 
 
 class LiveTable:
     """The newest value of every device, as a table that is sorted and scrolled."""
 
-    ORDERS = ("name", "newest", "changes")
+    ORDERS = ("name", "newest", "events")
 
     def __init__(self) -> None:
         self.has_keys = False
@@ -39,7 +39,7 @@ class LiveTable:
         self._names: list[str] = []
         self._is_sorted = True  # whether these are the names of the rows, in order
         self._longest = 1
-        self._changes = 0
+        self._events = 0
         self._command = ""
         self._order = 0
         self._top = 0
@@ -53,7 +53,7 @@ class LiveTable:
             self._command = f"{device}: {event.command}{args}"
             return
         if event.kind == "deleted":
-            self._changes += event.merged
+            self._events += event.merged
             self._is_sorted &= self._rows.pop(device, None) is None
             return
         merged = event.merged if is_new else 0
@@ -61,8 +61,8 @@ class LiveTable:
         if before is None:
             self._is_sorted = False
             self._longest = max(self._longest, cell_len(device))
-        self._changes += merged
-        self._rows[device] = _Row(event.timestamp_utc, event.value, merged + (before.changes if before else 0))
+        self._events += merged
+        self._rows[device] = _Row(event.timestamp_utc, event.value, merged + (before.events if before else 0))
 
     def press(self, key: str) -> None:
         """Scroll, or take the next order."""
@@ -83,20 +83,20 @@ class LiveTable:
         below = self._below()
         self._shown = max(1, height - 1 - len(below))
         self._clamp()
-        shared = widths(width, self._longest, (AGE_CELLS, CHANGES_CELLS))
+        shared = widths(width, self._longest, (AGE_CELLS, EVENTS_CELLS))
         table = Table(box=None, padding=(0, shared.gap, 0, 0), pad_edge=False, header_style="bold")
         table.add_column("Device", width=shared.name, no_wrap=True)
         table.add_column("Value", width=shared.value, no_wrap=True, overflow="ellipsis")
         table.add_column("Age", width=AGE_CELLS, no_wrap=True, justify="right")
         if not shared.is_narrow:
-            table.add_column("Changes", width=CHANGES_CELLS, no_wrap=True, justify="right")
+            table.add_column("Events", width=EVENTS_CELLS, no_wrap=True, justify="right")
         for device in self._ordered()[self._top : self._top + self._shown]:
             row = self._rows[device]
             age_s = max(0.0, (now - datetime.fromisoformat(row.at)).total_seconds())
             style = "bold green" if age_s < FRESH_S else "none"
             # As Text, because a device's text is not markup.
             cells = [Text(shortened(device, shared.name), style), Text(text_of(row.value), style)]
-            table.add_row(*cells, _age(age_s), *([] if shared.is_narrow else [str(row.changes)]))
+            table.add_row(*cells, _age(age_s), *([] if shared.is_narrow else [str(row.events)]))
         return Group(table, *(Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in below))
 
     def _ordered(self) -> list[str]:
@@ -105,15 +105,15 @@ class LiveTable:
         order, rows = self.ORDERS[self._order], self._rows
         if order == "newest":
             return sorted(self._names, key=lambda name: rows[name].at, reverse=True)
-        if order == "changes":
-            return sorted(self._names, key=lambda name: -rows[name].changes)
+        if order == "events":
+            return sorted(self._names, key=lambda name: -rows[name].events)
         return self._names
 
     def _below(self) -> list[str]:
         place = f", from {self._top + 1:,}" if self._top else ""
         lines = [
             f"{counted(len(self._rows), 'device')} by {self.ORDERS[self._order]}{place}; "
-            f"{counted(self._changes, 'change')}"
+            f"{counted(self._events, 'event')}"
         ]
         if self._command:
             lines.append(f"last command to {self._command}")

@@ -127,7 +127,7 @@ def command(
     """
     if workers != 1:
         raise typer.BadParameter(
-            "one process owns the journal and gives every change its position; a second one would give out the same"
+            "one process owns the journal and gives every entry its position; a second one would give out the same"
             " positions. --workers stays 1 until servers share one log"
         )
     from twincast.server.process import serve  # noqa: PLC0415  # the help and a wrong option need not wait for it

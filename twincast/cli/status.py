@@ -63,7 +63,7 @@ def journal_rows(space: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     else:
         yield "journal_size", f"{in_bytes(space['file_bytes'])}, and {in_bytes(space['wal_bytes'])} of -wal"
     since = f", since {space['oldest_at_utc']}" if space["oldest_at_utc"] else ""
-    yield "changes", f"{space['entries']:,}{since}"
+    yield "entries", f"{space['entries']:,}{since}"
     kept = [in_time(space["keep_s"])] if space["keep_s"] else []
     kept += [f"{in_bytes(space['keep_bytes'])} at most"] if space["keep_bytes"] else []
     yield "kept", ", ".join(kept) or "all"

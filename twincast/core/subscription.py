@@ -93,7 +93,7 @@ class Subscription:
             raise ValidationFailed(f"`mode` must be latest or every, not {str(self.mode)[:40]!r}")
         if self.max_hz is not None:
             if self.mode == "every":
-                raise ValidationFailed("`max_hz` goes with mode latest; every change cannot be held back")
+                raise ValidationFailed("`max_hz` goes with mode latest; mode every sends each event as it comes")
             if not MAX_HZ_MIN <= self.max_hz <= MAX_HZ_MAX:
                 raise ValidationFailed(f"`max_hz` must be {MAX_HZ_MIN} to {MAX_HZ_MAX:g}, not {self.max_hz}")
         object.__setattr__(self, "_hash", hash((self.rules, self.mode, self.max_hz, self.within)))

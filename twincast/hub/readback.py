@@ -68,7 +68,7 @@ class ReadBack:
             entries = await self._journal.read(since, until - since, max_bytes=BLOCK_MAX_BYTES)
             result: Cast | TwincastError = self._keep(span, entries)
         except TwincastError as error:
-            logger.warning("changes after %d cannot be read back: %s", since, error)
+            logger.warning("entries after %d cannot be read back: %s", since, error)
             result = error
         for on_block in self._asked.pop(span):
             on_block(result)

@@ -45,7 +45,7 @@ class Retention(NamedTuple):
         fitting = (self.keep_bytes - HEADROOM_BYTES) // ENTRY_MIN_BYTES
         either = f", or --resume-max-entries {fitting} at most" if fitting > 0 else ""
         raise SettingUnusable(
-            f"--keep-bytes {self.keep_bytes} has no room for the newest {self.keep_entries:,} changes, which are always"
+            f"--keep-bytes {self.keep_bytes} has no room for the newest {self.keep_entries:,} entries, which are always"
             f" kept so that clients can resume: give it {_in_megabytes(needed_bytes)} or more{either}"
             " (in the environment TWINCAST_KEEP_BYTES and TWINCAST_RESUME_MAX_ENTRIES)"
         )

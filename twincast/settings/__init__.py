@@ -113,13 +113,13 @@ class Settings(FrozenSettings):
     memory_journal_max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
     """What a journal in memory keeps."""
     resume_max_entries: int = Field(default=1_000_000, ge=0)
-    """How many changes a client may be behind and still be sent them one by one."""
+    """How many entries a client may be behind and still be sent them one by one."""
     keep: Annotated[float | None, BeforeValidator(seconds)] = None
-    """How long changes are kept in a journal on disk, such as `30d` or `12h`. If not set, everything
-    [is kept](journal.md#how-much-is-kept). The newest state of each device and the newest `resume_max_entries` changes
+    """How long entries are kept in a journal on disk, such as `30d` or `12h`. If not set, everything
+    [is kept](journal.md#how-much-is-kept). The newest state of each device and the newest `resume_max_entries` entries
     always stay."""
     keep_bytes: Annotated[int | None, BeforeValidator(whole_bytes)] = None
-    """How much of the disk the journal may take, such as `2GB`; the oldest changes are removed first. What always stays
+    """How much of the disk the journal may take, such as `2GB`; the oldest entries are removed first. What always stays
     is as for `keep`."""
     head_max_bytes: int = Field(default=32 * 1024, ge=1024)
     """Size of a request's head, under `twincast serve`, as are the times below."""

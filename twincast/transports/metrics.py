@@ -79,7 +79,7 @@ class Metrics(Collector):
         waiting_bytes = sum(feed.sender.waiting_bytes for feed in everyone)
         yield _gauge("twincast_outbox_bytes", "What waits for clients and cannot be merged.", waiting_bytes)
         made, merged = hub.router.deliveries.made, hub.router.deliveries.merged
-        yield _counter("twincast_deliveries", "Changes handed to clients, one for each client and change.", made)
+        yield _counter("twincast_deliveries", "Events sent to clients, one for each client and event.", made)
         yield _counter("twincast_merged", "Changes that a newer one of the same device took the place of.", merged)
         yield _by_code("twincast_refusals", "Errors told to clients, by code.", refusals)
         yield _by_code("twincast_websocket_closes", "WebSockets that the server ended, by code of the error.", closes)
@@ -144,7 +144,7 @@ def _of_hub(hub: Hub, *, is_ready: bool) -> Iterator[Metric]:
     yield _gauge("twincast_ready", "Whether what is accepted now is stored: 1, or 0.", int(is_ready))
     yield _gauge("twincast_uptime_seconds", "How long the server has run.", hub.uptime_s)
     yield _gauge("twincast_devices", "Devices that have a value.", len(hub.state.twins))
-    yield _gauge("twincast_position", "The seq of the newest change.", hub.state.seq)
+    yield _gauge("twincast_position", "The seq of the newest entry.", hub.state.seq)
     yield _gauge("twincast_waiting_bytes", "What waits for the next commit.", hub.intake.waiting_bytes)
     yield _counter("twincast_readings_stored", "Readings that were stored.", counters.readings)
     yield _counter("twincast_commands_stored", "Commands and deletions that were stored.", counters.commands)
@@ -152,7 +152,7 @@ def _of_hub(hub: Hub, *, is_ready: bool) -> Iterator[Metric]:
     yield _histogram(
         "twincast_commit_seconds", "From the beginning of a commit until it was known to be stored.", counters.commit_s
     )
-    yield _histogram("twincast_commit_entries", "How many changes a commit had.", counters.commit_entries)
+    yield _histogram("twincast_commit_entries", "How many entries a commit had.", counters.commit_entries)
 
 
 def _of_journal(hub: Hub) -> Iterator[Metric]:

@@ -178,7 +178,7 @@ class SqliteJournal:
                 return await self._reader_worker.do(self._reader.read_committed, since, READ_BATCH, READ_BATCH_BYTES)
             except JournalUnavailable as error:
                 if not is_failing:
-                    logger.warning("changes after %d cannot be read yet: %s", since, error)
+                    logger.warning("entries after %d cannot be read yet: %s", since, error)
                 is_failing = True
                 await asyncio.sleep(READ_AGAIN_S)
 
@@ -194,4 +194,4 @@ class SqliteJournal:
 
 def _say_unsettled(future: asyncio.Future[None]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
-        logger.warning("the newest changes are in the journal's -wal alone: %s", error)
+        logger.warning("the newest entries are in the journal's -wal alone: %s", error)

@@ -150,7 +150,7 @@ class TrimSchedule:
             self._fail(error)
             return
         if self._problem is not None:
-            logger.warning("the oldest changes are trimmed again")
+            logger.warning("the oldest entries are trimmed again")
             self._problem = None
         self._look, took_s = future.result()
         self._pace.note(self._looked_at_s, self._look.used_bytes)
@@ -169,10 +169,10 @@ class TrimSchedule:
 
     def _fail(self, error: BaseException) -> None:
         if not isinstance(error, JournalUnavailable):
-            logger.error("the oldest changes are not trimmed", exc_info=error)
+            logger.error("the oldest entries are not trimmed", exc_info=error)
         elif self._problem is None:
-            logger.warning("the oldest changes are not trimmed, and the journal grows meanwhile: %s", error)
-        self._problem = f"the oldest changes cannot be trimmed: {error}"
+            logger.warning("the oldest entries are not trimmed, and the journal grows meanwhile: %s", error)
+        self._problem = f"the oldest entries cannot be trimmed: {error}"
         self._later(AGAIN_S, None)
 
     def _later(self, delay_s: float, until: int | None) -> None:
@@ -186,7 +186,7 @@ class TrimSchedule:
 
     def _why_short(self) -> str:
         return (
-            f"the journal takes more than keep_bytes leaves it, for the newest {self._retention.keep_entries:,} changes"
+            f"the journal takes more than keep_bytes leaves it, for the newest {self._retention.keep_entries:,} entries"
             " and the state are always kept: raise --keep-bytes, or lower --resume-max-entries"
         )
 

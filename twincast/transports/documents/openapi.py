@@ -21,7 +21,7 @@ programs and a sentence for people.
 TAGS = {
     "State": "The newest reading of every device: read it, add to it, delete a device.",
     "Commands": "Commands to devices. They are stored as readings are, and cast to everyone who watches.",
-    "Streams": "Every change as it comes, or behind a position, for programs that must miss nothing.",
+    "Streams": "Every event as it comes, or after a position, for programs that must miss nothing.",
     "Access": "Who may do what, and who did.",
     "Server": "How the server is.",
 }

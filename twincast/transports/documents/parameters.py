@@ -29,13 +29,13 @@ KINDS = parameter("kinds", {"type": "array", "items": {"enum": [each.kind for ea
 SINCE = parameter(
     "since",
     {**TEXT, "examples": ["5f0c9a1e-0b7d3c28:42"]},
-    "a position, `EPOCH:SEQ`, as each answer and each change has one; what came after it is returned",
+    "a position, `EPOCH:SEQ`, as each answer and each event has one; the events after it are returned",
 )
 STREAMS = (
     parameter(
         "mode",
         {"enum": ["latest", "every"]},
-        "stream: whether a slow reader gets merged changes; `latest` if not given",
+        "stream: whether a slow reader gets merged events; `latest` if not given",
     ),
     parameter(
         "max_hz",

@@ -79,7 +79,7 @@ class Storing:
             (entry,) = await self._parts.hub.read(seq - 1, 1)
         except Truncated:
             raise Truncated(
-                f"this was stored before, under the same key, as change {seq}; it is not stored again, and what was"
+                f"this was stored before, under the same key, as entry {seq}; it is not stored again, and what was"
                 " answered then is no longer kept"
             ) from None
         return entry

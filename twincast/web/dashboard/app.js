@@ -99,7 +99,7 @@ function noteLink({ phase, reason, resumed, gap }) {
 function sayHow(resumed, gap) {
   if (resumed) return "resumed, nothing is missing";
   const devices = `${count(client.twins.size)} devices`;
-  return gap?.to ? `${devices}; changes ${count(gap.from)} to ${count(gap.to)} may be missing` : devices;
+  return gap?.to ? `${devices}; events ${count(gap.from)} to ${count(gap.to)} may be missing` : devices;
 }
 
 function takeSnapshot(at, twins, gap) {

@@ -34,7 +34,7 @@ export class Fullness {
 
 function sayAll(space) {
   const since = space.oldest_at_utc ? `, since ${dateTime(Date.parse(space.oldest_at_utc))}` : "";
-  const lines = [`${count(space.entries)} ${space.entries === 1 ? "change" : "changes"}${since}`];
+  const lines = [`${count(space.entries)} ${space.entries === 1 ? "entry" : "entries"}${since}`];
   const kept = [];
   if (space.keep_s !== null) kept.push(duration(space.keep_s));
   if (space.keep_bytes !== null) kept.push(`${bytes(space.keep_bytes)} at most`);

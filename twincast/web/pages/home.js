@@ -32,7 +32,7 @@ function show({ devices_known: devices, epoch, seq }) {
   const perSecond = isSame ? Math.round((1_000 * (seq - before.seq)) / (now.atMs - before.atMs)) : null;
   before = now;
   const words = [`${devices.toLocaleString("en")} ${devices === 1 ? "device" : "devices"}`];
-  if (perSecond !== null) words.push(`${perSecond.toLocaleString("en")} ${perSecond === 1 ? "change" : "changes"}/s`);
+  if (perSecond !== null) words.push(`${perSecond.toLocaleString("en")} ${perSecond === 1 ? "event" : "events"}/s`);
   counts.textContent = words.join(", ");
   counts.hidden = false;
 }
