@@ -19,7 +19,7 @@ def test_without_limits_of_open_files_connections_have_a_bound_all_the_same(monk
     monkeypatch.setattr(machine, "resource", None)
     assert machine.open_files_max() is None
     assert process._http_bounds(Settings()).connections_max == 13_107
-    said = (ROOT / "docs" / "install.md").read_text()
+    said = " ".join((ROOT / "docs" / "install.md").read_text().split())
     assert "the default is 13,107, or `TWINCAST_CONNECTIONS_MAX`" in said
     assert process._http_bounds(Settings(connections_max=7)).connections_max == 7
 

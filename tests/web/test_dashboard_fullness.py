@@ -46,7 +46,7 @@ def test_the_head_says_how_full_the_journal_is_and_for_how_long_the_disk_lasts(
     page = open_page(server, **SCREEN)
     expect(page.locator("#journal")).to_be_visible()
     expect(page.locator("#journal-bytes")).to_have_text(re.compile(r"^\d+\.\d [KM]B$"))
-    expect(page.locator("#journal")).to_have_attribute("title", re.compile("^1 change, since "))
+    expect(page.locator("#journal")).to_have_attribute("title", re.compile("^1 entry, since "))
     title = page.locator("#journal").get_attribute("title") or ""
     assert "Kept: 30 days, 2.0 GB at most" in title
     assert re.search(r"[\d.]+ [GT]B of the disk are free", title)
