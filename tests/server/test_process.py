@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Never
@@ -189,3 +191,24 @@ def test_a_server_ends_its_event_streams_when_it_is_told_to_stop(
         printed = server.stop(how)
         assert any(b'"hello"' in line for line in lines)
     assert "Traceback" not in printed
+
+
+FROZEN = """
+import gc, os, signal, sys, threading, time
+
+def look():
+    while not gc.get_freeze_count():
+        time.sleep(0.02)
+    print("frozen", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=look, daemon=True).start()
+sys.argv = ["twincast", "serve", "--port", "0", "--journal", "memory:"]
+from twincast.cli.main import main
+main()
+"""
+
+
+def test_what_the_start_made_is_out_of_the_collectors_sight() -> None:
+    ran = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=60, check=True)
+    assert "frozen" in ran.stdout

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -62,7 +63,22 @@ def serve(settings: Settings) -> int:
         edge = fast_edge()
         app = create_app(exposure.settings, edge="picows" if edge else "portable")
         config = configured(app, edge, keeps_to_tls=exposure.self_signed is None)
-        return _run(Server(config, app, certificate, on_start=banner.show), app, listeners)
+
+        def started(app: App) -> None:
+            banner.show(app)
+            _settle_memory()
+
+        return _run(Server(config, app, certificate, on_start=started), app, listeners)
+
+
+def _settle_memory() -> None:
+    """Take what the start has made out of the garbage collector's sight: it stays as long as the process.
+
+    A full collection walks all that it sees, and requests that wait for the disk bring one on the sooner the more there
+    is of them: with the 80,000 objects of the modules these collections took a tenth of a loaded server's time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:
