@@ -4,11 +4,15 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
-
-from dotenv import dotenv_values
+from typing import TYPE_CHECKING, Self
 
 from twincast.errors import SettingUnusable
+from twincast.later import later
+
+if TYPE_CHECKING:
+    import dotenv
+else:
+    dotenv = later("dotenv")
 
 PREFIX, ENV_FILE, ENCODING = "TWINCAST_", ".env", "utf-8-sig"
 JOURNAL = "sqlite:twincast.db"
@@ -44,7 +48,7 @@ def _file() -> dict[str, str | None]:
     if not os.path.isfile(ENV_FILE):
         return {}
     try:
-        found = dotenv_values(ENV_FILE, encoding=ENCODING)
+        found = dotenv.dotenv_values(ENV_FILE, encoding=ENCODING)
     except UnicodeError:
         raise SettingUnusable(NOT_TEXT) from None
     except OSError as error:

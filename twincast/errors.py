@@ -4,12 +4,21 @@ TwincastError
 ├── BadMessage               what a client sent cannot be taken
 │   ├── MalformedJson        not JSON, or JSON that readers disagree about
 │   ├── ValidationFailed     JSON, but not the shape that was asked for
+│   │   ├── BadTime          not a time, or one without a zone
+│   │   ├── BadRange         a range that is turned round, or none
+│   │   ├── BadPath          not a JSON Pointer
+│   │   ├── UnknownAggregate  an aggregate that there is not
+│   │   ├── BadCursor        a cursor that is none, or of another query
+│   │   └── TooMuch          a query whose answer would be larger than answers are
 │   ├── TooLarge             over a limit in bytes, items, depth or keys
 │   ├── UnsupportedMedia     a content type or a frame type that is not taken here
 │   ├── KeyReused            an idempotency key came again with other content
 │   ├── LinePassed           a numbered line that was not stored, behind one that was
 │   ├── UnknownEpoch         a position of another log, or of a past that this one does not share
-│   ├── NotFound / MethodNotAllowed / UpgradeRequired
+│   ├── MethodNotAllowed / UpgradeRequired
+│   ├── NotFound             no such path, or no such device
+│   │   ├── NoSuchDevice     a device that neither the state nor the log has
+│   │   └── Ahead            a position, or a time, that the log has not come to
 │   ├── Forbidden            a Host or Origin that is not ours
 │   ├── Unauthenticated      no credential, or one that is not known here
 │   │   └── CredentialExpired  it was good once
@@ -19,6 +28,8 @@ TwincastError
 │   ├── JournalUnavailable   the disk does not take the update; nothing was stored
 │   ├── Stopping             the server is shutting down
 │   ├── NotStarted           nobody has started it: it is mounted, and its lifespan does not run
+│   ├── NotReady             the server is opening its log, and has not all of it yet
+│   ├── LogReplaced          the log under a running server is another one now
 │   ├── FellBehind           a client read too slowly; it is to reconnect
 │   ├── OutOfOrder           an update behind one that was not stored, on a connection that keeps order
 │   ├── NotYet               a position that the server has not reached
@@ -36,6 +47,7 @@ TwincastError
 ├── CursorUnusable           the file that keeps how far a client is can be none, or another program has it
 ├── SpoolUnusable            the file that keeps what a client sends can be none, or another program has it
 ├── SettingUnusable          a setting is none that can be
+├── WorkerFailed             a worker of several, or what they share, ends again and again
 ├── ExtraMissing             what this takes is not installed
 ├── WrongFingerprint         a client found another server than the one that it was told to trust
 └── Truncated                a position that the journal no longer reaches back to
@@ -78,6 +90,11 @@ class TwincastError(Exception):
         """Say what was expected and what came, in one sentence; never a credential."""
         return masked(str(self))
 
+    @property
+    def reason(self) -> str:
+        """The reason of a close frame that ends a connection with it: its code and its message."""
+        return f"{self.code}: {self.message}"
+
 
 class BadMessage(TwincastError):
     """What a client sent cannot be taken; sending it again will not help."""
@@ -99,6 +116,42 @@ class ValidationFailed(BadMessage):
 
     code = "validation_failed"
     http_status = 422
+
+
+class BadTime(ValidationFailed):
+    """Not a time, or one without a zone."""
+
+    code = "bad_time"
+
+
+class BadRange(ValidationFailed):
+    """A range that is turned round, or a width or number of buckets that cannot be."""
+
+    code = "bad_range"
+
+
+class BadPath(ValidationFailed):
+    """Not a JSON Pointer (RFC 6901), or more of them than a query may have."""
+
+    code = "bad_path"
+
+
+class UnknownAggregate(ValidationFailed):
+    """An aggregate that there is not."""
+
+    code = "unknown_aggregate"
+
+
+class BadCursor(ValidationFailed):
+    """A cursor that is none, or that another query answered."""
+
+    code = "bad_cursor"
+
+
+class TooMuch(ValidationFailed):
+    """A query whose answer would be larger than answers are; the message says what would fit."""
+
+    code = "too_much"
 
 
 class TooLarge(BadMessage):
@@ -143,6 +196,18 @@ class NotFound(BadMessage):
 
     code = "not_found"
     http_status = 404
+
+
+class NoSuchDevice(NotFound):
+    """Neither the state nor the log has such a device; the same for one that the caller may not read."""
+
+    code = "no_such_device"
+
+
+class Ahead(NotFound):
+    """A position or a time that the log has not come to. Nothing waits for it."""
+
+    code = "ahead"
 
 
 class MethodNotAllowed(BadMessage):
@@ -225,6 +290,22 @@ class NotStarted(Unavailable):
     """Nobody has started it: an application that mounts it has to run its lifespan."""
 
     code = "not_started"
+
+
+class NotReady(Unavailable):
+    """The server is opening its log, and serves nothing from it before it has all of it."""
+
+    code = "not_ready"
+
+
+class LogReplaced(Unavailable):
+    """The log under a running server is another one now: deleted and made anew, put back, or without its end.
+
+    Nothing more is served from what was read of the log before.
+    """
+
+    code = "log_replaced"
+    close_code = 1012
 
 
 class FellBehind(Unavailable):
@@ -332,6 +413,12 @@ class SettingUnusable(TwincastError):
     """A setting, by flag, environment or file, is none that can be."""
 
     code = "setting_unusable"
+
+
+class WorkerFailed(TwincastError):
+    """A process of a server that has several ends before it serves, again and again."""
+
+    code = "worker_failed"
 
 
 class ExtraMissing(TwincastError):

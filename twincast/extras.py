@@ -4,18 +4,24 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from twincast import __version__
 from twincast.errors import ExtraMissing
+from twincast.later import later
 from twincast.machine import quoted
 
+if TYPE_CHECKING:
+    from importlib import metadata
+    from urllib import request
+else:
+    metadata, request = later("importlib.metadata"), later("urllib.request")
+
+_EXTRA_OF = {"nats": "cluster"}
+"""Which extra brings a package that no other one does."""
 WHEEL = f"twincast-{__version__}-py3-none-any.whl"
 
 
@@ -30,7 +36,7 @@ def needed(what: str, extra: str = "server") -> Iterator[None]:
 
     Args:
         what: what needs it, for the error.
-        extra: what brings the packages.
+        extra: what brings the packages, but those that come with another one.
 
     Raises:
         ExtraMissing: a package is not installed; the message has the line that installs it.
@@ -42,7 +48,7 @@ def needed(what: str, extra: str = "server") -> Iterator[None]:
             raise
         raise ExtraMissing(
             f"{what} takes packages that are not installed, {error.name} among them. This line brings them:\n"
-            f"  {install_line(extra)}"
+            f"  {install_line(_EXTRA_OF.get((error.name or '').partition('.')[0], extra))}"
         ) from None
 
 
@@ -62,27 +68,14 @@ def install_line(extra: str) -> str:
     return " ".join([*map(quoted, [*installer, *options]), f'"{source}[{extra}]"'])
 
 
-def later(name: str) -> Any:
-    """Return a module that is imported when something of it is used."""
-    return _Later(name)
-
-
-class _Later:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
-
-
 def _origin() -> tuple[str, bool]:
     """Return where pip took this twincast from (PEP 610), and whether it is used there; else the wheel's bare name."""
     try:
-        told = json.loads(distribution("twincast").read_text("direct_url.json") or "{}")
-    except (PackageNotFoundError, ValueError):
+        told = json.loads(metadata.distribution("twincast").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
         told = {}
     address = urlsplit(told.get("url", ""))
-    path = url2pathname(address.path)
+    path = request.url2pathname(address.path)
     if address.scheme == "file" and Path(path).exists():
         return path, bool(told.get("dir_info", {}).get("editable"))
     return WHEEL, False

@@ -12,6 +12,8 @@ from twincast.errors import masked
 
 CONNECTION: ContextVar[int] = ContextVar("twincast_connection", default=0)
 """The number of the request that a line belongs to; 0 for none."""
+_process = ""
+"""What this process is called where several write one log; empty where it is the only one."""
 
 # Line ends and escape codes that came in with a name would forge lines, or reach the terminal of whoever reads them;
 # the marks of Unicode's bidirectional algorithm (UAX 9, 2) would let a line show another order than it has.
@@ -24,8 +26,16 @@ _TALKATIVE = ("httpx", "httpcore", "uvicorn.error", "websockets")
 """Loggers that write addresses with queries, heads and messages below the level of warnings, credentials among them."""
 
 
-def configure(style: Literal["text", "json"], level: str) -> None:
-    """Send the lines of this program and its libraries to standard error."""
+def configure(style: Literal["text", "json"], level: str, process: str = "") -> None:
+    """Send the lines of this program and its libraries to standard error.
+
+    Args:
+        style: their form.
+        level: from which on they are written.
+        process: what this process is called in each, where others write to the same log.
+    """
+    global _process  # noqa: PLW0603  # of the process, as the root logger is
+    _process = process
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -51,8 +61,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
-        connection = CONNECTION.get()
-        where = f" [{connection}]" if connection else ""
+        where = " ".join(filter(None, (_process, str(CONNECTION.get() or ""))))
+        where = f" [{where}]" if where else ""
         line = f"{_time(record)} {record.levelname} {record.name}{where}: {escaped(masked(_message(record)))}"
         if record.exc_info:
             trace = masked(self.formatException(record.exc_info)).split("\n")
@@ -71,6 +81,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": masked(record.getMessage()),
         }
+        if _process:
+            told["process"] = _process
         if connection := CONNECTION.get():
             told["connection"] = connection
         if record.exc_info:

@@ -31,6 +31,13 @@ def open_files_max() -> int | None:
     return None if files == resource.RLIM_INFINITY else int(files)
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def sync_folder(path: str) -> None:
     """Make the list of a folder's files durable. On Windows it is at once, and folders cannot be opened.
 

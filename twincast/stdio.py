@@ -4,13 +4,10 @@ What an encoding lacks is written as JSON escapes it, `\ud83c\udf21`: so a line 
 """
 
 import codecs
-import errno
 import io
 import os
 import sys
 from typing import TextIO
-
-from rich.console import Console
 
 _NUMBERS = (0, 1, 2)
 _ESCAPED = "twincast-escaped"
@@ -43,26 +40,6 @@ def _speak_utf_8_to_programs() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
             stream.reconfigure(encoding="utf-8")
-
-
-class Output(Console):
-    """A console whose broken pipe raises, where rich would end the process.
-
-    Only a real terminal counts as one: FORCE_COLOR and the like, which build systems set, do not make a terminal of a
-    pipe or a log, from which programs read lines and where no secret belongs.
-    """
-
-    @property
-    def is_terminal(self) -> bool:
-        """See Console."""
-        try:
-            return self.file.isatty()
-        except ValueError:  # it is closed
-            return False
-
-    def on_broken_pipe(self) -> None:
-        """See Console."""
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def settle() -> None:

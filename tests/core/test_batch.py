@@ -1,16 +1,17 @@
 """What collects until a commit: whoever is withdrawn leaves nothing behind, and the rest stays what it was."""
 
 from functools import partial
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from twincast.core.audit import Actor
-from twincast.core.batch import Batch, Placed
+from twincast.core.audit import Actor, CommandOrigin
+from twincast.core.batch import ENTRY_BYTES, Batch, Placed
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord
 from twincast.core.model import Control
-from twincast.core.producers import NumberedLine
+from twincast.core.producers import NumberedLine, ProducerIndex, ProducerMark
 from twincast.errors import KeyReused, TwincastError
 
 submissions = st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.sampled_from([None, "x", "y"]))
@@ -42,7 +43,7 @@ def test_what_some_lanes_submitted_is_taken_out_with_its_keys_and_origins(
     assert told == [number for number, (*_, lane) in enumerate(submitted) if lane in lanes]
     assert (kept.entries, kept.keys, kept.origins) == (expected.entries, expected.keys, expected.origins)
     assert kept.submissions == expected.submissions
-    assert kept.size_bytes == batch.size_bytes
+    assert kept.size_bytes == expected.size_bytes
 
 
 @given(st.lists(submissions, max_size=8), st.sets(st.integers(0, 7)))
@@ -114,6 +115,74 @@ def test_behind_a_producers_line_that_is_lost_its_later_ones_go_and_what_is_behi
     assert [entry.topic[1] for entry in kept.entries] == ["1", "6"]
     assert [(place, line.number) for place, line in kept.lines()] == [(0, 1), (1, 6)]
     assert kept.producers() == {("", "q")}
+
+
+texts = st.tuples(
+    st.integers(0, 3), st.integers(0, 40), st.booleans(), st.booleans(), st.sampled_from([None, "p", "q"])
+)
+
+
+@given(st.lists(texts, min_size=1, max_size=12), st.integers(1, 100), st.booleans())
+def test_the_parts_of_a_batch_are_together_what_it_was_and_each_holds_what_it_may(
+    submitted: list[tuple[int, int, bool, bool, str | None]], max_bytes: int, leans: bool
+) -> None:
+    whole, parted, told = Batch(), Batch(), list[tuple[int, int]]()
+    for number, (count, text_bytes, keyed, by_somebody, producer) in enumerate(submitted):
+        entries = [Control(f"{number}-{index}", "on", Raw(b"{}"), "", "rest") for index in range(count)]
+        key = IdempotencyKey(f"key {number}", "1", lambda _: None) if keyed else None
+        actor = Actor(f"who {number}", "here") if by_somebody else None
+        line = _line(producer, number + 1) if producer else None
+        size_bytes = text_bytes + ENTRY_BYTES * count if count else 0
+        for batch in whole, parted:
+            done = partial(lambda number, error, last_seq: told.append((number, last_seq)), number)
+            batch.add_all(entries, size_bytes, done, f"lane {number}", f"id {number}", key=key, actor=actor, line=line)
+    whole.leans = parted.leans = leans
+    assert whole.text_bytes == whole.size_bytes - ENTRY_BYTES * len(whole.entries)
+    parts, rest = list[Batch](), Batch()
+    while (rest := parted.split(max_bytes)) is not None:  # type: ignore[assignment]
+        parts.append(parted)
+        parted = rest
+    parts.append(parted)
+    assert all(part.submissions for part in parts)
+    assert all(part.text_bytes <= max_bytes or len(part.submissions) == 1 for part in parts)
+    for part, behind in pairwise(parts):  # no more parts than there must be
+        assert part.text_bytes + _first_text_bytes(behind) > max_bytes
+    assert [size for part in parts for size in _sizes(part)] == _sizes(whole)
+    assert all(part.size_bytes == sum(_sizes(part)) for part in parts)
+    assert {part.leans for part in parts} == {leans}
+    assert [entry for part in parts for entry in part.entries] == whole.entries
+    assert [s[2:4] for part in parts for s in part.submissions] == [s[2:4] for s in whole.submissions]
+    assert [line.number for part in parts for _, line in part.lines()] == [line.number for _, line in whole.lines()]
+    # Stored one behind the other, they are what the whole would have been.
+    expected = _stored([whole]), told.copy()
+    told.clear()
+    assert (_stored(parts), told) == expected
+
+
+def _sizes(batch: Batch) -> list[int]:
+    """Return the size of each submission."""
+    return [end - start for start, end in pairwise([0, *(submission[4] for submission in batch.submissions)])]
+
+
+def _first_text_bytes(batch: Batch) -> int:
+    count, *_, size_bytes = batch.submissions[0]
+    return size_bytes - ENTRY_BYTES * count
+
+
+def _stored(batches: list[Batch]) -> tuple[list[IdempotencyRecord], list[CommandOrigin], dict[str, ProducerMark]]:
+    """Store batches in a row; return their keys, who sent what, and up to where their producers have come."""
+    keys, origins, marks = list[IdempotencyRecord](), list[CommandOrigin](), dict[str, ProducerMark]()
+    producers, first_seq = ProducerIndex([]), 101
+    for batch in batches:
+        batch.mark(producers.marks(batch.lines()))
+        batch.place(first_seq, "epoch")
+        producers.learn(batch.marks)
+        keys += batch.keys
+        origins += batch.origins
+        marks |= {mark.producer: mark for mark in batch.marks}
+        batch.commit(Placed(range(first_seq, first_seq + len(batch.entries))))
+        first_seq += len(batch.entries)
+    return keys, origins, marks
 
 
 def test_only_who_asked_for_order_has_a_lane() -> None:

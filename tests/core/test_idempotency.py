@@ -16,6 +16,7 @@ from twincast.core.idempotency import (
     IdempotencyIndex,
     IdempotencyKey,
     IdempotencyRecord,
+    KeyWindow,
     PendingKey,
     digest_of,
     key_of_request,
@@ -23,6 +24,8 @@ from twincast.core.idempotency import (
 )
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.errors import KeyReused, TwincastError
+
+HEAD = 5
 
 
 class Asked:
@@ -58,7 +61,7 @@ def without_collector() -> Iterator[None]:
 )
 def test_a_key_that_is_no_longer_pending_keeps_nothing_of_its_sender(end: Callable[[PendingKey], None]) -> None:
     known, sender = IdempotencyIndex(()), Asked()
-    pending = known.admit(sender.key, 1, sender.done)
+    pending = known.admit(sender.key, 1, sender.done, HEAD)
     assert pending is not None
     end(pending)
     gone = weakref.ref(sender)
@@ -69,34 +72,34 @@ def test_a_key_that_is_no_longer_pending_keeps_nothing_of_its_sender(end: Callab
 def test_what_a_restart_finds_in_the_journal_is_known() -> None:
     known = IdempotencyIndex([IdempotencyRecord("k", 3, 5, "07")])
     again, other = Asked(), Asked(digest="08")
-    assert known.admit(again.key, 3, again.done) is None
+    assert known.admit(again.key, 3, again.done, HEAD) is None
     assert again.records == [IdempotencyRecord("k", 3, 5, "07")]
     with pytest.raises(KeyReused):
-        known.admit(other.key, 3, other.done)
+        known.admit(other.key, 3, other.done, HEAD)
 
 
 def test_a_key_whose_submission_failed_may_be_used_again() -> None:
     known, first, second = IdempotencyIndex(()), Asked(), Asked(digest="08")
-    pending = known.admit(first.key, 1, first.done)
+    pending = known.admit(first.key, 1, first.done, HEAD)
     assert pending is not None
     pending.settle(TwincastError("no"), 0)
-    assert known.admit(second.key, 1, second.done) is not None
+    assert known.admit(second.key, 1, second.done, HEAD) is not None
 
 
 def test_a_key_is_known_once_the_log_reports_it_whoever_wrote_it() -> None:
     known, elsewhere = IdempotencyIndex(()), IdempotencyRecord("k", 3, 5, "07")
     known.learn([elsewhere])
     again, other = Asked(), Asked(digest="08")
-    assert known.admit(again.key, 3, again.done) is None
+    assert known.admit(again.key, 3, again.done, HEAD) is None
     assert again.records == [elsewhere]
     with pytest.raises(KeyReused):
-        known.admit(other.key, 3, other.done)
+        known.admit(other.key, 3, other.done, HEAD)
 
 
 def test_a_key_that_the_journal_has_from_another_writer_is_answered_with_that_to_all_who_wait() -> None:
     known, first, second = IdempotencyIndex(()), Asked(), Asked()
-    pending = known.admit(first.key, 3, first.done)
-    assert pending is not None and known.admit(second.key, 3, second.done) is None
+    pending = known.admit(first.key, 3, first.done, HEAD)
+    assert pending is not None and known.admit(second.key, 3, second.done, HEAD) is None
     elsewhere = IdempotencyRecord("k", 3, 5, "07")
     pending.key.again(elsewhere)
     assert (first.records, second.records) == ([elsewhere], [elsewhere])
@@ -105,14 +108,14 @@ def test_a_key_that_the_journal_has_from_another_writer_is_answered_with_that_to
 
 def test_a_key_under_way_with_other_content_is_refused() -> None:
     known, first, second = IdempotencyIndex(()), Asked(), Asked(digest="08")
-    assert known.admit(first.key, 1, first.done)
+    assert known.admit(first.key, 1, first.done, HEAD)
     with pytest.raises(KeyReused):
-        known.admit(second.key, 1, second.done)
+        known.admit(second.key, 1, second.done, HEAD)
 
 
 def store(known: IdempotencyIndex, key: str, seq: int) -> None:
     asked = Asked(key)
-    pending = known.admit(asked.key, 1, asked.done)
+    pending = known.admit(asked.key, 1, asked.done, seq - 1)
     assert pending is not None, f"{key} is still known"
     known.learn([IdempotencyRecord(key, seq, seq, "07")])
     pending.settle(None, seq)
@@ -125,18 +128,43 @@ def test_so_many_keys_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch
         store(known, f"k{seq}", seq)
     for key, is_known in (("k2", False), ("k3", True), ("k5", True)):
         asked = Asked(key)
-        assert (known.admit(asked.key, 1, asked.done) is None) is is_known, key
+        assert (known.admit(asked.key, 1, asked.done, HEAD) is None) is is_known, key
 
 
-def test_a_key_counts_as_long_as_its_update_is_among_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_counts_as_long_as_its_first_entry_is_among_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "WINDOW_ENTRIES", 10)
-    known = IdempotencyIndex(())
-    store(known, "old", 1)
-    store(known, "newer", 10)
-    asked = Asked("old")
-    assert known.admit(asked.key, 1, asked.done) is None
-    store(known, "newest", 11)
-    assert known.admit(asked.key, 1, asked.done) is not None
+    known, asked = IdempotencyIndex(()), Asked("old")
+    known.learn([IdempotencyRecord("old", 1, 3, "07")])
+    assert known.admit(asked.key, 3, asked.done, 10) is None
+    assert known.admit(asked.key, 3, asked.done, 11) is not None, "though no other key was stored meanwhile"
+
+
+steps = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3), st.integers(1, 3)), max_size=40)
+
+
+@given(steps, st.sets(st.integers(0, 39)))
+def test_what_was_started_anew_answers_as_what_was_not(steps: list[tuple[str, int, int]], starts: set[int]) -> None:
+    """A journal keeps each key that was ever stored, and gives at a start those that count then, as SqliteFile does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idempotency, "WINDOW_ENTRIES", 12)
+        patch.setattr(idempotency, "KEYS_MAX", 4)
+        log, head_seq = list[IdempotencyRecord](), 0
+        stayed, restarted = KeyWindow(), KeyWindow()
+        for number, (key, others, count) in enumerate(steps):
+            head_seq += others  # entries without a key
+            if number in starts:
+                restarted = KeyWindow([record for record in log if record.first_seq > head_seq - 12][-4:])
+            newest = list({record.key: record for record in log}.values())
+            newest = sorted(newest, key=lambda record: record.first_seq)[-4:]
+            by_rule = {record.key: record for record in newest if record.first_seq > head_seq - 12}
+            for name in "abcdef":
+                assert stayed.get(name, head_seq) == restarted.get(name, head_seq) == by_rule.get(name), name
+            assert stayed.counting(head_seq) == restarted.counting(head_seq) == list(by_rule.values())
+            if key not in by_rule:
+                log.append(IdempotencyRecord(key, head_seq + 1, head_seq + count, "07"))
+                head_seq += count
+                stayed.learn(log[-1:])
+                restarted.learn(log[-1:])
 
 
 def test_keys_of_different_origin_never_meet() -> None:
@@ -182,3 +210,9 @@ def test_no_two_submissions_that_differ_run_together_to_one_digest(one: list[Ent
     """Such as two readings whose names and values, joined, are those of a third."""
     assert (digest_of(one) == digest_of(other)) == (one == other)
     assert re.fullmatch(r"[0-9a-f]{32}", digest_of(one))
+
+
+def test_a_key_that_is_longer_than_the_window_counts_no_more_once_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "WINDOW_ENTRIES", 10)
+    window = idempotency.KeyWindow([IdempotencyRecord("k", 1, 20, "d")])
+    assert window.get("k", 20) is None

@@ -54,6 +54,7 @@ def test_a_snapshot_encodes_its_twins_under_their_devices() -> None:
         "epoch": "e",
         "seq": 3,
         "twins": {"a": {"value": [1], "updated_at_utc": "then", "seq": 3, "source": "rest"}},
+        "deletions": {},
     }
 
 

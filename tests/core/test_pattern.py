@@ -154,3 +154,13 @@ def test_a_gateway_of_more_names_than_its_rights_remember_costs_no_more_for_each
         for device in devices:
             rights.has(device)
     assert matches.count <= 3 * len(devices), f"the first time it took {first}"
+
+
+@pytest.mark.parametrize("text", ["*x{}x*", "lab/*-{}-*", "lab/*/door{}"])
+def test_a_thousand_patterns_are_told_apart_also_by_what_is_between_their_stars(
+    text: str, matches: CountedMatches
+) -> None:
+    names = pattern_set(frozenset(text.format(number) for number in range(1_000)))
+    devices = [text.format(number).replace("*", "lab/any") for number in range(1_000)]
+    assert all(names.has(device) for device in devices)
+    assert matches.count <= 20 * len(devices)

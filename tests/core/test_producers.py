@@ -57,6 +57,30 @@ def test_a_line_that_comes_again_is_told_up_to_which_all_are_stored_and_where_th
     assert again(known, 4) is None
 
 
+def test_those_that_wrote_last_are_the_same_to_whoever_was_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producers, "PRODUCERS_MAX", 2)
+    known = ProducerIndex([])
+    old, own, elsewhere, newest = (
+        ProducerMark("", name, 1, seq) for name, seq in (("a", 1), ("b", 3), ("c", 2), ("d", 4))
+    )
+    known.learn([old])
+    known.learn([own])  # durable before the log has reported what another server wrote before it
+    known.learn([elsewhere])
+    known.learn([newest])
+    assert [again(known, 1, name) is not None for name in "abcd"] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_line_that_another_writer_stores_while_it_waits_here_moves_no_mark(number: int) -> None:
+    """On a log of many servers, a producer that had no answer goes to another one with the same line."""
+    known = ProducerIndex([])
+    first = Sent(number)
+    assert known.admit(first.line, first.done) is not None
+    known.learn([ProducerMark("", "p", 3, 30)])
+    assert known.marks([(0, first.line), (1, Sent(4).line)]) == [ProducerMark("", "p", 4, 1)]
+    assert known.marks([(0, first.line)]) == []
+
+
 def test_what_a_restart_finds_in_the_journal_is_known() -> None:
     known = ProducerIndex([ProducerMark("key:a", "p", 7, 70)])
     assert again(known, 7, identity="key:a") == ProducerMark("key:a", "p", 7, 70)

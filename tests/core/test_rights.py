@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twincast.core.model import KINDS
+from twincast.core.model import KINDS, KINDS_UNASKED
 from twincast.core.pattern import Pattern
 from twincast.core.rights import ACTIONS, ANYONE, EVERY_RIGHT, Principal, Rights
 from twincast.core.subscription import Subscription, rules_of
@@ -72,7 +72,7 @@ def test_an_action_is_allowed_if_one_of_its_patterns_selects_the_name(
 def test_a_subscription_inside_rights_selects_what_both_select(
     wanted: frozenset[str], readable: frozenset[str], name: str
 ) -> None:
-    subscription = Subscription(rules_of(wanted)).inside(readable)
+    subscription = Subscription(rules_of(wanted, KINDS)).inside(readable)
     for kind in KINDS:
         expected = all(any(Pattern(text).matches(name) for text in texts) for texts in (wanted, readable))
         assert subscription.selects((kind, name)) == expected
@@ -90,8 +90,8 @@ def test_those_with_equal_rights_and_wishes_have_equal_subscriptions() -> None:
 
 def test_who_may_read_some_names_costs_one_lookup_each_and_no_pattern() -> None:
     subscription = Subscription().inside(frozenset({"lab/a", "lab/b"}))
-    assert not subscription.ends
-    assert subscription.exact == {(kind, name) for kind in KINDS for name in ("lab/a", "lab/b")}
+    assert not subscription.literals
+    assert subscription.exact == {(kind, name) for kind in KINDS_UNASKED for name in ("lab/a", "lab/b")}
     assert not subscription.is_everything
 
 

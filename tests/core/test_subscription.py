@@ -2,7 +2,7 @@
 
 import pytest
 
-from twincast.core.model import KINDS, Topic
+from twincast.core.model import KINDS_UNASKED, Topic
 from twincast.core.subscription import Subscription, rules_of
 from twincast.errors import ValidationFailed
 from twincast.wire.client_messages import decode_message
@@ -50,7 +50,7 @@ def test_equal_subscriptions_are_one_however_they_were_asked_for() -> None:
 
 def test_patterns_are_added_replaced_and_removed() -> None:
     subscription = Subscription(rules_of(["a", "b"])).adding(rules_of(["b", "c"], ["control"]))
-    assert dict(subscription.rules) == {"a": KINDS, "b": {"control"}, "c": {"control"}}
+    assert dict(subscription.rules) == {"a": KINDS_UNASKED, "b": {"control"}, "c": {"control"}}
     assert dict(subscription.removing(["a", "x"]).rules) == {"b": {"control"}, "c": {"control"}}
     assert not subscription.removing(None).rules
 
@@ -71,7 +71,7 @@ def test_mode_and_frequency_stay_unless_they_are_named() -> None:
     throttled = decode_stream_query("devices=a&max_hz=5").subscription
     assert asked(b'{"type":"subscribe","devices":["b"]}', throttled).max_hz == 5
     every = asked(b'{"type":"subscribe","mode":"every"}', throttled)
-    assert (every.mode, every.max_hz, dict(every.rules)) == ("every", None, {"a": KINDS})
+    assert (every.mode, every.max_hz, dict(every.rules)) == ("every", None, {"a": KINDS_UNASKED})
     assert asked(b'{"type":"unsubscribe","devices":["a"]}', throttled).max_hz == 5
     with pytest.raises(ValidationFailed, match="max_hz"):
         asked(b'{"type":"subscribe","max_hz":3}', every)
@@ -88,6 +88,6 @@ def test_an_address_says_whether_it_names_devices() -> None:
 
 @pytest.mark.parametrize("kinds", [[], ["x" * 10_000], [f"kind-{n}" for n in range(10_000)]])
 def test_a_refusal_of_kinds_is_short_however_long_they_are(kinds: list[str]) -> None:
-    with pytest.raises(ValidationFailed, match="control, data_update and deleted") as refusal:
+    with pytest.raises(ValidationFailed, match="control, data_update, deleted and late") as refusal:
         rules_of(["*"], kinds)
     assert len(refusal.value.message) < 200

@@ -18,6 +18,8 @@ class CommandOrigin(NamedTuple):
     seq: int
     who: str
     address: str
+    server: str = ""
+    """See AuditRecord.server."""
 
 
 OF_DEVICES = frozenset({"command", "delete"})
@@ -36,3 +38,5 @@ class AuditRecord(Struct, frozen=True):
     detail: str
     seq: int | None = None
     """Of a command or a deletion: where it stands in the log."""
+    server: str = ""
+    """Of several servers on a shared log, the one that took it; empty for a command of this machine, or one server."""

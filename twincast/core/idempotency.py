@@ -9,6 +9,8 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from twincast.core.model import Entry
 from twincast.errors import KeyReused, TwincastError
 
@@ -25,8 +27,11 @@ OnCommitted = Callable[[TwincastError | None, int], None]
 """The callback of a submission, called once: with None and its last seq, or with the error that kept it out."""
 
 
-class IdempotencyRecord(NamedTuple):
-    """That a key was stored: with which entries, and a digest of their content."""
+class IdempotencyRecord(Struct, frozen=True, array_like=True, gc=False):
+    """That a key was stored: with which entries, and a digest of their content.
+
+    Many are kept, so the garbage collector does not look at them. As JSON it is an array.
+    """
 
     key: str
     first_seq: int
@@ -91,23 +96,66 @@ class PendingKey:
             key.again(record)
 
 
+class KeyWindow:
+    """The stored keys that count. One rule for all that ask, so that whatever was started anew answers the same.
+
+    A key counts if its first entry is among the last WINDOW_ENTRIES of the log as of now, and it is among the newest
+    KEYS_MAX keys.
+    """
+
+    __slots__ = ("_records",)
+
+    def __init__(self, records: Iterable[IdempotencyRecord] = ()) -> None:
+        """Begin with what a journal has, oldest first."""
+        self._records: dict[str, IdempotencyRecord] = {}
+        self.learn(records)
+
+    def get(self, key: str, head_seq: int) -> IdempotencyRecord | None:
+        """Return the record of a key that counts, in a log whose newest entry is `head_seq`; None if it does not."""
+        record = self._records.get(key)
+        return None if record is None or record.first_seq <= head_seq - WINDOW_ENTRIES else record
+
+    def counting(self, head_seq: int) -> list[IdempotencyRecord]:
+        """Return all records that count, oldest first."""
+        return [record for record in self._records.values() if record.first_seq > head_seq - WINDOW_ENTRIES]
+
+    def learn(self, records: Iterable[IdempotencyRecord]) -> None:
+        """Take the records that the log reports, in its order."""
+        known = self._records
+        for record in records:
+            known.pop(record.key, None)  # a key that counted no more, and was stored again, stands last
+            known[record.key] = record
+            oldest = next(iter(known.values()))
+            while len(known) > KEYS_MAX or oldest.first_seq <= record.last_seq - WINDOW_ENTRIES:
+                del known[oldest.key]
+                if not known:  # one that is longer than the window counts no more once it is stored
+                    break
+                oldest = next(iter(known.values()))
+
+
 class IdempotencyIndex:
     """The keys of the newest entries of the log, and those that are pending."""
 
     def __init__(self, records: Iterable[IdempotencyRecord]) -> None:
         """Begin with what the journal has, oldest first."""
-        self._stored = {record.key: record for record in records}
+        self._stored = KeyWindow(records)
         self._pending: dict[str, PendingKey] = {}
 
-    def admit(self, key: IdempotencyKey, count: int, done: OnCommitted) -> PendingKey | None:
+    def admit(self, key: IdempotencyKey, count: int, done: OnCommitted, head_seq: int) -> PendingKey | None:
         """Return the pending key of a new submission of `count` entries; None if the key is stored or pending already.
 
         One that is stored is answered at once, and one that is pending with the first submission.
 
+        Args:
+            key: the key.
+            count: how many entries it stands for.
+            done: the callback of the submission.
+            head_seq: the newest entry of the log.
+
         Raises:
             KeyReused: the key came before, with other content.
         """
-        stored = self._stored.get(key.key)
+        stored = self._stored.get(key.key, head_seq)
         if stored is not None:
             check_same(stored.digest, key.digest)
             key.again(stored)
@@ -123,13 +171,7 @@ class IdempotencyIndex:
 
     def learn(self, records: Iterable[IdempotencyRecord]) -> None:
         """Take the records that the log reports, whoever wrote them, in its order."""
-        stored = self._stored
-        for record in records:
-            stored[record.key] = record
-            oldest = stored[next(iter(stored))]
-            while len(stored) > KEYS_MAX or oldest.last_seq <= record.last_seq - WINDOW_ENTRIES:
-                del stored[oldest.key]
-                oldest = stored[next(iter(stored))]
+        self._stored.learn(records)
 
 
 def key_of_update(entry: Entry, update_id: str, identity: str = "") -> str:
@@ -149,6 +191,8 @@ def digest_of(entries: Sequence[Entry]) -> str:
         whole.update(_BETWEEN.join((*entry.topic, entry.detail, "")).encode())
         whole.update(entry.payload)
         whole.update(_BETWEEN.encode())
+        if claim := entry.claim:
+            whole.update(f"{claim}{_BETWEEN}".encode())
     return whole.hexdigest()[:DIGEST_HEX]
 
 

@@ -9,7 +9,7 @@ from twincast.core.audit import AuditRecord
 from twincast.errors import JournalUnavailable
 
 
-class Key(Struct, frozen=True):
+class Key(Struct, frozen=True, forbid_unknown_fields=True):
     """An API key, without its secret."""
 
     id: str
@@ -25,7 +25,7 @@ class Key(Struct, frozen=True):
     revoked_at_utc: str | None = None
 
 
-class Pairing(Struct, frozen=True):
+class Pairing(Struct, frozen=True, forbid_unknown_fields=True):
     """A pairing code: the key that is made when a device presents the code."""
 
     digest: str

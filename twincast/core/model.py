@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from twincast.errors import ValidationFailed
 
-Source = Literal["rest", "websocket", "application"]
-"""The way by which an entry came; `application` is the program that has the server inside. More may be added."""
-Kind = Literal["data_update", "control", "deleted"]
+Source = Literal["rest", "websocket", "application", "nats"]
+"""The way by which an entry came: `application` is the program that has the server inside, `nats` the subjects of NATS
+beside a shared log. More may be added."""
+Kind = Literal["data_update", "control", "deleted", "late"]
 
 # What the documents on the wire say of these; wire/values is what checks them.
 _NAME = {"minLength": 1, "maxLength": 128}
@@ -21,6 +22,17 @@ Command = Annotated[str, Meta(examples=["set_speed"], extra_json_schema=_NAME)]
 Value = Annotated[Raw, Meta(description="any JSON", examples=[21.5])]
 Args = Annotated[Raw, Meta(examples=[{"rpm": 900}], extra_json_schema={"type": "object"})]
 TimeUtc = Annotated[str, Meta(description="ISO 8601, UTC", extra_json_schema={"format": "date-time"})]
+MeasuredAt = Annotated[
+    str,
+    Meta(
+        description="when it was measured, by the clock of the device: ISO 8601 with a zone; UTC once it is stored",
+        examples=["2026-11-27T04:16:10.250000+00:00"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+Clock = Annotated[
+    Literal["off"], Meta(description="the measured time is more than 60 s ahead of the stored one, and is not believed")
+]
 Seq = Annotated[int, Meta(description="a position in the log")]
 Epoch = Annotated[
     str,
@@ -62,6 +74,8 @@ class EntryKind(Struct, gc=False):
     """Whether the newest entry with a `merge_key` stands for those before it, for a client that does not keep up."""
     audited_as: ClassVar[str | None] = None
     """The action in the audit trail; None for what leaves no record there."""
+    is_asked_for: ClassVar[bool] = False
+    """Whether only those receive it who name its kind."""
 
     @property
     def subject(self) -> str:
@@ -76,6 +90,11 @@ class EntryKind(Struct, gc=False):
     @property
     def detail(self) -> str:
         """What it says besides its payload: the name of a command."""
+        return ""
+
+    @property
+    def claim(self) -> str:
+        """When it claims to have been measured; empty for what claims nothing."""
         return ""
 
     @property
@@ -107,11 +126,40 @@ class DataUpdate(EntryKind, tag_field="type", tag="data_update", gc=False):
     source: Source
     seq: Seq = NOT_YET
     epoch: Epoch = ""
+    measured_at_utc: MeasuredAt | UnsetType = UNSET
+    clock: Clock | UnsetType = UNSET
+
+    @property
+    def claim(self) -> str:
+        """See EntryKind."""
+        return "" if self.measured_at_utc is UNSET else self.measured_at_utc
 
     @property
     def topic(self) -> "Topic":
         """See EntryKind. Without a look at the class, for it is asked of each reading."""
         return "data_update", self.device_id
+
+
+@known_also_as(subject="device_id", payload="value", claim="measured_at_utc")
+class Late(EntryKind, tag_field="type", tag="late", gc=False):
+    """A reading that was measured before what its device's twin comes from: it is history, and changes no twin.
+
+    See core/lateness.
+    """
+
+    kind = "late"
+    right = "publish"
+    changes_twin = False
+    conflates = False
+    is_asked_for = True
+
+    device_id: DeviceId
+    value: Value
+    timestamp_utc: TimeUtc
+    source: Source
+    measured_at_utc: MeasuredAt
+    seq: Seq = NOT_YET
+    epoch: Epoch = ""
 
 
 @known_also_as(subject="target", payload="args", detail="command")
@@ -150,10 +198,12 @@ class Deleted(EntryKind, tag_field="type", tag="deleted", gc=False):
     epoch: Epoch = ""
 
 
-Entry = DataUpdate | Control | Deleted
+Entry = DataUpdate | Control | Deleted | Late
 ENTRIES: tuple[type[EntryKind], ...] = get_args(Entry)
 """The kinds as classes."""
 KINDS: frozenset[Kind] = frozenset(each.kind for each in ENTRIES)
+KINDS_UNASKED: frozenset[Kind] = frozenset(each.kind for each in ENTRIES if not each.is_asked_for)
+"""What those receive who name no kinds."""
 TWIN_KINDS: frozenset[Kind] = frozenset(each.kind for each in ENTRIES if each.changes_twin)
 Topic = tuple[Kind, str]
 """The kind of an entry, and the device or target that it is about."""
@@ -192,6 +242,8 @@ class Twin(Struct, gc=False):
     updated_at_utc: TimeUtc
     seq: Seq
     source: Source
+    measured_at_utc: MeasuredAt | UnsetType = UNSET
+    clock: Clock | UnsetType = UNSET
 
 
 class Snapshot(Struct):
@@ -200,3 +252,5 @@ class Snapshot(Struct):
     epoch: str
     seq: int
     twins: dict[str, Twin]
+    deletions: dict[str, str] = {}
+    """When devices were deleted, those that were last at the end; see core/lateness. Some may have come again."""

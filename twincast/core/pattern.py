@@ -1,12 +1,13 @@
 """Patterns of names: `*` stands for any number of any characters, `/` included; every other character for itself."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from twincast.core.names import check_unicode
+from twincast.core.literals import LOOK_STEPS, LiteralIndex, Literals
+from twincast.core.names import NAME_MAX_CHARS, check_unicode
+from twincast.core.sorted_names import SORTED_LOOK_STEPS, SortedNames
 from twincast.errors import ValidationFailed
 
 PATTERN_MAX_CHARS = 256
@@ -14,14 +15,12 @@ KNOWN_MAX = 20_000
 """How many names an answer is kept for: a gateway sends the same names again and again."""
 KNOWN_FROM_STEPS = 16
 """An answer that costs fewer steps is not kept: a match takes a microsecond or two, a kept name a hundred bytes."""
-LOOK_STEPS, LENGTH_STEPS = 4, 2
-"""How many steps a look-up of a name takes, and each length of an end; a step is about an eighth of a microsecond."""
 MATCH_STEPS, PART_STEPS, CHARS_A_STEP = 4, 2, 16
 """How many steps a match takes, and each part of the pattern; and how many characters of the pattern are one more."""
+CROWD = 8
+"""From how many patterns with the same beginning or end on the others are told apart by what is between."""
 SIFT_ENDS, SIFT_NAMES = 8, 256
 """Up to how many ends names are sifted before they are matched, and how many names at once: several times as fast."""
-
-T = TypeVar("T")
 
 
 class End(NamedTuple):
@@ -72,6 +71,11 @@ class Pattern:
         return End(self._tail, True)
 
     @property
+    def literals(self) -> Literals:
+        """What every selected name has."""
+        return Literals(self._head, self._tail, tuple(self._inner))
+
+    @property
     def is_end(self) -> bool:
         """Whether a name is selected as soon as it has `end`."""
         return not self._inner and not (self._head and self._tail)
@@ -102,67 +106,6 @@ class Pattern:
         return heads and (self._tail.endswith(other._tail) or other._tail.endswith(self._tail))
 
 
-class Ends(Generic[T]):
-    """Things by the ends of their patterns: those that can select a name are found without matching each.
-
-    A thing under `ANY_END` is always found.
-    """
-
-    __slots__ = ("_by_head", "_by_tail", "_head_lengths", "_tail_lengths")
-
-    def __init__(self) -> None:
-        self._by_head: dict[str, dict[T, None]] = {}
-        self._by_tail: dict[str, dict[T, None]] = {}
-        self._head_lengths: Counter[int] = Counter()
-        self._tail_lengths: Counter[int] = Counter()
-
-    def __bool__(self) -> bool:
-        return bool(self._by_head or self._by_tail)
-
-    @property
-    def ends(self) -> Iterator[End]:
-        """The ends that something is kept under."""
-        yield from (End(text, False) for text in self._by_head)
-        yield from (End(text, True) for text in self._by_tail)
-
-    @property
-    def look_cost(self) -> int:
-        """How many steps a look-up of a name takes, whatever it finds."""
-        return LOOK_STEPS + LENGTH_STEPS * (len(self._head_lengths) + len(self._tail_lengths))
-
-    def add(self, end: End, thing: T) -> None:
-        """Keep a thing under an end, behind the older things of that end."""
-        found, lengths = self._side(end)
-        things = found.setdefault(end.text, {})
-        if not things:
-            lengths[len(end.text)] += 1
-        things[thing] = None
-
-    def remove(self, end: End, thing: T) -> None:
-        """Remove a thing that was kept under an end."""
-        found, lengths = self._side(end)
-        things = found[end.text]
-        del things[thing]
-        if not things:
-            del found[end.text]
-            lengths[len(end.text)] -= 1
-            if not lengths[len(end.text)]:
-                del lengths[len(end.text)]
-
-    def near(self, name: str) -> Iterator[dict[T, None]]:
-        """Yield the things under each end that a name has."""
-        chars = len(name)
-        for length in self._head_lengths:
-            if length <= chars and (things := self._by_head.get(name[:length])) is not None:
-                yield things
-        for length in self._tail_lengths:
-            if length <= chars and (things := self._by_tail.get(name[chars - length :])) is not None:
-                yield things
-
-    def _side(self, end: End) -> tuple[dict[str, dict[T, None]], Counter[int]]:
-        return (self._by_tail, self._tail_lengths) if end.is_tail else (self._by_head, self._head_lengths)
-
-
 class Found(NamedTuple):
     """What one slice of a search found: the selected names, where the next slice begins, and how many steps it took."""
 
@@ -171,12 +114,17 @@ class Found(NamedTuple):
     steps: int
 
 
+_NO_STARS: LiteralIndex[Pattern] = LiteralIndex(CROWD)
+"""The index of all sets of exact names; each device that watches itself has one."""
+
+
 class PatternSet:
     """The names that at least one of some patterns selects."""
 
     __slots__ = (
         "_ask_cost",
         "_heads",
+        "_index",
         "_is_found_by_sifting",
         "_is_sifted",
         "_known",
@@ -194,9 +142,10 @@ class PatternSet:
         self.star_count = 0
         """How many of the patterns have a star."""
         self._known: dict[str, bool] = {}
-        self._stars: Ends[Pattern] = Ends()
+        self._index = _NO_STARS
         exact: set[str] = set()
         cost, is_told_by_ends = 0, True
+        stars: list[Pattern] = []
         for pattern in patterns:
             cost += pattern.cost
             if pattern.exact is not None:
@@ -205,20 +154,26 @@ class PatternSet:
             self.star_count += 1
             is_told_by_ends &= pattern.is_end
             self.is_all |= pattern.is_everything
-            self._stars.add(pattern.end, pattern)
+            stars.append(pattern)
         self.exact = frozenset(exact)
         """The names that are selected by their whole text."""
-        self._ask_cost = self._stars.look_cost + cost
-        ends = frozenset(self._stars.ends)
+        self._stars = tuple(stars)
+        if stars:
+            self._index = LiteralIndex(CROWD)
+            for pattern in stars:
+                self._index.add(pattern.literals, pattern)
+        self._ask_cost = self._index.look_cost(NAME_MAX_CHARS) + cost
+        ends = frozenset(pattern.end for pattern in stars)
         self._heads = tuple(end.text for end in ends if not end.is_tail)
         self._tails = tuple(end.text for end in ends if end.is_tail)
         self._is_sifted = len(ends) <= SIFT_ENDS and ANY_END not in ends
         self._is_found_by_sifting = self._is_sifted and is_told_by_ends
 
     @property
-    def ends(self) -> frozenset[End]:
-        """How the selected names begin or end; an exact name begins as all of itself."""
-        return frozenset({*self._stars.ends, *(End(name, False) for name in self.exact)})
+    def literals(self) -> frozenset[Literals]:
+        """What the selected names have, by each of the patterns; an exact name begins as all of itself."""
+        stars = {pattern.literals for pattern in self._stars}
+        return frozenset(stars | {Literals(name, "", ()) for name in self.exact})
 
     @property
     def is_listed(self) -> bool:
@@ -248,8 +203,8 @@ class PatternSet:
         """Return whether a name is selected, and how many steps that took; nothing is kept."""
         if self.is_all or name in self.exact:
             return True, 1
-        steps = self._stars.look_cost
-        for patterns in self._stars.near(name):
+        steps = self._index.look_cost(len(name))
+        for patterns in self._index.near(name):
             for pattern in patterns:
                 steps += pattern.cost
                 if pattern.matches(name):
@@ -282,6 +237,26 @@ class PatternSet:
                 if is_selected:
                     found.append(name)
         return Found(found, at, steps)
+
+    @property
+    def is_found_in_order(self) -> bool:
+        """Whether `pick` finds all that is selected: the selected names have a few beginnings and ends."""
+        return self._is_sifted and not self.exact
+
+    def pick(self, names: SortedNames) -> tuple[list[str], int]:
+        """Return those of some names that are selected, and how many steps that took. See is_found_in_order."""
+        found = [name for head in self._heads for name in names.beginning(head)]
+        found += [name for tail in self._tails for name in names.ending(tail)]
+        steps = SORTED_LOOK_STEPS * (len(self._heads) + len(self._tails)) + len(found)
+        if self._is_found_by_sifting:
+            return found, steps
+        selected = []
+        for name in found:
+            is_selected, cost = self.ask(name)
+            steps += cost
+            if is_selected:
+                selected.append(name)
+        return selected, steps
 
     def _sift(self, names: Sequence[str]) -> list[str]:
         """Return the names that have one of the ends, or are selected by their whole text."""

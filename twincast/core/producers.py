@@ -23,6 +23,8 @@ _WINDOW = (1 << WINDOW_LINES) - 1
 
 ProducerId = tuple[str, str]
 """The identity and the name of a producer: no identity can touch the lines of another one."""
+LineId = tuple[str, str, int]
+"""A producer's identity and name, and the number of one of its lines."""
 
 
 class ProducerMark(NamedTuple):
@@ -94,27 +96,37 @@ class ProducerIndex:
     def marks(self, lines: Sequence[tuple[int, NumberedLine]]) -> list[ProducerMark]:
         """Return the marks to store with a batch: one for each producer, in order, each as of its last line.
 
+        A line that another writer of the log has stored since it was admitted moves none: the journal leaves it out.
+
         Args:
             lines: in order, each with its index in the batch. The `seq` of a mark is that index.
         """
         marks: dict[ProducerId, ProducerMark] = {}
         for index, line in lines:
             before = marks.get(line.producer_id) or self._marks.get(line.producer_id)
-            marks[line.producer_id] = _moved(before, line, index)
+            if before is not None and line.number <= before.line:
+                continue
+            marks[line.producer_id] = moved(before, (*line.producer_id, line.number), index)
         return sorted(marks.values(), key=lambda mark: mark.seq)
 
     def learn(self, marks: Iterable[ProducerMark]) -> None:
         """Take marks that are stored, in order: those of an own commit, and those that the log reports.
 
         An own commit is learned as soon as it is durable, for the marks of the next one build on it. The log reports
-        it too, perhaps only after the next one: so what is not newer changes nothing.
+        it too, perhaps only after the next one: so what is not newer changes nothing. What others wrote before it may
+        come behind it; who wrote last goes by the log all the same.
         """
+        newest_seq, is_late = next(reversed(self._marks.values())).seq if self._marks else 0, False
         for mark in marks:
             producer_id = mark.identity, mark.producer
             known = self._marks.get(producer_id)
             if known is None or known.seq < mark.seq:
                 self._marks.pop(producer_id, None)  # the producer that wrote last stands last
+                is_late |= mark.seq < newest_seq
+                newest_seq = max(newest_seq, mark.seq)
                 self._marks[producer_id] = mark
+        if is_late:
+            self._marks = dict(sorted(self._marks.items(), key=lambda item: item[1].seq))
         while len(self._marks) > PRODUCERS_MAX:
             del self._marks[next(iter(self._marks))]
 
@@ -123,9 +135,7 @@ class ProducerIndex:
         if mark is None or line.number > mark.line:
             return False
         if not mark.has(line.number):
-            raise LinePassed(
-                f"line {line.number} was refused or never sent, and line {mark.line} is stored: it is too late for it"
-            )
+            raise passed_over(line.number, mark)
         line.again(mark)
         return True
 
@@ -145,9 +155,15 @@ class ProducerIndex:
         return settle
 
 
-def _moved(before: ProducerMark | None, line: NumberedLine, index: int) -> ProducerMark:
+def moved(before: ProducerMark | None, line: LineId, seq: int) -> ProducerMark:
     """Return the mark after a line: the lines between it and the mark before are not stored."""
-    step, missing = (line.number, 0) if before is None else (line.number - before.line, before.missing)
+    identity, producer, number = line
+    step, missing = (number, 0) if before is None else (number - before.line, before.missing)
     # Shifted by one window at most, however large the number that a client sends.
     passed = _WINDOW if step > WINDOW_LINES else (missing << step) | ((1 << step - 1) - 1)
-    return ProducerMark(line.identity, line.producer, line.number, index, passed & _WINDOW)
+    return ProducerMark(identity, producer, number, seq, passed & _WINDOW)
+
+
+def passed_over(number: int, mark: ProducerMark) -> LinePassed:
+    """Return the error for a line that is not stored, when a later one of its producer is."""
+    return LinePassed(f"line {number} was refused or never sent, and line {mark.line} is stored: it is too late for it")

@@ -150,7 +150,7 @@ class Account:
         shares, used = self._shares, self._used
         touched: set[str] = set()
         start = 0
-        for end, _, _, identity in batch.submissions:
+        for end, _, _, identity, _ in batch.submissions:
             for entry in batch.entries[start:end]:
                 if not entry.changes_twin:
                     continue
@@ -202,7 +202,7 @@ class Account:
             if outlook is None:
                 outlook = self._outlooks[batch] = _Outlook()
             older = waiting[:place]
-            for end, _, _, identity in batch.submissions[outlook.submissions_seen :]:
+            for end, _, _, identity, _ in batch.submissions[outlook.submissions_seen :]:
                 for entry in batch.entries[outlook.entries_seen : end]:
                     if entry.changes_twin:
                         before = outlook.held.get(entry.subject) or self._after(entry.subject, older)

@@ -15,8 +15,10 @@ class Space(Struct):
 
     file_bytes: int
     wal_bytes: int
+    history_bytes: int
+    """The closed part of the log, in files of its own."""
     used_bytes: int
-    """What is in use of the file; of a journal in memory, the window of changes that it keeps."""
+    """What is in use of the file, and that; of a journal in memory, the window of changes that it keeps."""
     checkpoint_lag: int
     """How many changes the state on disk is behind: they are read anew at a start."""
     entries: int

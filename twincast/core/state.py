@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from itertools import islice
 
+from msgspec import UNSET
+
+from twincast.core.lateness import DELETIONS_MAX
 from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
 
 DEVICE_BYTES = 512
@@ -18,6 +21,7 @@ class State:
         "_names",
         "_names_as_of",
         "deaths",
+        "deletions",
         "epoch",
         "seq",
         "size_bytes",
@@ -32,6 +36,8 @@ class State:
         """The size of all devices: 512 bytes each, and their values."""
         self.deaths = 0
         """How many devices were deleted."""
+        self.deletions = snapshot.deletions
+        """When devices were deleted; see Snapshot."""
         self._births: list[str] = []
         self._births_seen = 0
         self._names: Sequence[str] = ()
@@ -48,17 +54,22 @@ class State:
     def apply_all(self, entries: Sequence[Entry]) -> None:
         """Take the next entries of the log, in order. Raises what `apply` raises, with those before it taken."""
         seq, size_bytes, twins = self.seq, self.size_bytes, self.twins
+        reading, twin, newest, unset = DataUpdate, Twin, twins.get, UNSET  # local, for it is done for each reading
         try:
             for entry in entries:
                 if entry.seq != seq + 1:
                     raise ValueError(f"the log goes on at {seq + 1}, not at {entry.seq}")
                 seq = entry.seq
-                if isinstance(entry, DataUpdate):
-                    value = entry.value
-                    before = twins.get(entry.device_id)
+                if isinstance(entry, reading):
+                    device_id, value = entry.device_id, entry.value
+                    before = newest(device_id)
                     size_bytes += len(value) + DEVICE_BYTES if before is None else len(value) - len(before.value)
-                    twins[entry.device_id] = Twin(value, entry.timestamp_utc, seq, entry.source)
+                    if entry.measured_at_utc is unset:
+                        twins[device_id] = twin(value, entry.timestamp_utc, seq, entry.source)
+                    else:
+                        twins[device_id] = twin_of(entry)
                 elif isinstance(entry, Deleted):
+                    self._note_deletion(entry)
                     before = twins.pop(entry.device_id, None)
                     if before is not None:
                         self.deaths += 1
@@ -93,9 +104,21 @@ class State:
         twin = self.twins.get(device_id)
         if twin is None:
             return None
-        return DataUpdate(device_id, twin.value, twin.updated_at_utc, twin.source, twin.seq, self.epoch)
+        stored = (device_id, twin.value, twin.updated_at_utc, twin.source, twin.seq, self.epoch)
+        return DataUpdate(*stored, measured_at_utc=twin.measured_at_utc, clock=twin.clock)
+
+    def _note_deletion(self, entry: Deleted) -> None:
+        deletions = self.deletions
+        deletions.pop(entry.device_id, None)  # so that it stands last
+        deletions[entry.device_id] = entry.timestamp_utc
+        if len(deletions) > DELETIONS_MAX:
+            del deletions[next(iter(deletions))]
 
 
 def twin_of(update: DataUpdate) -> Twin:
     """Return the twin of a device after a reading."""
-    return Twin(update.value, update.timestamp_utc, update.seq, update.source)
+    return Twin(
+        *(update.value, update.timestamp_utc, update.seq, update.source),
+        measured_at_utc=update.measured_at_utc,
+        clock=update.clock,
+    )

@@ -4,13 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, cast
+from weakref import WeakValueDictionary
 
-from twincast.core.model import KINDS, Kind, Topic
-from twincast.core.pattern import ANY_END, End, Pattern, PatternSet, pattern_set
+from twincast.core.literals import Literals
+from twincast.core.model import KINDS, KINDS_UNASKED, Kind, Topic
+from twincast.core.pattern import ANY_END, Pattern, PatternSet, pattern_set
 from twincast.errors import ValidationFailed
 
 Mode = Literal["latest", "every"]
 Rule = tuple[str, frozenset[Kind]]
+_Key = tuple[frozenset[Rule], Mode, float | None, frozenset[str]]
 
 EVERYWHERE = frozenset({"*"})
 PATTERNS_MAX, STARS_MAX = 1_000, 100
@@ -68,7 +71,7 @@ class Subscription:
         within: the patterns of what the client has the right to read. Nothing else exists for it.
     """
 
-    rules: frozenset[Rule] = frozenset({("*", KINDS)})
+    rules: frozenset[Rule] = frozenset({("*", KINDS_UNASKED)})
     mode: Mode = "latest"
     max_hz: float | None = None
     within: frozenset[str] = EVERYWHERE
@@ -113,9 +116,21 @@ class Subscription:
         return pattern_set(self.within)
 
     @cached_property
+    def whole_kinds(self) -> frozenset[Kind]:
+        """The kinds of which every name is selected."""
+        if not self.readable.is_all:
+            return frozenset()
+        return frozenset(kind for text, kinds in self.rules if text == "*" for kind in kinds)
+
+    @cached_property
     def is_everything(self) -> bool:
-        """Whether every entry is selected."""
-        return ("*", KINDS) in self.rules and self.readable.is_all
+        """Whether every entry is selected of the kinds that come unasked."""
+        return self.whole_kinds >= KINDS_UNASKED
+
+    @cached_property
+    def wants_late(self) -> bool:
+        """Whether late readings are selected, be it of some names."""
+        return any("late" in kinds for _, kinds in self.rules)
 
     @cached_property
     def exact(self) -> frozenset[Topic]:
@@ -127,21 +142,21 @@ class Subscription:
         return named | wanted.all_of(readable.exact) if readable.is_listed else named
 
     @cached_property
-    def ends(self) -> frozenset[End]:
-        """How the selected names that are not in `exact` begin or end; empty if there are no others."""
+    def literals(self) -> frozenset[Literals]:
+        """What the selected names that are not in `exact` have, by each pattern; empty if there are no others."""
         wanted, readable = self.wanted, self.readable
         if readable.is_listed and all(pattern.is_everything for pattern in wanted.stars):
             return frozenset()
-        ends = frozenset(pattern.end for pattern in wanted.stars)
-        # The wanted patterns say nothing of a name's ends, so those of the readable names are used.
-        return readable.ends if ANY_END in ends and not readable.is_all else ends
+        if not readable.is_all and any(pattern.end == ANY_END for pattern in wanted.stars):
+            return readable.literals  # the wanted patterns say little
+        return frozenset(pattern.literals for pattern in wanted.stars)
 
     def selects(self, topic: Topic) -> bool:
         """Whether entries of a topic are wanted and readable."""
-        if self.is_everything or topic in self.exact:
+        if topic in self.exact or topic[0] in self.whole_kinds:
             return True
         kind, name = topic
-        return bool(self.ends) and self.readable.has(name) and self.wanted.names(kind).has(name)
+        return bool(self.literals) and self.readable.has(name) and self.wanted.names(kind).has(name)
 
     def ask(self, topic: Topic) -> tuple[bool, int]:
         """Return what `selects` returns, and how many steps that took; nothing is kept."""
@@ -154,7 +169,7 @@ class Subscription:
 
     def learn(self, topic: Topic) -> tuple[bool, int]:
         """Return what `ask` returns; an answer that took many steps is kept."""
-        if self.is_everything or topic in self.exact:
+        if topic in self.exact or topic[0] in self.whole_kinds:
             return True, 1
         kind, name = topic
         is_wanted, steps = self.wanted.names(kind).learn(name)
@@ -175,7 +190,11 @@ class Subscription:
 
     def inside(self, readable: frozenset[str]) -> "Subscription":
         """Return this subscription narrowed to what some patterns select: all that the client has the right to read."""
-        return self if readable == self.within else replace(self, within=EVERYWHERE if "*" in readable else readable)
+        within = EVERYWHERE if "*" in readable else readable
+        if within == self.within:
+            return self
+        key = (self.rules, self.mode, self.max_hz, within)
+        return _in_use.get(key) or _in_use.setdefault(key, replace(self, within=within))
 
     def _with_rules(self, rules: Iterable[Rule]) -> "Subscription":
         return replace(self, rules=frozenset(rules), _wanted=None)
@@ -186,13 +205,31 @@ class Subscription:
         return {"devices": devices, "mode": self.mode, "max_hz": self.max_hz}
 
 
+_in_use: WeakValueDictionary[_Key, Subscription] = WeakValueDictionary()
+
+
+def subscription_to(rules: frozenset[Rule], mode: Mode = "latest", max_hz: float | None = None) -> Subscription:
+    """Return a subscription; equal ones are one object, so that thousands of clients that ask alike share it.
+
+    It is remembered for as long as somebody uses it: what it keeps of names must not outlive the clients.
+
+    Raises:
+        ValidationFailed: see Subscription.
+    """
+    key = (rules, mode, max_hz, EVERYWHERE)
+    return _in_use.get(key) or _in_use.setdefault(key, Subscription(rules, mode, max_hz))
+
+
+EVERYTHING = subscription_to(frozenset({("*", KINDS_UNASKED)}))
+
+
 def rules_of(patterns: Iterable[str], kinds: Iterable[str] | None = None) -> frozenset[Rule]:
-    """Return patterns with the kinds that each of them selects; all kinds if none are given.
+    """Return patterns with the kinds that each of them selects; those that come unasked if none are given.
 
     Raises:
         ValidationFailed: a kind is not known. The patterns are read when they become a subscription.
     """
-    wanted = frozenset(kinds) if kinds is not None else KINDS
+    wanted = frozenset(kinds) if kinds is not None else KINDS_UNASKED
     if not wanted or not wanted <= KINDS:
         unknown = [kind[:40] for kind in sorted(wanted - KINDS)[:1]]  # it may be long
         *first, last = sorted(KINDS)
