@@ -109,3 +109,21 @@ def test_a_close_code_that_may_be_sent_is_read(assembler: Assembler, code: int |
     payload = b"" if code is None else code.to_bytes(2, "big") + b"bye"
     assert assembler.take(CLOSE, True, payload) is None
     assert close_code_of(payload) == code
+
+
+@given(st.lists(st.sampled_from([b"{}", b"[1]", "ü".encode(), b"\xc3", b"\xbc", b"", b"x" * 20, b"x" * 21, b"x" * 9])))
+def test_texts_that_came_together_would_be_taken_if_each_is_taken(payloads: list[bytes]) -> None:
+    def takes(payload: bytes) -> bool:
+        try:
+            return Assembler(20).take(TEXT, True, payload) == payload
+        except (Violation, TooLarge):
+            return False
+
+    assert not payloads or Assembler(20).would_take(payloads) == all(map(takes, payloads))
+
+
+def test_inside_a_message_no_other_would_be_taken() -> None:
+    assembler = Assembler(20)
+    assert not assembler.is_inside and assembler.would_take([b"{}"])
+    assembler.take(TEXT, False, b"{")
+    assert assembler.is_inside and not assembler.would_take([b"{}"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.wire.strategies import ascii_or_not, compact, ids, json_values, message_ids
 from twincast.core.model import Control, DataUpdate
-from twincast.errors import BadMessage, MalformedJson, TooLarge, ValidationFailed
+from twincast.errors import BadMessage, BadTime, MalformedJson, TooLarge, ValidationFailed
+from twincast.wire import client_messages
 from twincast.wire.client_messages import decode_message, draft, id_of
 from twincast.wire.messages import encode, encode_error
 
@@ -89,6 +90,14 @@ REFUSED = [
     (b'{"type":"telemetry","device_id":"a"}', ValidationFailed),
     (b'{"type":"telemetry","device_id":null,"value":1}', ValidationFailed),
     (telemetry(device_id=""), ValidationFailed),
+    (telemetry(measured_at_utc="yesterday"), BadTime),
+    (telemetry(measured_at_utc=""), BadTime),
+    (telemetry(measured_at_utc=1764216970), ValidationFailed),
+    (
+        b'{"type":"telemetry","device_id":"a","value":1,"measured_at_utc":"2026-11-27T04:16:10Z",'
+        b'"measured_at_utc":"2026-11-27T04:16:11Z"}',
+        MalformedJson,
+    ),
     (telemetry(device_id=7), ValidationFailed),
     (telemetry(device_id="x" * 129), ValidationFailed),
     (telemetry(device_id="a\nb"), ValidationFailed),
@@ -195,6 +204,11 @@ def test_a_message_without_a_usable_id_tells_none(payload: bytes) -> None:
     assert id_of(payload) is None
 
 
+def test_a_reading_says_when_it_was_measured_or_says_nothing() -> None:
+    for text, claim in (("2026-11-27T05:16:10+01:00", "2026-11-27T04:16:10.000000+00:00"), (None, "")):
+        assert draft(decode_message(telemetry(measured_at_utc=text, id="a:b")), "websocket").claim == claim
+
+
 def test_a_draft_is_not_yet_stored_and_knows_its_way_in() -> None:
     update = draft(decode_message(telemetry(value=[1])), "websocket")
     assert update == DataUpdate("a", update.value, "", "websocket", 0)  # type: ignore[union-attr]
@@ -253,3 +267,14 @@ def test_the_names_of_a_numbered_line_may_stand_in_it_once(name: str, value: str
     assert decode_message(text.encode()).producer == "a:b"
     with pytest.raises(MalformedJson):
         decode_message(text.replace(f'"{name}"', f'"{name}":{value},"{name}"').encode())
+
+
+def test_an_escape_in_a_value_takes_no_second_parser_and_one_beside_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    monkeypatch.setattr(client_messages, "refuse_duplicate_names", asked.append)
+    decode_message(rb'{"type":"telemetry","device_id":"lab","value":{"said":"\"12:30\"\n","path":"C:\\\\"}}')
+    decode_message(rb'{"type":"telemetry","device_id":"lab","value":"\u003a"}')
+    assert not asked
+    for beside in (rb'"device_id":"l\u0061b"', rb'"device_id":"lab","v\u0061lue":2', rb'"device_id":"lab","x":"\n"'):
+        decode_message(b'{"type":"telemetry",%b,"value":"\\n"}' % beside)
+    assert len(asked) == 3

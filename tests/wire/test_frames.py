@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from twincast.wire import frames
 
+pytestmark = pytest.mark.usefixtures("implementation")
+
 
 class Frame(NamedTuple):
     is_final: bool

@@ -1,7 +1,13 @@
 """What a client asks for by its address."""
 
+import gc
+import weakref
+from collections.abc import Iterable
+
 import pytest
 
+from twincast.core import subscription
+from twincast.core.subscription import Rule, Wanted
 from twincast.errors import ValidationFailed
 from twincast.wire.query import (
     PAGE_SIZE_MAX,
@@ -58,3 +64,26 @@ def test_a_ticket_and_the_wish_to_log_in_are_found_without_reading_the_rest() ->
 @pytest.mark.parametrize("text", ["0", "7", "10"])
 def test_a_whole_number_is_read_up_to_its_maximum(text: str) -> None:
     assert whole_number(text, "`x`", 10) == int(text)
+
+
+def test_what_is_asked_for_alike_is_one_subscription_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+
+    def read(rules: Iterable[Rule]) -> Wanted:
+        nonlocal reads
+        reads += 1
+        return Wanted(rules)
+
+    monkeypatch.setattr(subscription, "Wanted", read)
+    first = decode_stream_query("devices=one/*&devices=two&mode=every").subscription
+    for query in ("devices=two&devices=one/*&mode=every", "devices=one%2F*&devices=two&mode=every&page_size=7"):
+        assert decode_stream_query(query).subscription is first
+    assert first.inside(frozenset({"one/*"})) is first.inside(frozenset({"one/*"}))
+    assert reads == 1
+    assert decode_stream_query("devices=one/*&devices=two").subscription != first
+
+
+def test_a_subscription_that_nobody_uses_is_forgotten() -> None:
+    used = weakref.ref(decode_stream_query("devices=nobody/*").subscription)
+    gc.collect()
+    assert used() is None

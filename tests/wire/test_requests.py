@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.wire.strategies import ascii_or_not, compact, ids, json_values
 from twincast.core.model import Deleted
-from twincast.errors import BadMessage, MalformedJson, TooLarge, ValidationFailed
+from twincast.errors import BadMessage, BadTime, MalformedJson, TooLarge, ValidationFailed
 from twincast.wire import requests
 
 
@@ -37,6 +37,35 @@ def test_an_array_and_lines_of_readings_come_through_in_order(batch: list[tuple[
     spaced = requests.decode_reading_lines(b"\n" + b"\r\n\n".join(bodies) + b"\r\n", "rest", 5)
     for updates in (array, lines, spaced):
         assert [(update.device_id, bytes(update.value)) for update in updates] == expected
+
+
+@pytest.mark.parametrize("name", [b"measured_at_utc", b"m\\u0065asured_at_utc", b"measured\\u005fat_utc"])
+def test_a_look_at_a_body_misses_no_claim(name: bytes) -> None:
+    plain = b'{"device_id":"a","value":1}'
+    measured = b'{"device_id":"a","value":1,"%b":"2026-11-27T04:16:10Z"}' % name
+    assert not requests.may_claim(b"[%b,%b]" % (plain, plain))
+    updates = requests.decode_readings(b"[%b,%b]" % (plain, measured), "rest", 2)
+    assert [update.claim for update in updates] == ["", "2026-11-27T04:16:10.000000+00:00"]
+    assert requests.may_claim(measured)
+
+
+@pytest.mark.parametrize(
+    ("time", "error"),
+    [
+        (b'"yesterday"', BadTime),
+        (b'""', BadTime),
+        (b"1764216970", ValidationFailed),
+        (b"{}", ValidationFailed),
+        (b'"2026-11-27T04:16:10Z","measured_at_utc":"2026-11-27T04:16:10Z"', MalformedJson),
+        (b'"2026-11-27T04:16:10Z","value":2', MalformedJson),
+    ],
+)
+def test_a_claim_that_cannot_be_is_refused(time: bytes, error: type[BadMessage]) -> None:
+    body = b'{"device_id":"a","value":1,"measured_at_utc":%b}' % time
+    with pytest.raises(error):
+        requests.decode_reading(body, "rest")
+    with pytest.raises(error, match="line 2"):
+        requests.decode_reading_lines(b'{"device_id":"a","value":1}\n%b' % body, "rest", 2)
 
 
 READING_FAULTS = [
@@ -125,3 +154,13 @@ def test_a_deletion_names_a_device_that_there_could_be() -> None:
     assert requests.draft_deletion("a", "rest") == Deleted("a", "", "rest")
     with pytest.raises(ValidationFailed):
         requests.draft_deletion("", "rest")
+
+
+def test_an_escape_in_a_value_takes_no_second_parser_and_one_beside_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    monkeypatch.setattr(requests, "refuse_duplicate_names", asked.append)
+    plain = rb'{"device_id":"lab","value":{"said":"\"12:30\"\n"}}'
+    requests.decode_readings(b"[%b,%b]" % (plain, plain), "rest", 10)
+    assert not asked
+    requests.decode_readings(rb'[%b,{"device_id":"l\u0061b","value":"\n"}]' % plain, "rest", 10)
+    assert len(asked) == 1

@@ -2,7 +2,11 @@
 
 import json
 import math
+import random
 import re
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -13,6 +17,7 @@ from msgspec import Raw
 
 from twincast.core.names import check_id
 from twincast.errors import BadMessage, MalformedJson, TooLarge, ValidationFailed
+from twincast.wire import values
 from twincast.wire.client_messages import decode_message
 from twincast.wire.values import check_value, compact, refuse_duplicate_names
 
@@ -232,3 +237,115 @@ def test_a_refusal_is_short_however_deep_the_value_is() -> None:
     with pytest.raises(MalformedJson) as refusal:
         check_value(b"[" * 500 + b"9" * 5_000 + b"]" * 500)
     assert len(refusal.value.message) < 300
+
+
+def mutated(text: str, random_: random.Random) -> bytes:
+    """Return a text with up to two of its bytes changed, left out or doubled."""
+    data = bytearray(text.encode())
+    for _ in range(random_.choice((0, 0, 1, 2))):
+        at = random_.randrange(len(data) or 1)
+        change = random_.choice((b"", data[at : at + 1] * 2, *(b"%c" % char for char in b'{}[]":,09eE.-+\\u ')))
+        data[at : at + 1] = change
+    return bytes(data)
+
+
+def crafted(random_: random.Random, depth: int) -> str:
+    """Return a value made of what has mattered once: numbers at the edge of 64 bits, `:` in texts, deep nesting."""
+    kind = random_.random()
+    if depth == 0 or kind < 0.4:
+        return random_.choice(CRAFTED)
+    parts = [crafted(random_, depth - 1) for _ in range(random_.randrange(4))]
+    if kind < 0.65:
+        return f"[{','.join(parts)}]"
+    if kind < 0.7:
+        levels = random_.choice((4, 5, 31, 32, 33))
+        opening, closing = random_.choice((("[", "]"), ('{"a":', "}"), ('{"a":[', "]}")))
+        return opening * levels + crafted(random_, 0) + closing * levels
+    names = random_.choices(('"a"', '"b"', '"c"', '"a:b"', '"\\u0061"', '"\\u003a"', '":"', '"é"'), k=len(parts))
+    return "{" + ",".join(f"{name}:{part}" for name, part in zip(names, parts, strict=True)) + "}"
+
+
+CRAFTED = (
+    *("1", "-0", "1.5", "1e5", "1E-400", "true", "false", "null", "[]", "{}", '""', '":"', '"12:30:00"', '"a:b,c"'),
+    *(
+        '"\\u003a"',
+        '"\\\\u003a"',
+        '"\\u003A:"',
+        '"{"',
+        '"[{"',
+        '"\\""',
+        '"é"',
+        "1e400",
+        "0.12345678901234567890",
+    ),
+    *map(str, (2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**18, 10**19, 10**20)),
+)
+
+
+def test_crafted_and_mutated_values_are_taken_exactly_when_an_independent_check_finds_nothing() -> None:
+    random_ = random.Random(17)
+    for _ in range(20_000):
+        data = mutated(crafted(random_, 4), random_)
+        text = data.decode(errors="replace").strip()  # no edge lets other bytes than UTF-8 through
+        if text:
+            found, seen = faults_of(text), verdict(text.encode())
+            assert seen in found if found else seen is None, text
+
+
+def calls_of(check: Callable[[], object]) -> int:
+    """Return how many calls of Python's functions a check takes."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        check()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+MANY = 5_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [*range(MANY)],
+        [number / 7 for number in range(MANY)],
+        [1e-30 * number for number in range(MANY)],
+        [-(2**63), *range(MANY), 2**63 - 1],
+        [2**64 - 1, 1.5, True, None] * (MANY // 4),
+        [[number, number / 7] for number in range(MANY)],
+        [[[[number]]] for number in range(MANY)],
+        ["12:30:00", "http://a"] * MANY,
+        [True, None] * MANY,
+        {"samples": [*range(MANY)], "at": "12:30:00"},
+        {"a": {"b": {"c": {"d": {"samples": [*range(MANY)]}}}}},
+        [{"samples": [*range(MANY)]}],
+        {str(number): number for number in range(1_000)},
+        {str(number): "12:30:00" for number in range(1_000)},
+    ],
+    ids=lambda value: json.dumps(value)[:40],
+)
+def test_a_large_value_is_checked_without_a_call_for_each_of_its_parts(value: Any) -> None:
+    text = json.dumps(value).encode()
+    assert calls_of(lambda: check_value(text)) < MANY / 25
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"at":"12:30:00"}',
+        b'{"url":"http://a:80/","more":{"at":"::"}}',
+        b'{"a:b":1}',
+        b'[{"at":"12:30:00","said":"\\"hi\\": \\n"}]',
+        b'["12:30:00","\\u003a"]',
+    ],
+)
+def test_a_colon_or_an_escape_in_a_text_takes_no_second_parser(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "refuse_duplicate_names", None)
+    assert check_value(text) == text.count(b":")

@@ -5,6 +5,7 @@ itself (a missing mask, an unknown opcode, a control frame that is too long) is 
 """
 
 import codecs
+from collections.abc import Sequence
 
 from twincast.errors import TooLarge, UnsupportedMedia
 
@@ -39,6 +40,27 @@ class Assembler:
         self._parts: list[bytes] | None = None
         self._parts_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a message has begun that further frames are to complete."""
+        return self._parts is not None
+
+    def would_take(self, payloads: Sequence[bytes]) -> bool:
+        """Whether `take` would return each of these as it is, if they came as whole text messages now.
+
+        Faster than to take them one by one. If not, `take` says which of them is wrong.
+        """
+        if self._parts is not None:
+            return False
+        # A line feed completes no character that one of them leaves incomplete.
+        joined = payloads[0] if len(payloads) == 1 else b"\n".join(payloads)
+        if len(joined) > self._max_bytes and max(map(len, payloads)) > self._max_bytes:
+            return False
+        try:
+            return joined.isascii() or bool(joined.decode())
+        except UnicodeDecodeError:
+            return False
 
     def take(self, opcode: int, fin: bool, payload: bytes, has_reserved_bits: bool = False) -> bytes | None:
         """Take one frame; return the text message that it completes, as UTF-8 that was checked.

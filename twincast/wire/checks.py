@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from twincast.core.model import Entry
 from twincast.core.names import check_id
+from twincast.core.times import read_time
 from twincast.errors import MalformedJson, TooLarge, TwincastError, ValidationFailed
 from twincast.wire.values import check_value, compact
 
@@ -43,6 +44,15 @@ def check_command(target: str | None, command: str | None, args: Raw) -> Raw:
         raise ValidationFailed("`args` must be a JSON object")
     check_value(text_bytes)
     return Raw(compact(text_bytes))
+
+
+def check_measured(text: str) -> str:
+    """Check the time at which a reading claims to have been measured, and return it as it is stored.
+
+    Raises:
+        BadTime: it is no time, or has no zone.
+    """
+    return read_time(text, "`measured_at_utc`")
 
 
 def not_json(error: Exception) -> TwincastError:

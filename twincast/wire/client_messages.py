@@ -6,17 +6,16 @@ Decoding checks all that a message promises (shape, names, limits, I-JSON), so w
 from collections.abc import Callable
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Source
 from twincast.core.names import check_id
 from twincast.errors import BadMessage, ValidationFailed
-from twincast.wire.checks import check_command, explain, not_json
+from twincast.wire.checks import check_command, check_measured, explain, not_json
 from twincast.wire.messages import MessageId
-from twincast.wire.values import check_value, compact, refuse_duplicate_names
+from twincast.wire.values import check_value, compact, has_escapes_beside, refuse_duplicate_names
 
 _ABSENT = Raw(b"")
-_BACKSLASH = ord("\\")  # a byte is found five times as fast as bytes of one
 
 
 class ClientMessage(Struct):
@@ -26,6 +25,7 @@ class ClientMessage(Struct):
     id: MessageId | None = None
     device_id: str | None = None
     value: Raw = _ABSENT
+    measured_at_utc: str | None = None
     target: str | None = None
     command: str | None = None
     args: Raw = _ABSENT
@@ -90,7 +90,8 @@ def draft(message: ClientMessage, source: Source) -> Entry:
     """Make the entry that a checked telemetry, control or delete message asks for."""
     if message.type == "telemetry":
         assert message.device_id is not None  # decode_message saw to it
-        return DataUpdate(message.device_id, message.value, "", source)
+        measured_at_utc = UNSET if message.measured_at_utc is None else message.measured_at_utc
+        return DataUpdate(message.device_id, message.value, "", source, measured_at_utc=measured_at_utc)
     if message.type == "delete":
         assert message.device_id is not None
         return Deleted(message.device_id, "", source)
@@ -111,13 +112,16 @@ def _check_telemetry(message: ClientMessage, payload: bytes) -> None:
     if message.id is not None:
         _check_message_id(message.id)
         colons += 1 + str(message.id).count(":")
+    if message.measured_at_utc is not None:
+        colons += 1 + message.measured_at_utc.count(":")
+        message.measured_at_utc = check_measured(message.measured_at_utc)
     if message.update_id is not None:
         check_id(message.update_id, "`update_id`")
         colons += 1 + message.update_id.count(":")
     if message.line is not None or message.producer is not None:
         _check_line(message)
         colons += 2 + (message.producer or "").count(":")
-    if payload.count(b":") != colons or _BACKSLASH in payload:
+    if payload.count(b":") != colons or has_escapes_beside(payload, (value,)):
         refuse_duplicate_names(payload)
     message.value = Raw(compact(value))  # a copy: a value must not keep a whole message in memory
 

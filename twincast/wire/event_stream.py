@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from twincast.wire.accept import weights_of
 from twincast.wire.outgoing import Outgoing
 
 CONTENT_TYPE = "text/event-stream"
@@ -9,20 +10,9 @@ CONTENT_TYPE = "text/event-stream"
 
 def is_preferred(accept: str) -> bool:
     """Whether an Accept header names this type, and no JSON before it (RFC 9110, 12.5.1)."""
-    weights = {}
-    for each in accept.lower().split(","):
-        kind, *parameters = (part.strip() for part in each.split(";"))
-        weights[kind] = _weight(parameters)
+    weights = weights_of(accept)
     json = next((weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights), 0.0)
     return weights.get(CONTENT_TYPE, 0.0) >= max(json, 0.001)
-
-
-def _weight(parameters: Iterable[str]) -> float:
-    text = next((each.partition("=")[2] for each in parameters if each.startswith("q=")), "1")
-    try:
-        return float(text)
-    except ValueError:
-        return 1.0
 
 
 def encode(outgoing: Outgoing) -> bytes:

@@ -94,6 +94,15 @@ class Ack(Struct, tag_field="type", tag="ack"):
     line: StoredLine | msgspec.UnsetType = msgspec.UNSET
 
 
+class Receipt(Struct):
+    """The answer on NATS to what was stored: its position, and whether it was stored before, under the same key."""
+
+    ok: bool
+    epoch: str
+    seq: int
+    replayed: bool | msgspec.UnsetType = msgspec.UNSET
+
+
 class ErrorMessage(Struct, tag_field="type", tag="error"):
     """What was wrong with a message; the conversation goes on."""
 
@@ -132,6 +141,11 @@ def encode_ack(message_id: MessageId, position: Position, *, replayed: bool = Fa
     """Encode the answer to a message that was stored or is in force."""
     stored_line = msgspec.UNSET if line is None else line
     return encode(Ack(message_id, position.epoch, position.seq, replayed or msgspec.UNSET, stored_line))
+
+
+def encode_receipt(position: Position, *, replayed: bool = False) -> bytes:
+    """Encode the answer on NATS to what was stored."""
+    return encode(Receipt(True, position.epoch, position.seq, replayed or msgspec.UNSET))
 
 
 def encode_pong(now_utc: str, position: Position | None) -> bytes:

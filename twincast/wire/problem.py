@@ -22,8 +22,13 @@ class Problem(Struct):
     retryable: bool
 
 
-def encode_problem(error: TwincastError) -> bytes:
-    """Encode an error as problem details."""
+def problem_of(error: TwincastError) -> Problem:
+    """Return an error as problem details."""
     status = error.http_status
     title = HTTPStatus(status).phrase
-    return encode(Problem("about:blank", title, status, error.message, error.code, error.retryable))
+    return Problem("about:blank", title, status, error.message, error.code, error.retryable)
+
+
+def encode_problem(error: TwincastError) -> bytes:
+    """Encode an error as problem details."""
+    return encode(problem_of(error))

@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 from urllib.parse import parse_qs
 
 from twincast.core.model import Position
-from twincast.core.subscription import Mode, Rule, Subscription, rules_of
+from twincast.core.subscription import Mode, Rule, Subscription, rules_of, subscription_to
 from twincast.errors import ValidationFailed
 from twincast.wire.client_messages import ClientMessage
 
@@ -65,7 +65,7 @@ def decode_stream_query(query: str, last_event_id: str = "") -> StreamQuery:
     if _PAGE_SIZE_BEFORE in given and "page_size" in given:
         raise ValidationFailed("`page` is the former name of `page_size`; the address must have one of them")
     page_size = given.get("page_size") or given.get(_PAGE_SIZE_BEFORE) or ["0"]
-    subscription = Subscription(
+    subscription = subscription_to(
         rules_of_query(given),
         cast("Mode", given.get("mode", ["latest"])[-1]),
         _number(given["max_hz"][-1], "`max_hz`") if "max_hz" in given else None,

@@ -1,4 +1,4 @@
-"""What a client sends by REST: the body of a request to the entries that it asks for.
+"""What a client sends by REST, or by NATS: the body of a request to the entries that it asks for.
 
 Decoding checks all that an entry promises (shape, names, limits, I-JSON), so what comes out may be stored as it is.
 """
@@ -7,16 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import UNSET, Raw, Struct, field
 
-from twincast.core.model import Args, Command, Control, DataUpdate, Deleted, DeviceId, Source, Target, Value
+from twincast.core.model import Args, Command, Control, DataUpdate, Deleted, DeviceId, MeasuredAt, Source, Target, Value
 from twincast.core.names import check_id
 from twincast.errors import BadMessage, TooLarge, ValidationFailed
-from twincast.wire.checks import check_command, explain, not_json
-from twincast.wire.values import check_value, compact, refuse_duplicate_names
+from twincast.wire.checks import check_command, check_measured, explain, not_json
+from twincast.wire.values import check_value, compact, has_escapes_beside, refuse_duplicate_names
 
 T = TypeVar("T")
-_BACKSLASH = ord("\\")  # a byte is found five times as fast as bytes of one
 
 
 class Reading(Struct):
@@ -24,6 +23,7 @@ class Reading(Struct):
 
     device_id: DeviceId
     value: Value
+    measured_at_utc: MeasuredAt | None = None
 
 
 class CommandRequest(Struct):
@@ -34,9 +34,19 @@ class CommandRequest(Struct):
     args: Args = field(default_factory=Raw)
 
 
+class CommandHere(Struct):
+    """A command whose target stands elsewhere: in the subject of NATS."""
+
+    command: Command
+    args: Args = field(default_factory=Raw)
+
+
 _decode_reading = msgspec.json.Decoder(Reading)
 _decode_readings = msgspec.json.Decoder(list[Reading]).decode
 _decode_command = msgspec.json.Decoder(CommandRequest).decode
+_decode_command_here = msgspec.json.Decoder(CommandHere).decode
+_decode_raw = msgspec.json.Decoder(Raw).decode
+_CLAIM = b"measured_at_utc"
 
 
 def decode_reading(body: bytes, source: Source) -> DataUpdate:
@@ -94,6 +104,41 @@ def decode_command(body: bytes, source: Source) -> Control:
     return Control(command.target, command.command, args, "", source)
 
 
+def decode_value_of(device_id: str, body: bytes, source: Source, measured: str = "") -> DataUpdate:
+    """Decode and check a body that is the value of a reading, and nothing else.
+
+    Args:
+        device_id: the device.
+        body: the value.
+        source: the way by which it came.
+        measured: when it claims to have been measured; empty if it does not say.
+
+    Raises:
+        BadMessage: one of its kinds.
+    """
+    check_id(device_id, "`device_id`")
+    value = bytes(_strictly(_decode_raw, body))
+    check_value(value)
+    measured_at_utc = check_measured(measured) if measured else UNSET
+    return DataUpdate(device_id, Raw(compact(value)), "", source, measured_at_utc=measured_at_utc)
+
+
+def decode_command_to(target: str, body: bytes, source: Source) -> Control:
+    """Decode and check the body of a command to a target.
+
+    Raises:
+        BadMessage: one of its kinds.
+    """
+    command = _strictly(_decode_command_here, body)
+    refuse_duplicate_names(body)
+    return Control(target, command.command, check_command(target, command.command, command.args), "", source)
+
+
+def may_claim(body: bytes) -> bool:
+    """Whether a body may have a reading that says when it was measured: cheaper than a look at each of many."""
+    return _CLAIM in body or b"\\" in body  # a name may be written with escapes
+
+
 def draft_deletion(device_id: str, source: Source) -> Deleted:
     """Make the entry that deletes a device.
 
@@ -112,12 +157,16 @@ def _drafts(readings: Sequence[Reading], body: bytes, source: Source) -> list[Da
             check_id(reading.device_id, "`device_id`")
             value = bytes(reading.value)
             colons += 2 + check_value(value) + reading.device_id.count(":")
-            updates.append(DataUpdate(reading.device_id, Raw(compact(value)), "", source))
+            update = DataUpdate(reading.device_id, Raw(compact(value)), "", source)
+            if (measured := reading.measured_at_utc) is not None:
+                colons += 1 + measured.count(":")
+                update.measured_at_utc = check_measured(measured)
+            updates.append(update)
     except BadMessage as error:
         if len(readings) == 1:
             raise
         raise type(error)(f"reading {len(updates) + 1}: {error.message}") from None
-    if body.count(b":") != colons or _BACKSLASH in body:
+    if body.count(b":") != colons or has_escapes_beside(body, (bytes(reading.value) for reading in readings)):
         for text in body.split(b"\n") if len(readings) > 1 and body.lstrip()[:1] == b"{" else (body,):
             if text.strip():
                 refuse_duplicate_names(text)
