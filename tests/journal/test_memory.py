@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from tests.fakes import batch_of
+from tests.fakes import CountingBatch, CountingEntries, batch_of
 from twincast.core.model import DataUpdate
 from twincast.errors import Truncated
 from twincast.journal import open_stores
@@ -61,8 +61,18 @@ async def test_each_is_another_log() -> None:
 
 
 async def test_open_stores_passes_its_bound() -> None:
-    journal, _ = await open_stores("memory:", memory_max_bytes=ENTRY_BYTES)
+    journal, *_ = await open_stores("memory:", memory_max_bytes=ENTRY_BYTES)
     for value in range(3):
         await journal.append(batch_of([reading(value)]))
     with pytest.raises(Truncated):
         await journal.read(0, 1)
+
+
+async def test_reading_looks_at_what_it_returns_and_not_at_all_batches_before() -> None:
+    journal = MemoryJournal(max_bytes=1 << 30)
+    for value in range(4_000):
+        await journal.append(batch_of([reading(value)], kind=CountingBatch))
+    before = CountingEntries.looks
+    for since in (3_000, 3_488):
+        assert [entry.seq for entry in await journal.read(since, 512)] == list(range(since + 1, since + 513))
+    assert 0 < CountingEntries.looks - before < 4 * 1_024

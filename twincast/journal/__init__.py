@@ -2,23 +2,40 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple, Protocol
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from twincast import extras
 from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.counters import Histogram
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import AccessStore
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
+from twincast.core.opening import Opening
 from twincast.core.producers import ProducerMark
 from twincast.core.space import Space
+from twincast.errors import JournalUnavailable, JournalUnusable
+from twincast.history import History
+from twincast.journal.jetstream.address import NatsAddress
 from twincast.journal.memory import MemoryAccessStore, MemoryJournal
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import access_file
 from twincast.journal.sqlite.access_store import SqliteAccessStore
+from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.trim_schedule import system_now_utc
-from twincast.journal.url import JournalUrl, file_of
+from twincast.journal.url import JournalUrl, file_of, local_log_of, shared_log_of
+from twincast.later import later
+
+if TYPE_CHECKING:  # only a shared log takes NATS
+    from twincast.journal.jetstream import access_log
+    from twincast.journal.jetstream import access_store as shared_access
+    from twincast.journal.jetstream import journal as jetstream
+else:
+    access_log = later("twincast.journal.jetstream.access_log")
+    shared_access = later("twincast.journal.jetstream.access_store")
+    jetstream = later("twincast.journal.jetstream.journal")
 
 logger = logging.getLogger("twincast.journal")
 
@@ -49,6 +66,18 @@ class Journal(Protocol):
         As of when the journal was opened, or of later.
         """
 
+    @property
+    def problem(self) -> JournalUnavailable | None:
+        """Why nothing is taken at the moment; None while entries are taken, as far as the journal knows.
+
+        A file learns of it by an append that fails, and of its end by one that succeeds. A log that is shared over a
+        network may learn of both without one.
+        """
+
+    @property
+    def batch_max_bytes(self) -> int | None:
+        """How much text (`Batch.text_bytes`) one batch may hold, but for one of a single submission; None: no bound."""
+
     async def append(self, batch: Batch) -> Placed:
         """Make a batch durable, in order, and give each entry its position.
 
@@ -56,15 +85,23 @@ class Journal(Protocol):
         same transaction. If cancelled, it is stored whole or not at all.
 
         Args:
-            batch: at least one entry, with its time set. The journal calls its `place`; where others append to the
-                same log, and one of its keys is stored already, also its `leave_out`.
+            batch: at least one entry, with its time set. The journal calls its `decide`, or does the same by rules of
+                its own, and then its `place`; where others append to the same log, and one of its keys is stored
+                already, also its `leave_out`.
 
         Raises:
-            JournalUnavailable: nothing of the batch was stored. The next one may succeed.
+            JournalUnavailable: nothing of the batch was stored, and `problem` says so. The next one may succeed.
+            TooLarge: nothing of it was stored, for it is larger than this journal can take at once. It says nothing of
+                other batches.
         """
 
-    def recent(self, since: int) -> Sequence[Entry]:
-        """Return some of the entries that follow `since`, oldest first, from memory; none if it has none of them."""
+    def recent(self, since: int, limit: int = 1) -> Sequence[Entry]:
+        """Return some of the entries that follow `since`, oldest first, from memory; none if it has none of them.
+
+        Args:
+            since: the position.
+            limit: after how many entries it may end; it ends before if it is at the newest.
+        """
 
     async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """Return entries that follow position `since`, oldest first; none if there are none yet.
@@ -86,6 +123,7 @@ class Journal(Protocol):
 
         Raises:
             Truncated: the log no longer reaches back to `since`.
+            LogReplaced: this log is no more, and another one has its place; a journal is to be opened anew.
         """
 
     @property
@@ -100,17 +138,20 @@ class Journal(Protocol):
 
 
 class Stores(NamedTuple):
-    """What one journal URL gives a server: the log, and the keys with the audit trail."""
+    """What one journal URL gives a server: the log, the same asked by time, and the keys with the audit trail."""
 
     journal: Journal
     access: AccessStore
+    history: History
+    shared: "jetstream.JetStreamJournal | None" = None
+    """The journal once more, if other servers are on its log: what they tell each other goes beside it."""
 
     async def close(self) -> None:
         """Finish what is under way, and release files and threads."""
-        try:
-            await self.access.close()
-        finally:
-            await self.journal.close()
+        async with AsyncExitStack() as closing:  # each, also if one before it fails
+            closing.push_async_callback(self.journal.close)
+            closing.push_async_callback(self.access.close)
+            closing.push_async_callback(self.history.close)
 
 
 def has_keys(url: str) -> bool:
@@ -118,7 +159,13 @@ def has_keys(url: str) -> bool:
 
     Raises:
         JournalUnusable: it cannot be read.
+        JournalUnavailable: it is a shared log, and NATS does not answer.
+        ExtraMissing: a shared log takes packages that are not installed.
     """
+    shared = shared_log_of(url)
+    if shared is not None:
+        with extras.needed("a shared log", "cluster"):
+            return access_log.has_keys(shared)
     path = file_of(url)
     return path is not None and access_file.has_keys(path)
 
@@ -129,20 +176,31 @@ async def open_stores(
     memory_max_bytes: int,
     retention: Retention = KEEP_ALL,
     now_utc: Callable[[], str] = system_now_utc,
+    opening: Opening | None = None,
 ) -> Stores:
-    """Open the stores that a URL names: `sqlite:PATH` or `memory:`.
+    """Open the stores that a URL names: `sqlite:PATH`, `memory:`, or a shared log.
+
+    Returns once all of the log is there. If cancelled, what was opened is closed again.
 
     Args:
         url: which.
         memory_max_bytes: how much of the log a journal in memory keeps.
         retention: how much of the log a journal on disk keeps.
-        now_utc: the clock that entries are stamped by.
+        now_utc: the clock that entries are stamped by, but for a shared log, which has its own.
+        opening: is told how far a journal is that catches up with others.
 
     Raises:
+        JournalUnavailable: what holds a shared log does not answer at the moment.
+        ExtraMissing: a shared log takes packages that are not installed.
         JournalUnusable: there is no such kind, or the file cannot serve; the message says why.
         SettingUnusable: the retention leaves no room for what must stay.
     """
     retention.check()
+    if (local := local_log_of(url)) is not None:
+        raise JournalUnusable(
+            f"the log of {local.path} is shared by workers, in {local.folder}, and `twincast serve` serves it, with one"
+            " worker or several; one process alone does not"
+        )
     kind, path = JournalUrl.parse(url)
     if kind == "memory":
         if retention.is_bounded:
@@ -152,10 +210,28 @@ async def open_stores(
                 memory_max_bytes,
             )
         memory = MemoryJournal(max_bytes=memory_max_bytes)
-        return Stores(memory, MemoryAccessStore(memory.trail))
-    journal = await SqliteJournal.open(path, retention=retention, now_utc=now_utc)
-    try:
-        return Stores(journal, await SqliteAccessStore.open(path, check_files=journal.check_files))
-    except BaseException:
-        await journal.close()
-        raise
+        return Stores(memory, MemoryAccessStore(memory.trail), memory.history)
+    if kind == "nats":
+        return await _open_shared(url, retention, now_utc, opening)
+    async with AsyncExitStack() as undo:
+        journal = await SqliteJournal.open(path, retention=retention, now_utc=now_utc)
+        undo.push_async_callback(journal.close)
+        access = await SqliteAccessStore.open(path, check_files=journal.check_files)
+        undo.push_async_callback(access.close)
+        history = await SqliteHistory.open(path, journal)
+        undo.pop_all()
+    return Stores(journal, access, history)
+
+
+async def _open_shared(url: str, retention: Retention, now_utc: Callable[[], str], opening: Opening | None) -> Stores:
+    with extras.needed("a shared log", "cluster"):
+        kind = jetstream.JetStreamJournal
+    address = NatsAddress.parse(url)
+    async with AsyncExitStack() as undo:
+        journal = await kind.open(address, retention=retention, now_utc=now_utc, opening=opening)
+        undo.push_async_callback(journal.close)
+        access = await shared_access.SharedAccessStore.open(journal)
+        undo.push_async_callback(access.close)
+        history = await SqliteHistory.open(address.copy, journal, settle=journal.when_stored)
+        undo.pop_all()
+    return Stores(journal, access, history, journal)

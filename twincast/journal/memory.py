@@ -11,11 +11,12 @@ from twincast.core.counters import SECONDS, Histogram
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
-from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot
+from twincast.core.model import Entry, Snapshot
 from twincast.core.producers import PRODUCERS_MAX, ProducerMark
 from twincast.core.space import Space
-from twincast.core.state import twin_of
+from twincast.core.state import State
 from twincast.errors import JournalUnavailable, Truncated, Unauthenticated
+from twincast.journal.memory_history import MemoryHistory
 from twincast.journal.tail import LogTail, up_to_bytes
 
 AUDIT_MAX = 10_000
@@ -68,6 +69,11 @@ class MemoryAccessStore:
 class MemoryJournal:
     """The log in memory: as much of its end as `max_bytes` hold. "Durable" here means: until the process ends."""
 
+    problem: JournalUnavailable | None = None
+    """See Journal.problem. There is no disk to fail."""
+    batch_max_bytes: int | None = None
+    """See Journal.batch_max_bytes."""
+
     def __init__(self, *, max_bytes: int) -> None:
         self.epoch = secrets.token_hex(4)
         self.lineage = Lineage(self.epoch, [Generation(secrets.token_hex(4), 0)])
@@ -75,10 +81,12 @@ class MemoryJournal:
         self._max_bytes = max_bytes
         self.sync_s = Histogram(SECONDS)
         """See Journal.sync_s. There is no disk to wait for."""
-        self._newest: dict[str, DataUpdate] = {}
+        self._before_tail = State(Snapshot(self.lineage.epoch, 0, {}))
         self._marks: dict[tuple[str, str], ProducerMark] = {}
         self.trail = MemoryTrail()
         """The audit trail, to which `append` adds the batch's commands and deletions."""
+        self.history = MemoryHistory(self._tail, self._before_tail)
+        """The log, asked by device and time."""
 
     @property
     def oldest_since(self) -> int:
@@ -97,13 +105,9 @@ class MemoryJournal:
 
     async def append(self, batch: Batch) -> Placed:
         """See Journal.append. Waits for nothing."""
+        batch.decide()
         batch.place(self._tail.seq + 1, self.lineage.epoch)
-        committed = Committed(batch.entries, batch.keys, batch.marks)
-        for entry in batch.entries:
-            if isinstance(entry, DataUpdate):
-                self._newest[entry.device_id] = entry
-            elif isinstance(entry, Deleted):
-                self._newest.pop(entry.device_id, None)
+        committed = batch.committed()
         for origin in batch.origins:
             self.trail.add(_record(origin, batch.entries[origin.seq - batch.first_seq]))
         for mark in committed.marks:
@@ -111,25 +115,26 @@ class MemoryJournal:
             self._marks[mark.identity, mark.producer] = mark
         while len(self._marks) > PRODUCERS_MAX:
             del self._marks[next(iter(self._marks))]
-        self._tail.append(committed)
+        for dropped in self._tail.append(committed, batch.text_bytes):
+            self._before_tail.apply_all(dropped.entries)
         return Placed(committed.seqs)
 
-    def recent(self, since: int) -> Sequence[Entry]:
+    def recent(self, since: int, limit: int = 1) -> Sequence[Entry]:
         """See Journal.recent."""
-        return self._tail.recent(since)
+        return self._tail.recent(since, limit)
 
     async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         """See Journal.read."""
         self._check(since)
-        entries: list[Entry] = []
-        while len(entries) < limit and (more := self._tail.recent(since + len(entries))):
-            entries.extend(more)
-        return up_to_bytes(entries[:limit], max_bytes)
+        return up_to_bytes(self._tail.recent(since, limit)[:limit], max_bytes)
 
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
-        twins = {device_id: twin_of(update) for device_id, update in self._newest.items()}
-        return Snapshot(self.lineage.epoch, self._tail.seq, twins)
+        before = self._before_tail
+        state = State(Snapshot(before.epoch, before.seq, dict(before.twins), dict(before.deletions)))
+        for committed in self._tail.batches:
+            state.apply_all(committed.entries)
+        return Snapshot(state.epoch, state.seq, state.twins, state.deletions)
 
     async def follow(self, since: int) -> AsyncIterator[Committed]:
         """See Journal.follow."""
@@ -148,6 +153,7 @@ class MemoryJournal:
         return Space(
             file_bytes=0,
             wal_bytes=0,
+            history_bytes=0,
             used_bytes=tail.size_bytes,
             checkpoint_lag=0,
             entries=tail.seq - tail.since,
@@ -171,4 +177,7 @@ class MemoryJournal:
 
 def _record(origin: CommandOrigin, entry: Entry) -> AuditRecord:
     action = entry.audited_as or entry.kind
-    return AuditRecord(entry.timestamp_utc, origin.who, origin.address, action, entry.subject, entry.detail, entry.seq)
+    return AuditRecord(
+        *(entry.timestamp_utc, origin.who, origin.address, action, entry.subject, entry.detail, entry.seq),
+        origin.server,
+    )

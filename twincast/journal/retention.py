@@ -1,4 +1,4 @@
-"""How much of the log is kept, and when there is more than that; pure."""
+"""How much of the log is kept, when there is more than that, and when a part of it is closed; pure."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -11,6 +11,17 @@ HEADROOM_BYTES = WAL_MAX_BYTES + 8 * 1024 * 1024
 """This much of `keep_bytes` stays free: for the -wal, and for what is appended before the next look."""
 ENTRY_MIN_BYTES = 128
 """The least that an entry takes of the file, for planning: 103 were measured for a small reading."""
+PARTITION_ENTRIES = 1_000_000
+"""How many entries one partition has: so it takes about 60 MB, and some seconds of a core to make."""
+PARTITION_MIN_ENTRIES = 100_000
+"""If `keep_bytes` has no room for several partitions of so many, nothing is closed: the log itself is small then."""
+PARTITION_MAX_AGE_S = 31 * 86_400.0
+AGED_PARTITION_ENTRIES = 50_000
+"""A partition is closed for its age only if it has so many entries: fewer are read fast enough where they are."""
+KEEP_PARTS, KEEP_BYTES_PARTS = 4, 16
+"""What is kept is made of at least so many partitions, each of which goes as a whole: by age, by bytes."""
+CLOSING_BYTES = 192
+"""What closing takes of the disk for each entry, beside the entry itself: a copy, and the new file."""
 
 
 class Retention(NamedTuple):
@@ -22,6 +33,8 @@ class Retention(NamedTuple):
     """How much of the disk the journal may take, file and -wal."""
     keep_entries: int = 0
     """How many of the newest entries always stay, whatever the two bounds say: clients resume from them."""
+    partition_entries: int = PARTITION_ENTRIES
+    """How many entries are closed at once; 0 for none."""
 
     @property
     def is_bounded(self) -> bool:
@@ -30,8 +43,24 @@ class Retention(NamedTuple):
 
     @property
     def log_max_bytes(self) -> int | None:
-        """How much of the file may be in use."""
-        return None if self.keep_bytes is None else self.keep_bytes - HEADROOM_BYTES
+        """How much of the journal may be in use."""
+        if self.keep_bytes is None:
+            return None
+        return self.keep_bytes - HEADROOM_BYTES - CLOSING_BYTES * self.closes_at_entries
+
+    @property
+    def closes_at_entries(self) -> int:
+        """How many entries make a partition here; 0 if there are none: what is kept is too little for several."""
+        if self.keep_bytes is None:
+            return self.partition_entries
+        fitting = (self.keep_bytes - HEADROOM_BYTES) // KEEP_BYTES_PARTS // CLOSING_BYTES
+        least = min(self.partition_entries, PARTITION_MIN_ENTRIES)
+        return min(self.partition_entries, fitting) if fitting >= least else 0
+
+    @property
+    def closes_at_age_s(self) -> float:
+        """How old the oldest entry that is not closed may become, if there are enough for a partition."""
+        return PARTITION_MAX_AGE_S if self.keep_s is None else min(PARTITION_MAX_AGE_S, self.keep_s / KEEP_PARTS)
 
     def check(self) -> None:
         """Check that the entries that must stay have room.

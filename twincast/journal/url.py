@@ -1,10 +1,12 @@
-"""The URL of a journal, `sqlite:PATH` or `memory:`: the one place where it is taken apart."""
+"""The URL of a journal, `sqlite:PATH`, `memory:` or that of a shared log: the one place where it is taken apart."""
 
 from typing import Literal, NamedTuple
 
 from twincast.errors import JournalUnusable
+from twincast.journal.jetstream.address import SCHEMES, NatsAddress
+from twincast.journal.local import SCHEME, LocalLog
 
-Kind = Literal["memory", "sqlite"]
+Kind = Literal["memory", "sqlite", "nats"]
 _EXAMPLE = "sqlite:twincast.db"
 
 
@@ -13,7 +15,7 @@ class JournalUrl(NamedTuple):
 
     kind: Kind
     path: str
-    """The file of a journal on disk; empty for one in memory."""
+    """The file of a journal on disk; empty for every other one."""
 
     @classmethod
     def parse(cls, url: str) -> "JournalUrl":
@@ -27,11 +29,51 @@ class JournalUrl(NamedTuple):
             return cls("memory", "")
         if kind == "sqlite" and path:
             return cls("sqlite", path)
-        raise JournalUnusable(f"a journal is `sqlite:PATH` or `memory:`; this begins with {kind[:20]!r}")
+        if kind in SCHEMES:
+            NatsAddress.parse(url)
+            return cls("nats", "")
+        raise JournalUnusable(
+            f"a journal is `sqlite:PATH`, `memory:` or `nats://HOST:PORT/NAME`; this begins with {kind[:20]!r}"
+        )
+
+
+def catches_up(url: str) -> bool:
+    """Whether a log is shared over a network: a server first reads what the others have written, and may wait for it.
+
+    All others are open at once, or never.
+    """
+    return url.partition("://")[0] in SCHEMES
+
+
+def local_log_of(url: str) -> LocalLog | None:
+    """Return the log that workers of this machine share, if the URL means one; None if it means anything else.
+
+    `workers:PATH` always does, and `sqlite:PATH` once workers have begun one there: what was written is found again,
+    however many processes served it.
+    """
+    kind, _, path = url.partition(":")
+    if kind == SCHEME and path:
+        return LocalLog.beside(path)
+    if kind == "sqlite" and path not in {"", ":memory:"}:
+        log = LocalLog.beside(path)
+        return log if log.is_there else None
+    return None
+
+
+def shared_log_of(url: str) -> NatsAddress | None:
+    """Return the log of several servers that a URL names; None for a journal of one.
+
+    Raises:
+        JournalUnusable: it is meant to name one, and does not.
+    """
+    return NatsAddress.parse(url) if url.partition(":")[0] in SCHEMES else None
 
 
 def file_of(url: str) -> str | None:
-    """Return the file of a journal on disk; None for every other URL."""
+    """Return the path of a journal on disk, which workers have theirs beside; None for every other URL."""
+    kind, _, path = url.partition(":")
+    if kind == SCHEME and path:
+        return path
     try:
         return JournalUrl.parse(url).path or None
     except JournalUnusable:
@@ -42,8 +84,14 @@ def required_file_of(url: str) -> str:
     """Return the file of a journal on disk, for what is done to that file.
 
     Raises:
-        JournalUnusable: the URL names no file.
+        JournalUnusable: the URL names no file, or one beside which workers keep their log.
     """
+    local = local_log_of(url)
+    if local is not None:
+        raise JournalUnusable(
+            f"the log of {local.path} is shared by workers, in {local.folder}. Each has a copy of it that is a file,"
+            f" such as sqlite:{local.copy('worker-1')}"
+        )
     path = file_of(url)
     if path is None:
         raise JournalUnusable(f"this needs a journal on disk, such as {_EXAMPLE}; {url[:80]!r} has no file")

@@ -100,6 +100,10 @@ class FailingPower:
         self.vfs = vfs
         self._disk = disk
 
+    def spend(self) -> None:
+        """Count a call to another part of the disk. Raises PowerCut when there is no power."""
+        self._disk.spend()
+
     def restore(self, directory: Path) -> None:
         """Write every file as it may be found after the cut into a directory."""
         for name in {*self._disk.synced, *self._disk.unsynced}:

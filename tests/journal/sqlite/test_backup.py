@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from tests.conftest import StartServer
 from tests.fakes import batch_of
+from tests.journal.sqlite.history.making import Row, close_log, log_of
 from tests.running import eventually
 from tests.tools import needs_root
 from twincast.core.audit import Actor
@@ -26,6 +27,7 @@ from twincast.journal.sqlite import health as sqlite_health
 from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.backup import Manifest, check_backup
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.schema import SCHEMA_VERSION
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
@@ -374,3 +376,84 @@ def test_what_is_asked_of_nothing_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(TwincastError, match="there is no journal at"):
             ask(str(tmp_path / "mistyped.db"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def closed(path: Path) -> list[Row]:
+    """Have a journal whose log is in partitions but for its end; return all of it."""
+    journal_of(path, 50)
+    log = log_of(path)
+    close_log(str(path), 15)
+    assert log_of(path) == log[-5:]
+    return log
+
+
+def all_of(path: Path) -> list[str]:
+    """Return the device of each entry, as a reader gets them."""
+    with closing(SqliteFile(str(path))) as file, closing(LogReader(str(path), file.epoch)) as reader:
+        return [entry.subject for entry in reader.read(0, 1_000)]
+
+
+def test_a_backup_has_the_partitions_too_and_they_come_back(
+    path: Path, folder: Path, tmp_path: Path, closed: list[Row]
+) -> None:
+    manifest = back_up(path, folder)
+    assert [file.name for file in manifest.files[1:]] == [f"journal.db-history/{first:012}.db" for first in (1, 16, 31)]
+    assert check_backup(str(folder)) == manifest
+    target = tmp_path / "elsewhere" / "journal.db"
+    target.parent.mkdir()
+    restore(folder, target)
+    assert all_of(target) == [row[2] for row in closed] == all_of(path)
+    assert sqlite_health.problems(str(target)) == []
+    assert len(os.listdir(f"{target}-history")) == 3
+
+
+def test_partitions_that_are_there_go_aside_with_their_journal(path: Path, folder: Path, closed: list[Row]) -> None:
+    back_up(path, folder)
+    with closing(SqliteFile(str(path))) as file:
+        file.append(batch_of(readings(30)))
+    close_log(str(path), 15)
+    aside = restore(folder, path, force=True)
+    assert [name.removeprefix(f"{path}.before-20261123T162400") for name in aside] == ["", "-history"]
+    assert len(all_of(Path(aside[0]))) == 80
+    assert all_of(path) == [row[2] for row in closed]
+
+
+@pytest.mark.parametrize("what", ["gone", "changed", "another"])
+def test_a_backup_whose_partition_is_not_as_it_was_is_refused(
+    path: Path, folder: Path, tmp_path: Path, closed: list[Row], what: str
+) -> None:
+    assert closed
+    back_up(path, folder)
+    file = folder / "journal.db-history" / "000000000016.db"
+    if what == "gone":
+        file.unlink()
+    elif what == "changed":
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    else:
+        shutil.copy(file.with_name("000000000001.db"), file)
+    target = tmp_path / "elsewhere" / "journal.db"
+    target.parent.mkdir()
+    with pytest.raises(BackupUnusable):
+        check_backup(str(folder))
+    with pytest.raises(BackupUnusable):
+        restore(folder, target)
+    assert [name for name in os.listdir(target.parent) if not name.endswith("-lock")] == []
+
+
+def test_a_journal_that_lacks_a_partition_gives_no_backup(path: Path, folder: Path, closed: list[Row]) -> None:
+    assert closed
+    (path.parent / "journal.db-history" / "000000000016.db").write_bytes(b"")
+    with pytest.raises(JournalUnusable, match="not whole"):
+        back_up(path, folder)
+    assert not folder.exists()
+
+
+def test_a_copy_for_another_server_has_all_of_the_log_in_one_file(
+    path: Path, tmp_path: Path, closed: list[Row]
+) -> None:
+    with sqlite_backup.copied(str(path)) as copy:
+        (tmp_path / "copy.db").write_bytes(copy.read())
+    assert log_of(tmp_path / "copy.db") == closed
+    assert sqlite_health.problems(str(tmp_path / "copy.db")) == []
+    assert sqlite_health.facts(str(tmp_path / "copy.db")).partitions == 0

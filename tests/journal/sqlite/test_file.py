@@ -17,13 +17,16 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tests.fakes import batch_of
+from twincast.core.audit import Actor
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.model import Control, DataUpdate, Deleted, Entry
+from twincast.core.keys import Key, Pairing
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Late, Twin
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import producers as sqlite_producers
-from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.access_file import AccessFile
+from twincast.journal.sqlite.file import COPY_OF, SqliteFile
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 
@@ -159,6 +162,39 @@ def restarted(path: Path) -> dict[str, tuple[int, bytes]]:
     return twins
 
 
+def test_it_is_remembered_when_devices_were_deleted_wherever_the_checkpoint_is(
+    file: SqliteFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "DELETIONS_MAX", 2)
+    times = [f"2026-11-23T16:24:0{n}.000000+00:00" for n in range(5)]
+    for n, name in enumerate("abcad"):
+        file.append(batch_of([reading(name), Deleted(name, times[n], "rest"), reading(name)]))
+        if n in {1, 3}:
+            file.checkpoint()
+        expected = list(dict.fromkeys(reversed("abcad"[: n + 1])))[:2][::-1]  # those that were deleted last
+        newest = {each: times["abcad".rindex(each, 0, n + 1)] for each in expected}
+        assert list(file.snapshot().deletions.items()) == list(newest.items())
+    file.checkpoint()
+    assert query(path, "select device_id, deleted_at_utc, seq from deletion order by seq") == [
+        ("a", times[3], 11),
+        ("d", times[4], 14),
+    ]
+
+
+def test_late_readings_change_neither_the_view_nor_the_checkpoint(file: SqliteFile, path: Path) -> None:
+    measured = DataUpdate("lamp", Raw(b"1"), NOW_UTC, "rest", measured_at_utc=NOW_UTC)
+    late = Late("lamp", Raw(b"2"), NOW_UTC, "rest", "2026-11-23T16:23:00.000000+00:00")
+    file.append(batch_of([measured, late, Late("other", Raw(b"3"), NOW_UTC, "rest", NOW_UTC)]))
+    for _ in range(2):
+        assert query(path, "select device_id, value, seq, measured_at_utc from twin") == [("lamp", "1", 1, NOW_UTC)]
+        assert file.snapshot().twins == {"lamp": Twin(Raw(b"1"), NOW_UTC, 1, "rest", measured_at_utc=NOW_UTC)}
+        file.checkpoint()
+    assert query(path, "select seq, type, measured_at_utc from log where type = 'late'") == [
+        (2, "late", "2026-11-23T16:23:00.000000+00:00"),
+        (3, "late", NOW_UTC),
+    ]
+
+
 def test_a_start_reads_the_checkpoint_and_replays_only_what_the_log_has_since(path: Path) -> None:
     file = SqliteFile(str(path))
     file.append(batch_of([reading("old", b"1"), reading("both", b"2")]))
@@ -198,6 +234,16 @@ def test_a_checkpoint_takes_a_slice_and_is_due_again_until_it_caught_up(
         reached += query(path, "select cast(value as integer) from meta where name = 'checkpoint_seq'")
     assert reached == [(10,), (20,)]
     assert query(path, "select seq from checkpoint") == [(20,)]
+
+
+def test_commits_larger_than_a_slice_do_not_leave_the_checkpoint_behind(
+    file: SqliteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 10)
+    for _ in range(40):
+        file.append(batch_of([reading(f"d{number}") for number in range(50)]))
+        file.checkpoint()  # one slice between two commits, as they come at full load
+        assert file.seq - file.checkpoint_seq <= 4 * 50
 
 
 def test_a_closed_file_stands_alone_with_its_checkpoint_up_to_date(path: Path) -> None:
@@ -466,3 +512,24 @@ def test_a_new_journal_is_its_owners_and_an_old_one_keeps_its_mode(path: Path) -
             assert path.stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(before)
+
+
+def test_the_keys_in_a_copy_of_a_shared_log_are_read_and_not_changed(path: Path) -> None:
+    actor = Actor("local:me", "here")
+    with AccessFile(str(path), make=True) as access:
+        access.add(Key("1", "a", "d" * 64, {"read": ["*"]}, NOW_UTC), actor)
+    with closing(apsw.Connection(str(path))) as db:
+        db.execute("insert into meta values (?, 'lab')", (COPY_OF,))
+    with AccessFile(str(path)) as access:
+        changes: list[Callable[[], object]] = [
+            lambda: access.clear(NOW_UTC, actor),
+            lambda: access.revoke("a", NOW_UTC, actor),
+            lambda: access.add(Key("2", "b", "e" * 64, {"read": ["*"]}, NOW_UTC), actor),
+            lambda: access.pair(Pairing("c", "d", {}, None, None, 300), NOW_UTC, actor, life_s=300, waiting_max=9),
+        ]
+        for change in changes:
+            with pytest.raises(JournalUnusable, match="copy of the shared log 'lab'"):
+                change()
+        (kept,) = access.keys()
+        assert kept.revoked_at_utc is None
+        assert [record.action for record in access.audit(9)] == ["keys add"]

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import apsw
@@ -14,7 +15,9 @@ from tests.running import eventually
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
+from twincast.journal.sqlite.entries import LOG_COLUMNS
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.wire.messages import encode_all
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 DEADLINE_S = 10
@@ -35,7 +38,9 @@ def as_a_stranger(path: Path, sql: str, *values: object) -> None:
 
 
 def insert(path: Path, *row: object) -> None:
-    as_a_stranger(path, f"insert into log values ({', '.join('?' * len(row))})", *row)
+    """Insert a row whose columns are those of the log, in its order; what comes behind the given ones is null."""
+    named = ", ".join(LOG_COLUMNS.split(", ")[: len(row)])
+    as_a_stranger(path, f"insert into log ({named}) values ({', '.join('?' * len(row))})", *row)
 
 
 async def test_entries_of_another_program_come_to_the_followers_in_order_and_commits_go_on(path: Path) -> None:
@@ -66,7 +71,42 @@ async def test_entries_of_another_program_come_to_the_followers_in_order_and_com
     await journal.close()
 
 
+async def test_what_another_program_wrote_counts_where_it_is_decided_which_readings_are_late(path: Path) -> None:
+    journal = await SqliteJournal.open(str(path))
+    await journal.append(batch_of(readings(1)))
+    insert(path, 2, "data_update", "lamp", "2", None, NOW_UTC, "rest", at(5))
+    insert(path, 3, "late", "lamp", "3", None, NOW_UTC, "rest", at(9))
+    insert(path, 4, "data_update", "door", "4", None, at(1), "rest", at(100))
+    insert(path, 5, "deleted", "fan", "null", None, at(3), "rest")
+    measured = {"lamp": (4, 5), "door": (0, 1), "fan": (2, 3), "other": (-9, -9)}
+    batch = batch_of(
+        DataUpdate(name, Raw(b"0"), at(20), "rest", measured_at_utc=at(seconds))
+        for name, times in measured.items()
+        for seconds in times
+    )
+    batch.horizon = {"lamp": at(0), "door": at(99), "fan": "", "other": at(-9)}.__getitem__
+    await journal.append(batch)
+    log = await journal.read(5, 10)
+    assert [(entry.subject, entry.kind) for entry in log] == [
+        *(("lamp", "late"), ("lamp", "data_update")),
+        *(("door", "late"), ("door", "data_update")),
+        *(("fan", "late"), ("fan", "data_update")),
+        *(("other", "data_update"), ("other", "data_update")),
+    ]
+    assert encode_all(log) == encode_all(batch.entries)
+    twins = (await journal.snapshot()).twins
+    assert {name: twin.seq for name, twin in twins.items()} == {"lamp": 7, "door": 9, "fan": 11, "other": 13}
+    await journal.close()
+
+
+def at(seconds: float) -> str:
+    return (datetime.fromisoformat(NOW_UTC) + timedelta(seconds=seconds)).isoformat(timespec="microseconds")
+
+
 NO_ENTRIES = {
+    "a measured time in another form": (2, "data_update", "door", "1", None, NOW_UTC, "rest", "2026-11-23T16:24:00Z"),
+    "a late reading without its time": (2, "late", "door", "1", None, NOW_UTC, "rest", None),
+    "a command that was measured": (2, "control", "door", "{}", "close", NOW_UTC, "rest", NOW_UTC),
     "a gap": (9, "data_update", "door", "1", None, NOW_UTC, "rest"),
     "no JSON": (2, "data_update", "door", "open", None, NOW_UTC, "rest"),
     "JSON that readers disagree about": (2, "data_update", "door", '{"a":1,"a":2}', None, NOW_UTC, "rest"),

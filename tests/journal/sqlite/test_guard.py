@@ -138,7 +138,7 @@ async def test_after_a_deed_to_its_files_the_journal_promises_nothing_more(path:
     path = path.parent / "folder" / path.name
     path.parent.mkdir()
     stores = await open_stores(f"sqlite:{path}", memory_max_bytes=0)
-    journal, access = stores
+    journal, access, *_ = stores
     for number in range(3):
         await journal.append(batch_of(reading(number)))
     DEEDS[deed](path)

@@ -15,6 +15,8 @@ from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import open_stores
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import journal as sqlite
+from twincast.journal.sqlite import stored_log
+from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.reader import LogReader
 
@@ -29,7 +31,7 @@ async def test_a_follower_slower_than_the_window_reads_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "TAIL_MAX_BYTES", 1)  # the newest batch only
-    monkeypatch.setattr(sqlite, "READ_BATCH", 7)
+    monkeypatch.setattr(stored_log, "READ_BATCH", 7)
     journal = await SqliteJournal.open(str(tmp_path / "j.db"))
     for _ in range(10):
         await journal.append(batch_of(readings(5)))
@@ -86,7 +88,7 @@ async def test_the_checkpoint_follows_the_log_while_it_grows(tmp_path: Path, mon
 async def test_a_follower_that_reads_the_file_takes_little_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "READ_BATCH_BYTES", 3)
+    monkeypatch.setattr(stored_log, "READ_BATCH_BYTES", 3)
     path = str(tmp_path / "j.db")
     journal = await SqliteJournal.open(path)
     await journal.append(batch_of(readings(8)))
@@ -154,12 +156,52 @@ async def test_a_failed_append_stores_nothing_tells_no_follower_and_the_next_goe
     journal = await SqliteJournal.open(str(tmp_path / "j.db"))
     await journal.append(batch_of(readings(2)))
     bad = [*readings(3), DataUpdate("a", Raw(b"1"), None, "rest")]  # type: ignore[arg-type]  # the schema refuses it
-    with pytest.raises(JournalUnavailable):
+    assert journal.problem is None
+    with pytest.raises(JournalUnavailable) as raised:
         await journal.append(batch_of(bad))
+    assert journal.problem is raised.value
     assert (await journal.append(batch_of(readings(1)))).seqs == range(3, 4)
+    assert journal.problem is None
     assert [entry.seq for entry in await journal.read(0, 10)] == [1, 2, 3]
     assert [entry.seq for entry in (await anext(journal.follow(2))).entries] == [3]
     await journal.close()
+
+
+async def test_the_checkpoint_goes_on_when_no_commit_comes_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 10)
+    path = tmp_path / "j.db"
+    journal = await SqliteJournal.open(str(path))
+    await journal.append(batch_of(readings(200)))
+    async with asyncio.timeout(10):
+        while journal.space().checkpoint_lag >= 10:  # noqa: ASYNC110  # nothing tells when it is done
+            await asyncio.sleep(0.01)
+    await journal.close()
+
+
+async def test_a_checkpoint_that_fails_while_the_journal_closes_is_logged_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 5)
+    monkeypatch.setattr(sqlite_file, "_CHECKPOINT", "insert into nowhere values (?1, ?2)")
+    journal = await SqliteJournal.open(str(tmp_path / "j.db"))
+    closing = threading.Event()
+    checkpoint = SqliteFile.checkpoint
+
+    def late(file: SqliteFile, until: int | None = None) -> None:
+        closing.wait(10)
+        checkpoint(file, until)
+
+    monkeypatch.setattr(SqliteFile, "checkpoint", late)
+    with caplog.at_level(logging.WARNING):
+        await journal.append(batch_of(readings(7)))
+        close = asyncio.create_task(journal.close())
+        await asyncio.sleep(0)
+        closing.set()
+        await close
+    assert "the checkpoint waits, nothing is lost" in caplog.text
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_failed_checkpoint_is_logged_and_loses_nothing(

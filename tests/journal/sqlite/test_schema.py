@@ -12,6 +12,8 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes import batch_of
+from tests.journal.sqlite.history.making import close_log
+from twincast.core.audit import Actor, AuditRecord
 from twincast.core.idempotency import IdempotencyRecord, digest_of
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.producers import ProducerMark
@@ -19,6 +21,7 @@ from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
@@ -31,7 +34,8 @@ ENTRIES: list[Entry] = [
 ]
 
 # As they were: version 1 in the first commits, version 2 with keys of updates, version 3 with API keys, version 4 with
-# the runs, digests of what keys stored, and deletions, version 5 with numbered lines.
+# the runs, digests of what keys stored, and deletions, version 5 with numbered lines, version 6 with pairing codes,
+# version 7 with the servers of a shared log.
 VERSION_1 = f"""
 pragma application_id = {APPLICATION_ID};
 pragma journal_mode = wal;
@@ -100,11 +104,22 @@ create table fence (
 insert into fence values (3, 'key:b', 'q', 7, '5');
 """
 
+PAIRING_OF_6 = """
+create table pairing (
+    digest text primary key, name text not null, grants text not null, rate_per_s real, lives_s integer,
+    until_s integer not null, who text not null, is_used integer not null
+) without rowid;
+insert into audit values (1, '2026-11-23', 'local:me', 'here', 'keys add', 'key:1', 'a read *', null);
+"""
+
+SERVERS_OF_7 = "alter table audit add column server text;"
+
 
 def write(path: Path, version: int, entries: Sequence[Entry] = ENTRIES) -> None:
     """Write a journal as an earlier version did."""
     schema = VERSION_1 + (RECEIPTS_OF_2 if version >= 2 else "") + (ACCESS_OF_3 if version >= 3 else "")
     schema += (RUNS_OF_4 if version >= 4 else "") + (FENCE_OF_5 if version >= 5 else "")
+    schema += (PAIRING_OF_6 if version >= 6 else "") + (SERVERS_OF_7 if version >= 7 else "")
     with closing(sqlite3.connect(path)) as db, db:
         db.executescript(f"{schema} pragma user_version = {version};")
         for seq, entry in enumerate(entries, 1):
@@ -128,12 +143,13 @@ def objects(path: Path) -> list[Any]:
     return [(name, " ".join(" ".join(line.split("--")[0] for line in sql.splitlines()).split())) for name, sql in lines]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
 def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_holds(
     tmp_path: Path, version: int
 ) -> None:
     path = tmp_path / "journal.db"
     write(path, version)
+    measured = DataUpdate("door", Raw(b"1"), NOW_UTC, "rest", measured_at_utc=NOW_UTC)
     with closing(SqliteFile(str(path))) as file:
         assert (file.epoch, file.seq, file.idempotency_keys()) == (LOG, 4, [])
         assert {name: bytes(twin.value) for name, twin in file.snapshot().twins.items()} == {
@@ -146,13 +162,30 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one_with_all_that_it_h
     with closing(SqliteFile(str(path))) as file:
         assert file.idempotency_keys() == [IdempotencyRecord("k", 5, 5, "01")]
         assert file.marks() == [*marks, ProducerMark("key:a", "p", 3, 5, 0b11)]
-        file.append(batch_of([Deleted("lamp", NOW_UTC, "rest")]))
-        assert set(file.snapshot().twins) == {"door"}
+        file.append(batch_of([Deleted("lamp", NOW_UTC, "rest"), measured]))
+        assert (set(file.snapshot().twins), file.snapshot().deletions) == ({"door"}, {"lamp": NOW_UTC})
+        assert file.snapshot().twins["door"].measured_at_utc == NOW_UTC
     assert query(path, "select device_id from twin union select device_id from checkpoint") == [("door",)]
+    assert query(path, "select measured_at_utc from twin") == [(NOW_UTC,)]
+    assert query(path, "select device_id, deleted_at_utc, seq from deletion") == [("lamp", NOW_UTC, 6)]
     assert query(path, "pragma user_version") == [(SCHEMA_VERSION,)]
     assert query(path, "select value from meta where name = 'keyring_version'") == [("1",)]
     with closing(SqliteFile(str(tmp_path / "new.db"))):
         assert objects(path) == objects(tmp_path / "new.db")
+
+
+@pytest.mark.parametrize("version", [1, 3, 7])
+def test_the_log_of_an_older_version_is_closed_as_it_was(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "journal.db"
+    write(path, version, ENTRIES * 5)
+    close_log(str(path), 6)
+    with closing(SqliteFile(str(path))) as file, closing(LogReader(str(path), LOG)) as reader:
+        assert [(part.first_seq, part.last_seq) for part in file.parts] == [(1, 6), (7, 12), (13, 18)]
+        assert query(path, "select count(*) from log") == [(2,)]
+        log = reader.read(0, 100)
+    assert [(entry.kind, entry.subject, entry.detail, entry.payload, entry.timestamp_utc) for entry in log] == [
+        (entry.kind, entry.subject, entry.detail, entry.payload, entry.timestamp_utc) for entry in ENTRIES * 5
+    ]
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -210,6 +243,23 @@ def test_keys_are_changed_in_a_file_of_version_three_as_it_is(tmp_path: Path) ->
     with AccessFile(str(path)) as access:
         assert access.keys() == []
     assert query(path, "pragma user_version") == [(3,)]
+
+
+def test_the_audit_trail_is_read_in_a_file_that_an_older_server_has_open_and_in_one_that_is_migrated(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+    write(path, 6)
+    record = AuditRecord("2026-11-23", "local:me", "here", "keys add", "key:1", "a read *")
+    with AccessFile(str(path)) as access:
+        assert access.audit(9) == [record]
+        access.clear(NOW_UTC, Actor("local:me", "here"))
+        assert [each.action for each in access.audit(9)] == ["keys clear", "keys add"]
+    assert query(path, "pragma user_version") == [(6,)]
+    SqliteFile(str(path)).close()
+    with AccessFile(str(path)) as access:
+        assert access.audit(9)[1] == record
+    assert query(path, "select server from audit") == [(None,), (None,)]
 
 
 # The runs on a file.

@@ -16,9 +16,11 @@ import apsw
 
 from twincast.core.audit import Actor, AuditRecord
 from twincast.core.keys import Key, Pairing
-from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFailed
+from twincast.errors import JournalUnavailable, JournalUnusable
+from twincast.journal.key_rules import key_in_use, refuse_name_in_use, said_of
 from twincast.journal.sqlite import pairing as sqlite_pairing
-from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.failing import in_words, unavailable_if_failing
+from twincast.journal.sqlite.file import COPY_OF, MOVED_TO, SqliteFile
 from twincast.journal.sqlite.key_tables import (
     AFTER_ALL,
     changing,
@@ -27,11 +29,8 @@ from twincast.journal.sqlite.key_tables import (
     prepared,
     read_audit,
     read_keys,
-    refuse_name_in_use,
-    said_of,
 )
 from twincast.journal.sqlite.lock import serves_the_file, serves_the_name
-from twincast.journal.sqlite.reader import in_words, unavailable_if_failing
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 
@@ -97,7 +96,7 @@ class AccessFile:
         """
         with self._change():
             self._reserve.fill()  # what is left of a full disk is for ending keys
-            refuse_name_in_use(self._db, key.name)
+            refuse_name_in_use(read_keys(self._db), key.name)
             insert(self._db, key)
             self._changed(key.created_at_utc, actor, "keys add", f"key:{key.id}", f"{key.name} {said_of(key.grants)}")
 
@@ -109,7 +108,7 @@ class AccessFile:
         """
         with self._change():
             self._reserve.fill()
-            refuse_name_in_use(self._db, pairing.name)
+            refuse_name_in_use(read_keys(self._db), pairing.name)
             sqlite_pairing.put(self._db, pairing, actor, life_s=life_s, waiting_max=waiting_max)
             self._changed(now_utc, actor, "pair", "", f"{pairing.name} {said_of(pairing.grants)}")
 
@@ -130,12 +129,10 @@ class AccessFile:
         return [record for _, record in read_audit(self._db, limit, AFTER_ALL)]
 
     def _revoke(self, name_or_id: str, now_utc: str, actor: Actor) -> Key:
-        for key in read_keys(self._db):
-            if name_or_id in {key.id, f"key:{key.id}", key.name} and key.revoked_at_utc is None:
-                self._db.execute("update access_key set revoked_at_utc = ? where id = ?", (now_utc, key.id))
-                self._changed(now_utc, actor, "keys revoke", f"key:{key.id}", key.name)
-                return key
-        raise ValidationFailed(f"no key in use has the name or id {name_or_id[:80]!r}; `twincast keys list` shows them")
+        key = key_in_use(read_keys(self._db), name_or_id)
+        self._db.execute("update access_key set revoked_at_utc = ? where id = ?", (now_utc, key.id))
+        self._changed(now_utc, actor, "keys revoke", f"key:{key.id}", key.name)
+        return key
 
     def _clear(self, now_utc: str, actor: Actor) -> int:
         count = len(read_keys(self._db))
@@ -160,10 +157,11 @@ class AccessFile:
         self._reserve.release()
 
     def _change(self) -> AbstractContextManager[None]:
+        _refuse_copy(self._db)
         return changing(self._db)
 
     def _changed(self, now_utc: str, actor: Actor, action: str, target: str, detail: str) -> None:
-        note(self._db, AuditRecord(now_utc, *actor, action, target, detail))
+        note(self._db, [AuditRecord(now_utc, *actor, action, target, detail)])
 
 
 def _connect(path: str, *, is_served: bool, table: str) -> apsw.Connection:
@@ -206,6 +204,19 @@ def _refuse_strange_files(path: str) -> None:
             " server, see to the journal, and start it again"
         )
     refuse_lonely_wal(path)
+
+
+def _refuse_copy(db: apsw.Connection) -> None:
+    """Refuse to change what follows from another log, or goes on there: it would be changed here alone."""
+    with unavailable_if_failing():
+        meta = dict(db.execute("select name, value from meta"))
+    if (moved_to := meta.get(MOVED_TO)) is not None:
+        raise JournalUnusable(f"the log of {db.filename} was moved to {moved_to}: its keys are changed there")
+    if (shared := meta.get(COPY_OF)) is not None:
+        raise JournalUnusable(
+            f"{db.filename} is a server's copy of the shared log {shared!r}: its keys are changed in the log, by"
+            f" --journal nats://HOST:PORT/{shared}"
+        )
 
 
 def _is_there(path: str) -> bool:

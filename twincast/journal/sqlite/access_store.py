@@ -12,7 +12,9 @@ import msgspec
 from twincast.core.audit import AuditRecord
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.errors import JournalUnavailable
+from twincast.journal.key_rules import refuse_name_in_use, said_of
 from twincast.journal.sqlite import pairing as sqlite_pairing
+from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.key_tables import (
     AFTER_ALL,
     changing,
@@ -22,10 +24,7 @@ from twincast.journal.sqlite.key_tables import (
     prepared,
     read_audit,
     read_keys,
-    refuse_name_in_use,
-    said_of,
 )
-from twincast.journal.sqlite.reader import unavailable_if_failing
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.worker import Worker
 
@@ -144,10 +143,10 @@ def use_code(path: str, digest: str, now_s: float, make: Callable[[Pairing], Key
         with changing(db):
             Reserve(path).fill()
             key, who = sqlite_pairing.take(db, digest, now_s, make, life_s=life_s)
-            refuse_name_in_use(db, key.name)
+            refuse_name_in_use(read_keys(db), key.name)
             insert(db, key)
             identity, said = f"key:{key.id}", f"{key.name} {said_of(key.grants)}, by a code of {who}"
-            note(db, AuditRecord(key.created_at_utc, identity, address, "paired", identity, said))
+            note(db, [AuditRecord(key.created_at_utc, identity, address, "paired", identity, said)])
         return key
     finally:
         db.close(True)

@@ -1,30 +1,41 @@
 """Backups: a journal is copied into a folder while its server runs, and restored from there while none does.
 
 A folder is a backup once it has a manifest, which is written last, by a rename. The manifest names each file with its
-length and SHA-256, so that a torn, changed or foreign file is found before anything is restored.
+length and SHA-256, so that a torn, changed or foreign file is found before anything is restored. Closed partitions lie
+beside the journal as they do where it is served.
 """
 
 import hashlib
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import apsw
 import msgspec
 from msgspec import Struct
 
-from twincast.errors import BackupUnusable, JournalUnusable
+from twincast.errors import BackupUnusable, JournalUnavailable, JournalUnusable
+from twincast.journal.sqlite.failing import in_words
 from twincast.journal.sqlite.health import Facts, facts_of, problems_of, reading, refuse_others
+from twincast.journal.sqlite.history import catalog
+from twincast.journal.sqlite.history.catalog import has_parts
+from twincast.journal.sqlite.history.files import FOLDER_MODE, digest, path_of
+from twincast.journal.sqlite.history.layout import folder_of
+from twincast.journal.sqlite.history.merge import bring_back
 from twincast.journal.sqlite.lock import ServerLock, serves_the_file, serves_the_name
-from twincast.journal.sqlite.reader import in_words
 from twincast.journal.sqlite.schema import SCHEMA_VERSION
 from twincast.journal.sqlite.wal import alone
 from twincast.machine import OWNER_ALONE, sync_folder
 
 MANIFEST, JOURNAL = "manifest.json", "journal.db"
 FORMAT: Literal[1] = 1
+_PARTITION = re.compile(re.escape(JOURNAL) + r"-history/\d{12,}(-\d+)?\.db")
+_WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
 _STEP_PAGES = 1_000
 _NOT_WHOLE = "the journal is not whole, so a copy would be no backup"
 _BLOCK_BYTES = 1024 * 1024
@@ -65,13 +76,9 @@ def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Pro
     """
     with _new_folder(folder), reading(path) as source:
         copy = os.path.join(folder, JOURNAL)
-        try:
-            with _said_of(folder):
-                facts = _copy(source, copy, progress)
-        except apsw.CorruptError as error:
-            raise JournalUnusable(f"{_NOT_WHOLE}: {in_words(error)}") from None
-        file = BackupFile(JOURNAL, os.path.getsize(copy), digest(copy))
-        manifest = Manifest(FORMAT, version, facts.schema, facts.epoch, facts.newest_seq, now_utc, [file])
+        facts = copy_journal(source, copy, progress)
+        files = [BackupFile(JOURNAL, os.path.getsize(copy), digest(copy)), *_backed_up(copy)]
+        manifest = Manifest(FORMAT, version, facts.schema, facts.epoch, facts.newest_seq, now_utc, files)
         _write_last(folder, msgspec.json.format(msgspec.json.encode(manifest)))
         return manifest
 
@@ -97,8 +104,11 @@ def read_manifest(folder: str) -> Manifest:
             f"{folder} is a backup of a journal of version {manifest.schema}, written by a newer twincast"
             f" ({manifest.version}); this one reads version {SCHEMA_VERSION}"
         )
-    if [file.name for file in manifest.files] != [JOURNAL]:
-        raise BackupUnusable(f"{folder} is no backup that this twincast reads: it has other files than {JOURNAL}")
+    names = [file.name for file in manifest.files]
+    if names[:1] != [JOURNAL] or not all(map(_PARTITION.fullmatch, names[1:])):
+        raise BackupUnusable(
+            f"{folder} is no backup that this twincast reads: it has other files than {JOURNAL} and its partitions"
+        )
     return manifest
 
 
@@ -141,30 +151,102 @@ def restore(folder: str, path: str, *, force: bool, now_utc: str, progress: Prog
     copy = f"{path}-restoring"
     with _removed_on_failure(copy), _said_of(os.path.dirname(path)):
         _copy_checked(os.path.join(folder, JOURNAL), copy, manifest.files[0], progress)
+        if manifest.files[1:]:
+            os.mkdir(folder_of(copy), FOLDER_MODE)
+        for file in manifest.files[1:]:
+            name = os.path.join(folder_of(copy), os.path.basename(file.name))
+            _copy_checked(os.path.join(folder, file.name), name, file, progress)
         _check_journal(copy, manifest)
         return manifest, _put_in_place(copy, path, force=force, now_utc=now_utc)
 
 
-def digest(path: str) -> str:
-    """Return a file's SHA-256, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def copy_journal(source: apsw.Connection, copy: str, progress: Progress, *, is_whole: bool = False) -> Facts:
+    """Copy an open journal, as it is in the transaction that reads it, into a new file, and check that.
+
+    Args:
+        source: the journal.
+        copy: the new file.
+        progress: called with how much is copied.
+        is_whole: have all of the log in that file, as if nothing of it were closed; otherwise its partitions are copied
+            beside it.
+
+    Raises:
+        JournalUnusable: it is not whole.
+        BackupUnusable: the copy cannot be written.
+    """
+    try:
+        with _said_of(os.path.dirname(copy)):
+            return _copy(source, copy, progress, is_whole=is_whole)
+    except apsw.CorruptError as error:
+        raise JournalUnusable(f"{_NOT_WHOLE}: {in_words(error)}") from None
 
 
-def _copy(source: apsw.Connection, copy: str, progress: Progress) -> Facts:
+def copied(path: str) -> BinaryIO:
+    """Return a journal as of one moment, checked, as an open file that is gone once it is closed; with all of its log.
+
+    Raises:
+        JournalUnavailable: the disk does not take it, or the journal cannot be read or is not whole.
+    """
+    folder = ""
+    try:
+        folder = tempfile.mkdtemp(prefix=f"{os.path.basename(path)}-copy-", dir=os.path.dirname(os.path.realpath(path)))
+        copy = os.path.join(folder, JOURNAL)
+        with reading(path) as source:
+            copy_journal(source, copy, lambda done, total: None, is_whole=True)
+        return open(copy, "rb")
+    except (OSError, BackupUnusable, JournalUnusable) as error:
+        raise JournalUnavailable(f"the journal cannot be copied: {error}") from None
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(source: apsw.Connection, copy: str, progress: Progress, *, is_whole: bool) -> Facts:
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
-    with closing(apsw.Connection(copy)) as target:
+    with closing(apsw.Connection(copy, flags=_WRITING)) as target:
         # Within the source's transaction: later commits neither enter the copy nor restart it.
         with target.backup("main", source, "main") as work:
             while not work.done:
                 work.step(_STEP_PAGES)
                 progress(work.page_count - work.remaining, work.page_count)
         target.pragma("journal_mode", "delete")  # it stands alone, and can be read where nothing can be written
-        if found := problems_of(target):
+        journal = source.db_filename("main")
+        if is_whole:
+            bring_back(target, journal)
+        else:
+            _copy_partitions(target, journal, copy, progress)
+        if found := problems_of(target, copy):
             raise JournalUnusable(f"{_NOT_WHOLE}: {'; '.join(found)}")
         facts = facts_of(target, copy)
     _sync(copy)
     return facts
+
+
+def _copy_partitions(target: apsw.Connection, journal: str, copy: str, progress: Progress) -> None:
+    """Copy the partitions that a copied catalog names. Those that went meanwhile, the oldest, go from it."""
+    parts = catalog.parts(target)
+    if parts:
+        os.mkdir(folder_of(copy), FOLDER_MODE)
+    for number, part in enumerate(parts):
+        file = BackupFile(part.file, part.bytes, part.sha256)
+        try:
+            _copy_checked(path_of(journal, part), path_of(copy, part), file, progress)
+        except BackupUnusable as error:
+            if os.path.exists(path_of(journal, part)):
+                raise JournalUnusable(f"{_NOT_WHOLE}: {error}") from None
+            for before in parts[:number]:
+                os.unlink(path_of(copy, before))
+            catalog.remove_up_to(target, part.last_seq)
+    if parts:
+        sync_folder(folder_of(copy))
+        sync_folder(os.path.dirname(copy))
+
+
+def _backed_up(copy: str) -> Iterator[BackupFile]:
+    """Return the partitions of a backup's journal, as its manifest names them."""
+    with closing(alone(copy)) as db:
+        for part in catalog.parts(db) if has_parts(db) else ():
+            yield BackupFile(f"{JOURNAL}-history/{part.file}", part.bytes, part.sha256)
 
 
 def _copy_checked(source: str, copy: str, file: BackupFile, progress: Progress) -> None:
@@ -204,7 +286,7 @@ def _check_journal(path: str, manifest: Manifest) -> None:
     try:
         with closing(alone(path)) as db:
             refuse_others(db, path)
-            if found := problems_of(db):
+            if found := problems_of(db, path):
                 raise BackupUnusable(f"the journal in the backup is not whole: {'; '.join(found)}")
             facts = facts_of(db, path)
     except JournalUnusable as error:
@@ -228,10 +310,13 @@ def _put_in_place(copy: str, path: str, *, force: bool, now_utc: str) -> list[st
         if there and not force:
             raise BackupUnusable(f"a journal came to {path} meanwhile")
         aside = f"{path}.before-{now_utc[:19].replace(':', '').replace('-', '')}"
+        there += [folder_of(path)] if os.path.isdir(folder_of(path)) else []
         for name in there:
             os.rename(name, aside + name.removeprefix(path))
         with suppress(FileNotFoundError):
             os.unlink(f"{path}-shm")  # the index of a -wal that no longer exists
+        if os.path.isdir(folder_of(copy)):
+            os.rename(folder_of(copy), folder_of(path))
         os.rename(copy, path)
         sync_folder(os.path.dirname(path))
         return [aside + name.removeprefix(path) for name in there]
@@ -277,6 +362,7 @@ def _new_folder(folder: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
+            shutil.rmtree(folder_of(os.path.join(folder, JOURNAL)), ignore_errors=True)
             for name in (JOURNAL, f"{JOURNAL}-journal", MANIFEST, f"{MANIFEST}.new"):
                 with suppress(OSError):
                     os.unlink(os.path.join(folder, name))
@@ -289,11 +375,13 @@ def _new_folder(folder: str) -> Iterator[None]:
 @contextmanager
 def _removed_on_failure(path: str) -> Iterator[None]:
     """Remove what an earlier attempt left, and remove the file if this one fails."""
+    shutil.rmtree(folder_of(path), ignore_errors=True)
     with suppress(FileNotFoundError):
         os.unlink(path)
     try:
         yield
     except BaseException:
+        shutil.rmtree(folder_of(path), ignore_errors=True)
         with suppress(OSError):
             os.unlink(path)
         raise

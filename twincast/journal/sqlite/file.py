@@ -3,40 +3,58 @@
 Other programs may read it while the server runs; its schema is in journal/sqlite/schema.
 """
 
+import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 import apsw
 from msgspec import Raw
 
+from twincast.core.audit import CommandOrigin
 from twincast.core.batch import Batch, Committed
 from twincast.core.counters import SECONDS, Histogram
 from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
+from twincast.core.lateness import DELETIONS_MAX, clock_of
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
-from twincast.core.model import Snapshot, Twin
+from twincast.core.model import Snapshot, Source, Twin
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite import schema as sqlite_schema
-from twincast.journal.sqlite.entries import append_sql, audit_sql
+from twincast.journal.sqlite.entries import Appending, audit_sql
+from twincast.journal.sqlite.failing import in_words, unavailable_if_failing
 from twincast.journal.sqlite.foreign_rows import FOREIGN_ROWS, accept
 from twincast.journal.sqlite.guard import Guard
+from twincast.journal.sqlite.history import catalog
+from twincast.journal.sqlite.history.catalog import Part
+from twincast.journal.sqlite.history.files import path_of, present, remove_unnamed
+from twincast.journal.sqlite.history.times import time_us
 from twincast.journal.sqlite.lock import ServerLock, why_not_usable
-from twincast.journal.sqlite.reader import in_words, unavailable_if_failing
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite.trim import LogTrim, Look
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.wire.messages import encode, encode_all
 
+logger = logging.getLogger("twincast.journal")
+
 BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another program that writes: `twincast keys` locks the file for the length of a commit."""
-CHECKPOINT_ENTRIES = 20_000
-"""How many entries of the log one slice folds into the checkpoint: about 20 ms of work, and as long to replay."""
+CHECKPOINT_ENTRIES = 4_000
+"""How many entries of the log one slice folds into the checkpoint: a few milliseconds, for which commits wait."""
+CATCHING_UP_CHECKPOINT_ENTRIES = 200_000
+"""The same while nobody waits: a device that reports often costs such a slice as much as one that reports seldom."""
+CHECKPOINT_PART = 4
+"""Where commits are larger than that, a slice takes this part of what the checkpoint lacks. So it never lacks more than
+a few commits, which a start would have to replay."""
+COPY_OF = "copy_of"
+"""In the table `meta`, of which shared log a file is the copy."""
+MOVED_TO = "moved_to"
+"""In the table `meta`, the URL of the journal that has this log now."""
 
 _NEWEST = "select coalesce(max(seq), 0) from log"
 
@@ -46,16 +64,36 @@ insert into receipt select value ->> 1, value ->> 2, value ->> 0, value ->> 3 fr
 
 _CHECKPOINT = """
 insert or replace into checkpoint
-select device_id, value, timestamp_utc, source, seq from log where type = 'data_update' and seq in (
+select device_id, value, timestamp_utc, source, seq, measured_at_utc from log where type = 'data_update' and seq in (
     select max(seq) from log where seq > ?1 and seq <= ?2 and type in ('data_update', 'deleted') group by device_id
 )
 """
+
+_HAS_DELETIONS = "select exists (select 1 from log where seq > ? and seq <= ? and type = 'deleted')"
 
 # Runs before the checkpoint takes the newest readings: it removes all deleted devices, also those that came again.
 _CHECKPOINT_DELETED = """
 delete from checkpoint where device_id in (
     select device_id from log where seq > ?1 and seq <= ?2 and type = 'deleted'
 )
+"""
+
+# Of the other columns, SQLite takes those of the row with the greatest seq.
+_CHECKPOINT_DELETIONS = """
+insert or replace into deletion
+select device_id, timestamp_utc, max(seq) from log where seq > ?1 and seq <= ?2 and type = 'deleted' group by device_id
+"""
+_KEEP_DELETIONS = """
+delete from deletion where seq <= (select seq from deletion order by seq desc limit 1 offset ?)
+"""
+_DELETIONS = """
+select device_id, deleted_at_utc from (
+    select device_id, deleted_at_utc, max(seq) as seq from (
+        select device_id, deleted_at_utc, seq from deletion
+        union all
+        select device_id, timestamp_utc, seq from log where seq > ?1 and type = 'deleted'
+    ) group by device_id order by seq desc limit ?2
+) order by seq
 """
 
 
@@ -83,11 +121,15 @@ class SqliteFile:
         self._checkpoint_seq: int
         self._has_passed_marks = True
         self._synchronous = synchronous
-        self._append_sql, self._audit_sql = append_sql(), audit_sql()
+        self.parts: Sequence[Part] = ()
+        """The closed partitions of the log whose files are there, oldest first."""
+        self._appending, self._audit_sql = Appending(), audit_sql()
         self.sync_s = Histogram(SECONDS)
         """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
         self.appended_bytes = 0
         """How much text was appended since this was opened."""
+        self.is_catching_up = False
+        """Whether what comes in was written long ago, and no commit waits for this thread."""
         self._path = os.path.realpath(path)
         with ExitStack() as undo:
             refuse_lonely_wal(self._path)
@@ -98,7 +140,8 @@ class SqliteFile:
                 undo.callback(self._db.close, True)
                 self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
                 self._prepare(synchronous)
-                self._trim = LogTrim(self._db, retention)
+                self._trim = LogTrim(self._db, retention, self._path, vfs=vfs)
+                self._find_parts()
             except apsw.Error as error:
                 raise JournalUnusable(_why_unusable(self._path, error)) from None
             try:
@@ -127,7 +170,11 @@ class SqliteFile:
     @property
     def checkpoint_is_due(self) -> bool:
         """Whether the log has run ahead of the checkpoint by a slice."""
-        return self.seq - self._checkpoint_seq >= CHECKPOINT_ENTRIES
+        return self.seq - self._checkpoint_seq >= self._checkpoint_entries
+
+    @property
+    def _checkpoint_entries(self) -> int:
+        return CATCHING_UP_CHECKPOINT_ENTRIES if self.is_catching_up else CHECKPOINT_ENTRIES
 
     def append(self, batch: Batch) -> Committed:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
@@ -147,24 +194,34 @@ class SqliteFile:
             # Not in the statement below: one that reads the table that it adds to keeps all rows in a temporary one.
             if self._db.execute(_NEWEST).get != self.seq:
                 with closing(self._db.execute(FOREIGN_ROWS, (self.seq,))) as rows:
-                    first = accept(rows, self.seq) + 1
+                    foreign = accept(rows, self.seq)
+                first = foreign.seq + 1
+                batch.decide_again(foreign.newest)
             batch.place(first, self.lineage.epoch)
             texts = encode_all(batch.entries)
-            text = f"[{b','.join(texts).decode()}]"
-            committed = Committed(batch.entries, batch.keys, batch.marks, texts)
-            self._db.execute(self._append_sql, (first, text))
-            if committed.keys:
-                self._db.execute(_APPEND_KEYS, (encode(committed.keys).decode(),))
-            if origins := batch.origins:
-                self._db.execute(self._audit_sql, (encode(origins).decode(),))
-            if committed.marks:
-                sqlite_producers.append(self._db, committed.marks)
-                self._has_passed_marks = True
+            committed = batch.committed(texts)
+            self._db.execute(*self._appending.insertion(batch, texts))
+            self._attach(committed, batch.origins)
         self._unstored = None
         self._is_reserve_short = False
         self.seq = committed.seqs[-1]
-        self.appended_bytes += len(text)
+        self.appended_bytes += sum(map(len, texts))
         return committed
+
+    def _attach(self, committed: Committed, origins: Sequence[CommandOrigin]) -> None:
+        """Store what belongs to entries, in their transaction."""
+        self._attach_all(committed.keys, committed.marks, origins)
+
+    def _attach_all(
+        self, keys: Sequence[IdempotencyRecord], marks: Sequence[ProducerMark], origins: Sequence[CommandOrigin]
+    ) -> None:
+        if keys:
+            self._db.execute(_APPEND_KEYS, (encode(keys).decode(),))
+        if origins:
+            self._db.execute(self._audit_sql, (encode(origins).decode(),))
+        if marks:
+            sqlite_producers.append(self._db, marks)
+            self._has_passed_marks = True
 
     def look(self, now_utc: str) -> Look:
         """Return how full the file is, and up to which position the next slice of the log should be trimmed.
@@ -176,10 +233,54 @@ class SqliteFile:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            return self._trim.look(self.seq, self.appended_bytes, now_utc)
+            return self._trim.look(self.seq, self.appended_bytes, now_utc, self.parts)
+
+    def closed_seq(self) -> int:
+        """Return up to where the log is closed, or begins.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with unavailable_if_failing():
+            return max(self._trim.hot_since(self.seq), self.parts[-1].last_seq if self.parts else 0)
+
+    def is_older(self, seq: int, age_s: float, now_utc: str) -> bool:
+        """Return whether an entry was stored so long ago.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with unavailable_if_failing():
+            at_utc = self._db.execute("select timestamp_utc from log where seq = ?", (seq,)).get
+        return at_utc is not None and time_us(now_utc) - time_us(at_utc) > age_s * 1e6
+
+    def add_part(self, part: Part) -> None:
+        """Make a closed partition part of the log; its file is on the disk, under its name.
+
+        Raises:
+            JournalUnavailable: it is none; the log has its entries as before.
+        """
+        self.guard.check()
+        with self._with_sync(), self._transaction():
+            catalog.add(self._db, part)
+        self.parts = present(self._path, catalog.parts(self._db))
+
+    def drop(self, parts: Sequence[Part]) -> None:
+        """Take the oldest partitions out of the log, and what the audit trail says of them. Then their files may go.
+
+        Raises:
+            JournalUnavailable: the log is as it was.
+        """
+        with self._with_sync(), self._transaction():
+            catalog.remove_up_to(self._db, parts[-1].last_seq)
+            took = self._trim.take_audit(parts[-1].last_seq)
+        self._trim.took(took)
+        self.parts = [part for part in self.parts if part.last_seq > parts[-1].last_seq]
 
     def trim(self, until: int) -> None:
         """Take the oldest entries off the log, up to a position that `look` has found; never what no checkpoint has.
+
+        What partitions have stays in these.
 
         Not synced: a power cut brings some of them back, and nothing else. The next append syncs what comes before it.
 
@@ -188,26 +289,54 @@ class SqliteFile:
         """
         if until > self._checkpoint_seq:
             self.checkpoint(until)
-        self._db.pragma("synchronous", "normal" if self._synchronous == "full" else self._synchronous)
-        try:
-            with self._transaction():
-                if self._is_reserve_short:
-                    self._reserve.fill()
-                took = self._trim.take(min(until, self._checkpoint_seq))
-        finally:
-            self._db.pragma("synchronous", self._synchronous)
+        with self._without_sync(), self._transaction():
+            if self._is_reserve_short:
+                self._reserve.fill()
+            until = min(until, self._checkpoint_seq)
+            if self.parts:
+                self._check_parts(until)
+            self._trim.take(until)
+            took = None if self.parts else self._trim.take_audit(until)
         self._is_reserve_short = False
-        self._trim.took(took)
+        if took is not None:
+            self._trim.took(took)
+
+    def _check_parts(self, until: int) -> None:
+        """Check that partitions have what is taken off the log, whose last copy that would else have been."""
+        self.parts = present(self._path, self.parts)
+        since = self._trim.hot_since(self.seq)
+        having = [part for part in self.parts if part.first_seq <= until]
+        if since < until and catalog.reaches_back_to(having, until) > since:
+            raise JournalUnavailable(
+                "a file of the log's closed partitions is gone, so the log keeps what it has of it"
+            )
+
+    def _find_parts(self) -> None:
+        named = catalog.parts(self._db)
+        self.parts = present(self._path, named)
+        for part in named:
+            if part not in self.parts:
+                logger.error(
+                    "the file %s of the log's history is gone: entries %d to %d are missing, and readers are told so",
+                    *(path_of(self._path, part), part.first_seq, part.last_seq),
+                )
+        remove_unnamed(self._path, named)
 
     def checkpoint(self, until: int | None = None) -> None:
         """Fold the next slice of the log into the checkpoint, up to a position if one is given.
 
+        Not synced: a power cut takes the checkpoint back to where it was, and the log has what it lacks then. The next
+        append syncs what comes before it.
+
         Raises:
             JournalUnavailable: the checkpoint stays where it was; nothing is lost.
         """
-        until = min(self.seq if until is None else until, self._checkpoint_seq + CHECKPOINT_ENTRIES)
-        with self._transaction():
-            self._db.execute(_CHECKPOINT_DELETED, (self._checkpoint_seq, until))
+        slice_entries = max(self._checkpoint_entries, (self.seq - self._checkpoint_seq) // CHECKPOINT_PART)
+        until = min(self.seq if until is None else until, self._checkpoint_seq + slice_entries)
+        with self._without_sync(), self._transaction():
+            if self._db.execute(_HAS_DELETIONS, (self._checkpoint_seq, until)).get:
+                self._db.execute(_CHECKPOINT_DELETED, (self._checkpoint_seq, until))
+                self._checkpoint_deletions(until)
             self._db.execute(_CHECKPOINT, (self._checkpoint_seq, until))
             self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(until),))
             self._db.execute("delete from receipt where first_seq <= ?", (until - WINDOW_ENTRIES,))
@@ -215,6 +344,14 @@ class SqliteFile:
                 sqlite_producers.clear(self._db)
         self._has_passed_marks = False
         self._checkpoint_seq = until
+
+    def _checkpoint_deletions(self, until: int) -> None:
+        """Remember when devices were deleted up to a position: a reading from before does not make one anew."""
+        self._db.execute(_CHECKPOINT_DELETIONS, (self._checkpoint_seq, until))
+        self._keep_deletions()
+
+    def _keep_deletions(self) -> None:
+        self._db.execute(_KEEP_DELETIONS, (DELETIONS_MAX,))
 
     def idempotency_keys(self) -> list[IdempotencyRecord]:
         """Return the idempotency keys that still count, oldest first.
@@ -246,9 +383,10 @@ class SqliteFile:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            rows = self._db.execute("select device_id, value, updated_at_utc, seq, source from twin")
-            twins = {device: Twin(Raw(value.encode()), at, seq, source) for device, value, at, seq, source in rows}
-        return Snapshot(self.lineage.epoch, self.seq, twins)
+            rows = self._db.execute("select device_id, value, updated_at_utc, seq, source, measured_at_utc from twin")
+            twins = {device: _twin(*columns) for device, *columns in rows}
+            deletions = dict(self._db.execute(_DELETIONS, (self._checkpoint_seq, DELETIONS_MAX)))
+        return Snapshot(self.lineage.epoch, self.seq, twins, deletions)
 
     def settle(self) -> None:
         """Bring what was appended from the -wal into the database that is open, wherever that is by now.
@@ -280,6 +418,7 @@ class SqliteFile:
 
     def _let_go(self) -> None:
         with unavailable_if_failing():
+            self._trim.close()
             self._lock.unshield()
             try:
                 if not self.guard.owns_what_is_beside():
@@ -306,14 +445,38 @@ class SqliteFile:
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", synchronous)
         if kind != APPLICATION_ID:
-            sqlite_schema.create(db, secrets.token_hex(4))
+            sqlite_schema.create(db, self._new_name())
         elif version < SCHEMA_VERSION:
             sqlite_schema.upgrade(db, version)
         meta = dict(db.execute("select name, value from meta"))
+        self._check_owner(meta)
         self.epoch = meta["epoch"]
         self.seq = db.execute("select coalesce(max(seq), 0) from log").get
         self._checkpoint_seq = int(meta["checkpoint_seq"])
         self.lineage = Lineage(self.epoch, self._begin_generation())
+
+    def _new_name(self) -> str:
+        """Return the name of a log that begins here."""
+        return secrets.token_hex(4)
+
+    def _check_owner(self, meta: Mapping[str, str]) -> None:
+        """Check that what comes into this file may come by `append`.
+
+        Raises:
+            JournalUnusable: the file is a copy of a shared log, which would no longer be one; or its log was moved, and
+                goes on elsewhere.
+        """
+        if (moved_to := meta.get(MOVED_TO)) is not None:
+            raise JournalUnusable(
+                f"the log of {self._path} was moved to {moved_to}, and goes on there: serve that one. To go on here"
+                f" instead, without what came since, remove the mark: delete from meta where name = '{MOVED_TO}'"
+            )
+        shared = meta.get(COPY_OF)
+        if shared is not None:
+            raise JournalUnusable(
+                f"{self._path} is a server's copy of the shared log {shared!r}; a journal of its own is made of it by"
+                f" `twincast journal move {self._path} sqlite:OTHER.db`"
+            )
 
     def _begin_generation(self) -> list[Generation]:
         """Note for good that a run begins here; return the runs that are known, oldest first.
@@ -344,6 +507,24 @@ class SqliteFile:
         self._db.execute("delete from generation where id <= (select max(id) from generation) - ?", (GENERATIONS_MAX,))
 
     @contextmanager
+    def _without_sync(self) -> Iterator[None]:
+        """Leave it to the next append to sync what is written here; see `append` for what must be synced at once."""
+        self._db.pragma("synchronous", "normal" if self._synchronous == "full" else self._synchronous)
+        try:
+            yield
+        finally:
+            self._db.pragma("synchronous", self._synchronous)
+
+    @contextmanager
+    def _with_sync(self) -> Iterator[None]:
+        """Have what is written here on the disk at once, also in a copy, which is else not synced."""
+        self._db.pragma("synchronous", "full")
+        try:
+            yield
+        finally:
+            self._db.pragma("synchronous", self._synchronous)
+
+    @contextmanager
     def _transaction(self, sync_s: Histogram | None = None) -> Iterator[None]:
         with unavailable_if_failing(), self._atomically(sync_s):
             yield
@@ -362,6 +543,14 @@ class SqliteFile:
             if self._db.in_transaction:
                 self._db.execute("rollback")
             raise
+
+
+def _twin(value: str, at_utc: str, seq: int, source: Source, measured_at_utc: str | None) -> Twin:
+    twin = Twin(Raw(value.encode()), at_utc, seq, source)
+    if measured_at_utc is not None:
+        twin.measured_at_utc = measured_at_utc
+        twin.clock = clock_of(measured_at_utc, at_utc)
+    return twin
 
 
 def _why_unusable(path: str, error: apsw.Error) -> str:

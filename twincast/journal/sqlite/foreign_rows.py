@@ -6,10 +6,11 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from twincast.core.lateness import note
 from twincast.core.model import Source
 from twincast.core.names import check_id
 from twincast.errors import JournalUnavailable, TwincastError
-from twincast.journal.sqlite.entries import LOG_COLUMNS, check_columns
+from twincast.journal.sqlite.entries import LOG_COLUMNS, check_columns, entry_of
 from twincast.wire.values import check_value
 
 FOREIGN_ROWS = f"select {LOG_COLUMNS} from log where seq > ? order by seq"
@@ -17,10 +18,20 @@ _SOURCES = get_args(Source)
 _decode = msgspec.json.Decoder().decode
 
 
-def accept(rows: Iterable[tuple[Any, ...]], seq: int) -> int:
-    """Check the rows that follow the server's newest entry, and return the seq of the last.
+class Foreign(NamedTuple):
+    """What another program wrote behind the server's newest entry."""
 
-    Clients receive them like any other entry, so they must be such as the server accepts itself.
+    seq: int
+    """Of the last row."""
+    newest: dict[str, str]
+    """Before which time a reading of a device is late behind them, of the devices whose twins they change."""
+
+
+def accept(rows: Iterable[tuple[Any, ...]], seq: int) -> Foreign:
+    """Check the rows that follow the server's newest entry, and return what they bring.
+
+    Clients receive them like any other entry, so they must be such as the server accepts itself. A reading in them is
+    as late as its type says.
 
     Args:
         rows: what FOREIGN_ROWS selects.
@@ -29,21 +40,22 @@ def accept(rows: Iterable[tuple[Any, ...]], seq: int) -> int:
     Raises:
         JournalUnavailable: there is none, so the server's own are gone, or one is no entry; it says what to do.
     """
-    newest = None
-    for newest, row in enumerate(map(_Row._make, rows), seq + 1):
+    last, newest = None, dict[str, str]()
+    for last, row in enumerate(map(_Row._make, rows), seq + 1):
         try:
-            _check(row, newest)
+            _check(row, last)
         except (TwincastError, ValueError) as error:
             raise JournalUnavailable(
                 f"another program wrote into the journal's log, and row {row.seq} is no entry: {error}. Nothing is"
                 f" stored until it is gone: delete from log where seq >= {row.seq}"
             ) from None
-    if newest is None:
+        note(newest, entry_of(row, ""))
+    if last is None:
         raise JournalUnavailable(
             f"another program deleted the newest entries of the journal's log, up to {seq}. Nothing is stored until the"
             " server is started again, from what is left, or from a backup"
         )
-    return newest
+    return Foreign(last, newest)
 
 
 class _Row(NamedTuple):
@@ -54,6 +66,7 @@ class _Row(NamedTuple):
     command: Any
     timestamp_utc: Any
     source: Any
+    measured_at_utc: Any
 
 
 def _check(row: _Row, seq: int) -> None:
@@ -66,7 +79,7 @@ def _check(row: _Row, seq: int) -> None:
         raise ValueError(f"source is {', '.join(_SOURCES)}, not {row.source[:40]!r}")
     check_id(row.device_id, "device_id")
     _check_json(row.value)
-    check_columns(row.type, row.value, row.command)
+    check_columns(row.type, row.value, row.command, row.measured_at_utc)
     if datetime.fromisoformat(row.timestamp_utc).tzinfo is None:
         raise ValueError("timestamp_utc has no time zone")
 

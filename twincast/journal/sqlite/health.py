@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -12,8 +12,11 @@ from msgspec import Struct
 from twincast.core.lineage import epoch_of
 from twincast.core.space import PACE_LEAST_S, full_in_s
 from twincast.errors import JournalUnusable
+from twincast.journal.sqlite.failing import in_words
+from twincast.journal.sqlite.history import catalog
+from twincast.journal.sqlite.history.catalog import Part, has_parts, reaches_back_to
+from twincast.journal.sqlite.history.files import digest, found, path_of
 from twincast.journal.sqlite.lock import serves_the_file
-from twincast.journal.sqlite.reader import in_words
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.journal.sqlite.wal import has_changes, open_with_its_wal, refuse_lonely_wal
 
@@ -32,6 +35,10 @@ class Facts(Struct):
     checkpoint_seq: int
     entries: int
     """How many changes the log has."""
+    partitions: int
+    """How many of the files are there that have its closed part."""
+    history_bytes: int
+    """The closed part of the log, in files of its own."""
     oldest_at_utc: str | None
     newest_at_utc: str | None
     created_at_utc: str | None
@@ -107,11 +114,14 @@ def facts_of(db: apsw.Connection, path: str) -> Facts:
     """Return what an open journal holds."""
     meta = dict(db.execute("select name, value from meta"))
     newest = db.execute("select seq, timestamp_utc from log order by seq desc limit 1").fetchone() or (0, None)
-    oldest = db.execute("select seq, timestamp_utc from log order by seq limit 1").fetchone() or (0, None)
+    oldest: Any = db.execute("select seq, timestamp_utc from log order by seq limit 1").fetchone() or (0, None)
+    hot_seq, parts = oldest[0], found(db, path)
+    if parts and (since := reaches_back_to(parts, hot_seq - 1)) < hot_seq - 1:
+        oldest = since + 1, next(part.oldest_at_utc for part in parts if part.first_seq == since + 1)
     page_bytes, free_pages = db.pragma("page_size"), db.pragma("freelist_count")
     used_bytes = (db.pragma("page_count") - free_pages) * page_bytes
     disk_free_bytes = free_of_disk_bytes(path)
-    growth = _growth_bytes_per_s(db, used_bytes, oldest[0], newest[0])
+    growth = _growth_bytes_per_s(db, used_bytes, hot_seq, newest[0])
     room_bytes = None if disk_free_bytes is None else disk_free_bytes + free_pages * page_bytes
     return Facts(
         epoch=epoch_of(meta["epoch"], _newest_generation(db)),
@@ -120,6 +130,8 @@ def facts_of(db: apsw.Connection, path: str) -> Facts:
         newest_seq=newest[0],
         checkpoint_seq=int(meta["checkpoint_seq"]),
         entries=newest[0] - oldest[0] + 1 if newest[0] else 0,
+        partitions=len(parts),
+        history_bytes=sum(part.bytes for part in parts),
         oldest_at_utc=oldest[1],
         newest_at_utc=newest[1],
         created_at_utc=meta.get("created_at_utc"),
@@ -142,34 +154,51 @@ def problems(path: str) -> list[str]:
         JournalUnusable: see `reading`.
     """
     with reading(path) as db:
-        return problems_of(db)
+        return problems_of(db, os.path.realpath(path))
 
 
-def problems_of(db: apsw.Connection) -> list[str]:
-    """Return what is wrong with an open journal."""
-    found = [str(row[0]) for row in db.execute("pragma integrity_check(20)") if row[0] != "ok"]
-    if found:
-        return found  # what is asked below would be asked of damaged pages
+def problems_of(db: apsw.Connection, path: str) -> list[str]:
+    """Return what is wrong with an open journal, and with the closed part of its log beside it."""
+    wrong = [str(row[0]) for row in db.execute("pragma integrity_check(20)") if row[0] != "ok"]
+    if wrong:
+        return wrong  # what is asked below would be asked of damaged pages
     count, oldest, newest = db.execute("select count(*), coalesce(min(seq), 1), coalesce(max(seq), 0) from log").get
     if count != newest - oldest + 1:
-        found.append(
+        wrong.append(
             f"the log has {count:,} entries from {oldest:,} to {newest:,}: {newest - oldest + 1 - count:,} lack"
         )
     broken = db.execute("select count(*), min(seq) from log where not json_valid(value)").get
     if broken[0]:
-        found.append(f"the values of {broken[0]:,} entries are no JSON; the first is {broken[1]:,}")
+        wrong.append(f"the values of {broken[0]:,} entries are no JSON; the first is {broken[1]:,}")
     checkpoint = db.execute("select cast(value as integer) from meta where name = 'checkpoint_seq'").get
     if checkpoint is None or checkpoint > newest:
-        found.append(f"the checkpoint is of {checkpoint}, and the log ends at {newest:,}")
+        wrong.append(f"the checkpoint is of {checkpoint}, and the log ends at {newest:,}")
     elif checkpoint < oldest - 1:
-        found.append(f"the checkpoint is of {checkpoint:,}, and the log begins at {oldest:,}: what was between lacks")
+        wrong.append(f"the checkpoint is of {checkpoint:,}, and the log begins at {oldest:,}: what was between lacks")
     ahead = db.execute("select count(*) from checkpoint where seq > ?", (checkpoint or 0,)).get
     if ahead:
-        found.append(f"the checkpoint has {ahead:,} devices as of a later time than it says")
+        wrong.append(f"the checkpoint has {ahead:,} devices as of a later time than it says")
     beyond = _count(db, "fence", f"seq > {newest}")
     if beyond:
-        found.append(f"the fence says of {beyond:,} numbered lines that they are stored behind the log's end")
-    return found
+        wrong.append(f"the fence says of {beyond:,} numbered lines that they are stored behind the log's end")
+    if has_parts(db):
+        wrong += problems_of_parts(path, catalog.parts(db), oldest - 1)
+    return wrong
+
+
+def problems_of_parts(path: str, parts: Sequence[Part], hot_since: int) -> list[str]:
+    """Return what is wrong with the closed partitions of a journal: a file is gone or changed, or entries lack."""
+    wrong = []
+    for number, part in enumerate(parts):
+        file = path_of(path, part)
+        follows = parts[number + 1].first_seq - 1 if number + 1 < len(parts) else hot_since
+        if not os.path.isfile(file):
+            wrong.append(f"{file} is gone: the log lacks the entries from {part.first_seq:,} to {part.last_seq:,}")
+        elif digest(file) != part.sha256:
+            wrong.append(f"{file} was changed since it was closed: its SHA-256 is not that of the catalog")
+        if part.last_seq < follows:
+            wrong.append(f"the log lacks the entries from {part.last_seq + 1:,} to {follows:,}")
+    return wrong
 
 
 def free_of_disk_bytes(path: str) -> int | None:

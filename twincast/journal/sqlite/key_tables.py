@@ -1,6 +1,6 @@
 """The tables of the keys and of the audit trail, on a connection that a server or a command has open."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,15 +9,19 @@ import msgspec
 
 from twincast.core.audit import AuditRecord
 from twincast.core.keys import Key
-from twincast.errors import JournalUnavailable, JournalUnusable, ValidationFailed
+from twincast.errors import JournalUnavailable, JournalUnusable
+from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.file import BUSY_TIMEOUT_MS
-from twincast.journal.sqlite.reader import unavailable_if_failing
 from twincast.wire.messages import encode
 
 _KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"
-_AUDIT = "select id, at_utc, who, address, action, target, detail, seq from audit where id < ? order by id desc limit ?"
+_AUDIT = """
+select id, at_utc, who, address, action, target, detail, seq, {server} from audit where id < ? order by id desc limit ?
+"""
 AFTER_ALL = (1 << 63) - 1
 """More than any id of SQLite that is given out in order."""
+SERVER_SCHEMA = 7
+"""The version of the schema from which on the audit trail names servers."""
 _decode_grants = msgspec.json.Decoder(dict[str, list[str]]).decode
 
 
@@ -67,7 +71,13 @@ def keyring_version(db: apsw.Connection) -> int:
 
 def read_keys(db: apsw.Connection) -> list[Key]:
     """Return all keys that were ever added, by name."""
-    return [_key(row) for row in db.execute(_KEYS + " order by name, created_at_utc")]
+    return [_key(row) for row in db.execute(_KEYS + " order by name, created_at_utc, id")]
+
+
+def read_key(db: apsw.Connection, key_id: str) -> Key | None:
+    """Return the key with an id."""
+    row: Any = db.execute(_KEYS + " where id = ?", (key_id,)).fetchone()
+    return None if row is None else _key(row)
 
 
 def _key(row: tuple[Any, ...]) -> Key:
@@ -82,27 +92,28 @@ def insert(db: apsw.Connection, key: Key) -> None:
     db.execute("insert into access_key values (?, ?, ?, ?, ?, ?, ?, null)", (*values, *more))
 
 
-def refuse_name_in_use(db: apsw.Connection, name: str) -> None:
-    """Raise ValidationFailed if a key that is not revoked has a name."""
-    if any(other.name == name and other.revoked_at_utc is None for other in read_keys(db)):
-        raise ValidationFailed(f"there is a key named {name!r} already; `twincast keys revoke` ends it")
+def note(db: apsw.Connection, records: Sequence[AuditRecord], *, version: int | None = None) -> None:
+    """Note a change of the keys: in the audit trail, and for the server that looks whether there was one.
 
-
-def note(db: apsw.Connection, record: AuditRecord) -> None:
-    """Note a change of the keys: in the audit trail, and for the server that looks whether there was one."""
-    db.execute("update meta set value = value + 1 where name = 'keyring_version'")
-    db.execute(
-        "insert into audit (at_utc, who, address, action, target, detail) values (?, ?, ?, ?, ?, ?)",
-        (record.at_utc, record.who, record.address, record.action, record.target, record.detail),
-    )
+    Args:
+        db: the connection.
+        records: of the audit trail.
+        version: of the keys from now on; None for the next number.
+    """
+    db.execute("update meta set value = coalesce(?, value + 1) where name = 'keyring_version'", (version,))
+    for record in records:
+        db.execute(
+            "insert into audit (at_utc, who, address, action, target, detail) values (?, ?, ?, ?, ?, ?)",
+            (record.at_utc, record.who, record.address, record.action, record.target, record.detail),
+        )
+        if record.server:  # apart, for a file of an older schema has no column for it, and no such record
+            db.execute("update audit set server = ? where id = last_insert_rowid()", (record.server,))
 
 
 def read_audit(db: apsw.Connection, limit: int, before: int) -> list[tuple[int, AuditRecord]]:
     """Return up to `limit` records of the audit trail that are older than a number, newest first."""
     with unavailable_if_failing():
-        return [(number, AuditRecord(*row)) for number, *row in db.execute(_AUDIT, (before, limit))]
-
-
-def said_of(grants: Mapping[str, Sequence[str]]) -> str:
-    """Return grants as the audit trail has them."""
-    return "; ".join(f"{action} {' '.join(patterns)}" for action, patterns in sorted(grants.items()))
+        # A server of an older version may have the file open, in its schema.
+        server = "coalesce(server, '')" if db.pragma("user_version") >= SERVER_SCHEMA else "''"
+        rows = db.execute(_AUDIT.format(server=server), (before, limit))
+        return [(number, AuditRecord(*row)) for number, *row in rows]

@@ -40,6 +40,10 @@ _SERVER = (int.from_bytes(b"TWIN") << 32, 1)  # far behind the end of any databa
 _Range = tuple[int, int]
 
 
+class JournalInUse(JournalUnusable):
+    """Another server has the file."""
+
+
 class ServerLock:
     """The lock that makes a server the only one on a file. It is taken before SQLite connects, released after."""
 
@@ -100,7 +104,7 @@ class ServerLock:
         try:
             self._name = NameLock(self._path)
         except BlockingIOError:
-            raise JournalUnusable(_in_use(self._path)) from None
+            raise JournalInUse(_in_use(self._path)) from None
         except OSError as error:
             why = why_not_usable(self._path, ("-lock",)) or error.strerror
             raise JournalUnusable(f"the journal {self._path} cannot be opened: {why}") from None
@@ -116,7 +120,7 @@ class ServerLock:
         try:
             _set(descriptor, fcntl.F_WRLCK, _SERVER)
         except BlockingIOError:
-            raise JournalUnusable(f"{_in_use(self._path)}, perhaps by another name of the same file") from None
+            raise JournalInUse(f"{_in_use(self._path)}, perhaps by another name of the same file") from None
 
 
 def serves_the_file(path: str) -> bool:

@@ -11,10 +11,11 @@ import msgspec
 
 from twincast.core.audit import Actor
 from twincast.core.keys import Key, Pairing
-from twincast.errors import CredentialExpired, Unauthenticated, ValidationFailed
+from twincast.journal.key_rules import refuse_code, refuse_many_codes
 from twincast.wire.messages import encode
 
 KEPT_S = 86_400
+_NO_ROW: Any = (None,) * 7
 _decode_grants = msgspec.json.Decoder(dict[str, list[str]]).decode
 
 
@@ -33,20 +34,16 @@ def put(db: apsw.Connection, pairing: Pairing, actor: Actor, *, life_s: int, wai
     """
     now_s = pairing.until_s - life_s
     db.execute("delete from pairing where until_s < ? or (name = ? and not is_used)", (now_s - KEPT_S, pairing.name))
-    if db.execute("select count(*) from pairing where not is_used and until_s > ?", (now_s,)).get >= waiting_max:
-        raise ValidationFailed(f"{waiting_max} codes wait to be used; each is good for {life_s // 60} minutes")
-    db.execute(
-        "insert into pairing values (?, ?, ?, ?, ?, ?, ?, 0)",
-        (
-            pairing.digest,
-            pairing.name,
-            encode(pairing.grants).decode(),
-            pairing.rate_per_s,
-            pairing.lives_s,
-            pairing.until_s,
-            actor.who,
-        ),
-    )
+    waiting = db.execute("select count(*) from pairing where not is_used and until_s > ?", (now_s,)).get
+    refuse_many_codes(waiting, waiting_max=waiting_max, life_s=life_s)
+    insert(db, pairing, actor.who)
+
+
+def insert(db: apsw.Connection, pairing: Pairing, who: str) -> None:
+    """Store a code that somebody made."""
+    terms = (pairing.rate_per_s, pairing.lives_s, pairing.until_s)
+    values = (pairing.digest, pairing.name, encode(pairing.grants).decode(), *terms, who)
+    db.execute("insert into pairing values (?, ?, ?, ?, ?, ?, ?, 0)", values)
 
 
 def find(db: apsw.Connection, digest: str, now_s: float, *, life_s: int) -> tuple[Pairing, str]:
@@ -59,13 +56,8 @@ def find(db: apsw.Connection, digest: str, now_s: float, *, life_s: int) -> tupl
     row: Any = db.execute(
         "select name, grants, rate_per_s, lives_s, until_s, who, is_used from pairing where digest = ?", (digest,)
     ).fetchone()
-    if row is None:
-        raise Unauthenticated("this code is not known here; `twincast pair NAME --may publish` shows one")
-    name, grants, rate_per_s, lives_s, until_s, who, is_used = row
-    if is_used:
-        raise CredentialExpired("this code was used already, and is good once; `twincast pair` shows another")
-    if not 0 < until_s - now_s <= life_s:  # a clock that was set back makes none live longer
-        raise CredentialExpired(f"this code was good for {life_s // 60} minutes; `twincast pair` shows another")
+    name, grants, rate_per_s, lives_s, until_s, who, is_used = _NO_ROW if row is None else row
+    refuse_code(until_s, now_s, is_used=bool(is_used), life_s=life_s)
     return Pairing(digest, name, _decode_grants(grants), rate_per_s, lives_s, until_s), who
 
 
@@ -77,5 +69,10 @@ def take(
     Raises as `find`.
     """
     pairing, who = find(db, digest, now_s, life_s=life_s)
-    db.execute("update pairing set is_used = 1 where digest = ?", (digest,))
+    use(db, digest)
     return make(pairing), who
+
+
+def use(db: apsw.Connection, digest: str) -> None:
+    """Note that a code was used."""
+    db.execute("update pairing set is_used = 1 where digest = ?", (digest,))

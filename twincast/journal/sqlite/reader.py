@@ -1,7 +1,7 @@
 """The log of an SQLite journal, read on a connection of its own: what is read back delays no commit."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 import apsw
@@ -9,9 +9,11 @@ import apsw
 from twincast.core.batch import Committed
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Entry
-from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
+from twincast.journal.sqlite.failing import unavailable_if_failing
+from twincast.journal.sqlite.history.closed_log import ClosedLog
+from twincast.journal.tail import up_to_bytes
 
 _READ = f"select {LOG_COLUMNS} from log where seq > ? order by seq limit ?"
 
@@ -39,37 +41,45 @@ class LogReader:
         Raises:
             JournalUnavailable: the disk does not give it.
         """
-        self._epoch = epoch
+        self.epoch = epoch
+        """What entries get."""
         with unavailable_if_failing():
             self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
             self._db.set_busy_timeout(1_000)
+        self._closed = ClosedLog(self._db, path, vfs=vfs)
 
     def read(self, since: int, limit: int, max_bytes: int | None = None) -> list[Entry]:
         """Return up to `limit` entries after `since`; see Journal.read.
 
         Raises:
-            Truncated: the log begins later.
+            Truncated: the log begins later, or has a hole behind `since`.
             JournalUnavailable: the disk does not give them.
         """
         # Closed, for an unfinished statement keeps its view of the file, and no checkpoint passes a view.
         with unavailable_if_failing(), closing(self._db.execute(_READ, (since, limit))) as rows:
-            entries = _entries(rows, self._epoch, max_bytes)
-        # One statement sees one moment of the log, so its first entry tells whether any before it was trimmed.
-        if entries and entries[0].seq != since + 1:
-            raise Truncated(f"this journal reaches back to {entries[0].seq - 1}, not to {since}")
-        return entries
+            entries = _entries(rows, self.epoch, max_bytes)
+        # One statement sees one moment of the log, so its first entry tells whether any before it was trimmed. What was
+        # closed before is in the catalog then.
+        if not entries or entries[0].seq == since + 1:
+            return entries
+        until = entries[0].seq - 1
+        closed = self._closed.read(since, until, limit, max_bytes=max_bytes, epoch=self.epoch)
+        if closed[-1].seq == until:
+            closed += entries[: limit - len(closed)]
+        return list(up_to_bytes(closed, max_bytes))
 
     def read_committed(self, since: int, limit: int, max_bytes: int | None = None) -> Committed:
         """Return what `read` does, at least one entry, and what was stored beside them. Raises what `read` raises."""
         entries = self.read(since, limit, max_bytes)
         with unavailable_if_failing():
             until = entries[-1].seq
-            keys = [IdempotencyRecord(*row) for row in self._db.execute(_READ_KEYS, (since, until))]
-            return Committed(entries, keys, sqlite_producers.read_between(self._db, since, until))
+            keys = tuple(IdempotencyRecord(*row) for row in self._db.execute(_READ_KEYS, (since, until)))
+            return Committed(tuple(entries), keys, tuple(sqlite_producers.read_between(self._db, since, until)))
 
     def close(self) -> None:
         """Release the file. Raises JournalUnavailable if the disk fails meanwhile."""
         with unavailable_if_failing():
+            self._closed.close()
             self._db.close(True)
 
 
@@ -83,33 +93,3 @@ def _entries(rows: Iterable[tuple[Any, ...]], epoch: str, max_bytes: int | None)
         if max_bytes is not None and size_bytes >= max_bytes:
             break
     return entries
-
-
-@contextmanager
-def unavailable_if_failing() -> Iterator[None]:
-    """Raise what SQLite raises as JournalUnavailable, with the reason in words."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise JournalUnavailable(f"the journal cannot use its disk: {in_words(error)}") from error
-
-
-_WORDS: dict[type[Exception], str] = {
-    apsw.IOError: "it does not read or write",
-    apsw.FullError: "it is full",
-    apsw.BusyError: "another program keeps the file for itself",
-    apsw.LockedError: "another program keeps the file for itself",
-    apsw.CorruptError: "the file is damaged",
-    apsw.NotADBError: "the file is something else",
-    apsw.CantOpenError: "the file cannot be opened",
-    apsw.ReadOnlyError: "the file is read-only",
-    apsw.PermissionsError: "the file may not be used",
-    apsw.NoMemError: "the machine has no memory left",
-}
-
-
-def in_words(error: apsw.Error | OSError) -> str:
-    """Return what is wrong with a file, in our own words; the name of what SQLite raised, if there are none."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return _WORDS.get(type(error), f"SQLite says {type(error).__name__}")

@@ -6,21 +6,21 @@ from typing import Any
 import apsw
 
 from twincast.core.idempotency import WINDOW_ENTRIES, digest_of
-from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
+from twincast.journal.sqlite.entries import entry_of
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 9
 
 _LOG = """
 create table meta (name text primary key, value text not null) without rowid;
 create table log (
     seq           integer primary key,  -- 1, 2, 3, ... without gaps
-    type          text not null,        -- data_update, control or deleted
+    type          text not null,        -- data_update, control, deleted or late
     device_id     text not null,        -- of a control: its target
     value         text not null,        -- JSON; of a control: its args; of a deleted: null
     command       text,                 -- of a control only
     timestamp_utc text not null,        -- ISO 8601
-    source        text not null         -- rest or websocket
+    source        text not null         -- rest, websocket, application or nats
 );
 create table checkpoint (               -- the state as of meta 'checkpoint_seq'
     device_id      text primary key,
@@ -31,13 +31,26 @@ create table checkpoint (               -- the state as of meta 'checkpoint_seq'
 ) without rowid;
 """
 
-_TWIN = """
+_TWIN_BEFORE_MEASURED = """
 create view twin as                     -- the state now: the checkpoint and what the log has since
     select device_id, value, updated_at_utc, source, seq from (
         select device_id, value, updated_at_utc, source, max(seq) as seq, type from (
             select device_id, value, updated_at_utc, source, seq, 'data_update' as type from checkpoint
             union all
             select device_id, value, timestamp_utc, source, seq, type from log
+            where type in ('data_update', 'deleted')
+              and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
+        ) group by device_id
+    ) where type = 'data_update';
+"""
+
+_TWIN = """
+create view twin as                     -- the state now: the checkpoint and what the log has since
+    select device_id, value, updated_at_utc, source, seq, measured_at_utc from (
+        select device_id, value, updated_at_utc, source, max(seq) as seq, measured_at_utc, type from (
+            select device_id, value, updated_at_utc, source, seq, measured_at_utc, 'data_update' as type from checkpoint
+            union all
+            select device_id, value, timestamp_utc, source, seq, measured_at_utc, type from log
             where type in ('data_update', 'deleted')
               and seq > (select cast(value as integer) from meta where name = 'checkpoint_seq')
         ) group by device_id
@@ -109,6 +122,38 @@ create table pairing (                  -- codes by which devices get an API key
 ) without rowid;
 """
 
+_SERVERS = """
+alter table audit add column server text; -- of several on a shared log, the one that took it
+"""
+
+_MEASURED = """
+alter table log add column measured_at_utc text;        -- of a reading that says when it was measured: ISO 8601, UTC
+alter table checkpoint add column measured_at_utc text;
+create table deletion (                 -- when devices were deleted, as of the checkpoint: the 100,000 last ones
+    device_id      text primary key,
+    deleted_at_utc text not null,
+    seq            integer not null
+) without rowid;
+create index deletion_by_seq on deletion (seq);
+"""
+
+_PARTS = """
+create table part (                     -- the closed partitions of the log: files in the folder beside the journal
+    first_seq     integer primary key,
+    last_seq      integer not null,
+    file          text not null,
+    min_us        integer not null,     -- the times that count, in microseconds since 1970: measured, else stored
+    max_us        integer not null,
+    stored_min_us integer not null,
+    stored_max_us integer not null,
+    entries       integer not null,
+    bytes         integer not null,
+    sha256        text not null,
+    kind          text not null,        -- closed
+    closed_at_utc text not null
+);
+"""
+
 _RECEIPTS_WITH_CRC = """
 create table receipt (first_seq integer primary key, last_seq integer not null, key text not null, digest integer)
 """
@@ -120,7 +165,9 @@ def create(db: apsw.Connection, log: str) -> None:
     with db:
         db.pragma("application_id", APPLICATION_ID)
         db.pragma("user_version", SCHEMA_VERSION)
-        db.execute(_LOG + _TWIN + _RECEIPTS + _ACCESS + _GENERATIONS + _FENCE + _PAIRING)
+        db.execute(
+            _LOG + _RECEIPTS + _ACCESS + _GENERATIONS + _FENCE + _PAIRING + _SERVERS + _MEASURED + _TWIN + _PARTS
+        )
         db.execute(
             "insert into meta values ('epoch', ?), ('checkpoint_seq', '0'),"
             " ('created_at_utc', strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
@@ -149,7 +196,7 @@ def _to_4(db: apsw.Connection) -> None:
     # Positions that are out there name the log alone. They count up to where the first named generation begins: here.
     db.execute("insert into generation values (1, '', 0, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))")
     _digest_receipts(db)
-    db.execute("drop view twin;" + _TWIN)  # there were no deletions
+    db.execute("drop view twin;" + _TWIN_BEFORE_MEASURED)  # there were no deletions
 
 
 def _to_5(db: apsw.Connection) -> None:
@@ -160,7 +207,29 @@ def _to_6(db: apsw.Connection) -> None:
     db.execute(_PAIRING)
 
 
-_UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5, 5: _to_6}
+def _to_7(db: apsw.Connection) -> None:
+    db.execute(_SERVERS)
+
+
+def _to_8(db: apsw.Connection) -> None:
+    # Deletions from before the checkpoint are not looked for, in a log of any size: nothing claimed an older time then.
+    db.execute("drop view twin;" + _MEASURED + _TWIN)
+
+
+def _to_9(db: apsw.Connection) -> None:
+    db.execute(_PARTS)
+
+
+_UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {
+    1: _to_2,
+    2: _to_3,
+    3: _to_4,
+    4: _to_5,
+    5: _to_6,
+    6: _to_7,
+    7: _to_8,
+    8: _to_9,
+}
 """By version, what brings it to the next one."""
 
 
@@ -176,7 +245,8 @@ def _digest_receipts(db: apsw.Connection) -> None:
     db.execute("drop table receipt;" + _RECEIPTS)
     for first_seq, last_seq, key in old:
         rows = db.execute(
-            f"select {LOG_COLUMNS} from log where seq between ? and ? order by seq",
+            "select seq, type, device_id, value, command, timestamp_utc, source, null from log"
+            " where seq between ? and ? order by seq",
             (first_seq, last_seq),
         )
         entries = [entry_of(row, "") for row in rows]

@@ -1,11 +1,22 @@
-"""Takes the oldest part of the log off, a slice at a time, between commits; docs/journal.md has the reasons."""
+"""Takes the oldest part of the log off, a slice at a time, between commits; docs/journal.md has the reasons.
 
+What goes is what is kept no longer, and what closed partitions have. Of those, whole ones go.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import apsw
 
+from twincast.errors import JournalUnavailable
 from twincast.journal.retention import WAL_MAX_BYTES, Retention
+from twincast.journal.sqlite.failing import unavailable_if_failing
+from twincast.journal.sqlite.history.catalog import CLOSED, Part, reaches_back_to
+from twincast.journal.sqlite.history.files import OpenPartitions
+from twincast.journal.sqlite.history.layout import oldest_stored_from
+from twincast.journal.sqlite.history.times import time_us
 
 SLICE_ENTRIES, SLICE_BYTES = 2_000, 1024 * 1024
 """What one slice takes at most, about 2 ms of the thread that commits; or twice what came since the last look, so that
@@ -32,30 +43,47 @@ _TRIM_AUDIT = "delete from audit where id > ? and id <= ? and seq is not null"
 
 
 class Look(NamedTuple):
-    """How full a journal's file is, as of one look."""
+    """How full a journal is, as of one look."""
 
     used_bytes: int
-    """Pages in use."""
+    """Pages in use, and the closed partitions."""
     free_bytes: int
     """Pages that are written anew before the file grows."""
+    history_bytes: int
+    """The closed partitions among them."""
     oldest_since: int
+    """The position from which on the log has everything, in partitions or in the journal itself."""
     oldest_at_utc: str | None
     until: int | None
-    """Up to where the next slice goes; None if nothing is due."""
+    """Up to where the next slice goes off the journal itself; None if nothing is due."""
+    dropped: Sequence[Part]
+    """The partitions that are kept no longer."""
     is_short: bool
     """Whether the bound in bytes cannot be kept, because what must stay takes more."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether anything is to go."""
+        return self.until is not None or bool(self.dropped)
 
 
 class LogTrim:
     """Decides which part of an open journal's log may go, and deletes it. Every method runs in the journal's thread."""
 
-    def __init__(self, db: apsw.Connection, retention: Retention) -> None:
+    def __init__(self, db: apsw.Connection, retention: Retention, path: str, *, vfs: str | None = None) -> None:
         """Measure a journal that is open.
+
+        Args:
+            db: the connection.
+            retention: what is kept.
+            path: the journal's file.
+            vfs: another SQLite file layer than the system's.
 
         Raises:
             apsw.Error: the disk does not give it.
         """
         self._db = db
+        self._open = OpenPartitions(path, vfs=vfs)
         self._page_bytes = int(db.pragma("page_size"))
         self._retention = retention
         self._newest_seq = self._appended_bytes = 0  # at the last look
@@ -64,13 +92,14 @@ class LogTrim:
         if retention.keep_bytes is not None:
             db.pragma("journal_size_limit", WAL_MAX_BYTES)
 
-    def look(self, newest_seq: int, appended_bytes: int, now_utc: str) -> Look:
-        """Return how full the file is, and up to where the next slice goes.
+    def look(self, newest_seq: int, appended_bytes: int, now_utc: str, parts: Sequence[Part] = ()) -> Look:
+        """Return how full the journal is, and what goes next.
 
         Args:
             newest_seq: the newest entry.
             appended_bytes: how much was appended since the file was opened.
             now_utc: the clock that entries are stamped by.
+            parts: the closed partitions, oldest first.
         """
         self._slice = (
             max(SLICE_ENTRIES, 2 * (newest_seq - self._newest_seq) if self._newest_seq else 0),
@@ -78,26 +107,42 @@ class LogTrim:
         )
         self._newest_seq, self._appended_bytes = newest_seq, appended_bytes
         free_pages = int(self._db.pragma("freelist_count"))
-        used_bytes = (int(self._db.pragma("page_count")) - free_pages) * self._page_bytes
-        oldest_since, oldest_at_utc = self._oldest()
+        history_bytes = sum(part.bytes for part in parts)
+        used_bytes = (int(self._db.pragma("page_count")) - free_pages) * self._page_bytes + history_bytes
+        hot_since, oldest_at_utc = self._oldest(newest_seq)
+        oldest_since = reaches_back_to(parts, hot_since)
+        if oldest_since < hot_since:
+            oldest_at_utc = next(part.oldest_at_utc for part in parts if part.first_seq == oldest_since + 1)
         kept_from = newest_seq - max(1, self._retention.keep_entries)  # the newest says where the log goes on
-        may_go = kept_from > oldest_since
         over_bytes = 0 if self._retention.log_max_bytes is None else used_bytes - self._retention.log_max_bytes
+        dropped = self._dropped(parts, kept_from, over_bytes, now_utc)
+        over_bytes -= sum(part.bytes for part in dropped)
+        left = parts[len(dropped) :]
+        until = None
+        if left and (aged := self._aged_of(left[0], kept_from, now_utc)) is not None and aged[0] > oldest_since:
+            oldest_since, oldest_at_utc = aged
+        if kept_from > hot_since:
+            until = self._next_slice(hot_since, kept_from, over_bytes, now_utc, left)
         return Look(
             used_bytes,
             free_pages * self._page_bytes,
+            history_bytes,
             oldest_since,
             oldest_at_utc,
-            self._next_slice(oldest_since, kept_from, over_bytes, now_utc) if may_go else None,
-            over_bytes > SLACK_BYTES and not may_go,
+            until,
+            dropped,
+            over_bytes > SLACK_BYTES and kept_from <= oldest_since,
         )
 
-    def take(self, until: int) -> int:
-        """Take off the log up to a position, and what the audit trail says of these entries.
+    def take(self, until: int) -> None:
+        """Take off the journal itself what is in it up to a position. Within a transaction."""
+        self._db.execute("delete from log where seq <= ?", (until,))
+
+    def take_audit(self, until: int) -> int:
+        """Take off what the audit trail says of entries up to a position, which the log does not have any more.
 
         Within a transaction; if that succeeds, `took` is to be told what this returns.
         """
-        self._db.execute("delete from log where seq <= ?", (until,))
         behind = self._db.execute(_AUDIT_END, (self._audit_seen, until)).get
         last = int(self._db.execute(_AUDIT_NEWEST).get) if behind is None else int(behind) - 1
         self._db.execute(_TRIM_AUDIT, (self._audit_seen, last))
@@ -107,18 +152,64 @@ class LogTrim:
         """Count a slice as deleted."""
         self._audit_seen = audit_seen
 
-    def _oldest(self) -> tuple[int, str | None]:
-        row = self._db.execute("select seq - 1, timestamp_utc from log order by seq limit 1").fetchone()
-        return (int(row[0]), str(row[1])) if row else (0, None)
+    def hot_since(self, newest_seq: int) -> int:
+        """Return the position before the oldest entry that is in the journal itself."""
+        return self._oldest(newest_seq)[0]
 
-    def _next_slice(self, oldest_since: int, kept_from: int, over_bytes: int, now_utc: str) -> int | None:
+    def _oldest(self, newest_seq: int) -> tuple[int, str | None]:
+        row = self._db.execute("select seq - 1, timestamp_utc from log order by seq limit 1").fetchone()
+        return (int(row[0]), str(row[1])) if row else (newest_seq, None)
+
+    def _dropped(self, parts: Sequence[Part], kept_from: int, over_bytes: int, now_utc: str) -> Sequence[Part]:
+        """Return the partitions that go: too old, with all before them, or the oldest of too much."""
+        oldest_kept_utc = self._retention.oldest_kept_utc(now_utc)
+        oldest_kept_us = None if oldest_kept_utc is None else time_us(oldest_kept_utc.isoformat())
+        count = 0
+        for number, part in enumerate(parts, 1):
+            if part.last_seq > kept_from:
+                break
+            if oldest_kept_us is not None and part.stored_max_us < oldest_kept_us:
+                count = number  # also those before, which a clock that was ahead has stamped
+            elif over_bytes > sum(each.bytes for each in parts[: number - 1]):
+                count = number
+        return parts[:count]
+
+    def _aged_of(self, part: Part, kept_from: int, now_utc: str) -> tuple[int, str] | None:
+        """Return up to where the oldest partition is too old, and the time of what follows; None if none of it is.
+
+        Its file goes as a whole, later; but nobody reads this part of it any more.
+        """
+        oldest_kept_utc = self._retention.oldest_kept_utc(now_utc)
+        if oldest_kept_utc is None or part.kind != CLOSED:
+            return None
+        oldest_kept_us = time_us(oldest_kept_utc.isoformat())
+        if part.stored_min_us >= oldest_kept_us:
+            return None
+        with suppress(JournalUnavailable), unavailable_if_failing():
+            db = self._open.get(part)
+            seq = min(oldest_stored_from(db, oldest_kept_us, part.last_seq), kept_from + 1)
+            at_utc = db.execute("select timestamp_utc from log where seq = ?", (seq,)).get
+            return None if at_utc is None else (seq - 1, str(at_utc))
+        return None
+
+    def close(self) -> None:
+        """Release the files."""
+        self._open.close()
+
+    def _next_slice(
+        self, hot_since: int, kept_from: int, over_bytes: int, now_utc: str, parts: Sequence[Part]
+    ) -> int | None:
+        """Return up to where a slice goes: what partitions have; or, if there are none, what is kept no longer."""
+        if parts:
+            closed = min(parts[-1].last_seq, kept_from)
+            return self._end_of_slice(closed, over_bytes=None) if closed > hot_since else None
         ends = []
         if over_bytes > 0:
             ends.append(self._end_of_slice(kept_from, over_bytes + SLACK_BYTES))
         oldest_kept_utc = self._retention.oldest_kept_utc(now_utc)
         if oldest_kept_utc is not None:
-            aged = self._newest_before(oldest_kept_utc, oldest_since, kept_from)
-            if aged > oldest_since:
+            aged = self._newest_before(oldest_kept_utc, hot_since, kept_from)
+            if aged > hot_since:
                 ends.append(self._end_of_slice(aged, over_bytes=None))
         return max(ends, default=None)
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from twincast.core.space import PACE_STEP_S, Pace, Space, full_in_s
@@ -12,6 +12,8 @@ from twincast.errors import JournalUnavailable
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import free_of_disk_bytes
+from twincast.journal.sqlite.history.catalog import Part
+from twincast.journal.sqlite.history.files import unlink
 from twincast.journal.sqlite.trim import SLICE_BYTES, SLICE_ENTRIES, Look
 from twincast.journal.sqlite.worker import Worker
 
@@ -69,6 +71,7 @@ class TrimSchedule:
         self._timer: asyncio.TimerHandle | None = None
         self._is_busy = self._is_closed = False
         self._problem: str | None = None
+        self._dropped: tuple[Part, ...] = ()  # out of the log, with files that may go
         self.followed: dict[object, int] = {}
         """The position that each follower of the journal has read up to; later entries stay."""
         self.oldest_since = self._look.oldest_since
@@ -83,13 +86,21 @@ class TrimSchedule:
         self._seq = newest_seq
         if self._is_busy:
             return
-        bound = self._retention.is_bounded
-        is_much = bound and (
+        is_much = (self._retention.is_bounded or self._file.parts) and (
             newest_seq - self._looked_at_seq >= SLICE_ENTRIES
             or self._file.appended_bytes - self._looked_at_bytes >= SLICE_BYTES
         )
         is_first = self._look.oldest_at_utc is None
         if is_much or is_first or self._clock_s() - self._looked_at_s >= PACE_STEP_S:
+            self._begin(None)
+
+    def begins(self, since: int) -> None:
+        """Take note that the log, which was empty, begins behind a position."""
+        self.oldest_since = max(self.oldest_since, since)
+
+    def closed(self) -> None:
+        """Take note that another partition was closed: what it has may go off the log."""
+        if not self._is_busy:
             self._begin(None)
 
     def close(self) -> None:
@@ -106,6 +117,7 @@ class TrimSchedule:
             free_bytes = disk_free_bytes + look.free_bytes
         return Space(
             file_bytes=_size_bytes(self._path),
+            history_bytes=look.history_bytes,
             wal_bytes=_size_bytes(f"{self._path}-wal"),
             used_bytes=look.used_bytes,
             checkpoint_lag=self._seq - self._file.checkpoint_seq,
@@ -120,23 +132,39 @@ class TrimSchedule:
             problem=self._problem or (self._why_short() if look.is_short else None),
         )
 
-    def _begin(self, until: int | None) -> None:
-        """Have the thread trim up to a position, if one is given, and look what comes next."""
+    def _begin(self, due: Look | None) -> None:
+        """Have the thread trim what is due, if anything is, and look what comes next."""
         self._forget_timer()
         if self._is_closed:
             return
         self._is_busy = True
-        if until is not None:
-            until = min((until, *self.followed.values()))
-            # Before the slice is gone: who resumes from there is refused now, and reads nothing that is about to go.
-            self.oldest_since = max(self.oldest_since, until)
-        self._worker.do(self._work, until).add_done_callback(self._worked)
+        until: int | None = None
+        dropped: tuple[Part, ...] = ()
+        if due is not None:
+            until = due.until
+            at_least = min(self.followed.values(), default=self._seq)
+            dropped = tuple(part for part in due.dropped if part.last_seq <= at_least)
+            if until is not None and not self._file.parts:
+                until = min(until, at_least)
+            self._go_before(until, dropped)
+        self._worker.do(self._work, until, dropped).add_done_callback(self._worked)
 
-    def _work(self, until: int | None) -> tuple[Look, float]:
+    def _go_before(self, until: int | None, dropped: Sequence[Part]) -> None:
+        """Before the oldest is gone: who resumes from there is refused now, and reads nothing that is about to go."""
+        if dropped:
+            self.oldest_since = max(self.oldest_since, dropped[-1].last_seq)
+        if until is not None and not self._file.parts:
+            self.oldest_since = max(self.oldest_since, until)
+
+    def _work(self, until: int | None, dropped: Sequence[Part]) -> tuple[Look, float]:
         """Trim and look; return also for how long others had to wait for the thread."""
         began_s = self._clock_s()
-        if until is not None:
+        if until is not None or dropped:
             self._file.guard.check()
+        if dropped:
+            self._file.drop(dropped)
+            self._dropped = (*self._dropped, *dropped)
+        if until is not None:
             self._file.trim(until)
         return self._file.look(self._now_utc()), self._clock_s() - began_s
 
@@ -153,16 +181,25 @@ class TrimSchedule:
             logger.warning("the oldest entries are trimmed again")
             self._problem = None
         self._look, took_s = future.result()
+        self.oldest_since = max(self.oldest_since, self._look.oldest_since)
+        if self._dropped:
+            dropped, self._dropped = self._dropped, ()
+            # In a thread of its own: the file system takes its time over a large file. What is left goes at next start.
+            asyncio.get_running_loop().run_in_executor(None, unlink, self._path, dropped)
         self._pace.note(self._looked_at_s, self._look.used_bytes)
         self._go_on(min(took_s, PAUSE_MAX_S))
 
     def _go_on(self, pause_s: float) -> None:
         """Schedule what is due, after as long as the last slice took: half of the thread's time is left to commits."""
-        until = self._look.until
-        if until is not None and all(seq > self._look.oldest_since for seq in self.followed.values()):
+        look = self._look
+        at_least = min(self.followed.values(), default=self._seq)
+        is_possible = bool(look.dropped and look.dropped[0].last_seq <= at_least) or (
+            look.until is not None and (bool(self._file.parts) or at_least > look.oldest_since)
+        )
+        if is_possible:
             self._is_busy = True
-            self._later(pause_s, until)
-        elif until is not None:
+            self._later(pause_s, look)
+        elif look.is_due:
             self._later(AGAIN_S, None)
         elif self._retention.keep_s is not None:
             self._later(min(AGED_LOOK_S, self._retention.keep_s / 10), None)
@@ -175,9 +212,9 @@ class TrimSchedule:
         self._problem = f"the oldest entries cannot be trimmed: {error}"
         self._later(AGAIN_S, None)
 
-    def _later(self, delay_s: float, until: int | None) -> None:
+    def _later(self, delay_s: float, due: Look | None) -> None:
         self._forget_timer()
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._begin, until)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._begin, due)
 
     def _forget_timer(self) -> None:
         if self._timer is not None:

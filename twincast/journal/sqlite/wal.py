@@ -13,12 +13,12 @@ import apsw
 import msgspec
 
 from twincast.errors import JournalUnusable
-from twincast.journal.sqlite.reader import in_words
+from twincast.journal.sqlite.failing import in_words
 
 _WAL_HEADER_BYTES = 32
 _PROBES = 512
 """How many entries before those of the -wal are looked for. Where pages are mixed, most are not found."""
-_TABLES = ("meta", "checkpoint", "receipt", "access_key", "audit", "generation", "fence", "pairing")
+_TABLES = ("meta", "checkpoint", "receipt", "access_key", "audit", "generation", "fence", "pairing", "part")
 """All but the log, which is checked where the -wal changes it, and probed in the rest."""
 
 

@@ -1,0 +1,190 @@
+"""The power is cut while the log is closed, trimmed and dropped: nothing is lost, each file is as its digest says."""
+
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+import pytest
+from msgspec import Raw
+
+from tests.fakes import batch_of
+from tests.journal.sqlite.power_cut import FailingPower, PowerCut, failing_power
+from twincast.core.model import DataUpdate, Entry
+from twincast.errors import JournalUnavailable, JournalUnusable
+from twincast.journal import retention
+from twincast.journal.retention import Retention
+from twincast.journal.sqlite import file as sqlite_file
+from twincast.journal.sqlite import trim as sqlite_trim
+from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.health import problems
+from twincast.journal.sqlite.history import files
+from twincast.journal.sqlite.history.catalog import CLOSED, Part
+from twincast.journal.sqlite.history.closer import Job, close
+from twincast.journal.sqlite.history.layout import folder_of
+from twincast.journal.sqlite.history.times import iso
+from twincast.journal.sqlite.reader import LogReader
+
+CUTS = 15
+PARTITION = 60
+NOW_UTC = "2026-11-23T16:24:00.000000+00:00"
+
+
+@pytest.fixture(autouse=True)
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 50)
+    monkeypatch.setattr(sqlite_trim, "SLICE_ENTRIES", 40)
+    monkeypatch.setattr(sqlite_trim, "SLACK_BYTES", 8_192)
+    monkeypatch.setattr(retention, "HEADROOM_BYTES", 0)
+    monkeypatch.setattr(retention, "CLOSING_BYTES", 1)
+
+
+class HistoryDisk:
+    """What of the folder of partitions is on the platters: content that was synced, names as of the last sync."""
+
+    def __init__(self, folder: str, power: FailingPower, chance: random.Random) -> None:
+        self._folder = folder
+        self._power = power
+        self._chance = chance
+        self._synced: dict[int, bytes] = {}
+        self._names: dict[str, int] = {}
+
+    def sync(self, path: str) -> None:
+        """Have the content of a file on the platters."""
+        self._power.spend()
+        with open(path, "rb") as file:
+            self._synced[os.fstat(file.fileno()).st_ino] = file.read()
+
+    def sync_folder(self, path: str) -> None:
+        """Have the names in the folder on the platters."""
+        self._power.spend()
+        if path == self._folder:
+            self._names = self._now()
+
+    def restore(self, folder: str) -> None:
+        """Write the folder as it may be found after the cut: what was not synced is there or not, whole or torn."""
+        now = self._now()
+        found = {name: number for name, number in self._names.items() if name in now or self._chance.random() < 0.5}
+        found |= {name: number for name, number in now.items() if name in found or self._chance.random() < 0.5}
+        if not found and not self._names:
+            return
+        os.mkdir(folder)
+        for name, number in found.items():
+            content = self._synced.get(number)
+            if content is None:
+                whole = Path(self._folder, name).read_bytes()
+                content = whole[: self._chance.randrange(len(whole) + 1)]
+            Path(folder, name).write_bytes(content)
+
+    def _now(self) -> dict[str, int]:
+        with suppress(FileNotFoundError):
+            return {entry.name: entry.inode() for entry in os.scandir(self._folder)}
+        return {}
+
+
+def entries_of(first: int, size: int) -> list[Entry]:
+    return [
+        DataUpdate(f"d{seq % 7}", Raw(f'"{seq} {"x" * 200}"'.encode()), iso(1_800_000_000_000_000 + seq), "rest")
+        for seq in range(first, first + size)
+    ]
+
+
+def close_next(file: SqliteFile, journal: str, first: int) -> None:
+    """Close a span as the schedule does, in this thread."""
+    last = first + PARTITION - 1
+    new = files.new_file(journal, first)
+    before = files.path_of(journal, file.parts[-1]) if file.parts else None
+    made = close(Job(journal, new, first, last, file.epoch, before, share=1))
+    name = files.settle(new, first)
+    times = made.min_us, made.max_us, made.stored_min_us, made.stored_max_us
+    file.add_part(Part(first, last, name, *times, made.entries, made.bytes, made.sha256, CLOSED, NOW_UTC))
+
+
+def write_until_the_cut(file: SqliteFile, journal: str, chance: random.Random) -> list[int]:
+    """Append, close, trim and drop until the power fails; return how much was stored for certain, and perhaps."""
+    while True:
+        size = chance.choice((3, 20, 40))
+        try:
+            file.append(batch_of(entries_of(file.seq + 1, size)))
+        except (JournalUnavailable, PowerCut):
+            return [file.seq, file.seq + size]
+        try:
+            if file.checkpoint_is_due:
+                file.checkpoint()
+            if file.seq - (closed := file.closed_seq()) >= PARTITION:
+                close_next(file, journal, closed + 1)
+            look = file.look(NOW_UTC)
+            if look.dropped:
+                file.drop(look.dropped)
+                files.unlink(journal, look.dropped)
+            if look.until is not None:
+                file.trim(look.until)
+        except (JournalUnavailable, apsw.Error):
+            return [file.seq, file.seq]
+
+
+def is_damaged(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, kept: Retention, *, syncs: bool) -> bool:
+    """Cut the power once, and return whether anything is lost, or another than it was, of what is left."""
+    chance = random.Random(seed)
+    before, after = (tmp_path / f"{seed}-{when}" / "journal.db" for when in ("before", "after"))
+    before.parent.mkdir()
+    after.parent.mkdir()
+    with failing_power(seed, calls=chance.randrange(100, 1_200)) as power:
+        disk = HistoryDisk(folder_of(str(before)), power, chance)
+        monkeypatch.setattr(files, "sync", disk.sync if syncs else lambda path: None)
+        monkeypatch.setattr(files, "sync_folder", disk.sync_folder)
+        file = SqliteFile(str(before), retention=kept, vfs=power.vfs)
+        certain, perhaps = write_until_the_cut(file, str(before), chance)
+        power.restore(after.parent)
+        disk.restore(folder_of(str(after)))
+        with suppress(JournalUnavailable, apsw.Error):
+            file.close()
+    try:
+        file = SqliteFile(str(after))
+        reader = LogReader(str(after), file.lineage.epoch)
+        oldest_since, newest, parts = file.look(NOW_UTC).oldest_since, file.seq, file.parts
+        log = reader.read(oldest_since, limit=1_000_000)
+        reader.close()
+        twins = file.snapshot().twins
+        file.close()
+    except (JournalUnavailable, JournalUnusable):
+        return True
+    folder = folder_of(str(after))
+    named = sorted(part.file for part in parts)
+    expected = entries_of(oldest_since + 1, newest - oldest_since)
+    return not (
+        problems(str(after)) == []
+        and (sorted(os.listdir(folder)) if os.path.isdir(folder) else []) == named
+        and certain <= newest <= perhaps
+        and [(each.seq, each.payload, each.timestamp_utc) for each in log]
+        == [(seq, each.payload, each.timestamp_utc) for seq, each in enumerate(expected, oldest_since + 1)]
+        and max((twin.seq for twin in twins.values()), default=0) == newest
+        and (kept.is_bounded or oldest_since == 0)
+    )
+
+
+def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention, *, syncs: bool) -> int:
+    return sum(is_damaged(tmp_path, seed, monkeypatch, kept, syncs=syncs) for seed in range(CUTS))
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        Retention(partition_entries=PARTITION, keep_entries=30),
+        Retention(partition_entries=PARTITION, keep_entries=30, keep_bytes=800_000),
+    ],
+    ids=["everything", "some bytes"],
+)
+def test_a_power_cut_loses_nothing_and_leaves_no_file_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention
+) -> None:
+    assert damaged(tmp_path, monkeypatch, kept, syncs=True) == 0
+
+
+def test_if_the_catalog_came_before_the_sync_a_power_cut_would_damage_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: where the new file is not on the disk when the catalog names it, the same test must fail."""
+    kept = Retention(partition_entries=PARTITION, keep_entries=30)
+    assert damaged(tmp_path, monkeypatch, kept, syncs=False) > 0

@@ -1,0 +1,53 @@
+"""A process that appends, closes, trims and drops until it is killed: `python -m tests.journal.sqlite.history.writer`.
+
+It prints the position of each append that returned.
+"""
+
+import asyncio
+import sys
+
+from msgspec import Raw
+
+from tests.fakes import batch_of
+from twincast.core.model import DataUpdate
+from twincast.journal import retention
+from twincast.journal.retention import Retention
+from twincast.journal.sqlite import trim
+from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history.times import iso
+from twincast.journal.sqlite.journal import SqliteJournal
+
+BATCH = 20
+
+
+def text_of(seq: int) -> str:
+    """Return the value of an entry."""
+    return f'"{seq} {"x" * (seq % 50)}"'
+
+
+def time_of(seq: int) -> str:
+    """Return the time of an entry."""
+    return iso(1_800_000_000_000_000 + 1_000 * seq)
+
+
+async def write(path: str, kept: Retention) -> None:
+    """Append for as long as this lives, in the pace in which the rest is done."""
+    journal = await SqliteJournal.open(path, retention=kept)
+    seq = journal._file.seq
+    while True:
+        numbers = range(seq + 1, seq + 1 + BATCH)
+        entries = [DataUpdate(f"d{n % 7}", Raw(text_of(n).encode()), time_of(n), "rest") for n in numbers]
+        seq = (await journal.append(batch_of(entries))).seqs[-1]
+        print(seq, flush=True)
+        if seq % 2_000 < BATCH:
+            await journal.closed()
+        await asyncio.sleep(0.002)
+
+
+if __name__ == "__main__":
+    if sys.argv[4] == "here":
+        schedule.made_apart = schedule.made_here
+    trim.SLICE_ENTRIES = 100
+    retention.HEADROOM_BYTES, retention.CLOSING_BYTES = 0, 1
+    entries, keep_bytes = int(sys.argv[2]), int(sys.argv[3]) or None
+    asyncio.run(write(sys.argv[1], Retention(partition_entries=entries, keep_entries=150, keep_bytes=keep_bytes)))

@@ -1,0 +1,98 @@
+"""The catalog of closed partitions: the table `part` of the journal. It alone says which files belong to the log."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+
+from twincast.journal.sqlite.history.times import iso
+
+CLOSED = "closed"
+"""The kind of a partition that has all entries of its span."""
+_COLUMNS = (
+    "first_seq, last_seq, file, min_us, max_us, stored_min_us, stored_max_us, entries, bytes, sha256, kind,"
+    " closed_at_utc"
+)
+
+
+class Part(NamedTuple):
+    """A closed partition, as the catalog has it."""
+
+    first_seq: int
+    last_seq: int
+    file: str
+    """Its name in the folder of partitions."""
+    min_us: int
+    """The first time that counts of its entries, in microseconds since 1970."""
+    max_us: int
+    stored_min_us: int
+    """The first time at which any of its entries was stored."""
+    stored_max_us: int
+    entries: int
+    bytes: int
+    sha256: str
+    kind: str
+    closed_at_utc: str
+
+    @property
+    def oldest_at_utc(self) -> str:
+        """The first time at which any of its entries was stored, as the log has times."""
+        return iso(self.stored_min_us)
+
+    @property
+    def newest_at_utc(self) -> str:
+        """The last time at which any of its entries was stored."""
+        return iso(self.stored_max_us)
+
+
+def parts(db: apsw.Connection, journal: str = "main") -> list[Part]:
+    """Return all of a journal's partitions, oldest first.
+
+    Args:
+        db: a connection.
+        journal: the name by which it has the journal attached.
+
+    Raises:
+        apsw.Error: the disk does not give them.
+    """
+    return [Part(*row) for row in db.execute(f"select {_COLUMNS} from {journal}.part order by first_seq")]
+
+
+def has_parts(db: apsw.Connection) -> bool:
+    """Return whether a database is a journal whose version has a catalog."""
+    return bool(db.execute("select count(*) from sqlite_schema where type = 'table' and name = 'part'").get)
+
+
+def add(db: apsw.Connection, part: Part) -> None:
+    """Make a file part of the log, perhaps in place of one that is gone. It must be on the disk."""
+    db.execute(f"insert or replace into part ({_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", part)
+
+
+def remove_up_to(db: apsw.Connection, last_seq: int) -> None:
+    """Take the oldest partitions out of the log. Their files may go once that is on the disk."""
+    db.execute("delete from part where last_seq <= ?", (last_seq,))
+
+
+def holding(db: apsw.Connection, seq: int) -> Part | None:
+    """Return the partition that has an entry."""
+    row = db.execute(
+        f"select {_COLUMNS} from part where first_seq <= ?1 and last_seq >= ?1 and kind = '{CLOSED}'"
+        " order by first_seq desc limit 1",
+        (seq,),
+    ).fetchone()
+    return None if row is None else Part(*row)
+
+
+def reaches_back_to(parts: Sequence[Part], hot_since: int) -> int:
+    """Return the position from which on the log has everything, without a hole.
+
+    Args:
+        parts: its partitions whose files are there, oldest first.
+        hot_since: the position before the oldest entry that is in the journal itself.
+    """
+    since = hot_since
+    for part in reversed(parts):
+        if part.kind != CLOSED or part.last_seq < since:
+            break
+        since = min(since, part.first_seq - 1)
+    return since

@@ -1,0 +1,81 @@
+"""Makes one partition: a file that is whole and on the disk, under a name that the server does not know yet."""
+
+import os
+import time
+from contextlib import suppress
+
+import apsw
+from msgspec import Struct
+
+from twincast.errors import JournalUnusable
+from twincast.journal.sqlite.failing import in_words
+from twincast.journal.sqlite.history import files
+from twincast.journal.sqlite.history.build import build
+from twincast.journal.sqlite.history.span import copy_span
+from twincast.journal.sqlite.history.writing_out import written_out
+
+
+class Job(Struct):
+    """What is to be closed."""
+
+    journal: str
+    """The file that has the span."""
+    new: str
+    """The file that is made."""
+    first: int
+    last: int
+    log: str
+    """The name of the log."""
+    before: str | None
+    """The file of the partition before."""
+    share: float
+    """How much of a core this takes."""
+
+
+class Closed(Struct):
+    """What was made: facts for the catalog."""
+
+    entries: int
+    min_us: int
+    max_us: int
+    stored_min_us: int
+    stored_max_us: int
+    bytes: int
+    sha256: str
+    cpu_s: float
+    """What it took."""
+    problem: str = ""
+    """Why nothing was made; empty if it was."""
+
+
+def close(job: Job) -> Closed:
+    """Make the file of a partition. It is whole and on the disk when this returns.
+
+    Raises:
+        JournalUnusable: the journal does not have the span.
+        apsw.Error, OSError: a disk does not give it, or takes no more.
+    """
+    copy, began_s = f"{job.new}-copy", time.process_time()
+    try:
+        with_twins = job.before is None and job.first > 1
+        copy_span(job.journal, copy, job.first, job.last, with_twins=with_twins, share=job.share)
+        with written_out(job.new):
+            built = build(copy, job.new, job.first, job.last, log=job.log, before=job.before, share=job.share)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(copy)
+    files.sync(job.new)
+    return Closed(*built, os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s)
+
+
+def close_in_words(job: Job) -> Closed:
+    """Do what `close` does; say in words what keeps it from that, and leave no file then."""
+    try:
+        return close(job)
+    except JournalUnusable as error:
+        problem = str(error)
+    except (apsw.Error, OSError) as error:
+        problem = in_words(error)
+    with suppress(OSError):
+        os.unlink(job.new)
+    return Closed(0, 0, 0, 0, 0, 0, "", 0.0, problem)

@@ -1,0 +1,287 @@
+"""Queries of a journal's history, in steps: of partitions, of slices over the open end, and of the log behind them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import count
+from typing import NamedTuple, Protocol, TypeVar
+
+import apsw
+
+from twincast.core.lineage import Lineage
+from twincast.core.model import Entry, Snapshot
+from twincast.errors import JournalUnavailable, Truncated
+from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
+from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
+from twincast.journal.sqlite.failing import unavailable_if_failing
+from twincast.journal.sqlite.history import catalog, pages, states
+from twincast.journal.sqlite.history.catalog import Part
+from twincast.journal.sqlite.history.files import present
+from twincast.journal.sqlite.history.names import names_behind, names_in
+from twincast.journal.sqlite.history.open_end import OpenEnd, prepare
+from twincast.journal.sqlite.history.pages import Source
+from twincast.journal.sqlite.history.partition import Partitions
+from twincast.journal.sqlite.history.percentiles import Percentiles
+from twincast.journal.sqlite.history.positions import position_in, position_in_open_end
+from twincast.journal.sqlite.history.series import SeriesOfOne
+from twincast.journal.sqlite.history.slices import Slice, Slices
+from twincast.journal.sqlite.history.sorted_run import SortedRun
+from twincast.journal.sqlite.history.states import OpenState
+from twincast.journal.sqlite.history.sums import Buckets
+from twincast.journal.sqlite.history.turns import Steps
+
+T = TypeVar("T")
+TRIES = 3
+"""So often a query is begun, as the log goes on being closed."""
+
+
+class Cut(NamedTuple):
+    """What the log consists of, as of one moment."""
+
+    parts: Sequence[Part]
+    """What is closed, oldest first."""
+    since: int
+    """The position behind which the log is not closed."""
+    head: int
+    """Its newest entry."""
+
+
+class Facts(Protocol):
+    """What a journal says of its log."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """See Journal.lineage."""
+
+    @property
+    def oldest_since(self) -> int:
+        """See Journal.oldest_since."""
+
+
+class Queries:
+    """What a history answers, with its files open. All methods must be called in one thread.
+
+    Steps end where other queries may have their turn, some milliseconds apart.
+    """
+
+    def __init__(self, path: str, facts: Facts) -> None:
+        """Open files beside a journal.
+
+        Args:
+            path: its file.
+            facts: what it says of its log, at each moment.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        self._path = os.path.realpath(path)
+        self._facts = facts
+        with unavailable_if_failing():
+            self._slices = Slices(self._path)
+            prepare(self._slices)
+        self._partitions = Partitions(self._path)
+        self._numbers = count(1)
+
+    def close(self) -> None:
+        """Release the files."""
+        self._partitions.close()
+        with unavailable_if_failing():
+            self._slices.close()
+
+    def go_on(self, *, is_busy: bool) -> bool:
+        """Do a block of what makes queries fast: index the open end. Return whether there is more.
+
+        Args:
+            is_busy: whether a query is under way.
+
+        Raises:
+            JournalUnavailable: a disk does not give or take it.
+        """
+        with unavailable_if_failing():
+            cut = self._cut()
+            return self._slices.go_on(cut.since, cut.head, may_forget=not is_busy)
+
+    def steady(self, query: Callable[[], Steps[T]]) -> Steps[T]:
+        """Work on a query, and once more if what it read from was closed, trimmed or dropped meanwhile.
+
+        Raises:
+            JournalUnavailable: a disk does not give it.
+        """
+        with unavailable_if_failing():
+            return (yield from self._steady(query))
+
+    def _steady(self, query: Callable[[], Steps[T]]) -> Steps[T]:
+        """Work on a query, and once more if what it read from was closed, trimmed or dropped meanwhile."""
+        before = self._cut()
+        for _ in range(TRIES - 1):
+            try:
+                answer = yield from query()
+            except (JournalUnavailable, apsw.Error):
+                if self._cut().parts == before.parts:
+                    raise
+            else:
+                oldest = self._slices.db.execute("select min(seq) from hot.log").get
+                if oldest is None or oldest <= before.since + 1:
+                    return answer
+            before = self._cut()
+        return (yield from query())
+
+    def _cut(self, until: int | None = None) -> Cut:
+        """Return what the log consists of, up to a position if one is given."""
+        db = self._slices.db
+        parts = catalog.parts(db, "hot")
+        self._partitions.keep_only(parts)
+        oldest, head = db.execute("select (select min(seq) from hot.log), (select max(seq) from hot.log)").get
+        closed = max((part.last_seq for part in parts), default=0)
+        since = max(closed, closed if oldest is None else oldest - 1)
+        head = max(since, head or 0)
+        return Cut(present(self._path, parts), since, head if until is None else min(head, until))
+
+    def entries(self, query: EntriesQuery) -> Steps[list[EntriesPage]]:
+        """See History.entries."""
+        cut, found = self._cut(query.until_seq), []
+        with self._open_end(query.devices, max(cut.since, query.after_seq), cut) as end:
+            yield from end.scan()
+            for device in query.devices:
+                sources = self._sources(cut, end, device, query)
+                found.append((yield from pages.page(query, device, sources, self._facts.lineage.epoch)))
+                pages.total_within(query, found)
+        return found
+
+    def _sources(self, cut: Cut, end: OpenEnd, device: str, query: EntriesQuery) -> list[Source]:
+        """Return where a device may have entries that are asked for."""
+        sources = [
+            Source(run.stored_us if query.by_stored else run.times_us, partial(_same, run)) for run in end.runs(device)
+        ]
+        for part in cut.parts:
+            if part.first_seq <= cut.head and part.last_seq > query.after_seq:
+                times_us = (part.stored_min_us, part.stored_max_us) if query.by_stored else (part.min_us, part.max_us)
+                sources.append(Source(times_us, partial(self._run_in, part, device, cut.head)))
+        return [each for each in sources if each.times_us[0] < query.to_us and each.times_us[1] >= query.from_us]
+
+    def _run_in(self, part: Part, device: str, until: int) -> SortedRun | None:
+        partition = self._partitions.get(part)
+        number = partition.device(device)
+        return None if number is None else partition.run(number, until)
+
+    def buckets(self, query: BucketsQuery) -> Steps[list[Series]]:
+        """See History.buckets."""
+        cut, number, found = self._cut(query.until_seq), next(self._numbers), []
+        buckets = Buckets(query.edges, number)
+        numbers = Percentiles(self._slices.db, number, query.percentile_readings_max)
+        with self._open_end(query.devices, cut.since, cut) as end, closing(numbers):
+            yield from end.scan()
+            for device in query.devices:
+                for path in query.paths:
+                    series = SeriesOfOne(query, device, path, buckets, numbers)
+                    for run in self._runs(cut, device, query):
+                        yield from series.add(run)
+                    for run in (yield from end.sums(device, partial(_is_within, query))):
+                        yield from series.add(run)
+                    found.append((yield from series.result()))
+        return found
+
+    def _runs(self, cut: Cut, device: str, query: BucketsQuery) -> Iterator[SortedRun]:
+        """Yield the entries of a device in one partition after the other."""
+        from_us, to_us = query.edges[0], query.edges[-1]
+        for part in cut.parts:
+            first_us, last_us = (
+                (part.stored_min_us, part.stored_max_us) if query.by_stored else (part.min_us, part.max_us)
+            )
+            if part.first_seq <= cut.head and first_us < to_us and last_us >= from_us:
+                run = self._run_in(part, device, cut.head)
+                if run is not None:
+                    yield run
+
+    def names(self, names: Names) -> Steps[list[str]]:
+        """See History.names."""
+        cut = self._cut()
+        found: set[str] = set()
+        for part in cut.parts:
+            yield from names_in(self._partitions.get(part), found, names.has)
+        yield from names_behind(self._slices, (cut.since, cut.head), found, names.has)
+        return sorted(found)
+
+    def oldest(self) -> Steps[Entry | None]:
+        """See History.oldest."""
+        cut = self._cut()
+        db, table, first = self._slices.db, "hot.log", cut.since + 1
+        if cut.parts:
+            db, table, first = self._partitions.get(cut.parts[0]).db, "log", cut.parts[0].first_seq
+        yield
+        row = db.execute(f"select {LOG_COLUMNS} from {table} where seq = ?", (first,)).fetchone()
+        return None if row is None else entry_of(row, self._facts.lineage.epoch)
+
+    def position_at(self, stored_us: int) -> Steps[int]:
+        """See History.position_at."""
+        cut = self._cut()
+        found = yield from position_in_open_end(stored_us, self._slices, cut.since, cut.head)
+        found = found or position_in(cut.parts, self._partitions, stored_us)
+        if not found and (oldest_since := _reach(cut)):
+            raise Truncated(f"the log reaches back to position {oldest_since}, which is later than that")
+        return found
+
+    def state_at(self, seq: int, names: Names) -> Steps[Snapshot]:
+        """See History.state_at."""
+        cut = self._cut()
+        if seq < (oldest_since := max(_reach(cut), self._facts.oldest_since)):
+            raise Truncated(f"the log reaches back to position {oldest_since}, not to {seq}")
+        known: states.Known = {}
+        if seq > cut.since:
+            yield from self._state_of_open_end(cut, seq, names, known)
+        whole = [part for part in cut.parts if part.first_seq > _reach(cut)]  # those without a hole behind them
+        if whole:
+            part = next((part for part in reversed(whole) if part.first_seq <= seq), whole[0])
+            partition = self._partitions.get(part)
+            yield from states.twins_of(partition, min(seq, part.last_seq), known, names.has)
+            if not partition.knows_all_before:
+                yield from self._check_known(cut, seq, names, known)
+        elif cut.since:
+            states.add_unchanged(self._slices.db, cut.since, known, names.has)
+            yield from self._check_known(cut, seq, names, known)
+        twins = {name: twin for name, twin in known.items() if twin is not None}
+        return Snapshot(self._facts.lineage.epoch, seq, twins)
+
+    def _state_of_open_end(self, cut: Cut, seq: int, names: Names, known: states.Known) -> Steps[None]:
+        with closing(OpenState(self._slices, next(self._numbers))) as state:
+            yield from state.changed(cut.since, seq)
+            pairs = yield from state.found(names.has)
+            yield from state.read(pairs, known)
+
+    def _check_known(self, cut: Cut, seq: int, names: Names, known: states.Known) -> Steps[None]:
+        """Raise Truncated unless the twins of all devices are known that had an entry since a position.
+
+        Of others, the twins from before the oldest entry have not changed. For what has, there is no record of that.
+        """
+        found: set[str] = set()
+        for part in cut.parts:
+            if part.last_seq > seq:
+                yield from names_in(self._partitions.get(part), found, names.has, of_twins=True)
+        behind = max(cut.since, seq), cut.head
+        yield from names_behind(self._slices, behind, found, names.has, of_twins=True)
+        if found - known.keys():
+            raise Truncated(f"what the log still holds does not tell the state at {seq}, only at later positions")
+
+    @contextmanager
+    def _open_end(self, devices: Sequence[str], since: int, cut: Cut) -> Iterator[OpenEnd]:
+        end = OpenEnd(self._slices, next(self._numbers), devices, since, cut.head)
+        try:
+            yield end
+        finally:
+            end.forget()
+
+
+def _is_within(query: BucketsQuery, each: Slice) -> bool:
+    """Whether a slice may have readings that are in one of the buckets."""
+    low, high = (each.min_stored_us, each.max_stored_us) if query.by_stored else (each.min_us, each.max_us)
+    return low < query.edges[-1] and high >= query.edges[0]
+
+
+def _same(run: SortedRun) -> SortedRun:
+    return run
+
+
+def _reach(cut: Cut) -> int:
+    """Return the position from which on the log has everything."""
+    return catalog.reaches_back_to(cut.parts, cut.since)

@@ -1,0 +1,254 @@
+"""Decides when a part of the log is closed, and has it done: built in another process, named by the journal's thread.
+
+A crash at any step loses nothing: until the catalog names the file, the log has every entry of it; from then on the
+file is whole and on the disk. What is left over goes at the next start.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from twincast.errors import JournalUnavailable
+from twincast.journal.retention import AGED_PARTITION_ENTRIES, CLOSING_BYTES, Retention
+from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.history import closer, files
+from twincast.journal.sqlite.history.catalog import CLOSED, Part
+from twincast.journal.sqlite.history.closer import Closed, Job
+from twincast.journal.sqlite.worker import Worker
+from twincast.machine import free_bytes
+
+logger = logging.getLogger("twincast.journal")
+
+LOOK_S = 60.0
+"""How often the age of what is not closed is looked at."""
+AGAIN_S = 30.0
+"""After how long a failed closing is tried again."""
+ROOM_BYTES = 16 << 20
+"""So much of the disk is left to commits meanwhile, at least."""
+SHARE_MIN, SHARE_MAX = 0.2, 1.0
+SHARE_FULL = 0.7
+"""At its share a closing takes this part of the time in which as much is appended again."""
+FIRST_CPU_S = 6e-6
+"""What an entry is taken to cost before one was closed."""
+_PROCESS = "twincast.journal.sqlite.history.process"
+
+
+class Span(NamedTuple):
+    """What is closed next."""
+
+    first: int
+    last: int
+
+
+class Closing:
+    """Closes the log behind the newest entries, one partition at a time. Lives on one event loop."""
+
+    def __init__(
+        self,
+        file: SqliteFile,
+        worker: Worker,
+        path: str,
+        *,
+        retention: Retention,
+        now_utc: Callable[[], str],
+        closed: Callable[[], None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Close parts of a journal that was just opened; see `start`.
+
+        Args:
+            file: the open file.
+            worker: the one that appends to it.
+            path: where it is.
+            retention: what is kept, and how much is closed at once.
+            now_utc: the clock that entries are stamped by.
+            closed: is called when a partition has been closed.
+            clock_s: a clock, for how fast entries come.
+        """
+        self._file = file
+        self._worker = worker
+        self._path = path
+        self._entries = retention.closes_at_entries
+        self._age_s = retention.closes_at_age_s
+        self._now_utc = now_utc
+        self._closed = closed
+        self._clock_s = clock_s
+        self._seq = file.seq
+        self._since = file.closed_seq()
+        self._cpu_s = FIRST_CPU_S
+        self._began_seq, self._began_s = file.seq, clock_s()
+        self._looks_at_s = clock_s()
+        self._task: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+        """Why nothing is closed; None if it is, or nothing is due."""
+
+    def start(self) -> None:
+        """Begin, on the event loop."""
+        self.appended(self._seq)
+
+    def appended(self, newest_seq: int) -> None:
+        """Take note of a commit."""
+        self._seq = newest_seq
+        if self._task is not None or not self._entries:
+            return
+        waiting = newest_seq - self._since
+        is_aged = waiting >= min(AGED_PARTITION_ENTRIES, self._entries) and self._clock_s() >= self._looks_at_s
+        if waiting >= self._entries or is_aged:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="closing the log")
+            self._task.add_done_callback(self._ended)
+
+    async def settled(self) -> None:
+        """Wait until nothing is being closed."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def close(self) -> None:
+        """End what is under way; what it has made so far is thrown away."""
+        self._entries = 0
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while (span := await self._due()) is not None:
+            try:
+                await self._close(span)
+            except (JournalUnavailable, OSError) as error:
+                if self.problem is None:
+                    logger.warning("the log is not closed from %d to %d, and goes on as it is: %s", *span, error)
+                self.problem = str(error)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                self.problem = None
+                self._closed()
+
+    async def _due(self) -> Span | None:
+        """Return what is to be closed now: a full partition, or for its age what there is."""
+        try:
+            self._since = await self._worker.do(self._file.closed_seq)
+        except JournalUnavailable:
+            return None
+        waiting = self._seq - self._since
+        if self._entries and waiting >= self._entries:
+            return Span(self._since + 1, self._since + self._entries)
+        self._looks_at_s = self._clock_s() + LOOK_S
+        if not self._entries or waiting < min(AGED_PARTITION_ENTRIES, self._entries):
+            return None
+        with suppress(JournalUnavailable):
+            if await self._worker.do(self._file.is_older, self._since + 1, self._age_s, self._now_utc()):
+                return Span(self._since + 1, self._seq)
+        return None
+
+    async def _close(self, span: Span) -> None:
+        """Make a partition, and then have it named.
+
+        Raises:
+            JournalUnavailable, OSError: it is not; the log has what it had.
+        """
+        parts, loop = self._file.parts, asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._check_room, span)
+        before = parts[-1] if parts and parts[-1].last_seq + 1 == span.first else None
+        new = await loop.run_in_executor(None, files.new_file, self._path, span.first)
+        job = Job(
+            journal=self._path,
+            new=new,
+            first=span.first,
+            last=span.last,
+            log=self._file.epoch,
+            before=None if before is None else files.path_of(self._path, before),
+            share=self._share(span),
+        )
+        try:
+            made = await made_apart(job)
+            if made.problem:
+                raise JournalUnavailable(made.problem)
+            name = await loop.run_in_executor(None, files.settle, new, span.first)
+        finally:
+            await loop.run_in_executor(None, files.remove_unfinished, new)
+        self._cpu_s = made.cpu_s / made.entries
+        part = Part(
+            first_seq=span.first,
+            last_seq=span.last,
+            file=name,
+            min_us=made.min_us,
+            max_us=made.max_us,
+            stored_min_us=made.stored_min_us,
+            stored_max_us=made.stored_max_us,
+            entries=made.entries,
+            bytes=made.bytes,
+            sha256=made.sha256,
+            kind=CLOSED,
+            closed_at_utc=self._now_utc(),
+        )
+        await asyncio.shield(self._worker.do(self._file.add_part, part))  # what has begun in the thread ends there
+        logger.info("closed the log from %d to %d: %d bytes, %.1f s of a core", *span, made.bytes, made.cpu_s)
+
+    def _check_room(self, span: Span) -> None:
+        """Check that the disk has room for the copy and the new file: commits need what is left of it."""
+        entries, size_bytes = span.last - span.first + 1, os.path.getsize(self._path)
+        entry_bytes = size_bytes / max(1, self._seq - self._since)  # at most: some of it may be free, or something else
+        needed = round(entries * max(CLOSING_BYTES, 2 * entry_bytes)) + ROOM_BYTES
+        if (free := free_bytes(self._path)) < needed:
+            raise JournalUnavailable(f"that takes {needed:,} bytes for a while, and {free:,} of the disk are free")
+
+    def _share(self, span: Span) -> float:
+        """Return how much of a core a closing takes, so that it keeps up with the load, and catches up if it lags."""
+        now_s = self._clock_s()
+        per_s = (self._seq - self._began_seq) / max(1.0, now_s - self._began_s)
+        self._began_seq, self._began_s = self._seq, now_s
+        lag = (self._seq - span.last) / self._entries
+        return min(SHARE_MAX, max(SHARE_MIN, self._cpu_s * per_s / SHARE_FULL * (1 + lag)))
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.problem = f"{type(error).__name__}: {error}"
+            logger.error("the log is not closed any more until the server is started again", exc_info=error)
+            self._entries = 0
+
+
+async def made_apart(job: Job) -> Closed:
+    """Do a job in a process of its own; in a thread where there can be none.
+
+    Raises:
+        JournalUnavailable: the process has failed.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *_command(), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        )
+    except (OSError, NotImplementedError):
+        return await made_here(job)
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(msgspec.json.encode(job) + b"\n")  # it stays open: its end tells the process of ours
+        answer = await process.stdout.readline()
+        status = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+    if not answer:
+        raise JournalUnavailable(f"the process that closes it has ended with status {status}")
+    return msgspec.json.decode(answer, type=Closed)
+
+
+async def made_here(job: Job) -> Closed:
+    """Do a job in a thread, where the interpreter's lock is in the way, but whose statements rest all the same."""
+    return await asyncio.get_running_loop().run_in_executor(None, closer.close_in_words, job)
+
+
+def _command() -> list[str]:
+    # Without -P Python looks for modules in the working directory first, where any file may have the name of one.
+    root = Path(__file__).parents[4]
+    safely = [] if root == Path.cwd() else ["-P"]
+    return [sys.executable, *safely, "-m", _PROCESS]

@@ -1,0 +1,284 @@
+"""Buckets of the history, a series for each device and path: added up from its sorted runs and their rollups."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+from twincast.history.numbers import Number
+from twincast.history.pointer import Pointer
+from twincast.history.query import Aggregate, BucketsQuery, Cell, Series
+from twincast.journal.sqlite.history import sums
+from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US
+from twincast.journal.sqlite.history.percentiles import Percentiles
+from twincast.journal.sqlite.history.sorted_run import SortedRun
+from twincast.journal.sqlite.history.sums import SECOND_US, Buckets, Range, Sum, Text
+from twincast.journal.sqlite.history.turns import Steps
+
+T = TypeVar("T")
+
+RAW_ENTRIES = 10_000
+"""So many entries one statement adds up: some five milliseconds."""
+ROLLUPS = 20_000
+"""So many rollups."""
+SEEKS = 500
+"""So many buckets in which one statement looks for the first or last entry."""
+WIDE_US = 86_400 * SECOND_US
+"""A range that is wider is narrowed to where the device has entries, which takes two seeks."""
+EDGES = 100
+"""At so many edges between buckets one statement adds up what no rollup has for itself."""
+
+
+class _Bucket:
+    """What is known of a bucket so far."""
+
+    __slots__ = ("first", "high", "high_us", "last", "low", "low_us", "n", "total")
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.total = 0.0
+        self.low: Number = 0
+        self.high: Number = 0
+        self.low_us = self.high_us = 0
+        self.first: Text | None = None
+        self.last: Text | None = None
+
+    def add(self, found: Sum) -> None:
+        """Add numbers of another place."""
+        low, high = sums.number_of(found.low), sums.number_of(found.high)
+        low_us, high_us = found.low_us or 0, found.high_us or 0
+        if not self.n or (low, low_us) < (self.low, self.low_us):
+            self.low, self.low_us = low, low_us
+        if not self.n or high > self.high or (high == self.high and high_us < self.high_us):
+            self.high, self.high_us = high, high_us
+        self.n += found.n
+        self.total += sums.number_of(found.total)
+
+
+class SeriesOfOne:
+    """The series of one device and path, as it is added up. All methods must be called in the history's thread."""
+
+    def __init__(self, query: BucketsQuery, device: str, path: Pointer, buckets: Buckets, numbers: Percentiles) -> None:
+        """Begin with nothing.
+
+        Args:
+            query: the query.
+            device: the device.
+            path: the path.
+            buckets: those of the query.
+            numbers: takes the numbers of which percentiles are asked.
+        """
+        self._query = query
+        self._device, self._path = device, path
+        self._buckets = buckets
+        self._numbers = numbers
+        asked = set(query.aggregates)
+        self._fractions = [fraction for name, fraction in _FRACTIONS.items() if name in asked]
+        self._has_sums = bool(asked - _TEXTS)
+        self._has_times = bool(asked & {"min_t", "max_t"})
+        self._ends = [is_last for name, is_last in _ENDS if name in asked]
+        self._found: dict[int, _Bucket] = {}
+
+    def add(self, run: SortedRun) -> Steps[None]:
+        """Add the readings of a run."""
+        edges = self._query.edges
+        is_mixed = self._query.by_stored and run.has_measured
+        extent = _meet(_after(run.times_us), (_FAR_US[0], edges[-1] + BELIEVED_AHEAD_US) if is_mixed else _ends(edges))
+        if extent is None:
+            return
+        with self._buckets.on(run.db, None if is_mixed else extent):
+            yield from self._add(run, extent, is_mixed=is_mixed)
+
+    def _add(self, run: SortedRun, extent: Range, *, is_mixed: bool) -> Steps[None]:
+        if not run.is_short and extent[1] - extent[0] > WIDE_US:
+            narrow = _narrowed(run, extent)
+            if narrow is None:
+                return
+            extent = narrow
+            yield
+        if is_mixed:
+            yield from self._add_mixed(run, extent)
+            return
+        if self._has_sums:
+            yield from self._add_sums(run, extent)
+        if self._fractions:
+            for part in _parts(run, extent):
+                self._numbers.add(sums.pairs(run, [part], self._buckets, self._path, by_stored=False))
+                yield
+        for is_last in self._ends:
+            yield from self._add_ends(run, extent, is_last=is_last)
+
+    def _add_mixed(self, run: SortedRun, extent: Range) -> Steps[None]:
+        """Add readings by stored times, which are not in order."""
+        for part in _parts(run, extent):
+            where = run, [part], self._buckets, self._path
+            if self._has_sums:
+                self._add_all(sums.summed(*where, by_stored=True, with_times=self._has_times))
+            if self._fractions:
+                self._numbers.add(sums.pairs(*where, by_stored=True))
+            for is_last in self._ends:
+                self._see_all(sums.sought(*where, by_stored=True, is_last=is_last), is_last=is_last)
+            yield
+
+    def _add_sums(self, run: SortedRun, extent: Range) -> Steps[None]:
+        """Add up what rollups have, the widest that fit; and at the edges, where these do not fit, finer ones."""
+        widths = sums.widths(run, self._path)
+        if widths == []:
+            return
+        edges = self._query.edges
+        ranges = [(edges[0], edges[-1])]
+        fitting = [width for width in widths or () if width * SECOND_US <= _narrowest(edges)]
+        for width_s in reversed(fitting):
+            for part in _in_pieces(ranges, extent, width_s):
+                found = sums.rolled(run, part, width_s, self._buckets, self._path, with_times=self._has_times)
+                self._add_all(found)
+                yield
+            ranges = _at_edges(edges, width_s * SECOND_US)
+            if not ranges:
+                return
+        ranges = [each for each in (_meet(each, extent) for each in ranges) if each is not None]
+        pieces = [[part] for part in _parts(run, ranges[0])] if len(ranges) == 1 else _groups(ranges, EDGES)
+        for piece in pieces:
+            where = run, piece, self._buckets, self._path
+            self._add_all(sums.summed(*where, by_stored=False, with_times=self._has_times))
+            yield
+
+    def _add_ends(self, run: SortedRun, extent: Range, *, is_last: bool) -> Steps[None]:
+        if self._path.tokens or run.is_short:
+            for part in _parts(run, extent):
+                where = run, [part], self._buckets, self._path
+                self._see_all(sums.sought(*where, by_stored=False, is_last=is_last), is_last=is_last)
+                yield
+            return
+        edges = self._query.edges
+        first, last = (bisect_right(edges, time) - 1 for time in (extent[0], extent[1] - 1))
+        for numbers in _groups(range(first, last + 1), SEEKS):
+            self._see_all(sums.ends(run, numbers, self._buckets, is_last=is_last), is_last=is_last)
+            yield
+
+    def _add_all(self, found: Sequence[Sum]) -> None:
+        for each in found:
+            bucket = self._found.get(each.bucket)
+            if bucket is None:
+                bucket = self._found[each.bucket] = _Bucket()
+            bucket.add(each)
+
+    def _see_all(self, found: Sequence[Text], *, is_last: bool) -> None:
+        for each in found:
+            bucket = self._found.get(each.bucket)
+            if bucket is None:
+                bucket = self._found[each.bucket] = _Bucket()
+            place = each.time_us, each.seq
+            if is_last and (bucket.last is None or place > (bucket.last.time_us, bucket.last.seq)):
+                bucket.last = each
+            elif not is_last and (bucket.first is None or place < (bucket.first.time_us, bucket.first.seq)):
+                bucket.first = each
+
+    def result(self) -> Steps[Series]:
+        """Return the series, once all runs are added."""
+        numbers = sorted(self._found)
+        found = [self._found[number] for number in numbers]
+        percentiles: dict[tuple[int, float], float] = {}
+        if self._fractions:
+            counts = {number: bucket.n for number, bucket in zip(numbers, found, strict=True) if bucket.n}
+            percentiles = yield from self._numbers.of(counts, self._fractions)
+            self._numbers.close()
+        columns: list[list[Cell]] = []
+        for name in self._query.aggregates:
+            if name in _FRACTIONS:
+                columns.append([percentiles.get((number, _FRACTIONS[name])) for number in numbers])
+            else:
+                columns.append(list(map(_CELLS[name], found)))
+        starts = [self._query.edges[number] for number in numbers]
+        return Series(self._device, self._path, starts, columns)
+
+
+_FAR_US = (-(1 << 62), 1 << 62)
+_TEXTS: frozenset[Aggregate] = frozenset({"first", "last"})
+_ENDS: tuple[tuple[Aggregate, bool], ...] = (("first", False), ("last", True))
+_FRACTIONS: dict[Aggregate, float] = {"p50": 0.5, "p95": 0.95}
+_CELLS: dict[Aggregate, Callable[[_Bucket], Cell]] = {
+    "avg": lambda bucket: bucket.total / bucket.n if bucket.n else None,
+    "min": lambda bucket: bucket.low if bucket.n else None,
+    "max": lambda bucket: bucket.high if bucket.n else None,
+    "sum": lambda bucket: bucket.total if bucket.n else None,
+    "count": lambda bucket: bucket.n,
+    "first": lambda bucket: bytes(bucket.first.text) if bucket.first else None,
+    "last": lambda bucket: bytes(bucket.last.text) if bucket.last else None,
+    "min_t": lambda bucket: bucket.low_us // 1_000 if bucket.n else None,
+    "max_t": lambda bucket: bucket.high_us // 1_000 if bucket.n else None,
+}
+
+
+def _ends(edges: Sequence[int]) -> Range:
+    return edges[0], edges[-1]
+
+
+def _after(times_us: Range) -> Range:
+    """Return the range of some times, of which the last one is meant too."""
+    return times_us[0], times_us[1] + 1
+
+
+def _narrowed(run: SortedRun, extent: Range) -> Range | None:
+    """Return the range in which the device has entries; None if it has none."""
+    since_us, until_us = (run.edge_us(*extent, is_last=is_last) for is_last in (False, True))
+    return None if since_us is None or until_us is None else (since_us, until_us + 1)
+
+
+def _narrowest(edges: Sequence[int]) -> int:
+    """Return the width of the narrowest bucket, in microseconds."""
+    if isinstance(edges, range):
+        return edges.step
+    return min(after - before for before, after in pairwise(edges))
+
+
+def _parts(run: SortedRun, extent: Range) -> Iterator[Range]:
+    """Yield neighbouring ranges that have about RAW_ENTRIES entries each."""
+    since_us, until_us = extent
+    if run.is_short:
+        yield extent
+        return
+    while since_us < until_us:
+        border_us = run.border(since_us, until_us, RAW_ENTRIES)
+        yield since_us, border_us
+        since_us = border_us
+
+
+def _in_pieces(ranges: Sequence[Range], extent: Range, width_s: int) -> Iterator[Sequence[Range]]:
+    """Yield ranges of which one statement adds up the rollups: one range in pieces, or many in groups."""
+    width_us = width_s * SECOND_US
+    extent = extent[0] // width_us * width_us, -(-extent[1] // width_us) * width_us  # as far as its rollups reach
+    ranges = [each for each in (_meet(each, extent) for each in ranges) if each is not None]
+    if len(ranges) > 1:
+        yield from _groups(ranges, SEEKS)
+    elif ranges:
+        since_us, until_us = -(-ranges[0][0] // width_us) * width_us, ranges[0][1]
+        for start in range(since_us, until_us, ROLLUPS * width_us):
+            yield [(start, min(start + ROLLUPS * width_us, until_us))]
+
+
+def _at_edges(edges: Sequence[int], width_us: int) -> list[Range]:
+    """Return what rollups of a width leave over: where an edge is not a multiple of it, the span of that rollup."""
+    if isinstance(edges, range) and edges[0] % width_us == 0 and edges.step % width_us == 0:
+        return []
+    left: list[Range] = []
+    for edge in edges:
+        start = edge // width_us * width_us
+        if start == edge:
+            continue
+        rest = max(start, edges[0]), min(start + width_us, edges[-1])
+        if left and rest[0] < left[-1][1]:
+            rest = left.pop()[0], rest[1]
+        if rest[0] < rest[1]:
+            left.append(rest)
+    return left
+
+
+def _meet(one: Range, other: Range) -> Range | None:
+    since_us, until_us = max(one[0], other[0]), min(one[1], other[1])
+    return (since_us, until_us) if since_us < until_us else None
+
+
+def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

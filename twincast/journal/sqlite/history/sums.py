@@ -1,0 +1,258 @@
+"""The numbers of a sorted run, added up by buckets: one statement each, of which one JSON text comes back."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import apsw
+import msgspec
+
+from twincast.history.numbers import Number
+from twincast.history.pointer import Pointer
+from twincast.journal.sqlite.history.layout import WIDTHS_S
+from twincast.journal.sqlite.history.paced import run as execute
+from twincast.journal.sqlite.history.parts import part_of
+from twincast.journal.sqlite.history.sorted_run import IS_READING, SortedRun
+
+SECOND_US = 1_000_000
+_NULL = "'null'"
+_DOUBLE_MAX = "1.7976931348623157e308"
+_REACH_US = max(WIDTHS_S) * SECOND_US
+Range = tuple[int, int]
+"""From a time up to another one, which is outside."""
+EDGE_TABLE = """
+create temp table edge (
+    query integer not null, start_us integer not null, bucket integer not null, primary key (query, start_us)
+) without rowid;
+"""
+"""What a connection needs for buckets of several widths, as those of a calendar are."""
+
+
+class Buckets:
+    """The buckets of a query, as SQL."""
+
+    def __init__(self, edges: Sequence[int], query: int) -> None:
+        """Take their edges. If these are no `range`, the table `edge` has them, of this query."""
+        self.edges = edges
+        self.bindings = {"origin": edges[0], "width": edges.step} if isinstance(edges, range) else {"query": query}
+        self.is_even = isinstance(edges, range)
+        self._query = query
+
+    @contextmanager
+    def on(self, db: apsw.Connection, extent: Range | None) -> Iterator[None]:
+        """Let statements on a connection find the buckets meanwhile, of times in an extent; of all times, if None."""
+        if self.is_even:
+            yield
+            return
+        first, last = 0, len(self.edges)
+        if extent is not None:  # and what rollups reach beyond it
+            first = max(0, bisect_right(self.edges, extent[0] - _REACH_US) - 1)
+            last = bisect_right(self.edges, extent[1] + _REACH_US)
+        numbered = msgspec.json.encode(list(enumerate(self.edges[first:last], first))).decode()
+        execute(
+            db, "insert into temp.edge select ?, value ->> 1, value ->> 0 from json_each(?)", (self._query, numbered)
+        )
+        try:
+            yield
+        finally:
+            execute(db, "delete from temp.edge where query = ?", (self._query,))
+
+    def of(self, time: str) -> str:
+        """Return the SQL for the number of the bucket that a time is in, which is in one of them."""
+        if self.is_even:
+            return f"({time} - :origin) / :width"
+        return (
+            f"(select bucket from temp.edge where query = :query and start_us <= {time} order by start_us desc limit 1)"
+        )
+
+    def is_in_one(self, start: str, width: str) -> str:
+        """Return the SQL for whether all of a span is in one bucket."""
+        if self.is_even:
+            return f"({start} - :origin) / :width = ({start} + {width} - 1 - :origin) / :width"
+        return (
+            f"not exists (select 1 from temp.edge where query = :query"
+            f" and start_us > {start} and start_us < {start} + {width})"
+        )
+
+
+class Sum(NamedTuple):
+    """What the numbers of a bucket add up to. A number that JSON cannot write is a text, and none is None."""
+
+    bucket: int
+    n: int
+    total: Number | str | None
+    low: Number | str
+    high: Number | str
+    low_us: int | None
+    high_us: int | None
+
+
+class Text(NamedTuple):
+    """The first or last value in a bucket."""
+
+    bucket: int
+    time_us: int
+    seq: int
+    text: msgspec.Raw
+
+
+_decode_sums = msgspec.json.Decoder(list[Sum]).decode
+_decode_texts = msgspec.json.Decoder(list[Text]).decode
+_decode_widths = msgspec.json.Decoder(list[int]).decode
+
+
+def widths(run: SortedRun, path: Pointer) -> list[int] | None:
+    """Return the widths in seconds of which there are rollups, rising; None if a device has no rollups at all.
+
+    Where it has, they are of all its numbers: if there are none of a path, there is no number at it.
+    """
+    if not run.is_whole:
+        return None
+    has = run.columns
+    sql = f"""
+select coalesce(
+    nullif((select json_group_array(w.value) from json_each(:widths) w
+            where exists (select 1 from {has.rollups} r where {has.rolled} and r.width_s = w.value)), '[]'),
+    iif(exists (select 1 from {has.rollups} r where {has.rolled_device}), '[]', 'null'))"""
+    found = run.one(sql, {"pointer": path.text, "widths": str(list(WIDTHS_S))})
+    return None if found == "null" else _decode_widths(found)
+
+
+def rolled(
+    run: SortedRun, ranges: Sequence[Range], width_s: int, buckets: Buckets, path: Pointer, *, with_times: bool
+) -> list[Sum]:
+    """Add up the rollups of a width that lie within a range and within a bucket."""
+    has = run.columns
+    start, width = "r.start_s * 1000000", str(width_s * SECOND_US)
+    numbers = f"""
+select {buckets.of(start)} as b, r.n, r.sum as total, r.min as low, r.max as high, r.min_us as low_us,
+       r.max_us as high_us
+from json_each(:ranges) g cross join {has.rollups} r
+where {has.rolled} and r.width_s = {width_s}
+      and r.start_s >= (g.value ->> 0) / 1000000 - 1 and r.start_s <= (g.value ->> 1) / 1000000
+      and {start} >= g.value ->> 0 and {start} + {width} <= g.value ->> 1 and {buckets.is_in_one(start, width)}
+"""
+    grouped = "sum(n)", "total(total)"
+    return _decode_sums(
+        run.one(
+            _summed(numbers, grouped, with_times=with_times),
+            {**buckets.bindings, "pointer": path.text, "ranges": _text_of(ranges)},
+        )
+    )
+
+
+def summed(
+    run: SortedRun, ranges: Sequence[Range], buckets: Buckets, path: Pointer, *, by_stored: bool, with_times: bool
+) -> list[Sum]:
+    """Add up the numbers of the readings in some ranges of `at`."""
+    numbers = f"""
+select b, time as low_us, time as high_us, x as low, x as high, x as total
+from ({_numbers(run, buckets, path, by_stored=by_stored)} limit -1)"""
+    grouped = "count(*)", "total(total)"
+    bindings = {**buckets.bindings, **_span_of(buckets), "ranges": _text_of(ranges)}
+    return _decode_sums(run.one(_summed(numbers, grouped, with_times=with_times), bindings))
+
+
+def pairs(run: SortedRun, ranges: Sequence[Range], buckets: Buckets, path: Pointer, *, by_stored: bool) -> str:
+    """Return the numbers of the readings in some ranges of `at` as JSON, `[bucket, number, seq]` each."""
+    sql = f"""
+select '[' || coalesce(group_concat('[' || b || ',' || {_number("x")} || ',' || seq || ']', ','), '') || ']'
+from ({_numbers(run, buckets, path, by_stored=by_stored)})"""
+    return run.one(sql, {**buckets.bindings, **_span_of(buckets), "ranges": _text_of(ranges)})
+
+
+def ends(run: SortedRun, numbers: Sequence[int], buckets: Buckets, *, is_last: bool) -> list[Text]:
+    """Return the first or last reading in each of some buckets: a seek a bucket, however much is in it."""
+    has, order = run.columns, "desc" if is_last else "asc"
+    spans = [(number, buckets.edges[number], buckets.edges[number + 1]) for number in numbers]
+    sql = f"""
+select '[' || coalesce(group_concat('[' || b || ',' || found || ']', ','), '') || ']' from (
+    select g.value ->> 0 as b, (
+        select {has.at} || ',' || {has.seq} || ',' || {has.value} from {has.rows}
+        where {has.where} and {has.at} >= g.value ->> 1 and {has.at} < g.value ->> 2 and {has.kind} {IS_READING}
+        order by {has.at} {order}, {has.seq} {order} limit 1
+    ) as found from json_each(:spans) g limit -1
+) where found is not null"""
+    return _decode_texts(run.one(sql, {"spans": msgspec.json.encode(spans).decode()}))
+
+
+def sought(
+    run: SortedRun, ranges: Sequence[Range], buckets: Buckets, path: Pointer, *, by_stored: bool, is_last: bool
+) -> list[Text]:
+    """Return the first or last part in each bucket, of all readings in some ranges of `at`."""
+    order = "desc" if is_last else "asc"
+    sql = f"""
+select '[' || coalesce(group_concat('[' || b || ',' || time || ',' || seq || ',' || part || ']', ','), '') || ']' from (
+    select *, row_number() over (partition by b order by time {order}, seq {order}) as place
+    from ({_parts(run, buckets, path, by_stored=by_stored)})
+) where place = 1"""
+    return _decode_texts(run.one(sql, {**buckets.bindings, **_span_of(buckets), "ranges": _text_of(ranges)}))
+
+
+def number_of(number: Number | str | None) -> Number:
+    """Return a number as it was before it was written as JSON."""
+    if number is None:
+        return float("nan")
+    return float(number) if isinstance(number, str) else number
+
+
+def _parts(run: SortedRun, buckets: Buckets, path: Pointer, *, by_stored: bool) -> str:
+    """Return the SQL for the parts of the readings in some ranges: bucket, time, seq and text."""
+    has = run.columns
+    time = has.stored if by_stored else has.at
+    within = f" and {time} >= :from_us and {time} < :to_us" if by_stored else ""
+    return f"""
+select {buckets.of("time")} as b, * from (
+    select {time} as time, {has.seq} as seq, {part_of(path, has.value)} as part
+    from json_each(:ranges) g cross join {has.rows}
+    where {has.where} and {has.at} >= g.value ->> 0 and {has.at} < g.value ->> 1 and {has.kind} {IS_READING}{within}
+    limit -1
+) where part is not null"""
+
+
+def _numbers(run: SortedRun, buckets: Buckets, path: Pointer, *, by_stored: bool) -> str:
+    """Return the SQL for the numbers among them: any other JSON begins with another character."""
+    return f"""
+select b, time, seq, part + 0 as x from ({_parts(run, buckets, path, by_stored=by_stored)})
+where part >= '-' and part < ':'"""
+
+
+def _summed(numbers: str, grouped: tuple[str, str], *, with_times: bool) -> str:
+    """Return the statement that groups numbers by their bucket `b`.
+
+    SQLite says in which row an extreme was for one of the two at a time: the first that it comes to. `limit -1` forbids
+    it to flatten a subquery, whose columns would be computed again for each use.
+    """
+    count, total = grouped
+    added = f"select b, {count} as n, {total} as total, min(low) as low, max(high) as high"
+    if not with_times:
+        return f"{_sums_as_json(_NULL, _NULL)} from ({added} from ({numbers} limit -1) group by b)"
+    return f"""
+with number as materialized ({numbers}), added as materialized ({added} from number group by b)
+{_sums_as_json("l.us", "h.us")} from added
+join (select b, min(low), low_us as us from (select * from number order by low_us limit -1) group by b) l using (b)
+join (select b, max(high), high_us as us from (select * from number order by high_us limit -1) group by b) h using (b)
+"""
+
+
+def _sums_as_json(low_us: str, high_us: str) -> str:
+    row = " || ',' || ".join(("b", "n", _number("total"), _number("low"), _number("high"), low_us, high_us))
+    return f"select '[' || coalesce(group_concat('[' || {row} || ']', ','), '') || ']'"
+
+
+def _number(x: str) -> str:
+    """Return the SQL for a number as JSON, with all of its digits."""
+    return (
+        f"case when {x} is null then 'null' when typeof({x}) = 'integer' then {x}"
+        f" when {x} > {_DOUBLE_MAX} then '\"Infinity\"' when {x} < -{_DOUBLE_MAX} then '\"-Infinity\"'"
+        f" else format('%!.17g', {x}) end"
+    )
+
+
+def _span_of(buckets: Buckets) -> dict[str, int]:
+    return {"from_us": buckets.edges[0], "to_us": buckets.edges[-1]}
+
+
+def _text_of(ranges: Sequence[Range]) -> str:
+    return msgspec.json.encode(ranges).decode()
