@@ -44,6 +44,7 @@ class Entrance:
             trusted_proxies=proxies,
             clock_s=lambda: self.now_s,
         )
+        self.admission.learn(Keyring(0, ()))
 
     def add_key(self, name: str = "a", **grants: list[str]) -> str:
         rights = Rights.of(grants or {"read": ["*"]})

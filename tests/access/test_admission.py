@@ -1,12 +1,22 @@
 """The entrance: requests are identified, connections admitted, and what was admitted is checked again."""
 
+import dataclasses
+
 import pytest
 
 from tests.access.entrance import HERE, PROXY, Entrance, facts_with, use_of
 from twincast.access.authenticator import READER
 from twincast.access.request import Caller, RequestFacts
-from twincast.core.rights import ANYONE, Principal
-from twincast.errors import CredentialExpired, Forbidden, RateLimited, Unauthenticated
+from twincast.access.tickets import Asked, Granted, TicketElsewhere
+from twincast.core.rights import ANYONE, Principal, Rate
+from twincast.errors import (
+    CredentialExpired,
+    Forbidden,
+    JournalUnavailable,
+    RateLimited,
+    TwincastError,
+    Unauthenticated,
+)
 
 
 def test_a_good_credential_identifies_the_caller() -> None:
@@ -185,3 +195,56 @@ def test_streams_that_resume_at_a_restarted_server_lock_no_address_out() -> None
     with pytest.raises(Unauthenticated):
         entrance.admission.identify(facts_with("wrong"))
     assert entrance.admission.identify(facts_with(secret))
+
+
+class OtherServer:
+    """A server that lets a principal in by each of its tickets, or has ended, or refuses."""
+
+    def __init__(self, answer: Principal | TwincastError | None) -> None:
+        self.answer = answer
+
+    async def redeem(self, home: str, asked: Asked) -> Granted | None:
+        if isinstance(self.answer, TwincastError):
+            raise self.answer
+        return None if self.answer is None else Granted(self.answer, "owner")
+
+    def tell_began(self, home: str, key: str) -> None: ...
+
+    def tell_ended(self, home: str, key: str) -> None: ...
+
+
+async def test_whom_another_server_lets_in_has_the_rate_of_its_key_here() -> None:
+    entrance = Entrance()
+    secret = entrance.add_key(read=["lab/*"])
+    known = entrance.admission.identify(facts_with(secret)).principal
+    told = dataclasses.replace(known, rate=Rate(1.0, 5.0))
+    entrance.admission.tickets.join("here", OtherServer(told))
+    for _ in range(20):  # it is no failed login yet
+        with pytest.raises(TicketElsewhere) as elsewhere:
+            entrance.admission.identify(HERE, ticket=use_of("there.x"))
+    caller = await entrance.admission.identify_elsewhere(HERE, elsewhere.value.use)
+    assert caller.principal is known
+    entrance.revoke_all()
+    with pytest.raises(CredentialExpired):
+        await entrance.admission.identify_elsewhere(HERE, use_of("there.x"))
+
+
+@pytest.mark.parametrize("answer", [None, Unauthenticated("used")], ids=["it has ended", "it refuses"])
+async def test_a_ticket_that_its_server_does_not_take_counts_as_a_failed_login(answer: Unauthenticated | None) -> None:
+    entrance = Entrance(failed_logins_per_minute=3)
+    entrance.add_key()
+    facts = RequestFacts("192.0.2.1", "localhost")
+    entrance.admission.tickets.join("here", other := OtherServer(answer))
+    other.answer = JournalUnavailable("NATS cannot be reached")
+    for _ in range(5):  # which says nothing of the ticket
+        with pytest.raises(JournalUnavailable):
+            await entrance.admission.identify_elsewhere(facts, use_of("there.x"))
+    other.answer = answer
+    for _ in range(5):  # with a position of this log nobody guesses
+        with pytest.raises(Unauthenticated):
+            await entrance.admission.identify_elsewhere(facts, use_of("there.x", resumes=True))
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            await entrance.admission.identify_elsewhere(facts, use_of("there.x"))
+    with pytest.raises(RateLimited):
+        entrance.admission.identify(facts, ticket=use_of("there.x"))

@@ -8,7 +8,7 @@ from twincast.access.jwks import StaticKey
 from twincast.access.rates import STEPS_A_UNIT
 from twincast.access.request import Caller
 from twincast.core.rights import ANYONE, Principal, Rate
-from twincast.errors import NotPermitted, TooManyConnections, Unauthenticated
+from twincast.errors import NotPermitted, Stopping, TooManyConnections, Unauthenticated
 from twincast.testing import eventually_async
 
 STEPS = STEPS_A_UNIT
@@ -33,6 +33,51 @@ async def test_an_address_has_a_bounded_number_of_connections_loopback_excepted(
     entrance.admit(address="192.0.2.2")
     for _ in range(5):
         entrance.admit(address="127.0.0.1")
+
+
+class Others:
+    """Other servers, with connections of everybody."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def of_identity(self, identity: str) -> int:
+        return self.count if identity == "key:1" else 0
+
+    def of_address(self, block: str) -> int:
+        return self.count if block in {"192.0.2.1", "127.0.0.1", "2001:db8::/64"} else 0
+
+
+async def test_connections_to_other_servers_count_by_identity_and_by_address_loopback_excepted() -> None:
+    entrance = Entrance(identity_connections_max=3, address_connections_max=5)
+    leases = entrance.admission.leases
+    leases.elsewhere = others = Others(2)
+    entrance.admit("key:1")
+    with pytest.raises(TooManyConnections, match="key:1"):
+        entrance.admit("key:1")
+    entrance.admit("key:2")
+    entrance.admit("key:3")
+    with pytest.raises(TooManyConnections, match="address"):
+        entrance.admit("key:4")
+    entrance.admit("key:4", address="2001:db8::1")
+    for _ in range(3):
+        entrance.admit("key:5", address="127.0.0.1")
+    assert leases.by_identity() == {"key:1": 1, "key:2": 1, "key:3": 1, "key:4": 1, "key:5": 3}
+    assert leases.by_address() == {"192.0.2.1": 3, "2001:db8::/64": 1}
+    others.count = 0
+    entrance.admit("key:1")
+    assert leases.by_identity()["key:1"] == 2
+
+
+async def test_a_server_that_is_about_to_stop_admits_nobody() -> None:
+    entrance = Entrance()
+    entrance.admit()
+    entrance.admission.leases.is_closed = True
+    with pytest.raises(Stopping):
+        entrance.admit()
+    with pytest.raises(Stopping):
+        entrance.admission.leases.admit_unauthenticated("127.0.0.1", entrance.ended.append)
+    assert len(entrance.admission.leases) == 1 and entrance.ended == []
 
 
 async def test_a_released_lease_makes_room() -> None:

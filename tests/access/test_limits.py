@@ -3,6 +3,7 @@
 import pytest
 
 from tests.access.entrance import Entrance, facts_with
+from tests.calls import calls_of
 from twincast.access.authenticator import READER
 from twincast.access.limits import FailedLogins, PairingAttempts
 from twincast.access.pairing import CODE_LIFE_S
@@ -75,6 +76,15 @@ async def test_clients_without_an_identity_share_the_rate_of_their_address() -> 
 async def test_without_a_login_there_is_no_rate() -> None:
     lease = Entrance(frames_rate=Rate(1, 1)).admission.admit(Caller(ANYONE, "127.0.0.1"), print)
     assert lease.charge(updates=1_000, frames=1_000) == 0
+    assert calls_of(lambda: lease.charge(1, 1)) == ["charge"], "so that a read costs next to nothing"
+
+
+async def test_a_charge_calls_little_for_each_read_of_a_connection_comes_to_it() -> None:
+    entrance = Entrance()
+    entrance.add_key()
+    lease = entrance.admission.admit(Caller(Principal("key:1", rate=Rate(5, 5)), "192.0.2.1"), entrance.ended.append)
+    lease.charge(1, 1)
+    assert len(calls_of(lambda: lease.charge(1, 1))) <= 7
 
 
 async def test_what_an_identity_reads_counts_whatever_it_reads_by() -> None:
@@ -150,3 +160,26 @@ def test_good_codes_cost_nothing() -> None:
         attempts.begin("192.0.2.1")
     with pytest.raises(RateLimited):
         attempts.begin("192.0.2.1")
+
+
+async def test_what_is_sent_to_another_server_counts_here_and_what_is_sent_here_is_told_once() -> None:
+    here, there = Entrance().admission.limits, Entrance().admission.limits
+    rated, free = Principal("key:1", rate=Rate(10, 20)), Principal("key:2")
+    here.spend(rated, 5)
+    assert here.take_spent() == {}, "there is nobody to be told"
+    for limits in (here, there):
+        limits.tell_others()
+        limits.login.is_required = True
+        limits.spend(rated, 1)
+    here.spend(rated, 4)
+    here.spend(free, 9)
+    here.charge(rated, "192.0.2.1", updates=3, frames=7)
+    here.charge(free, "192.0.2.1", updates=3, frames=7)
+    told = here.take_spent()
+    assert told == {"key:1": 8}
+    assert here.take_spent() == {}
+    there.spend_elsewhere(told)
+    there.spend(rated, 11)
+    with pytest.raises(RateLimited):
+        there.spend(rated, 1)
+    assert there.take_spent() == {"key:1": 12}, "what was refused was not sent, and what was told is not told again"

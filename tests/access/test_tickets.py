@@ -4,11 +4,15 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twincast.access import tickets
-from twincast.access.tickets import Tickets, TicketUse
+from twincast.access.tickets import Asked, Granted, TicketElsewhere, Tickets, TicketUse
 from twincast.core.rights import ANYONE, Principal
 from twincast.errors import RateLimited, TooManyConnections, Unauthenticated
+
+ALICE = Principal("key:alice")
 
 
 def use_of(ticket: str) -> TicketUse:
@@ -166,3 +170,165 @@ def test_streams_that_ended_are_remembered_in_a_bounded_number(monkeypatch: pyte
     browser = Browser(issued)
     issued.stream_ended(browser.ticket, browser.open(again=False))
     assert len(issued) == 4  # two that are open, one that is new, one that has just ended
+
+
+class Bus:
+    """Servers that reach one another at once, until one has ended."""
+
+    def __init__(self, *names: str) -> None:
+        self.now_s = 0.0
+        self.servers = {name: Tickets(lambda: self.now_s) for name in names}
+        for name, server in self.servers.items():
+            server.join(name, Reached(self, name))
+
+    def end(self, name: str) -> None:
+        del self.servers[name]
+        for server in self.servers.values():
+            server.server_ended(name)
+
+
+class Reached:
+    """The other servers, as one of them reaches them."""
+
+    def __init__(self, bus: Bus, own: str) -> None:
+        self.bus = bus
+        self.own = own
+        self.asked: list[Asked] = []
+
+    async def redeem(self, home: str, asked: Asked) -> Granted | None:
+        self.asked.append(asked)
+        server = self.bus.servers.get(home)
+        return None if server is None else server.redeem_here(asked)
+
+    def tell_began(self, home: str, key: str) -> None:
+        def end() -> None:
+            if self.own in self.bus.servers:
+                self.bus.servers[self.own].end_stream(key)
+
+        if home in self.bus.servers:
+            self.bus.servers[home].began_elsewhere(key, self.own, end)
+
+    def tell_ended(self, home: str, key: str) -> None:
+        if home in self.bus.servers:
+            self.bus.servers[home].ended_elsewhere(key, self.own)
+
+
+async def redeem(server: Tickets, use: TicketUse) -> Principal:
+    try:
+        return server.redeem(use)
+    except TicketElsewhere as error:
+        return await server.redeem_elsewhere(error.use)
+
+
+async def test_a_ticket_that_one_server_issued_is_good_once_on_all() -> None:
+    bus = Bus("a", "b", "c")
+    ticket = bus.servers["a"].issue(ALICE, "alice")
+    assert ticket.startswith("a.")
+    assert await redeem(bus.servers["b"], use_of(ticket)) == ALICE
+    for server in bus.servers.values():
+        with pytest.raises(Unauthenticated):
+            await redeem(server, use_of(ticket))
+    late = bus.servers["a"].issue(ALICE, "alice")
+    bus.now_s = 30.0
+    with pytest.raises(Unauthenticated):
+        await redeem(bus.servers["b"], use_of(late))
+
+
+async def test_no_ticket_is_told_to_another_server() -> None:
+    bus = Bus("a", "b")
+    ticket = bus.servers["a"].issue(ALICE, "alice")
+    await redeem(bus.servers["b"], stream(ticket))
+    reached = bus.servers["b"]._elsewhere
+    assert isinstance(reached, Reached)
+    assert not any(ticket.partition(".")[2] in text for text in map(str, reached.asked))
+
+
+async def test_a_server_that_is_alone_knows_no_other() -> None:
+    alone = Tickets(lambda: 0.0)
+    assert "." not in alone.issue(ALICE, "alice")
+    with pytest.raises(Unauthenticated):
+        alone.redeem(use_of("a.ticket"))
+
+
+async def test_a_stream_comes_back_to_its_server_after_the_one_that_issued_its_ticket_has_ended() -> None:
+    bus = Bus("a", "b", "c")
+    ticket, ended = bus.servers["a"].issue(ALICE, "alice"), list[int]()
+    b = bus.servers["b"]
+    await redeem(b, stream(ticket))
+    end = partial(ended.append, 1)
+    b.stream_began(ticket, end)
+    bus.end("a")
+    b.stream_ended(ticket, end)
+    assert await redeem(b, stream(ticket, again=True)) == ALICE
+    for server, use in (
+        (b, stream(ticket)),
+        (b, use_of(ticket)),
+        (bus.servers["c"], stream(ticket, again=True)),
+    ):
+        with pytest.raises(Unauthenticated):
+            await redeem(server, use)
+    bus.now_s += 60
+    with pytest.raises(Unauthenticated):
+        await redeem(b, stream(ticket, again=True))
+
+
+class Page:
+    """A page with an EventSource over servers that end, and what it may expect."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.ticket = bus.servers["a"].issue(ALICE, "alice")
+        self.ended: list[int] = []
+        self.opened = 0
+        self.at = ""
+        self.end: Callable[[], None] = lambda: None
+
+    async def open(self, name: str) -> None:
+        """Open the stream at a server, first or again, and see the one before it end, and no other."""
+        server, older = self.bus.servers[name], self.at
+        await redeem(server, stream(self.ticket, again=self.opened > 0))
+        self.ended.clear()
+        self.opened += 1
+        self.at, self.end = name, partial(self.ended.append, self.opened)
+        server.stream_began(self.ticket, self.end)
+        assert self.ended == ([self.opened - 1] if older else [])
+
+    def close(self) -> None:
+        self.bus.servers[self.at].stream_ended(self.ticket, self.end)
+        self.at = ""
+
+    def kill(self, name: str) -> None:
+        self.bus.end(name)
+        self.at = "" if self.at == name else self.at
+
+
+@given(st.lists(st.sampled_from([*"abcabcabc", "close", "close", "wait", "kill b", "kill c"]), max_size=20))
+async def test_over_servers_that_end_the_newest_stream_of_a_ticket_goes_on_and_ends_the_older(did: list[str]) -> None:
+    bus = Bus("a", "b", "c")
+    page = Page(bus)
+    silent_s = 0.0
+    for each in did:
+        if each in bus.servers:
+            await page.open(each)
+        elif each == "close" and page.at:
+            page.close()
+        elif each.startswith("kill") and each[-1] in bus.servers:
+            page.kill(each[-1])
+        elif each == "wait":
+            later_s = 10_000.0 if page.at else min(20.0, 29.0 - silent_s)
+            bus.now_s += later_s
+            silent_s += later_s
+        silent_s = 0.0 if page.at else silent_s
+    assert len(bus.servers["a"]) == 1, "one ticket, in one state"
+
+
+def test_streams_on_other_servers_are_remembered_in_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tickets, "STREAMS_ELSEWHERE_MAX", 3)
+    issued = Tickets(lambda: 0.0)
+    for number in range(5):
+        asked = stream(issued.issue(ALICE, f"owner {number}")).asked
+        issued.redeem_here(asked)
+        issued.began_elsewhere(asked.key, "b", lambda: None)
+    assert len(issued) == 3
+    issued.server_ended("b")
+    assert len(issued._away) == 0 and len(issued._resumable) == 3

@@ -149,3 +149,13 @@ def test_a_token_is_verified_once_as_long_as_the_keys_stay(issuer: Issuer, token
     assert tokens.remembered(text) is None
     principal = tokens.verify(text)
     assert tokens.remembered(text) is principal
+
+
+def test_of_more_tokens_than_are_remembered_the_oldest_are_forgotten_and_not_all(
+    issuer: Issuer, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincast.access.tokens.REMEMBERED_MAX", 8)
+    texts = [issuer.token(sub=f"device-{number}") for number in range(9)]
+    for text in texts:
+        tokens.verify(text)
+    assert [tokens.remembered(text) is not None for text in texts] == [False] * 2 + [True] * 7

@@ -4,12 +4,19 @@ import json
 from typing import Any
 
 from tests.fakes import CommittingStream, FreePayer, RecordingConnection, StallingConnection
+from twincast.core.literals import LENGTH_STEPS, LOOK_STEPS, PIECE_CHARS
+from twincast.core.names import NAME_MAX_CHARS
+from twincast.core.pattern import Pattern
 from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import Feed
 from twincast.errors import TwincastError
 
 PLENTY_BYTES = 1 << 40
+COSTLY = [f"*{'a*' * (60 + number % 2)}{'a' * (45 + number // 2)}*" for number in range(100)]
+"""Patterns that select no name of a hundred times `a` and some digits, and that none of their texts tells apart."""
+COSTLY_STEPS = sum(Pattern(text).cost for text in COSTLY) + LOOK_STEPS + LENGTH_STEPS + PIECE_CHARS * NAME_MAX_CHARS
+"""What it takes at most to hold a name against them."""
 CAST_OF_PONG = Cast((b'{"type":"pong"}',))
 
 

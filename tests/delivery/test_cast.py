@@ -1,5 +1,8 @@
 """Outgoing messages, encoded once for each wire."""
 
+from msgspec import Raw
+
+from twincast.core.model import DataUpdate, Late
 from twincast.delivery.cast import Cast
 from twincast.wire import event_stream, frames
 from twincast.wire.outgoing import Outgoing
@@ -23,6 +26,17 @@ def test_each_wire_has_its_own_form_and_none_of_them_is_known_to_the_cast() -> N
     assert cast.encoded[frames.encode] == frames.text([b"one", b"two"])
     assert cast.encoded[event_stream.encode] == event_stream.text([b"one", b"two"], ["", ""])
     assert cast.encoded[shouted] is cast.encoded[shouted]
+
+
+def test_late_readings_are_left_out_of_what_is_on_time() -> None:
+    reading = DataUpdate("a", Raw(b"1"), "", "rest", 1)
+    late = Late("a", Raw(b"2"), "", "rest", "", 2)
+    cast = Cast([b"one", b"two"], [reading, late])
+    assert cast.has_late and cast.on_time is cast.on_time
+    assert (cast.on_time.messages, cast.on_time.entries) == ([b"one"], [reading])
+    plain = Cast([b"one"], [reading])
+    assert not plain.has_late and plain.on_time is plain
+    assert not Cast([b"two"], [late]).on_time.entries
 
 
 def test_a_cast_that_answers_one_client_has_no_entries() -> None:

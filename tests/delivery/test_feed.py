@@ -7,6 +7,8 @@ from msgspec import Raw
 
 from tests.delivery.clients import (
     CAST_OF_PONG,
+    COSTLY,
+    COSTLY_STEPS,
     EVERYTHING,
     PLENTY_BYTES,
     Client,
@@ -18,12 +20,11 @@ from tests.delivery.clients import (
 )
 from tests.fakes import CommittingStream, FreePayer, RecordingConnection, StallingConnection
 from twincast.core.model import DataUpdate, Position
-from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
 from twincast.core.subscription import Subscription, rules_of
 from twincast.delivery.feed import ENTRIES_AT_ONCE, Feed, Phase
 from twincast.delivery.scheduler import AT_ONCE_STEPS, SLICE_STEPS
 from twincast.delivery.snapshots import SHARED_FROM_DEVICES
-from twincast.errors import JournalUnavailable, TwincastError
+from twincast.errors import JournalUnavailable, NotYet, TwincastError
 
 
 def test_a_client_that_comes_back_gets_what_it_missed_and_then_what_comes() -> None:
@@ -59,6 +60,38 @@ def test_a_position_that_cannot_be_resumed_is_answered_by_the_reason_and_the_sta
     [hello] = client.heard()
     assert (hello["resumed"], hello["reason"], hello["seq"]) == (False, reason, 3)
     assert {device: twin["seq"] for device, twin in hello["data_snapshot"].items()} == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("error", [None, NotYet("not yet")], ids=["it comes", "it does not"])
+def test_a_position_that_another_server_gave_out_is_waited_for_and_nothing_comes_before_the_hello(
+    error: NotYet | None,
+) -> None:
+    stream = a_stream("a", "b")
+    stream.is_shared = True
+    client = Client(stream)
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 3))
+    client.feed.sender.offer(CAST_OF_PONG)
+    assert client.heard() == []
+    stream.change("c", b"1")
+    assert client.heard() == [], "it has that one from the other server"
+    [call] = stream.comings
+    call(error)
+    if error is not None:
+        assert client.ended == [error]
+        return
+    hello, pong = client.heard()
+    assert (hello["type"], hello["resumed"], hello["seq"], pong["type"]) == ("hello", True, 3, "pong")
+    stream.change("d", b"1")
+    assert client.seqs() == [4]
+
+
+def test_a_client_that_leaves_while_its_position_is_to_come_is_waited_for_no_longer() -> None:
+    stream = a_stream("a")
+    stream.is_shared = True
+    client = Client(stream)
+    client.feed.begin(EVERYTHING, since=Position("epoch-1", 2))
+    client.feed.close()
+    assert stream.comings == []
 
 
 def test_what_comes_while_the_log_is_read_back_is_not_lost_and_comes_behind_it() -> None:
@@ -350,14 +383,13 @@ def test_a_log_that_selects_nothing_is_read_back_with_pauses_for_others() -> Non
 def test_many_devices_and_patterns_are_matched_in_slices_and_charged() -> None:
     stream = CommittingStream(block_entries=512)
     stream.cast(*(DataUpdate(f"{'a' * 100}{number}", Raw(b"1"), "", "rest") for number in range(300)))
-    a_name = 100 * Pattern("*" + "a*" * 60 + "b00*").cost + LOOK_STEPS + LENGTH_STEPS
     for since in (None, Position("epoch-1", 0)):
         budget, connection = FreePayer(), RecordingConnection()
         feed = Feed(connection.write, stream, lambda _: None, budget=budget, outbox_max_bytes=PLENTY_BYTES)
-        feed.begin(selecting(*("*" + "a*" * 60 + f"b{number}*" for number in range(100))), since=since)
+        feed.begin(selecting(*COSTLY), since=since)
         while not feed.is_caught_up:
             stream.pass_time(0)
-        assert max(budget.paid) <= SLICE_STEPS + a_name
+        assert max(budget.paid) <= SLICE_STEPS + COSTLY_STEPS
         assert sum(budget.paid) >= 300 * 100 * 60
 
 

@@ -5,13 +5,14 @@ import json
 import weakref
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from tests.delivery.clients import COSTLY, COSTLY_STEPS
 from tests.fakes import CommittingStream, CountedMatches, FreePayer, RecordingConnection
-from twincast.core.model import KINDS, DataUpdate
-from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
+from twincast.core.model import KINDS, KINDS_UNASKED, DataUpdate, Entry, Late
 from twincast.core.subscription import Subscription, rules_of
 from twincast.delivery import router
 from twincast.delivery.feed import Feed
@@ -81,6 +82,19 @@ def test_a_group_that_is_over_keeps_no_subscription_even_where_a_route_remembers
     assert kept() is None
 
 
+@pytest.mark.parametrize("text", ["*/site{}/*", "site/*/x{}/*", "site/*/door{}"])
+def test_thousands_of_patterns_that_differ_only_between_their_ends_cost_a_new_device_a_few(
+    text: str, matches: CountedMatches
+) -> None:
+    stream = CommittingStream()
+    for number in range(3_000):
+        feed = Feed(lambda _: None, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1)
+        stream.router.join(feed.sender, of(text.format(number)))
+    matches.count = 0
+    report(stream, [text.format(number).replace("*", "site/any") for number in range(100)])
+    assert matches.count <= 100 * 2 * router.CROWD
+
+
 def test_ten_thousand_distinct_patterns_cost_a_new_device_what_one_does(matches: CountedMatches) -> None:
     stream = CommittingStream()
     for number in range(10_000):
@@ -136,7 +150,7 @@ def test_each_client_is_sent_what_it_selects_whichever_clients_have_come_and_gon
 def test_the_routes_of_many_new_names_and_many_patterns_are_found_a_little_at_a_time() -> None:
     stream = CommittingStream()
     for number in range(15):
-        come(stream, *(f"*{number}x{other}*" for other in range(100)))
+        come(stream, *COSTLY, f"x{number}")
     asked: list[int] = []
 
     class CountingRouter(Router):
@@ -146,16 +160,29 @@ def test_the_routes_of_many_new_names_and_many_patterns_are_found_a_little_at_a_
             return route, steps
 
     stream.router.__class__ = CountingRouter
-    cast = stream.drafted(DataUpdate(f"d{number}", Raw(b"1"), "", "rest") for number in range(100))
+    cast = stream.drafted(DataUpdate(f"{'a' * 100}{number}", Raw(b"1"), "", "rest") for number in range(5))
     unknown: int | None = 0
     while unknown is not None:
         asked.append(0)
         unknown = stream.router.prepare(cast, unknown)
-    per_group = sum(Pattern(f"*0x{other}*").cost for other in range(100)) + LOOK_STEPS + 2 * LENGTH_STEPS
-    assert max(asked) <= router.ROUTE_STEPS + per_group
+    assert len(asked) > 15
+    assert max(asked) <= router.ROUTE_STEPS + COSTLY_STEPS
     asked.append(0)
     stream.router.offer(cast)
     assert asked[-1] == 0, "all is known by then"
+
+
+def test_each_device_keeps_its_route_however_many_there_are(
+    matches: CountedMatches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "ROUTES_MAX", 100)
+    stream = CommittingStream()
+    come(stream, "site*lamp*")
+    names = [f"site{number}/lamp" for number in range(1_000)]
+    report(stream, names)
+    matches.count = 0
+    report(stream, names)
+    assert matches.count == 0
 
 
 def test_kinds_are_not_mixed_up_among_remembered_routes() -> None:
@@ -184,7 +211,7 @@ def test_a_change_of_many_names_leaves_nothing_for_the_collector_of_garbage() ->
         Feed(lambda _: None, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1),
         of(*names),
     )
-    assert len(wish.exact) == 900 * len(KINDS)
+    assert len(wish.exact) == 900 * len(KINDS_UNASKED)
     gc.collect()
     gc.disable()
     try:
@@ -195,3 +222,23 @@ def test_a_change_of_many_names_leaves_nothing_for_the_collector_of_garbage() ->
         gc.enable()
     stream.router.leave(watcher.sender, group)
     report(stream, names)
+
+
+def test_who_wants_everything_gets_late_readings_only_by_their_name() -> None:
+    stream = CommittingStream()
+    kinds = {"unasked": None, "asked": KINDS, "of some": KINDS_UNASKED}
+    told: dict[str, RecordingConnection] = {}
+    for name, wanted in kinds.items():
+        told[name] = RecordingConnection()
+        feed = Feed(told[name].write, stream, lambda _: None, budget=FreePayer(), outbox_max_bytes=1 << 40)
+        rules = rules_of(["*"], wanted) | (rules_of(["a*"], ["late"]) if name == "of some" else frozenset())
+        feed.begin(Subscription(rules))
+        told[name].taken()
+    entries: list[Entry] = [
+        *(DataUpdate("a1", Raw(b"1"), "", "rest"), Late("a1", Raw(b"2"), "", "rest", "")),
+        *(Late("b1", Raw(b"3"), "", "rest", ""), DataUpdate("b1", Raw(b"4"), "", "rest")),
+    ]
+    stream.cast(*entries)
+    stream.cast(Late("b1", Raw(b"5"), "", "rest", ""))
+    values = {name: [json.loads(message)["value"] for message in each.taken()] for name, each in told.items()}
+    assert values == {"unasked": [1, 4], "asked": [1, 2, 3, 4, 5], "of some": [1, 2, 4]}

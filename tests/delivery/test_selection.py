@@ -1,12 +1,15 @@
 """Which devices are selected: in slices, as devices come and go meanwhile, once for all who ask alike."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from tests.delivery.clients import COSTLY, COSTLY_STEPS
 from tests.fakes import CommittingStream, CountedMatches
-from twincast.core.model import DataUpdate
-from twincast.core.pattern import LENGTH_STEPS, LOOK_STEPS, Pattern
+from twincast.core.model import DataUpdate, Twin
 from twincast.core.state import State
 from twincast.core.subscription import Subscription, rules_of
 from twincast.delivery.cast import Cast
@@ -50,6 +53,75 @@ DOINGS = st.lists(
 )
 
 
+@given(
+    st.lists(st.sampled_from([*NAMES, "x/11", "x/12", "x/2/1"]), max_size=30, unique=True),
+    st.lists(SUBSCRIPTIONS, max_size=8),
+    st.lists(st.sampled_from(NAMES), max_size=4),
+    st.integers(1, 50),
+)
+def test_names_in_order_are_searched_to_the_same_end(
+    names: list[str], wishes: list[Subscription], late: list[str], max_steps: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("twincast.delivery.selection.RUN_NAMES", 4)
+        state = state_of(*names)
+        selections = Selections(state)
+        for wish in wishes:
+            found = selections.of(wish)
+            while not found.is_done:
+                found.advance(max_steps)
+            if late:
+                born(state, late.pop())
+                gone(state, names[0] if names else "")
+        for wish in wishes:
+            found = selections.of(wish)
+            while not found.is_done:
+                found.advance(max_steps)
+            assert sorted(found.names()) == sorted(n for n in state.twins if wish.selects(("data_update", n)))
+
+
+def test_a_device_that_was_deleted_before_is_neither_found_nor_counted() -> None:
+    state = state_of("a1", "a2")
+    Selections(state).of(Subscription(rules_of(["a*"]))).advance(100)
+    gone(state, "a1")
+    found = Selections(state).of(Subscription(rules_of(["a*"])))
+    found.advance(100)
+    assert (found.names(), found.count()) == (["a2"], 1)
+
+
+class CountedName(str):
+    """A name that counts how often any of them is looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def startswith(self, *how: Any) -> bool:
+        CountedName.looks += 1
+        return super().startswith(*how)
+
+    def endswith(self, *how: Any) -> bool:
+        CountedName.looks += 1
+        return super().endswith(*how)
+
+
+@pytest.mark.parametrize("text", ["site{}/*", "*/d{}", "site{}/*1*"])
+def test_clients_with_patterns_of_their_own_do_not_look_at_all_devices_each(text: str) -> None:
+    state = state_of()
+    state.twins |= dict.fromkeys(
+        (CountedName(f"site{number % 100}/d{number}") for number in range(20_000)), Twin(Raw(b"1"), "", 1, "rest")
+    )
+    selections = Selections(state)
+    looks = []
+    for number in range(10):
+        CountedName.looks = 0
+        found = selections.of(Subscription(rules_of([text.format(number)])))
+        while not found.is_done:
+            found.advance(4_000)
+        assert found.count() > 0
+        looks.append(CountedName.looks)
+    assert looks[0] >= 20_000 > 10 * max(looks[2:])
+
+
 @given(SUBSCRIPTIONS, SUBSCRIPTIONS, DOINGS, st.integers(1, 12), st.booleans())
 def test_all_that_is_selected_is_found_and_nothing_else_whatever_comes_and_goes_meanwhile(
     wanted: Subscription, before: Subscription, doings: list[tuple[str, str]], max_steps: int, is_added: bool
@@ -79,13 +151,12 @@ def test_all_that_is_selected_is_found_and_nothing_else_whatever_comes_and_goes_
 
 def test_a_slice_is_not_longer_than_it_may_be_and_every_slice_goes_on() -> None:
     state = state_of(*("a" * 100 + f"{number:05d}" for number in range(300)))
-    costly = Subscription(rules_of("*" + "a*" * 60 + f"b{number}*" for number in range(100)))
-    a_name = 100 * Pattern("*" + "a*" * 60 + "b00*").cost + LOOK_STEPS + LENGTH_STEPS
+    costly = Subscription(rules_of(COSTLY))
     for selection in (Selection(state, costly), Selection(state, Subscription(), costly)):
         slices = []
         while not selection.is_done:
             slices.append(selection.advance(4_000))
-        assert max(slices) <= 4_000 + a_name + 100
+        assert max(slices) <= 4_000 + COSTLY_STEPS + 100
         assert len(slices) >= 100
 
 

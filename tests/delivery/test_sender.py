@@ -179,6 +179,12 @@ class DecidingFeed:
         self.outboxes += 1
         return EveryOutbox()
 
+    def falls_behind(self) -> bool:
+        return False
+
+    def keeps_up(self) -> None:
+        """Tell nobody: there is no group."""
+
     def overflowed(self, cast: Cast) -> None:
         self.overflowed_by.append(cast)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,15 @@ from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.producers import ProducerMark
 from twincast.core.rights import Principal, Rights
 from twincast.delivery.session import ACTIONS, AUTH_MAX_BYTES, Session
-from twincast.errors import FellBehind, JournalUnavailable, KeyReused, Stopping, TooLarge, UnsupportedMedia
+from twincast.errors import (
+    FellBehind,
+    JournalUnavailable,
+    KeyReused,
+    Stopping,
+    TooLarge,
+    TwincastError,
+    UnsupportedMedia,
+)
 from twincast.wire.client_messages import CHECKS
 
 OUTBOX_MAX_BYTES = 64 * 1024
@@ -33,12 +42,16 @@ class Client:
     ) -> None:
         self.stream = CommittingStream()
         self.connection = connection or RecordingConnection()
-        self.session = Session(self.connection, self.stream, AnyonesVisit, outbox_max_bytes=outbox_max_bytes)
+        self.session = Session(self.connection, self.stream, self._admit, outbox_max_bytes=outbox_max_bytes)
         if isinstance(connection, StallingConnection):
             connection.pause = self.session.pause
         self.session.begin(query)
         self.greeting = self.heard()
         self.session.resume()
+
+    def _admit(self, end: Callable[[TwincastError], None]) -> AnyonesVisit:
+        self.visit = AnyonesVisit(end)
+        return self.visit
 
     def heard(self) -> list[Any]:
         """Return what the client was sent since the last call."""
@@ -166,6 +179,63 @@ def test_where_no_order_was_asked_for_updates_go_on_behind_one_that_was_not_stor
     assert client.says(reading(2)) == []
     assert len(client.stream.submitted) == 1
     assert [message["id"] for message in client.says(b'{"type":"restart","id":9}')] == [9]
+
+
+TOGETHER = st.lists(
+    st.sampled_from(
+        [
+            TELEMETRY,
+            TELEMETRY,
+            b'{"type":"telemetry","device_id":"fan","value":{"rpm":900}}',
+            b'{"type":"telemetry","device_id":"fan","value":"%b"}' % (b"x" * 64_000),
+            b'{"type":"telemetry","device_id":"lamp","value":2,"id":7}',
+            b'{"type":"telemetry","device_id":"","value":2}',
+            b'{"type":"control","target":"fan","command":"stop","id":8}',
+            b'{"type":"ping"}',
+            b'{"type":"restart","id":9}',
+            b"[]",
+        ]
+    ),
+    max_size=8,
+)
+
+
+@given(TOGETHER, st.sampled_from(["", "ordered=1"]), st.booleans(), st.booleans(), st.booleans())
+def test_messages_that_came_together_mean_what_they_mean_one_by_one(
+    payloads: list[bytes], query: str, takes_together: bool, has_rights: bool, is_stored: bool
+) -> None:
+    together, alone = Client(query=query), Client(query=query)
+    together.stream.takes_together = takes_together
+    heard: list[list[Any]] = []
+    for client in (together, alone):
+        if has_rights:
+            rights = Rights(publish=frozenset({"lamp"}), read=frozenset({"*"}))
+            client.visit.principal = Principal("key:1", rights)
+        if client is together:
+            client.session.receive_all(payloads)
+        else:
+            for payload in payloads:
+                client.session.receive(payload)
+        submitted = [entry for entry, *_ in client.stream.submitted]
+        replies = client.heard()
+        if is_stored:
+            client.stream.commit()
+        else:
+            client.stream.refuse(JournalUnavailable("the disk is full"))
+        heard.append(
+            [submitted, replies, client.heard(), client.says(TELEMETRY), client.session.count(0), client.visit.charged]
+        )
+    assert heard[0] == heard[1]
+
+
+def test_readings_that_came_together_are_one_submission_and_are_counted_one_by_one() -> None:
+    client = Client()
+    client.session.receive_all([TELEMETRY] * 5)
+    assert [size_bytes for _, size_bytes, *_ in client.stream.submitted] == [0, 0, 0, 0, 5 * len(TELEMETRY)]
+    client.session.count(5)
+    assert client.visit.charged == [(5, 5)]
+    client.stream.refuse(JournalUnavailable("the disk is full"))
+    assert [reply["code"] for reply in client.heard()] == ["journal_unavailable"] * 5
 
 
 @pytest.mark.parametrize("field", ["telemetry", "control"])

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -16,6 +17,8 @@ PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"
 """RFC 1918 and RFC 4193 (ULA): what routers at a local network's edge do not pass on."""
 LINK_LOCAL = tuple(map(ip_network, ("169.254.0.0/16", "fe80::/10")))
 """RFC 3927 and RFC 4291: of one cable or radio alone."""
+PEERS_KEPT = 16_384
+"""How many peers are remembered: more than a server usually has connections."""
 _MAPPED_BITS = 96
 """Length of the prefix of an IPv6 address that holds one of IPv4 (RFC 4291, 2.5.5.2)."""
 _PORT = re.compile(r":[0-9]{0,5}")
@@ -37,10 +40,20 @@ def parse(text: str | None) -> Address | None:
     return address
 
 
-@lru_cache(maxsize=1_024)
-def parse_peer(text: str | None) -> Address | None:
-    """Return what `parse` does for the other end of a socket; remembered, since every request of a client needs it."""
-    return parse(text)
+class Peer(NamedTuple):
+    """The other end of a socket, and what each of its requests asks of it."""
+
+    address: Address
+    is_loopback: bool
+    text: str
+    """The address, written as everywhere."""
+
+
+@lru_cache(maxsize=PEERS_KEPT)
+def peer_of(text: str | None) -> Peer | None:
+    """Return the other end of a socket; None if `parse` finds no address. It is read once, not at each request."""
+    address = parse(text)
+    return None if address is None else Peer(address, address.is_loopback, str(address))
 
 
 def parse_bare(text: str) -> Address | None:
@@ -54,6 +67,7 @@ def parse_bare(text: str) -> Address | None:
     return address
 
 
+@lru_cache(maxsize=PEERS_KEPT)
 def block_of(text: str) -> str:
     """Return what limits count as one address: of IPv6 the 64 bits that a provider gives to one customer."""
     address = parse(text)

@@ -8,14 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-from twincast.access.addresses import TrustedProxies, parse_peer
+from twincast.access.addresses import TrustedProxies, peer_of
 from twincast.access.authenticator import Authenticator
 from twincast.access.leases import End, Lease, Leases
 from twincast.access.limits import Bounds, FailedLogins, PairingAttempts, RateLimits
 from twincast.access.origin import OriginPolicy
 from twincast.access.request import Caller, RequestFacts
 from twincast.access.revocation import ReadKeyring, Revocation
-from twincast.access.tickets import Tickets, TicketUse
+from twincast.access.tickets import TicketElsewhere, Tickets, TicketUse
 from twincast.core.keys import Keyring
 from twincast.core.rights import ANYONE, Principal
 from twincast.errors import LOGIN_NEEDED, Forbidden, Unauthenticated
@@ -58,16 +58,21 @@ class Admission:
         """Return a request's address, if the request may present a credential at all.
 
         Raises:
-            Forbidden: its Host or Origin is not ours, or it is from another machine and there is no login.
+            Forbidden: its Host or Origin is not ours, or it is from another machine and there is no login. While it is
+                not known whether there is one, the server is not ready, and nothing that it holds is told.
         """
         self._origin_policy.check(facts.host, facts.origin)
-        peer = parse_peer(facts.peer)
-        if peer is not None and not peer.is_loopback and not self.authenticator.is_required:
+        peer = peer_of(facts.peer)
+        if peer is not None and not peer.is_loopback and self.authenticator.is_open:
             raise Forbidden(
                 "a server without a login answers only programs on its own machine;"
                 " `twincast keys add NAME --may publish,read` makes a key"
             )
         return facts.address(self._proxies)
+
+    def check_upgrade(self, facts: RequestFacts) -> None:
+        """Do what `check` does for a WebSocket's handshake; see `identify_upgrade` for what Origin says there."""
+        self.check(facts if facts.authorization is None else facts._replace(origin=None))
 
     def neighbour(self, facts: RequestFacts) -> str | None:
         """Return the address of a program on this machine that asks for itself; None if it is none, or may be none.
@@ -86,6 +91,7 @@ class Admission:
             Unauthenticated: there is no credential where one is needed, or it is not good.
             RateLimited: too many credentials of this address were wrong.
             KeysNotFetched: the signer of a token is not known yet; see `issuer_keys_fetched`.
+            TicketElsewhere: the ticket is another server's; see `identify_elsewhere`.
         """
         address = self.check(facts)
         if ticket is not None and self.authenticator.is_required:
@@ -93,9 +99,10 @@ class Admission:
         credential = facts.credential()
         if credential is not None:
             return Caller(self.login(credential, address), address)
-        if self.authenticator.anonymous is None:
+        anonymous = self.authenticator.anonymous
+        if anonymous is None:
             raise Unauthenticated(f"{LOGIN_NEEDED}, which comes as `Authorization: Bearer KEY`")
-        return Caller(self.authenticator.anonymous, address)
+        return Caller(anonymous, address)
 
     def identify_upgrade(self, facts: RequestFacts) -> Caller:
         """Return the caller of a WebSocket's handshake.
@@ -136,11 +143,33 @@ class Admission:
         try:
             principal = self.tickets.redeem(ticket)
             self.recheck(principal)
+        except TicketElsewhere:  # which says nothing of the ticket yet
+            raise
         except Unauthenticated:
-            if not ticket.resumes:  # with a position of this log nobody guesses: the server was restarted
-                self._failed_logins.count(address)
+            self._count_wrong(ticket, address)
             raise
         return principal
+
+    async def identify_elsewhere(self, facts: RequestFacts, ticket: TicketUse) -> Caller:
+        """Return the caller of a request with a ticket of another server, which is asked.
+
+        Raises:
+            Forbidden: see `check`.
+            Unauthenticated: the ticket is not good, or its server has ended.
+            JournalUnavailable: that server cannot be asked at the moment.
+        """
+        address = self.check(facts)
+        try:
+            principal = self.authenticator.as_known(await self.tickets.redeem_elsewhere(ticket))
+            self.recheck(principal)
+        except Unauthenticated:
+            self._count_wrong(ticket, address)
+            raise
+        return Caller(principal, address)
+
+    def _count_wrong(self, ticket: TicketUse, address: str) -> None:
+        if not ticket.resumes:  # with a position of this log nobody guesses: the server was restarted
+            self._failed_logins.count(address)
 
     def issue_ticket(self, caller: Caller) -> str:
         """Return a ticket for an event stream.

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from twincast.access.jwks import Jwks
 from twincast.access.keys import PREFIX, digest_of
-from twincast.access.tokens import Tokens
 from twincast.core.keys import Key, Keyring
 from twincast.core.rights import ANYONE, EVERY_RIGHT, Principal, Rate, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import CredentialExpired, JournalUnavailable, TwincastError, Unauthenticated
+
+if TYPE_CHECKING:  # most servers take no tokens
+    from twincast.access.jwks import Jwks
+    from twincast.access.tokens import Tokens
 
 TOKEN_MAX_BYTES = 8 * 1024
 BURST_S = 5.0
@@ -25,7 +28,8 @@ class Authenticator:
     def __init__(
         self,
         *,
-        tokens: Tokens | None = None,
+        tokens: "Tokens | None" = None,
+        is_required: bool = False,
         anonymous_may_read: bool = False,
         rate_per_s: float | None = None,
         now_s: Callable[[], float] = time.time,
@@ -34,6 +38,7 @@ class Authenticator:
 
         Args:
             tokens: verifies the tokens of an issuer; None if no tokens are good.
+            is_required: whether a request needs a credential even if there is no key yet.
             anonymous_may_read: whether reading needs no credential even then.
             rate_per_s: how many updates a second an identity may send unless its key has a rate of its own.
             now_s: the clock, in seconds since 1970.
@@ -44,13 +49,19 @@ class Authenticator:
         self.now_s = now_s
         self._by_digest: dict[str, Principal] = {}
         self._by_id: dict[str, Principal] = {}
+        self._by_name: dict[str, Principal | None] = {}
         self._revoked: set[str] = set()
         self.version = -1
         """Of the keyring that was learned last; see Keyring."""
-        self.is_required = tokens is not None
+        self.is_required = is_required or tokens is not None
         """Whether a request needs a credential."""
         self.doubt = ""
         """Why no API key is believed at the moment; empty while it can be seen which keys were revoked."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is known that no request needs a credential."""
+        return not self.is_required and self.version >= 0
 
     @property
     def anonymous(self) -> Principal | None:
@@ -58,9 +69,9 @@ class Authenticator:
         return self._anonymous if self.is_required else ANYONE
 
     @property
-    def jwks(self) -> Jwks | None:
+    def jwks(self) -> "Jwks | None":
         """The key set of the tokens' issuer, if that is one to be fetched."""
-        return self._tokens.keys if self._tokens is not None and isinstance(self._tokens.keys, Jwks) else None
+        return None if self._tokens is None else self._tokens.jwks
 
     def learn(self, keyring: Keyring) -> None:
         """Take the keys as they are now."""
@@ -68,6 +79,8 @@ class Authenticator:
         self._by_digest = {key.digest: self._principal(key) for key in keyring.keys if key.revoked_at_utc is None}
         self._by_id = {principal.id: principal for principal in self._by_digest.values()}
         self._revoked = {key.digest for key in keyring.keys if key.revoked_at_utc is not None}
+        self._by_name = {key.name: None for key in keyring.keys}
+        self._by_name |= {key.name: self._by_digest[key.digest] for key in keyring.keys if key.revoked_at_utc is None}
         if keyring.keys:
             self.is_required = True
 
@@ -109,16 +122,41 @@ class Authenticator:
             raise Unauthenticated("the credential is not known here; `twincast keys add` makes one")
         return self._tokens.verify(text)
 
+    def of_key(self, name: str) -> Principal:
+        """Return the principal of an API key by its name, for what comes in without a credential and acts as that key.
+
+        Raises:
+            Unauthenticated: there is no such key; CredentialExpired if there was one.
+            JournalUnavailable: whether it was revoked cannot be seen.
+        """
+        if self.doubt:
+            raise JournalUnavailable(self.doubt)
+        principal = self._by_name.get(name)
+        if principal is None:
+            if name in self._by_name:
+                raise CredentialExpired(f"the key {name!r} was revoked")
+            raise Unauthenticated(f"there is no key {name!r}; `twincast keys add {name}` makes one")
+        if self._has_expired(principal):
+            raise expired(principal)
+        return principal
+
     def refusal(self, principal: Principal) -> TwincastError | None:
         """Return the error by which a principal that was let in would be refused now; None if it would be let in."""
+        anonymous = self.anonymous
+        if principal is anonymous:  # that has no end
+            return None
         if principal.id.startswith("key:"):
             if self.doubt:
                 return JournalUnavailable(self.doubt)
             if self._by_id.get(principal.id) != principal:
                 return CredentialExpired("this key was revoked")
-        elif not principal.id.startswith("jwt:") and principal != self.anonymous:
+        elif not principal.id.startswith("jwt:") and principal != anonymous:
             return Unauthenticated("this server asks for a login from now on")  # a close frame holds 123 bytes
         return expired(principal) if self._has_expired(principal) else None
+
+    def as_known(self, principal: Principal) -> Principal:
+        """Return a principal that another server has let in, as this one knows it: its key may have a rate of here."""
+        return self._by_id.get(principal.id, principal)
 
     def _has_expired(self, principal: Principal) -> bool:
         return principal.expires_s is not None and principal.expires_s <= self.now_s()

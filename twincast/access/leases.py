@@ -23,6 +23,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from twincast.access.addresses import block_of, is_exempt
 from twincast.access.limits import Bounds, RateLimits
@@ -30,7 +31,7 @@ from twincast.access.rates import STEPS_A_UNIT, AccountBudget
 from twincast.access.request import Caller
 from twincast.core.audit import Actor
 from twincast.core.rights import Principal
-from twincast.errors import NotPermitted, TooManyConnections, TwincastError, Unauthenticated
+from twincast.errors import NotPermitted, Stopping, TooManyConnections, TwincastError, Unauthenticated
 
 End = Callable[[TwincastError], None]
 """Ends a connection, which is no longer admitted, with the reason."""
@@ -94,8 +95,9 @@ class Lease:
         return principal
 
     def charge(self, updates: int, frames: int) -> float:
-        """See Lease in delivery/session."""
-        wait_s = self._limits.charge(self.principal, self.block, updates, frames)
+        """See Lease in delivery/ports."""
+        limits = self._limits
+        wait_s = limits.charge(self.principal, self.block, updates, frames) if limits.login.is_required else 0.0
         return max(wait_s, self._reading_wait_s()) if self._paid_at_s else wait_s
 
     @property
@@ -153,6 +155,16 @@ class Lease:
         self._leases.release(self)
 
 
+class ConnectionsElsewhere(Protocol):
+    """How many connections other servers on the same log have, as of about a second ago; see core/peers."""
+
+    def of_identity(self, identity: str) -> int:
+        """Return how many are of an identity."""
+
+    def of_address(self, block: str) -> int:
+        """Return how many come from an address; see `block_of`."""
+
+
 class Leases:
     """All leases that are not over."""
 
@@ -169,6 +181,10 @@ class Leases:
         self._by_block: Counter[str] = Counter()
         self._by_identity: Counter[str] = Counter()
         self._unauthenticated_count = 0
+        self.is_closed = False
+        """Whether no connection is admitted any more: the server stops, and has its clients go elsewhere."""
+        self.elsewhere: ConnectionsElsewhere | None = None
+        """Of several servers on one log, what the others have; those connections count here too."""
         self.limits = limits
         self.login = login
 
@@ -184,6 +200,7 @@ class Leases:
 
         Raises:
             TooManyConnections: from this address, or of this identity.
+            Stopping: the server is about to stop.
         """
         lease = self._new(caller.address, end)
         try:
@@ -198,6 +215,7 @@ class Leases:
 
         Raises:
             TooManyConnections: from this address, or unauthenticated ones from all addresses.
+            Stopping: the server is about to stop.
         """
         if self._unauthenticated_count >= self._bounds.unauthenticated_max:
             raise TooManyConnections(f"{self._unauthenticated_count} connections have not said yet who they are")
@@ -213,7 +231,7 @@ class Leases:
         """
         identity = principal.identity
         if identity:
-            if self._by_identity[identity] >= self._bounds.identity_connections_max:
+            if self._of_identity(identity) >= self._bounds.identity_connections_max:
                 raise TooManyConnections(
                     f"{identity} has {self._bounds.identity_connections_max} connections, as many as it may"
                 )
@@ -234,12 +252,32 @@ class Leases:
         elif lease.principal.identity:
             _uncount(self._by_identity, lease.principal.identity)
 
+    def by_identity(self) -> dict[str, int]:
+        """Return how many connections each identity has here."""
+        return dict(self._by_identity)
+
+    def by_address(self) -> dict[str, int]:
+        """Return how many connections come from each address that is counted; see `block_of`."""
+        return {block: count for block, count in self._by_block.items() if "/" in block or not is_exempt(block)}
+
+    def _of_identity(self, identity: str) -> int:
+        here = self._by_identity[identity]
+        return here if self.elsewhere is None else here + self.elsewhere.of_identity(identity)
+
+    def _of_address(self, block: str) -> int:
+        here = self._by_block[block]
+        return here if self.elsewhere is None else here + self.elsewhere.of_address(block)
+
     def _new(self, address: str, end: End) -> Lease:
+        if self.is_closed:
+            raise Stopping("this server is about to stop; the others on its log take you")
         block = block_of(address)
-        if not is_exempt(address) and self._by_block[block] >= self._bounds.address_connections_max:
+        if not is_exempt(address) and self._of_address(block) >= self._bounds.address_connections_max:
             raise TooManyConnections(
                 f"{self._bounds.address_connections_max} connections come from this address, as many as may"
             )
+        if block == address:
+            block = address  # one text for both
         lease = Lease(self, address, block, end)
         self._by_block[block] += 1
         self._unauthenticated_count += 1

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,12 +47,31 @@ class RateLimits:
     def __init__(self, frames_rate: Rate, login: Login, clock_s: Callable[[], float]) -> None:
         """Make the buckets, full; `clock_s` is a monotonic clock."""
         self._frames_rate = frames_rate
-        self._login = login
+        self.login = login
+        """Without a login there is no rate."""
         self._clock_s = clock_s
         self._updates = Buckets()
         self._frames = Buckets()
         self._reads = Buckets()
         self._numbers = itertools.count(1)
+        self._spent: Counter[str] | None = None
+
+    def tell_others(self) -> None:
+        """Count from now on what is spent here, for `take_spent`: there are other servers on the same log."""
+        self._spent = Counter()
+
+    def take_spent(self) -> dict[str, int]:
+        """Return how many updates each identity has sent here since the last time."""
+        if self._spent is None:
+            return {}
+        spent, self._spent = dict(self._spent), Counter()
+        return spent
+
+    def spend_elsewhere(self, spent: Mapping[str, float]) -> None:
+        """Count updates that identities have sent to another server."""
+        now_s = self._clock_s()
+        for identity, updates in spent.items():
+            self._updates.charge_known(identity, updates, now_s)
 
     def spend(self, principal: Principal, updates: int) -> None:
         """Count the readings and commands of a request.
@@ -64,6 +84,8 @@ class RateLimits:
         wait_s = self._updates.spend(principal.id, principal.rate, updates, self._clock_s())
         if wait_s > 0:
             raise RateLimited(f"{principal.id} may send {principal.rate.per_s:g} updates a second", wait_s)
+        if self._spent is not None:
+            self._spent[principal.id] += updates
 
     def charge(self, principal: Principal | None, block: str, updates: int, frames: int) -> float:
         """Count what came on a connection, and return for how many seconds no more of it should be read.
@@ -74,20 +96,24 @@ class RateLimits:
             updates: readings and commands.
             frames: everything that came, updates too.
         """
-        if not self._login.is_required:
+        if not self.login.is_required:
             return 0.0
-        now_s, rate = self._clock_s(), self._frames_rate
         if principal is None or not principal.identity:
-            return self._frames.charge(block, rate, frames, now_s)
-        if principal.rate is None:
+            return self._frames.charge(block, self._frames_rate, frames, self._clock_s())
+        rate = principal.rate
+        if rate is None:
             return 0.0
-        wait_s = self._frames.charge(principal.id, max(rate, principal.rate), frames, now_s)
-        return max(wait_s, self._updates.charge(principal.id, principal.rate, updates, now_s))
+        now_s, frames_rate = self._clock_s(), self._frames_rate
+        frames_s = self._frames.charge(principal.id, rate if rate > frames_rate else frames_rate, frames, now_s)
+        updates_s = self._updates.charge(principal.id, rate, updates, now_s)
+        if self._spent is not None and updates:
+            self._spent[principal.id] += updates
+        return frames_s if frames_s > updates_s else updates_s
 
     def budget(self, caller: Caller) -> AccountBudget:
         """Return the budget that a caller's reads count against. Without a login each request has one of its own."""
         rate = self._frames_rate
-        if not self._login.is_required:
+        if not self.login.is_required:
             return AccountBudget(f"without a login {next(self._numbers)}", Buckets(), rate, self._clock_s)
         return AccountBudget(caller.account, self._reads, max(rate, caller.principal.rate or rate), self._clock_s)
 

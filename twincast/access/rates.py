@@ -27,6 +27,18 @@ class _Bucket:
         self.tokens = min(self.rate.burst, self.tokens + (now_s - self.at_s) * self.rate.per_s)
         self.at_s = now_s
 
+    def take(self, amount: float, now_s: float, debt_max_s: float) -> float:
+        """Fill and spend; see `charge`. Each read of a connection comes here, so nothing is called on the usual way."""
+        per_s, burst = self.rate
+        filled = self.tokens + (now_s - self.at_s) * per_s
+        tokens = (filled if filled < burst else burst) - amount
+        self.at_s = now_s
+        if tokens < 0.0:
+            self.tokens = max(tokens, -debt_max_s * per_s)
+            return -self.tokens / per_s
+        self.tokens = tokens
+        return 0.0
+
 
 class Buckets:
     """A bucket for each key, such as an identity or an address. It is full when the key is first seen."""
@@ -66,12 +78,22 @@ class Buckets:
 
     def charge(self, key: str, rate: Rate, amount: float, now_s: float, debt_max_s: float = math.inf) -> float:
         """Spend an amount in any case, and return for how many seconds the bucket stays negative; 0 if it is not."""
-        if not amount and key not in self._buckets:
-            return 0.0
-        bucket = self._bucket(key, rate, now_s)
-        bucket.fill(now_s)
-        bucket.tokens = max(bucket.tokens - amount, -debt_max_s * rate.per_s)
-        return max(0.0, -bucket.tokens / rate.per_s)
+        bucket = self._buckets.get(key)
+        if bucket is None or (bucket.rate is not rate and bucket.rate != rate):
+            if bucket is None and not amount:
+                return 0.0
+            bucket = self._bucket(key, rate, now_s)
+        return bucket.take(amount, now_s, debt_max_s)
+
+    def charge_known(self, key: str, amount: float, now_s: float) -> None:
+        """Spend an amount that was spent elsewhere, if there is a bucket; its debt does not pass DEBT_MAX_S by that.
+
+        Where there is none, the key was not seen here, and has its burst still to spend.
+        """
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.fill(now_s)
+            bucket.take(amount, now_s, max(DEBT_MAX_S, -bucket.tokens / bucket.rate.per_s))
 
     def _bucket(self, key: str, rate: Rate, now_s: float) -> _Bucket:
         bucket = self._buckets.get(key)
@@ -87,10 +109,11 @@ class Buckets:
             bucket.fill(now_s)
             if bucket.tokens >= bucket.rate.burst:
                 del self._buckets[key]
-        if len(self._buckets) >= self._max_keys:
-            # A quarter at once: in a flood of new keys, not each of them may cost a look at all.
-            for key in tuple(islice(self._buckets, self._max_keys // 4 + 1)):
-                del self._buckets[key]
+        # A quarter of the room at once, also if some were full: of many keys that come one after another, not each may
+        # cost a look at all.
+        surplus = len(self._buckets) - (self._max_keys - self._max_keys // 4)
+        for key in tuple(islice(self._buckets, max(0, surplus))):
+            del self._buckets[key]
 
 
 class AccountBudget:

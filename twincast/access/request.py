@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from twincast.access.addresses import TrustedProxies, block_of, is_local, parse_peer
+from twincast.access.addresses import TrustedProxies, block_of, is_local, peer_of
 from twincast.access.hosts import host_of
 from twincast.core.audit import Actor
 from twincast.core.rights import Principal
@@ -12,8 +12,8 @@ from twincast.errors import BadMessage, Unauthenticated
 PROXY_HEADERS = ("forwarded", "x-forwarded-", "x-real-ip")
 """How the headers begin, in lower case, by which a proxy says for whom it asks."""
 _LIST = b"x-forwarded-for"
-_DECIDING = (b"host", b"origin", b"authorization", _LIST)
-"""The headers that decide who may come in, in the order of the fields of RequestFacts."""
+_DECIDING = {b"host": "host", b"origin": "origin", b"authorization": "authorization", _LIST: "forwarded_for"}
+"""The headers that decide who may come in, and the fields of RequestFacts that they are."""
 
 
 class RequestFacts(NamedTuple):
@@ -33,23 +33,27 @@ class RequestFacts(NamedTuple):
         Raises:
             BadMessage: one that decides occurs twice; two readers would believe different ones.
         """
-        found: dict[bytes, bytes | None] = dict.fromkeys(_DECIDING)
+        found: dict[str, str] = {}
         for name, value in headers:
-            if name not in found:
+            if name not in _DECIDING:
                 continue
-            before = found[name]
-            if before is None:
-                found[name] = value
+            field = _DECIDING[name]
+            if field not in found:
+                found[field] = value.decode("latin-1")
             elif name == _LIST:  # a list may come in several lines (RFC 9110, 5.3)
-                found[name] = before + b"," + value
+                found[field] += "," + value.decode("latin-1")
             else:
                 raise BadMessage(f"a request has one {name.decode().title()} header; this one has two")
-        return cls(peer, *(None if value is None else value.decode("latin-1") for value in found.values()))
+        return cls(peer, **found)
 
     def address(self, proxies: TrustedProxies) -> str:
         """Return the client's address; where the peer has none, its name, or `local`."""
-        peer = parse_peer(self.peer)
-        return self.peer or "local" if peer is None else str(proxies.client_of(peer, self.forwarded_for))
+        peer = peer_of(self.peer)
+        if peer is None:
+            return self.peer or "local"
+        if self.forwarded_for is None:
+            return peer.text
+        return str(proxies.client_of(peer.address, self.forwarded_for))
 
     def is_from_this_machine(self, proxies: TrustedProxies) -> bool:
         """Whether a program on this machine certainly asks for itself, not a proxy for somebody else.
@@ -57,10 +61,10 @@ class RequestFacts(NamedTuple):
         Where proxies are trusted, whatever comes from their addresses counts as somebody else's. A request for a name
         that other machines use, too, may have come through a proxy that adds no header.
         """
-        peer, host = parse_peer(self.peer), host_of(self.host or "")
+        peer, host = peer_of(self.peer), host_of(self.host or "")
         if peer is None or not peer.is_loopback or host is None or not is_local(host.name):
             return False
-        return self.forwarded_for is None and not proxies.trusts(peer)
+        return self.forwarded_for is None and not proxies.trusts(peer.address)
 
     def credential(self) -> str | None:
         """Return the credential of the Authorization header; None without that header.

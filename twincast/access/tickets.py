@@ -11,11 +11,18 @@ request, once, within TICKET_S. An EventSource reconnects by itself, to the same
 | used, or never issued | refused | |
 
 The same stream has the same query and brings a position of this log, which only its client was sent.
+
+Of several servers on one log the one that issued a ticket is its home: `HOME.RANDOM`. There the ticket's state is, and
+each other server asks there before it lets anything in, and tells there where a stream of its own began and ended. So a
+ticket is good once on all servers together, and the newest stream of a ticket ends the one before it wherever that is.
+While the home cannot be asked because it has ended, a stream may come back to the server that it was on last; any other
+use is refused, and the client gets another ticket.
 """
 
 import secrets
 from collections.abc import Callable
-from typing import NamedTuple
+from hashlib import sha256
+from typing import NamedTuple, Protocol
 
 from twincast.core.rights import Principal
 from twincast.errors import RateLimited, TooManyConnections, Unauthenticated
@@ -27,6 +34,8 @@ TICKETS_MAX = 10_000
 """How many may be issued at once, and how many resumable: a few megabytes."""
 OWN_TICKETS_MAX = 100
 """How many of either one owner may have, so that none uses up those of the others."""
+STREAMS_ELSEWHERE_MAX = 10_000
+"""How many streams on other servers are remembered as open, of tickets of this one."""
 
 
 class TicketUse(NamedTuple):
@@ -40,6 +49,61 @@ class TicketUse(NamedTuple):
     resumes: bool
     """Whether the request brings a position of this log."""
 
+    @property
+    def home(self) -> str:
+        """The server that issued the ticket, of several; empty if it names none."""
+        return _home_of(self.ticket)
+
+    @property
+    def asked(self) -> "Asked":
+        """The same without the ticket itself."""
+        return Asked(_digest(self.ticket), _digest(self.query), self.is_stream, self.resumes)
+
+
+class Asked(NamedTuple):
+    """What is asked for with a ticket, in digests: whoever reads this has no ticket."""
+
+    key: str
+    """The digest of the ticket."""
+    query: str
+    """The digest of the whole query."""
+    is_stream: bool
+    resumes: bool
+
+
+class Granted(NamedTuple):
+    """Whom a ticket lets in."""
+
+    principal: Principal
+    owner: str
+    """The account that it counts for; see `Caller.account`."""
+
+
+class TicketElsewhere(Unauthenticated):
+    """A ticket of another server: `Tickets.redeem_elsewhere` asks there."""
+
+    def __init__(self, use: TicketUse) -> None:
+        super().__init__("this ticket was issued by another server")
+        self.use = use
+
+
+class Elsewhere(Protocol):
+    """The other servers on one log, as far as tickets go."""
+
+    async def redeem(self, home: str, asked: Asked) -> Granted | None:
+        """Ask a ticket's home; None if it has ended.
+
+        Raises:
+            Unauthenticated: the home refuses.
+            JournalUnavailable: it cannot be asked at the moment.
+        """
+
+    def tell_began(self, home: str, key: str) -> None:
+        """Tell a ticket's home that its stream began here."""
+
+    def tell_ended(self, home: str, key: str) -> None:
+        """Tell a ticket's home that its stream ended here."""
+
 
 class _Grant(NamedTuple):
     """Whom a ticket lets in, until when, and to which stream."""
@@ -51,10 +115,11 @@ class _Grant(NamedTuple):
 
 
 class _Streaming(NamedTuple):
-    """The grant of a stream that is open, and what ends that stream."""
+    """The grant of a stream that is open, what ends that stream, and on which other server it is."""
 
     grant: _Grant
     end: Callable[[], None]
+    at: str = ""
 
 
 class Tickets:
@@ -66,6 +131,18 @@ class Tickets:
         self._issued = _Shelf()
         self._resumable = _Shelf()
         self._streaming: dict[str, _Streaming] = {}
+        self._away: dict[str, None] = {}  # those of them that are on other servers
+        self._home = ""
+        self._elsewhere: Elsewhere | None = None
+
+    def join(self, home: str, elsewhere: Elsewhere) -> None:
+        """Be one of several servers from now on.
+
+        Args:
+            home: what this server is called in its tickets; without a dot.
+            elsewhere: the others.
+        """
+        self._home, self._elsewhere = home, elsewhere
 
     def __len__(self) -> int:
         """Return how many are remembered."""
@@ -90,7 +167,9 @@ class Tickets:
         if len(self._issued) >= TICKETS_MAX:
             raise TooManyConnections(f"{TICKETS_MAX} tickets are issued and not used; try again in half a minute")
         ticket = secrets.token_urlsafe(24)
-        self._issued.put(ticket, _Grant(principal, owner, now_s + TICKET_S))
+        if self._home:
+            ticket = f"{self._home}.{ticket}"
+        self._issued.put(_digest(ticket), _Grant(principal, owner, now_s + TICKET_S))
         return ticket
 
     def redeem(self, use: TicketUse) -> Principal:
@@ -98,22 +177,49 @@ class Tickets:
 
         Raises:
             Unauthenticated: it was used, is too old, or was never issued.
+            TicketElsewhere: it is another server's.
+        """
+        if self._is_elsewhere(use.home):
+            raise TicketElsewhere(use)
+        return self.redeem_here(use.asked).principal
+
+    async def redeem_elsewhere(self, use: TicketUse) -> Principal:
+        """Return the principal of another server's ticket, and use it up.
+
+        Raises:
+            Unauthenticated: that server refuses it, or has ended.
+            JournalUnavailable: that server cannot be asked at the moment.
+        """
+        asked = use.asked
+        granted = None if self._elsewhere is None else await self._elsewhere.redeem(use.home, asked)
+        if granted is None:
+            return self.redeem_here(asked).principal
+        if asked.is_stream and asked.key not in self._streaming:
+            self._resumable.take(asked.key)
+            self._keep_resumable(asked.key, _Grant(granted.principal, granted.owner, 0.0, asked.query))
+        return granted.principal
+
+    def redeem_here(self, asked: Asked) -> Granted:
+        """Return whom a ticket of this server lets in, or one whose stream was here, and use it up.
+
+        Raises:
+            Unauthenticated: it was used, is too old, or was never issued.
         """
         now_s = self._clock_s()
-        issued = self._issued.take(use.ticket)
+        issued = self._issued.take(asked.key)
         if issued is not None and issued.until_s > now_s:
-            if use.is_stream:
-                self._keep_resumable(use.ticket, issued._replace(query=use.query))
-            return issued.principal
-        streaming = self._streaming.get(use.ticket)
-        grant = self._resumable.get(use.ticket) if streaming is None else streaming.grant
-        is_same = grant is not None and use.is_stream and use.resumes and grant.query == use.query
+            if asked.is_stream:
+                self._keep_resumable(asked.key, issued._replace(query=asked.query))
+            return Granted(issued.principal, issued.owner)
+        streaming = self._streaming.get(asked.key)
+        grant = self._resumable.get(asked.key) if streaming is None else streaming.grant
+        is_same = grant is not None and asked.is_stream and asked.resumes and grant.query == asked.query
         if grant is None or not is_same or (streaming is None and grant.until_s <= now_s):
             raise Unauthenticated(
                 f"a ticket is good for one stream within {TICKET_S:g} seconds, and for the same one that comes back"
                 f" within {REOPEN_S:g}; POST /api/tickets gives another"
             )
-        return grant.principal
+        return Granted(grant.principal, grant.owner)
 
     def stream_began(self, ticket: str, end: Callable[[], None]) -> None:
         """Note that a ticket's stream began; an older one of it is ended, for its client has left that one.
@@ -122,19 +228,68 @@ class Tickets:
             ticket: the ticket; one that opens no stream is ignored.
             end: ends the stream, if a newer one begins.
         """
-        older = self._streaming.pop(ticket, None)
-        grant = self._resumable.take(ticket) if older is None else older.grant
-        if grant is not None:
-            self._streaming[ticket] = _Streaming(grant, end)
-        if older is not None:
-            older.end()
+        key, home = _digest(ticket), _home_of(ticket)
+        self._begin(key, end)
+        if key in self._streaming and self._is_elsewhere(home) and self._elsewhere is not None:
+            self._elsewhere.tell_began(home, key)
 
     def stream_ended(self, ticket: str, end: Callable[[], None]) -> None:
         """Note that a ticket's stream is over, the one that began with this `end`; it may resume for a while."""
-        streaming = self._streaming.get(ticket)
+        key, home = _digest(ticket), _home_of(ticket)
+        streaming = self._streaming.get(key)
         if streaming is not None and streaming.end is end:
-            del self._streaming[ticket]
-            self._keep_resumable(ticket, streaming.grant)
+            self._take(key)
+            self._keep_resumable(key, streaming.grant)
+            if self._is_elsewhere(home) and self._elsewhere is not None:
+                self._elsewhere.tell_ended(home, key)
+
+    def began_elsewhere(self, key: str, at: str, end: Callable[[], None]) -> None:
+        """Note that a stream of a ticket of this server began on another; an older one of it is ended.
+
+        Args:
+            key: the digest of the ticket.
+            at: the server.
+            end: has that server end the stream.
+        """
+        self._begin(key, end, at)
+        if len(self._away) > STREAMS_ELSEWHERE_MAX:  # some have ended, and the word of it was lost
+            self._take(next(iter(self._away)))
+
+    def ended_elsewhere(self, key: str, at: str) -> None:
+        """Note that a stream of a ticket of this server ended on another; it may resume for a while."""
+        streaming = self._streaming.get(key)
+        if streaming is not None and streaming.at == at:
+            self._take(key)
+            self._keep_resumable(key, streaming.grant)
+
+    def server_ended(self, at: str) -> None:
+        """Note that all streams on another server are over."""
+        for key in tuple(self._away):
+            self.ended_elsewhere(key, at)
+
+    def end_stream(self, key: str) -> None:
+        """End the stream of another server's ticket, which was opened anew elsewhere. It does not resume here."""
+        streaming = self._take(key)
+        self._resumable.take(key)
+        if streaming is not None:
+            streaming.end()
+
+    def _is_elsewhere(self, home: str) -> bool:
+        return bool(self._home and home and home != self._home)
+
+    def _begin(self, key: str, end: Callable[[], None], at: str = "") -> None:
+        older = self._take(key)
+        grant = self._resumable.take(key) if older is None else older.grant
+        if grant is not None:
+            self._streaming[key] = _Streaming(grant, end, at)
+            if at:
+                self._away[key] = None
+        if older is not None and (older.at != at or not at):  # else that server has ended it itself
+            older.end()
+
+    def _take(self, key: str) -> _Streaming | None:
+        self._away.pop(key, None)
+        return self._streaming.pop(key, None)
 
     def _keep_resumable(self, ticket: str, grant: _Grant) -> None:
         now_s = self._clock_s()
@@ -146,8 +301,16 @@ class Tickets:
         self._resumable.put(ticket, grant._replace(until_s=now_s + REOPEN_S))
 
 
+def _home_of(ticket: str) -> str:
+    return ticket.partition(".")[0] if "." in ticket else ""
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
 class _Shelf:
-    """Tickets in the order in which they expire, and by owner."""
+    """Tickets, by their digests, in the order in which they expire, and by owner."""
 
     def __init__(self) -> None:
         self._all: dict[str, _Grant] = {}

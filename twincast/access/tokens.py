@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 import jwt
@@ -57,6 +58,7 @@ class Tokens:
                 f"--jwt-algorithm must be of {', '.join(ASYMMETRIC)}; not {', '.join(algorithms) or 'none'}"
             )
         self.keys = keys
+        self.jwks = keys if isinstance(keys, Jwks) else None
         self._issuer = issuer
         self._audience = audience
         self._algorithms = list(algorithms)
@@ -97,7 +99,8 @@ class Tokens:
             raise Unauthenticated(f"the token is not good here: {_why_not_good(error)}") from None
         principal = self._principal(claims)
         if len(self._remembered) >= REMEMBERED_MAX:
-            self._remembered.clear()
+            for oldest in tuple(islice(self._remembered, REMEMBERED_MAX // 4)):
+                del self._remembered[oldest]
         self._remembered[sha256(text.encode()).digest()] = principal
         return principal
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from twincast.core.model import Entry, Position, Topic
+from twincast.core.model import Entry, Late, Position, Topic
 from twincast.wire.outgoing import Outgoing
 
 Encoder = Callable[[Outgoing], bytes]
@@ -35,9 +35,11 @@ class Cast:
     `entries` runs parallel to `messages`; a reply to one client (hello, pong, ack) has none.
     `merged` runs parallel too, and says how many entries each message stands for; None means one each.
     `cursor` is where a client is once it has such a reply; None if the reply does not move it.
+    `has_late` says whether there are late readings among the entries; None if that is still to be looked for.
     """
 
-    __slots__ = ("__dict__", "encoded", "entries", "merged", "messages")  # __dict__ holds what is made once and shared
+    # __dict__ holds what is made once and shared
+    __slots__ = ("__dict__", "_has_late", "encoded", "entries", "merged", "messages")
 
     def __init__(
         self,
@@ -46,10 +48,12 @@ class Cast:
         merged: Sequence[int] | None = None,
         *,
         cursor: Position | None = None,
+        has_late: bool | None = None,
     ) -> None:
         self.messages = messages
         self.entries = entries
         self.merged = merged
+        self._has_late = has_late
         self.encoded = Encodings(messages, entries, cursor)
         """All messages, joined, as each wire sends them."""
 
@@ -57,6 +61,20 @@ class Cast:
     def size_bytes(self) -> int:
         """The length of all messages."""
         return sum(map(len, self.messages))
+
+    @property
+    def has_late(self) -> bool:
+        """Whether there are late readings among the entries: most subscriptions leave those out."""
+        if self._has_late is None:
+            self._has_late = Late in set(map(type, self.entries))
+        return self._has_late
+
+    @cached_property
+    def on_time(self) -> "Cast":
+        """A cast of all but the late readings; this very cast if there are none."""
+        if not self.has_late:
+            return self
+        return self.pick([index for index, entry in enumerate(self.entries) if not isinstance(entry, Late)])
 
     @property
     def merged_away(self) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 
 from twincast.core.model import Position
-from twincast.core.subscription import RULE_STEPS, Subscription
+from twincast.core.subscription import EVERYTHING, RULE_STEPS, Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.group import Group
 from twincast.delivery.outbox import EveryOutbox, LatestOutbox, Outbox
@@ -56,7 +56,8 @@ class Phase(Enum):
     NEW = auto()
     """Nothing was asked for yet. Replies go out, such as `auth_required`."""
     OPENING = auto()
-    """The devices of the first snapshot are being selected. All waits: nothing may come before the hello."""
+    """The devices of the first snapshot are being selected; or the client's position, of another server on the same
+    log, is still to come here, and then the hello resumes. All waits: nothing may come before the hello."""
     CATCHING_UP = auto()
     """In no group. Reads on when the client takes more: a slow client must not pull the log into memory."""
     READING = auto()
@@ -119,7 +120,7 @@ class Feed:
         self.phase = Phase.NEW
         self.sender = Sender(write, self, stream, max_bytes=outbox_max_bytes)
         """What goes out; it is the watcher of the group."""
-        self.subscription = Subscription()
+        self.subscription: Subscription = EVERYTHING
 
     @property
     def position(self) -> Position | None:
@@ -151,13 +152,13 @@ class Feed:
         """
         self.subscription = subscription
         self._page_size = page_size
-        reason = "" if since is None else self._stream.why_not_resume(since)
-        if since is None or reason:
-            self._begin_with_state(reason, ordered)
-            return
-        self._read_until, self.phase = since.seq, Phase.CATCHING_UP
-        self.sender.send_at_once(self._stream.snapshots.resumed(subscription, since.seq, ordered))
-        self.go_on()
+        if since is not None:
+            self._forget_work = self._stream.when_come(since, partial(self._come, since, ordered))
+            if self._forget_work is not None:
+                self.phase = Phase.OPENING
+                self.sender.hold()
+                return
+        self._begin_at(since, ordered)
 
     def go_on(self) -> None:
         """See Upstream. Bring what is due in order: what waits, the log, changes of the subscription."""
@@ -198,9 +199,9 @@ class Feed:
 
     def close(self) -> None:
         """Bring nothing more."""
+        self.sender.close()  # first: what waits for it need not be looked for
         self._leave()
         self.phase = Phase.CLOSED
-        self.sender.close()
         self._pending = None
         for forget in (self._forget_work, self._forget_change):
             if forget is not None:
@@ -217,6 +218,15 @@ class Feed:
             return EveryOutbox()
         return LatestOutbox(is_behind_state=self._group is None)
 
+    def falls_behind(self) -> bool:
+        """See Upstream."""
+        return self._group is not None and self._group.falls_behind(self.sender)
+
+    def keeps_up(self) -> None:
+        """See Upstream."""
+        if self._group is not None:
+            self._group.keeps_up(self.sender)
+
     def overflowed(self, cast: Cast) -> None:
         """See Upstream. Go back in the log, read no further, or end: by mode and by what was queued."""
         if self.subscription.mode == "every":
@@ -229,6 +239,24 @@ class Feed:
         max_bytes = self.sender.max_bytes
         if self.sender.waiting_bytes > max_bytes:
             self._end(FellBehind(f"more than {max_bytes} bytes were waiting for this client; reconnect to go on"))
+
+    def _come(self, since: Position, ordered: bool, error: TwincastError | None) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        self._forget_work = None
+        if error is not None:
+            self._end(error)
+        else:
+            self._begin_at(since, ordered)
+
+    def _begin_at(self, since: Position | None, ordered: bool) -> None:
+        reason = "" if since is None else self._stream.why_not_resume(since)
+        if since is None or reason:
+            self._begin_with_state(reason, ordered)
+            return
+        self._read_until, self.phase = since.seq, Phase.CATCHING_UP
+        self.sender.send_at_once(self._stream.snapshots.resumed(self.subscription, since.seq, ordered))
+        self.sender.release()
 
     def _begin_with_state(self, reason: str, ordered: bool) -> None:
         """Begin with the hello and the state, once the selected devices are known."""
@@ -349,7 +377,7 @@ class Feed:
     def _join(self) -> None:
         self.sender.caught_up()
         self._group = self._stream.router.join(self.sender, self.subscription)
-        self.subscription = self._group.subscription  # equal ones are kept once
+        self.subscription = self._group.subscription  # equal ones are kept once, also those of messages
         self.phase = Phase.LIVE
 
     def _leave(self) -> None:

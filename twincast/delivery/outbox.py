@@ -2,17 +2,17 @@
 
 from collections import deque
 from collections.abc import Sequence
+from heapq import merge
+from operator import itemgetter
 from typing import Protocol
 
 from twincast.core.model import DataUpdate, Entry, MergeKey
 from twincast.core.state import State
+from twincast.delivery.backlog import ENTRY_BYTES, SLOT_BYTES, Backlog, Drained, Place
 from twincast.delivery.cast import Cast
 from twincast.wire.messages import encode_merged
 
-_SLOT_BYTES = 64
-"""What one queued message costs beside its text: a slot of a deque and a small object, measured and rounded up."""
-_ENTRY_BYTES = 256
-"""What a queued entry costs beside its payload, if it is queued whole: the state has no twin to look it up in."""
+NO_PLACE = Place(0, 0)
 
 
 class Outbox(Protocol):
@@ -20,10 +20,22 @@ class Outbox(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """How much waits that cannot be merged."""
+        """How much waits that cannot be merged, or somewhat more."""
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
+
+    def exceeds(self, max_bytes: int) -> bool:
+        """Whether more than `max_bytes` waits that cannot be merged, exactly."""
+
+    def follow(self, backlog: Backlog) -> bool:
+        """Queue from here on also what a backlog records, until `unfollow`; return False if this queue never does."""
+
+    def unfollow(self) -> None:
+        """Keep what the backlog has recorded for this queue until now, and follow it no more."""
+
+    def close(self) -> None:
+        """Give up the queue, and what it follows."""
 
     def enqueue(self, cast: Cast, seq: int) -> None:
         """Queue one more cast; `seq` is the position behind which a reply belongs, which has no entries."""
@@ -58,9 +70,22 @@ class LatestOutbox:
 
     While the log is read back, the state is ahead of what is enqueued, and its newest value would come before its turn.
     So the outbox then keeps the newest reading of each device itself, until `caught_up`.
+
+    What a group offers to all of its watchers that are behind is in the backlog that their outboxes follow, once for
+    all. An outbox takes over what it owes of it when its client takes something.
     """
 
-    __slots__ = ("_drained", "_kept", "_kept_bytes", "_merged", "_newest", "_newest_bytes", "_read")
+    __slots__ = (
+        "_backlog",
+        "_drained",
+        "_kept",
+        "_kept_bytes",
+        "_merged",
+        "_newest",
+        "_newest_bytes",
+        "_place",
+        "_read",
+    )
 
     def __init__(self, *, is_behind_state: bool = False) -> None:
         """Make an empty queue.
@@ -75,20 +100,56 @@ class LatestOutbox:
         self._kept: deque[tuple[int, Cast]] = deque()  # commands and replies
         self._kept_bytes = 0
         self._read: dict[MergeKey, DataUpdate] | None = {} if is_behind_state else None
+        self._backlog: Backlog | None = None
+        self._place = NO_PLACE  # in the backlog: what was recorded behind it is not taken over yet
 
     def __bool__(self) -> bool:
-        return bool(self._merged or self._kept)
+        if self._merged or self._kept:
+            return True
+        return self._backlog is not None and self._backlog.has_since(self._place)
 
     @property
     def size_bytes(self) -> int:
-        """See Outbox. Devices do not count, there are only so many; of deleted ones there may be any number."""
-        return self._kept_bytes + self._newest_bytes
+        """See Outbox. Devices do not count, there are only so many; of deleted ones there may be any number.
+
+        What is not taken over yet counts as it was added: also deletions of devices that were made anew since.
+        """
+        own_bytes = self._kept_bytes + self._newest_bytes
+        if self._backlog is None:
+            return own_bytes
+        return own_bytes + self._backlog.added_bytes - self._place.added_bytes
+
+    def exceeds(self, max_bytes: int) -> bool:
+        """See Outbox. Only what seems to be too much is taken over, to know exactly."""
+        if self.size_bytes > max_bytes:
+            self._take_over()
+        if self._backlog is not None:
+            self._backlog.check_at(self._backlog.added_bytes + max_bytes - self.size_bytes)
+        return self.size_bytes > max_bytes
+
+    def follow(self, backlog: Backlog) -> bool:
+        """See Outbox. The state is not ahead of what comes from here on."""
+        self.caught_up()
+        self._backlog, self._place = backlog, backlog.enter()
+        return True
+
+    def unfollow(self) -> None:
+        """See Outbox."""
+        self._take_over()
+        self.close()
+
+    def close(self) -> None:
+        """See Outbox."""
+        if self._backlog is not None:
+            self._backlog.leave(self._place)
+            self._backlog = None
 
     def enqueue(self, cast: Cast, seq: int) -> None:
         """See Outbox."""
         if not cast.entries:
             self._keep(seq, cast)
             return
+        self._take_over()  # for it came before
         waiting, newest, merged = self._merged, self._newest, cast.merged
         for index, entry in enumerate(cast.entries):
             if not entry.conflates:
@@ -99,13 +160,28 @@ class LatestOutbox:
             if newest:
                 self._forget(key)
             if not isinstance(entry, DataUpdate):
-                newest[key] = entry
-                self._newest_bytes += _ENTRY_BYTES + len(entry.payload)
+                self._remember(key, entry)
         if self._read is not None:
             self._read.update((entry.merge_key, entry) for entry in cast.entries if isinstance(entry, DataUpdate))
 
     def drain(self, state: State, max_bytes: int) -> Sequence[Cast]:
         """See Outbox."""
+        backlog, place = self._backlog, self._place
+        if backlog is None or self._merged or self._kept:
+            self._take_over()
+            return self._drain(state, max_bytes)
+        casts = backlog.drained(place, state.seq, max_bytes)
+        if casts is not None:
+            backlog.leave(place)
+            self._place = backlog.enter()
+            return casts
+        self._take_over()
+        casts = self._drain(state, max_bytes)
+        if not (self._merged or self._kept):
+            backlog.share(Drained(state.seq, max_bytes, casts), place)
+        return casts
+
+    def _drain(self, state: State, max_bytes: int) -> Sequence[Cast]:
         drained, left = _Drained(max_bytes), []
         for key, merged in self._merged.items():
             newest = self._newest_of(key, state)
@@ -124,6 +200,7 @@ class LatestOutbox:
 
     def drop_entries(self) -> int | None:
         """See Outbox. What is dropped is the newest of some devices, which the state has, or no longer has."""
+        self._take_over()
         self._remove([key for key in self._merged if key not in self._newest or self._newest[key].changes_twin])
         return None
 
@@ -135,6 +212,24 @@ class LatestOutbox:
         """See Outbox. From here on the newest values are those of the state."""
         self._read = None
 
+    def _take_over(self) -> None:
+        """Merge what the backlog has recorded for this queue since it was taken over last."""
+        backlog, place, waiting = self._backlog, self._place, self._merged
+        if backlog is None or not backlog.has_since(place):
+            return
+        for key, count, entry in backlog.owed(place):
+            waiting[key] = waiting.pop(key, 0) + count
+            if self._newest:
+                self._forget(key)
+            if entry is not None:
+                self._remember(key, entry)
+        if kept := backlog.kept(place):
+            self._kept_bytes += sum([cast.size_bytes + SLOT_BYTES for _, cast in kept])
+            # A command has its own seq, and a reply that of the entry before it; so of equal ones the command is first.
+            self._kept = deque(merge(kept, self._kept, key=itemgetter(0))) if self._kept else deque(kept)
+        backlog.leave(place)
+        self._place = backlog.enter()
+
     def _newest_of(self, key: MergeKey, state: State) -> Entry | None:
         newest = self._newest.get(key)
         if newest is not None:
@@ -142,10 +237,14 @@ class LatestOutbox:
         assert isinstance(key, str)  # a device: the newest of everything else is kept here
         return state.newest(key) if self._read is None else self._read[key]
 
+    def _remember(self, key: MergeKey, entry: Entry) -> None:
+        self._newest[key] = entry
+        self._newest_bytes += ENTRY_BYTES + len(entry.payload)
+
     def _forget(self, key: MergeKey) -> None:
         entry = self._newest.pop(key, None)
         if entry is not None:
-            self._newest_bytes -= _ENTRY_BYTES + len(entry.payload)
+            self._newest_bytes -= ENTRY_BYTES + len(entry.payload)
 
     def _remove(self, keys: Sequence[MergeKey]) -> None:
         for key in keys:
@@ -158,11 +257,11 @@ class LatestOutbox:
 
     def _keep(self, seq: int, cast: Cast) -> None:
         self._kept.append((seq, cast))
-        self._kept_bytes += cast.size_bytes + _SLOT_BYTES
+        self._kept_bytes += cast.size_bytes + SLOT_BYTES
 
     def _pop(self) -> Cast:
         cast = self._kept.popleft()[1]
-        self._kept_bytes -= cast.size_bytes + _SLOT_BYTES
+        self._kept_bytes -= cast.size_bytes + SLOT_BYTES
         return cast
 
 
@@ -213,6 +312,21 @@ class EveryOutbox:
     def __bool__(self) -> bool:
         return bool(self._casts)
 
+    def exceeds(self, max_bytes: int) -> bool:
+        """See Outbox."""
+        return self.size_bytes > max_bytes
+
+    def follow(self, backlog: Backlog) -> bool:
+        """See Outbox. Each cast is shared already, so there is nothing to gain."""
+        del backlog
+        return False
+
+    def unfollow(self) -> None:
+        """See Outbox. Nothing is followed."""
+
+    def close(self) -> None:
+        """See Outbox. Nothing is followed."""
+
     def enqueue(self, cast: Cast, seq: int) -> None:
         """See Outbox."""
         del seq  # casts stay in the order in which they came
@@ -246,4 +360,4 @@ class EveryOutbox:
 
 
 def _cost_bytes(cast: Cast) -> int:
-    return cast.size_bytes + _SLOT_BYTES * len(cast.messages)
+    return cast.size_bytes + SLOT_BYTES * len(cast.messages)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from twincast.core.model import Twin
 from twincast.core.state import State
 from twincast.wire.messages import encode
@@ -11,6 +13,7 @@ _TWIN_BYTES = len('{"value":,"updated_at_utc":"","seq":,"source":"application"}:
     "2026-11-23T16:24:00.123456+00:00"
 )
 """How long a twin's text is beside its name, its value and the digits of its seq, with the longest source."""
+_CLAIM_BYTES = len(',"measured_at_utc":"2026-11-23T16:24:00.123456+00:00","clock":"off"')
 
 
 class Part(NamedTuple):
@@ -66,6 +69,8 @@ class StateParts:
             if twin is None:
                 continue  # it was deleted since
             left_bytes -= twin_bytes + len(encode(name)) + memoryview(twin.value).nbytes
+            if twin.measured_at_utc is not UNSET:
+                left_bytes -= _CLAIM_BYTES
             if left_bytes < 0 and chosen:
                 return chosen, at
             chosen[name] = twin

@@ -6,7 +6,7 @@ from typing import Protocol
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
 from twincast.core.idempotency import IdempotencyKey, OnCommitted
-from twincast.core.model import Entry
+from twincast.core.model import DataUpdate, Entry
 from twincast.core.producers import NumberedLine
 from twincast.core.rights import Principal
 from twincast.delivery.cast import Cast
@@ -42,6 +42,17 @@ class Hub(Stream, Protocol):
         identity: str = "",
     ) -> None:
         """Take one entry into the open batch; `done` is called when its fate is known."""
+
+    def submit_together(
+        self,
+        readings: Sequence[DataUpdate],
+        size_bytes: int,
+        done: OnCommitted,
+        *,
+        lane: Lane | None = None,
+        identity: str = "",
+    ) -> bool:
+        """Take readings of one client into the open batch, and return whether they were; if not, submit each."""
 
     def submit_all(
         self,

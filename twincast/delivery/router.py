@@ -5,8 +5,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from twincast.core.counters import Deliveries
+from twincast.core.literals import LiteralIndex, Spot
 from twincast.core.model import Topic
-from twincast.core.pattern import Ends
 from twincast.core.state import State
 from twincast.core.subscription import Subscription
 from twincast.delivery.cast import Cast
@@ -15,9 +15,11 @@ from twincast.delivery.throttle import ThrottledGroup
 from twincast.delivery.timer import CallLater
 
 ROUTES_MAX = 100_000
-"""How many topics' routes are remembered. More than there are devices, usually; of a flood of names the oldest go."""
+"""How many topics' routes are remembered, or twice as many as devices; of a flood of names the oldest go."""
 ROUTE_STEPS = 4_000
 """How many steps one call of `prepare` spends on the routes of a commit: about a millisecond."""
+CROWD = 24
+"""From how many groups with the same beginning or end on the others are told apart by what is between."""
 
 _serial = attrgetter("serial")
 
@@ -27,6 +29,13 @@ class _Route(NamedTuple):
 
     version: int
     groups: tuple[Group, ...]
+
+
+def _part_for(subscription: Subscription, cast: Cast) -> Cast:
+    """Return what a subscription to everything selects of a cast with late readings."""
+    if not subscription.wants_late:
+        return cast.on_time
+    return cast.pick([index for index, entry in enumerate(cast.entries) if subscription.selects(entry.topic)])
 
 
 class Router:
@@ -44,7 +53,8 @@ class Router:
         self._whole: list[Group] = []
         # Mostly one group names a topic, so all topics of a group share one tuple: many names make no garbage.
         self._by_name: dict[Topic, tuple[Group] | dict[Group, None]] = {}
-        self._by_end: Ends[Group] = Ends()
+        self._by_literal: LiteralIndex[Group] = LiteralIndex(CROWD)
+        self._spots: dict[Group, set[Spot[Group]]] = {}  # where in the index each group with a star is
         self._routes: dict[Topic, _Route] = {}
         self.deliveries = Deliveries()
         """How many entries the members of all groups were handed."""
@@ -74,7 +84,7 @@ class Router:
         Returns:
             Where to go on; None if all are known. `offer` finds the others itself, however long that takes.
         """
-        if not self._by_end:
+        if not self._by_literal:
             return None
         topics = cast.topics
         steps_left = ROUTE_STEPS
@@ -91,8 +101,10 @@ class Router:
     def offer(self, cast: Cast) -> None:
         """Pass each entry of one commit on to the groups that select it."""
         for group in tuple(self._whole):
-            group.offer(cast)
-        if not self._by_name and not self._by_end:
+            part = _part_for(group.subscription, cast) if cast.has_late else cast
+            if part.entries:
+                group.offer(part)
+        if not self._by_name and not self._by_literal:
             return
         topics = cast.topics
         if len(topics) == 1:  # so nothing needs to be picked
@@ -108,7 +120,7 @@ class Router:
 
     def _interested(self, topic: Topic) -> tuple[Group, ...]:
         named = self._by_name.get(topic)
-        if not self._by_end:
+        if not self._by_literal:
             return tuple(named or ())
         route = self._routes.get(topic)
         while route is None or route.version != self.version:
@@ -123,7 +135,7 @@ class Router:
         """
         version, groups = (0, ()) if route is None else route
         found = {group: None for group in groups if not group.is_over}
-        steps = self._by_end.look_cost
+        steps = self._by_literal.look_cost(len(topic[1]))
         for group in self._newcomers(topic, version):
             is_selected, cost = group.subscription.ask(topic)
             steps += cost
@@ -134,8 +146,9 @@ class Router:
                 break
         else:
             version = self.version
-        if len(self._routes) >= ROUTES_MAX:
-            for oldest in tuple(islice(self._routes, ROUTES_MAX // 4)):
+        most = max(ROUTES_MAX, 2 * len(self._state.twins))  # else each reading of a large fleet is matched again
+        if len(self._routes) >= most:
+            for oldest in tuple(islice(self._routes, most // 4)):
                 del self._routes[oldest]
         route = self._routes[topic] = _Route(version, tuple(found))
         return route, steps
@@ -143,7 +156,7 @@ class Router:
     def _newcomers(self, topic: Topic, version: int) -> list[Group]:
         """Return the groups that came after a version and have a pattern that may select a topic, the oldest first."""
         newcomers: set[Group] = set()
-        for near in self._by_end.near(topic[1]):
+        for near in self._by_literal.near(topic[1]):
             for group in reversed(near):
                 if group.serial <= version:
                     break
@@ -152,7 +165,7 @@ class Router:
         return sorted(newcomers, key=_serial)
 
     def _add(self, subscription: Subscription) -> Group:
-        self.version += bool(subscription.ends)
+        self.version += bool(subscription.literals)
         group = (
             Group(subscription, self._state, self.version, self.deliveries)
             if subscription.max_hz is None
@@ -169,13 +182,13 @@ class Router:
                 others[group] = None
             elif others is not alone:
                 self._by_name[topic] = {others[0]: None, group: None}
-        for end in subscription.ends:
-            self._by_end.add(end, group)
+        if subscription.literals:
+            self._spots[group] = {self._by_literal.add(literals, group) for literals in subscription.literals}
         return group
 
     def _remove(self, group: Group) -> None:
         subscription = group.subscription
-        self.version += bool(subscription.ends)
+        self.version += bool(subscription.literals)
         del self._groups[subscription]
         group.end()
         if subscription.is_everything:
@@ -187,7 +200,7 @@ class Router:
                 del others[group]
             else:
                 del self._by_name[topic]
-        for end in subscription.ends:
-            self._by_end.remove(end, group)
-        if not self._by_end:
+        for spot in self._spots.pop(group, ()):
+            self._by_literal.remove(spot, group)
+        if not self._by_literal:
             self._routes.clear()

@@ -32,6 +32,17 @@ class Budget(Protocol):
         """Charge work, and return for how many seconds its account is overspent."""
 
 
+class Unmetered:
+    """The budget of the server's own reads: they take turns with those of others, and cost nothing."""
+
+    def __init__(self, account: str) -> None:
+        self.account = account
+
+    def spend(self, steps: int) -> float:
+        """See Budget."""
+        return 0.0
+
+
 class Work(Protocol):
     """Something long that is done in slices."""
 

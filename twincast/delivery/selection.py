@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 
+from twincast.core.sorted_names import SortedNames
 from twincast.core.state import State
 from twincast.core.subscription import Rule, Subscription
 from twincast.delivery.cast import Cast
@@ -12,7 +13,29 @@ KEPT_NAMES_MAX = 1_000_000
 """How many selections, and how many names in all of them, are kept; those that were used last."""
 SEARCH_STEPS = 100
 """How many steps one filter is searched for, before the others are asked about what it found."""
+UNSORTED_SEARCHES = 1
+"""How many searches look at each name, before the names are put in order, which takes about as long."""
+RUN_NAMES, SORT_STEPS = 1_024, 2_000
+"""How many names are put in order at once, and how many steps that takes."""
 SELECTS_NOTHING = Subscription(frozenset())
+
+
+class Runs:
+    """All devices as they came, in runs of `RUN_NAMES`. Each is put in order when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._names: Sequence[str] = ()
+        self._runs: dict[int, SortedNames] = {}  # by where they begin
+
+    def run(self, names: Sequence[str], start: int) -> tuple[SortedNames, int]:
+        """Return the run of `names` that begins at `start`, and how many steps that took; it must be complete."""
+        if self._names is not names:
+            self._names, self._runs = names, {}
+        run = self._runs.get(start)
+        if run is not None:
+            return run, 0
+        run = self._runs[start] = SortedNames(names[start : start + RUN_NAMES])
+        return run, SORT_STEPS
 
 
 class Selection:
@@ -22,15 +45,29 @@ class Selection:
     device is there, and never begins anew.
     """
 
-    def __init__(self, state: State, subscription: Subscription, but_not: Subscription = SELECTS_NOTHING) -> None:
+    def __init__(
+        self,
+        state: State,
+        subscription: Subscription,
+        but_not: Subscription = SELECTS_NOTHING,
+        runs: Runs | None = None,
+    ) -> None:
+        """Begin a search.
+
+        Args:
+            state: where the devices are.
+            subscription: what selects them.
+            but_not: what selects those that are left out.
+            runs: the devices in order; None to look at each of them.
+        """
         self._state = state
-        self._deaths = state.deaths
+        self._deaths = -1  # how many there were when the deleted devices were dropped: the births may have some already
         self._found: dict[str, None] = {}
         self._among: Sequence[str] = ()
         self._until = 0
         self._listed: Sequence[str] | None = None  # where names say all, no other device need be asked about
         wanted, readable = subscription.wanted.names("data_update"), subscription.readable
-        if not subscription.ends or wanted.is_listed:
+        if not subscription.literals or wanted.is_listed:
             self._listed = [name for kind, name in subscription.exact if kind == "data_update"]
         elif readable.is_listed:
             self._listed = sorted(readable.exact)
@@ -39,6 +76,7 @@ class Selection:
         self._second = None if second.is_all else second
         self._but_not = None if but_not is SELECTS_NOTHING else but_not
         self._unasked: list[str] = []
+        self._runs = runs if self._listed is None and self._first.is_found_in_order else None
 
     def __len__(self) -> int:
         return len(self._found)
@@ -60,9 +98,7 @@ class Selection:
             if self._unasked:
                 steps += self._ask(self._unasked.pop())
             elif self._until < len(names):
-                found, self._until, cost = self._first.search(
-                    names, self._until, max_steps if is_found else SEARCH_STEPS
-                )
+                found, cost = self._search(names, max_steps if is_found else SEARCH_STEPS)
                 steps += cost
                 if is_found:
                     self._found |= dict.fromkeys(found)
@@ -71,6 +107,17 @@ class Selection:
             else:
                 break
         return steps
+
+    def _search(self, names: Sequence[str], max_steps: int) -> tuple[list[str], int]:
+        """Return what the first filter selects of the next names, and how many steps it took."""
+        end = self._until + RUN_NAMES
+        if self._runs is None or self._until % RUN_NAMES or end > len(names):
+            found, self._until, steps = self._first.search(names, self._until, max_steps)
+            return found, steps
+        run, steps = self._runs.run(names, self._until)
+        found, cost = self._first.pick(run)
+        self._until = end
+        return found, steps + cost
 
     def _ask(self, name: str) -> int:
         """Ask the other filters about a name, and return how many steps it took."""
@@ -113,13 +160,15 @@ class Selections:
     def __init__(self, state: State) -> None:
         self._state = state
         self._kept: dict[tuple[frozenset[Rule], frozenset[str]], Selection] = {}
+        self._runs = Runs()
+        self._searches = 0
 
     def of(self, subscription: Subscription) -> Selection:
         """Return the devices that a subscription selects, as far as they were found."""
         key = subscription.rules, subscription.within
         selection = self._kept.pop(key, None)
         if selection is None:
-            selection = Selection(self._state, subscription)
+            selection = self._begin(subscription)
         self._kept[key] = selection  # behind all others: it was used last
         names = sum(map(len, self._kept.values()))
         while len(self._kept) > 1 and (len(self._kept) > KEPT_MAX or names > KEPT_NAMES_MAX):
@@ -130,7 +179,12 @@ class Selections:
         """Return the devices that a subscription selects in addition to the one before it."""
         if subscription.within == before.within:
             subscription = Subscription(subscription.rules - before.rules, within=subscription.within)
-        return Selection(self._state, subscription, before)
+        return self._begin(subscription, before)
+
+    def _begin(self, subscription: Subscription, but_not: Subscription = SELECTS_NOTHING) -> Selection:
+        self._searches += 1
+        runs = self._runs if self._searches > UNSORTED_SEARCHES else None
+        return Selection(self._state, subscription, but_not, runs)
 
 
 class Picking:
@@ -139,13 +193,14 @@ class Picking:
     def __init__(self, cast: Cast, subscription: Subscription) -> None:
         self._cast = cast
         self._subscription = subscription
+        self._is_all = subscription.is_everything and not cast.has_late
         self._asked = 0
         self._indexes: list[int] = []
 
     @property
     def is_done(self) -> bool:
         """Whether all of the cast was looked through."""
-        return self._subscription.is_everything or self._asked == len(self._cast.topics)
+        return self._is_all or self._asked == len(self._cast.topics)
 
     def advance(self, max_steps: int) -> int:
         """See Work."""
@@ -162,4 +217,4 @@ class Picking:
 
     def picked(self) -> Cast:
         """Return what is selected."""
-        return self._cast if self._subscription.is_everything else self._cast.pick(sorted(self._indexes))
+        return self._cast if self._is_all else self._cast.pick(sorted(self._indexes))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from twincast.delivery.backlog import Backlog
 from twincast.delivery.cast import Cast
 from twincast.delivery.outbox import Outbox
 from twincast.delivery.snapshots import Page
@@ -21,6 +22,12 @@ class Upstream(Protocol):
 
     def new_outbox(self) -> Outbox:
         """Return an empty queue of the kind that the subscription and the phase ask for."""
+
+    def falls_behind(self) -> bool:
+        """Have the sender follow what the group records; return whether the cast that is offered is recorded, too."""
+
+    def keeps_up(self) -> None:
+        """Note that the sender has nothing queued any more."""
 
     def overflowed(self, cast: Cast) -> None:
         """Act on an outbox above its bound, which a cast was queued in."""
@@ -82,13 +89,13 @@ class Sender:
         """See Watcher: write a cast if the client keeps up, else queue it. Replies come the same way."""
         if self._outbox is None and not self._is_paused and not self.is_held:
             self._write(cast)
-        else:
+        elif not (cast.entries and self._feed.falls_behind()):
             self.enqueue(cast)
 
     @property
     def is_behind(self) -> bool:
         """See Watcher."""
-        return self._outbox is not None
+        return bool(self._outbox)
 
     @property
     def is_through(self) -> bool:
@@ -102,7 +109,7 @@ class Sender:
 
     @property
     def waiting_bytes(self) -> int:
-        """How much is queued that cannot be merged; of devices whose newest value waits, nothing."""
+        """How much is queued that cannot be merged, or somewhat more; of devices whose newest value waits, nothing."""
         return 0 if self._outbox is None else self._outbox.size_bytes
 
     def hold(self) -> None:
@@ -141,7 +148,25 @@ class Sender:
         if outbox is None:
             outbox = self._outbox = self._feed.new_outbox()
         outbox.enqueue(cast, self._feed.cursor)
-        if outbox.size_bytes > self.max_bytes:
+        if outbox.exceeds(self.max_bytes):
+            self._feed.overflowed(cast)
+
+    def follow(self, backlog: Backlog) -> bool:
+        """See Watcher. There is an outbox from here on, until all of it is sent."""
+        if self._outbox is None:
+            self._outbox = self._feed.new_outbox()
+        is_following = self._outbox.follow(backlog)
+        self._outbox.exceeds(self.max_bytes)
+        return is_following
+
+    def unfollow(self) -> None:
+        """See Watcher."""
+        if self._outbox is not None:
+            self._outbox.unfollow()
+
+    def check_bound(self, cast: Cast) -> None:
+        """See Watcher."""
+        if self._outbox is not None and self._outbox.exceeds(self.max_bytes):
             self._feed.overflowed(cast)
 
     def drain(self) -> None:
@@ -159,8 +184,9 @@ class Sender:
                 deliveries.drained += len(cast.entries)
                 deliveries.merged += cast.merged_away
                 self._write(cast)
-        if not self._outbox:
-            self._outbox = None
+        if not self._outbox and not self.is_held:
+            self._end_outbox()
+            self._feed.keeps_up()
 
     def caught_up(self) -> None:
         """Note that the state is no longer ahead of what is offered."""
@@ -176,7 +202,8 @@ class Sender:
         if self._outbox is None:
             return ()
         self._outbox.drop_entries()
-        kept, self._outbox = self._outbox.drain(self._stream.state, 1 << 62), None
+        kept = self._outbox.drain(self._stream.state, 1 << 62)
+        self._end_outbox()
         return kept
 
     def send_replies(self) -> None:
@@ -191,4 +218,10 @@ class Sender:
     def close(self) -> None:
         """Send nothing more."""
         self.is_closed = self._is_paused = True
-        self._outbox = self._pages = None
+        self._pages = None
+        self._end_outbox()
+
+    def _end_outbox(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None

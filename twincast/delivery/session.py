@@ -4,9 +4,10 @@ A session knows no socket and no clock. The edge that owns the connection hands 
 and calls `pause` and `resume` as the connection fills and drains; so the same conversation runs on every edge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 
 from msgspec import Raw
 
@@ -23,7 +24,10 @@ from twincast.wire.checks import check_value_sizes
 from twincast.wire.client_messages import ClientMessage, decode_message, draft, id_of
 from twincast.wire.messages import AuthRequired, Echo, MessageId, encode, encode_ack, encode_error, encode_pong
 from twincast.wire.query import decode_stream_query, resubscribed
+from twincast.wire.readings import plain_readings
 
+READINGS_AT_ONCE = 1_024
+"""How many readings that came together are one submission."""
 AUTH_MAX_BYTES = 8 * 1024
 """How long the first message of an unauthenticated client may be."""
 
@@ -87,7 +91,8 @@ class Session:
         """
         self._connection = connection
         self._hub = hub
-        self._lease = admit(self.close)
+        end = self.close  # bound once: each time makes an object, and idle clients are many
+        self._lease = admit(end)
         self._query: str | None = None  # of the address, while the client is unauthenticated
         self._asked = False  # whether the client named devices, so that it does not receive everything unasked
         self._source: Source = "websocket"
@@ -97,7 +102,7 @@ class Session:
         self._value_max_bytes = hub.sizes.value_max_bytes
         self.closed = False
         """Whether the conversation is over; read for each message, so an attribute and no property."""
-        self.feed = Feed(connection.write, hub, self.close, budget=self._lease, outbox_max_bytes=outbox_max_bytes)
+        self.feed = Feed(connection.write, hub, end, budget=self._lease, outbox_max_bytes=outbox_max_bytes)
 
     @property
     def is_unauthenticated(self) -> bool:
@@ -145,6 +150,41 @@ class Session:
         except TwincastError as error:
             self._send_error(error, id_of(payload))
 
+    def receive_all(self, payloads: Sequence[bytes]) -> None:
+        """Take text messages that came together, in order, each as `receive` does.
+
+        Plain readings that follow one another are submitted together. Where there are none, they are not looked for
+        again: a client mostly sends messages of one kind.
+        """
+        while count := self._receive_readings(payloads):
+            if count == len(payloads):
+                return
+            payloads = payloads[count:]
+            if count < READINGS_AT_ONCE:
+                self.receive(payloads[0])
+                payloads = payloads[1:]
+        for payload in payloads:
+            self.receive(payload)
+
+    def _receive_readings(self, payloads: Sequence[bytes]) -> int:
+        """Submit the plain readings at the beginning of some messages, at most so many at once; return how many."""
+        principal = self._lease.principal
+        if self.closed or self._has_lost or principal is None or self._query is not None:
+            return 0
+        if len(payloads) > READINGS_AT_ONCE:
+            payloads = payloads[:READINGS_AT_ONCE]
+        readings, size_bytes = plain_readings(payloads, self._source, self._value_max_bytes)
+        if not principal.is_unbounded and not principal.may_everywhere("publish"):
+            readings = list(takewhile(lambda reading: principal.may("publish", reading.device_id), readings))
+        count = len(readings)
+        done: OnCommitted = self._on_unnamed if count == 1 else partial(self._on_readings, count)
+        if not count or not self._hub.submit_together(
+            readings, size_bytes, done, lane=self._lane, identity=principal.identity
+        ):
+            return 0
+        self._updates += count
+        return count
+
     def refuse(self, error: TwincastError, payload: bytes = b"") -> None:
         """Answer something that is not taken as a message, such as a binary frame; a text may have an `id`."""
         if not self.closed:
@@ -173,7 +213,7 @@ class Session:
             self.feed.close()
             self._lease.release()
             counters.closes[error.code] += 1
-            self._connection.close(error.close_code, f"{error.code}: {error.message}")
+            self._connection.close(error.close_code, error.reason)
 
     def stop(self, error: TwincastError) -> None:
         """End the conversation as `close` does, with the queued replies before that."""
@@ -293,6 +333,11 @@ class Session:
     def _echo(self, payload: bytes) -> None:
         """Answer a message of a type that is not known, so that whoever writes a client sees what arrived."""
         self._send(encode(Echo(self._hub.now_utc(), Raw(payload))))
+
+    def _on_readings(self, count: int, error: TwincastError | None, last_seq: int) -> None:
+        if error is not None:
+            for _ in range(count):
+                self._on_unnamed(error, last_seq)
 
     def _on_unnamed(self, error: TwincastError | None, _last_seq: int) -> None:
         if error is not None:

@@ -28,6 +28,17 @@ class Stream(Protocol):
     def why_not_resume(self, since: Position) -> str:
         """Say why a client cannot go on behind a position: epoch, too_old or ahead. Empty if it can."""
 
+    def when_come(self, since: Position, call: Callable[[TwincastError | None], None]) -> Callable[[], None] | None:
+        """Wait for a position that another server on the same log has given out, and that is still to come here.
+
+        Args:
+            since: the position.
+            call: called without an error once it has come; after some seconds with the error that says that it has not.
+
+        Returns:
+            None where there is nothing to wait for; else what gives the wait up.
+        """
+
     def read_back(self, since: int, until: int, on_block: OnBlock) -> Cast | None:
         """Return some of the entries after `since` up to `until`, at least one; or None, and call `on_block` with them.
 

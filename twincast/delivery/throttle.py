@@ -26,8 +26,8 @@ class ThrottledGroup(Group):
 
     So the first entry goes out at once, a command never waits, and an idle group has no timer. What waits is merged
     once for all `members`. A watcher that joins in a window, or is behind when it begins, lacks other entries than the
-    members do. Such watchers stand `apart`: each of them queues for itself (`hold`) and becomes a member at the next
-    flush (`release`).
+    members do. Such watchers follow the backlog, held until the next flush (`hold`, `release`). One that falls behind
+    within a window stays a member until then, for it lacks what the members do.
     """
 
     def __init__(
@@ -38,7 +38,6 @@ class ThrottledGroup(Group):
         self._interval_s = 1 / subscription.max_hz
         self._call_later = call_later
         self._waiting = LatestOutbox()
-        self._apart: dict[Watcher, None] = {}
         self._window: Timer | None = None  # the end of the throttle window; None if the group is open
         self._flushed_seq = state.seq
 
@@ -47,33 +46,27 @@ class ThrottledGroup(Group):
         """See Group."""
         return self._flushed_seq if self._waiting else self._state.seq
 
-    @property
-    def is_empty(self) -> bool:
-        """See Group."""
-        return not self.members and not self._apart
-
     def join(self, watcher: Watcher) -> None:
         """See Group."""
         if self._window is not None:
             watcher.hold()
-            self._apart[watcher] = None
+            self._put_behind(watcher)
         else:
             self.members[watcher] = None
 
-    def leave(self, watcher: Watcher) -> None:
-        """See Group."""
-        super().leave(watcher)
-        self._apart.pop(watcher, None)
+    def falls_behind(self, watcher: Watcher) -> bool:
+        """See Group. The backlog does not record what is flushed; those that are behind are looked for after it."""
+        del watcher
+        return False
 
     def offer(self, cast: Cast) -> None:
         """See Group."""
         if not self._waiting:
             self._flushed_seq = cast.entries[0].seq - 1
         self._waiting.enqueue(cast, self._state.seq)
-        apart = tuple(self._apart)
-        self._deliveries.offered += len(apart) * len(cast.messages)
-        for watcher in apart:
-            watcher.offer(cast)
+        if self._behind:
+            self._deliveries.offered += len(self._behind) * len(cast.messages)
+            self._record(cast)
         if (
             self._window is None
             or self._waiting.size_bytes > WAITING_MAX_BYTES
@@ -90,13 +83,13 @@ class ThrottledGroup(Group):
                 self._deliveries.merged += len(members) * cast.merged_away
                 for watcher in members:
                     watcher.offer(cast)
-        for watcher in tuple(self._apart):
-            self.members[watcher] = None  # before `release`, in which the watcher may leave
+        for watcher in tuple(self._behind):
             watcher.release()
-        self._apart = {watcher: None for watcher in self.members if watcher.is_behind}
-        for watcher in self._apart:
+            if watcher in self._behind:
+                watcher.hold()
+        for watcher in [watcher for watcher in self.members if watcher.is_behind]:
+            self._put_behind(watcher)
             watcher.hold()
-            del self.members[watcher]
         if self._window is None and not self.is_over:
             self._window = self._call_later(self._interval_s, self._end_window)
 
@@ -110,5 +103,5 @@ class ThrottledGroup(Group):
 
     def _end_window(self) -> None:
         self._window = None
-        if self._waiting or self._apart:
+        if self._waiting or self._behind:
             self.flush()
