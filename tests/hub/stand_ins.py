@@ -9,8 +9,9 @@ from msgspec import Raw
 from twincast.core.batch import Batch, Placed
 from twincast.core.model import DataUpdate
 from twincast.core.state import State
+from twincast.delivery.backlog import Backlog
 from twincast.delivery.cast import Cast
-from twincast.errors import JournalUnavailable, TwincastError
+from twincast.errors import JournalUnavailable, TooLarge, TwincastError
 from twincast.hub.hub import Hub
 from twincast.journal.memory import MemoryJournal
 
@@ -32,12 +33,16 @@ class GatedJournal(MemoryJournal):
         gate = self._gate
         try:
             await gate
+            self.problem = None
+        except JournalUnavailable as problem:
+            self.problem = problem
+            raise
         finally:
             self._gate = asyncio.get_running_loop().create_future()
             self.waiting.clear()
         return await super().append(batch)
 
-    async def open(self, failure: JournalUnavailable | None = None) -> None:
+    async def open(self, failure: JournalUnavailable | TooLarge | None = None) -> None:
         """Let the next append through, or make it fail; return when it has come."""
         await asyncio.wait_for(self.waiting.wait(), TIMEOUT_S)
         if failure is None:
@@ -65,6 +70,15 @@ class RecordingWatcher:
 
     def release(self) -> None:
         raise AssertionError("nothing is held")
+
+    def follow(self, backlog: Backlog) -> bool:
+        raise AssertionError("nothing is behind")
+
+    def unfollow(self) -> None:
+        raise AssertionError("nothing is behind")
+
+    def check_bound(self, cast: Cast) -> None:
+        raise AssertionError("nothing is behind")
 
 
 class Receipts:

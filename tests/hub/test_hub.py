@@ -13,12 +13,14 @@ from tests.hub.stand_ins import TIMEOUT_S, GatedJournal, Receipts, RecordingWatc
 from twincast.core.batch import Committed
 from twincast.core.model import Position, Snapshot
 from twincast.core.state import State
-from twincast.core.subscription import Subscription, rules_of
+from twincast.core.subscription import EVERYTHING, Subscription, rules_of
 from twincast.delivery import router
 from twincast.delivery.cast import Cast
 from twincast.delivery.router import Router
-from twincast.hub.hub import EVERYTHING, Hub
+from twincast.errors import NotYet, TwincastError
+from twincast.hub.hub import Hub
 from twincast.journal.memory import MemoryJournal
+from twincast.testing import eventually_async
 
 
 async def test_nobody_learns_of_a_change_before_it_is_durable_and_watchers_before_its_sender() -> None:
@@ -84,7 +86,7 @@ async def test_a_gap_in_the_log_ends_the_hub_instead_of_a_wrong_state() -> None:
         async def follow(self, since: int) -> AsyncIterator[Committed]:
             entry = update("a")
             entry.seq = since + 2
-            yield Committed([entry])
+            yield Committed((entry,))
 
     journal = GappedJournal(max_bytes=1 << 20)
     hub = Hub(journal, State(Snapshot("e", 0, {})), open_batch_max_bytes=1)
@@ -106,6 +108,33 @@ async def test_a_position_that_is_awaited_is_told_once_the_state_has_it() -> Non
         hub.submit(update("c"), 1, receipts.done)
         await receipts.count(2)
         assert reached == [0, 1, 3]
+
+
+async def test_a_position_of_another_server_on_the_same_log_is_waited_for_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    async with running(journal) as hub:
+        told: list[TwincastError | None] = []
+        epoch = hub.state.epoch
+        assert hub.when_come(Position(epoch, 1), told.append) is None, "this log is of one server"
+        assert not hub.is_of_this_log(Position(epoch, 1))
+        hub._is_shared = True
+        for here in (Position(epoch, 0), Position("other", 1)):
+            assert hub.when_come(here, told.append) is None
+        assert [hub.is_of_this_log(Position(each, 1)) for each in (epoch, "other")] == [True, False]
+        first, second = (hub.when_come(Position(epoch, 1), told.append) for _ in range(2))
+        assert first is not None and second is not None
+        second()
+        hub.submit(update("a"), 1, receipts.done)
+        await receipts.count(1)
+        first()
+        assert told == [None]
+        monkeypatch.setattr("twincast.hub.hub.COME_S", 0.01)
+        assert hub.when_come(Position(epoch, 9), told.append) is not None
+        await eventually_async(lambda: len(told) == 2, "it is given up")
+        assert isinstance(told[1], NotYet)
+        assert len(hub._awaited) == 0
 
 
 async def test_a_position_that_is_awaited_no_longer_is_forgotten() -> None:

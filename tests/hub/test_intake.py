@@ -15,8 +15,18 @@ from twincast.core.model import Control, Deleted, Entry
 from twincast.core.producers import NumberedLine
 from twincast.core.quotas import Quotas
 from twincast.core.state import State
-from twincast.errors import JournalUnavailable, KeyReused, LinePassed, NotFound, OutOfOrder, Stopping, TwincastError
-from twincast.hub.hub import EVERYTHING, Hub
+from twincast.core.subscription import EVERYTHING
+from twincast.errors import (
+    JournalUnavailable,
+    KeyReused,
+    LinePassed,
+    NotFound,
+    OutOfOrder,
+    Stopping,
+    TooLarge,
+    TwincastError,
+)
+from twincast.hub.hub import Hub
 from twincast.journal.memory import MemoryJournal
 
 
@@ -59,6 +69,35 @@ async def test_a_submission_of_many_is_answered_once_with_its_last_seq() -> None
         assert set(hub.state.twins) == {"a", "b", "c", "d"}
 
 
+async def test_readings_that_came_together_are_stored_in_order_and_answered_once() -> None:
+    journal, receipts = MemoryJournal(max_bytes=1 << 20), Receipts([])
+    async with running(journal) as hub:
+        hub.submit(update("a"), 1, receipts.done)
+        assert hub.submit_together([update("b"), update("c"), update("d")], 3, receipts.done)
+        assert await receipts.count(2) == [(None, 1), (None, 4)]
+        assert [twin.seq for twin in hub.state.twins.values()] == [1, 2, 3, 4]
+
+
+async def test_readings_of_which_some_may_be_refused_are_left_to_be_submitted_one_by_one() -> None:
+    receipts = Receipts([])
+    journal = MemoryJournal(max_bytes=1 << 20)
+    hub = Hub(journal, State(await journal.snapshot()), open_batch_max_bytes=1 << 20, quotas=Quotas(devices_max=3))
+    assert not hub.submit_together([update("a"), update("b"), update("c"), update("d")], 4, receipts.done)
+    assert not hub.submit_together([update("a")], 1, receipts.done, identity="key:1")  # whose share is not known
+    assert hub.intake.waiting_bytes == 0
+    async with running(MemoryJournal(max_bytes=1 << 20)) as hub:
+        await hub.stop()
+        assert not hub.submit_together([update("a")], 1, receipts.done)
+    assert receipts.answers == []
+
+
+async def test_readings_that_came_together_hold_back_senders_like_others() -> None:
+    journal = GatedJournal()
+    async with running(journal, max_bytes=1_000) as hub:
+        assert hub.submit_together([update(f"d{number}") for number in range(10)], 10, Receipts([]).done)
+        assert not hub.intake.has_room
+
+
 async def test_a_failed_commit_is_answered_cast_to_nobody_and_the_next_one_may_succeed() -> None:
     log: list[str] = []
     journal, receipts, watcher = GatedJournal(), Receipts(log), RecordingWatcher(log)
@@ -68,11 +107,11 @@ async def test_a_failed_commit_is_answered_cast_to_nobody_and_the_next_one_may_s
         hub.submit(update("lost"), 1, receipts.done)
         await journal.open(failure)
         assert await receipts.count(1) == [(failure, 0)]
-        assert hub.intake.failure is failure
+        assert hub.problem is failure
         hub.submit(update("kept"), 1, receipts.done)
         await journal.open()
         assert (await receipts.count(2))[1] == (None, 1)
-        assert hub.intake.failure is None
+        assert hub.problem is None
     assert log == ["answer", "cast", "answer"]
 
 
@@ -237,6 +276,89 @@ async def test_what_a_lane_sent_behind_a_batch_that_failed_is_refused_and_others
         assert isinstance(failed, JournalUnavailable) and isinstance(refused, OutOfOrder)
         assert refused.retryable
         assert [entry.topic[1] for entry in await hub.read(0, 10)] == ["fan", "lamp"]
+
+
+async def test_a_journal_that_takes_little_at_once_gets_it_in_several_appends_in_order() -> None:
+    journal, receipts = GatedJournal(), Receipts([])
+    journal.batch_max_bytes = 20
+    async with running(journal, max_bytes=2_900) as hub:
+        hub.submit(update("first"), 1, receipts.done)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit_all([update("a"), update("b")], 12, receipts.done)
+        hub.submit(update("c"), 8, receipts.done)
+        hub.submit(update("large"), 21, receipts.done)
+        for number in range(7):
+            hub.submit(update(f"d{number}"), 8, receipts.done)
+        assert not hub.intake.has_room
+        await journal.open()
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        assert hub.intake.has_room
+        hub.submit(update("late"), 3, receipts.done)  # behind what is left
+        for _ in range(6):
+            await journal.open()
+        answers = await receipts.count(12)
+        assert [entry.topic[1] for entry in await hub.read(0, 20)] == [
+            *("first", "a", "b", "c", "large"),
+            *(f"d{number}" for number in range(7)),
+            "late",
+        ]
+    assert journal.batches == [1, 3, 1, 2, 2, 2, 2]
+    assert answers == [(None, seq) for seq in (1, *range(3, 14))]
+
+
+async def test_a_part_that_fails_takes_along_what_is_behind_it_as_a_whole_batch_does() -> None:
+    journal, receipts, others = GatedJournal(), Receipts([]), Receipts([])
+    journal.batch_max_bytes = 10
+    lane = object()
+    async with running(journal) as hub:
+        hub.submit(update("x"), 1, receipts.done)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit(update("a"), 10, receipts.done, lane=lane)
+        hub.submit(update("b"), 10, receipts.done, lane=lane)
+        hub.submit(update("c"), 10, others.done)
+        await journal.open()
+        await journal.open(DISK_FULL)
+        await journal.open()
+        assert codes(await receipts.count(3)) == ["ok", "journal_unavailable", "out_of_order"]
+        assert await others.count(1) == [(None, 2)]
+        hub.submit(update("y"), 10, receipts.done)
+        hub.submit_all([deletion("y")], 10, receipts.done)  # decided on it, in the same open batch
+        await journal.open(DISK_FULL)
+        assert codes((await receipts.count(5))[3:]) == ["journal_unavailable"] * 2
+
+
+async def test_what_is_too_large_for_the_journal_is_refused_alone() -> None:
+    journal, receipts, lane = GatedJournal(), Receipts([]), object()
+    too_large = TooLarge("a batch may hold 1 MB")
+    async with running(journal) as hub:
+        hub.submit(update("large"), 1, receipts.done, lane=lane)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit(update("next"), 1, receipts.done, lane=lane)
+        await journal.open(too_large)
+        await journal.open()
+        assert await receipts.count(2) == [(too_large, 0), (None, 1)]
+        assert (hub.problem, hub.intake.counters.failed_commits) == (None, 0)
+        hub.submit(update("y"), 1, receipts.done)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        hub.submit_all([deletion("y")], 1, receipts.done)  # decided on it: there would be such a device
+        await journal.open(too_large)
+        assert codes((await receipts.count(4))[2:]) == ["too_large", "out_of_order"]
+        hub.submit_all([deletion("y")], 1, receipts.done)
+        assert codes((await receipts.count(5))[4:]) == ["not_found"]
+
+
+async def test_a_line_that_is_too_large_for_the_journal_is_passed_by_the_next_one() -> None:
+    journal = GatedJournal()
+    async with running(journal) as hub:
+        lines = Lines(hub)
+        lines.send(1)
+        await asyncio.wait_for(journal.waiting.wait(), TIMEOUT_S)
+        lines.send(2)
+        await journal.open(TooLarge("a batch may hold 1 MB"))
+        await journal.open()
+        assert codes(await lines.answers.count(2)) == ["too_large", "ok"]
+        lines.send(1)
+        assert codes(lines.answers.answers[2:]) == ["line_passed"]
 
 
 async def test_a_key_whose_update_was_withdrawn_may_come_again() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec import Raw
 
-from tests.fakes import batch_of
+from tests.fakes import CountingBatch, CountingEntries, batch_of
 from twincast.core.model import DataUpdate, Entry
 from twincast.delivery.cast import Cast
 from twincast.errors import TwincastError
@@ -25,8 +25,8 @@ class RecordingJournal(MemoryJournal):
         self.reads_bytes: list[int] = []
         self._is_forgetful = is_forgetful
 
-    def recent(self, since: int) -> Sequence[Entry]:
-        return () if self._is_forgetful else super().recent(since)
+    def recent(self, since: int, limit: int = 1) -> Sequence[Entry]:
+        return () if self._is_forgetful else super().recent(since, limit)
 
     async def read(self, since: int, limit: int, *, max_bytes: int | None = None) -> Sequence[Entry]:
         entries = await super().read(since, limit, max_bytes=max_bytes)
@@ -88,3 +88,14 @@ async def test_a_block_of_what_memory_has_encodes_no_more_than_it_holds(monkeypa
     journal = await filled(RecordingJournal(), 20, 10)
     assert len(await read_all(journal, 20)) == 7
     assert len(encoded) == 20
+
+
+async def test_a_block_of_small_batches_looks_at_those_of_the_block_and_not_at_all_before() -> None:
+    journal = RecordingJournal()
+    for _ in range(4_096):
+        await journal.append(batch_of([DataUpdate("a", Raw(b"1"), "now", "rest")], kind=CountingBatch))
+    before = CountingEntries.looks
+    block = ReadBack(journal).read(3_072, 4_096, lambda _: None)
+    assert block is not None
+    assert [entry.seq for entry in block.entries] == list(range(3_073, 3_585))
+    assert 0 < CountingEntries.looks - before < 4 * 512

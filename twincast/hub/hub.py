@@ -8,27 +8,28 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 
 from twincast.core.counters import Histogram
 from twincast.core.model import Entry, Position
 from twincast.core.quotas import Quotas
 from twincast.core.space import Space
 from twincast.core.state import State
-from twincast.core.subscription import Subscription
 from twincast.delivery.cast import Cast
 from twincast.delivery.router import Router
 from twincast.delivery.scheduler import Scheduler
 from twincast.delivery.selection import Selections
 from twincast.delivery.snapshots import SnapshotCache
 from twincast.delivery.stream import OnBlock
+from twincast.errors import JournalUnavailable, LogReplaced, NotYet, TwincastError
 from twincast.hub.intake import Intake
 from twincast.hub.readback import ReadBack
 from twincast.hub.reads import Reads
+from twincast.hub.waits import PositionWaits
 from twincast.journal import Journal
 from twincast.wire.messages import SizeLimits, encode_all
 
-EVERYTHING = Subscription()
+COME_S = 3.0
+"""How long a client waits that was further on another server: one that follows is some milliseconds behind."""
 ROUTE_PASSES = 8
 """How often routes are looked for again because the subscriptions changed meanwhile: new ones must not delay casts."""
 
@@ -52,6 +53,7 @@ class Hub:
         snapshot_part_max_bytes: int = 256 * 1024,
         quotas: Quotas | None = None,
         now_utc: Callable[[], str] = system_now_utc,
+        is_shared: bool = False,
     ) -> None:
         """Take over a journal and its snapshot; use `Hub.over` to read the snapshot as well.
 
@@ -64,11 +66,13 @@ class Hub:
             snapshot_part_max_bytes: how much of the state one message holds.
             quotas: how much state there may be.
             now_utc: the clock, as text.
+            is_shared: whether other servers follow the same log, and give out its positions.
         """
         self._journal = journal
+        self._is_shared = is_shared
         self._read_back = ReadBack(journal)
         self._resume_max_entries = resume_max_entries
-        self._awaited: dict[object, tuple[int, Callable[[], None]]] = {}
+        self._awaited = PositionWaits()
         self.now_utc = now_utc
         self.state = state
         self.sizes = sizes or SizeLimits()
@@ -76,7 +80,9 @@ class Hub:
             journal, state, open_batch_max_bytes=open_batch_max_bytes, quotas=quotas or Quotas(), now_utc=now_utc
         )
         """The way into the log."""
-        self.submit, self.submit_all = self.intake.submit, self.intake.submit_all  # not methods: a call less a reading
+        # Not methods: a call less a reading.
+        self.submit, self.submit_all = self.intake.submit, self.intake.submit_all
+        self.submit_together = self.intake.submit_together
         self.router = Router(state, _call_later)
         self.scheduler = Scheduler(_call_later)
         self.selections = Selections(state)
@@ -98,6 +104,7 @@ class Hub:
         snapshot_part_max_bytes: int = 256 * 1024,
         quotas: Quotas | None = None,
         now_utc: Callable[[], str] = system_now_utc,
+        is_shared: bool = False,
     ) -> "Hub":
         """Make a hub on what a journal holds."""
         return cls(
@@ -109,6 +116,7 @@ class Hub:
             snapshot_part_max_bytes=snapshot_part_max_bytes,
             quotas=quotas,
             now_utc=now_utc,
+            is_shared=is_shared,
         )
 
     @property
@@ -127,9 +135,40 @@ class Hub:
         """Say why a position means nothing here, `epoch` or `ahead`; empty if the log has it. See core/lineage."""
         return self._journal.lineage.why_not(position, self.state.seq)
 
+    def is_of_this_log(self, position: Position) -> bool:
+        """Whether a position is of this log. Of one that is shared, another server may be further than this one."""
+        reason = self.why_not_ours(position)
+        return not reason or (self._is_shared and reason == "ahead")
+
+    def when_come(self, since: Position, call: Callable[[TwincastError | None], None]) -> Callable[[], None] | None:
+        """See Stream in delivery/stream."""
+        if not self._is_shared or self.why_not_ours(since) != "ahead":
+            return None
+
+        def come() -> None:
+            timer.cancel()
+            call(None)
+
+        def give_up() -> None:
+            forget()
+            call(NotYet(f"this server has not read the log up to {since.seq} yet; come back, or go to another"))
+
+        def forget_both() -> None:
+            forget()
+            timer.cancel()
+
+        timer = _call_later(COME_S, give_up)
+        forget = self.when_reached(since.seq, come)
+        return forget_both
+
     def read_back(self, since: int, until: int, on_block: OnBlock) -> Cast | None:
         """See Stream in delivery/stream."""
         return self._read_back.read(since, until, on_block)
+
+    @property
+    def problem(self) -> JournalUnavailable | None:
+        """Why nothing is stored at the moment; see Journal."""
+        return self._journal.problem
 
     def space(self) -> Space:
         """Return how full the journal is; see Journal."""
@@ -149,6 +188,11 @@ class Hub:
         """
         return await self._journal.read(since, limit)
 
+    async def read_one(self, seq: int) -> Entry:
+        """Return one entry of the log, from memory if it is there. Raises what `read` raises."""
+        newest = self._journal.recent(seq - 1)
+        return newest[0] if newest else (await self._journal.read(seq - 1, 1))[0]
+
     def when_reached(self, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
         """Call back once the state has a position; at once if it has.
 
@@ -156,22 +200,31 @@ class Hub:
             A function that forgets the callback: to be called when the wait is given up, for the position may never
             come.
         """
-        waiter = object()
         if self.state.seq >= seq:
             callback()
-        else:
-            self._awaited[waiter] = (seq, callback)
-        return partial(self._awaited.pop, waiter, None)
+            return _forget_nothing
+        return self._awaited.add(seq, callback)
 
     async def run(self) -> None:
         """Drive the state: commit what is submitted, then apply and cast what the journal reports as durable.
 
-        Runs until cancelled. If it raises, the state is no longer driven and the process must end.
+        Runs until cancelled. If it raises anything else than LogReplaced, the state is no longer driven and the process
+        must end.
+
+        Raises:
+            LogReplaced: the journal is to be opened anew, with another hub. All that waited here is refused with it.
         """
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.intake.run(), name="hub commits")
-            group.create_task(self._follow_journal(), name="hub follows")
-            group.create_task(self._read_back.run(), name="hub reads back")
+        replaced: LogReplaced | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.intake.run(), name="hub commits")
+                group.create_task(self._follow_journal(), name="hub follows")
+                group.create_task(self._read_back.run(), name="hub reads back")
+        except* LogReplaced as those:
+            replaced = LogReplaced(*those.exceptions[0].args)  # without the group, of which nobody knows
+        if replaced is not None:
+            self.intake.abandon(replaced)
+            raise replaced
 
     async def stop(self) -> None:
         """Refuse what is new, and return when all that was accepted has its answer."""
@@ -180,7 +233,8 @@ class Hub:
     async def _follow_journal(self) -> None:
         async for committed in self._journal.follow(self.state.seq):
             entries = committed.entries
-            cast = Cast(encode_all(entries) if committed.texts is None else committed.texts, entries)
+            texts = encode_all(entries) if committed.texts is None else committed.texts
+            cast = Cast(texts, entries, has_late=committed.has_late)
             if (unknown := self.router.prepare(cast)) is not None:
                 await self._find_routes(cast, unknown)
             self.intake.learn(committed)
@@ -188,7 +242,7 @@ class Hub:
             self.router.offer(cast)
             self.intake.settle()
             if self._awaited:
-                self._tell_reached()
+                self._awaited.tell(self.state.seq)
 
     async def _find_routes(self, cast: Cast, unknown: int | None) -> None:
         """Find the routes of a cast in slices: many new names and many patterns delay the casts, and nothing else."""
@@ -201,10 +255,9 @@ class Hub:
                 return
             unknown = self.router.prepare(cast)
 
-    def _tell_reached(self) -> None:
-        reached = [waiter for waiter, (seq, _) in self._awaited.items() if seq <= self.state.seq]
-        for callback in [self._awaited.pop(waiter)[1] for waiter in reached]:
-            callback()
+
+def _forget_nothing() -> None:
+    """Forget a callback that was called already."""
 
 
 def _call_later(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:

@@ -7,7 +7,6 @@ answers at once. Nobody, not even its sender, learns of a change before it is du
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,14 +15,24 @@ from twincast.core.audit import Actor
 from twincast.core.batch import ENTRY_BYTES, Batch, Committed, Lane, Placed
 from twincast.core.counters import Counters
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
-from twincast.core.model import Deleted, Entry
+from twincast.core.lateness import Horizon, horizon_in, note
+from twincast.core.model import DataUpdate, Deleted, Entry
 from twincast.core.producers import NumberedLine, ProducerIndex
 from twincast.core.quotas import Account, Quotas
 from twincast.core.state import State
-from twincast.errors import JournalUnavailable, KeyReused, LinePassed, NotFound, OutOfOrder, StateFull, Stopping
+from twincast.errors import (
+    JournalUnavailable,
+    KeyReused,
+    LinePassed,
+    NotFound,
+    OutOfOrder,
+    StateFull,
+    Stopping,
+    TooLarge,
+    TwincastError,
+)
 from twincast.journal import Journal
-
-logger = logging.getLogger("twincast.hub")
+from twincast.journal.bell import Bell
 
 
 class Intake:
@@ -54,19 +63,17 @@ class Intake:
         self._open_max_bytes = open_batch_max_bytes
         self._committing: Batch | None = None
         self._unanswered: deque[tuple[Placed, Batch]] = deque()
-        self._work = asyncio.Event()
+        self._has_work = Bell()
         self._account = Account(state, quotas)
         self._at_ease = self._account.at_ease
         self._free_bytes = self._account.free_bytes(0)
         self._keys = IdempotencyIndex(journal.keys)
         self._producers = ProducerIndex(journal.marks)
-        self._stopping = False
+        self._refuses: TwincastError | None = None  # everything that is new, with this
         self.has_room = True
         """Whether a sender may go on; if not, it must wait for `when_settled`, or for `room`."""
         self.counters = Counters()
         """What is counted of the commits."""
-        self.failure: JournalUnavailable | None = None
-        """Why the newest commit failed; None as soon as one succeeds."""
 
     @property
     def waiting_bytes(self) -> int:
@@ -95,10 +102,42 @@ class Intake:
             self.submit_all((entry,), size_bytes, done, idempotency_key, actor, lane=lane, identity=identity)
             return
         if not batch.submissions:
-            self._work.set()
+            self._has_work.ring()
         batch.add(entry, size_bytes + ENTRY_BYTES, done, lane, identity)
         if batch.size_bytes >= self._open_max_bytes:
             self.has_room = False
+
+    def submit_together(
+        self,
+        readings: Sequence[DataUpdate],
+        size_bytes: int,
+        done: OnCommitted,
+        *,
+        lane: Lane | None = None,
+        identity: str = "",
+    ) -> bool:
+        """Take readings of one sender into the open batch at once, if nothing has to be decided of any of them.
+
+        Args:
+            readings: at least one. None of them claims when it was measured.
+            size_bytes: the length of their text.
+            done: called once, for all of them; see `submit_all`.
+            lane: see `submit_all`.
+            identity: see `submit_all`.
+
+        Returns:
+            Whether they were taken. If not, they are to be submitted one by one, for some may be refused.
+        """
+        batch = self._open
+        size_bytes += ENTRY_BYTES * len(readings)
+        if batch.size_bytes + size_bytes > self._free_bytes or identity not in self._at_ease:
+            return False
+        if not batch.submissions:
+            self._has_work.ring()
+        batch.add_all(readings, size_bytes, done, lane, identity, are_plain=True)
+        if batch.size_bytes >= self._open_max_bytes:
+            self.has_room = False
+        return True
 
     def submit_all(
         self,
@@ -111,6 +150,7 @@ class Intake:
         lane: Lane | None = None,
         identity: str = "",
         line: NumberedLine | None = None,
+        are_plain: bool = False,
     ) -> None:
         """Take entries into the open batch, to be stored all or none.
 
@@ -131,13 +171,14 @@ class Intake:
             identity: of the sender; empty without a login.
             line: the number of the one entry. If it is stored already, or pending, nothing is stored again, and its
                 `again` is called.
+            are_plain: whether none of them claims when it was measured, as far as that is known.
         """
-        if self._stopping:
-            done(Stopping("the server is shutting down"), 0)
+        if self._refuses is not None:
+            done(self._refuses, 0)
             return
         try:
             if idempotency_key is not None:
-                pending = self._keys.admit(idempotency_key, len(entries), done)
+                pending = self._keys.admit(idempotency_key, len(entries), done, self._state.seq)
                 if pending is None:
                     return
                 idempotency_key, done = pending.key, pending.settle
@@ -156,8 +197,14 @@ class Intake:
             return
         batch = self._open
         if not batch.submissions:
-            self._work.set()
-        batch.add_all(entries, size_bytes, done, lane, identity, key=idempotency_key, actor=actor, line=line)
+            self._has_work.ring()
+        batch.add_all(
+            *(entries, size_bytes, done, lane, identity),
+            key=idempotency_key,
+            actor=actor,
+            line=line,
+            are_plain=are_plain,
+        )
         if batch.size_bytes >= self._open_max_bytes:
             self.has_room = False
 
@@ -178,17 +225,30 @@ class Intake:
 
     async def stop(self) -> None:
         """Refuse what is new, and return when all that was accepted has its answer."""
-        self._stopping = True
-        self._free_bytes = -1
+        self._refuse(Stopping("the server is shutting down"))
         await self.settled()
+
+    def abandon(self, error: TwincastError) -> None:
+        """Refuse what is new, and all that has no answer yet: nothing commits any more, and `run` has ended.
+
+        Some of it may be stored, in a log that is no more.
+        """
+        self._refuse(error)
+        waiting, self._committing, self._open, self.has_room = self._waiting, None, Batch(), True
+        self._unanswered.clear()
+        for batch in waiting:
+            batch.fail(error)
 
     async def run(self) -> None:
         """Commit what is submitted, one batch after another, until cancelled."""
         last_seq = self._state.seq
         while True:
-            await self._work.wait()
-            self._work.clear()
+            while not self._open.submissions:
+                await self._has_work.next_ring()
             batch, self._open, self.has_room = self._open, Batch(), True
+            max_bytes = self._journal.batch_max_bytes
+            if max_bytes is not None and batch.text_bytes > max_bytes:
+                self._leave_open(batch.split(max_bytes))
             if batch.entries:
                 placed = await self._commit(batch)
                 if placed is None:
@@ -209,37 +269,49 @@ class Intake:
     def settle(self) -> None:
         """Answer the senders of all that is both durable and in the state."""
         unanswered, seq = self._unanswered, self._state.seq
+        was_waiting = len(unanswered)
         while unanswered and unanswered[0][0].seqs.stop - 1 <= seq:
             placed, batch = unanswered.popleft()
             self._account.settle(batch)
             batch.commit(placed)
-        self._measure_room()
+        if len(unanswered) < was_waiting:
+            self._measure_room()
 
     async def _commit(self, batch: Batch) -> Placed | None:
         """Append a batch; return None if it failed, with all its senders answered."""
         batch.stamp(self._now_utc())
         if lines := batch.lines():
             batch.mark(self._producers.marks(lines))
+        if batch.has_claims:
+            batch.horizon = self._horizon()
         self._committing = batch
-        self._measure_room()
+        self._free_bytes -= batch.size_bytes  # it waits now; nothing else has changed
         began_s = time.perf_counter()
         try:
             placed = await self._journal.append(batch)
-        except JournalUnavailable as failure:
-            self._fail(batch, failure)
+        except (JournalUnavailable, TooLarge) as error:
+            self._fail(batch, error)
             self._committing = None  # not before: what waits until all is settled waits for these answers, too
             self._measure_room()
             return None
         self._committing = None
-        if placed.known:  # of which the open batch was decided as if they were new entries
+        # Of these the open batch was decided as if they were new entries, and no late ones.
+        if placed.known or placed.has_passed or batch.has_late:
             self._account.forget_outlooks()
         if marks := batch.marks:
             self._producers.learn(marks)
         self._count(batch, time.perf_counter() - began_s)
-        if self.failure is not None:
-            logger.warning("the journal works again")
-            self.failure = None
         return placed
+
+    def _horizon(self) -> Horizon:
+        """Return before which time a reading is late that comes behind all that is durable."""
+        durable: dict[str, str] = {}
+        for _, batch in self._unanswered:
+            for entry in batch.entries:
+                note(durable, entry)
+        state = self._state
+        in_state = horizon_in(state.twins, state.deletions)
+        return lambda device_id: durable[device_id] if device_id in durable else in_state(device_id)
 
     def _count(self, batch: Batch, took_s: float) -> None:
         counters, entries, commands = self.counters, len(batch.entries), len(batch.origins)
@@ -248,23 +320,32 @@ class Intake:
         counters.commands += commands
         counters.readings += entries - commands
 
-    def _fail(self, batch: Batch, failure: JournalUnavailable) -> None:
-        """Answer the senders of a batch that was not stored, and refuse what was sent behind it or decided on it."""
-        if self.failure is None:
-            logger.error("nothing is stored or cast until the journal works again: %s", failure)
-        self.failure = failure
-        self.counters.failed_commits += 1
+    def _fail(self, batch: Batch, error: JournalUnavailable | TooLarge) -> None:
+        """Answer the senders of a batch that was not stored, and refuse what was sent behind it or decided on it.
+
+        What is too large is refused for good, as any message may be: what was sent behind it goes on.
+        """
+        is_refused = isinstance(error, TooLarge)
+        self.counters.failed_commits += not is_refused
         self._account.forget_outlooks()
-        failed, behind = [batch], list[OnCommitted]()
+        leaning, behind = None, list[OnCommitted]()
         if self._open.leans:
-            failed.append(self._open)
-            self._open = Batch()
-        else:
+            leaning, self._open = self._open, Batch()
+        elif not is_refused:
             self._open, behind = self._open.without(batch.lanes(), batch.producers())
-        for each in failed:
-            each.fail(failure)
+        batch.fail(error)
+        not_behind_it = OutOfOrder("an update before this one was not stored")
+        if leaning is not None:
+            leaning.fail(not_behind_it if is_refused else error)
         for done in behind:
-            done(OutOfOrder("an update before this one was not stored"), 0)
+            done(not_behind_it, 0)
+
+    def _leave_open(self, rest: Batch | None) -> None:
+        """Leave to the next commit what one append cannot hold; what comes now follows behind it."""
+        if rest is not None:
+            self._account.forget_outlooks()
+            self._open = rest
+            self.has_room = rest.size_bytes < self._open_max_bytes
 
     def _refusal(self, entries: Sequence[Entry], size_bytes: int, identity: str) -> NotFound | StateFull | None:
         """Decide, in the light of all that waits, whether entries of one submission are refused."""
@@ -290,13 +371,16 @@ class Intake:
         """Call back when all that was submitted is in the state, or with the error that kept the last of it out."""
         if self._open.submissions or self._committing or self._unanswered:
             if not self._open.submissions:
-                self._work.set()
+                self._has_work.ring()
             self._open.add_all((), 0, done, lane)
         else:
             done(None, self._state.seq)
 
+    def _refuse(self, error: TwincastError) -> None:
+        self._refuses, self._free_bytes = error, -1
+
     def _measure_room(self) -> None:
         """Work out how large the open batch may get before its entries are looked at one by one."""
-        if not self._stopping:
+        if self._refuses is None:
             waiting_bytes = sum(batch.size_bytes for batch in self._waiting[:-1])
             self._free_bytes = self._account.free_bytes(waiting_bytes)

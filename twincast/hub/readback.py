@@ -40,7 +40,8 @@ class ReadBack:
         block = self._cache.get(span)
         if block is not None:
             return block
-        entries = self._remembered(*span)
+        limit = span[1] - since
+        entries = self._journal.recent(since, limit)[:limit]
         if entries:
             return self._keep(span, entries)
         if span in self._asked:
@@ -54,13 +55,6 @@ class ReadBack:
         """Read what is asked for, one block after another, until cancelled."""
         while True:
             await self._fetch(await self._unread.get())
-
-    def _remembered(self, since: int, until: int) -> Sequence[Entry]:
-        entries: list[Entry] = []
-        while since < until and (more := self._journal.recent(since)):
-            entries.extend(more[: until - since])
-            since = entries[-1].seq
-        return entries
 
     async def _fetch(self, span: Span) -> None:
         since, until = span

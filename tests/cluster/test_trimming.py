@@ -1,0 +1,69 @@
+"""The stream is trimmed as the copies are, of commits alone, and only of what two of them have."""
+
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+from msgspec.structs import replace
+
+from tests.fakes import batch_of
+from twincast.cluster.engine import Engine
+from twincast.cluster.trimming import StreamTrim, stored_by
+from twincast.core.model import DataUpdate
+from twincast.core.peers import Heartbeat, Member
+from twincast.core.space import Space
+from twincast.journal import open_stores
+from twincast.journal.jetstream.stream import stream_facts
+
+
+def members(*stored: int) -> list[Member]:
+    return [
+        Member(Heartbeat(id=str(n), name="", since_utc="", stored_stream_seq=each), 0.0)
+        for n, each in enumerate(stored)
+    ]
+
+
+def kept(space: Space, oldest_seq: int, oldest_at_utc: str) -> Space:
+    return replace(space, oldest_seq=oldest_seq, oldest_at_utc=oldest_at_utc)
+
+
+@pytest.mark.parametrize(("stored", "place"), [((), 0), ((7,), 7), ((7, 3), 3), ((3, 9, 5), 5), ((0, 9), 0)])
+def test_what_two_copies_have_may_go_and_of_one_server_what_it_has(stored: tuple[int, ...], place: int) -> None:
+    assert stored_by(members(*stored), 2) == place
+
+
+async def test_commits_go_that_are_older_than_what_copies_keep_and_are_stored_twice(
+    nats: Engine, tmp_path: Path
+) -> None:
+    stores = await open_stores(f"{nats.url}/trimmed?copy={tmp_path}/one.db", memory_max_bytes=0)
+    try:
+        one = stores.shared
+        assert one is not None
+        for number in range(20):
+            await one.append(batch_of([DataUpdate("a", Raw(b"%d" % number), "", "rest")]))
+        times = [entry.timestamp_utc for entry in await one.read(0, 100)]
+        space, is_first, stored = kept(one.space(), 1, times[0]), True, [20, 20]
+        trim = StreamTrim(
+            one.link, one.address, space=lambda: space, members=lambda: members(*stored), is_first=lambda: is_first
+        )
+
+        async def begins() -> int:
+            return (await stream_facts(one.link, one.address)).first_seq
+
+        for _ in range(2):
+            assert await trim.round() is None, "nothing was trimmed of the copies"
+        space, is_first = kept(space, 11, times[10]), False
+        assert await trim.round() is None, "another server does it"
+        is_first, stored = True, [20, 5]
+        trim = StreamTrim(
+            one.link, one.address, space=lambda: space, members=lambda: members(*stored), is_first=lambda: is_first
+        )
+        assert await trim.round() is None, "it is stored since this very moment"
+        assert await trim.round() == await begins() == 5
+        stored = [20, 20]
+        assert await trim.round() is None
+        assert await trim.round() == await begins() == 11
+        assert await trim.round() is None
+        await one._check()
+    finally:
+        await stores.close()
