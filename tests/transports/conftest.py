@@ -26,8 +26,8 @@ from twincast.transports.parts import PORTABLE, EdgeInUse, Parts, RequestLimits
 class Place:
     """A hub with an entrance that needs no login, until `cut_all_off` adds a key."""
 
-    def __init__(self) -> None:
-        self.journal = MemoryJournal(max_bytes=1 << 30)
+    def __init__(self, journal_max_bytes: int = 1 << 30) -> None:
+        self.journal = MemoryJournal(max_bytes=journal_max_bytes)
         self.hub = Hub(self.journal, State(Snapshot(self.journal.lineage.epoch, 0, {})), open_batch_max_bytes=1 << 30)
         self.admission = Admission(OriginPolicy(), Authenticator(), Bounds())
 

@@ -9,6 +9,7 @@ from tests.credentials import add_key
 from tests.running import ROOT
 from twincast.app import create_app
 from twincast.errors import JournalUnavailable
+from twincast.journal.memory import MemoryJournal
 from twincast.settings import Settings
 from twincast.testing import Server
 
@@ -38,14 +39,14 @@ async def test_a_probe_is_answered_to_strangers_who_get_nothing_else(path: str) 
             assert (await stranger.get("/api/status")).status_code == 403
 
 
-def test_a_server_that_stores_nothing_is_alive_and_not_ready() -> None:
+def test_a_server_that_stores_nothing_is_alive_and_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server() as server:
-        hub = server._app.parts.hub
-        hub.intake.failure = JournalUnavailable("the disk is full, and /srv/journal.db says so")
+        problem = JournalUnavailable("the disk is full, and /srv/journal.db says so")
+        monkeypatch.setattr(MemoryJournal, "problem", problem)
         answer = httpx.get(f"{server.url}/readyz")
         assert (answer.status_code, answer.text) == (503, "no\n")
         assert httpx.get(f"{server.url}/healthz").text == "yes\n"
-        hub.intake.failure = None
+        monkeypatch.undo()
         assert httpx.get(f"{server.url}/readyz").text == "yes\n"
 
 

@@ -1,5 +1,6 @@
 """Long polls: how much one answer holds, and whether there is more."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -8,6 +9,8 @@ import pytest
 from tests.transports.conftest import Place
 from twincast.access.request import Caller
 from twincast.core.rights import ANYONE
+from twincast.errors import NotYet
+from twincast.testing import eventually_async
 from twincast.transports import poll as module
 from twincast.transports.events import EventStreams
 from twincast.transports.operation import Call
@@ -52,3 +55,18 @@ async def test_a_poll_says_that_there_is_more_behind_its_limit(place: Place) -> 
         (2, False),
         (1, False),
     ]
+
+
+async def test_a_poll_waits_for_a_position_that_another_server_on_the_same_log_gave_out(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await poll(place, 1))["reason"] == "ahead"
+    place.hub._is_shared = True
+    polling = asyncio.create_task(poll(place, 1))
+    await eventually_async(lambda: len(place.hub._awaited) == 1, "it waits")
+    await place.publish(b"1")
+    answer = await polling
+    assert (answer["resumed"], answer["seq"], answer["events"]) == (True, 1, [])
+    monkeypatch.setattr("twincast.hub.hub.COME_S", 0.01)
+    with pytest.raises(NotYet):
+        await poll(place, 9)

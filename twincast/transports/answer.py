@@ -13,7 +13,7 @@ from twincast.transports.asgi import SAFE_HEADERS, Send
 from twincast.transports.compression import FROM_BYTES, Gzip
 from twincast.wire.messages import encode
 
-JSON, NDJSON, TEXT = "application/json", "application/x-ndjson", "text/plain"
+JSON, NDJSON, TEXT, CSV = "application/json", "application/x-ndjson", "text/plain", "text/csv"
 
 STATE_HERE = Raw(b"\0")
 """Stands in an answer for the state, which is sent in pieces: no JSON text has this character in it."""
@@ -42,6 +42,12 @@ def with_state(answer: Struct, state: Iterator[bytes]) -> Answer:
     if second is None:
         return Answer(before + first + after)
     return Answer(chain((before + first, second), state, (after,)))
+
+
+def whole_if_small(pieces: Iterator[bytes]) -> bytes | Iterator[bytes]:
+    """Return the body of an answer: its one piece, or if there are more, all of them as they are made."""
+    first, second = next(pieces), next(pieces, None)
+    return first if second is None else chain((first, second), pieces)
 
 
 def metered(state: Iterator[bytes], budget: Budget, *, is_compressed: bool) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """What the ASGI applications share: their types, the headers of every answer, and where in this one a path leads."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
 
 from twincast.access.request import RequestFacts
@@ -12,8 +12,24 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+OF_HEAD = "twincast.head"
+"""In the scope under `twincast serve`: what follows from the head of a request alone. It is the same dictionary for all
+requests of a connection that have the same head, so that is found out once."""
+Found = TypeVar("Found")
+
 SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 """Of every answer that is not a page: no browser guesses its type, and no cache keeps it."""
+
+
+def of_head(scope: Scope, name: str, find: Callable[[Scope], Found]) -> Found:
+    """Return what a function finds in the head of a request, which was perhaps found before; see OF_HEAD."""
+    found = scope.get(OF_HEAD)
+    if found is None:
+        return find(scope)
+    if name not in found:
+        found[name] = find(scope)
+    known: Found = found[name]
+    return known
 
 
 def facts_of(scope: Scope) -> RequestFacts:
@@ -54,8 +70,13 @@ def without_prefix(path: str, *prefixes: str) -> str:
     return path[len(prefix) :]
 
 
-def segment_below(scope: Scope, folder: str) -> str:
+def segment_below(scope: Scope, folder: str, ending: str = "") -> str:
     """Return the one segment of a request's path below a folder, decoded: in it `%2F` is a slash of the name.
+
+    Args:
+        scope: of the request.
+        folder: what stands before the segment, with a slash at its end.
+        ending: what stands behind it, with a slash before it.
 
     The path that ASGI calls `path` is decoded as a whole, and no longer tells such a slash from one between segments.
 
@@ -66,8 +87,8 @@ def segment_below(scope: Scope, folder: str) -> str:
     prefix = scope.get("root_path", "")
     raw_path = scope.get("raw_path")
     if raw_path is None:  # ASGI does not promise it; what is left is one segment then, whatever is in it
-        return str(scope["path"]).removeprefix(prefix).removeprefix(folder)
-    head, slash, segment = raw_path.rpartition(b"/")
+        return str(scope["path"]).removeprefix(prefix).removeprefix(folder).removesuffix(ending)
+    head, slash, segment = raw_path.removesuffix(ending.encode()).rpartition(b"/")
     before = unquote((head + slash).decode("latin-1"))
     if not before.endswith(folder) or not _is_prefix(before.removesuffix(folder), scope):
         raise NotFound(f"there is nothing here: below {folder} stands one name, and a `/` in it is written %2F")

@@ -1,6 +1,6 @@
 """What a page of a listed origin may ask: everything that a program may, but not what only a proxy may say."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -33,16 +33,15 @@ class Cors(CORSMiddleware):
             allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),
             allow_private_network=True,  # a user who lists a public page for a server at home means that
-            expose_headers=("ETag", "Retry-After", "Idempotency-Replayed"),
+            expose_headers=("ETag", "Retry-After", "Idempotency-Replayed", "Twincast-Position", "Twincast-Cursor"),
         )
         self._not_for_pages = not_for_pages
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        """Serve one request. A plain function: most requests are of no page, and pass."""
         if scope["facts"].origin is None or scope["path_here"] in self._not_for_pages:
-            await self.app(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+            return self.app(scope, receive, send)
+        return super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """See CORSMiddleware."""

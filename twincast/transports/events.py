@@ -86,7 +86,7 @@ class EventStreams:
 
     def _is_ours(self, position: str | None) -> bool:
         try:
-            return position is not None and not self._parts.hub.why_not_ours(Position.parse(position))
+            return position is not None and self._parts.hub.is_of_this_log(Position.parse(position))
         except ValidationFailed:
             return False
 

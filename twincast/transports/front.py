@@ -1,40 +1,44 @@
 """What an HTTP request passes before its operation: a chain of small ASGI links, each of which knows only the next.
 
-    Place(Health(Guard(Cors(Identify(AccessLog(Operations(framework)))))))
+    Place(Health(Guard(Cors(Readiness(Identify(AccessLog(Operations(framework))))))))
 
-What a link has found out is in the scope for those behind it: `path_here`, the path in this application; `facts`, the
-request's facts, parsed once; and `caller`, unless the path is open to everyone.
+A link that has nothing to wait for is a plain function, which returns the awaitable of the next one: nothing is resumed
+through it. What a link has found out is in the scope for those behind it: `path_here`, the path in this application;
+`facts`, the request's facts, parsed once; and `caller`, unless the path is open to everyone.
 """
 
 import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Awaitable, Iterable, MutableMapping
 from typing import Any
 
 from starlette.types import ASGIApp
 
 from twincast import logs
 from twincast.access.admission import Admission
-from twincast.access.jwks import FETCH_TIMEOUT_S
 from twincast.access.request import Caller, RequestFacts
+from twincast.access.tickets import TicketElsewhere, TicketUse
 from twincast.errors import KeysNotFetched, TwincastError
-from twincast.transports.asgi import Receive, Scope, Send, facts_of, placed
+from twincast.transports.asgi import Receive, Scope, Send, facts_of, of_head, placed
 from twincast.transports.cors import Cors
-from twincast.transports.health import Health
+from twincast.transports.health import METHODS, Health
 from twincast.transports.operation import Operation
 from twincast.transports.pages import is_open
 from twincast.transports.parts import Parts
 from twincast.transports.refusal import refuse
 from twincast.transports.scrape import PATH as SCRAPE_PATH
+from twincast.transports.websocket import turn_away
+from twincast.wire.messages import encode
 
 access_log = logging.getLogger("twincast.access")
 
 WITHOUT_CREDENTIAL = frozenset({"/ws", "*"})
 """Over HTTP these say how the server is spoken to, and nothing of what it holds."""
-KEYS_TIMEOUT_S = FETCH_TIMEOUT_S + 1.0
-"""How long a request waits for the keys of its token's issuer: longer than a fetch takes, to say how it ended."""
+KEYS_TIMEOUT_S = 6.0
+"""How long a request waits for the keys of its token's issuer: longer than a fetch may take (`access/jwks`), to say how
+it ended."""
 
 
 def front(
@@ -59,9 +63,10 @@ def front(
     operations = tuple(operations)
     chain: ASGIApp = AccessLog(Operations(framework, operations))
     chain = Identify(chain, parts.admission, operations)
+    chain = Readiness(chain, parts, operations)
     chain = Cors(chain, tuple(allow_origins), not_for_pages=frozenset({SCRAPE_PATH}))
     chain = Health(Guard(chain, parts.admission), lambda: parts.is_ready)
-    return Place(chain, Upgrades(websocket, framework, parts.admission), lifespan, parts.root_path)
+    return Place(chain, Upgrades(websocket, framework, parts), lifespan, parts.root_path)
 
 
 class Place:
@@ -72,15 +77,16 @@ class Place:
         self._lifespan = lifespan
         self._own_path = own_path
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection, or the lifespan."""
         serve = self._by_type.get(scope["type"])
         if serve is None:
-            await self._lifespan(scope, receive, send)
-            return
-        scope, path = placed(scope, self._own_path)
-        scope["path_here"] = path
-        await serve(scope, receive, send)
+            return self._lifespan(scope, receive, send)
+        if self._own_path or scope.get("root_path"):
+            scope, scope["path_here"] = placed(scope, self._own_path)
+        else:
+            scope["path_here"] = scope["path"]
+        return serve(scope, receive, send)
 
 
 class Guard:
@@ -90,16 +96,40 @@ class Guard:
         self._app = app
         self._admission = admission
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         try:
-            facts = scope["facts"] = facts_of(scope)
+            facts = scope["facts"] = of_head(scope, "facts", facts_of)
             if facts.origin is not None:
                 self._admission.check(facts)
         except TwincastError as error:
-            await refuse(error, send)
-            return
-        await self._app(scope, receive, send)
+            return refuse(error, send)
+        return self._app(scope, receive, send)
+
+
+class Readiness:
+    """Answers for a server that is not ready, before anyone is identified: who may come in is not known yet either.
+
+    Pages are served; they hold nothing of the log.
+    """
+
+    def __init__(self, app: ASGIApp, parts: Parts, operations: Iterable[Operation]) -> None:
+        self._app = app
+        self._parts = parts
+        self._answers = {each.path: each.unready for each in operations if each.unready is not None}
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request."""
+        opening = self._parts.opening
+        if opening is None or is_open(scope["path_here"]):
+            return self._app(scope, receive, send)
+        try:
+            self._parts.admission.check(scope["facts"])
+        except TwincastError as error:
+            return refuse(error, send)
+        answer = self._answers.get(scope["path_here"]) if scope["method"] in METHODS else None
+        body = None if answer is None else encode(answer(scope["facts"], opening))
+        return refuse(self._parts.not_ready(opening), send, body)
 
 
 class Identify:
@@ -111,7 +141,7 @@ class Identify:
         self._own_ways = {each.path: each.identify for each in operations if each.identify is not None}
         self._numbers = itertools.count(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         logs.CONNECTION.set(next(self._numbers))
         path, facts = scope["path_here"], scope["facts"]
@@ -119,27 +149,48 @@ class Identify:
             if is_open(path) or path in WITHOUT_CREDENTIAL:
                 self._admission.check(facts)
             else:
-                scope["caller"] = await self._caller(scope, path, facts)
+                scope["caller"] = self._caller(scope, path, facts)
+        except KeysNotFetched as error:
+            return self._with_keys(error, scope, receive, send)
+        except TicketElsewhere as error:
+            return self._with_ticket(error.use, scope, receive, send)
         except TwincastError as error:
-            access_log.info("%s %s from %s: %s %s", scope["method"], path, facts.peer, error.http_status, error.code)
-            await refuse(error, send)
-            return
-        await self._app(scope, receive, send)
+            return _refuse(error, scope, send)
+        return self._app(scope, receive, send)
 
-    async def _caller(self, scope: Scope, path: str, facts: RequestFacts) -> Caller:
+    def _caller(self, scope: Scope, path: str, facts: RequestFacts) -> Caller:
         own_way = self._own_ways.get(path)
         caller = None if own_way is None else own_way(scope, facts)
-        if caller is not None:
-            return caller
+        return self._admission.identify(facts) if caller is None else caller
+
+    async def _with_keys(self, error: TwincastError, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request once the keys of its token's issuer are fetched."""
         try:
-            return self._admission.identify(facts)
-        except KeysNotFetched as error:
             try:
                 async with asyncio.timeout(KEYS_TIMEOUT_S):
                     await self._admission.issuer_keys_fetched()
             except TimeoutError:
                 raise error from None
-            return self._admission.identify(facts)
+            scope["caller"] = self._admission.identify(scope["facts"])
+        except TwincastError as why:
+            await _refuse(why, scope, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _with_ticket(self, ticket: TicketUse, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request once the server that issued its ticket has answered."""
+        try:
+            scope["caller"] = await self._admission.identify_elsewhere(scope["facts"], ticket)
+        except TwincastError as error:
+            await _refuse(error, scope, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _refuse(error: TwincastError, scope: Scope, send: Send) -> Awaitable[None]:
+    method, path, peer = scope["method"], scope["path_here"], scope["facts"].peer
+    access_log.info("%s %s from %s: %s %s", method, path, peer, error.http_status, error.code)
+    return refuse(error, send)
 
 
 class AccessLog:
@@ -148,12 +199,10 @@ class AccessLog:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
-        if access_log.isEnabledFor(logging.INFO):
-            await self._serve_noted(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        serve = self._serve_noted if access_log.isEnabledFor(logging.INFO) else self._app
+        return serve(scope, receive, send)
 
     async def _serve_noted(self, scope: Scope, receive: Receive, send: Send) -> None:
         began_s = time.perf_counter()
@@ -183,27 +232,29 @@ class Operations:
         self._hot = {(each.method, each.path): each for each in operations if each.folder is None}
         self._hot |= {("HEAD", path): each for (method, path), each in self._hot.items() if method == "GET"}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
-        serve = self._hot.get((scope["method"], scope["path_here"]), self._framework)
-        await serve(scope, receive, send)
+        return self._hot.get((scope["method"], scope["path_here"]), self._framework)(scope, receive, send)
 
 
 class Upgrades:
     """WebSockets: `/ws` identifies its own clients; a route that a user has added gets those who are identified."""
 
-    def __init__(self, websocket: ASGIApp, framework: ASGIApp, admission: Admission) -> None:
+    def __init__(self, websocket: ASGIApp, framework: ASGIApp, parts: Parts) -> None:
         self._websocket = websocket
         self._framework = framework
-        self._admission = admission
+        self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket."""
+        if self._parts.opening is not None:
+            await turn_away(self._parts, scope, receive, send)
+            return
         if scope["path_here"] == "/ws":
             await self._websocket(scope, receive, send)
             return
         try:
-            scope["caller"] = self._admission.identify_upgrade(facts_of(scope))
+            scope["caller"] = self._parts.admission.identify_upgrade(facts_of(scope))
         except TwincastError:
             await send({"type": "websocket.close", "code": 1008})  # before the handshake: the server answers 403
         else:

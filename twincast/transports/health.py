@@ -1,6 +1,6 @@
 """`/healthz` and `/readyz`: yes or no, to everyone and under any name, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from starlette.types import ASGIApp
@@ -18,13 +18,12 @@ class Health:
         self._app = app
         self._answers: dict[str, Callable[[], bool]] = {"/healthz": lambda: True, "/readyz": is_ready}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         is_well = self._answers.get(scope["path_here"])
         if is_well is None or scope["method"] not in METHODS:
-            await self._app(scope, receive, send)
-        else:
-            await _answer(send, is_well=is_well())
+            return self._app(scope, receive, send)
+        return _answer(send, is_well=is_well())
 
 
 async def _answer(send: Send, *, is_well: bool) -> None:

@@ -22,8 +22,10 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from twincast.core.counters import Histogram, closes, refusals
+from twincast.core.peers import Servers
 from twincast.errors import TwincastError
 from twincast.hub.hub import Hub
+from twincast.transports.nats import Counters
 from twincast.transports.parts import Parts
 
 STEP_S, STEPS_LOOK_S = 0.05, 60.0
@@ -61,8 +63,12 @@ class Metrics(Collector):
         yield _info("twincast", "Which twincast this is.", about)
         yield from _of_hub(hub, is_ready=self._parts.is_ready)
         yield from _of_journal(hub)
+        if self._parts.servers is not None:
+            yield from _of_servers(self._parts.servers)
         yield from self._of_clients(hub)
         yield from self._of_process()
+        if self._parts.nats is not None:
+            yield from _of_nats(self._parts.nats)
 
     def _of_clients(self, hub: Hub) -> Iterator[Metric]:
         parts = self._parts
@@ -164,7 +170,8 @@ def _of_journal(hub: Hub) -> Iterator[Metric]:
     )
     yield _gauge("twincast_journal_file_bytes", "Size of the journal's file.", space.file_bytes)
     yield _gauge("twincast_journal_wal_bytes", "Size of the -wal beside it.", space.wal_bytes)
-    yield _gauge("twincast_journal_used_bytes", "What is in use of the file, or of memory.", space.used_bytes)
+    yield _gauge("twincast_journal_history_bytes", "Size of the closed part of the log.", space.history_bytes)
+    yield _gauge("twincast_journal_used_bytes", "What is in use of the files, or of memory.", space.used_bytes)
     yield _gauge("twincast_journal_entries", "Changes that the log has.", space.entries)
     yield _gauge("twincast_journal_checkpoint_lag_entries", "Changes read anew at a start.", space.checkpoint_lag)
     yield _gauge(
@@ -177,6 +184,30 @@ def _of_journal(hub: Hub) -> Iterator[Metric]:
         yield _gauge("twincast_journal_disk_free_bytes", "Room on the journal's disk.", space.disk_free_bytes)
     if space.full_in_s is not None:
         yield _gauge("twincast_journal_full_in_seconds", "When the disk is full at this pace.", space.full_in_s)
+
+
+def _of_nats(counters: Counters) -> Iterator[Metric]:
+    yield _counter("twincast_nats_sent", "Events that went out to NATS.", counters.sent)
+    passed_over = "Events that did not go out: no longer in the log, or too large for NATS."
+    yield _counter("twincast_nats_passed_over", passed_over, counters.passed_over)
+    yield _counter("twincast_nats_taken", "Readings and commands that came by NATS and were stored.", counters.taken)
+    untold = "Messages that came by NATS, were refused, and wanted no answer; and answers that were lost."
+    yield _counter("twincast_nats_untold", untold, counters.untold)
+
+
+def _of_servers(servers: Servers) -> Iterator[Metric]:
+    """Yield how many servers there are on a shared log, and how far this one is behind the newest."""
+    members = [member.heartbeat for member in servers.members()]
+    own = next(each for each in members if each.id == servers.own_id)
+    seq, message = max(each.seq for each in members), max(each.stream_seq for each in members)
+    yield _gauge("twincast_servers", "Servers on the shared log, with this one.", len(members))
+    yield _gauge("twincast_behind_entries", "Entries that another server has and this one has not.", seq - own.seq)
+    yield _gauge("twincast_behind_messages", "The same in messages of the stream.", message - own.stream_seq)
+    yield _gauge("twincast_behind_seconds", "For how long there have been such entries.", servers.behind_s(own.seq))
+    unstored = max(0, own.stream_seq - own.stored_stream_seq)
+    yield _gauge(
+        "twincast_copy_behind_messages", "How many messages this server's copy of the log is behind.", unstored
+    )
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

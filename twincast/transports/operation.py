@@ -1,7 +1,7 @@
 """One REST call as a bare ASGI application, for speed; transports/routes makes it a route of the framework as well."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,12 +10,14 @@ from msgspec import Struct
 
 from twincast.access.request import Caller, RequestFacts
 from twincast.core.names import check_id
+from twincast.core.opening import Opening
 from twincast.errors import BadMessage, NotFound, TooLarge, TwincastError, UnsupportedMedia
 from twincast.transports import compression
 from twincast.transports.answer import JSON, Answer, send_answer
-from twincast.transports.asgi import Receive, Scope, Send, header, list_header, segment_below
+from twincast.transports.asgi import Receive, Scope, Send, header, list_header, of_head, segment_below
 from twincast.transports.refusal import refuse
 from twincast.wire import event_stream
+from twincast.wire.problem import Problem
 
 BODY_MAX_BYTES = 64 * 1024
 """Of the calls that set no limit of their own."""
@@ -36,6 +38,8 @@ class Call(NamedTuple):
     known: str = ""
     """If-None-Match: the tags of the answers that the client has."""
     takes_gzip: bool = False
+    accepts: str = ""
+    """The header Accept; empty if there is none."""
 
     def require_type(self, *content_types: str) -> None:
         """Do nothing if the body is of one of these types. A page of another site cannot send them without asking.
@@ -46,6 +50,18 @@ class Call(NamedTuple):
         if self.content_type not in content_types:
             expected = " or ".join(content_types)
             raise UnsupportedMedia(f"expected Content-Type {expected}, not {self.content_type or 'none'}")
+
+
+class _Said(NamedTuple):
+    """What the head of a request says of the fields of a Call."""
+
+    content_type: str
+    key: str | None
+    query: str
+    name: str
+    known: str
+    takes_gzip: bool
+    accepts: str
 
 
 @dataclass(frozen=True)
@@ -69,16 +85,29 @@ class Operation:
     details: str = ""
     """What the OpenAPI document says beside the docstring of `run`: the limits, as they are."""
     answer_type: str = JSON
+    is_between_servers: bool = False
+    """Whether only other servers call it: the OpenAPI document, which is for clients, leaves it out."""
     stream: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
     """Serves clients that accept an event stream instead; raises only before it has sent anything."""
+    unready: Callable[[RequestFacts, Opening], Struct] | None = None
+    """What it says while the server is not ready: problem details and more; None for these alone."""
+    unready_shape: type[Struct] = Problem
     identify: Callable[[Scope, RequestFacts], Caller | None] | None = None
     """Identifies a caller by other means than a credential; None, or if it returns None, the credential decides."""
+
+    other_types: Sequence[str] = ()
+    """The content types that a client can have instead of `answer_type`."""
 
     @cached_property
     def folder(self) -> str | None:
         """What precedes the name in the path; None if there is no name in it."""
         folder, brace, _ = self.path.partition("{")
         return folder if brace else None
+
+    @cached_property
+    def below(self) -> str:
+        """What follows the name in the path; empty if it ends with the name, or has none."""
+        return self.path.partition("}")[2]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the call as an ASGI application."""
@@ -95,7 +124,20 @@ class Operation:
         await send_answer(answer, send, known=call.known, takes_gzip=call.takes_gzip, is_head=is_head)
 
     async def _read(self, scope: Scope, receive: Receive) -> Call:
-        content_type, key, known, codings = "", None, "", ""
+        said = of_head(scope, "said", self._said)
+        event = await receive()
+        body = event.get("body", b"")
+        if event["type"] == "http.disconnect" or event.get("more_body") or len(body) > self.body_max_bytes:
+            body = await self._read_body(event, receive)
+        if not body:
+            _check_that_no_body_was_lost(scope)
+        return Call(
+            *(scope["caller"], said.query, said.content_type, said.key, body),
+            *(said.name, said.known, said.takes_gzip, said.accepts),
+        )
+
+    def _said(self, scope: Scope) -> "_Said":
+        content_type, key, known, codings, accepts = "", None, "", "", ""
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value.decode("latin-1").partition(";")[0].strip().lower()
@@ -104,6 +146,8 @@ class Operation:
                 check_id(key, "`Idempotency-Key`")
             elif name == b"accept-encoding":
                 codings += f",{value.decode('latin-1')}"
+            elif name == b"accept":
+                accepts += f",{value.decode('latin-1')}"
             elif name == b"if-none-match":
                 known += f",{value.decode('latin-1')}"
             elif name == b"content-encoding" and not _IS_PLAIN(value.lower()):
@@ -112,26 +156,23 @@ class Operation:
                 raise CodingNotTaken("a body must be sent as it is or in chunks, not compressed")
         if self.folder is None and b"%2F" in scope.get("raw_path", b"").upper():
             raise NotFound(f"there is nothing here: {self.path} has slashes of its own, and a %2F would be of a name")
-        body = await self._read_body(receive)
-        if not body:
-            _check_that_no_body_was_lost(scope)
-        name = "" if self.folder is None else segment_below(scope, self.folder)
+        name = "" if self.folder is None else segment_below(scope, self.folder, self.below)
         query, takes_gzip = scope["query_string"].decode("latin-1"), bool(codings) and compression.is_asked_for(codings)
-        return Call(scope["caller"], query, content_type, key, body, name, known, takes_gzip)
+        return _Said(content_type, key, query, name, known, takes_gzip, accepts)
 
-    async def _read_body(self, receive: Receive) -> bytes:
+    async def _read_body(self, event: MutableMapping[str, Any], receive: Receive) -> bytes:
+        """Read on from the first event, up to the end of the body."""
         parts: list[bytes] = []
-        size_bytes, more = 0, True
-        while more:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise BadMessage("the client left before its body was complete")
+        size_bytes = 0
+        while event["type"] != "http.disconnect":
             parts.append(event.get("body", b""))
             size_bytes += len(parts[-1])
             if size_bytes > self.body_max_bytes:
                 raise TooLarge(f"a body here must be at most {self.body_max_bytes} bytes; this one is larger")
-            more = event.get("more_body", False)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            if not event.get("more_body"):
+                return b"".join(parts)
+            event = await receive()
+        raise BadMessage("the client left before its body was complete")
 
 
 class CodingNotTaken(UnsupportedMedia):

@@ -9,7 +9,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from twincast.access.request import Caller, RequestFacts
 from twincast.core.model import ENTRIES, Epoch, Position, TimeUtc
-from twincast.core.subscription import Subscription
+from twincast.core.subscription import Subscription, subscription_to
+from twincast.delivery.backlog import Backlog
 from twincast.delivery.cast import Cast
 from twincast.delivery.scheduler import Budget
 from twincast.errors import Truncated, TwincastError
@@ -109,7 +110,7 @@ class _Polling:
         since = given.get("since", [""])[-1]
         limit = whole_number(given.get("limit", [str(LIMIT_DEFAULT)])[-1], "`limit`", LIMIT_MAX)
         wait_s = whole_number(given.get("wait_s", ["0"])[-1], "`wait_s`", WAIT_MAX_S)
-        subscription = Subscription(rules_of_query(given), "every").inside(principal.readable)
+        subscription = subscription_to(rules_of_query(given), "every").inside(principal.readable)
         poll = _Poll(hub, subscription, budget, limit or 1, is_compressed=call.takes_gzip)
         lease = self._admission.admit(call.caller, poll.refuse)
         self._parts.open_responses.add(poll.wake)
@@ -163,6 +164,17 @@ class _Poll:
     def release(self) -> None:
         """See Watcher."""
 
+    def follow(self, backlog: Backlog) -> bool:
+        """See Watcher. A poll queues nothing, so it is never behind."""
+        del backlog
+        return False
+
+    def unfollow(self) -> None:
+        """See Watcher."""
+
+    def check_bound(self, cast: Cast) -> None:
+        """See Watcher."""
+
     async def answer(self, since: Position | None, wait_s: float) -> Answer:
         """Return what there is, or what comes within some seconds.
 
@@ -176,6 +188,8 @@ class _Poll:
 
     async def _answer(self, since: Position | None, wait_s: float) -> Answer:
         hub = self._hub
+        if since is not None:
+            await self._come(since)
         reason = "" if since is None else hub.why_not_resume(since)
         if since is None or reason:
             return await self._state(reason)
@@ -194,6 +208,19 @@ class _Poll:
         finally:
             hub.router.leave(self, group)
         return self._changes(found)
+
+    async def _come(self, since: Position) -> None:
+        """Wait for a position that another server on the same log has given out. Raises NotYet after some seconds."""
+        come: asyncio.Future[TwincastError | None] = asyncio.get_running_loop().create_future()
+        forget = self._hub.when_come(since, come.set_result)
+        if forget is None:
+            return
+        try:
+            error = await come
+        finally:
+            forget()
+        if error is not None:
+            raise error
 
     async def _look(self, since: int) -> _Found:
         hub = self._hub

@@ -12,9 +12,9 @@ from twincast.wire.problem import encode_problem
 __all__ = ["PROBLEM", "problem", "refuse", "refusing_headers"]
 
 
-async def refuse(error: TwincastError, send: Send) -> None:
-    """Send an error as the whole response."""
-    body = problem(error)
+async def refuse(error: TwincastError, send: Send, body: bytes | None = None) -> None:
+    """Send an error as the whole response; `body` is its problem details, with what else there is to say."""
+    body = problem(error) if body is None else body
     headers = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body)), *refusing_headers(error)]
     await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

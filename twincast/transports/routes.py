@@ -1,13 +1,15 @@
 """Operations as routes of the framework: for the OpenAPI document, and for an application that mounts this one."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from http import HTTPStatus
 from inspect import cleandoc
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.routing import Match
 
 from twincast.transports.answer import JSON
 from twincast.transports.asgi import Receive, Scope, Send
@@ -17,15 +19,20 @@ from twincast.wire.problem import CONTENT_TYPE as PROBLEM
 from twincast.wire.problem import Problem
 
 _TEXT = {"type": "string"}
+_NAMING = frozenset({"device_id", "at"})
+"""Parameters that name what may not be there."""
 
 
 def add_route(app: FastAPI, operation: Operation) -> None:
     """Add an operation to an application's routes and to its OpenAPI document."""
     path = operation.path.replace("}", ":name}")
+    kind = _Below if operation.below else None
     if operation.method == "GET":
-        app.add_api_route(path, _Respond(operation), methods=["HEAD"], include_in_schema=False)
+        app.router.add_api_route(
+            path, _Respond(operation), methods=["HEAD"], include_in_schema=False, route_class_override=kind
+        )
     summary, _, description = (operation.run.__doc__ or "").partition("\n")
-    app.add_api_route(
+    app.router.add_api_route(
         path,
         _Respond(operation),
         methods=[operation.method],
@@ -36,6 +43,8 @@ def add_route(app: FastAPI, operation: Operation) -> None:
         openapi_extra=_extra(operation),
         response_class=JSONResponse if operation.answer_type == JSON else PlainTextResponse,
         responses=_responses(operation),
+        include_in_schema=not operation.is_between_servers,
+        route_class_override=kind,
     )
 
 
@@ -50,12 +59,15 @@ def _extra(operation: Operation) -> dict[str, Any]:
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     schema = shapes.reference(*operation.answers) if operation.answers else _TEXT
-    success: dict[str, Any] = {"description": "OK", "content": {operation.answer_type: {"schema": schema}}}
+    content: dict[str, Any] = {operation.answer_type: {"schema": schema}}
+    content |= {other: {"schema": _TEXT} for other in operation.other_types}
+    success: dict[str, Any] = {"description": "OK", "content": content}
     if operation.links:
         success["links"] = dict(operation.links)
     responses: dict[int | str, dict[str, Any]] = {200: success}
-    content = {PROBLEM: {"schema": shapes.reference(Problem)}}
     for status in _refusing_statuses(operation):
+        shape = operation.unready_shape if status == HTTPStatus.SERVICE_UNAVAILABLE else Problem
+        content = {PROBLEM: {"schema": shapes.reference(shape)}}
         responses[status] = {"description": HTTPStatus(status).phrase, "content": content}
     if any(parameter["name"] == "If-None-Match" for parameter in operation.parameters):
         responses[304] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
@@ -67,7 +79,19 @@ def _refusing_statuses(operation: Operation) -> Sequence[int]:
         return (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
     if operation.bodies:
         return (400, 401, 403, 408, 413, 415, 422, 429, 503, 507)
-    return (401, 403, 410, 422, 429, 503) if operation.folder is None else (401, 403, 404, 410, 422, 429, 503)
+    names_something = operation.folder is not None or any(each["name"] in _NAMING for each in operation.parameters)
+    return (401, 403, 404, 410, 422, 429, 503) if names_something else (401, 403, 410, 422, 429, 503)
+
+
+class _Below(APIRoute):
+    """A route below a name. A name may end as its path does, with a slash: only the path as it was sent tells."""
+
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
+        """See Route."""
+        raw_path, ending = scope.get("raw_path"), self.path.rpartition("}")[2]
+        if raw_path is not None and not raw_path.endswith(ending.encode()):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class _Respond:

@@ -1,15 +1,22 @@
 """`/metrics`: the server's numbers for Prometheus, to its own machine and to administrators."""
 
-from twincast.access.admission import Admission
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from twincast.access.request import PROXY_HEADERS, Caller, RequestFacts
 from twincast.core.rights import ANYONE, Principal, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted
+from twincast.later import later
 from twincast.transports.answer import TEXT, Answer
 from twincast.transports.asgi import Scope
-from twincast.transports.metrics import Metrics
 from twincast.transports.operation import Call, Operation
 from twincast.transports.parts import Parts
+
+if TYPE_CHECKING:  # many servers are never scraped
+    from twincast.transports import metrics
+else:
+    metrics = later("twincast.transports.metrics")
 
 PATH = "/metrics"
 NEIGHBOUR = Principal("neighbour", Rights(admin=EVERYWHERE))
@@ -21,14 +28,18 @@ _OF_PROXIES = (*(name.encode() for name in PROXY_HEADERS), b"via")
 
 def operations(parts: Parts) -> tuple[Operation, ...]:
     """Return the call that Prometheus makes every few seconds."""
-    scrape = _Scrape(Metrics(parts), parts.admission)
+    scrape = _Scrape(parts)
     return (Operation("GET", PATH, scrape.metrics, (), answer_type=TEXT, identify=scrape.neighbour),)
 
 
 class _Scrape:
-    def __init__(self, metrics: Metrics, admission: Admission) -> None:
-        self._metrics = metrics
-        self._admission = admission
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._admission = parts.admission
+
+    @cached_property
+    def _metrics(self) -> "metrics.Metrics":
+        return metrics.Metrics(self._parts)
 
     def neighbour(self, scope: Scope, facts: RequestFacts) -> Caller | None:
         """Return a program of this machine as the caller; None if it has a credential, or is none of this machine.

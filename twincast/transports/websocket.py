@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from twincast.core import counters
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Limits, Session
-from twincast.errors import TwincastError
+from twincast.errors import NotReady, TwincastError
 from twincast.hub.hub import Hub
 from twincast.transports.asgi import Receive, Scope, Send, facts_of
 from twincast.transports.buffer import Buffer
@@ -39,8 +40,7 @@ class _Connection(Buffer):
         try:
             await self.drain_to(self._send_messages)
             code, reason = self._closing
-            reason = reason.encode()[:123].decode(errors="ignore")  # RFC 6455, 5.5
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._send({"type": "websocket.close", "code": code, "reason": _fitting(reason)})
         except OSError:  # uvicorn's ClientDisconnected; the receiving side learns of it as websocket.disconnect
             return
 
@@ -71,8 +71,8 @@ class WebSocketEndpoint:
             await _refuse(error, scope, send)
             return
         connection.flow = session
-        connection.leave = partial(parts.sessions.discard, session)
-        parts.sessions.add(session)
+        connection.leave = partial(parts.sessions.pop, session, None)
+        parts.sessions[session] = None
         try:
             async with connection.deadline, asyncio.TaskGroup() as group:
                 await send({"type": "websocket.accept"})  # which may take its time; the lease may end meanwhile
@@ -113,6 +113,25 @@ async def _let_pass(session: Session) -> None:
     while left_s > 0:
         await asyncio.sleep(left_s)
         left_s = session.count(0)
+
+
+async def turn_away(parts: Parts, scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell a client that the server is not ready by a close code: of an answer to the handshake no page learns."""
+    await receive()  # websocket.connect
+    try:
+        parts.admission.check_upgrade(facts_of(scope))
+        _ = parts.hub
+    except NotReady as error:
+        counters.closes[error.code] += 1
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": error.close_code, "reason": _fitting(error.reason)})
+    except TwincastError as error:
+        await _refuse(error, scope, send)
+
+
+def _fitting(reason: str) -> str:
+    """Return as much of a text as a close frame holds (RFC 6455, 5.5)."""
+    return reason.encode()[:123].decode(errors="ignore")
 
 
 async def _refuse(error: TwincastError, scope: Scope, send: Send) -> None:

@@ -88,6 +88,11 @@ def test_what_the_server_really_says_is_what_the_document_says(document: Any, se
         while said["ack"].get("line") != 1:
             del said["ack"]
             hear("ack")
+    with connect(f"{server.ws_url}?kinds=late") as socket:
+        for second in (2, 1):
+            measured = f'"measured_at_utc":"2026-11-27T04:16:1{second}Z"'
+            socket.send(f'{{"type":"telemetry","device_id":"late","value":1,{measured}}}')
+        hear("late")
     with connect(f"{server.ws_url}?auth=message") as socket:
         hear("auth_required")
     assert set(said) == {str(kind.__struct_config__.tag) for kind in TO_CLIENT} - {"gap"}

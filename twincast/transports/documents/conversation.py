@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from twincast.core.model import ENTRIES, Args, Command, DeviceId, Target, Value
+from twincast.core.model import ENTRIES, Args, Command, DeviceId, MeasuredAt, Target, Value
 from twincast.core.names import NAME_MAX_CHARS
 from twincast.core.subscription import Mode
 from twincast.wire import messages
@@ -32,7 +32,10 @@ LineNumber = Annotated[
 ]
 Patterns = Annotated[list[str], Meta(description="`*` stands for any characters", examples=[["lab/*"]])]
 _KIND_NAMES = ", ".join(each.kind for each in ENTRIES)
-Kinds = Annotated[list[str], Meta(description=f"{_KIND_NAMES}; or all", examples=[["data_update"]])]
+_ASKED_FOR = ", ".join(each.kind for each in ENTRIES if each.is_asked_for)
+Kinds = Annotated[
+    list[str], Meta(description=f"{_KIND_NAMES}; or all but {_ASKED_FOR}", examples=[["data_update", "late"]])
+]
 MaxHz = Annotated[float, Meta(description="in mode latest: how often a second at most", examples=[10])]
 
 
@@ -41,6 +44,7 @@ class Telemetry(Struct, tag_field="type", tag="telemetry"):
 
     device_id: DeviceId
     value: Value
+    measured_at_utc: MeasuredAt | msgspec.UnsetType = msgspec.UNSET
     id: MessageId | msgspec.UnsetType = msgspec.UNSET
     update_id: UpdateId | msgspec.UnsetType = msgspec.UNSET
     producer: Producer | msgspec.UnsetType = msgspec.UNSET

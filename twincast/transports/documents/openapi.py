@@ -19,7 +19,7 @@ programs and a sentence for people.
 """
 
 TAGS = {
-    "State": "The newest reading of every device: read it, add to it, delete a device.",
+    "State": "The newest reading of every device, and those before it: read them, add to them, delete a device.",
     "Commands": "Commands to devices. They are stored as readings are, and cast to everyone who watches.",
     "Streams": "Every event as it comes, or after a position, for programs that must miss nothing.",
     "Access": "Who may do what, and who did.",
@@ -27,14 +27,14 @@ TAGS = {
 }
 """The tags of calls, in the order in which they are shown."""
 
-_TAG_OF_PATH = {"/api/data": "State", "/api/control": "Commands", "/api/events": "Streams"}
+_TAG_OF_PATH = {"/api/history": "State", "/api/data": "State", "/api/control": "Commands", "/api/events": "Streams"}
 _TAG_OF_PATH |= {"/api/tickets": "Access", "/api/audit": "Access", "/api/pair": "Access"}
 _OURS = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
 def complete(document: dict[str, Any], operations: Iterable[Operation]) -> dict[str, Any]:
     """Complete the framework's document: the shapes that calls refer to, how to log in, and the calls by subject."""
-    kinds = [kind for each in operations for kind in (*each.answers, *each.body_shapes)]
+    kinds = [kind for each in operations for kind in (*each.answers, *each.body_shapes, each.unready_shape)]
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(shapes.components(*kinds, Problem))
     components["securitySchemes"] = {

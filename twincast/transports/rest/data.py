@@ -3,19 +3,36 @@
 import asyncio
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from twincast.core.model import DataUpdate, Deleted, DeviceId, Epoch, Position, Seq, Source, TimeUtc, Value
+from twincast.core.model import (
+    Clock,
+    DataUpdate,
+    Deleted,
+    DeviceId,
+    Epoch,
+    Late,
+    MeasuredAt,
+    Position,
+    Seq,
+    Snapshot,
+    Source,
+    TimeUtc,
+    Value,
+)
 from twincast.core.names import check_id
-from twincast.core.subscription import Subscription
+from twincast.core.pattern import PatternSet
+from twincast.core.state import State
+from twincast.core.subscription import EVERYTHING, Subscription, subscription_to
 from twincast.delivery.feed import BYTES_A_STEP
 from twincast.errors import NotFound, NotYet, UnknownEpoch, ValidationFailed
-from twincast.hub.hub import EVERYTHING
-from twincast.transports.answer import JSON, NDJSON, STATE_HERE, Answer, metered, with_state
-from twincast.transports.documents import parameters, shapes
+from twincast.history.answers import here, state_json
+from twincast.transports.answer import JSON, NDJSON, STATE_HERE, Answer, metered, whole_if_small, with_state
+from twincast.transports.documents import history, parameters, shapes
 from twincast.transports.operation import Call, Operation
 from twincast.transports.parts import Parts
 from twincast.transports.rest import storing
+from twincast.transports.rest.asking import Asking, exactly
 from twincast.transports.rest.storing import Storing, answered, require_all
 from twincast.wire import requests
 from twincast.wire.messages import Twins, encode
@@ -45,6 +62,8 @@ class Device(Struct):
     source: Source
     seq: Seq
     epoch: Epoch
+    measured_at_utc: MeasuredAt | UnsetType = UNSET
+    clock: Clock | UnsetType = UNSET
 
 
 class Stored(Struct):
@@ -52,7 +71,7 @@ class Stored(Struct):
 
     ok: bool
     stored: bool
-    event: DataUpdate
+    event: DataUpdate | Late
 
 
 class StoredBatch(Struct):
@@ -122,8 +141,10 @@ def operations(parts: Parts) -> tuple[Operation, ...]:
     in_path, in_query = parameters.DEVICE_IN_PATH, parameters.DEVICE_IN_QUERY
     one_path = "/api/data/{device_id}"
     return (
-        Operation("GET", "/api/data", reading.data, (Data,), parameters=(parameters.DEVICES, _MIN_SEQ)),
-        Operation("GET", one_path, reading.device, (Device,), parameters=(in_path, _MIN_SEQ, _IF_NONE_MATCH)),
+        Operation("GET", "/api/data", reading.data, (Data,), parameters=(parameters.DEVICES, _MIN_SEQ, history.AT)),
+        Operation(
+            "GET", one_path, reading.device, (Device,), parameters=(in_path, _MIN_SEQ, history.AT, _IF_NONE_MATCH)
+        ),
         Operation("DELETE", "/api/data", writing.delete_data, (Deletion,), parameters=(in_query, *storing.PARAMETERS)),
         Operation("DELETE", one_path, writing.delete_device, (Deletion,), parameters=(in_path, *storing.PARAMETERS)),
         Operation(
@@ -147,7 +168,11 @@ class _Reading:
         self._admission = parts.admission
 
     async def data(self, call: Call) -> Answer:
-        """Return the newest state of every device, or of those that are asked for."""
+        """Return the newest state of every device, or of those that are asked for; or the state at another time.
+
+        With `at`, the state is the one that the log tells of that time or position, exactly: `seq` says which that was,
+        and what followed comes with `since=EPOCH:SEQ`.
+        """
         hub = self._parts.hub
         principal = call.caller.principal
         principal.require_at_all("read")
@@ -155,14 +180,32 @@ class _Reading:
         subscription = EVERYTHING.inside(principal.readable)
         if call.query:
             await hub.reads.turn(len(call.query), budget)
-            given = decode_query(call.query, {"devices", "min_seq"})
-            subscription = Subscription(rules_of_query(given)).inside(principal.readable)
+            given = decode_query(call.query, {"devices", "min_seq", "at"})
+            subscription = subscription_to(rules_of_query(given)).inside(principal.readable)
+            if "at" in given:
+                return await self._data_at(call, given, subscription)
             await self._reach(given)
         names = await hub.reads.select(subscription, budget)
         self._admission.recheck(principal)  # its turn may have been long in coming
         answer = Data(hub.now_utc(), hub.state.epoch, hub.state.seq, STATE_HERE)
         texts = hub.snapshots.texts(subscription, names)
         return with_state(answer, metered(texts, budget, is_compressed=call.takes_gzip))
+
+    async def _data_at(self, call: Call, given: dict[str, list[str]], subscription: Subscription) -> Answer:
+        asking = Asking(self._parts, call)
+        snapshot = await self._snapshot_at(asking, given, subscription.wanted.names("data_update"))
+        answer = Data(asking.hub.now_utc(), asking.hub.state.epoch, snapshot.seq, here())
+        pieces = state_json(answer, snapshot)
+        return Answer(whole_if_small(metered(pieces, asking.budget, is_compressed=call.takes_gzip)))
+
+    async def _snapshot_at(self, asking: Asking, given: dict[str, list[str]], wanted: PatternSet) -> Snapshot:
+        if "min_seq" in given:
+            raise ValidationFailed("`at` and `min_seq` ask for two states; an address has one of them")
+        seq = await asking.position_of(given["at"][-1])
+        names = asking.names(wanted)
+        snapshot = await asking.of(lambda history: history.state_at(seq, names))
+        self._admission.recheck(asking.principal)
+        return snapshot
 
     async def device(self, call: Call) -> Answer:
         """Return the newest state of one device.
@@ -175,15 +218,26 @@ class _Reading:
         principal = call.caller.principal
         principal.require_at_all("read")
         budget = self._admission.limits.begin_reading(call.caller)
-        await self._reach(decode_query(call.query, {"min_seq"}))
-        self._admission.recheck(principal)
+        given = decode_query(call.query, {"min_seq", "at"})
         check_id(call.name, "`device_id`")
+        if "at" in given:
+            return await self._device_at(call, given)
+        await self._reach(given)
+        self._admission.recheck(principal)
         newest = hub.state.newest(call.name)
         if newest is None or not principal.may("read", call.name):
             raise NotFound(f"there is no device {call.name!r}")
         budget.spend(len(newest.value) // BYTES_A_STEP)
-        answer = Device(newest.device_id, newest.value, newest.timestamp_utc, newest.source, newest.seq, newest.epoch)
-        return Answer(encode(answer), tag=f"{newest.epoch}:{newest.seq}")
+        return Answer(encode(_device(newest, newest.epoch)), tag=f"{newest.epoch}:{newest.seq}")
+
+    async def _device_at(self, call: Call, given: dict[str, list[str]]) -> Answer:
+        asking = Asking(self._parts, call)
+        snapshot = await self._snapshot_at(asking, given, exactly(call.name))
+        newest = State(snapshot).newest(call.name)
+        if newest is None:
+            raise NotFound(f"there was no device {call.name!r} at position {snapshot.seq}")
+        asking.budget.spend(len(newest.value) // BYTES_A_STEP)
+        return Answer(encode(_device(newest, asking.hub.state.epoch)))
 
     async def _reach(self, given: dict[str, list[str]]) -> None:
         """Wait for the position that a read asks for, if it asks for one."""
@@ -212,6 +266,14 @@ class _Reading:
         return position.seq
 
 
+def _device(newest: DataUpdate, epoch: str) -> Device:
+    return Device(
+        *(newest.device_id, newest.value, newest.timestamp_utc, newest.source, newest.seq, epoch),
+        measured_at_utc=newest.measured_at_utc,
+        clock=newest.clock,
+    )
+
+
 class _Writing:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -221,7 +283,8 @@ class _Writing:
         """Store one reading, or many.
 
         A single reading is answered with its event. An array of readings, or NDJSON, is stored all or nothing. The
-        answer comes once it is on disk.
+        answer comes once it is on disk. A reading may say when it was measured; one that is older than what the device
+        sent last is stored as `late`, and does not become its newest state.
         """
         call.require_type(JSON, NDJSON)
         body, updates_max = call.body, self._parts.request_limits.updates_max
@@ -230,7 +293,7 @@ class _Writing:
         elif body.lstrip()[:1] == b"[":
             entries = requests.decode_readings(body, "rest", updates_max)
         else:
-            event, replayed = await self._storing.store_one(requests.decode_reading(body, "rest"), call)
+            event, replayed = await self._storing.store_reading(requests.decode_reading(body, "rest"), call)
             return answered(Stored(ok=True, stored=True, event=event), replayed=replayed)
         require_all(call.caller.principal, entries)
         last_seq, replayed = await self._storing.store(entries, call)

@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar, cast
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of, key_of_request
-from twincast.core.model import Control, DataUpdate, Deleted, Entry
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Late
 from twincast.core.rights import Principal
-from twincast.errors import Truncated, TwincastError
+from twincast.errors import TooLarge, Truncated, TwincastError
 from twincast.transports.answer import Answer
 from twincast.transports.documents.parameters import IDEMPOTENCY_KEY
 from twincast.transports.operation import Call
 from twincast.transports.parts import Parts
 from twincast.wire.checks import check_value_sizes
 from twincast.wire.messages import encode
+from twincast.wire.requests import may_claim
 
 PARAMETERS = (IDEMPOTENCY_KEY,)
 OneEntry = TypeVar("OneEntry", DataUpdate, Control, Deleted)
@@ -35,7 +36,7 @@ class Storing:
         self._parts = parts
 
     async def store_one(self, entry: OneEntry, call: Call) -> tuple[OneEntry, bool]:
-        """Store an entry.
+        """Store an entry that stays as it is.
 
         Returns:
             The entry as it is in the log, and whether it was stored before, under the same key.
@@ -43,9 +44,21 @@ class Storing:
         Raises:
             TwincastError: it is not stored.
         """
-        require_all(call.caller.principal, [entry])
+        if not call.caller.principal.is_unbounded:
+            require_all(call.caller.principal, [entry])
         seq, replayed = await self.store([entry], call)
         return (cast("OneEntry", await self._stored_before(seq)) if replayed else entry), replayed
+
+    async def store_reading(self, reading: DataUpdate, call: Call) -> tuple[DataUpdate | Late, bool]:
+        """Store a reading, which may turn out to be late. Returns and raises what `store_one` does."""
+        if not call.caller.principal.is_unbounded:
+            require_all(call.caller.principal, [reading])
+        seq, replayed = await self.store([reading], call)
+        if replayed:
+            return cast("DataUpdate | Late", await self._stored_before(seq)), True
+        if reading.measured_at_utc is UNSET:
+            return reading, False
+        return cast("DataUpdate | Late", await self._stored_now(seq)), False
 
     async def store(self, entries: Sequence[Entry], call: Call) -> tuple[int, bool]:
         """Store entries whose rights are checked; all or none.
@@ -58,31 +71,50 @@ class Storing:
         """
         hub, admission = self._parts.hub, self._parts.admission
         principal = call.caller.principal
+        body_max_bytes = self._parts.stored_body_max_bytes
+        if body_max_bytes is not None and len(call.body) > body_max_bytes:
+            raise TooLarge(
+                f"a body here must be at most {body_max_bytes} bytes, for it is stored whole, and NATS takes no larger"
+                " messages; send it in parts"
+            )
         if len(call.body) > hub.sizes.value_max_bytes:
             check_value_sizes(entries, hub.sizes.value_max_bytes)
-        admission.limits.spend(principal, len(entries))
-        await hub.intake.room()
+        if principal.rate is not None:
+            admission.limits.spend(principal, len(entries))
+        if not hub.intake.has_room:
+            await hub.intake.room()
         admission.recheck(principal)  # the body may have taken half a minute to come in
         stored: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
         idempotency_key = None
         if call.key is not None:
             key = key_of_request(call.key, principal.identity)
             idempotency_key = IdempotencyKey(key, digest_of(entries), partial(_settle_again, stored))
-        actor = None if entries[0].audited_as is None else call.caller.actor
-        hub.submit_all(
-            entries, len(call.body), partial(_settle, stored), idempotency_key, actor, identity=principal.identity
-        )
+        first, done = entries[0], partial(_settle, stored)
+        actor = None if first.audited_as is None else call.caller.actor
+        if len(entries) == 1:  # the shorter way
+            hub.submit(first, len(call.body), done, idempotency_key, actor, identity=principal.identity)
+        else:
+            hub.submit_all(
+                *(entries, len(call.body), done, idempotency_key, actor),
+                identity=principal.identity,
+                are_plain=not may_claim(call.body),
+            )
         return await stored
 
     async def _stored_before(self, seq: int) -> Entry:
         try:
-            (entry,) = await self._parts.hub.read(seq - 1, 1)
+            return await self._parts.hub.read_one(seq)
         except Truncated:
             raise Truncated(
                 f"this was stored before, under the same key, as entry {seq}; it is not stored again, and what was"
                 " answered then is no longer kept"
             ) from None
-        return entry
+
+    async def _stored_now(self, seq: int) -> Entry:
+        try:
+            return await self._parts.hub.read_one(seq)
+        except Truncated:
+            raise Truncated(f"this was stored as entry {seq}, and is no longer kept") from None
 
 
 def require_all(principal: Principal, entries: Sequence[Entry]) -> None:
