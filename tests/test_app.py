@@ -143,27 +143,37 @@ async def test_a_request_before_the_start_says_what_is_missing() -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "not_started")
 
 
-async def test_a_server_whose_state_nobody_drives_ends() -> None:
-    program = """
-import asyncio, uvicorn
+@pytest.mark.parametrize(
+    ("error", "has_traceback"),
+    [
+        ("ValueError('the log has a gap')", True),
+        ("JournalUnusable('the log is of a newer one')", False),
+        ("ExceptionGroup('tasks', [JournalUnusable('the log is of a newer one')])", False),
+        ("ExceptionGroup('tasks', [JournalUnusable('one'), ValueError('another')])", True),
+    ],
+)
+async def test_a_server_whose_state_nobody_drives_ends(error: str, *, has_traceback: bool) -> None:
+    program = f"""
+import uvicorn
 from twincast.app import create_app
+from twincast.errors import JournalUnusable
 from twincast.hub.hub import Hub
 from twincast.settings import Settings
-from twincast.testing import Server
-from twincast.testing.keys import add_key
 
 async def broken(self):
-    raise ValueError("the log has a gap")
+    raise {error}
 
 Hub.run = broken
-uvicorn.run(create_app(Settings(journal="memory:")), port=PORT)
-""".replace("PORT", str(free_port()))
+uvicorn.run(create_app(Settings(journal="memory:")), port={free_port()})
+"""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     printed, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
     assert process.returncode == HUB_DIED
     assert b"the state is no longer driven" in printed
+    assert (b"Traceback" in printed) == has_traceback
+    assert has_traceback or b"the log is of a newer one" in printed
 
 
 @pytest.mark.parametrize("asset", ["/pages/home.css", "/pages/vendor/redoc.standalone.js", "/dashboard/app.js"])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from twincast.environment import Environment
 from twincast.errors import SettingUnusable
 from twincast.settings import Settings
+from twincast.settings.shared import digest_of
 
 
 @pytest.fixture(autouse=True)
@@ -235,3 +236,30 @@ def test_a_time_that_is_none_is_refused_with_what_to_write(monkeypatch: pytest.M
 def test_a_size_that_is_none_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(SettingUnusable, match="--keep-bytes: must be a size: a number and KB, MB, GB, TB or KiB"):
         Settings(**given(keep_bytes=text))
+
+
+def test_servers_of_one_log_compare_what_should_be_the_same_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "one.pem").write_text("key")
+    (tmp_path / "other.pem").write_text("key")
+    (tmp_path / "wrong.pem").write_text("another key")
+    own = digest_of(Settings(jwt_key="one.pem"))
+    assert own == digest_of(Settings(jwt_key="other.pem", port=9, journal="memory:", outbox_max_bytes=1 << 22))
+    others = {
+        digest_of(Settings(jwt_key="wrong.pem")),
+        digest_of(Settings(jwt_key="missing.pem")),
+        digest_of(Settings(jwt_key="one.pem", rate_updates_per_s=5)),
+        digest_of(Settings(jwt_key="one.pem", anonymous="read")),
+        digest_of(Settings(jwt_jwks="https://login.example/keys")),
+        digest_of(Settings()),
+    }
+    assert len(others | {own}) == 7
+
+
+def test_workers_are_a_number_or_one_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twincast.settings.amounts.cores", lambda: 3)
+    assert Settings().workers == 1
+    monkeypatch.setenv("TWINCAST_WORKERS", "auto")
+    assert Settings().workers == 3
+    monkeypatch.setattr("twincast.settings.amounts.cores", lambda: 500)
+    assert Settings().workers == 64
+    assert Settings(workers=4).workers == 4

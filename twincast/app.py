@@ -3,21 +3,21 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
 from twincast import __version__, logs
 from twincast.access.admission import Admission
 from twincast.access.authenticator import BURST_S, Authenticator
-from twincast.access.jwks import Jwks, StaticKey, fetch_from
 from twincast.access.limits import Bounds
 from twincast.access.origin import OriginPolicy
-from twincast.access.tokens import Tokens
 from twincast.core.rights import Rate
 from twincast.delivery.session import Limits
 from twincast.errors import LoginUnusable, TwincastError
 from twincast.hub.hub import system_now_utc
+from twincast.journal.url import shared_log_of
+from twincast.later import later
 from twincast.lifespan import Lifespan, PlainStart
 from twincast.settings import Settings
 from twincast.transports import poll, scrape
@@ -28,10 +28,15 @@ from twincast.transports.front import front
 from twincast.transports.operation import Operation
 from twincast.transports.pages import add_pages
 from twincast.transports.parts import PORTABLE, EdgeInUse, Parts, RequestLimits
-from twincast.transports.rest import audit, control, data, pairing, status, tickets
+from twincast.transports.rest import audit, cluster, control, data, history, pairing, status, tickets
 from twincast.transports.routes import add_route
 from twincast.transports.unrouted import answer_unrouted
 from twincast.transports.websocket import WebSocketEndpoint
+
+if TYPE_CHECKING:  # most servers take no tokens
+    from twincast.access import jwks, tokens
+else:
+    jwks, tokens = later("twincast.access.jwks"), later("twincast.access.tokens")
 
 logger = logging.getLogger("twincast")
 
@@ -122,10 +127,12 @@ def _operations(parts: Parts) -> tuple[Operation, ...]:
     streams = EventStreams(parts)
     return (
         *status.operations(parts),
+        *history.operations(parts),  # before those at shorter paths, which would match theirs as well
         *data.operations(parts),
         *control.operations(parts),
         *tickets.operations(parts),
         *audit.operations(parts),
+        *cluster.operations(parts),
         *poll.operations(parts, stream=streams.stream, identify=streams.ticket_holder),
         *scrape.operations(parts),
         *pairing.operations(parts),
@@ -135,6 +142,9 @@ def _operations(parts: Parts) -> tuple[Operation, ...]:
 def _admission(settings: Settings) -> Admission:
     authenticator = Authenticator(
         tokens=_tokens(settings),
+        # The keys of a shared log are seen once it has been read, and are changed from any machine: a server of it that
+        # others reach is never open.
+        is_required=settings.reaches_others and shared_log_of(settings.journal) is not None,
         anonymous_may_read=settings.anonymous == "read",
         rate_per_s=settings.rate_updates_per_s,
     )
@@ -155,17 +165,17 @@ def _admission(settings: Settings) -> Admission:
     )
 
 
-def _tokens(settings: Settings) -> Tokens | None:
-    keys: Jwks | StaticKey
+def _tokens(settings: Settings) -> "tokens.Tokens | None":
+    keys: jwks.Jwks | jwks.StaticKey
     if settings.jwt_jwks is not None and settings.jwt_key is not None:
         raise LoginUnusable("--jwt-jwks and --jwt-key are two ways to the same; give one of them, not both")
     if settings.jwt_jwks is not None:
-        keys = Jwks(fetch_from(settings.jwt_jwks), time.monotonic)
+        keys = jwks.Jwks(jwks.fetch_from(settings.jwt_jwks), time.monotonic)
     elif settings.jwt_key is not None:
-        keys = StaticKey.of_file(settings.jwt_key)
+        keys = jwks.StaticKey.of_file(settings.jwt_key)
     else:
         return None
-    return Tokens(
+    return tokens.Tokens(
         keys,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,

@@ -120,7 +120,7 @@ def test_more_than_one_worker_is_told_that_the_journal_is_in_use(folder: Path) -
     process = warm.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     try:
-        assert any("JournalUnusable" in line and "in use by another server" in line for line in process.stdout)
+        assert any("JournalInUse" in line and "in use by another server" in line for line in process.stdout)
     finally:
         process.terminate()
         process.communicate(timeout=DEADLINE_S)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import pytest
 from fastapi import FastAPI
 
 from twincast import Twincast
-from twincast.client import Event, Gap, Reading, Twin
+from twincast.client import Event, Gap, LateReading, Reading, Twin
 from twincast.core.model import Position
 from twincast.errors import (
+    BadTime,
     JournalUnavailable,
     JournalUnusable,
     MalformedJson,
@@ -73,6 +75,24 @@ async def test_what_is_published_is_durable_in_the_state_and_on_every_wire(tmp_p
     again = Twincast(f"sqlite:{tmp_path / 'lab.db'}")
     async with again.running():
         assert again.state["lab/lamp"] == Twin({"on": True}, told["updated_at_utc"], 1, "application")
+
+
+async def test_a_reading_may_say_when_it_was_measured(twin: Twincast) -> None:
+    at = datetime(2026, 11, 27, 4, 16, 10, tzinfo=UTC)
+    async with twin.watch("lamp", mode="every") as unasked, twin.watch("lamp", kinds=["late"]) as asked:
+        await twin.publish("lamp", 1, measured_at=at)
+        await twin.publish("lamp", 2, measured_at="2026-11-27T05:16:09+01:00")
+        await twin.publish("lamp", 3, measured_at="9999-01-01T00:00:00Z")
+        [late] = await first(aiter(asked), 1)
+        assert isinstance(late, LateReading)
+        assert (late.value, late.measured_at_utc, late.seq) == (2, "2026-11-27T04:16:09.000000+00:00", 2)
+        readings = await first(aiter(unasked), 2)
+    assert [(each.value, isinstance(each, Reading) and each.clock) for each in readings] == [(1, None), (3, "off")]
+    now = twin.state["lamp"]
+    assert (now.value, now.measured_at_utc, now.clock) == (3, "9999-01-01T00:00:00.000000+00:00", "off")
+    for wrong in (at.replace(tzinfo=None), "yesterday"):
+        with pytest.raises(BadTime):
+            await twin.publish("lamp", 4, measured_at=wrong)
 
 
 async def test_a_command_and_a_deletion_are_told_and_audited(twin: Twincast) -> None:

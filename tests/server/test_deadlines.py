@@ -29,13 +29,13 @@ async def test_beginning_again_gives_no_more_time() -> None:
 
 async def test_what_is_stopped_is_not_late() -> None:
     loop, late, over = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    three = [Deadline(loop, 0.01, late.set) for _ in range(3)]
-    deadlines = Deadlines(head=three[0], body=three[1], write=three[2])
-    for each in three:
+    four = [Deadline(loop, 0.01, late.set) for _ in range(4)]
+    deadlines = Deadlines(head=four[0], body=four[1], write=four[2], idle=four[3])
+    for each in four:
         each.start()
-    deadlines.stop()
-    assert not any(each.is_running for each in three)
-    deadlines.stop()
+    deadlines.cancel()
+    assert not any(each.is_running for each in four)
+    deadlines.cancel()
     loop.call_later(0.05, over.set)
     await asyncio.wait_for(over.wait(), 10)
     assert not late.is_set()

@@ -1,6 +1,7 @@
 """What it takes before others reach a server: on one's own network, and with a certificate of the server's own."""
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Never
 
@@ -8,7 +9,17 @@ import pytest
 
 from tests.credentials import add_key, certificate
 from twincast.access.addresses import parse
-from twincast.errors import AddressUnusable, LoginUnusable
+from twincast.app import create_app
+from twincast.cluster.engine import Engine
+from twincast.cluster.key_store import KeyStore
+from twincast.cluster.local import held
+from twincast.core.audit import Actor
+from twincast.core.keys import Key
+from twincast.errors import AddressUnusable, JournalUnusable, LoginUnusable
+from twincast.journal.jetstream.access_log import AccessLog
+from twincast.journal.jetstream.address import NatsAddress
+from twincast.journal.local import LocalLog
+from twincast.server.banner import Banner
 from twincast.server.exposure import Exposure, exposed, refuse_exposure, with_certificate
 from twincast.server.lan import Local, local
 from twincast.settings import Settings
@@ -91,3 +102,66 @@ def test_no_option_of_a_network_leaves_a_server_as_it_was() -> None:
     settings = Settings()
     refuse_exposure(settings)
     assert with_certificate(exposed(settings)) == Exposure(settings, ["127.0.0.1"])
+
+
+# On a log that servers share.
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with Engine(tmp_path_factory.mktemp("nats"), asks_token=False) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("how", [{"host": "0.0.0.0", "behind_tls_proxy": True}, {"lan": True}], ids=["all", "lan"])
+def test_a_server_of_a_shared_log_without_keys_is_not_exposed(engine: Engine, how: Any) -> None:
+    journal = f"{engine.url}/{len(how)}"
+    with pytest.raises((AddressUnusable, LoginUnusable), match=f"keys add NAME.*{journal}"):
+        refuse_exposure(Settings(journal=journal, **how))
+    with AccessLog(NatsAddress.parse(journal), make=True) as log:
+        log.add(Key("id1", "a", "d", {"read": ["*"]}, ""), Actor("local:me", "here"))
+    refuse_exposure(Settings(journal=journal, **how))
+
+
+@pytest.mark.parametrize("how", [{"host": "0.0.0.0", "behind_tls_proxy": True}, {"lan": True}], ids=["all", "lan"])
+def test_a_server_that_others_reach_asks_for_a_login_before_nats_is_there(
+    how: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(journal="nats://127.0.0.1:9/lab", **how)
+    refuse_exposure(settings)
+    assert "a login is asked for, with or without" in caplog.text
+    assert create_app(settings).parts.admission.authenticator.is_required
+    here_alone = Settings(journal="nats://127.0.0.1:9/lab")
+    refuse_exposure(here_alone)
+    assert not create_app(here_alone).parts.admission.authenticator.is_required
+
+
+def test_a_url_that_is_none_is_refused_before_anything_is_opened() -> None:
+    with pytest.raises(JournalUnusable, match="the name of a shared log"):
+        refuse_exposure(Settings(journal="nats://127.0.0.1:9", host="0.0.0.0"))
+
+
+def test_the_keys_of_workers_are_asked_for_where_they_will_be(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    settings = Settings(journal=f"sqlite:{path}", workers=2, host="0.0.0.0", behind_tls_proxy=True)
+    with pytest.raises(AddressUnusable, match=f"keys add NAME .* --journal workers:{path}"):
+        refuse_exposure(settings)
+    with KeyStore(f"workers:{path}").open(make=True) as access:
+        access.add(Key("id1", "a", "d", {"read": ["*"]}, ""), Actor("local:me", "here"))
+    refuse_exposure(settings)
+    assert not path.exists()
+
+
+def test_the_first_key_of_workers_is_made_in_the_log_that_they_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal.db"
+    exposure = exposed(Settings(journal=f"sqlite:{path}", workers=2, lan=True))
+    with held(LocalLog.beside(str(path))):
+        for _ in range(2):
+            Banner(exposure, "192.168.1.10", 8000, workers=2).show_first_key()
+        with KeyStore(f"workers:{path}").open() as access:
+            (owner,) = access.keys()
+    assert owner.name == "lan/owner"
+    assert capsys.readouterr().out.count("The first key") == 1
+    assert not path.exists()

@@ -199,6 +199,21 @@ def test_the_rest_of_a_body_is_not_waited_for_when_the_answer_is_there() -> None
         assert status_of(everything_from(connection)) == 404
 
 
+@pytest.mark.parametrize("path", [b"/api/data", b"/api/control", b"/nowhere"])
+def test_a_refused_body_may_go_on_coming_and_the_answer_is_read_all_the_same(path: bytes) -> None:
+    """Closed at once the connection would be reset, and a proxy in front would say 502."""
+    size_bytes = 5 << 20
+    with Server() as server:
+        for _ in range(5):
+            with closing(opened(server)) as connection:
+                connection.sendall(
+                    b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % (path, size_bytes)
+                )
+                time.sleep(0.05)  # the answer is on its way
+                connection.sendall(b"x" * size_bytes)
+                assert status_of(everything_from(connection)) in (404, 413)
+
+
 def test_few_requests_wait_behind_one_that_is_answered() -> None:
     with Server() as server:
         few = (HEAD + b"\r\n") * 4 + HEAD + b"Connection: close\r\n\r\n"

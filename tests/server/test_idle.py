@@ -9,7 +9,7 @@ class Connection:
     def __init__(self, idle_until_s: float | None) -> None:
         self.idle_until_s = idle_until_s
 
-    def timeout_keep_alive_handler(self) -> None:
+    def close(self) -> None:
         self.idle_until_s = None
 
 

@@ -212,3 +212,18 @@ main()
 def test_what_the_start_made_is_out_of_the_collectors_sight() -> None:
     ran = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=60, check=True)
     assert "frozen" in ran.stdout
+
+
+def test_a_server_starts_without_what_it_may_never_use(tmp_path: Path) -> None:
+    """Tokens, scrapes, codes to be drawn and certificates of its own: each is imported when it is asked for."""
+    program = [sys.executable, "-X", "importtime", "-m", "twincast", "serve", "--port", "0", "--journal", "memory:"]
+    with (tmp_path / "imported").open("w+") as imported:
+        # Not from a warm interpreter, which has imported all of it.
+        with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=imported, text=True) as server:
+            assert server.stdout is not None
+            assert "is up" in server.stdout.readline()
+            server.terminate()
+        imported.seek(0)
+        loaded = {line.rpartition("|")[2].strip() for line in imported}
+    assert {"fastapi", "twincast.server.http"} <= loaded
+    assert not loaded & {"httpx", "jwt", "cryptography", "prometheus_client", "psutil", "segno", "twincast.client.rest"}

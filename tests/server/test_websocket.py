@@ -1,10 +1,17 @@
 """What the fast edge assumes of picows and of uvicorn, neither of which promises it."""
 
+import asyncio
+import gc
 import inspect
+import re
 import sys
 import tomllib
+import tracemalloc
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
 
 import pytest
 import uvicorn
@@ -12,9 +19,11 @@ from picows import WSListener, WSTransport
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stub shows only the documented names
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from fuzz.edge import HEAD, EdgeClient, EdgeServer
 from tests import warm
+from tests.calls import calls_of
 from tests.conftest import StartServer
-from tests.raw_websocket import CLOSE, PING, RawWebSocket
+from tests.raw_websocket import CLOSE, PING, TEXT, RawWebSocket, frame
 from tests.running import DEADLINE_S, ROOT
 from twincast.server.conversation import Conversation
 from twincast.server.websocket import PicowsEdge
@@ -102,3 +111,107 @@ def test_a_header_that_is_not_ascii_is_refused_and_leaves_no_traceback(
     with RawWebSocket(server.port, headers=bearer | headers) as refused:
         assert refused.status == status
     assert "Traceback" not in server.stop()
+
+
+async def test_connections_that_are_idle_have_no_tasks_and_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+    call_later = loop.call_later
+
+    def noted(delay_s: float, callback: Any, *arguments: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(delay_s, callback, *arguments))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    tasks = asyncio.all_tasks()
+    server = EdgeServer()
+    clients = [EdgeClient(server=server) for _ in range(50)]
+    for client in clients:
+        client.says(HEAD)
+        assert b'"hello"' in client.heard()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == tasks
+    assert len([timer for timer in timers if not timer.cancelled()]) == 1
+    for client in clients:
+        client.edge.connection_lost(None)
+
+
+def held_by(thing: object) -> Iterator[object]:
+    """Yield what an object holds, but neither code nor the loop."""
+    seen, left = set[int](), [thing]
+    while left:
+        held = left.pop()
+        if id(held) not in seen and not isinstance(held, type | ModuleType | FunctionType | asyncio.AbstractEventLoop):
+            seen.add(id(held))
+            yield held
+            left += gc.get_referents(held)
+
+
+async def test_nothing_of_a_handshake_is_kept() -> None:
+    client = EdgeClient()
+    client.says(HEAD.replace(b"/ws", b"/ws?devices=of-the-address").replace(b"Host", b"X-Mark: of-the-head\r\nHost"))
+    assert b'"hello"' in client.heard()
+    kept = [text for text in held_by(client.edge) if isinstance(text, str | bytes)]
+    heads = [text for text in kept if re.search(r"of-the-head|X-Mark|devices=|Sec-WebSocket", str(text), re.I)]
+    assert not heads
+    client.leaves()
+
+
+async def test_clients_that_ask_alike_share_one_subscription() -> None:
+    server = EdgeServer()
+    clients = [EdgeClient(server=server) for _ in range(3)]
+    for client in clients:
+        client.says(HEAD.replace(b"/ws", b"/ws?devices=lab/*&kinds=deleted"))
+    first, *others = [client.edge.listener.session.feed.subscription for client in clients]
+    assert all(other is first for other in others)
+
+
+def calls_of_a_read(client: EdgeClient, data: bytes) -> list[str]:
+    """Return which functions in Python are called while a client's bytes are read, as uvloop does it."""
+    get_buffer, buffer_updated = client.edge.get_buffer, client.edge.buffer_updated
+
+    def read() -> None:
+        get_buffer(1 << 16)[: len(data)] = data
+        buffer_updated(len(data))
+
+    return calls_of(read)
+
+
+async def test_a_read_costs_few_calls_and_no_more_of_them_beside_a_thousand_others() -> None:
+    reading = frame(TEXT, b'{"type":"telemetry","device_id":"lab","value":1}')
+    server = EdgeServer()
+    first = EdgeClient(server=server)
+    first.says(HEAD.replace(b"/ws", b"/ws?devices="))
+    calls_of_a_read(first, reading)  # after which the name of the device is known
+    alone = calls_of_a_read(first, reading)
+    for _ in range(999):
+        last = EdgeClient(server=server)
+        last.says(HEAD.replace(b"/ws", b"/ws?devices="))
+    assert len(calls_of_a_read(first, reading)) == len(calls_of_a_read(last, reading)) == len(alone)
+    fixed = calls_of_a_read(first, reading[:1])  # of which no frame becomes complete
+    assert len(fixed) <= 5, fixed
+
+
+@pytest.mark.parametrize(("query", "max_bytes"), [(b"", 7_000), (b"?devices=lab%d", 10_000)])
+async def test_a_client_that_is_idle_has_little_memory(query: bytes, max_bytes: int) -> None:
+    """picows' buffers are in it, uvloop's transport is not."""
+    server = EdgeServer()
+    clients: list[EdgeClient] = []
+
+    def connect(count: int) -> None:
+        for _ in range(count):
+            clients.append(EdgeClient(server=server))
+            own = query % len(clients) if query else query
+            clients[-1].says(HEAD.replace(b"/ws", b"/ws" + own))
+            clients[-1].heard()
+
+    connect(50)
+    tracemalloc.start()
+    try:
+        gc.collect()
+        before_bytes = tracemalloc.get_traced_memory()[0]
+        connect(500)
+        gc.collect()
+        each_bytes = (tracemalloc.get_traced_memory()[0] - before_bytes) / 500
+    finally:
+        tracemalloc.stop()
+    assert each_bytes <= max_bytes

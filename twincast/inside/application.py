@@ -58,6 +58,7 @@ class Twincast(Party):
         chosen = settings if journal is None else {"journal": journal, **settings}
         self.app: App = create_app(_settings(chosen), edge=PORTABLE)
         """The ASGI application, to be mounted."""
+        self.app.life.waits_for_log = True
         self._running_it = Running(self.app)
         super().__init__(self._running_it, Principal(NAME), has_identity=False)
 
@@ -65,6 +66,9 @@ class Twincast(Party):
         """Run as long as the context lasts: the journal is open, and what is mounted answers.
 
         At the end what was accepted is stored and answered; then watches end with Stopping.
+
+        It begins once the journal is open; a log that is shared may be long in coming. If that is another one later, it
+        is opened anew: calls raise NotReady meanwhile, and watches go on with what the new one says.
 
         Raises:
             JournalUnusable: the journal cannot be opened, as when another process has it.

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 from twincast.client.event_queue import Mark
-from twincast.client.events import Event, Gap, Twin, event_of, reading_of
+from twincast.client.events import Event, Gap, Twin, event_of, reading_of, twins_in
 from twincast.client.watch import Watch
 from twincast.core.model import Entry, Position
 from twincast.delivery.cast import Cast
 from twincast.delivery.feed import Feed
-from twincast.errors import FellBehind, TwincastError
+from twincast.delivery.scheduler import Unmetered
+from twincast.errors import FellBehind, NotReady, TwincastError
 from twincast.hub.hub import Hub
 from twincast.inside.running import Running
 from twincast.transports.buffer import Buffer
@@ -41,9 +42,8 @@ class Feeding:
 
     async def start(self, watch: Watch) -> None:
         """See Feeder."""
-        hub = self._running.hub
         since, self._since = self._since, None
-        line = self._line = _Line(hub, watch, since)
+        line = self._line = _Line(self._running, watch, since)
         self._running.keep(asyncio.create_task(line.run(), name="watch"), line.end)
 
     def end(self, watch: Watch) -> None:
@@ -56,24 +56,14 @@ class Feeding:
         """See Feeder. Only the program keeps the position of a watch of this process."""
 
 
-class _Free:
-    """See Budget: what this process reads takes turns with others, and costs nothing."""
-
-    def __init__(self) -> None:
-        self.account = f"inside {next(_numbers)}"
-
-    def spend(self, steps: int) -> float:
-        """See Budget."""
-        return 0.0
-
-
 class _Line:
     """Carries entries from the hub to one watch. When its feed has ended, it opens another where that one was."""
 
-    def __init__(self, hub: Hub, watch: Watch, since: Position | None) -> None:
-        self._hub = hub
+    def __init__(self, running: Running, watch: Watch, since: Position | None) -> None:
+        hub = running.hub
+        self._running = running
         self._watch = watch
-        self._budget = _Free()
+        self._budget = Unmetered(f"inside {next(_numbers)}")
         self._why: TwincastError | None = None  # the feed ended
         self._is_over = False
         self._gap: Gap | None = None  # what is missing before the state that is coming in
@@ -81,7 +71,8 @@ class _Line:
         self._newer: dict[str, int] = {}  # what the state had that is newer than its position: devices' seqs
         now = Position(hub.state.epoch, hub.state.seq)
         self._position = now if since is None else since
-        self._open(None if watch.initial and since is None else self._position)
+        self._open(hub, None if watch.initial and since is None else self._position)
+        running.app.parts.watches_inside.add(self._cut_off)
 
     def end(self, error: TwincastError) -> None:
         """End the watch with an error, after what it has been offered."""
@@ -91,6 +82,7 @@ class _Line:
     def leave(self) -> None:
         """Offer nothing more."""
         self._is_over = True
+        self._running.app.parts.watches_inside.discard(self._cut_off)
         self._feed.close()
         self._buffer.end()
 
@@ -104,22 +96,32 @@ class _Line:
                 assert self._why is not None
                 if not self._why.retryable:
                     raise self._why
-                if not isinstance(self._why, FellBehind):
-                    await asyncio.sleep(AGAIN_S)
-                    if self._is_over:
-                        return
-                self._open(self._position)
+                await self._open_again(self._why)
         except TwincastError as error:
             self.end(error)
         except Exception:
             logger.exception("a watch could not be given its events")
             self.end(TwincastError("a watch could not be given its events; the log says why"))
 
-    def _open(self, since: Position | None) -> None:
+    async def _open_again(self, why: TwincastError) -> None:
+        """Open another feed where the last one was, as soon as there is a hub for it."""
+        while not self._is_over:
+            if not isinstance(why, FellBehind):
+                await asyncio.sleep(AGAIN_S)
+            if self._is_over:
+                return
+            try:
+                self._open(self._running.hub, self._position)
+            except NotReady as error:
+                why = error
+            else:
+                return
+
+    def _open(self, hub: Hub, since: Position | None) -> None:
         self._why = None
         self._buffer = Buffer(HELD_MAX_BYTES)
         self._feed = Feed(
-            self._buffer.write, self._hub, self._cut_off, budget=self._budget, outbox_max_bytes=OUTBOX_MAX_BYTES
+            self._buffer.write, hub, self._cut_off, budget=self._budget, outbox_max_bytes=OUTBOX_MAX_BYTES
         )
         self._buffer.flow = self._feed.sender
         self._feed.begin(self._watch.subscription, since=since, page_size=PAGE)
@@ -156,7 +158,7 @@ class _Line:
             self._fresh = {}
         if self._fresh is None or "data_snapshot" not in message:
             return
-        self._fresh |= {name: Twin(**twin) for name, twin in message["data_snapshot"].items()}
+        self._fresh |= twins_in(message["data_snapshot"])
         if not message.get("more"):
             twins, self._fresh = self._fresh, None
             await self._tell_state(twins, Position(message["epoch"], message["seq"]))

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from twincast.client.encoding import checked, encode_args, encode_value
+from twincast.client.encoding import Time, checked, encode_args, encode_time, encode_value
 from twincast.client.events import Twin
+from twincast.client.message import MEASURED, Message
 from twincast.client.watch import Watch
 from twincast.core.audit import Actor
 from twincast.core.model import Position, Source
 from twincast.core.rights import Principal
-from twincast.core.subscription import Mode, Subscription, rules_of
+from twincast.core.subscription import Mode, rules_of, subscription_to
 from twincast.errors import TwincastError
 from twincast.inside.feeding import Feeding
 from twincast.inside.running import Running
@@ -29,7 +30,8 @@ ADDRESS = "local"
 class Party:
     """A user in this process, made by `Twincast.user`; a `Twincast` itself is one with every right.
 
-    Every call raises NotStarted before the twincast runs and after its end, and Stopping as it ends.
+    Every call raises NotStarted before the twincast runs and after its end, and Stopping as it ends. On a log that is
+    shared also NotReady, while that is opened anew.
     """
 
     def __init__(self, running: Running, principal: Principal, *, has_identity: bool) -> None:
@@ -50,7 +52,7 @@ class Party:
         state = self._running.app.parts.hub.state
         return Position(state.epoch, state.seq)
 
-    async def publish(self, device_id: str, value: Any) -> int:
+    async def publish(self, device_id: str, value: Any, *, measured_at: Time | None = None) -> int:
         """Store a reading, and return its seq once it is on disk, in `state`, and on its way to all who watch.
 
         If cancelled, the reading is stored or not.
@@ -58,15 +60,20 @@ class Party:
         Args:
             device_id: whose reading it is.
             value: what JSON has a form for, see docs/client.md.
+            measured_at: when it was measured, with a zone. A reading from before the newest one of its device is kept
+                as `late`, and does not become the device's state.
 
         Raises:
-            BadMessage: the name or the value cannot be; TooLarge among these.
+            BadMessage: the name, the value or the time cannot be; TooLarge and BadTime among these.
             NotPermitted: this party has no right to publish that.
             StateFull: there are as many devices, or as much state, as there may be.
             JournalUnavailable: the disk does not take it; it is not stored, and is not tried again by itself.
         """
         name, text = checked(device_id, "`device_id`"), encode_value(value)
-        return await self._store({"type": "telemetry", "device_id": name, "value": text})
+        message: Message = {"type": "telemetry", "device_id": name, "value": text}
+        if measured_at is not None:
+            message[MEASURED] = encode_time(measured_at)
+        return await self._store(message)
 
     async def command(
         self, target: str, command: str, args: Mapping[str, Any] | None = None, *, actor: str | None = None
@@ -110,7 +117,7 @@ class Party:
             devices: patterns, such as `lab/*`; everything if there are none.
             mode: "latest": what waits for a slow reader merges, device by device. "every": nothing merges; what a slow
                 reader has not taken is read back from the journal.
-            kinds: "data_update", "control", "deleted"; all if None.
+            kinds: "data_update", "control", "deleted", "late"; all but "late" if None.
             max_hz: in mode "latest", how often a second events come, at most.
             initial: whether to begin with the newest state of each device.
             since: the position of the last event that is done, `EPOCH:SEQ`; what came after it comes first.
@@ -121,7 +128,7 @@ class Party:
         """
         self._principal.require_at_all("read")
         rules = rules_of(devices or ("*",), kinds)
-        subscription = Subscription(rules, mode, max_hz).inside(self._principal.readable)
+        subscription = subscription_to(rules, mode, max_hz).inside(self._principal.readable)
         position = Position.parse(since) if isinstance(since, str) else since
         return Watch(Feeding(self._running, position), subscription, initial=initial)
 

@@ -25,6 +25,7 @@ class Running:
 
         Raises:
             NotStarted: it does not run, or no longer.
+            NotReady: its log is another one now, and is being opened.
             Stopping: it is about to end.
             RuntimeError: this is another event loop's thread.
         """
@@ -69,7 +70,8 @@ class Running:
                 started.set_result(None)
                 await self._leave.wait()
                 self._is_ending = True
-                await self.app.parts.hub.stop()
+                if self.app.parts.is_running:
+                    await self.app.parts.hub.stop()
                 await self._end_all()
         except Exception as error:
             if started.done():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from twincast.client.events import Twin
+from twincast.core import model
 from twincast.core.rights import Principal
 from twincast.core.state import State
 
@@ -26,7 +27,7 @@ class StateView(Mapping[str, Twin]):
         twin = self._state().twins.get(device_id)
         if twin is None or not self._may_read(device_id):
             raise KeyError(device_id)
-        return Twin(msgspec.json.decode(twin.value), twin.updated_at_utc, twin.seq, twin.source)
+        return twin_of(twin)
 
     def __contains__(self, device_id: object) -> bool:
         return device_id in self._state().twins and isinstance(device_id, str) and self._may_read(device_id)
@@ -43,3 +44,12 @@ class StateView(Mapping[str, Twin]):
 
     def _may_read(self, device_id: str) -> bool:
         return self._is_all or self._principal.may("read", device_id)
+
+
+def twin_of(twin: model.Twin) -> Twin:
+    """Return a twin as a program reads it."""
+    return Twin(
+        *(msgspec.json.decode(twin.value), twin.updated_at_utc, twin.seq, twin.source),
+        twin.measured_at_utc or None,
+        twin.clock or None,
+    )

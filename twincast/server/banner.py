@@ -2,35 +2,63 @@
 
 import logging
 import sys
+from typing import Self
 
+import msgspec
 from rich.markup import escape
 
-from twincast import stdio
+from twincast import __version__, stdio
 from twincast.app import App
+from twincast.cluster.key_store import KeyStore
+from twincast.console import Output
 from twincast.journal.place import Place, forget_place, note_place
-from twincast.journal.url import file_of
 from twincast.server import qr
-from twincast.server.exposure import Exposure, has_login
+from twincast.server.exposure import Exposure, has_issuer, keys_of
 from twincast.server.first_key import OWNER, make_first_code, make_first_key, save_first_key
+from twincast.wire import implementation
 
 logger = logging.getLogger("twincast.server")
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What a server knows of itself once it serves."""
+
+    devices: int | None
+    """How many it remembers; None while it reads its log."""
+    is_login_asked: bool
+
+    @classmethod
+    def of(cls, app: App) -> Self:
+        """Return what an application knows that has started."""
+        parts = app.parts
+        devices = len(parts.hub.state.twins) if parts.is_running else None
+        return cls(devices, parts.admission.authenticator.is_required)
+
+
+def _remembered(devices: int | None) -> str:
+    if devices is None:
+        return "and reads its log before it serves anything"
+    return f"with {'1 device' if devices == 1 else f'{devices:,} devices'} remembered"
 
 
 class Banner:
     """The banner of one server on standard output."""
 
-    def __init__(self, exposure: Exposure, host: str, port: int) -> None:
+    def __init__(self, exposure: Exposure, host: str, port: int, *, workers: int = 0) -> None:
         """Prepare the banner.
 
         Args:
             exposure: where the server is, and for whom.
             host: of the first listener.
             port: of the first listener.
+            workers: how many processes share the port; 0 if it is not shared.
         """
         self._exposure = exposure
+        self._workers = workers
         self._url = exposure.url(host, port)
-        self._journal_path = file_of(exposure.settings.journal)
-        self._console = stdio.Output(highlight=False, emoji=False)
+        self._keys = KeyStore(keys_of(exposure.settings))
+        self._journal_path = self._keys.file
+        self._console = Output(highlight=False, emoji=False)
         self._code: str | None = None
         self._is_noted = False
 
@@ -39,13 +67,14 @@ class Banner:
 
         It is not printed into a pipe, for logs are kept and read by others. Raises what `make_first_key` does.
         """
-        if not self._exposure.settings.lan or has_login(self._exposure.settings) or self._journal_path is None:
+        settings = self._exposure.settings
+        if not settings.lan or self._journal_path is None or has_issuer(settings) or self._keys.has_keys():
             return
-        make_first_key(self._journal_path, self._show_key if self._console.is_terminal else self._save_key)
+        make_first_key(self._keys, self._show_key if self._console.is_terminal else self._save_key)
         if self._console.is_terminal:
-            self._code = make_first_code(self._journal_path)
+            self._code = make_first_code(self._keys)
 
-    def show(self, app: App) -> None:
+    def show(self, start: Start) -> None:
         """Print the banner, and note the address for `twincast pair`."""
         if self._journal_path is not None:
             try:
@@ -55,7 +84,7 @@ class Banner:
             except OSError as error:
                 logger.warning("`twincast pair` will not know where the server is: %s", error.strerror)
         try:
-            self._show(app)
+            self._show(start)
         except OSError:
             logger.warning("nobody takes standard output; the server is at %s", self._url)
             stdio.give_up(sys.stdout)
@@ -65,18 +94,19 @@ class Banner:
         if self._is_noted and self._journal_path is not None:  # another server's note is not ours
             forget_place(self._journal_path)
 
-    def _show(self, app: App) -> None:
-        count = len(app.parts.hub.state.twins)
-        devices = "1 device" if count == 1 else f"{count:,} devices"
-        self._say(f"[bold]twincast[/] {app.version} is up, with {devices} remembered")
+    def _show(self, start: Start) -> None:
+        self._say(f"[bold]twincast[/] {__version__} is up, {_remembered(start.devices)}")
         self._say(f"  Dashboard  [bold cyan]{escape(f'{self._url}/dashboard')}[/]")
         self._say(f"  API        {escape(self._url)}/docs")
-        self._say(f"  Journal    {escape(app.settings.journal)}")
+        self._say(f"  Journal    {escape(self._exposure.settings.journal)}")
+        if self._workers:
+            self._say(f"  Workers    {self._workers}, which share one log")
+        self._say(f"  Hot path   {implementation.NAME}")
         if self._exposure.private:
             also = [str(address) for address in self._exposure.private[1:]]
             if also:
                 self._say(f"  Also at    {', '.join(also)}")
-        if app.parts.admission.authenticator.is_required:
+        if start.is_login_asked:
             self._say("  Login      asked for; [bold]twincast keys add[/] makes a key, [bold]twincast pair[/] a code")
         if self._exposure.self_signed is not None:
             self._say(f"  Trust      {self._exposure.self_signed.fingerprint}")

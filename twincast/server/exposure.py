@@ -1,17 +1,27 @@
 """Where a server may listen, and what is required before others may reach it; decided before anything is opened."""
 
+import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from twincast.access import addresses
 from twincast.access.addresses import Address, in_url
-from twincast.errors import AddressUnusable, LoginUnusable
-from twincast.journal import has_keys
-from twincast.journal.url import file_of, required_file_of
+from twincast.cluster.key_store import KeyStore
+from twincast.errors import AddressUnusable, JournalUnavailable, LoginUnusable
+from twincast.journal.local import SCHEME
+from twincast.journal.url import file_of, shared_log_of
+from twincast.later import later
 from twincast.machine import quoted
 from twincast.server.lan import Local, local
-from twincast.server.self_signed import SelfSigned, keep_certificate
 from twincast.settings import Settings
+
+if TYPE_CHECKING:
+    from twincast.server import self_signed
+else:
+    self_signed = later("twincast.server.self_signed")
+
+
+logger = logging.getLogger("twincast.server")
 
 
 class Exposure(NamedTuple):
@@ -23,7 +33,7 @@ class Exposure(NamedTuple):
     """Where it listens; the address to show to people comes first."""
     private: Sequence[Address] = ()
     """This machine's addresses on its own networks, if the server is for those."""
-    self_signed: SelfSigned | None = None
+    self_signed: "self_signed.SelfSigned | None" = None
 
     def url(self, host: str, port: int) -> str:
         """Return the address to show for a server whose first listener is there."""
@@ -43,14 +53,14 @@ def refuse_exposure(settings: Settings) -> None:
     if settings.lan:
         _refuse_other_than_local(settings)
         return
-    is_local = addresses.is_local(settings.host)
-    if is_local and not settings.behind_tls_proxy:
+    if not settings.reaches_others:
         return
-    where = "behind a proxy" if is_local else f"on {settings.host}"
-    journal = f" --journal {quoted(settings.journal)}" if settings.journal != type(settings)().journal else ""
+    where = "behind a proxy" if addresses.is_local(settings.host) else f"on {settings.host}"
+    keys = keys_of(settings)
+    journal = f" --journal {quoted(keys)}" if keys != type(settings)().journal else ""
     missing = []
-    if not has_login(settings):
-        if file_of(settings.journal) is not None:
+    if not _asks_for_login(settings):
+        if file_of(settings.journal) is not None or KeyStore(keys).is_shared:
             missing.append(f"a login:  twincast keys add NAME --may publish,read,command --devices '*'{journal}")
         else:
             missing.append("a login:  a journal on disk, such as --journal sqlite:twincast.db, and `twincast keys add`")
@@ -93,14 +103,42 @@ def with_certificate(exposure: Exposure) -> Exposure:
     named = addresses.parse(settings.host)
     if named is not None and not named.is_unspecified:
         names.add(str(named))
-    kept = keep_certificate(required_file_of(settings.journal), sorted(names))
+    beside = file_of(settings.journal)
+    assert beside is not None  # see `refuse_exposure`
+    kept = self_signed.keep_certificate(beside, sorted(names))
     with_tls = settings.model_copy(update={"tls_cert": kept.cert_path, "tls_key": kept.key_path})
     return exposure._replace(settings=with_tls, self_signed=kept)
 
 
 def has_login(settings: Settings) -> bool:
-    """Whether a server requires a login. Raises JournalUnusable if its keys cannot be read."""
-    return settings.jwt_jwks is not None or settings.jwt_key is not None or has_keys(settings.journal)
+    """Whether a server has keys, or an issuer of tokens.
+
+    Raises:
+        JournalUnusable: its keys cannot be read.
+        JournalUnavailable: they are in a shared log, and NATS does not answer.
+    """
+    return has_issuer(settings) or KeyStore(keys_of(settings)).has_keys()
+
+
+def keys_of(settings: Settings) -> str:
+    """Return the URL by which commands find the keys: those of workers are in the log that they share."""
+    path = file_of(settings.journal)
+    is_for_workers = settings.workers > 1 and path is not None and path != ":memory:"
+    return f"{SCHEME}:{path}" if is_for_workers else settings.journal
+
+
+def has_issuer(settings: Settings) -> bool:
+    """Whether there is an issuer of tokens."""
+    return settings.jwt_jwks is not None or settings.jwt_key is not None
+
+
+def _asks_for_login(settings: Settings) -> bool:
+    """Whether a server asks for a login, as far as it can be seen. On a shared log it does so in any case."""
+    try:
+        return has_login(settings)
+    except JournalUnavailable as error:
+        logger.warning("whether there are keys cannot be seen yet; a login is asked for, with or without: %s", error)
+        return True
 
 
 def _refuse_two_certificates(settings: Settings) -> None:
@@ -124,7 +162,13 @@ def _refuse_other_than_local(settings: Settings) -> None:
         raise AddressUnusable(
             f"--lan lets others on the network reach this server, and on {settings.host} nobody does; leave --host out"
         )
-    if file_of(settings.journal) is None and not has_login(settings):
+    if shared_log_of(settings.journal) is not None:
+        if not _asks_for_login(settings):
+            raise LoginUnusable(
+                "--lan takes a login:  twincast keys add NAME --may publish,read,command"
+                f" --journal {quoted(settings.journal)}"
+            )
+    elif file_of(settings.journal) is None and not has_login(settings):
         raise LoginUnusable(
             "--lan takes a login, and keys live in a journal on disk: leave --journal out, or name sqlite:PATH"
         )

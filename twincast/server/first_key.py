@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 from twincast.access.keys import make_key
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
+from twincast.cluster.key_store import KeyStore
 from twincast.core.audit import Actor
 from twincast.core.rights import EVERY_RIGHT, Rights
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import JournalUnavailable
-from twincast.journal.sqlite.access_file import AccessFile
 from twincast.machine import OWNER_ALONE
 
 OWNER, PHONE = "lan/owner", "lan/phone"
@@ -20,11 +20,11 @@ ACTOR = Actor("local:server", "serve --lan")
 PHONE_RIGHTS = Rights(publish=EVERYWHERE, read=EVERYWHERE, command=EVERYWHERE)
 
 
-def make_first_key(journal_path: str, show: Callable[[str], None]) -> None:
-    """Make a key with every right, in a journal's file that need not exist yet.
+def make_first_key(store: KeyStore, show: Callable[[str], None]) -> None:
+    """Make a key with every right, in a journal that need not exist yet.
 
     Args:
-        journal_path: the file.
+        store: the journal's keys.
         show: shows the secret, or saves it. Called before the key is stored: a key whose secret is lost is of no use.
 
     Raises:
@@ -32,16 +32,16 @@ def make_first_key(journal_path: str, show: Callable[[str], None]) -> None:
         ValidationFailed: another process has made a key in the meantime.
     """
     key, secret = make_key(OWNER, EVERY_RIGHT, now_utc=_now_utc(), rate_per_s=None, expires_s=None)
-    with AccessFile(journal_path, make=True) as file:
+    with store.open(make=True) as access:
         show(secret)
-        file.add(key, ACTOR)
+        access.add(key, ACTOR)
 
 
-def make_first_code(journal_path: str) -> str:
+def make_first_code(store: KeyStore) -> str:
     """Make a code that is good once, for 5 minutes, for a key with every right but `admin`."""
     pairing, code = make_pairing(PHONE, PHONE_RIGHTS, now_s=int(time.time()), rate_per_s=None, lives_s=None)
-    with AccessFile(journal_path, has_codes=True) as file:
-        file.pair(pairing, _now_utc(), ACTOR, life_s=CODE_LIFE_S, waiting_max=CODES_MAX)
+    with store.open(has_codes=True) as access:
+        access.pair(pairing, _now_utc(), ACTOR, life_s=CODE_LIFE_S, waiting_max=CODES_MAX)
     return code
 
 

@@ -16,7 +16,7 @@ class Idler(Protocol):
     def idle_until_s(self) -> float | None:
         """When it will be closed, on the event loop's clock; None if it is not idle."""
 
-    def timeout_keep_alive_handler(self) -> None:
+    def close(self) -> None:
         """Close it."""
 
 
@@ -40,7 +40,7 @@ def close_longest_idle(connections: Iterable[object], *, share: int | None = Non
     """Close the connection that has been idle longest, or one of so many of them; return whether there were any."""
     idle = sorted(filter(_is_idle, connections), key=lambda each: each.idle_until_s or 0.0)
     for each in idle[: 1 if share is None else 1 + len(idle) // share]:
-        each.timeout_keep_alive_handler()
+        each.close()
     return bool(idle)
 
 

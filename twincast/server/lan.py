@@ -3,13 +3,17 @@
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
-
-import psutil
+from typing import TYPE_CHECKING, NamedTuple
 
 from twincast.access.addresses import Address, by_use, is_local, is_private, parse
 from twincast.access.hosts import allowed_host
 from twincast.errors import AddressUnusable
+from twincast.later import later
+
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = later("psutil")
 
 _SOMEWHERE = ("192.0.2.1", 9)
 """An address for documentation (RFC 5737): connecting a datagram socket to it sends nothing, and picks an interface."""

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import FrameType
@@ -16,11 +17,13 @@ import uvicorn
 from twincast import logs
 from twincast.access.addresses import TrustedProxies
 from twincast.app import App, create_app
+from twincast.core.peers import Servers
 from twincast.errors import AddressUnusable
 from twincast.machine import open_files_max
-from twincast.server.banner import Banner
+from twincast.server.banner import Banner, Start
 from twincast.server.exposure import exposed, refuse_exposure, with_certificate
 from twincast.server.http import BoundedHttp, HttpBounds
+from twincast.server.leaving import end_spread, spread_s
 from twincast.server.tls import Certificate
 from twincast.settings import Settings
 
@@ -47,8 +50,8 @@ def serve(settings: Settings) -> int:
         JournalUnusable: the journal cannot be opened.
         LoginUnusable: tokens, or the certificate, are not set up in a way that can work.
     """
-    refuse_exposure(settings)
     logs.configure(settings.log_format, settings.log_level)
+    refuse_exposure(settings)
     exposure = exposed(settings)
     certificate = certificate_of(settings)
     with ExitStack() as undo:
@@ -60,15 +63,54 @@ def serve(settings: Settings) -> int:
         banner = Banner(exposure, *listeners[0].getsockname()[:2])
         banner.show_first_key()
         undo.callback(banner.forget)
-        edge = fast_edge()
-        app = create_app(exposure.settings, edge="picows" if edge else "portable")
-        config = configured(app, edge, keeps_to_tls=exposure.self_signed is None)
+        return run(
+            exposure.settings,
+            listeners,
+            certificate,
+            keeps_to_tls=exposure.self_signed is None,
+            on_start=lambda app: banner.show(Start.of(app)),
+        )
 
-        def started(app: App) -> None:
-            banner.show(app)
-            _settle_memory()
 
-        return _run(Server(config, app, certificate, on_start=started), app, listeners)
+def run(
+    settings: Settings,
+    listeners: list[socket.socket],
+    certificate: Certificate | None,
+    *,
+    keeps_to_tls: bool,
+    on_start: Callable[[App], None],
+    is_worker: bool = False,
+    has_successors: bool = True,
+) -> int:
+    """Serve on sockets that are bound until a signal stops it.
+
+    Args:
+        settings: of this server; who may reach it has been decided.
+        listeners: the sockets, which may listen already.
+        certificate: for TLS; None for plain HTTP.
+        keeps_to_tls: see `configured`.
+        on_start: called once it serves.
+        is_worker: whether others listen on the port as well. Then this one does so only once its log is read.
+        has_successors: whether others go on when it stops, on whose log it is, so that its clients are sent there.
+
+    Returns:
+        The process's exit status: 0 after Ctrl-C or SIGTERM.
+
+    Raises:
+        TwincastError: it could not start; the message says why.
+    """
+    edge = fast_edge()
+    app = create_app(settings, edge="picows" if edge else "portable")
+    app.life.waits_for_log |= is_worker
+    config = configured(app, edge, keeps_to_tls=keeps_to_tls)
+
+    def started(app: App) -> None:
+        on_start(app)
+        _settle_memory()
+
+    server = Server(config, app, certificate, on_start=started)
+    app.parts.is_spread = has_successors
+    return _run(server, app, listeners)
 
 
 def _settle_memory() -> None:
@@ -84,7 +126,7 @@ def _settle_memory() -> None:
 def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:
     # An error of the application's start is raised below, once, in words for the person who started it.
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
-    signal.signal(signal.SIGTERM, _exit_quietly)
+    signal.signal(signal.SIGTERM, exit_quietly)
     try:
         server.run(sockets=listeners)
     except (KeyboardInterrupt, SystemExit) as end:
@@ -144,6 +186,8 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._app = app
+        app.parts.is_spread = True
+        app.life.end_server = self.end
         self._certificate = certificate
         self._on_start = on_start
 
@@ -164,6 +208,31 @@ class Server(uvicorn.Server):
             self.servers.append(server)
         if self._on_start is not None:
             self._on_start(self._app)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server. Where there are other servers on the log, clients are sent to them first."""
+        servers = self._app.parts.servers
+        if servers is not None and not self.force_exit:
+            began_s = time.monotonic()
+            await self._leave(servers)
+            left_s = self._app.settings.shutdown_timeout_s - (time.monotonic() - began_s)
+            self.config.timeout_graceful_shutdown = max(1, round(left_s))
+        await super().shutdown(sockets)
+
+    async def _leave(self, servers: Servers) -> None:
+        parts = self._app.parts
+        await parts.leave()
+        if not servers.others_stay:
+            return
+        websockets = [each for each in self.server_state.connections if not isinstance(each, BoundedHttp)]
+        ends = [*(each.shutdown for each in websockets), *parts.open_responses]
+        over_s = spread_s(len(ends), self._app.settings.shutdown_timeout_s) if parts.is_spread else 0.0
+        logger.info("%d clients are sent to the other servers, over %.1f s", len(ends), over_s)
+        await end_spread(ends, over_s, lambda: self.force_exit or not servers.others_stay)
+
+    def end(self) -> None:
+        """Stop as a signal would: what was accepted is stored first."""
+        self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """See uvicorn.Server."""
@@ -254,5 +323,6 @@ def _why_not(error: OSError | UnicodeError) -> str:
             return "--host takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"
 
 
-def _exit_quietly(_signal: int, _frame: FrameType | None) -> Never:
+def exit_quietly(_signal: int, _frame: FrameType | None) -> Never:
+    """End the process in order, with status 0: what a server does at SIGTERM before it serves."""
     raise SystemExit(0)

@@ -1,6 +1,15 @@
 """An address as a QR code for a terminal, so that a phone's camera can read it."""
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
+
+from twincast.later import later
+
+if TYPE_CHECKING:
+    import segno
+else:
+    segno = later("segno")
 
 QUIET_MODULES = 2
 """White modules around the code. The standard asks for four; two are enough for cameras and fit small terminals."""
@@ -13,8 +22,6 @@ def drawn(address: str) -> list[Text]:
 
     A terminal without colours mostly has a dark ground, on which it is right as well.
     """
-    import segno  # noqa: PLC0415  # only where something is drawn
-
     code = segno.make_qr(address, error="l", boost_error=False)
     rows = [[not is_dark for is_dark in row] for row in code.matrix_iter(border=QUIET_MODULES)]
     if len(rows) % 2:

@@ -7,12 +7,12 @@ default and the description below it. A description may have links from that pag
 from typing import Annotated, Literal
 from urllib.parse import unquote
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from twincast.access import addresses, hosts
 from twincast.environment import JOURNAL
-from twincast.settings.amounts import seconds, whole_bytes
+from twincast.settings.amounts import WORKERS_MAX, count_of_workers, seconds, whole_bytes
 from twincast.settings.reading import FrozenSettings
 
 
@@ -33,6 +33,12 @@ class Settings(FrozenSettings):
     """0 for any that is free."""
     journal: str = JOURNAL
     """[The journal](journal.md): `sqlite:PATH`, or `memory:` to forget everything at exit."""
+    workers: Annotated[int, BeforeValidator(count_of_workers), Field(ge=1, le=WORKERS_MAX)] = 1
+    """How many processes serve, under `twincast serve`: several
+    [share one log](cluster.md#several-cores-of-one-machine), beside the journal. `auto` is one for each core."""
+    nats_key: str | None = None
+    """The name of an API key, as which [NATS clients](nats.md) of a shared log act: turns on the subjects where they
+    hear what is stored, and send readings and commands."""
     allow_origin: tuple[str, ...] = ()
     """A web origin, besides the server's own, whose pages [may connect](access.md#exposing-a-server). May be given
     again."""
@@ -121,6 +127,8 @@ class Settings(FrozenSettings):
     keep_bytes: Annotated[int | None, BeforeValidator(whole_bytes)] = None
     """How much of the disk the journal may take, such as `2GB`; the oldest entries are removed first. What always stays
     is as for `keep`."""
+    partition_entries: int = Field(default=1_000_000, ge=0)
+    """How many entries of a journal on disk are [closed](journal.md#closed-partitions) at once; 0 for none."""
     head_max_bytes: int = Field(default=32 * 1024, ge=1024)
     """Size of a request's head, under `twincast serve`, as are the times below."""
     head_timeout_s: float = Field(default=10.0, gt=0)
@@ -151,10 +159,23 @@ class Settings(FrozenSettings):
         """The networks whose X-Forwarded-For is believed: none unless a proxy stands before the server."""
         return self.trusted_proxy if self.behind_tls_proxy else ()
 
+    @property
+    def reaches_others(self) -> bool:
+        """Whether programs of other machines reach the server, itself or through a proxy."""
+        return self.lan or self.behind_tls_proxy or not addresses.is_local(self.host)
+
     @field_validator("host")
     @classmethod
     def _host_is_bare(cls, host: str) -> str:
         return host.removeprefix("[").removesuffix("]")
+
+    @field_validator("nats_key")
+    @classmethod
+    def _subjects_lie_beside_a_shared_log(cls, name: str | None, info: ValidationInfo) -> str | None:
+        journal = info.data.get("journal", "")
+        if name is not None and journal.partition(":")[0] not in {"nats", "tls"}:
+            raise ValueError(f"needs a shared log, as `--journal nats://127.0.0.1:4222/lab` names one, not {journal!r}")
+        return name
 
     @field_validator("allow_host")
     @classmethod

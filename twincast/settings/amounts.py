@@ -3,7 +3,11 @@
 import re
 from typing import Any
 
+from twincast.machine import cores
+
 AMOUNT_MAX = 2.0**62
+WORKERS_MAX = 64
+"""Each folds everything, so that more take from each other long before."""
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _BYTES = {"B": 1, "": 1} | {
     f"{letter}{infix}B": base**power
@@ -30,6 +34,11 @@ def whole_bytes(given: Any) -> int | None:
     """
     found = _amount(given, _BYTES, "a size: a number and KB, MB, GB, TB or KiB, MiB, GiB, TiB, such as 2GB")
     return None if found is None else int(found)
+
+
+def count_of_workers(given: Any) -> Any:
+    """Return how many processes are meant: a number, or `auto` for one on each core that this process may use."""
+    return min(cores(), WORKERS_MAX) if given == "auto" else given
 
 
 def _amount(given: Any, units: dict[str, int], expected: str) -> float | None:
