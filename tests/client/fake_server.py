@@ -6,8 +6,9 @@ Nothing is heard on either side before the test says so, and time passes only wh
 import asyncio
 import selectors
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from websockets.exceptions import ConnectionClosedError
@@ -18,8 +19,10 @@ from twincast.client.failures import Retryable
 from twincast.core.audit import Actor
 from twincast.core.batch import Lane
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, IdempotencyRecord, OnCommitted
-from twincast.core.model import Deleted, Entry, Position
+from twincast.core.lateness import decide, horizon_in
+from twincast.core.model import DataUpdate, Deleted, Entry, Position
 from twincast.core.producers import NumberedLine, ProducerId, ProducerIndex
+from twincast.core.times import stored_form
 from twincast.delivery.cast import Cast
 from twincast.delivery.session import Session
 from twincast.errors import (
@@ -31,7 +34,7 @@ from twincast.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from twincast.wire.messages import SizeLimits
+from twincast.wire.messages import SizeLimits, encode_all
 
 
 class _TimelessSelector(selectors.SelectSelector):
@@ -68,6 +71,8 @@ class LogServer(CommittingStream):
         self._producers = ProducerIndex([])
         self._waiting: list[tuple[Entry, OnCommitted, set[Lane | ProducerId], IdempotencyKey | NumberedLine]] = []
         self._resumes_back = resumes_back
+        self.stored_lines: list[tuple[str, int]] = []
+        """Of each numbered line in the log, in its order: the producer and the number."""
 
     def submit(
         self,
@@ -81,9 +86,20 @@ class LogServer(CommittingStream):
         identity: str = "",
     ) -> None:
         assert idempotency_key is not None, "each update of the client can be sent again"
-        pending = self._keys.admit(idempotency_key, 1, done)
+        pending = self._keys.admit(idempotency_key, 1, done, self.state.seq)
         if pending is not None:
             self._take(entry, pending.settle, lane, idempotency_key)
+
+    def submit_together(
+        self,
+        readings: Sequence[DataUpdate],
+        size_bytes: int,
+        done: OnCommitted,
+        *,
+        lane: Lane | None = None,
+        identity: str = "",
+    ) -> bool:
+        raise AssertionError("each update of the client can be sent again")
 
     def submit_all(
         self,
@@ -108,13 +124,19 @@ class LogServer(CommittingStream):
             self._take(entry, admitted, lane, line)
 
     def _take(self, entry: Entry, done: OnCommitted, lane: Lane | None, how: IdempotencyKey | NumberedLine) -> None:
-        if isinstance(entry, Deleted) and entry.device_id not in self.state.twins:
+        if isinstance(entry, Deleted) and not self._will_have(entry.device_id):
             done(NotFound("there is no such device"), 0)
             return
         lanes: set[Lane | ProducerId] = {lane} if lane is not None else set()
         if isinstance(how, NumberedLine):
             lanes.add(how.producer_id)
         self._waiting.append((entry, done, lanes, how))
+
+    def _will_have(self, device_id: str) -> bool:
+        """Whether there is a device, counting what waits for the disk."""
+        waiting = [entry for entry, *_ in self._waiting if isinstance(entry, DataUpdate | Deleted)]
+        newest = next((entry for entry in reversed(waiting) if entry.device_id == device_id), None)
+        return device_id in self.state.twins if newest is None else isinstance(newest, DataUpdate)
 
     def why_not_resume(self, since: Position) -> str:
         if since.epoch not in self.epochs:
@@ -130,9 +152,23 @@ class LogServer(CommittingStream):
             seq = self.state.seq
             if isinstance(how, NumberedLine):
                 self._producers.learn(self._producers.marks([(seq, how)]))
+                self.stored_lines.append((how.producer, how.number))
             else:
                 self._keys.learn([IdempotencyRecord(how.key, seq, seq, how.digest)])
             done(None, seq)
+
+    def now_utc(self) -> str:
+        return stored_form(datetime.now(UTC))
+
+    def drafted(self, entries: Iterable[Entry]) -> Cast:
+        """Return the cast of the next entries, as a server with a clock makes them: some may be late."""
+        stamped, now_utc = list(entries), self.now_utc()
+        for entry in stamped:
+            entry.timestamp_utc = now_utc
+        decide(stamped, horizon_in(self.state.twins, self.state.deletions))
+        for seq, entry in enumerate(stamped, self.state.seq + 1):
+            entry.seq, entry.epoch = seq, self.state.epoch
+        return Cast(encode_all(stamped), stamped)
 
     def refuse_some(self, count: int) -> None:
         """Fail a commit of the first `count` updates; what waits behind it in their lanes fails too."""
@@ -153,7 +189,7 @@ class LogServer(CommittingStream):
     def new_run(self) -> None:
         """Start anew on the same log: what was not committed is forgotten, and the epoch is another one."""
         self._waiting = []
-        self._keys = IdempotencyIndex(self._keys._stored.values())
+        self._keys = IdempotencyIndex(self._keys._stored.counting(self.state.seq))
         self._producers = ProducerIndex(self._producers._marks.values())
         self.state.epoch = f"{self._log}-{len(self.epochs) + 1}"
         self.epochs.add(self.state.epoch)

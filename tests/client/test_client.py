@@ -85,7 +85,7 @@ async def test_who_waits_learns_that_the_key_was_revoked(tmp_path: Path) -> None
                 waiting = [asyncio.create_task(client.publish("d", number)) for number in range(3_000)]
                 seen = asyncio.create_task(client.reached(1_000_000))
                 await eventually_async(
-                    lambda: len(client._outgoing._unanswered) == 1_024, "as many as may are under way"
+                    lambda: len(client._outgoing._lanes[0].unanswered) == 1_024, "as many as may are under way"
                 )
                 await asyncio.to_thread(server.revoke_key, "me")
                 results = await asyncio.wait_for(asyncio.gather(*waiting, seen, return_exceptions=True), DEADLINE_S)

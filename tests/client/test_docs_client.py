@@ -39,9 +39,13 @@ def test_every_public_name_is_on_the_page() -> None:
     from twincast.client import Client  # noqa: PLC0415
 
     verbs = {name for name in vars(Client) if not name.startswith("_")} - {"close", "connection", "is_connected"}
-    for name in verbs | {"Command", "Deletion", "Event", "Gap", "Link", "Reading", "Rest", "Twin", "connect"}:
+    for name in verbs | {"Command", "Deletion", "Event", "Gap", "LateReading", "Link", "Reading", "Rest", "Twin"}:
         assert re.search(rf"\b{name}\b", PAGE), name
-    types = {"Backlog", "Client", "Command", "CommandListener", "Deletion", "Event", "Gap", "Link", "Reading", "Twin"}
+    types = {"Backlog", "Client", "Command", "CommandListener", "Deletion", "Event", "Gap", "LateReading", "Link"}
+    types |= {"Reading", "Twin"}
+    past = {"Buckets", "History", "PastEntry", "StateAt"}
+    assert all(re.search(rf"\b{name}\b", PAGE) for name in past)
+    types |= past
     assert set(twincast.client.__all__) == types | {"Rest", "Watch", "connect", "error_of", "http_url", "pair"}
 
 

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from tests.running import free_port
+from twincast.access.tickets import TicketElsewhere
 from twincast.client import Rest, connect, error_of
+from twincast.client.failures import kinds_of_errors
 from twincast.errors import (
     JournalUnavailable,
     MalformedJson,
@@ -13,6 +15,8 @@ from twincast.errors import (
     TwincastError,
     ValidationFailed,
 )
+from twincast.journal.jetstream.link import ApiError
+from twincast.journal.jetstream.writer import WriteFailed
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -39,6 +43,14 @@ async def test_another_kind_of_server_is_told_apart() -> None:
                 raise AssertionError("a teapot is no server")
         with Rest(url) as rest, pytest.raises(ServerUnreachable, match="does not speak like"):
             await asyncio.to_thread(rest.status)
+
+
+def test_a_code_is_one_class_whatever_a_server_in_the_process_has_made_of_it() -> None:
+    """A server's subclasses have the code of their parent, and some are made of other arguments."""
+    for own in (TicketElsewhere, ApiError, WriteFailed):
+        assert own.code == own.__mro__[1].code  # type: ignore[attr-defined]
+    found = {kind.code: kind for kind in kinds_of_errors(TwincastError)}
+    assert {kind.__module__ for kind in found.values()} == {"twincast.errors"}
 
 
 @pytest.mark.parametrize("kind", [MalformedJson, JournalUnavailable, ValidationFailed])

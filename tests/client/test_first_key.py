@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests import warm
-from twincast.cli import host, send, simulate, watch
+from twincast.cli import host, lines, send, simulate, watch
 from twincast.client import Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.errors import LOGIN_NEEDED, TwincastError, Unauthenticated
@@ -45,7 +45,7 @@ STAYING: dict[str, Callable[[str], Any]] = {
 ASKING: dict[str, Callable[[str], Any]] = {
     "rest": lambda url: Rest(url).data(),
     "send": lambda url: send.send(url, "lamp", "1"),
-    "send lines": lambda url: asyncio.run(send.send_lines(url, "lamp")),
+    "send lines": lambda url: asyncio.run(lines.send_lines(url, "lamp")),
     "simulate": lambda url: asyncio.run(simulate.simulate(url, 2, 10.0, 5.0, 0)),
 }
 

@@ -15,7 +15,14 @@ from twincast.transports.documents import shapes
 from twincast.transports.documents.conversation import TO_CLIENT
 
 HERE = Path(__file__).parent
-TOLD = {"data_update": "DataUpdate", "control": "Control", "deleted": "Deleted", "ack": "Ack", "pong": "Pong"}
+TOLD = {
+    "data_update": "DataUpdate",
+    "control": "Control",
+    "deleted": "Deleted",
+    "late": "Late",
+    "ack": "Ack",
+    "pong": "Pong",
+}
 TOLD |= {"echo": "Echo", "error": "ErrorMessage"}
 INNER = {"hello", "snapshot", "gap", "auth_required"}
 """What the client takes itself."""

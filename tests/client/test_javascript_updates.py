@@ -111,6 +111,45 @@ def test_a_circle_is_nested_too_deep(client: NodeClient, value: str) -> None:
     assert client.do("evaluate", text=f"m.encode({value})")["code"] == "too_large"
 
 
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        ("new Date(1764216970250)", "2025-11-27T04:16:10.250Z"),
+        ("'2026-11-27T04:16:10Z'", "2026-11-27T04:16:10Z"),
+        ("'2026-11-27 05:16:60.123456789+01:00'", "2026-11-27 05:16:60.123456789+01:00"),
+        ("undefined", None),
+        ("null", None),
+    ],
+)
+def test_a_reading_says_when_it_was_measured(client: NodeClient, at: str, text: str | None) -> None:
+    client.make()
+    client.accept(hello())
+    client.do("evaluate", text=f"void client.publish('a', 1, {{measuredAt: {at}}}).catch(() => 0)")
+    [message] = sent(client)
+    assert message.get("measured_at_utc") == text
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        ("new Date(NaN)", "not this Date"),
+        ("new Date(9e14)", "not this Date"),
+        ("'2026-11-27T04:16:10'", 'with its zone; not "2026-11-27T04:16:10"'),
+        ("'today'", 'not "today"'),
+        ("''", 'not ""'),
+        ("1764216970", "not 1764216970"),
+        ("Symbol('x')", "not a symbol"),
+    ],
+)
+def test_a_time_without_a_zone_is_refused_before_it_is_sent(client: NodeClient, at: str, words: str) -> None:
+    client.make()
+    client.accept(hello())
+    text = f"client.publish('a', 1, {{measuredAt: {at}}}).catch((error) => error.code + ': ' + error.message)"
+    said = client.do("evaluate", text=text)["value"]
+    assert said.startswith("bad_time: measuredAt must be") and words in said
+    assert sent(client) == []
+
+
 def test_a_name_that_is_no_text_with_a_form_is_refused(client: NodeClient) -> None:
     client.make()
     client.accept(hello())

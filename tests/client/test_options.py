@@ -5,13 +5,14 @@ import inspect
 import io
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.credentials import certificate, fingerprint_of
-from twincast.cli import host, send, simulate, watch
+from twincast.cli import host, lines, send, simulate, watch
 from twincast.client import Client, Link, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.errors import ServerUnreachable, ValidationFailed
@@ -116,10 +117,11 @@ def test_single_requests_left_out_and_given(place: Place) -> None:
         assert rest.data()["data"]["lamp"]["value"] == 2
         assert rest.audit()[0].action == "command"
     with Rest(place.url, token=place.token, tls=place.trusting) as rest:
-        event = rest.publish("lamp", 3, key="k1")
+        now = datetime.now(UTC)
+        event = rest.publish("lamp", 3, key="k1", measured_at=now)
         rest.publish_all([("lamp", 4)], key="k2")
         rest.control("lamp", "set", {"to": 1}, key="k3")
-        assert rest.publish("lamp", 3, key="k1")["seq"] == event["seq"]
+        assert rest.publish("lamp", 3, key="k1", measured_at=now)["seq"] == event["seq"]
         assert rest.data(devices=["lamp"], min_seq=event["seq"])["data"]["lamp"]["value"] == 4
         assert rest.delete("lamp", key="k4")["type"] == "deleted"
         assert [record.action for record in rest.audit(limit=1)] == ["delete"]
@@ -148,7 +150,7 @@ async def test_trusted_by_its_fingerprint(place: Place, monkeypatch: pytest.Monk
 
 async def test_the_commands_that_stream(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("1\n2\n"))
-    await send.send_lines(place.url, "lamp")
+    await lines.send_lines(place.url, "lamp")
     await asyncio.to_thread(send.send, place.url, "lamp", "3")
     await host.host(place.url, None, 0.01, 2)
     await simulate.simulate(place.url, 2, 50.0, 0.2, 0)
@@ -180,6 +182,7 @@ def test_every_optional_parameter_is_named_above() -> None:
         Rest.audit,
     ]
     public += [Client.watch, Client.control, without_asyncio.Client.watch, Rest.delete]
+    public += [Client.publish, Client.submit, without_asyncio.Client.publish]
     for function in public:
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.default is not inspect.Parameter.empty:

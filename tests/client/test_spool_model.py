@@ -1,4 +1,4 @@
-"""A spool against a model: whoever is killed, cut off or refused, each accepted line is stored once and in order."""
+"""A spool against a model: whatever fails or is killed, each line is stored once, as its producer's order has it."""
 
 import asyncio
 import shutil
@@ -12,12 +12,13 @@ from unittest.mock import patch
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from msgspec import Raw
 
 from tests.client.fake_server import FakeNetwork, LogServer, TimelessLoop
 from twincast.client import Client
 from twincast.client.spool_file import SpoolFile
 from twincast.client.spooled_outgoing import SpooledOutgoing
-from twincast.core.model import DataUpdate
+from twincast.core.model import DataUpdate, Late
 from twincast.errors import BadMessage, NotFound, ServerUnreachable, SpoolFull, TooLarge
 
 T = TypeVar("T")
@@ -42,8 +43,13 @@ class _Disk:
 class Spooled(RuleBasedStateMachine):
     """A program with a spool, which is killed and started again, and all that may happen to its server."""
 
-    @initialize(window=st.sampled_from([1, 3, 1_024]), window_bytes=st.sampled_from([300, 1 << 20]))
-    def begin(self, window: int, window_bytes: int) -> None:
+    @initialize(
+        window=st.sampled_from([1, 3, 1_024]),
+        window_bytes=st.sampled_from([300, 1 << 20]),
+        live_max=st.sampled_from([2, 6, 65_536]),
+        spans=st.sampled_from([1, 16]),
+    )
+    def begin(self, window: int, window_bytes: int, live_max: int, spans: int) -> None:
         self.loop = TimelessLoop()
         self.folder = Path(tempfile.mkdtemp(prefix="spool-"))
         self.disk = _Disk()
@@ -54,6 +60,9 @@ class Spooled(RuleBasedStateMachine):
 
         self.patches: list[Any] = [
             patch("twincast.client.spooled_outgoing.IN_FLIGHT_MAX", window),
+            patch("twincast.client.spool_window.IN_FLIGHT_MAX", window),
+            patch("twincast.client.spooled_outgoing.LIVE_MAX_LINES", live_max),
+            patch("twincast.client.spooled_outgoing.PRESENT_SPANS", spans),
             patch.object(SpooledOutgoing, "_in_thread", in_thread),
         ]
         for each in self.patches:
@@ -61,6 +70,8 @@ class Spooled(RuleBasedStateMachine):
         self.number = 0
         self.network = FakeNetwork(LogServer())
         self.accepted: list[int] = []
+        self.last: dict[str, int | None] = {}
+        """Of each device the value that was accepted last, None for its deletion; nothing if nobody can know that."""
         self.refused: set[int] = set()
         self.receipts: list[tuple[int, asyncio.Future[int]]] = []
         self.deletions: list[asyncio.Task[int]] = []
@@ -103,6 +114,7 @@ class Spooled(RuleBasedStateMachine):
         except (SpoolFull, ServerUnreachable):
             return
         self.accepted.append(value)
+        self.last[device] = value
 
     async def _submit(self, device: str, value: int) -> None:
         try:
@@ -110,6 +122,7 @@ class Spooled(RuleBasedStateMachine):
         except (SpoolFull, ServerUnreachable):
             return
         self.accepted.append(value)
+        self.last[device] = value
         self.receipts.append((value, receipt))
 
     def task(self, work: Any) -> asyncio.Task[Any]:
@@ -152,7 +165,14 @@ class Spooled(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(DEVICES))
     def delete(self, device: str) -> None:
-        self.tasks.append(self.task(self._quietly(self.client.delete(device))))
+        self.tasks.append(self.task(self._delete(device)))
+
+    async def _delete(self, device: str) -> None:
+        try:
+            await self.client.delete(device)
+        except (SpoolFull, ServerUnreachable):
+            return
+        self.last[device] = None
 
     async def _quietly(self, work: Any) -> None:
         try:
@@ -190,6 +210,8 @@ class Spooled(RuleBasedStateMachine):
 
     def kill(self) -> None:
         """What is in memory is gone, and what is in the file stays."""
+        if any(not task.done() for task in self.tasks):
+            self.last.clear()
         for task in [*self.tasks, self.running, self.client._outgoing._task]:  # type: ignore[attr-defined]
             task.cancel()
         self.run(asyncio.sleep(0))
@@ -275,15 +297,25 @@ class Spooled(RuleBasedStateMachine):
         for task in self.tasks:
             assert task.exception() is None
         log = self.network.server.log
-        stored = [int(bytes(entry.value)[1:].split(b",")[0]) for entry in log if isinstance(entry, DataUpdate)]
+        stored = [_number(entry.value) for entry in log if isinstance(entry, DataUpdate | Late)]
         assert len(stored) == len(set(stored)), "once"
-        assert stored == sorted(stored), "in order"
+        lines = self.network.server.stored_lines
+        for producer in {producer for producer, _ in lines}:
+            numbers = [number for name, number in lines if name == producer]
+            assert numbers == sorted(set(numbers)), "in order, those of each producer"
         assert set(self.accepted) <= set(stored), "all that was accepted"
         for value, receipt in self.receipts:
             entry = log[receipt.result() - 1]
-            assert isinstance(entry, DataUpdate) and stored.count(value) == 1
+            assert isinstance(entry, DataUpdate | Late) and stored.count(value) == 1
+        twins = self.network.server.state.twins
+        for device, value_of_it in self.last.items():
+            assert value_of_it == (_number(twins[device].value) if device in twins else None), "the newest is the twin"
         outgoing = self.client._outgoing
-        assert not outgoing._unanswered and outgoing._size_bytes == 0
+        assert isinstance(outgoing, SpooledOutgoing)
+        for window in (outgoing._live, outgoing._backlog):
+            assert not window.unanswered and not window.rows and window.size_bytes == window.unread == 0
+        for part in outgoing._precedence._parts.values():
+            assert part.lines == part.size_bytes == part.in_order == 0 and not part.held
         assert self.client.backlog is not None and self.client.backlog[:2] == (0, 0)
 
     def teardown(self) -> None:
@@ -305,6 +337,10 @@ class Spooled(RuleBasedStateMachine):
                 each.stop()
             self.loop.close()
             shutil.rmtree(self.folder)
+
+
+def _number(value: Raw) -> int:
+    return int(bytes(value)[1:].split(b",")[0])
 
 
 TestSpooled = Spooled.TestCase

@@ -13,22 +13,29 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import warm
-from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
-from twincast.client import Client, Event, Link, connect
+from tests.client.test_spool_file import VERSION_1
+from tests.conftest import JournalUrl
+from tests.running import ROOT, ServerProcess, eventually, free_port
+from twincast.client import Client, Event, Link, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.client.failures import Retryable
 from twincast.client.limits import Limits
+from twincast.client.message import encode
 from twincast.client.outgoing import IN_FLIGHT_MAX
 from twincast.client.spool_file import SpoolFile
+from twincast.client.spool_line import Row
 from twincast.client.spooled_outgoing import SpooledOutgoing
 from twincast.core.producers import WINDOW_LINES
+from twincast.core.times import stored_form
 from twincast.errors import (
+    BadTime,
     BufferFull,
     NotFound,
     NotPermitted,
@@ -47,9 +54,9 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(durable_kind: str, journal_url: JournalUrl) -> Iterator[Server]:
     """A server that is down at first, at an address that is its own."""
-    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+    with Server(journal_url(durable_kind)) as server:
         server.stop()
         yield server
 
@@ -202,13 +209,196 @@ async def test_a_backlog_is_in_memory_only_as_far_as_it_is_sent_ahead(server: Se
     count = 3 * IN_FLIGHT_MAX
     async with device(server, spool) as client:
         await client.publish_many([("lamp", number) for number in range(count)])
-        assert len(client._outgoing._unanswered) == IN_FLIGHT_MAX
+        assert not any(lane.unanswered for lane in client._outgoing._lanes)
     async with device(server, spool, buffer_max_bytes=10_000) as client:
         last = await client.submit("lamp", count)
-        assert client._outgoing._size_bytes < 11_000
         await up(server)
-        assert await asyncio.wait_for(last, DEADLINE_S) == count + 1
-        assert values(server) == list(range(count + 1))
+        while client.backlog and client.backlog.lines:
+            assert sum(lane.size_bytes for lane in client._outgoing._lanes) < 21_000
+            await asyncio.sleep(0.001)
+        assert await last == 1, "the present goes first"
+    assert values(server) == [count, *range(count)]
+
+
+# The present goes first, and the backlog is history.
+
+
+def of_kinds(server: Server) -> dict[str, list[Any]]:
+    return {
+        kind: [entry["value"] for entry in server.log() if entry["type"] == kind] for kind in ("data_update", "late")
+    }
+
+
+def make_backlog(spool: Path, count: int, devices: int = 1, first: int = 1) -> None:
+    """Fill a spool as a program does that never had a connection, but faster."""
+    at = datetime.now(UTC) - timedelta(hours=1)
+    with closing(SpoolFile(spool)) as file:
+        rows = [
+            Row(
+                line,
+                encode(
+                    {"type": "telemetry", "device_id": f"lamp{line % devices or ''}", "value": line - 1 + first}
+                ).decode(),
+                1,
+                stored_form(at + timedelta(milliseconds=line)),
+            )
+            for line in range(1, count + 1)
+        ]
+        file.write([(row, None) for row in rows], [])
+
+
+async def test_the_newest_reading_is_the_twin_at_once_while_a_backlog_follows_behind(
+    tmp_path: Path, spool: Path
+) -> None:
+    count, live = 100_000, 30
+    make_backlog(spool, count)
+    with Server(f"sqlite:{tmp_path / 'journal.db'}") as server:
+        async with device(server, spool) as client:
+            await eventually_async(lambda: "lamp" in server.state, "it is there")
+            assert (server.state["lamp"].value, server.state["lamp"].seq) == (count, 1), "the newest that waited"
+            for number in range(count + 1, count + live):
+                seq = await (await client.submit("lamp", number))
+                assert server.state["lamp"].value == number
+            assert client.backlog is not None and client.backlog.lines > count // 2, "the backlog has not gone before"
+            assert seq > live, "and it was not held up"
+        found = of_kinds(server)
+    assert found["data_update"] == list(range(count, count + live))
+    assert found["late"] == list(range(1, len(found["late"]) + 1)), "in order, none twice and none left out"
+    with closing(SpoolFile(spool)) as file:
+        assert file.backlog.first <= len(found["late"]) + 1 and file.backlog.last == count - 1, "the others are here"
+
+
+async def test_a_backlog_is_stored_once_and_in_order_beside_live_readings(server: Server, spool: Path) -> None:
+    make_backlog(spool, 4_000)
+    await up(server)
+    async with device(server, spool) as client:
+        number = 4_000
+        while client.backlog and client.backlog.lines:
+            number += 1
+            await (await client.submit("lamp", number))
+    present, late = of_kinds(server).values()
+    assert (sorted(present + late), sorted(present)) == (list(range(1, number + 1)), present)
+    assert late == sorted(late) and len(late) >= 3_999
+
+
+async def test_few_readings_that_waited_are_the_present_in_order(server: Server, spool: Path) -> None:
+    async with device(server, spool) as client:
+        await client.publish_many([("lamp", number) for number in range(IN_FLIGHT_MAX)])
+        await up(server)
+        await client.settle()
+    assert of_kinds(server) == {"data_update": list(range(IN_FLIGHT_MAX)), "late": []}
+
+
+async def test_a_burst_while_there_is_a_connection_is_the_present_in_order(server: Server, spool: Path) -> None:
+    await up(server)
+    count = 5 * IN_FLIGHT_MAX
+    async with device(server, spool, wait=True) as client:
+        await client.publish("lamp", 0)
+        await client.publish_many([("lamp", number) for number in range(1, count)])
+        await client.settle()
+    assert of_kinds(server) == {"data_update": list(range(count)), "late": []}
+
+
+async def test_the_newest_of_each_device_is_the_present(server: Server, spool: Path) -> None:
+    make_backlog(spool, 2_000, devices=7)
+    await up(server)
+    async with device(server, spool) as client:
+        await client.settle()
+    assert sorted(of_kinds(server)["data_update"]) == list(range(1_994, 2_001))
+    assert len(of_kinds(server)["late"]) == 1_993
+
+
+async def test_a_reading_says_when_it_was_handed_over_or_measured(server: Server, spool: Path) -> None:
+    measured = datetime(2026, 11, 27, 4, 16, tzinfo=UTC)
+    async with device(server, spool) as client:
+        before = datetime.now(UTC)
+        await client.publish("lamp", 1)
+        after = datetime.now(UTC)
+        await client.publish("lamp", 2, measured_at=measured)
+        with pytest.raises(BadTime):
+            await client.publish("lamp", 3, measured_at="now")
+    async with device(server, spool) as client:
+        await up(server)
+        await client.settle()
+    handed_over, given = (datetime.fromisoformat(entry["measured_at_utc"]) for entry in server.log())
+    assert before <= handed_over <= after and given == measured
+    assert of_kinds(server) == {"data_update": [1], "late": [2]}
+
+
+async def test_a_device_whose_clock_is_wrong_says_the_time_of_the_server(
+    server: Server, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class InThePast(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.fromtimestamp(1_000, tz)
+
+    await up(server)
+    with Rest(server.url) as rest:
+        await asyncio.to_thread(rest.publish, "lamp", "of another program")
+    monkeypatch.setattr("twincast.client.stamp.datetime", InThePast)
+    async with device(server, spool, wait=True) as client:
+        await client.publish("lamp", 1)
+        await client.settle()
+    assert server.state["lamp"].value == 1, "it does not freeze"
+
+
+async def test_a_deletion_is_behind_all_that_waited_and_takes_nothing_away_that_came_later(
+    server: Server, spool: Path
+) -> None:
+    make_backlog(spool, 3_000, devices=2)
+    async with device(server, spool) as client:
+        await client.delete("lamp")
+        await client.publish("lamp", "after")
+        await client.control("lamp", "on")
+        await up(server)
+        await eventually_async(lambda: "lamp1" in server.state, "the other device is there")
+        await client.publish("lamp", "later")
+        await client.publish("lamp1", "live")
+        assert server.state["lamp1"].value == 2_999
+        await client.settle()
+        assert client.backlog == (0, 0, 0)
+    assert (server.state["lamp"].value, server.state["lamp1"].value) == ("later", "live")
+    entries = [entry for entry in server.log() if entry.get("device_id", "lamp") == "lamp"]
+    assert [entry["type"] for entry in entries[-4:]] == ["deleted", "data_update", "control", "data_update"]
+
+
+async def test_what_could_not_be_sent_live_is_sent_behind_what_is_newer(
+    server: Server, spool: Path, tmp_path: Path
+) -> None:
+    """The network dies silently: nobody knows of it while a fast program goes on."""
+    await up(server)
+    with Proxy(server.port) as network:
+        async with connect(network.url, devices=(), spool=spool, wait=True) as client:
+            await client.publish("lamp", 0)
+            await client.settle()
+            network.stall("up")
+            count = 3 * IN_FLIGHT_MAX
+            await client.publish_many([("lamp", number) for number in range(1, count)])
+            network.cut()
+            network.flow()
+            await client.settle()
+    found = of_kinds(server)
+    assert sorted(found["data_update"] + found["late"]) == list(range(count))
+    assert found["data_update"][-1] == count - 1 and found["late"] == sorted(found["late"])
+    assert len(found["late"]) > IN_FLIGHT_MAX // 2
+
+
+async def test_a_spool_of_an_older_version_is_sent_under_its_name_and_live_readings_beside_it(
+    server: Server, spool: Path
+) -> None:
+    with closing(sqlite3.connect(spool)) as db, db:
+        db.executescript(VERSION_1)
+        for line in range(1, 3_000):
+            message = encode({"type": "telemetry", "device_id": "lamp", "value": line}).decode()
+            row = (line, message, 1, f"2026-11-26T00:00:00.{line:06}+00:00", None)
+            db.execute("insert into line values (?, ?, ?, ?, ?)", row)
+    async with device(server, spool) as client:
+        await client.publish("lamp", "live")
+        await up(server)
+        await client.settle()
+    assert of_kinds(server) == {"data_update": ["live"], "late": list(range(1, 3_000))}
+    assert server.log()[0]["value"] == "live"
 
 
 def test_no_more_is_sent_ahead_than_the_server_remembers_one_by_one() -> None:
@@ -365,6 +555,7 @@ async def test_a_file_that_was_set_back_is_noticed_and_keeps_what_is_new_in_it(
     assert found[-len(new) :] == new, "all of it, though what came behind line 6 may be there twice"
 
 
+@pytest.mark.parametrize("durable_kind", ["sqlite"], indirect=True)  # a shared log's copy is not what is restored
 async def test_a_restored_older_journal_takes_what_is_left_and_nothing_for_stored(
     server: Server, spool: Path, tmp_path: Path
 ) -> None:
@@ -432,9 +623,10 @@ class Device:
         self._process.stdout.close()
 
 
-def in_log(journal: Path) -> list[int]:
+def in_log(journal: Path, kind: str = "%") -> list[int]:
     with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
-        return [int(row[0]) for row in db.execute("select value from log order by seq")]
+        found = db.execute("select value from log where type like ? order by seq", (kind,))
+        return [int(row[0]) for row in found]
 
 
 def until_more_is_stored(journal: Path) -> None:
@@ -442,9 +634,11 @@ def until_more_is_stored(journal: Path) -> None:
     eventually(lambda: len(in_log(journal)) > count, "more is stored")
 
 
-def test_whoever_is_killed_each_accepted_reading_is_stored_once_and_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backlog", [0, 3 * IN_FLIGHT_MAX])
+def test_whoever_is_killed_each_accepted_reading_is_stored_once_and_in_order(tmp_path: Path, backlog: int) -> None:
     """Device and server, each alone and both; the server amid commits whose answers never come."""
     journal, port = tmp_path / "journal.db", free_port()
+    make_backlog(tmp_path / "outbox.db", backlog, first=-backlog)
     with Proxy(port) as network:
         device = Device(network.url, tmp_path / "outbox.db")
         device.start()
@@ -473,7 +667,9 @@ def test_whoever_is_killed_each_accepted_reading_is_stored_once_and_in_order(tmp
             client.settle()
             assert client.backlog == (0, 0, 0)
         server.stop()
-    found = in_log(journal)
-    assert found == sorted(set(found)), "once, and in order"
-    assert set(device.accepted) <= set(found), "all of it"
-    assert len(set(found) - set(device.accepted)) <= 5, "besides what was accepted in the moment of a kill"
+    present, late = in_log(journal, "data_update"), in_log(journal, "late")
+    assert present == sorted(set(present)) and late == sorted(set(late)), "once, and in order"
+    found, accepted = {*present, *late}, {*range(-backlog, 0), *device.accepted}
+    assert len(found) == len(present) + len(late) and accepted <= found, "all of it"
+    assert len(found - accepted) <= 5, "besides what was accepted in the moment of a kill"
+    assert not backlog or len(late) > backlog // 2

@@ -1,6 +1,6 @@
 // A program with types, for tests/client/test_javascript_types.py; what must not pass is marked so, and is an error if it does.
 import { Client, RequestError, encode, matcherOf } from "./client.js";
-import type { Control, DataUpdate, Gap, Link, Message, Position, Twin } from "./client.js";
+import type { Control, DataUpdate, Gap, Late, Link, Message, Position, Twin } from "./client.js";
 
 const seen: string[] = [];
 
@@ -14,6 +14,10 @@ function take(message: Message): void {
     const order: Control = message;
     seen.push(order.target, order.command, String(order.args.rpm));
   } else if (message.type === "deleted") seen.push(message.device_id);
+  else if (message.type === "late") {
+    const old: Late = message;
+    seen.push(old.device_id, old.measured_at_utc);
+  }
   else if (message.type === "ack") seen.push(String(message.id), message.epoch);
   else if (message.type === "error") seen.push(message.code, String(message.retryable));
   else if (message.type === "echo") seen.push(message.note);
@@ -44,7 +48,16 @@ export async function run(): Promise<number> {
   client.open();
   try {
     const { seq } = await client.publish("lab/lamp", { on: true });
+    await client.publish("lab/lamp", { on: false }, { measuredAt: new Date() });
+    await client.publish("lab/lamp", { on: false }, { measuredAt: "2026-11-27T04:16:10Z" });
+    // @ts-expect-error a number says no instant
+    await client.publish("lab/lamp", 1, { measuredAt: 1_764_216_970 });
     await client.control("lab/fan", "start", { rpm: 900 });
+    const past = await client.history("lab/motor", { from: new Date(), every: "1h", agg: ["avg", "max"], path: "/rpm" });
+    const then = await client.stateAt(client.position, ["lab/*"]);
+    // @ts-expect-error there is no such way to fill
+    await client.history("lab/motor", { fill: "zero" });
+    seen.push(String(past.avg), String(then.data["lab/motor"]?.seq));
     await client.subscribe({ devices: ["x"], mode: "every" });
     return seq + client.position.seq + (client.twins.get("lab/lamp")?.seq ?? 0) + (client.limits?.messageMaxBytes ?? 0);
   } catch (error) {

@@ -1,12 +1,13 @@
 """A server's address, and the parameters of its WebSocket."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 import idna
 
-from twincast.core.model import Position
-from twincast.core.subscription import Subscription
+if TYPE_CHECKING:
+    from twincast.core.model import Position
+    from twincast.core.subscription import Subscription
 
 PAGE_SIZE = 1_000
 ADDRESS_MAX_CHARS = 4_000
@@ -30,7 +31,7 @@ def http_url(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 
 
-def query_of(subscription: Subscription, since: Position | None) -> str:
+def query_of(subscription: "Subscription", since: "Position | None") -> str:
     """Return the parameters for a subscription, with answers in order, behind a position."""
     patterns = sorted(text for text, _ in subscription.rules)
     kinds = sorted({kind for _, kinds in subscription.rules for kind in kinds})

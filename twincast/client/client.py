@@ -2,22 +2,22 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
-
-from msgspec import Raw
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from twincast.client.address import http_url
 from twincast.client.connection import Connection
 from twincast.client.credential import Credential, Token
-from twincast.client.encoding import checked, encode_args, encode_value
+from twincast.client.encoding import Reading, Time, checked, encode_args, encode_time, encode_value, parts_of
 from twincast.client.events import Twin
 from twincast.client.incoming import Incoming
-from twincast.client.link import CLOSE_TIMEOUT_S, Link, Message, open_link, trust_of
+from twincast.client.link import CLOSE_TIMEOUT_S, Link, open_link
 from twincast.client.listener import CommandListener, OnCommand
+from twincast.client.message import MEASURED, Message
 from twincast.client.outgoing import Backlog, Outgoing, refused
+from twincast.client.pin import trust_of
 from twincast.client.progress import Progress
 from twincast.client.readback import ReadBack
 from twincast.client.resumption import Resumption
@@ -25,8 +25,17 @@ from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode, Subscription, rules_of
 from twincast.errors import BadMessage, ServerUnreachable
+from twincast.later import later
+
+if TYPE_CHECKING:  # most programs never ask for the past, and httpx takes a while to import
+    from twincast.client import history as histories
+    from twincast.client import rest
+    from twincast.client.history import History, Moment, Question, StateAt
+else:
+    histories, rest = later("twincast.client.history"), later("twincast.client.rest")
 
 C = TypeVar("C", bound=OnCommand)
+Found = TypeVar("Found")
 
 
 class Client:
@@ -56,6 +65,7 @@ class Client:
         self._listeners: list[CommandListener] = []
         base, credential = http_url(url), Credential(token)
         trust = trust_of(base, tls, fingerprint)
+        self._base, self._credential, self._trust = base, credential, trust
         open_one = partial(open_link, base, credential=credential, trust=trust, close_timeout_s=close_timeout_s)
         self.connection = Connection(
             base,
@@ -99,7 +109,7 @@ class Client:
         """What waits in the spool for the server; None without a spool."""
         return self._outgoing.backlog
 
-    async def publish(self, device_id: str, value: Any) -> int:
+    async def publish(self, device_id: str, value: Any, *, measured_at: Time | None = None) -> int:
         """Send a reading and return its seq once the server has it on disk.
 
         While there is no connection, it waits for one. A reading that the server cannot store at the moment is sent
@@ -108,17 +118,20 @@ class Client:
         Args:
             device_id: whose reading it is.
             value: what JSON has a form for, see docs/client.md.
+            measured_at: when it was measured, with a zone. A reading from before the newest one of its device is kept
+                as `late`, and does not become the device's state.
 
         Raises:
             TooLarge: the value, or the message, is beyond this server's limits.
+            BadTime: `measured_at` is not a time with a zone.
             BadMessage: the value has no form in JSON, or the server refused it, in its own words.
             BufferFull: there is no connection, and `buffer_max_bytes` wait for one; SpoolFull: the spool is full.
             ServerUnreachable: the client was closed first; the reading may or may not be stored.
             SpoolUnusable: the spool's disk fails.
         """
-        return await (await self._begin(device_id, value))
+        return await (await self._begin(device_id, value, measured_at))
 
-    async def submit(self, device_id: str, value: Any) -> asyncio.Future[int]:
+    async def submit(self, device_id: str, value: Any, *, measured_at: Time | None = None) -> asyncio.Future[int]:
         """Take a reading and return at once; the future becomes its seq, or the error that `publish` raises.
 
         Waits only while a connection has as many updates in flight as it may; with a spool, until it is on this disk.
@@ -128,17 +141,18 @@ class Client:
             ServerUnreachable: the client was closed.
         """
         try:
-            name, text = checked(device_id, "`device_id`"), encode_value(value)
+            message, size_bytes = _telemetry(device_id, value, measured_at)
         except BadMessage as error:
             return refused(error)
-        return await self._outgoing.put(_telemetry(name, text), memoryview(text).nbytes)
+        return await self._outgoing.put(message, size_bytes)
 
-    async def publish_many(self, readings: Iterable[tuple[str, Any]]) -> list[int]:
+    async def publish_many(self, readings: Iterable[Reading]) -> list[int]:
         """Send readings, each stored by itself, and return their seqs.
 
+        A reading is a device, a value, and perhaps the time at which it was measured; see `publish`.
         If some are refused, the others are stored all the same; then the error of the first refused one is raised.
         """
-        futures = [await self._begin(device_id, value) for device_id, value in readings]
+        futures = [await self._begin(*parts_of(reading)) for reading in readings]
         answers = await asyncio.gather(*futures, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -159,6 +173,21 @@ class Client:
         """
         message = {"type": "delete", "device_id": checked(device_id, "`device_id`")}
         return await (await self._outgoing.begin(message, is_barrier=True))
+
+    async def history(self, device_id: str | None = None, **question: "Unpack[Question]") -> "History":
+        """Return the past of a device, or of several; see Rest.history, which takes and raises the same.
+
+        It is asked by requests of its own, and not over the connection. `watch` behind its `position` goes on.
+        """
+        return await self._get(histories.asking(device_id, question))
+
+    async def state_at(self, at: "Moment", *devices: str) -> "StateAt":
+        """Return the state of all devices as it was, or of those that patterns select; see Rest.state_at."""
+        return await self._get(histories.asking_state(at, devices))
+
+    async def _get(self, paths: Generator[str, Message, Found]) -> Found:
+        token = await self._credential.get()
+        return await rest.get(self._base, paths, token=token, trust=self._trust)
 
     async def settle(self) -> None:
         """Wait until everything that was submitted is answered; with a spool, every line in it."""
@@ -182,7 +211,7 @@ class Client:
             devices: patterns, such as `lab/*`; everything if there are none.
             mode: "latest": events that wait for a slow loop are merged, device by device. "every": nothing is merged;
                 a loop that is too slow holds up the connection, and with it the other watches.
-            kinds: "data_update", "control", "deleted"; all if None.
+            kinds: "data_update", "control", "deleted", "late"; all but "late" if None.
             max_hz: in mode "latest", how often a second the loop gets events, at most.
             initial: whether to begin with the newest state of each device.
 
@@ -233,13 +262,18 @@ class Client:
         self.on_command(target, call)
         return call
 
-    async def _begin(self, device_id: str, value: Any) -> asyncio.Future[int]:
+    async def _begin(self, device_id: str, value: Any, measured_at: Time | None) -> asyncio.Future[int]:
         try:
-            name, text = checked(device_id, "`device_id`"), encode_value(value)
+            message, size_bytes = _telemetry(device_id, value, measured_at)
         except BadMessage as error:
             return refused(error)
-        return await self._outgoing.begin(_telemetry(name, text), memoryview(text).nbytes)
+        return await self._outgoing.begin(message, size_bytes)
 
 
-def _telemetry(device_id: str, value: Raw) -> Message:
-    return {"type": "telemetry", "device_id": device_id, "value": value}
+def _telemetry(device_id: str, value: Any, measured_at: Time | None) -> tuple[Message, int]:
+    """Return the message for a reading, and the size of its value."""
+    text = encode_value(value)
+    message: Message = {"type": "telemetry", "device_id": checked(device_id, "`device_id`"), "value": text}
+    if measured_at is not None:
+        message[MEASURED] = encode_time(measured_at)
+    return message, memoryview(text).nbytes

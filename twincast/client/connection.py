@@ -13,7 +13,8 @@ from twincast.client.backoff import TIMEOUT_S, Backoff
 from twincast.client.failures import Retryable, error_of, failure_of_close, failure_of_login, not_twincast
 from twincast.client.incoming import Incoming
 from twincast.client.limits import Limits
-from twincast.client.link import Link, Message, Socket, decode, encode
+from twincast.client.link import Link, Socket
+from twincast.client.message import Message, decode, encode
 from twincast.client.outgoing import Outgoing
 from twincast.client.questions import OnAnswer
 from twincast.client.subscriptions import Subscriptions
@@ -205,7 +206,8 @@ class Connection:
         found = hello.get("limits", {})
         limits = Limits(found.get("message_max_bytes"), found.get("value_max_bytes"))
         self._live_at_s = asyncio.get_running_loop().time()
-        self._outgoing.connected(limits, is_ordered=hello.get("ordered", False) is True)
+        is_ordered, server_utc = hello.get("ordered", False) is True, str(hello.get("timestamp_utc", ""))
+        self._outgoing.connected(limits, is_ordered=is_ordered, server_utc=server_utc)
         self._live.set()
         self._report(Link("live"))
         _resolve(self._ready, None)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from twincast.client.link import Message, encode
+from twincast.client.message import Message, encode
 from twincast.core.model import Kind
 from twincast.core.subscription import Mode, Subscription
 

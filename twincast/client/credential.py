@@ -1,13 +1,19 @@
 """A client's credential: a fixed one, or a function that returns one for each connection."""
 
-import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.failures import Retryable
 from twincast.errors import ServerUnreachable, ValidationFailed
+from twincast.later import later
+
+if TYPE_CHECKING:
+    import asyncio
+else:
+    asyncio = later("asyncio")
 
 logger = logging.getLogger("twincast.client")
 

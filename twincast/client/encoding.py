@@ -17,8 +17,14 @@ import msgspec
 from msgspec import Raw
 
 from twincast.core.names import check_id
-from twincast.errors import MalformedJson, TooLarge, ValidationFailed
+from twincast.core.times import read_time, stored_form
+from twincast.errors import BadTime, MalformedJson, TooLarge, ValidationFailed
 from twincast.wire.values import VALUE_MAX_DEPTH, VALUE_MAX_KEYS
+
+Time = datetime | str
+"""When a reading was measured: a datetime with a zone, or ISO 8601 with a zone."""
+Reading = tuple[str, Any] | tuple[str, Any, Time | None]
+"""A device and a value, and perhaps when it was measured."""
 
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _PLAIN = frozenset({str, bool, type(None), datetime, date, time, UUID, Raw})
@@ -52,6 +58,41 @@ def encode_value(value: Any) -> Raw:
         raise _too_deep() from None
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
         raise ValidationFailed(f"a value must have a form in JSON: {error}") from None
+
+
+def encode_time(measured_at: Time | None) -> str | None:
+    """Return the time at which a reading was measured, as it is stored; None if it has none.
+
+    Args:
+        measured_at: a datetime with a zone, or text, ISO 8601 with a zone.
+
+    Raises:
+        BadTime: it has no zone, is no time, or is outside of the years 1 to 9999.
+    """
+    if measured_at is None:
+        return None
+    if isinstance(measured_at, str):
+        return read_time(measured_at, "`measured_at`")
+    if not isinstance(measured_at, datetime):
+        raise BadTime(f"`measured_at` must be a datetime, or text, not {_called(measured_at)}")
+    if measured_at.utcoffset() is None:
+        raise BadTime("`measured_at` needs a zone, such as datetime.now(UTC) has; this datetime has none")
+    try:
+        return stored_form(measured_at)
+    except OverflowError:
+        raise BadTime("`measured_at` must be within the years 1 to 9999, in UTC") from None
+
+
+def parts_of(reading: Reading) -> tuple[str, Any, Time | None]:
+    """Return the device, the value and the time of a reading of many.
+
+    Raises:
+        ValidationFailed: it has more or less parts.
+    """
+    if isinstance(reading, str) or not 2 <= len(reading) <= 3:
+        raise ValidationFailed("a reading is a device and a value, and perhaps the time at which it was measured")
+    device_id, value, *measured_at = reading
+    return device_id, value, measured_at[0] if measured_at else None
 
 
 def encode_args(args: Mapping[str, Any] | None) -> Raw:

@@ -5,8 +5,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from twincast.client.link import Message
+from twincast.client.message import Message
 from twincast.core.model import Kind, Position
+
+_STORED, _MEASURED = ("value", "updated_at_utc", "seq", "source"), ("measured_at_utc", "clock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +55,19 @@ class Twin:
     updated_at_utc: str
     seq: int
     source: str
+    measured_at_utc: str | None = None
+    """When it was measured, by the device's clock; None if the device does not say."""
+    clock: Literal["off"] | None = None
+    """ "off" if that clock is so far ahead that it is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a watch yields: a `Reading`, a `Command` or a `Deletion`.
+    """What a watch yields: a `Reading`, a `Command`, a `Deletion` or a `LateReading`.
 
-    `kind` names which, in the wire's words: "data_update", "control" or "deleted". `device_id` is the device, or the
-    target of a command. `merged` says how many events this one stands for. `gap`, if it is not None, says what may be
-    missing before it.
+    `kind` names which, in the wire's words: "data_update", "control", "deleted" or "late". `device_id` is the device,
+    or the target of a command. `merged` says how many events this one stands for. `gap`, if it is not None, says what
+    may be missing before it.
     """
 
     kind: ClassVar[Kind]
@@ -77,7 +83,17 @@ class Event:
 
     @property
     def value(self) -> Any:
-        """The value of a reading; None for any other event."""
+        """The value of a reading, late or not; None for any other event."""
+        return None
+
+    @property
+    def measured_at_utc(self) -> str | None:
+        """When a reading was measured, by its device's clock; None if the device did not say, and for other events."""
+        return None
+
+    @property
+    def clock(self) -> Literal["off"] | None:
+        """Whether that clock is "off", so far ahead that it is not believed; None if not, and for other events."""
         return None
 
     @property
@@ -91,7 +107,7 @@ class Event:
         return None
 
 
-# `field()` in the three classes below: without it a dataclass would take the property of Event for a default value.
+# `field()` in the classes below: without it a dataclass would take the property of Event for a default value.
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,22 @@ class Reading(Event):
     kind: ClassVar[Kind] = "data_update"
 
     value: Any = field()
+    measured_at_utc: str | None = None
+    """See Twin, as `clock`."""
+    clock: Literal["off"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateReading(Event):
+    """A value that was measured before the newest one of its device, and came after it. It is not the device's state.
+
+    A watch yields it only if its `kinds` name "late".
+    """
+
+    kind: ClassVar[Kind] = "late"
+
+    value: Any = field()
+    measured_at_utc: str = field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +160,30 @@ def event_of(message: Message) -> Event:
     merged = message.get("merged", 1)
     if message["type"] == "deleted":
         return Deletion(message["device_id"], *common, merged=merged)
-    return Reading(message["device_id"], *common, message["value"], merged=merged)
+    if message["type"] == "late":
+        return LateReading(message["device_id"], *common, message["value"], message["measured_at_utc"])
+    measured = message.get("measured_at_utc"), message.get("clock")
+    return Reading(message["device_id"], *common, message["value"], *measured, merged=merged)
 
 
 def reading_of(device_id: str, twin: Twin, epoch: str) -> Reading:
     """Return the reading that a twin comes from."""
-    return Reading(device_id, twin.seq, epoch, twin.updated_at_utc, twin.source, twin.value)
+    stored = (twin.seq, epoch, twin.updated_at_utc, twin.source)
+    return Reading(device_id, *stored, twin.value, twin.measured_at_utc, twin.clock)
+
+
+def twin_of(reading: Reading) -> Twin:
+    """Return the twin that comes from a reading."""
+    stored = (reading.timestamp_utc, reading.seq, reading.source)
+    return Twin(reading.value, *stored, reading.measured_at_utc, reading.clock)
+
+
+def twins_in(snapshot: Message) -> dict[str, Twin]:
+    """Read the state of devices from the wire; what a newer server says besides is left out."""
+    return {
+        device_id: Twin(*(twin[name] for name in _STORED), *(twin.get(name) for name in _MEASURED))
+        for device_id, twin in snapshot.items()
+    }
 
 
 def deletion_before(position: Position, device_id: str, twin: Twin) -> Deletion:

@@ -9,9 +9,7 @@ import ssl
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
-from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from twincast import errors
 from twincast.client.pin import NotPinned
@@ -90,15 +88,21 @@ def failure_of_login(error: TwincastError, *, credential: str) -> Exception:
     return Unauthenticated(WITHOUT_LOGIN) if credential == "none" else error
 
 
-def unreachable(base: str, error: BaseException) -> ServerUnreachable | WrongFingerprint:
-    """Return the error for a request that failed before an answer; only a wrong server is final."""
+def unreachable(base: str, error: BaseException, *, is_odd: bool = False) -> ServerUnreachable | WrongFingerprint:
+    """Return the error for a request that failed before an answer; only a wrong server is final.
+
+    Args:
+        base: the server's address.
+        error: what the library of the transport raised.
+        is_odd: whether it did so for an answer that its protocol has not.
+    """
     for cause in _chain(error):
         if isinstance(cause, NotPinned):
             return WrongFingerprint(
                 f"what answers at {base} is not the server whose fingerprint you gave: {cause.args[0]}. If its key was"
                 " made anew, give the one that it prints now; if not, someone is in between, and nothing was sent"
             )
-    return ServerUnreachable(_words(base, error))
+    return ServerUnreachable(_words(base, error, is_odd=is_odd))
 
 
 def not_twincast(base: str) -> Retryable:
@@ -106,12 +110,12 @@ def not_twincast(base: str) -> Retryable:
     return Retryable(ServerUnreachable(f"what answers at {base} does not speak like a twincast server"))
 
 
-def _words(base: str, error: BaseException) -> str:
+def _words(base: str, error: BaseException, *, is_odd: bool) -> str:
     chain = list(_chain(error))
     for cause in chain:
         if (said := _of_system(base, cause)) is not None:
             return said
-    if isinstance(error, InvalidStatus | InvalidMessage | httpx.ProtocolError):
+    if is_odd:
         return f"what answers at {base} does not speak like a twincast server"
     system = next((cause.errno for cause in chain if isinstance(cause, OSError) and cause.errno), None)
     return f"{base} cannot be reached: {type(error).__name__ if system is None else os.strerror(system)}"
@@ -130,7 +134,7 @@ def _of_system(base: str, cause: BaseException) -> str | None:
             return f"what answers at {base} does not agree on TLS ({cause.reason or 'it ends'}); is it http://?"
         case socket.gaierror():
             return f"the name in {base} is not known"
-        case TimeoutError() | httpx.TimeoutException():
+        case TimeoutError():
             return f"what is at {base} does not answer in time"
         case OSError() if isinstance(cause, ConnectionRefusedError) or "Connect call failed" in str(cause):
             return f"nobody answers at {base}; `twincast serve` starts a server there"
@@ -169,10 +173,12 @@ class _Problem(msgspec.Struct):
     detail: str
 
 
-def _kinds(kind: type[TwincastError]) -> Iterable[type[TwincastError]]:
-    yield kind
+def kinds_of_errors(kind: type[TwincastError]) -> Iterable[type[TwincastError]]:
+    """Return the kinds that have a code of their own, from one on."""
+    if "code" in vars(kind):  # one that has its parent's is not what travels, and may be made otherwise
+        yield kind
     for child in kind.__subclasses__():
-        yield from _kinds(child)
+        yield from kinds_of_errors(child)
 
 
-_KINDS = {kind.code: kind for kind in _kinds(errors.TwincastError)}
+_KINDS = {kind.code: kind for kind in kinds_of_errors(errors.TwincastError)}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from twincast.client.backoff import Backoff
-from twincast.client.link import Message
+from twincast.client.message import Message
 from twincast.client.questions import OnAnswer
 from twincast.errors import TwincastError
 

@@ -6,8 +6,18 @@ from dataclasses import replace
 from typing import Literal
 
 from twincast.client.event_queue import Mark
-from twincast.client.events import Event, Gap, Reading, Twin, deletion_before, event_of, reading_of
-from twincast.client.link import Message
+from twincast.client.events import (
+    Event,
+    Gap,
+    Reading,
+    Twin,
+    deletion_before,
+    event_of,
+    reading_of,
+    twin_of,
+    twins_in,
+)
+from twincast.client.message import Message
 from twincast.client.watch import Watch
 from twincast.core.model import KINDS, Kind, Position
 from twincast.core.subscription import Mode, Subscription
@@ -146,7 +156,7 @@ class Incoming:
 
     async def _event(self, event: Event, size_bytes: int) -> None:
         if isinstance(event, Reading):
-            self._learn(event.device_id, Twin(event.value, event.timestamp_utc, event.seq, event.source))
+            self._learn(event.device_id, twin_of(event))
         elif event.kind == "deleted":
             self._known.pop(event.device_id, None)
             self.followed.pop(event.device_id, None)
@@ -161,7 +171,7 @@ class Incoming:
             await watch.wait_for_room()
 
     def _page(self, message: Message) -> bool:
-        twins = {device_id: Twin(**twin) for device_id, twin in message["data_snapshot"].items()}
+        twins = twins_in(message["data_snapshot"])
         if self._fresh is None:  # the state of devices that the connection did not cover before
             for device_id, twin in twins.items():
                 self._learn(device_id, twin)

@@ -1,30 +1,23 @@
-"""One WebSocket connection to a server, and how its certificate is checked."""
+"""One WebSocket connection to a server."""
 
 import asyncio
 import logging
-import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
 
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import Credential, headers_of
 from twincast.client.failures import Retryable, failure_of_status, unreachable
-from twincast.client.pin import pinned
-from twincast.errors import ValidationFailed, WrongFingerprint
+from twincast.errors import WrongFingerprint
 
 CLOSE_TIMEOUT_S = 1.0
 """How long the closing handshake may take. Without one nothing is lost: the server treats a cut connection alike."""
-
-Message = dict[str, Any]
-encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 logger = logging.getLogger("twincast.client")
 _silent = logging.getLogger("twincast.client.websocket")
@@ -58,29 +51,6 @@ class _Handshake(open_websocket):
         return exc
 
 
-def trust_of(base: str, tls: ssl.SSLContext | None, fingerprint: str | None = None) -> ssl.SSLContext | None:
-    """Return how a server's certificate is checked; None without TLS.
-
-    By `tls` or `fingerprint`, whichever is given; else by TWINCAST_FINGERPRINT, if set; else as the system does.
-
-    Raises:
-        ValidationFailed: `fingerprint` is not one, or is given with `tls`, or for an address without TLS.
-    """
-    if fingerprint and tls is not None:
-        raise ValidationFailed("`tls` and `fingerprint` are two ways to trust a server; give one of them")
-    pin = fingerprint or ("" if tls is not None else os.environ.get("TWINCAST_FINGERPRINT", ""))
-    if pin:
-        context = pinned(pin)
-        if not base.startswith("https:"):
-            raise ValidationFailed(
-                f"a fingerprint needs a server with TLS, so the address must begin with https://; not {base}"
-            )
-        return context
-    if not base.startswith("https:"):
-        return None
-    return tls or ssl.create_default_context()
-
-
 @asynccontextmanager
 async def open_link(
     base: str, query: str, *, credential: Credential, trust: ssl.SSLContext | None, close_timeout_s: float
@@ -110,7 +80,7 @@ async def open_link(
     except Exception as error:
         if not isinstance(error, OSError | WebSocketException):
             logger.warning("an attempt to connect failed in an unexpected way", exc_info=error)
-        reason = unreachable(base, error)
+        reason = unreachable(base, error, is_odd=isinstance(error, InvalidMessage))
         raise (reason if isinstance(reason, WrongFingerprint) else Retryable(reason)) from None
     try:
         yield socket

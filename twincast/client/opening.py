@@ -13,9 +13,14 @@ from twincast.client.credential import Token
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
 from twincast.client.outgoing import Outgoing
 from twincast.core.model import Position
+from twincast.later import later
 
-if TYPE_CHECKING:
-    from twincast.client.cursor import CursorFile
+if TYPE_CHECKING:  # not every Python has SQLite, in which spools are
+    from twincast.client import cursor as cursors
+    from twincast.client import spool_file, spooled_outgoing
+else:
+    cursors, spool_file = later("twincast.client.cursor"), later("twincast.client.spool_file")
+    spooled_outgoing = later("twincast.client.spooled_outgoing")
 
 BUFFER_MAX_BYTES = 8 * 1024 * 1024
 SPOOL_MAX_BYTES = 64 * 1024 * 1024
@@ -98,7 +103,7 @@ async def connect(
 
 @asynccontextmanager
 async def _running(
-    client: Client, file: "CursorFile | None", *, timeout_s: float | None, is_awaited: bool
+    client: Client, file: "cursors.CursorFile | None", *, timeout_s: float | None, is_awaited: bool
 ) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(client.connection.run(timeout_s if is_awaited else None), name="client")]
     if file is not None:
@@ -119,13 +124,11 @@ async def _running(
 
 
 @asynccontextmanager
-async def _cursor_file(path: str | os.PathLike[str] | None) -> AsyncIterator["CursorFile | None"]:
+async def _cursor_file(path: str | os.PathLike[str] | None) -> AsyncIterator["cursors.CursorFile | None"]:
     if path is None:
         yield None
         return
-    from twincast.client.cursor import CursorFile  # noqa: PLC0415  # only for programs that keep a cursor
-
-    file = CursorFile(path)
+    file = cursors.CursorFile(path)
     try:
         yield file
     finally:
@@ -139,12 +142,8 @@ async def _spooled(
     if path is None:
         yield None
         return
-    # Only for programs with a spool: not every Python has SQLite.
-    from twincast.client.spool_file import SpoolFile  # noqa: PLC0415
-    from twincast.client.spooled_outgoing import SpooledOutgoing  # noqa: PLC0415
-
-    file = await asyncio.to_thread(SpoolFile, path)
+    file = await asyncio.to_thread(spool_file.SpoolFile, path)
     try:
-        yield SpooledOutgoing(file, max_bytes, window_max_bytes)
+        yield await asyncio.to_thread(spooled_outgoing.SpooledOutgoing, file, max_bytes, window_max_bytes)
     finally:
         await asyncio.to_thread(file.close)

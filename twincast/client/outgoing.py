@@ -2,14 +2,14 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from twincast.client.failures import error_of
 from twincast.client.hold import Hold
+from twincast.client.lane import Lane, Update
 from twincast.client.limits import Limits
-from twincast.client.link import Message, encode
+from twincast.client.message import Message, encode
 from twincast.client.questions import OnAnswer, Questions
 from twincast.errors import BadMessage, BufferFull, TooLarge, TwincastError
 
@@ -29,41 +29,27 @@ class Backlog(NamedTuple):
     refused: int
 
 
-@dataclass(slots=True)
-class _Update:
-    text: str
-    size_bytes: int
-    value_bytes: int
-    is_barrier: bool
-    future: asyncio.Future[int]
-
-
 class Outgoing:
     """Updates that are not acknowledged yet, in order. Each has an `update_id`, so that the server stores it once.
 
-    An update goes through these states:
+    They go through the states of Lane. A new connection, and the end of a hold, have all of them sent again, for their
+    answers may have been lost. At most IN_FLIGHT_MAX are kept while there is a connection. Besides a barrier, a hold
+    keeps unsent updates from being sent (see Hold).
 
-    - *unsent*: its number is `_unsent` or higher.
-    - *in flight*: it was sent, and has no answer. A new connection, and the end of a hold, make it unsent again
-      (`_rewind`), for its answer may have been lost. At most IN_FLIGHT_MAX are kept while there is a connection.
-    - *settled*: acknowledged or refused for good; its future is done, and it is forgotten.
-
-    Two things keep unsent updates from being sent: a hold (see Hold), and a *barrier*, such as a deletion, in flight.
     An update that ends its connection whenever it is sent must not end it for ever. If a close code or an error blames
-    a message without naming it, all updates in flight are suspects: on the next connection they are sent one at a time
-    (up to `_alone_until`), and the one that ends that connection too is refused.
+    a message without naming it, all updates in flight are suspects: on the next connection they are sent one at a time,
+    before all others, and the one that ends that connection too is refused.
 
     Questions go before updates that wait; see Questions.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, lanes: Sequence[Lane] = ()) -> None:
         self._max_bytes = max_bytes
-        self._size_bytes = 0
+        self._lanes = lanes or (Lane(),)
+        """Their numbers are different. In each the oldest that is not answered goes first."""
         self._prefix = secrets.token_hex(6)
-        self._unanswered: dict[int, _Update] = {}
-        self._next = self._unsent = 1
-        self._barrier = 0  # in flight, and nothing may pass it
-        self._alone_until = 0
+        self._next = 1
+        self._suspects: set[int] = set()
         self._is_blamed = False  # the server has named what was too large on this connection
         self._turn = asyncio.Lock()  # callers that wait for room continue in the order in which they came
         self._has_room = asyncio.Event()
@@ -96,7 +82,8 @@ class Outgoing:
             future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             if (error := self._limits.refusal(len(text), value_bytes)) is not None:
                 return refused(error)
-            self._add(number, text, value_bytes, future, is_barrier=is_barrier)
+            self._next = number + 1
+            self._add(self._lanes[0], number, Update(text.decode(), len(text), value_bytes, is_barrier, future))
         return future
 
     async def begin(self, message: Message, value_bytes: int = 0, *, is_barrier: bool = False) -> asyncio.Future[int]:
@@ -126,20 +113,21 @@ class Outgoing:
 
     async def settle(self) -> None:
         """Wait until everything that was put is answered."""
-        while waiting := [update.future for update in self._unanswered.values() if not update.future.done()]:
+        while waiting := [update.future for _, update in self._updates() if not update.future.done()]:
             await asyncio.wait(waiting)
 
-    def connected(self, limits: Limits, *, is_ordered: bool) -> None:
+    def connected(self, limits: Limits, *, is_ordered: bool, server_utc: str = "") -> None:
         """Begin again on a new connection, with the oldest update that is not acknowledged.
 
         Args:
             limits: of this server; a waiting update that is beyond them is refused.
             is_ordered: see Hold.
+            server_utc: the time, by the server's clock.
         """
         self.is_connected = True
         self._limits = limits
         self._hold.is_ordered = is_ordered
-        for number, update in tuple(self._unanswered.items()):
+        for number, update in self._updates():
             if (error := limits.refusal(update.size_bytes, update.value_bytes)) is not None:
                 self._settle(number, error)
         self._rewind()
@@ -158,13 +146,10 @@ class Outgoing:
         while True:
             while self._questions.has_unsent:
                 await send(self._questions.take_unsent())
-            while self._may_send() and not self._questions.has_unsent:
-                number, update = self._unsent, self._unanswered.get(self._unsent)
-                self._unsent += 1
-                if update is not None:
-                    if update.is_barrier:
-                        self._barrier = number
-                    await send(update.text)
+            while not self._questions.has_unsent and (lane := self._next_lane()) is not None:
+                number = lane.next
+                assert number is not None
+                await send(lane.take(number))
             if not self._questions.has_unsent:
                 self._has_work.clear()
                 await self._has_work.wait()
@@ -173,6 +158,8 @@ class Outgoing:
         """Take an `ack` or an `error`; return whether this connection may go on."""
         message_id = message.get("id")
         error = error_of(message["code"], message["message"]) if message["type"] == "error" else None
+        if isinstance(error, TooLarge):
+            self._is_blamed = True
         if message_id is None:
             return error is None or self._refused_unnamed(error)
         if isinstance(message_id, str):
@@ -187,53 +174,56 @@ class Outgoing:
         """Fail everything that waits, and what comes later."""
         self._failed = error
         self._hold.end()
-        for number in tuple(self._unanswered):
-            future = self._unanswered.pop(number).future
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # marks it as retrieved: waiting for it is optional
-        self._size_bytes = 0
+        for number, update in self._updates():
+            self._drop(number)
+            if not update.future.done():
+                update.future.set_exception(error)
+                update.future.exception()  # marks it as retrieved: waiting for it is optional
         self._has_room.set()
 
     async def _wait_for_room(self, size_bytes: int) -> None:
         while self._failed is None and self._is_full(size_bytes):
             if not self.is_connected:
-                raise BufferFull(f"there is no connection, and {self._size_bytes} bytes wait for one already")
+                raise BufferFull(f"there is no connection, and {self._lanes[0].size_bytes} bytes wait for one already")
             self._has_room.clear()
             await self._has_room.wait()
         if self._failed is not None:
             raise self._failed
 
     def _is_full(self, size_bytes: int) -> bool:
-        if self._size_bytes + size_bytes > self._max_bytes:
-            return bool(self._unanswered)  # an update larger than the whole buffer passes alone
-        return self.is_connected and len(self._unanswered) >= IN_FLIGHT_MAX
+        unanswered = self._lanes[0].unanswered
+        if self._lanes[0].size_bytes + size_bytes > self._max_bytes:
+            return bool(unanswered)  # an update larger than the whole buffer passes alone
+        return self.is_connected and len(unanswered) >= IN_FLIGHT_MAX
 
-    def _add(
-        self, number: int, text: bytes, value_bytes: int, future: asyncio.Future[int], *, is_barrier: bool
-    ) -> None:
-        """Have an update sent; numbers rise, not always by one."""
-        if not self._unanswered:
-            self._unsent = number
-        self._unanswered[number] = _Update(text.decode(), len(text), value_bytes, is_barrier, future)
-        self._next = number + 1
-        self._size_bytes += len(text)
+    def _updates(self) -> list[tuple[int, Update]]:
+        return [item for lane in self._lanes for item in lane.unanswered.items()]
+
+    def _add(self, lane: Lane, number: int, update: Update) -> None:
+        lane.add(number, update)
         self._has_work.set()
 
-    def _may_send(self) -> bool:
-        if self._hold.is_on or self._unsent >= self._next or self._barrier in self._unanswered:
+    def _next_lane(self) -> Lane | None:
+        """Return the lane whose turn it is to send; None if nothing may be sent."""
+        return next((lane for lane in self._lanes if self._may_send(lane)), None)
+
+    def _may_send(self, lane: Lane) -> bool:
+        if self._hold.is_on or (number := lane.next) is None:
             return False
-        return self._unsent > self._alone_until or next(iter(self._unanswered), self._next) >= self._unsent
+        return not self._suspects or (number in self._suspects and not any(lane.has_flight for lane in self._lanes))
+
+    def _drop(self, number: int) -> Update | None:
+        return next((update for lane in self._lanes if (update := lane.remove(number)) is not None), None)
 
     def _settle(self, number: int, error: TwincastError | None, seq: int = 0) -> None:
-        update = self._unanswered.pop(number, None)
+        update = self._drop(number)
         if update is None:
             return
         if error is None:
             self._hold.note_success()
-        self._size_bytes -= update.size_bytes
         self._has_room.set()
-        if number <= self._alone_until or number == self._barrier:
+        if update.is_barrier or self._suspects:
+            self._suspects.discard(number)
             self._has_work.set()
         if update.future.done():  # its caller gave up
             return
@@ -243,12 +233,12 @@ class Outgoing:
             update.future.set_exception(error)
 
     def _rewind(self) -> None:
-        self._barrier = 0
-        self._unsent = next(iter(self._unanswered), self._next)
+        for lane in self._lanes:
+            lane.rewind()
         self._has_work.set()
 
-    def _in_flight(self) -> list[int]:
-        return [number for number in self._unanswered if number < self._unsent]
+    def _in_flight(self) -> list[tuple[int, Update]]:
+        return [(number, lane.unanswered[number]) for lane in self._lanes for number in lane.in_flight()]
 
     def _refused_unnamed(self, error: TwincastError) -> bool:
         """Take a refusal that does not name what it refuses; return whether this connection may go on."""
@@ -256,7 +246,6 @@ class Outgoing:
         if error.retryable or not in_flight:
             return True
         if isinstance(error, TooLarge):
-            self._is_blamed = True
             self._refuse_largest(in_flight)
             return True
         return self._refuse_if_alone(in_flight, error)
@@ -270,24 +259,23 @@ class Outgoing:
         elif code in BLAMING_CODES:
             self._refuse_if_alone(in_flight, BadMessage(f"the connection is closed ({code}) whenever this is sent"))
 
-    def _refuse_largest(self, in_flight: list[int]) -> None:
+    def _refuse_largest(self, in_flight: list[tuple[int, Update]]) -> None:
         """Refuse the largest: if any was too large, this one was, and would be so on every connection."""
-        largest = max(in_flight, key=lambda number: self._unanswered[number].size_bytes)
-        size_bytes = self._unanswered[largest].size_bytes
-        self._settle(
-            largest, TooLarge(f"a message of {size_bytes} bytes is too large for the server, or for a proxy before it")
-        )
+        number, update = max(in_flight, key=lambda item: item[1].size_bytes)
+        words = f"a message of {update.size_bytes} bytes is too large for the server, or for a proxy before it"
+        self._settle(number, TooLarge(words))
 
-    def _refuse_if_alone(self, in_flight: list[int], error: TwincastError) -> bool:
+    def _refuse_if_alone(self, in_flight: list[tuple[int, Update]], error: TwincastError) -> bool:
         """Refuse the update in flight, if it was sent alone; else have all sent one at a time on the next connection.
 
         Returns:
             Whether this connection may go on.
         """
-        if len(in_flight) == 1 and in_flight[0] <= self._alone_until:
-            self._settle(in_flight[0], error)
+        numbers = {number for number, _ in in_flight}
+        if len(numbers) == 1 and numbers <= self._suspects:
+            self._settle(in_flight[0][0], error)
             return True
-        self._alone_until = in_flight[-1]
+        self._suspects |= numbers
         return False
 
 

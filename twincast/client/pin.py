@@ -1,9 +1,10 @@
-"""Trust one server by its public key, where no authority has signed its certificate.
+"""How a server's certificate is checked: as the system does, or by its public key where no authority has signed it.
 
 The pin is the SHA-256 of the certificate's SubjectPublicKeyInfo (as in RFC 7469 and `curl --pinnedpubkey`), not of the
 certificate: a new certificate with the same key, for other names or another year, is trusted too.
 """
 
+import os
 import re
 import ssl
 from hashlib import sha256
@@ -64,6 +65,29 @@ def pinned(fingerprint: str) -> ssl.SSLContext:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the key says more than a name
     context.sslsocket_class, context.sslobject_class = Socket, Object
     return context
+
+
+def trust_of(base: str, tls: ssl.SSLContext | None, fingerprint: str | None = None) -> ssl.SSLContext | None:
+    """Return how a server's certificate is checked; None without TLS.
+
+    By `tls` or `fingerprint`, whichever is given; else by TWINCAST_FINGERPRINT, if set; else as the system does.
+
+    Raises:
+        ValidationFailed: `fingerprint` is not one, or is given with `tls`, or for an address without TLS.
+    """
+    if fingerprint and tls is not None:
+        raise ValidationFailed("`tls` and `fingerprint` are two ways to trust a server; give one of them")
+    pin = fingerprint or ("" if tls is not None else os.environ.get("TWINCAST_FINGERPRINT", ""))
+    if pin:
+        context = pinned(pin)
+        if not base.startswith("https:"):
+            raise ValidationFailed(
+                f"a fingerprint needs a server with TLS, so the address must begin with https://; not {base}"
+            )
+        return context
+    if not base.startswith("https:"):
+        return None
+    return tls or ssl.create_default_context()
 
 
 def fingerprint_of_certificate(der: bytes) -> bytes:

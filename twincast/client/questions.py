@@ -4,7 +4,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 
-from twincast.client.link import Message, encode
+from twincast.client.message import Message, encode
 from twincast.errors import ServerUnreachable, TwincastError
 
 OnAnswer = Callable[[TwincastError | None], None]

@@ -17,9 +17,10 @@ from websockets.exceptions import ConnectionClosed
 from twincast.client.address import is_too_long, query_of
 from twincast.client.backoff import TIMEOUT_S, Backoff
 from twincast.client.event_queue import Mark
-from twincast.client.events import Event, Gap, Twin, event_of, reading_of
+from twincast.client.events import Event, Gap, Twin, event_of, reading_of, twins_in
 from twincast.client.failures import Retryable, error_of, failure_of_close, failure_of_login, not_twincast
-from twincast.client.link import Message, Socket, decode, encode
+from twincast.client.link import Socket
+from twincast.client.message import Message, decode, encode
 from twincast.client.watch import NO_SEQS, Watch
 from twincast.core.model import KINDS, Position
 from twincast.core.subscription import Subscription
@@ -149,7 +150,7 @@ class ReadBack:
         before, page = self._position, hello
         twins: dict[str, Twin] = {}
         while True:
-            twins |= {device_id: Twin(**twin) for device_id, twin in page["data_snapshot"].items()}
+            twins |= twins_in(page["data_snapshot"])
             if not page.get("more"):
                 break
             page, _ = await self._receive(socket)
@@ -180,7 +181,7 @@ class ReadBack:
             elif kind == "gap":
                 gap, twins = message, {}
             elif kind == "snapshot" and gap is not None:
-                twins |= {device_id: Twin(**twin) for device_id, twin in message["data_snapshot"].items()}
+                twins |= twins_in(message["data_snapshot"])
                 if not message.get("more"):
                     await self._take_state(twins, self._position, Position(message["epoch"], gap["to"]))
                     gap = None

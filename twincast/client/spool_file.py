@@ -8,19 +8,17 @@ share nothing that they could disagree about. `synchronous = full` makes each co
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from twincast.client.file_lock import lock
+from twincast.client.spool_line import READING, ROW_BYTES, Lines, Refusal, Row, device_of
 from twincast.errors import SpoolFull, SpoolUnusable
 from twincast.machine import OWNER_ALONE, sync_folder
 
 APPLICATION_ID = 0x5457534F  # "TWSO"
-SCHEMA_VERSION = 1
-ROW_BYTES = 64
-"""What a line costs in the file beside its message."""
+SCHEMA_VERSION = 2
 REFUSED_MAX_BYTES = 4 * 1024 * 1024
 """By default: how much of what the server refused for good is kept, the newest."""
 
@@ -31,8 +29,9 @@ create table line (
     line            integer primary key autoincrement,
     message         text not null,      -- as it is sent, without its ids
     value_bytes     integer not null,   -- the size of the value in it
-    accepted_at_utc text not null,      -- by this machine's clock
-    measured_at_utc text                -- when it was measured; not used so far
+    accepted_at_utc text not null,      -- when the program handed it over
+    measured_at_utc text,               -- when it was measured, if the program said so; '' if nothing is said of it
+    is_live         integer             -- 1: goes with the live ones; 0: with the backlog; null: see Lines
 );
 create table refused (                  -- what the server will never store
     line            integer primary key,
@@ -46,10 +45,32 @@ create table refused (                  -- what the server will never store
 );
 """
 
+# Every line of version 1 may have been sent, under the name that the backlog has now.
+_UPGRADE = f"""
+begin;
+alter table line add column is_live integer;
+insert into meta select 'decided_until', coalesce(max(seq), 0) from sqlite_sequence where name = 'line';
+pragma user_version = {SCHEMA_VERSION};
+commit;
+"""
+
 _REFUSE = """
 insert or replace into refused
 select line, message, value_bytes, accepted_at_utc, measured_at_utc, ?, ?, ? from line where line = ?
 """
+
+_ROW = "line, message, value_bytes, accepted_at_utc, measured_at_utc"
+_READING = f"substr(message, 1, {len(READING)}) = :reading"
+_WITHOUT_TIME = f"(not {_READING} or measured_at_utc = '')"
+_LIVE = "is_live = 1"
+_BACKLOG = "(is_live = 0 or is_live is null and line <= :decided_until)"
+_UNDECIDED = "(is_live is null and line > :decided_until)"
+_MEASURE = f"""
+select count(*), coalesce(min(line), 0), coalesce(max(line), 0),
+    coalesce(sum(length(cast(message as blob))), 0) + count(*) * {ROW_BYTES}
+from line where
+"""
+_DECIDE = "insert or replace into meta values ('decided_until', ?)"
 
 _FORGET_REFUSED = """
 delete from refused where line in (
@@ -57,27 +78,6 @@ delete from refused where line in (
     where newer_bytes > ?
 )
 """
-
-
-class Row(NamedTuple):
-    """One line: an update without its ids, as JSON."""
-
-    line: int
-    message: str
-    value_bytes: int
-
-    @property
-    def size_bytes(self) -> int:
-        """What it costs of the spool's `max_bytes`."""
-        return len(self.message.encode()) + ROW_BYTES
-
-
-class Refusal(NamedTuple):
-    """A line that the server will never store, and why."""
-
-    line: int
-    code: str
-    reason: str
 
 
 class SpoolFile:
@@ -95,7 +95,11 @@ class SpoolFile:
         self.producer: str
         self.last_line: int
         """The highest number that was used."""
-        self.lines: int
+        self.decided_until: int
+        """See Lines."""
+        self.live: Lines
+        self.backlog: Lines
+        self.undecided: Lines
         self.size_bytes: int
         self.refused = 0
         """How many refused lines are kept."""
@@ -105,9 +109,14 @@ class SpoolFile:
             self.close()
             raise
 
+    @property
+    def lines(self) -> int:
+        """How many lines were in it when it was opened."""
+        return self.live.number + self.backlog.number + self.undecided.number
+
     def write(
         self,
-        added: Sequence[Row],
+        added: Sequence[tuple[Row, bool | None]],
         removed: Sequence[int],
         refused: Sequence[Refusal] = (),
         *,
@@ -116,7 +125,7 @@ class SpoolFile:
         """Add and remove lines, all or nothing; on disk when this returns.
 
         Args:
-            added: new lines, in order.
+            added: new lines, in order, and whether they are live; None for undecided.
             removed: lines that the server has, or has refused.
             refused: those of the removed lines that it has refused; they move to the table of refusals.
             refused_max_bytes: how much is kept there, the newest.
@@ -135,27 +144,110 @@ class SpoolFile:
                 count = db.execute("select count(*) from refused").fetchone()[0]
             db.executemany("delete from line where line = ?", [(line,) for line in removed])
             db.executemany(
-                "insert into line (line, message, value_bytes, accepted_at_utc) values (?, ?, ?, ?)",
-                [(*row, now_utc) for row in added],
+                "insert into line (line, message, value_bytes, accepted_at_utc, measured_at_utc, is_live)"
+                " values (?, ?, ?, ?, ?, ?)",
+                [(*row, is_live) for row, is_live in added],
             )
         self.refused = count
 
-    def read(self, after: int, limit: int, max_bytes: int) -> list[Row]:
-        """Return up to `limit` lines behind line `after`, in order; stop with the one that reaches `max_bytes`.
+    def read(self, after: int, limit: int, max_bytes: int, *, is_live: bool) -> list[Row]:
+        """Return live or backlog lines behind line `after`, in order.
+
+        Args:
+            after: the line.
+            limit: how many at most.
+            max_bytes: stop with the one that reaches so many bytes.
+            is_live: which of the two.
 
         Raises:
             SpoolUnusable: they cannot be read.
         """
         with self._working() as db:
-            sql = "select line, message, value_bytes from line where line > ? order by line limit ?"
+            kind = _LIVE if is_live else _BACKLOG
+            sql = f"select {_ROW} from line where line > :after and {kind} order by line limit :limit"
             rows: list[Row] = []
-            with closing(db.execute(sql, (after, limit))) as found:
+            how = {"after": after, "limit": limit, "decided_until": self.decided_until}
+            with closing(db.execute(sql, how)) as found:
                 for each in found:
                     rows.append(Row(*each))
                     max_bytes -= rows[-1].size_bytes
                     if max_bytes <= 0:
                         break
             return rows
+
+    def without_time(self) -> list[tuple[Row, bool | None]]:
+        """Return the commands, deletions and readings without a time, in order, and the part of each.
+
+        The part is whether it is live; None for undecided.
+
+        Raises:
+            SpoolUnusable: they cannot be read.
+        """
+        kind = f"case when {_LIVE} then 1 when {_BACKLOG} then 0 end"
+        sql = f"select {kind}, {_ROW} from line where {_WITHOUT_TIME} order by line"
+        with self._working() as db:
+            found = db.execute(sql, {"decided_until": self.decided_until, "reading": READING}).fetchall()
+        return [(Row(*row), None if is_live is None else bool(is_live)) for is_live, *row in found]
+
+    def make_all_live(self) -> None:
+        """Put all undecided lines behind the live ones.
+
+        Raises:
+            SpoolFull: the disk is full.
+            SpoolUnusable: the disk fails otherwise.
+        """
+        with self._transaction() as db:
+            db.execute(f"update line set is_live = 1 where {_UNDECIDED}", {"decided_until": self.decided_until})
+
+    def make_newest_live(self, span: int, limit: int, but: Collection[str]) -> Lines:
+        """Put the newest undecided reading of each device behind the live lines, all other lines into the backlog.
+
+        Args:
+            span: how far behind the last line these readings may be.
+            limit: how many it may be; those of the devices that have the newest.
+            but: devices whose readings all go into the backlog; see `Row.device`.
+
+        Returns:
+            Which are live now.
+
+        Raises:
+            SpoolFull: the disk is full.
+            SpoolUnusable: the disk fails otherwise.
+        """
+        newest: dict[str, tuple[str, int, int]] = {}
+        with self._transaction() as db:
+            last = db.execute("select max(line) from line").fetchone()[0] or 0
+            how = {"decided_until": max(self.decided_until, last - span), "reading": READING}
+            sql = "select line, message, coalesce(nullif(measured_at_utc, ''), accepted_at_utc) from line"
+            for line, message, at_utc in db.execute(f"{sql} where {_UNDECIDED} and {_READING}", how):
+                device = device_of(message)
+                if device not in but and newest.get(device, ("", 0, 0)) < (at_utc, line, 0):
+                    newest[device] = (at_utc, line, len(message.encode()) + ROW_BYTES)
+            chosen = sorted(((line, size_bytes) for _, line, size_bytes in newest.values()), reverse=True)[:limit]
+            db.executemany("update line set is_live = 1 where line = ?", [(line,) for line, _ in chosen])
+            db.execute(_DECIDE, (last,))
+        self.decided_until = last
+        if not chosen:
+            return Lines(0, 0, 0, 0)
+        return Lines(len(chosen), chosen[-1][0], chosen[0][0], sum(size_bytes for _, size_bytes in chosen))
+
+    def take_back(self, after: int) -> tuple[Lines, list[Row]]:
+        """Make live lines behind line `after`, which were not sent, undecided.
+
+        Returns:
+            How many there were, and those among them that `without_time` returns.
+
+        Raises:
+            SpoolFull: the disk is full.
+            SpoolUnusable: the disk fails otherwise.
+        """
+        these = f"line > :after and {_LIVE}"
+        with self._transaction() as db:
+            how = {"after": after, "reading": READING}
+            lines = Lines(*db.execute(_MEASURE + these, how).fetchone())
+            found = db.execute(f"select {_ROW} from line where {these} and {_WITHOUT_TIME}", how).fetchall()
+            db.execute(f"update line set is_live = null where {these}", how)
+        return lines, [Row(*row) for row in found]
 
     def close(self) -> None:
         """Close it. A closed file is complete by itself, without a `-wal`."""
@@ -186,12 +278,21 @@ class SpoolFile:
             self.producer = str(db.execute("select value from meta where name = 'producer'").fetchone()[0])
             last = db.execute("select seq from sqlite_sequence where name = 'line'").fetchone()
             self.last_line = last[0] if last else 0
-            measured = "select count(*), coalesce(sum(length(cast(message as blob))), 0) from line"
-            self.lines, message_bytes = db.execute(measured).fetchone()
-            self.size_bytes = message_bytes + self.lines * ROW_BYTES
+            if version == 1:
+                db.executescript(_UPGRADE)
+            decided = db.execute("select value from meta where name = 'decided_until'").fetchone()
+            self.decided_until = int(decided[0]) if decided else 0
+            self._measure(db)
             self.refused = db.execute("select count(*) from refused").fetchone()[0]
         if is_new:
             sync_folder(folder)
+
+    def _measure(self, db: sqlite3.Connection) -> None:
+        how = {"decided_until": self.decided_until}
+        self.live, self.backlog, self.undecided = (
+            Lines(*db.execute(_MEASURE + kind, how).fetchone()) for kind in (_LIVE, _BACKLOG, _UNDECIDED)
+        )
+        self.size_bytes = self.live.size_bytes + self.backlog.size_bytes + self.undecided.size_bytes
 
     def _make(self) -> bool:
         """Open the file, and return whether it is empty."""

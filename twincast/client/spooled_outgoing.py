@@ -1,4 +1,7 @@
-"""Updates by way of the program's own disk: accepted once on it, sent in order, removed once the server has them.
+"""Updates by way of the program's own disk: accepted once on it, sent, and removed once the server has them.
+
+Live readings are sent first, and beside them what waited for a connection, the backlog. Each of the two is a producer
+of its own, so that the server stores each line once and keeps the order within each.
 
 Lines that arrive while others are being written are written together, as in the server: one fsync for all. Memory
 holds only what one connection sends ahead; the rest is read in its turn, so a backlog costs disk alone.
@@ -12,10 +15,15 @@ from functools import partial
 from typing import TypeVar
 
 from twincast.client.failures import Retryable
+from twincast.client.lane import Lane, Update
 from twincast.client.limits import Limits
-from twincast.client.link import Message, encode
+from twincast.client.message import MEASURED, Message, encode
 from twincast.client.outgoing import IN_FLIGHT_MAX, Backlog, Outgoing, refused
-from twincast.client.spool_file import Refusal, Row, SpoolFile
+from twincast.client.precedence import Precedence
+from twincast.client.spool_file import SpoolFile
+from twincast.client.spool_line import Refusal, Row
+from twincast.client.spool_window import Window
+from twincast.client.stamp import Stamps
 from twincast.core.model import NOT_YET
 from twincast.errors import ServerUnreachable, SpoolFull, SpoolUnusable, TwincastError, ValidationFailed
 
@@ -23,6 +31,17 @@ SPOOL_MIN_BYTES = 64 * 1024
 """The smallest spool: it has room for one message."""
 REMOVE_INTERVAL_S = 1.0
 """How long a line that the server has may stay in the file: if a new line comes, both need one write."""
+BACKLOG_AHEAD_BYTES = 64 * 1024
+"""How much of the backlog is sent ahead of its answers: on a slow network live lines wait behind it."""
+BACKLOG_SHARE = 5
+"""Of so many lines one is of the backlog, while live ones wait: else a fast program would keep it waiting for ever."""
+IN_ORDER_MAX_BYTES = 256 * 1024
+"""Up to here what waited goes out in order, as it came, for its newest is there in a moment all the same."""
+LIVE_MAX_LINES = 65_536
+"""If more live lines wait than this, they are no longer the present. A burst of fewer keeps its order."""
+PRESENT_SPANS = 16
+"""Readings in so many spans of IN_FLIGHT_MAX lines before the last count as the newest of their device: a window has
+lines of one span, so each of them takes a journey to the server and back."""
 
 T = TypeVar("T")
 
@@ -34,24 +53,33 @@ class SpooledOutgoing(Outgoing):
 
     A line goes through these states:
 
-    - *entered*: it has a number, and waits for the next write (`_entered`).
-    - *in the file*: the write succeeded, so its sender has NOT_YET or a receipt. Lines beyond what one connection sends
-      ahead are only there (`_unread` counts them). A write that failed refuses the line; its number stays used, for
-      nobody knows what a failing disk kept.
-    - *in the window*: it is in memory too (`_window`), and goes through the states of Outgoing.
+    - *entered*: it has a number and a time, and waits for the next write (`_entered`).
+    - *in the file*: the write succeeded, so its sender has NOT_YET or a receipt. A write that failed refuses the line;
+      its number stays used, for nobody knows what a failing disk kept. In the file it is *undecided*, *live* or in the
+      *backlog*; the latter two never change into one another, since the line may have been sent as what it is.
+    - *in a window*: it is in memory too (`_live`, `_backlog`), and goes through the states of Outgoing.
     - *answered*: the server has it, or has refused it for good. It leaves the window at once, and the file with the
       next write (`_removed`); a refused one moves to the file's table of refusals (`_refusals`).
+
+    Which part of the file a line belongs to depends on whether this client *is live* (`_is_live`):
+
+    - At first, and after each loss of the connection, it is not, and new lines are undecided.
+    - Once there is a connection, it decides (`_catch_up`), and is live. If few lines wait, all of them become live, in
+      order. If there are more, it is the newest reading of each device: the present; the others are the backlog.
+    - While it is live, new lines are live, but for those that must not pass the backlog (see Precedence).
+    - If LIVE_MAX_LINES live lines wait, it is not live until all of them are answered.
 
     One task, `_run`, does all writes and reads, in one thread, so that they keep their order.
     """
 
-    def __init__(self, file: SpoolFile, max_bytes: int, window_max_bytes: int) -> None:
+    def __init__(self, file: SpoolFile, max_bytes: int, window_max_bytes: int, stamps: Stamps | None = None) -> None:
         """Take over a spool; `start` begins.
 
         Args:
             file: where lines are kept.
             max_bytes: how much may wait in it.
             window_max_bytes: how much of it may be in memory.
+            stamps: the time at which lines are handed over.
 
         Raises:
             ValidationFailed: `max_bytes` is less than one message.
@@ -60,16 +88,21 @@ class SpooledOutgoing(Outgoing):
             raise ValidationFailed(
                 f"`spool_max_bytes` must be at least {SPOOL_MIN_BYTES}, one message; not {max_bytes}"
             )
-        super().__init__(window_max_bytes)
+        backlog_max_bytes = min(window_max_bytes, BACKLOG_AHEAD_BYTES)
+        self._live = Window(f"{file.producer}-live", file.live, is_live=True, max_bytes=window_max_bytes)
+        self._backlog = Window(file.producer, file.backlog, is_live=False, max_bytes=backlog_max_bytes)
+        super().__init__(window_max_bytes, (self._live, self._backlog))
+        self._precedence = Precedence(file.live, file.backlog, file.undecided, file.without_time())
         self._file = file
+        self._stamps = stamps or Stamps()
         self._spool_max_bytes = max_bytes
         self._kept_bytes = file.size_bytes  # of all lines without an answer, in the file and on their way there
         self._kept_lines = file.lines
         self._last_line = file.last_line
-        self._sent_before = file.last_line  # up to here an earlier process or connection may have sent a line
-        self._unread = file.lines  # lines in the file behind the window
-        self._read_until = 0
-        self._window: dict[int, Row] = {}
+        self._last_behind = file.backlog.last  # the newest line that did not pass the backlog
+        self._is_live = self._is_released = self._must_take_back = False
+        self._must_decide = True
+        self._turns = 0
         self._receipts: dict[int, asyncio.Future[int]] = {}
         self._entered: list[tuple[Row, asyncio.Future[int]]] = []
         self._removed: list[int] = []
@@ -111,14 +144,14 @@ class SpooledOutgoing(Outgoing):
             TwincastError: there will be no connection any more; the update was not taken.
         """
         row = self._numbered(message, value_bytes)
-        if (error := self._limits.refusal(len(self._text(row)), value_bytes)) is not None:
+        if (error := self._limits.refusal(len(self._text(row, self._live)), value_bytes)) is not None:
             return refused(error)
         return self._enter(row)
 
     async def put(self, message: Message, value_bytes: int = 0, *, is_barrier: bool = False) -> asyncio.Future[int]:
         """See Outgoing; returns once the update is on this disk. Raises what `begin` raises."""
         row = self._numbered(message, value_bytes)
-        if (error := self._limits.refusal(len(self._text(row)), value_bytes)) is not None:
+        if (error := self._limits.refusal(len(self._text(row, self._live)), value_bytes)) is not None:
             return refused(error)
         written = self._enter(row)
         receipt = self._receipts[row.line] = _receipt()
@@ -144,7 +177,7 @@ class SpooledOutgoing(Outgoing):
         self._receipts.clear()
         self._is_empty.set()
 
-    def connected(self, limits: Limits, *, is_ordered: bool) -> None:
+    def connected(self, limits: Limits, *, is_ordered: bool, server_utc: str = "") -> None:
         """See Outgoing.
 
         Raises:
@@ -154,7 +187,16 @@ class SpooledOutgoing(Outgoing):
             raise Retryable(
                 ServerUnreachable("the server is of a version that knows no numbered lines; a spool needs them")
             )
-        super().connected(limits, is_ordered=is_ordered)
+        self._stamps.compare(server_utc)
+        super().connected(limits, is_ordered=is_ordered, server_utc=server_utc)
+        self._is_due.set()
+
+    def disconnected(self, code: int | None = None) -> None:
+        """See Outgoing."""
+        super().disconnected(code)
+        self._is_live = self._is_released = False
+        self._must_decide = self._must_take_back = True
+        self._is_due.set()
 
     def answer(self, message: Message) -> bool:
         """See Outgoing.
@@ -163,7 +205,8 @@ class SpooledOutgoing(Outgoing):
             SpoolUnusable: the server has lines of this producer that this file, as it is, did not send.
         """
         number, stored = message.get("id"), message.get("line")
-        if isinstance(stored, int) and number in self._unanswered and number > self._sent_before:
+        lane = next((lane for lane in (self._live, self._backlog) if number in lane.unanswered), None)
+        if isinstance(stored, int) and lane is not None and isinstance(number, int) and number > lane.sent_before:
             raise SpoolUnusable(
                 f"the server has line {stored} of this spool already, and line {number} was sent for the first time:"
                 " the file was set back or copied, and its new lines would be taken for stored ones. The line is kept;"
@@ -172,7 +215,8 @@ class SpooledOutgoing(Outgoing):
         return super().answer(message)
 
     def _numbered(self, message: Message, value_bytes: int) -> Row:
-        return Row(self._last_line + 1, encode(message).decode(), value_bytes)
+        text = encode({name: part for name, part in message.items() if name != MEASURED}).decode()
+        return Row(self._last_line + 1, text, value_bytes, self._stamps.stamp(), message.get(MEASURED))
 
     def _enter(self, row: Row) -> asyncio.Future[int]:
         if self._failed is not None:
@@ -190,8 +234,10 @@ class SpooledOutgoing(Outgoing):
         self._is_due.set()
         return written
 
-    def _text(self, row: Row) -> bytes:
-        ids = {"id": row.line, "producer": self._file.producer, "line": row.line}
+    def _text(self, row: Row, window: Window) -> bytes:
+        ids = {"id": row.line, "producer": window.producer, "line": row.line}
+        if row.has_time:
+            ids[MEASURED] = row.accepted_at_utc if row.measured_at_utc is None else row.measured_at_utc
         return b"%b,%b" % (encode(ids)[:-1], row.message[1:].encode())
 
     async def _run(self) -> None:
@@ -199,7 +245,10 @@ class SpooledOutgoing(Outgoing):
             await self._is_due.wait()
             self._is_due.clear()
             await self._write()
-            await self._read_on()
+            await self._catch_up()
+            await self._read_on(self._live)
+            self._release()
+            await self._read_on(self._backlog)
         await self._write()
 
     async def _write(self) -> None:
@@ -209,19 +258,21 @@ class SpooledOutgoing(Outgoing):
         refusals, self._refusals = self._refusals, []
         if not entered and not removed:
             return
-        rows = [row for row, _ in entered]
+        rows = [self._place(row) for row, _ in entered]
         try:
             write = partial(self._file.write, rows, removed, refusals, refused_max_bytes=self._spool_max_bytes)
             await self._in_thread(write)
         except Exception as error:
             self._removed, self._refusals = removed + self._removed, refusals + self._refusals
+            for row, part in rows:
+                self._precedence.remove(row, part)
             unknown = SpoolUnusable(f"the spool failed: {type(error).__name__}")
             self._not_written(entered, error if isinstance(error, TwincastError) else unknown)
             return
-        fits = not self._unread
-        for row in rows:
-            fits = fits and self._take(row)
-            self._unread += not fits
+        for row, part in rows:
+            if part is not None:
+                window = self._live if part else self._backlog
+                window.unread += bool(window.unread) or not self._take(window, row)
         for _, written in entered:
             if not written.done():  # its caller may have given up
                 written.set_result(NOT_YET)
@@ -238,48 +289,107 @@ class SpooledOutgoing(Outgoing):
         if not self._kept_lines:
             self._is_empty.set()
 
-    async def _read_on(self) -> None:
-        """Read lines into the window, until it is full."""
-        while self._unread and self._has_room_for_more():
+    def _place(self, row: Row) -> tuple[Row, bool | None]:
+        if self._precedence.live >= LIVE_MAX_LINES:
+            self._is_live = False
+        row = self._precedence.timed(row)
+        part = self._precedence.place(row, is_live=self._is_live)
+        if part is False:
+            self._last_behind = row.line
+        return row, part
+
+    async def _catch_up(self) -> None:
+        """Decide what is live, once there is a connection; before that take back what was not sent."""
+        try:
+            if not self.is_connected:
+                await self._take_back()
+            elif not self._is_live and (self._must_decide or not self._precedence.live):
+                await self._decide()
+                self._is_live = self.is_connected
+        except TwincastError as error:
+            logger.warning("the spool cannot be written yet, and the backlog goes on without its newest: %s", error)
+            self._remove_later()
+        if self.is_connected:
+            self._must_decide = False
+
+    def _release(self) -> None:
+        """Have the backlog sent, once the newest of it is among the live lines."""
+        if self.is_connected and not self._must_decide:
+            self._is_released = True
+            self._has_work.set()
+
+    async def _take_back(self) -> None:
+        """Make live lines undecided that were never sent, and that no line of the backlog has passed."""
+        if not self._must_take_back or self._is_closing:
+            return
+        if self._live.unread:
+            after = max(self._live.read_until, self._live.sent_before, self._last_behind, self._file.decided_until)
+            lines, without_time = await self._in_thread(partial(self._file.take_back, after))
+            self._live.unread -= lines.number
+            self._precedence.take_back(lines, without_time)
+        self._must_take_back = False
+
+    async def _decide(self) -> None:
+        precedence = self._precedence
+        if not precedence.undecided:
+            return
+        are_few = precedence.undecided <= IN_FLIGHT_MAX and precedence.undecided_bytes <= IN_ORDER_MAX_BYTES
+        if are_few and precedence.may_all_be_live:
+            await self._in_thread(self._file.make_all_live)
+            self._live.unread += precedence.undecided
+            precedence.decide_all_live()
+            return
+        span, but = PRESENT_SPANS * IN_FLIGHT_MAX, precedence.held
+        live = await self._in_thread(partial(self._file.make_newest_live, span, IN_FLIGHT_MAX, but))
+        self._live.unread += live.number
+        self._backlog.unread += precedence.undecided - live.number
+        precedence.decide_backlog(live)
+
+    async def _read_on(self, window: Window) -> None:
+        """Read lines into a window, until it is full."""
+        while window.unread and window.has_room and self._failed is None:
+            count, size_bytes = window.max_lines - len(window.rows), window.room_bytes
+            read = partial(self._file.read, window.read_until, count, size_bytes, is_live=window.is_live)
             try:
-                count, size_bytes = IN_FLIGHT_MAX - len(self._window), self._max_bytes - self._size_bytes
-                rows = await self._in_thread(partial(self._file.read, self._read_until, count, size_bytes))
+                rows = await self._in_thread(read)
             except TwincastError as error:
                 logger.warning("the backlog cannot be read yet: %s", error.message)
                 self._remove_later()
                 return
             for row in rows:
-                if not self._take(row):
+                if not self._take(window, row):
                     return
-                self._unread -= 1
+                window.unread -= 1
             if not rows:  # impossible, as long as no other program has the file
                 return
 
-    def _has_room_for_more(self) -> bool:
-        if self._failed is not None:
+    def _take(self, window: Window, row: Row) -> bool:
+        """Put a line into a window, if there is room; one beyond the limits of this server is refused."""
+        if self._failed is not None or not (window.has_room and window.reaches(row.line)):
             return False
-        is_full = len(self._window) >= IN_FLIGHT_MAX or self._size_bytes >= self._max_bytes
-        return not (self._window and is_full)  # one line fits in any case
-
-    def _take(self, row: Row) -> bool:
-        """Put a line into the window, if it is at most IN_FLIGHT_MAX behind the oldest one there."""
-        oldest = next(iter(self._window), row.line)
-        if not self._has_room_for_more() or row.line - oldest >= IN_FLIGHT_MAX:
-            return False
-        self._read_until = row.line
-        self._window[row.line] = row
+        window.read_until = row.line
+        window.rows[row.line] = row
         receipt = self._receipts.get(row.line) or _receipt()
-        is_barrier = row.message.startswith('{"type":"delete"')
-        self._add(row.line, self._text(row), row.value_bytes, receipt, is_barrier=is_barrier)
+        text = self._text(row, window)
+        update = Update(text.decode(), len(text), row.value_bytes, row.is_deletion, receipt)
+        self._add(window, row.line, update)
+        if (error := self._limits.refusal(len(text), row.value_bytes)) is not None:
+            self._settle(row.line, error)
         return True
 
-    def _rewind(self) -> None:
-        self._sent_before = max(self._sent_before, self._unsent - 1)
-        super()._rewind()
+    def _next_lane(self) -> Lane | None:
+        """See Outgoing. Live lines go first, but the backlog gets its share."""
+        may_backlog = self._is_released and not self._precedence.holds_backlog and self._may_send(self._backlog)
+        if not self._may_send(self._live):
+            return self._backlog if may_backlog else None
+        self._turns += may_backlog
+        return self._backlog if may_backlog and not self._turns % BACKLOG_SHARE else self._live
 
     def _settle(self, number: int, error: TwincastError | None, seq: int = 0) -> None:
-        row = self._window.pop(number, None)
+        window = self._live if number in self._live.rows else self._backlog
+        row = window.rows.pop(number, None)
         if row is not None:
+            self._precedence.remove(row, window.is_live)
             self._receipts.pop(number, None)
             self._kept_bytes -= row.size_bytes
             self._kept_lines -= 1
@@ -291,9 +401,12 @@ class SpooledOutgoing(Outgoing):
                 )
             if not self._kept_lines:
                 self._is_empty.set()
-            if self._unread and len(self._window) <= IN_FLIGHT_MAX // 2:  # not one read for each line
+            is_drained = window.is_live and not self._precedence.live and not self._is_live
+            if is_drained or (window.unread and window.is_half_empty):
                 self._is_due.set()
             self._remove_later()
+            if not row.has_time:  # the backlog may have waited for it
+                self._has_work.set()
         super()._settle(number, error, seq)
 
     def _remove_later(self) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 from twincast.client.backoff import Backoff
 from twincast.client.coverage import Coverage, Missing, split
 from twincast.client.incoming import Incoming, with_deletions
-from twincast.client.link import Message
+from twincast.client.message import Message
 from twincast.client.questions import OnAnswer
 from twincast.client.watch import Watch
 from twincast.core.subscription import Subscription

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from twincast.client import client as asynchronous
 from twincast.client import listener, opening
 from twincast.client.background import Background
 from twincast.client.backoff import TIMEOUT_S
 from twincast.client.credential import Token
+from twincast.client.encoding import Reading, Time
 from twincast.client.events import Command, Event, Twin
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
 from twincast.client.opening import BUFFER_MAX_BYTES, SPOOL_MAX_BYTES
@@ -31,6 +32,9 @@ from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
 from twincast.errors import ServerUnreachable
+
+if TYPE_CHECKING:  # see twincast.client.client
+    from twincast.client.history import History, Moment, Question, StateAt
 
 C = TypeVar("C", bound=Callable[[Command], None])
 
@@ -68,11 +72,11 @@ class Client:
         """What waits in the spool for the server; None without a spool."""
         return self._client.backlog
 
-    def publish(self, device_id: str, value: Any) -> int:
+    def publish(self, device_id: str, value: Any, *, measured_at: Time | None = None) -> int:
         """Send a reading and return its seq once the server has it on disk. See twincast.client.Client."""
-        return self._wait(self._client.publish(device_id, value))
+        return self._wait(self._client.publish(device_id, value, measured_at=measured_at))
 
-    def publish_many(self, readings: Iterable[tuple[str, Any]]) -> list[int]:
+    def publish_many(self, readings: Iterable[Reading]) -> list[int]:
         """Send readings, each stored by itself, and return their seqs."""
         return self._wait(self._client.publish_many(readings))
 
@@ -83,6 +87,14 @@ class Client:
     def delete(self, device_id: str) -> int:
         """Delete a device, until a later reading makes it anew; return the seq of that."""
         return self._wait(self._client.delete(device_id))
+
+    def history(self, device_id: str | None = None, **question: "Unpack[Question]") -> "History":
+        """Return the past of a device, or of several. See twincast.client.Client."""
+        return self._wait(self._client.history(device_id, **question))
+
+    def state_at(self, at: "Moment", *devices: str) -> "StateAt":
+        """Return the state as it was. See twincast.client.Client."""
+        return self._wait(self._client.state_at(at, *devices))
 
     def settle(self) -> None:
         """Wait until everything that was sent is answered; with a spool, every line in it."""
@@ -106,7 +118,7 @@ class Client:
         Args:
             devices: patterns; everything if there are none.
             mode: "latest" or "every".
-            kinds: "data_update", "control", "deleted"; all if None.
+            kinds: "data_update", "control", "deleted", "late"; all but "late" if None.
             max_hz: how often a second the loop gets events, at most.
             initial: whether to begin with the newest state of each device.
             timeout_s: after so long without an event the loop ends; None for never.

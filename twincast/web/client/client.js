@@ -23,11 +23,12 @@ import { backoffMs } from "./backoff.js";
 import { call, report } from "./callbacks.js";
 import { credentialFrom } from "./credential.js";
 import { Deferred } from "./deferred.js";
-import { encode } from "./encoding.js";
+import { encode, encodeTime } from "./encoding.js";
 import { RequestError } from "./errors.js";
 import { explain as explainByStatus } from "./explain.js";
 import { codeOf, codeOfClose, isAboutLogin, isFinal, plain, sayClose } from "./failures.js";
 import { Heartbeat } from "./heartbeat.js";
+import { get, historyPath, statePath } from "./history.js";
 import { Inbox } from "./inbox.js";
 import { Mirror, isWhole } from "./mirror.js";
 import { Pin } from "./pin.js";
@@ -55,12 +56,14 @@ const ANSWERED_BY_ID = new Set([...UPDATE_TYPES, "subscribe", "unsubscribe", "au
 /** @typedef {import("./messages.js").DataUpdate} DataUpdate */
 /** @typedef {import("./messages.js").Control} Control */
 /** @typedef {import("./messages.js").Deleted} Deleted */
+/** @typedef {import("./messages.js").Late} Late */
 /** @typedef {import("./messages.js").Ack} Ack */
 /** @typedef {import("./messages.js").Twin} Twin */
 /** @typedef {import("./messages.js").Position} Position */
 /** @typedef {import("./messages.js").Gap} Gap */
 /** @typedef {import("./messages.js").Link} Link */
 /** @typedef {import("./messages.js").Limits} Limits */
+/** @typedef {import("./history.js").HistoryQuestion} HistoryQuestion */
 
 export class Client {
   #socket = new Socket();
@@ -92,7 +95,7 @@ export class Client {
    * @param {object} options
    * @param {string} options.url ws://… or wss://…
    * @param {string[]} [options.devices] patterns of the devices to receive; everything if not given
-   * @param {string[]} [options.kinds] "data_update", "control", "deleted", or some of them; all if not given
+   * @param {string[]} [options.kinds] "data_update", "control", "deleted", "late", or some of them; all but "late" if not given
    * @param {"latest"|"every"} [options.mode] whether events are merged when this page does not keep up
    * @param {number} [options.maxHz] in mode "latest": how often a second at most
    * @param {Position|string|null} [options.since] where an earlier client stopped: its `position`, or "EPOCH:SEQ"; what came after that is delivered.
@@ -213,11 +216,14 @@ export class Client {
    * Sends a reading. After a lost connection it is sent again, and stored once.
    * @param {string} deviceId
    * @param {any} value see `encode`
+   * @param {object} [how]
+   * @param {Date|string} [how.measuredAt] when it was measured: a Date, or ISO 8601 with a zone. A reading from before the newest one of its
+   *   device is kept as `late`, and does not become the device's state
    * @returns {Promise<Ack>} the acknowledgement, once the server has it on disk
-   * @throws {RequestError} refused, here (`validation_failed`, `too_large`, `buffer_full`) or by the server in its own words
+   * @throws {RequestError} refused, here (`validation_failed`, `bad_time`, `too_large`, `buffer_full`) or by the server in its own words
    */
-  publish(deviceId, value) {
-    return this.#update(value, (text) => `"type":"telemetry","device_id":${encode(deviceId)},"value":${text}`);
+  publish(deviceId, value, { measuredAt } = {}) {
+    return this.#update(value, (text) => `"type":"telemetry","device_id":${encode(deviceId)},"value":${text}${measured(measuredAt)}`);
   }
 
   /**
@@ -237,6 +243,29 @@ export class Client {
    */
   delete(deviceId) {
     return this.#update(null, () => `"type":"delete","device_id":${encode(deviceId)}`, true);
+  }
+
+  /**
+   * Returns the past of a device: entries, or with `every` or `points` buckets by columns. It is asked by a request of its own; a client that
+   * begins with its position as `since` goes on behind it, without gap or overlap.
+   * @param {string} deviceId
+   * @param {HistoryQuestion} [question] what is asked, by the names of docs/history.md
+   * @returns {Promise<any>} the answer, as it is described there
+   * @throws {RequestError} refused by the server in its own words, or `no_answer`
+   */
+  async history(deviceId, question = {}) {
+    return this.#ask(historyPath(deviceId, question));
+  }
+
+  /**
+   * Returns the state as it was at a time or position: `epoch`, `seq`, and under `data` each device's twin.
+   * @param {string|Date|Position} at
+   * @param {string[]} [devices] patterns; everything if not given
+   * @returns {Promise<{epoch: string, seq: number, data: Record<string, Twin>}>}
+   * @throws {RequestError} also `ahead`: it is in the future
+   */
+  async stateAt(at, devices = []) {
+    return this.#ask(statePath(at, devices));
   }
 
   /**
@@ -314,6 +343,12 @@ export class Client {
       this.#lose("the server sent what this client cannot read", true); // it resumes before that message
       return false;
     }
+  }
+
+  async #ask(path) {
+    const token = typeof this.#token === "function" ? await credentialFrom(this.#token) : this.#token;
+    const ask = this.#pin ? (...how) => this.#pin.fetch(...how) : (address, how) => fetch(address, how);
+    return get(this.url, path, token, ask);
   }
 
   #connect() {
@@ -471,7 +506,7 @@ export class Client {
   /** @returns {boolean} whether the message is for `onMessages`; the answer to a heartbeat is not */
   #fold(message) {
     const { type, id } = message;
-    if (type === "data_update" || type === "control" || type === "deleted") {
+    if (type === "data_update" || type === "control" || type === "deleted" || type === "late") {
       this.#mirror.reach(message);
       if (!this.#subscription.selects(message.device_id ?? message.target)) return false;
       this.#mirror.fold(message);
@@ -618,4 +653,9 @@ function refusedAs(error) {
   const refused = new Deferred();
   refused.abandon(error);
   return refused.promise;
+}
+
+/** What says in a message when a reading was measured. */
+function measured(at) {
+  return at === undefined || at === null ? "" : `,"measured_at_utc":${encode(encodeTime(at))}`;
 }

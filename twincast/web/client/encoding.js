@@ -5,6 +5,7 @@ import { RequestError } from "./errors.js";
 const NESTING_MAX = 32;
 const LARGEST_PLAIN_INTEGER = 2 ** 63;
 const LONE_SURROGATE = /\p{Surrogate}/u;
+const TIME = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:[Zz]|[+-]\d\d:?\d\d)$/;
 const utf8 = new TextEncoder();
 
 /**
@@ -19,6 +20,20 @@ const utf8 = new TextEncoder();
  */
 export function encode(value) {
   return write(value, []);
+}
+
+/**
+ * Writes when something was measured. A Date is an instant whatever the zone; a text says its own.
+ * @param {Date|string} at
+ * @returns {string} ISO 8601
+ * @throws {RequestError} `bad_time`: an invalid date, a text that is no time or has no zone
+ */
+export function encodeTime(at) {
+  const isDate = kindOf(at) === "Date";
+  const text = isDate && !Number.isNaN(Number(at)) ? /** @type {Date} */ (at).toISOString() : at;
+  if (typeof text === "string" && TIME.test(text)) return text;
+  const what = isDate ? "this Date" : JSON.stringify(at)?.slice(0, 64) ?? `a ${typeof at}`;
+  throw new RequestError("bad_time", `measuredAt must be a Date, or a text such as 2026-11-27T04:16:10.25Z, with its zone; not ${what}. Nothing was sent.`);
 }
 
 function write(value, trail) {

@@ -1,7 +1,7 @@
 /**
  * What the server says, as `onMessages` gives it, and what a client says of itself: types, for editors and TypeScript.
  *
- * @typedef {DataUpdate|Control|Deleted|Ack|Pong|Echo|ErrorMessage} Message told apart by `type`
+ * @typedef {DataUpdate|Control|Deleted|Late|Ack|Pong|Echo|ErrorMessage} Message told apart by `type`
  */
 
 /**
@@ -11,10 +11,26 @@
  * @property {string} device_id
  * @property {any} value
  * @property {string} timestamp_utc ISO 8601
- * @property {"rest"|"websocket"|"application"} source
+ * @property {"rest"|"websocket"|"application"|"nats"} source
  * @property {number} seq a position in the log
  * @property {string} epoch
+ * @property {string} [measured_at_utc] ISO 8601: when it was measured, by its device's clock
+ * @property {"off"} [clock] that clock is so far ahead that it is not believed
  * @property {number} [merged] how many changes it stands for, if more than one
+ */
+
+/**
+ * A reading that was measured before the newest one of its device, and came after it: history, which changes no twin. Only those receive
+ * it whose `kinds` name it.
+ * @typedef {object} Late
+ * @property {"late"} type
+ * @property {string} device_id
+ * @property {any} value
+ * @property {string} timestamp_utc ISO 8601: when it was stored
+ * @property {"rest"|"websocket"|"application"|"nats"} source
+ * @property {string} measured_at_utc ISO 8601
+ * @property {number} seq a position in the log
+ * @property {string} epoch
  */
 
 /**
@@ -25,7 +41,7 @@
  * @property {string} command
  * @property {Record<string, any>} args
  * @property {string} timestamp_utc ISO 8601
- * @property {"rest"|"websocket"|"application"} source
+ * @property {"rest"|"websocket"|"application"|"nats"} source
  * @property {number} seq a position in the log
  * @property {string} epoch
  */
@@ -36,7 +52,7 @@
  * @property {"deleted"} type
  * @property {string} device_id
  * @property {string} timestamp_utc ISO 8601
- * @property {"rest"|"websocket"|"application"} source
+ * @property {"rest"|"websocket"|"application"|"nats"} source
  * @property {number} seq a position in the log
  * @property {string} epoch
  * @property {number} [merged] how many changes it stands for, if more than one
@@ -87,7 +103,9 @@
  * @property {any} value
  * @property {string} updated_at_utc ISO 8601
  * @property {number} seq
- * @property {"rest"|"websocket"|"application"} source
+ * @property {"rest"|"websocket"|"application"|"nats"} source
+ * @property {string} [measured_at_utc] ISO 8601: when it was measured, by its device's clock
+ * @property {"off"} [clock] that clock is so far ahead that it is not believed
  */
 
 /**

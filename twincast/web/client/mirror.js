@@ -73,11 +73,11 @@ export class Mirror {
     this.lacksState = false;
   }
 
-  /** Takes one change. */
-  fold({ type, device_id: deviceId, value, timestamp_utc, source, seq }) {
+  /** Takes one change. @param {any} change */
+  fold({ type, device_id: deviceId, value, timestamp_utc, source, seq, ...said }) {
     if (this.#known && seq <= this.#known.seq) return; // the state has it
     const twins = this.#fresh ?? this.twins;
-    if (type === "data_update") twins.set(deviceId, { value, updated_at_utc: timestamp_utc, source, seq });
+    if (type === "data_update") twins.set(deviceId, { value, updated_at_utc: timestamp_utc, source, seq, ...whenOf(said) });
     else if (type === "deleted") twins.delete(deviceId);
   }
 
@@ -93,6 +93,11 @@ export class Mirror {
     for (const id of this.twins.keys()) if (!covers(id)) this.twins.delete(id);
     return this.twins.size < before;
   }
+}
+
+/** When a reading was measured, as far as it is said. @param {{measured_at_utc?: string, clock?: "off"}} said */
+function whenOf({ measured_at_utc, clock }) {
+  return { ...(measured_at_utc !== undefined && { measured_at_utc }), ...(clock !== undefined && { clock }) };
 }
 
 /** What may be missing where a client could not go on. Numbers of another log are no numbers of the one that it knew. */

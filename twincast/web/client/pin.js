@@ -52,12 +52,12 @@ export class Pin {
   /**
    * Asks for a page of JSON, as `fetch` does.
    * @param {URL} address
-   * @param {{signal?: AbortSignal}} how
+   * @param {{signal?: AbortSignal, headers?: Record<string, string>}} how
    * @returns {Promise<{ok: boolean, status: number, json: () => Promise<any>}>}
    */
-  fetch(address, { signal } = {}) {
+  fetch(address, { signal, headers } = {}) {
     return new Promise((resolve, reject) => {
-      const request = this.#node.https.get(address, { agent: this.#agent, signal }, (response) => {
+      const request = this.#node.https.get(address, { agent: this.#agent, signal, headers }, (response) => {
         const parts = [];
         response.on("data", (part) => parts.push(part)).on("error", reject).on("end", () => {
           const status = response.statusCode;
