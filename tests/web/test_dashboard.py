@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from tests.browser import OpenPage, witnessed_pages
 from tests.running import ROOT, ServerProcess, eventually, free_port
+from tests.shared_logs import SharedLogs, ThreadedServer
 
 PHONE_WIDTHS_PX = (390, 360)
 FLEET = 10_000
@@ -40,6 +41,24 @@ def served(server_process: Callable[..., ServerProcess]) -> ServerProcess:
 def live(served: ServerProcess, open_page: OpenPage) -> Page:
     """The dashboard of an empty server, connected."""
     return connected(open_page(f"{served.url}/dashboard"))
+
+
+def test_a_server_that_reads_its_log_is_said_to_be_not_ready_and_the_page_goes_on_by_itself(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = SharedLogs(monkeypatch)
+    server = ThreadedServer("portable")
+    try:
+        eventually(lambda: bool(logs.openings), "it opens")
+        logs.openings[0].at_seq, logs.openings[0].of_seq = 1_000, 25_000
+        page = open_page(f"{server.url}/dashboard")
+        expect(page.locator("#nothing")).to_contain_text("The server is not ready yet.")
+        expect(page.locator("#nothing")).to_contain_text("it has read 1,000 of 25,000 entries")
+        expect(page.locator("#link-phase")).to_have_text("Reconnecting")
+        logs.words.append("go")
+        connected(page)
+    finally:
+        server.stop()
 
 
 def connected(page: Page) -> Page:
@@ -428,11 +447,11 @@ def test_a_device_opens_with_its_value_and_its_chart_follows(served: ServerProce
     push(served, "lab/climate", {"celsius": 22.5, "air": {"humidity": 41}})
     expect(live.locator("#chart-now")).to_have_text("22.5")
     expect(live.locator("#chart-note")).to_have_text("2 points, 21 to 22.5")
-    live.select_option("#chart-path", value='["air","humidity"]')
+    live.select_option("#chart-path", value="/air/humidity")
     expect(live.locator("#chart-now")).to_have_text("41")
     painted = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
-    assert live.locator("#chart").evaluate(painted)
-    assert live.url.endswith("/dashboard#lab%2Fclimate")
+    assert live.locator("#chart canvas").evaluate(painted)
+    expect(live).to_have_url(f"{served.url}/dashboard#lab%2Fclimate?path=%2Fair%2Fhumidity")
     live.get_by_role("button", name="Send a command").click()
     expect(live.locator("#control-target")).to_have_value("lab/climate")
     expect(live.locator("#control-command")).to_be_focused()
@@ -481,7 +500,7 @@ def test_a_device_is_deleted_after_a_question_that_names_it_and_is_gone_everywhe
     push(served, device_id, 2)
     expect(row(page, device_id).locator(".changes")).to_have_text("1")  # a new one, without a past
     expect(other.locator("#detail-gone")).to_be_hidden()
-    expect(other.locator("#chart-note")).to_contain_text("One point")
+    expect(other.locator("#chart-note")).to_have_text("2 points, 1 to 2")  # the log has both
 
 
 def test_a_question_about_a_device_that_goes_meanwhile_is_withdrawn_and_a_failed_deletion_says_why(

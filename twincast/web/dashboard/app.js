@@ -5,6 +5,7 @@ import { Client } from "./client.js";
 import { setServerTime } from "./clock.js";
 import { Deletion } from "./deletion.js";
 import { Detail } from "./detail.js";
+import { DeviceChart } from "./devicechart.js";
 import { byId, setIcon } from "./dom.js";
 import { Forms } from "./forms.js";
 import { count } from "./format.js";
@@ -27,8 +28,10 @@ import { MessageRate } from "./rate.js";
 
 const TITLE_MAX_CHARS = 128;
 const WORDS_INTERVAL_MS = 100; // nobody reads text that changes faster
+const REST_MS = 300; // what a drawing costs is the same for one change and for all that came meanwhile
+const BUSY_PER_S = 200; // from here on what is seen is a movement, no longer one change after the other
 
-const loop = new AnimationLoop(draw);
+const loop = new AnimationLoop(draw, restMs);
 const store = new Store();
 const messageRate = new MessageRate();
 const log = new Log();
@@ -52,14 +55,20 @@ const login = new Login(client, { onRights: need, onStatus: (told) => fullness.t
 const deletion = new Deletion(client, { onDeleted: (id) => detail.device?.id === id && detail.close() });
 const forms = new Forms(client, () => store.devices.keys());
 const logView = new LogView(log, { onNeed: need });
+const chart = new DeviceChart({
+  ask: (path, signal) => login.ask(path, signal),
+  follow: (options) => login.follow({ ...options, schedule: (drain) => loop.next(drain) }),
+  valueOf: (id) => store.devices.get(id)?.value,
+  onView: (parameters) => navigation.amend(parameters),
+  onNeed: need,
+});
 const detail = new Detail({
   onClose: leaveDevice,
   onSend: sendTo,
   onDelete: (id) => deletion.ask(id),
   mayDelete: (id) => login.may("publish", id),
   explain: (address) => explainNotFound(address, (id) => login.may("read", id)),
-  onNeed: need,
-});
+}, chart);
 const table = new Table(store, { onOpen: openDevice, onNeed: need });
 const code = takeCode();
 for (const event of ["popstate", "hashchange"]) addEventListener(event, pairAgain); // before anybody who reads the address
@@ -68,7 +77,12 @@ const navigation = new Navigation({ onMove: showAddress });
 /** Asks for a drawing of everything in the next frame: somebody did something and wants to see it. */
 function need() {
   isNeeded = true;
-  loop.next();
+  loop.now();
+}
+
+/** Few changes are drawn four times a second, the first one after a rest at once; many of them in every frame. */
+function restMs() {
+  return messageRate.perSecond(performance.now()) < BUSY_PER_S ? REST_MS : 0;
 }
 
 /** Takes a code that comes while the page is open: a link that was followed in its tab. */
@@ -124,8 +138,7 @@ function takeMessages(batch) {
 }
 
 function takeChange(message, device) {
-  detail.note(message, device);
-  if (!detail.device && device.id === navigation.address.id) showDevice(device);
+  if (device.id === navigation.address.id && detail.device !== device) showDevice(device); // it has come, or come again
 }
 
 function takeDeletion(message) {
@@ -137,7 +150,8 @@ function takeDeletion(message) {
 }
 
 function draw(nowMs) {
-  table.draw(nowMs);
+  table.draw(nowMs, restMs() === 0);
+  if (table.isFading) loop.next();
   detail.draw();
   if (!isNeeded && nowMs - wordsAtMs < WORDS_INTERVAL_MS) {
     loop.next(); // what came just now must not wait for the next message to be seen
@@ -150,7 +164,7 @@ function draw(nowMs) {
 }
 
 function openDevice(device) {
-  navigation.open(device.id);
+  navigation.open(device.id, chart.lasting);
   showDevice(device);
 }
 
@@ -172,7 +186,7 @@ function showAddress() {
 }
 
 function showDevice(device) {
-  detail.open(device);
+  detail.open(device, navigation.address.parameters);
   mark(device.id);
 }
 
@@ -215,7 +229,7 @@ function showTheme() {
   button.title = `Theme: ${choice} (t)`;
   button.setAttribute("aria-label", `Theme: ${choice}`);
   forgetPalette();
-  table.refresh();
+  need();
 }
 
 function filterDevices(text) {
@@ -239,6 +253,6 @@ for (const button of document.querySelectorAll(".views button")) {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
 listenToKeyboard({ detail, forms, logView, table, showView, filterDevices });
 showTheme();
-setInterval(need, 500); // ages and rates change also when nothing comes
+setInterval(() => loop.next(), 500); // ages and rates change also when nothing comes
 if (code) login.pair(code);
 else client.open();

@@ -1,28 +1,20 @@
-/** One device beside the table: its value in full, and one of its numbers over time. */
+/** The page of a device: its value in full, and what of it is drawn over time. */
 
-import { drawChart } from "./chart.js";
 import { serverNowMs } from "./clock.js";
-import { byId, copyFrom, make, say } from "./dom.js";
-import { age, count, dateTime, measure, preciseTime } from "./format.js";
-import { Trend } from "./trend.js";
-import { numberAt, numericPaths, stringify } from "./json.js";
-import { palette } from "./palette.js";
-
-const POINTS = 1200;
-const COLORED_MAX_CHARS = 20_000;
-const TOKENS = /("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|\b(true|false|null)\b/g;
+import { DeviceChart } from "./devicechart.js";
+import { byId, copyFrom, say } from "./dom.js";
+import { age, count, dateTime, preciseTime } from "./format.js";
+import { stringify } from "./json.js";
+import { readPointer } from "./pointer.js";
+import { ValueTree } from "./valuetree.js";
 
 export class Detail {
   #panel = byId("detail");
-  #canvas = byId("chart");
-  #path = byId("chart-path");
+  #tree = new ValueTree(byId("detail-value"), (pointer, isAdded) => this.#chart.choose(readPointer(pointer), isAdded));
+  #chart;
   #device = null;
-  #trend = new Trend(POINTS);
-  #paths = "";
-  #chosen = null;
   #seq = -1;
-  #pointerX = null;
-  #size = { width: 0, height: 0 };
+  #treeOf = "";
   #absent = null;
   #onClose;
   #explain;
@@ -35,9 +27,10 @@ export class Detail {
    * @param {(id: string) => void} callbacks.onDelete
    * @param {(id: string) => boolean} callbacks.mayDelete
    * @param {(address: import("./address.js").Address) => {name: string, lead: string, text: string}} callbacks.explain
-   * @param {() => void} callbacks.onNeed
+   * @param {DeviceChart} chart
    */
-  constructor({ onClose, onSend, onDelete, mayDelete, explain, onNeed }) {
+  constructor({ onClose, onSend, onDelete, mayDelete, explain }, chart) {
+    this.#chart = chart;
     this.#onClose = onClose;
     this.#explain = explain;
     this.#mayDelete = mayDelete;
@@ -46,13 +39,6 @@ export class Detail {
     byId("detail-telemetry").addEventListener("click", () => onSend("telemetry", this.#device));
     byId("detail-control").addEventListener("click", () => onSend("control", this.#device));
     byId("detail-delete").addEventListener("click", () => onDelete(this.#device.id));
-    this.#path.addEventListener("change", () => {
-      this.#choose(JSON.parse(this.#path.value));
-      onNeed();
-    });
-    this.#canvas.addEventListener("pointermove", ({ offsetX }) => { this.#pointerX = offsetX; onNeed(); });
-    this.#canvas.addEventListener("pointerleave", () => { this.#pointerX = null; onNeed(); });
-    new ResizeObserver(([{ contentRect: { width, height } }]) => { this.#size = { width, height }; onNeed(); }).observe(this.#canvas);
   }
 
   /** The device that is open, or null. */
@@ -65,13 +51,16 @@ export class Detail {
     return !this.#panel.hidden;
   }
 
-  /** @param {import("./store.js").Device} device */
-  open(device) {
+  /**
+   * @param {import("./store.js").Device} device
+   * @param {URLSearchParams} parameters of its address
+   */
+  open(device, parameters) {
+    this.#chart.open(device, parameters);
     if (this.#device === device) return;
     this.#device = device;
     this.#seq = -1;
-    this.#paths = "";
-    this.#choose(device.path);
+    this.#treeOf = "";
     say(byId("detail-title"), device.id);
     this.#show(null);
     this.#showGone("");
@@ -80,10 +69,11 @@ export class Detail {
   /** Says that at an address there is no device. @param {import("./address.js").Address} address */
   openAbsent(address) {
     this.#device = null;
+    this.#chart.close();
     this.#showGone("");
     this.#show(address);
     this.#drawAbsent();
-    byId("detail-value").replaceChildren(); // what was here may be somebody else's to see
+    this.#tree.clear(); // what was here may be somebody else's to see
   }
 
   #show(absent) {
@@ -103,6 +93,7 @@ export class Detail {
   /** Takes the panel away as long as nothing is known; it is not closed for good. */
   hide() {
     this.#device = this.#absent = null;
+    this.#chart.close();
     this.#panel.hidden = true;
     delete document.body.dataset.detail;
   }
@@ -119,22 +110,6 @@ export class Detail {
     this.#panel.toggleAttribute("data-gone", Boolean(text));
   }
 
-  /**
-   * Takes one change: the chart shows all of them, also those between two drawings.
-   * @param {object} event
-   * @param {import("./store.js").Device} device that it changed; another one than the open one, if that was deleted before
-   */
-  note(event, device) {
-    if (event.device_id !== this.#device?.id) return;
-    if (device !== this.#device) this.open(device);
-    else if (this.#chosen) this.#add(event);
-  }
-
-  #add(event) {
-    const number = numberAt(event.value, this.#chosen);
-    if (number !== null) this.#trend.push(Date.parse(event.timestamp_utc), number);
-  }
-
   draw() {
     const device = this.#device;
     if (this.#absent) this.#drawAbsent();
@@ -142,14 +117,16 @@ export class Detail {
     byId("detail-delete").hidden = !this.#mayDelete(device.id);
     if (device.seq !== this.#seq) {
       this.#seq = device.seq;
-      this.#showPaths(device);
-      showJson(byId("detail-value"), stringify(device.value, 2));
       say(byId("detail-seq"), count(device.seq));
       say(byId("detail-changes"), count(device.changes));
       byId("detail-updated").title = dateTime(device.updatedMs);
     }
     say(byId("detail-updated"), [preciseTime(device.updatedMs), ageText(serverNowMs() - device.updatedMs), ...sourceText(device)].join(" · "));
-    this.#drawChart();
+    this.#chart.draw();
+    const { pointers } = this.#chart;
+    const treeOf = `${device.seq} ${[...pointers].join(" ")}`;
+    if (treeOf !== this.#treeOf) this.#tree.show(device.value, pointers);
+    this.#treeOf = treeOf;
   }
 
   /** What the page may see it learns after it has come in. */
@@ -162,78 +139,13 @@ export class Detail {
     say(byId("absent-end"), isWhole ? "" : ".");
     say(byId("absent-text"), text);
   }
-
-  #drawChart() {
-    byId("chart-figure").hidden = !this.#chosen;
-    if (!this.#chosen || !this.#size.width) return;
-    const pointed = drawChart(this.#canvas, this.#trend, {
-      ...this.#size, nowMs: serverNowMs(), pointerX: this.#pointerX, colors: palette(),
-    });
-    const { length, last } = this.#trend;
-    const { min, max } = this.#trend.bounds();
-    say(byId("chart-now"), measure(pointed ? pointed.value : last));
-    const summary = length > 1 ? `${count(length)} points, ${measure(min)} to ${measure(max)}` : "One point; the line grows as changes come";
-    say(byId("chart-note"), pointed ? `at ${preciseTime(pointed.atMs)}` : summary);
-    this.#canvas.ariaLabel = `${this.#path.selectedOptions[0]?.text ?? "value"} over time: ${summary}`;
-  }
-
-  #showPaths(device) {
-    const paths = numericPaths(device.value);
-    const known = JSON.stringify(paths);
-    if (known === this.#paths) return;
-    this.#paths = known;
-    const isKept = this.#chosen && paths.some((path) => path.join("\n") === this.#chosen.join("\n"));
-    if (!isKept) this.#choose(paths[0] ?? null);
-    this.#path.replaceChildren(...paths.map((path) => {
-      const option = make("option", "", path.join(" › ") || "Value");
-      option.value = JSON.stringify(path);
-      return option;
-    }));
-    if (this.#chosen) this.#path.value = JSON.stringify(this.#chosen);
-    this.#path.disabled = paths.length < 2;
-  }
-
-  /** Begins a chart with what the table already knows, if it followed the same number. */
-  #choose(path) {
-    this.#chosen = path;
-    this.#trend = new Trend(POINTS);
-    const device = this.#device;
-    if (!path) return;
-    if (device.trend && path.join("\n") === device.path?.join("\n")) {
-      for (let index = 0; index < device.trend.length; index += 1) {
-        this.#trend.push(device.trend.at(index), device.trend.value(index));
-      }
-    } else {
-      const number = numberAt(device.value, path);
-      if (number !== null) this.#trend.push(device.updatedMs, number);
-    }
-  }
 }
 
 function sourceText({ source }) {
-  return source ? [`by ${{ rest: "REST", websocket: "WebSocket" }[source] ?? source}`] : [];
+  return source ? [`by ${{ rest: "REST", websocket: "WebSocket", nats: "NATS" }[source] ?? source}`] : [];
 }
 
 function ageText(durationMs) {
   const text = age(durationMs);
   return text === "now" ? text : `${text} ago`;
-}
-
-/** Colours JSON by the kind of each part; every part is a text node. */
-function showJson(element, text) {
-  if (text.length > COLORED_MAX_CHARS) {
-    element.textContent = text;
-    return;
-  }
-  const parts = [];
-  let from = 0;
-  for (const match of text.matchAll(TOKENS)) {
-    const [whole, string, colon, number] = match;
-    parts.push(text.slice(from, match.index));
-    const kind = string ? (colon ? "name" : "text") : number ? "number" : "word";
-    parts.push(make("span", kind, string ?? whole), colon ?? "");
-    from = match.index + whole.length;
-  }
-  parts.push(text.slice(from));
-  element.replaceChildren(...parts);
 }

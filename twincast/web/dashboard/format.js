@@ -68,3 +68,33 @@ export function preciseTime(atMs) {
 export function dateTime(atMs) {
   return full.format(atMs);
 }
+
+const DAY_MS = 86_400_000;
+const parts = (options) => new Intl.DateTimeFormat(undefined, options);
+const minuteOf = parts({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const secondOf = parts({ hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const dayOf = parts({ day: "numeric", month: "short" });
+const monthOf = parts({ month: "short", year: "numeric" });
+const yearOf = parts({ year: "numeric" });
+
+/**
+ * Labels the times of an axis, in the reader's zone; the day stands below the first one and wherever it changes.
+ * @param {number[]} timesMs
+ * @param {number} stepMs how far they are apart
+ * @returns {string[]} of one or two lines
+ */
+export function axisTimes(timesMs, stepMs) {
+  if (stepMs >= 365 * DAY_MS) return timesMs.map((atMs) => yearOf.format(atMs));
+  if (stepMs >= 28 * DAY_MS) return timesMs.map((atMs) => monthOf.format(atMs));
+  const [small, large] = stepMs >= DAY_MS ? [(atMs) => dayOf.format(atMs), yearOf] : [clockOf(stepMs), dayOf];
+  return timesMs.map((atMs, index) => {
+    const below = large.format(atMs);
+    const isNew = index === 0 || large.format(timesMs[index - 1]) !== below;
+    return isNew ? `${small(atMs)}\n${below}` : small(atMs);
+  });
+}
+
+function clockOf(stepMs) {
+  if (stepMs >= 60_000) return (atMs) => minuteOf.format(atMs);
+  return stepMs >= 1_000 ? (atMs) => secondOf.format(atMs) : preciseTime;
+}

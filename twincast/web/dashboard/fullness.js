@@ -26,7 +26,8 @@ export class Fullness {
 
   #draw(space, box) {
     const isDisk = space.disk_free_bytes !== null;
-    say(byId("journal-bytes"), bytes(isDisk ? space.file_bytes + space.wal_bytes : space.used_bytes));
+    const disk = space.file_bytes + space.wal_bytes + space.history_bytes;
+    say(byId("journal-bytes"), bytes(isDisk ? disk : space.used_bytes));
     box.title = sayAll(space);
     box.toggleAttribute("data-low", space.problem !== null || (space.full_in_s !== null && space.full_in_s < SOON_S));
   }

@@ -54,6 +54,7 @@ export class Log {
   #held = null;
   /** How many matching events came since the pause. */
   newerCount = 0;
+  #pushedCount = 0;
 
   get isPaused() {
     return this.#held !== null;
@@ -62,6 +63,11 @@ export class Log {
   /** How many events are shown. */
   get length() {
     return this.#held?.length ?? this.#matching.length;
+  }
+
+  /** How many events came before the newest that is shown: it tells rows apart that move down as others come. */
+  get shownCount() {
+    return this.#pushedCount - this.newerCount;
   }
 
   /** @param {number} index 0 for the newest @returns {Event} */
@@ -74,6 +80,7 @@ export class Log {
     this.#all.push(event);
     if (!this.#matches(event)) return;
     this.#matching.push(event);
+    this.#pushedCount += 1;
     if (this.#held) this.newerCount += 1;
   }
 

@@ -3,7 +3,7 @@
  * with the page: to log out is to load it anew. The form is one that password keepers know.
  */
 
-import { matcherOf } from "./client.js";
+import { Client, matcherOf } from "./client.js";
 import { byId, say, saySentence } from "./dom.js";
 import { exchange } from "./pairing.js";
 import { askStatus } from "./probe.js";
@@ -38,6 +38,21 @@ export class Login {
   /** Whether this page may do something with a device; what it may not, the server refuses in any case. */
   may(action, id) {
     return this.#rights === null || matcherOf(this.#rights[action] ?? [])(id);
+  }
+
+  /**
+   * Asks the server something with this page's credential.
+   * @param {string} path behind the server's address
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Response>}
+   */
+  ask(path, signal) {
+    return fetch(path, { cache: "no-store", headers: this.#token ? { Authorization: `Bearer ${this.#token}` } : {}, signal });
+  }
+
+  /** Makes a further client with this page's credential. @param {object} options of it @returns {Client} */
+  follow(options) {
+    return new Client({ ...options, url: this.#client.url, parse: this.#client.parse, token: this.#token ?? undefined });
   }
 
   /** Takes note that the connection's phase changed. @param {import("./client.js").Link} link */

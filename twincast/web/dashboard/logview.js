@@ -5,6 +5,8 @@ import { count, preciseTime } from "./format.js";
 import { brief, stringify } from "./json.js";
 import { VirtualList } from "./virtuallist.js";
 
+const MOVED_MAX = 20; // where more come at once, none of those in sight stays, and the rows need not move
+
 /** Describes an event in one line, without its subject. */
 function textOf({ message }) {
   if (message.type === "data_update") {
@@ -27,6 +29,8 @@ export class LogView {
   #pause = byId("log-pause");
   #newer = byId("log-newer");
   #shown = byId("events-shown");
+  #shownCount = 0;
+  #putBeforeCount = 0;
   #isPausedByHand = false;
   #onNeed;
 
@@ -70,7 +74,11 @@ export class LogView {
   }
 
   draw() {
-    this.#rows.draw(this.#log.length, (index) => this.#log.at(index));
+    const cameCount = this.#log.shownCount - this.#shownCount;
+    this.#shownCount += cameCount;
+    if (cameCount < MOVED_MAX) this.#putBeforeCount += cameCount;
+    const putBeforeCount = this.#log.isPaused ? 0 : this.#putBeforeCount; // whoever reads has them in order, also by ear
+    this.#rows.draw(this.#log.length, (index) => this.#log.at(index), putBeforeCount);
     const newer = this.#log.newerCount;
     this.#newer.hidden = newer === 0;
     if (newer) say(this.#newer, `${count(newer)} newer`);

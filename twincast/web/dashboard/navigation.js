@@ -22,9 +22,24 @@ export class Navigation {
     addEventListener("hashchange", () => this.#arrive()); // a link or a typed address is no popstate everywhere
   }
 
-  /** Notes that a device was opened. @param {string} id */
-  open(id) {
-    if (id !== this.address.id) this.address = readAddress(writeAddress(id));
+  /**
+   * Notes that a device was opened.
+   * @param {string} id
+   * @param {URLSearchParams} parameters of its address, if it was not open already
+   */
+  open(id, parameters) {
+    if (id !== this.address.id) this.address = readAddress(writeAddress(id, parameters));
+    this.#settleOver();
+  }
+
+  /** Notes that something else of the open device is shown. @param {URLSearchParams} parameters */
+  amend(parameters) {
+    if (this.address.id === null) return;
+    this.address = readAddress(writeAddress(this.address.id, parameters));
+    this.#settleOver();
+  }
+
+  #settleOver() {
     if (this.#depth) this.#settleSoon();
     else this.settle();
   }

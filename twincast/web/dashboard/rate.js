@@ -18,6 +18,11 @@ export class MessageRate {
     this.#counts[this.#slot % SLOTS] += count;
   }
 
+  /** @param {number} nowMs @returns {number} which slot fills at that time */
+  slotAt(nowMs) {
+    return Math.floor(nowMs / SLOT_MS);
+  }
+
   /** @param {number} nowMs @returns {number} messages per second, over the last two seconds that are complete */
   perSecond(nowMs) {
     this.#turn(nowMs);
@@ -39,7 +44,7 @@ export class MessageRate {
   }
 
   #turn(nowMs) {
-    const slot = Math.floor(nowMs / SLOT_MS);
+    const slot = this.slotAt(nowMs);
     const steps = Math.min(slot - this.#slot, SLOTS);
     for (let step = 0; step < steps; step += 1) this.#counts[(slot - step) % SLOTS] = 0;
     this.#slot = Math.max(slot, this.#slot);

@@ -3,11 +3,10 @@
 import { byId, copyFrom, make, say } from "./dom.js";
 import { count, latency, rate, time } from "./format.js";
 import { SERVER_URL } from "./server.js";
-import { palette } from "./palette.js";
-import { drawPulse } from "./sparkline.js";
+import { Pulse } from "./sparkline.js";
 
 const PHASES = { closed: "Closed", connecting: "Connecting", live: "Live", waiting: "Reconnecting", refused: "Refused" };
-const PULSE = { width: 120, height: 26, slots: 60 };
+const PULSE = { width: 120, height: 26 };
 const QUICK_MS = 1500; // a server that restarts is back sooner; no need to alarm anybody
 
 export class Status {
@@ -16,6 +15,7 @@ export class Status {
   #messageRate;
   #liveUntilMs = NaN;
   #blank = "";
+  #pulse = new Pulse(byId("pulse"), PULSE);
 
   /**
    * @param {import("./client.js").Client} client
@@ -48,7 +48,7 @@ export class Status {
     say(byId("rate"), rate(perSecond));
     say(byId("messages-count"), count(this.#client.messagesCount));
     say(byId("devices-count"), count(total));
-    drawPulse(byId("pulse"), this.#messageRate, { ...PULSE, nowMs, color: palette().line });
+    this.#pulse.draw(this.#messageRate, nowMs);
     const matching = this.#store.filter.trim() ? `${count(shownCount)} of ${count(total)}` : "";
     say(byId("devices-shown"), isHeld ? "Order held while you point" : matching);
     this.#drawLink();
@@ -135,6 +135,12 @@ function way(what, command) {
 }
 
 function notUp(reason) {
+  if (reason.startsWith("the server is not ready")) {
+    return [
+      make("p", "lead", "The server is not ready yet."),
+      make("p", "", `${sentence(reason)}This page goes on by itself once it is.`),
+    ];
+  }
   return [
     make("p", "lead", "The server does not answer."),
     make("p", "", `${sentence(reason)}This page keeps trying, and goes on by itself once the server is up. To start it:`),

@@ -4,9 +4,8 @@ import { serverNowMs } from "./clock.js";
 import { byId, make, say } from "./dom.js";
 import { age, count } from "./format.js";
 import { kindOf, stringify } from "./json.js";
-import { palette } from "./palette.js";
 import { VirtualList } from "./virtuallist.js";
-import { drawSparkline } from "./sparkline.js";
+import { Sparkline } from "./sparkline.js";
 
 const FLASH_MS = 1400;
 const FLASH = [{ opacity: 1 }, { opacity: 0 }];
@@ -27,12 +26,16 @@ export class Table {
   #activeIndex = -1;
   #isPointed = false;
   #narrow = matchMedia("(max-width: 820px)");
+  #still = matchMedia("(prefers-reduced-motion: reduce)");
   #second = 0;
   #generation = 0;
   /** Where the keyboard is. @type {import("./store.js").Device|null} */
   #active = null;
   #openId = null;
   #isRevealing = false;
+  #isMoving = false;
+  /** Whether what was drawn last goes on to fade, and is to be drawn again. */
+  isFading = false;
 
   /**
    * @param {import("./store.js").Store} store
@@ -73,8 +76,11 @@ export class Table {
     this.#onNeed();
   }
 
-  /** @param {number} nowMs by `performance.now()` */
-  draw(nowMs) {
+  /**
+   * @param {number} nowMs by `performance.now()`
+   * @param {boolean} isMoving whether so much comes that every frame is drawn
+   */
+  draw(nowMs, isMoving) {
     this.#shown = this.#store.rows(nowMs, this.isHeld);
     if (this.#isRevealing) this.#reveal();
     if (this.#shown !== this.#shownSeen) {
@@ -84,6 +90,8 @@ export class Table {
     }
     this.#second = Math.floor(serverNowMs() / 1000);
     this.nowMs = nowMs;
+    this.#isMoving = isMoving;
+    this.isFading = false;
     this.#rows.draw(this.#shown.length, (index) => this.#shown[index]);
     const isInSight = this.#activeIndex >= 0 && document.getElementById(`row-${this.#activeIndex}`);
     if (isInSight) this.#grid.setAttribute("aria-activedescendant", `row-${this.#activeIndex}`);
@@ -99,7 +107,7 @@ export class Table {
     this.#rows.reveal(index);
   }
 
-  /** Draws every row again: the theme, or the width, is another one. */
+  /** Draws every row again: the width is another one. */
   refresh() {
     this.#generation += 1;
     this.#onNeed();
@@ -120,17 +128,16 @@ export class Table {
   #makeRow() {
     const device = make("div", "cell device");
     const value = make("div", "cell value");
-    const canvas = make("canvas");
     const changes = make("div", "cell changes");
     const updated = make("div", "cell updated");
     const flash = make("i", "flash");
-    const trend = make("div", "cell trend", [canvas]);
+    const trend = make("div", "cell trend");
     const cells = [device, value, trend, changes, updated];
     for (const cell of cells) cell.setAttribute("role", "gridcell");
     flash.setAttribute("aria-hidden", "true");
-    const element = make("div", "row", [flash, ...cells]);
+    const element = make("div", "row", [...cells, flash]);
     element.setAttribute("role", "row");
-    const row = { element, index: -2, item: null, device, value, trend, canvas, changes, updated, flash };
+    const row = { element, index: -2, item: null, flashedAtMs: null, device, value, sparkline: new Sparkline(trend), changes, updated, flash };
     element.addEventListener("click", () => {
       this.#active = row.item;
       this.#activeIndex = row.index;
@@ -153,10 +160,12 @@ export class Table {
       say(row.device, device.id);
       row.device.title = device.id;
       row.flashing?.cancel();
+      row.flashedAtMs = null;
     }
     if (isOther || row.seq !== device.seq || row.drawnTrend !== device.trend) this.#fillValue(row, device);
     if (device.seenAtMs > this.nowMs - FRESH_MS && row.seenAtMs !== device.seenAtMs) this.#flash(row, device.seenAtMs);
     row.seenAtMs = device.seenAtMs;
+    if (row.flashedAtMs !== null) this.#fade(row);
     if (isOther || row.second !== this.#second || row.agedMs !== device.updatedMs) this.#fillAge(row, device);
     const isActive = index === this.#activeIndex;
     const isOpen = device.id === this.#openId;
@@ -170,9 +179,7 @@ export class Table {
     fillBrief(row.value, device);
     say(row.changes, device.changes ? count(device.changes) : "–");
     const width = this.#narrow.matches ? TREND_NARROW_WIDTH : TREND_WIDTH;
-    const isLine = device.trend?.length > 1;
-    if (isLine) drawSparkline(row.canvas, device.trend, { width, height: TREND_HEIGHT, color: palette().line });
-    row.canvas.hidden = !isLine;
+    row.sparkline.draw(device.trend, { width, height: TREND_HEIGHT });
   }
 
   #fillAge(row, device) {
@@ -183,10 +190,23 @@ export class Table {
     row.updated.classList.toggle("fresh", sinceMs < FRESH_MS);
   }
 
+  /** Begins a fade: it goes on with the drawings, since one that runs by itself has the page put together in every frame. */
   #flash(row, seenAtMs) {
-    if (!row.flashing) row.flashing = row.flash.animate(FLASH, { duration: FLASH_MS, easing: "ease-out" });
-    else if (row.flashing.playState !== "running") row.flashing.play();
-    row.flashing.currentTime = Math.max(0, this.nowMs - seenAtMs);
+    if (this.#still.matches) return;
+    row.flashing ??= row.flash.animate(FLASH, { duration: FLASH_MS, easing: "ease-out" });
+    row.flashedAtMs = seenAtMs;
+    if (this.#isMoving) {
+      row.flashing.play(); // every frame is drawn anyway, and this way not by the page's own thread
+      row.flashing.currentTime = Math.max(0, this.nowMs - seenAtMs);
+      row.flashedAtMs = null;
+    } else row.flashing.pause();
+  }
+
+  #fade(row) {
+    const sinceMs = Math.max(0, this.nowMs - row.flashedAtMs);
+    row.flashing.currentTime = Math.min(sinceMs, FLASH_MS);
+    if (sinceMs < FLASH_MS) this.isFading = true;
+    else row.flashedAtMs = null;
   }
 
   #sortBy(column) {
@@ -248,16 +268,21 @@ function fillBrief(cell, device) {
   const { value } = device;
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
     cell.dataset.kind = kindOf(value);
+    cell.names = undefined;
     say(cell, device.brief);
     return;
   }
-  cell.dataset.kind = "object";
-  cell.shown = undefined;
   const names = Object.keys(value).slice(0, PAIRS_MAX);
-  const pairs = names.flatMap((name) => {
+  const known = JSON.stringify(names);
+  if (cell.names !== known) {
+    cell.dataset.kind = "object";
+    cell.shown = undefined;
+    cell.names = known;
+    cell.values = names.map(() => make("b"));
+    cell.replaceChildren(...(names.length ? names.flatMap((name, index) => [make("span", "name", name), " ", cell.values[index], " "]) : ["{}"]));
+  }
+  names.forEach((name, index) => {
     const member = value[name];
-    const text = typeof member === "string" ? member : stringify(member).slice(0, 60);
-    return [make("span", "name", name), " ", make("b", "", text), " "];
+    say(cell.values[index], typeof member === "string" ? member : stringify(member).slice(0, 60));
   });
-  cell.replaceChildren(...(pairs.length ? pairs : ["{}"]));
 }

@@ -57,8 +57,10 @@ export class VirtualList {
    * Shows the part of the items that is in sight.
    * @param {number} count
    * @param {(index: number) => T} itemAt
+   * @param {number} [putBeforeCount] how many items were put before the first one so far: rows then move with their items,
+   *   and only those of new items are filled
    */
-  draw(count, itemAt) {
+  draw(count, itemAt, putBeforeCount = 0) {
     const bodyHeight = count * this.#rowHeight;
     if (bodyHeight !== this.#bodyHeight) {
       this.#bodyHeight = bodyHeight;
@@ -69,7 +71,7 @@ export class VirtualList {
     const bottom = Math.max(0, count - size);
     const first = Math.min(bottom, Math.max(0, Math.floor(this.#scrollTop / this.#rowHeight) - OVERSCAN_ROWS));
     for (let index = first; index < first + size; index += 1) {
-      const row = this.#pool[index % size];
+      const row = this.#pool[modulo(index - putBeforeCount, size)];
       if (index >= count) {
         this.#put(row, -1);
         row.item = null; // what is no longer shown must not be kept in memory
@@ -133,4 +135,9 @@ export class VirtualList {
     }
     this.#onNeed();
   }
+}
+
+/** The remainder that is not negative. */
+function modulo(number, size) {
+  return ((number % size) + size) % size;
 }
