@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests import warm
 from tests.running import DEADLINE_S, ROOT
+from twincast.cli.audit import show
 from twincast.client import Rest
+from twincast.core.audit import AuditRecord
 from twincast.errors import NotPermitted, ValidationFailed
 from twincast.testing import Server
 
@@ -60,3 +63,12 @@ def test_it_takes_the_right_to_see_it(server: Server) -> None:
 def test_of_a_journal_or_of_a_server_not_of_both() -> None:
     ran = audit("--url", "http://127.0.0.1:1", "--journal", "sqlite:x.db", token="")
     assert ran.returncode == 2 and "give one of them" in ran.stderr
+
+
+def test_the_servers_are_shown_where_there_are_several(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = AuditRecord("2026-11-27T03:30:00.000001+00:00", "key:1", "192.0.2.1", "command", "fan", "on", 7)
+    show([alone], as_json=False)
+    assert "server" not in capsys.readouterr().out
+    show([alone, replace(alone, server="n1")], as_json=False)
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split()[-1] == "server" and first.split()[-2:] == ["7", "n1"] and second.split()[-1] == "7"

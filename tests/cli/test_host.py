@@ -3,6 +3,7 @@
 from tests.cli.commands import interrupt, run, running
 from tests.conftest import StartServer
 from tests.running import ServerProcess, eventually, free_port
+from twincast.wire import implementation
 
 
 def test_host_pushes_this_machines_vitals(server: ServerProcess) -> None:
@@ -17,7 +18,8 @@ def test_host_waits_for_a_server_and_outlives_it(server_process: StartServer) ->
     port = free_port()
     with running(f"http://127.0.0.1:{port}", "host", "--interval", "0.05") as command:
         assert command.stderr is not None
-        assert "This machine is host/" in command.stderr.readline()
+        said = command.stderr.readline()
+        assert "This machine is host/" in said and implementation.NAME in said
         assert "nobody answers" in command.stderr.readline()
         server = server_process("memory:", port=port)
         eventually(lambda: server.get("/api/status")["seq"] > 1, "readings arrive")

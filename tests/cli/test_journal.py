@@ -15,6 +15,7 @@ from tests.conftest import StartServer
 from tests.fakes import batch_of
 from twincast.core.model import DataUpdate
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.testing import Nats
 
 
 @pytest.fixture
@@ -103,3 +104,23 @@ def test_a_mistyped_path_and_a_journal_in_memory_are_errors_of_one_line(
     said = warm.run(in_memory, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert said.returncode == 1
     assert "a journal on disk" in said.stderr
+
+
+def test_a_journal_is_moved_to_a_shared_log_and_back(journal: Path, tmp_path: Path) -> None:
+    def move(source: str, target: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "twincast", "journal", "move", source, target]
+        return warm.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    with Nats() as nats:
+        there = move(f"sqlite:{journal}", nats.url("lab"))
+        assert (there.returncode, there.stdout) == (0, "")
+        assert "/lab has the log of" in there.stderr
+        assert "1 entries" in there.stderr
+        again = move(f"sqlite:{journal}", nats.url("other"))
+        assert again.returncode == 1
+        assert "was moved to" in again.stderr
+        assert again.stderr.count("\n") == 1
+        back = move(nats.url("lab"), "sqlite:back.db")
+        assert back.returncode == 0
+        assert "up to entry 1" in back.stderr
+    assert run(tmp_path / "back.db", "check").returncode == 0

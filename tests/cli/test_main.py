@@ -5,10 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import typer
+import typer.core
+import typer.main
+
 from tests import warm
 from tests.cli.commands import COMPLETED, assert_one_line, run
 from tests.running import DEADLINE_S, ROOT, ServerProcess, free_port
 from twincast import __version__
+from twincast.cli.main import COMMANDS, app
+
+MARK = "imported:"
 
 
 def test_version_and_help_are_there() -> None:
@@ -38,15 +46,76 @@ def test_a_shell_completes_commands_and_options(tmp_path: Path) -> None:
     assert told.stdout.splitlines() == ["serve simulate send status", "revoke", "--allow-host --allow-origin"], told
 
 
-def test_a_command_waits_for_nothing_of_the_server() -> None:
-    """Whatever `send` needs not be imported makes it start later, and is not there on a device."""
-    program = "import sys; from twincast.cli.main import app; app(['send', '--help'], standalone_mode=False); "
-    program += "print(*sorted({name.partition('.')[0] for name in sys.modules}), *sorted(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(ran.stdout.splitlines()[-1].split())
-    assert "twincast.cli.send" in loaded
-    strangers = {"pydantic_settings", "fastapi", "uvicorn", "jwt", "psutil"}
-    assert not loaded & (strangers | {f"twincast.{room}" for room in ("settings", "server", "journal", "hub", "app")})
+SERVER = {"pydantic", "pydantic_settings", "fastapi", "starlette", "uvicorn", "uvloop", "picows", "segno"}
+SERVER |= {"prometheus_client", "jwt", "cryptography", "nats"}
+SERVER |= {f"twincast.{room}" for room in ("settings", "server.process", "hub", "transports", "app")}
+JOURNAL = {"apsw", "twincast.journal"}
+DEVICE = SERVER | JOURNAL | {"dotenv", "sqlite3"}
+STREAMS = {"asyncio", "websockets", "twincast.client.client", "twincast.client.connection"}
+DRAWS = {"twincast.console", "typer.rich_utils"}
+ASKS = {"httpx", "twincast.client.rest"}
+ONCE = DEVICE | STREAMS | {"psutil", "importlib.metadata"}
+SPARED: dict[tuple[str, ...], set[str]] = {
+    ("--version",): ONCE | DRAWS | ASKS | {"rich", "msgspec"},
+    ("--help",): ONCE | ASKS | {f"twincast.cli.{name}" for name in COMMANDS},
+    ("send", "--help"): ONCE | ASKS,
+    ("send", "x", "1"): ONCE | DRAWS,
+    ("get",): ONCE | DRAWS,
+    ("get", "x"): ONCE | DRAWS,
+    ("history", "x"): ONCE | DRAWS,
+    ("status",): ONCE | DRAWS,
+    ("control", "x", "on", "level=3"): ONCE | DRAWS,
+    ("delete", "x"): ONCE | DRAWS,
+    ("join", "http://127.0.0.1:9", "ABCD"): ONCE | DRAWS,
+    ("audit", "--url", "URL", "--json"): ONCE | DRAWS,
+    ("send", "x", "-"): DEVICE | DRAWS | {"psutil"},
+    ("watch", "x" * 300): DEVICE | DRAWS | {"psutil"},
+    ("host", "--url", "ftp://x"): DEVICE | DRAWS | ASKS | {"rich"},
+    ("simulate", "--url", "ftp://x"): DEVICE | DRAWS | ASKS | {"psutil"},
+    ("keys", "list", "--json"): SERVER | DRAWS | ASKS | {"websockets", "rich"},
+    ("pair", "n", "--may", "read"): SERVER | DRAWS | ASKS | {"websockets"},
+    ("journal", "info", "--json"): SERVER | DRAWS | ASKS | {"websockets", "rich"},
+    ("serve", "--help"): {"fastapi", "uvicorn", "twincast.app", "websockets", "nats"} | JOURNAL | ASKS,
+    ("serve", "--port", "x"): {"fastapi", "uvicorn", "twincast.app", "websockets", "nats"} | JOURNAL | ASKS | DRAWS,
+}
+"""What each command does without: a package that it imported all the same would make it start later, or would not be
+there on a device. (The packages of `rich` and `click` are not named where httpx is: it imports them where they are.)"""
+
+
+@pytest.mark.parametrize("words", SPARED, ids=" ".join)
+def test_a_command_imports_only_what_it_needs(words: tuple[str, ...], server: ServerProcess, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from twincast.cli.main import main
+try:
+    main()
+finally:
+    print({MARK!r}, *sys.modules, file=sys.stderr)
+"""
+    journal = f"sqlite:{tmp_path / 'journal.db'}"
+    if words[0] in {"keys", "journal"}:
+        run("", "keys", "add", "first", "--may", "read", "--journal", journal)
+    ran = subprocess.run(  # not from a warm interpreter, which has imported all of it
+        [sys.executable, "-c", program, *(server.url if word == "URL" else word for word in words)],
+        cwd=tmp_path,  # where there is no .env
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TWINCAST_URL": server.url, "TWINCAST_JOURNAL": journal},
+        input="1\n",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    said, _, loaded = ran.stderr.partition(MARK)
+    assert "Traceback" not in said
+    assert set(loaded.split()) & SPARED[words] == set(), ran
+
+
+def test_the_list_of_commands_has_what_each_says_of_itself() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    for name, purpose in COMMANDS.items():
+        assert (group.commands[name].help or "").partition("\n\n")[0].replace("\n", " ") == purpose
+    assert {words[0] for words in SPARED} >= set(COMMANDS)
 
 
 def test_a_server_that_is_not_up_is_one_line() -> None:

@@ -48,6 +48,40 @@ def test_send_reads_one_value_a_line_and_names_a_bad_one(server: ServerProcess) 
     assert server.get("/api/status")["seq"] == 3
 
 
+def test_send_says_when_a_value_was_measured(server: ServerProcess) -> None:
+    assert run(server.url, "send", "lab/x", "on", "--measured-at", "2026-11-27T05:16:10+01:00").returncode == 0
+    result = run(server.url, "send", "lab/x", "--measured-at", "2026-11-26T00:00:00Z", "-3")
+    assert result.stdout == "stored as number 2, as late: the device has a newer one\n"
+    twin = server.get("/api/data")["data"]["lab/x"]
+    assert (twin["value"], twin["measured_at_utc"]) == ("on", "2026-11-27T04:16:10.000000+00:00")
+
+
+def test_send_takes_a_time_before_each_value_of_a_line(server: ServerProcess) -> None:
+    lines = (
+        '2026-11-27T04:16:10Z 1\n2026-11-27T04:16:11.5Z\t{"a": 1}\n\n3\n2026-11-27T04:16:12 4\n2026-11-27T04:16:13Z x\n'
+    )
+    result = run(server.url, "send", "lab/x", "-", "--timed", stdin=lines)
+    assert (result.returncode, result.stdout) == (1, "stored: 2 readings\n")
+    assert "line 4: expected a time, a space and a JSON value" in result.stderr
+    assert "line 5: the time must be a date and a time with its zone" in result.stderr
+    assert "line 6: expected a JSON value, not 'x'" in result.stderr
+    assert server.get("/api/data")["data"]["lab/x"]["measured_at_utc"] == "2026-11-27T04:16:11.500000+00:00"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["1", "--measured-at", "2026-11-27T04:16:10"], "--measured-at must be a date and a time with its zone"),
+        (["1", "--measured-at", "now"], "--measured-at must be a date and a time with its zone"),
+        (["-", "--measured-at", "2026-11-27T04:16:10Z"], "with --timed each line begins with its own time"),
+        (["1", "--timed"], "one value has --measured-at"),
+    ],
+)
+def test_send_takes_no_time_that_says_no_instant(server: ServerProcess, words: list[str], said: str) -> None:
+    assert_one_line(run(server.url, "send", "lab/x", *words), 2, said)
+    assert values(server) == {}
+
+
 def is_newest(server: ServerProcess, number: int) -> bool:
     return values(server).get("tap") == number
 

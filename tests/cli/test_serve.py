@@ -25,7 +25,7 @@ def test_the_help_of_serve_has_every_setting_with_its_default_and_its_variable()
             assert f"[default: {field.default}]" in line
         assert (option in first) is (name in FIRST_SETTINGS) is (option not in advanced)
     assert "--host " in first and "[default: 127.0.0.1]" in first
-    assert len(FIRST_SETTINGS) == 14
+    assert len(FIRST_SETTINGS) == 15
 
 
 def test_the_table_of_the_documents_is_made_of_the_settings() -> None:
@@ -36,7 +36,7 @@ def test_the_table_of_the_documents_is_made_of_the_settings() -> None:
 def test_every_default_is_shown_also_one_that_is_nothing() -> None:
     wide = {**os.environ, "COLUMNS": "400"}
     told = warm.run([*TWINCAST, "serve", "--help"], env=wide, capture_output=True, text=True, check=True).stdout
-    assert told.count("[env: ") == len(Settings.model_fields) == told.count("[default: ") - 1  # and of --workers
+    assert told.count("[env: ") == len(Settings.model_fields) == told.count("[default: ")
     assert "[env: TWINCAST_LAN] [default: false]" in told and "[env: TWINCAST_TLS_KEY] [default: not set]" in told
     assert "](" not in told  # links are the page's
 
@@ -46,8 +46,14 @@ def test_an_advanced_setting_is_a_flag_and_a_wrong_one_is_named() -> None:
     assert_one_line(run("", "serve", "--log-format", "xml"), 2, "--log-format: must be 'text' or 'json'")
 
 
-def test_serve_refuses_more_than_one_worker_and_says_why() -> None:
-    assert_one_line(run("", "serve", "--workers", "2"), 2, "one process owns the journal")
+def test_serve_refuses_workers_that_would_share_nothing_and_says_what_they_can_share() -> None:
+    refused = run("", "serve", "--workers", "2", "--port", "0", "--journal", "memory:")
+    assert_one_line(refused, 2, "several processes share a log on disk")
+
+
+@pytest.mark.parametrize(("given", "told"), [("0", "at least 1"), ("65", "at most 64"), ("all", "a whole number")])
+def test_serve_says_how_many_workers_there_may_be(given: str, told: str) -> None:
+    assert_one_line(run("", "serve", "--workers", given), 2, f"--workers: must be {told}")
 
 
 def test_serve_refuses_a_public_address_and_says_what_to_do() -> None:

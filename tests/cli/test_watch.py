@@ -20,7 +20,7 @@ import pyte
 import pytest
 
 from tests import warm
-from tests.cli.commands import TWINCAST, environment, interrupt, run, running, screen_until
+from tests.cli.commands import TWINCAST, assert_one_line, environment, interrupt, run, running, screen_until
 from tests.cli.test_live_table import NOW, deletion, event
 from tests.conftest import StartServer
 from tests.credentials import bearer
@@ -29,6 +29,7 @@ from twincast import stdio
 from twincast.cli import watch
 from twincast.cli.keyboard import keys_of
 from twincast.cli.watch import _line
+from twincast.client import Reading
 from twincast.testing import Server
 
 
@@ -319,6 +320,32 @@ def test_watch_prints_a_line_a_change_into_a_pipe(server_process: StartServer) -
         events = [json.loads(command.stdout.readline()) for _ in range(3)]
         assert interrupt(command)[0] == 0
     assert [(event["type"], event["seq"]) for event in events] == [("data_update", 2), ("control", 3), ("deleted", 4)]
+
+
+def test_watch_shows_late_readings_to_who_asks_for_the_kind_in_a_terminal_too(
+    server_process: StartServer, terminal: Callable[..., Terminal]
+) -> None:
+    server = server_process("memory:")
+    new, old = "2026-11-27T04:16:10.000000+00:00", "2026-11-26T04:16:10.000000+00:00"
+    with running(server.url, "watch", "--kinds", "late,deleted") as command:
+        eventually(lambda: server.get("/api/status")["websocket_clients_connected"] == 1, "watch is connected")
+        server.post("/api/data", {"device_id": "x", "value": 2, "measured_at_utc": new})
+        server.post("/api/data", {"device_id": "x", "value": 1, "measured_at_utc": old})
+        assert command.stdout is not None
+        event = json.loads(command.stdout.readline())
+        assert interrupt(command)[0] == 0
+    assert event["type"] == "late" and (event["value"], event["measured_at_utc"]) == (1, old)
+    seen = terminal("watch", "--url", server.url, "--kinds", "late", columns=300)
+    eventually(lambda: server.get("/api/status")["websocket_clients_connected"] == 1, "watch is connected")
+    server.post("/api/data", {"device_id": "x", "value": 0, "measured_at_utc": old})
+    seen.until(lambda rows: any('"type":"late"' in row for row in rows))
+    assert_one_line(run(server.url, "watch", "--kinds", "late,early"), 2, "'early'")
+
+
+def test_a_reading_is_a_line_with_its_time_and_its_clock() -> None:
+    reading = Reading("a", 1, "e", NOW.isoformat(), "rest", 5, NOW.isoformat(), "off")
+    said = json.loads(_line(reading))
+    assert (said["measured_at_utc"], said["clock"]) == (NOW.isoformat(), "off")
 
 
 def test_watch_is_a_live_table_in_a_terminal(server_process: StartServer) -> None:

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from twincast import client
 from twincast.cli.arguments import args_of
 from twincast.cli.options import Fingerprint, Url, commands, server_url
 from twincast.cli.terminal import out
-from twincast.client import Rest
 
 app = commands()
 
@@ -34,6 +34,6 @@ def control(url: str, target: str, command: str, args: list[str]) -> None:
         ValueError: see `args_of`.
         TwincastError: the server refused it, or is not there.
     """
-    with Rest(url) as rest:
+    with client.Rest(url) as rest:
         event = rest.control(target, command, args_of(args))
     out.print(f"dispatched as number {event['seq']:,}")

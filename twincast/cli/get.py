@@ -2,29 +2,25 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.cells import cell_len
-from rich.table import Table
-from rich.text import Text
+from msgspec import UNSET
 
-from twincast.cli.columns import NARROW, widths
+from twincast import client
 from twincast.cli.options import Fingerprint, Patterns, Url, commands, server_url
 from twincast.cli.terminal import out
-from twincast.client import Rest
-from twincast.client.rest import RawTwin
 from twincast.core.pattern import Pattern
 from twincast.errors import NotFound
+from twincast.later import later
 from twincast.wire.messages import encode
 
-ROWS_AT_ONCE = 500
-"""A table is laid out as a whole before its first line can be read."""
-TIME_CHARS = 19
-
-Found = Iterable[tuple[str, RawTwin]]
-
+if TYPE_CHECKING:
+    from twincast.cli import state_table
+    from twincast.client.rest import RawTwin
+else:
+    state_table = later("twincast.cli.state_table")
 
 app = commands()
 
@@ -48,7 +44,7 @@ def get(url: str, patterns: Sequence[str], *, as_json: bool) -> None:
         TwincastError: the server refused it, or is not there.
     """
     named = Pattern(patterns[0]).exact if len(patterns) == 1 else None
-    with Rest(url) as rest:
+    with client.Rest(url) as rest:
         found = iter(rest.twins(patterns))
         first = next(found, None)
         if first is None:
@@ -60,33 +56,13 @@ def get(url: str, patterns: Sequence[str], *, as_json: bool) -> None:
         elif as_json or not out.is_terminal:
             _print_lines(found)
         else:
-            _print_table(found)
+            state_table.print_state(found)
 
 
-def _print_lines(found: Found) -> None:
+def _print_lines(found: "Iterable[tuple[str, RawTwin]]") -> None:
     for device_id, twin in found:
-        print(encode({"device_id": device_id, **msgspec.structs.asdict(twin)}).decode())
-
-
-def _print_table(found: Found) -> None:
-    rows = sorted(found, key=lambda row: row[0])
-    has_times = out.width >= NARROW
-    longest = max(cell_len(device_id) for device_id, _ in rows)
-    shared = widths(out.width, longest, (TIME_CHARS,) if has_times else ())
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        table = Table(
-            box=None, header_style="bold", show_header=not start, padding=(0, shared.gap, 0, 0), pad_edge=False
-        )
-        table.add_column("Device", width=shared.name, overflow="fold")
-        table.add_column("Value", width=shared.value, overflow="fold")
-        if has_times:
-            table.add_column("Updated (UTC)", width=TIME_CHARS, no_wrap=True)
-        for device_id, twin in rows[start : start + ROWS_AT_ONCE]:
-            at = twin.updated_at_utc[:TIME_CHARS].replace("T", " ")
-            # As Text, because a device's words are no markup.
-            row = [Text(device_id), Text(bytes(twin.value).decode()), Text(at)]
-            table.add_row(*row[: len(table.columns)])
-        out.print(table)
+        known = {name: value for name, value in msgspec.structs.asdict(twin).items() if value is not UNSET}
+        print(encode({"device_id": device_id, **known}).decode())
 
 
 def _none(patterns: Sequence[str], named: str | None) -> str:

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import psutil
 import typer
 
+from twincast.cli.lasting import say_waiting, until_interrupted
 from twincast.cli.options import Fingerprint, Url, commands, server_url
-from twincast.cli.terminal import err, out, say_waiting, until_interrupted
+from twincast.cli.terminal import err, out
 from twincast.cli.units import counted
 from twincast.client import connect
+from twincast.wire import implementation
 
 app = commands()
 
@@ -71,7 +73,9 @@ async def host(url: str, device_id: str | None, interval_s: float, count: int | 
     loop = asyncio.get_running_loop()
     vitals = Vitals(loop.time())
     stored = 0
-    err.print(f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops")
+    err.print(
+        f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops; hot path: {implementation.NAME}"
+    )
     try:
         async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client:
             while count is None or stored < count:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from twincast import client
 from twincast.cli.options import Fingerprint, commands, server_url
 from twincast.cli.terminal import err, out
-from twincast.client import pair
 from twincast.errors import SettingUnusable
 from twincast.machine import OWNER_ALONE
 
@@ -31,11 +31,8 @@ def command(
 def join(url: str, code: str, save: str | None) -> None:
     """Exchange a code for a key, and print that, alone on standard output; or save it in a new file of our own."""
     if save is None:
-        out.print(pair(url, code), soft_wrap=True)
-        err.print(
-            "This key is shown this once; as the setting TWINCAST_TOKEN every command and client takes it.",
-            soft_wrap=True,
-        )
+        out.print(client.pair(url, code))
+        err.print("This key is shown this once; as the setting TWINCAST_TOKEN every command and client takes it.")
         return
     try:
         descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
@@ -43,10 +40,10 @@ def join(url: str, code: str, save: str | None) -> None:
         raise SettingUnusable(f"--save {save}: {error.strerror}; the code was not used") from None
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(f"{pair(url, code)}\n")
+            file.write(f"{client.pair(url, code)}\n")
     except BaseException:
         with suppress(OSError):
             os.unlink(save)
         raise
     said = f"The key is in {save}, for you alone to read. TWINCAST_TOKEN=$(cat {save}) gives it to a command or client."
-    err.print(said, soft_wrap=True)
+    err.print(said)

@@ -1,27 +1,40 @@
-"""`twincast journal`: a journal's file backed up, put back, checked and described."""
+"""`twincast journal`: a journal backed up, put back, checked, described, moved, and fetched from another server."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from twincast import __version__
-from twincast.cli.options import Journal, commands, journal_url
+from twincast import __version__, client, extras
+from twincast.cli.options import Fingerprint, Journal, commands, journal_url, server_url
 from twincast.cli.terminal import err, out
 from twincast.cli.units import in_bytes, in_time
+from twincast.core.audit import Actor
+from twincast.errors import JournalUnusable
 from twincast.journal.sqlite import backup as sqlite_backup
 from twincast.journal.sqlite import health as sqlite_health
-from twincast.journal.url import required_file_of
+from twincast.journal.url import local_log_of, required_file_of, shared_log_of
+from twincast.later import later
+from twincast.machine import login_name
 from twincast.wire.messages import encode
+
+if TYPE_CHECKING:
+    from rich import progress
+    from rich import table as rich_table
+
+    from twincast.cluster import key_store, moving
+else:
+    progress, rich_table = later("rich.progress"), later("rich.table")
+    moving = later("twincast.cluster.moving")
+    key_store = later("twincast.cluster.key_store")
 
 PAGE_BYTES = 4_096  # of SQLite; a backup counts in pages
 
 
-app = commands("Back up, restore, check and describe a journal.")
+app = commands("Back up, restore, check, describe, move and fetch a journal.")
 
 
 @app.command("backup")
@@ -62,16 +75,63 @@ def _info(
     info(journal_url(journal), as_json=as_json)
 
 
+@app.command("move")
+def _move(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="sqlite:PATH; or what can be TO, or a copy's file.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="nats://HOST:PORT/NAME or workers:PATH; or sqlite:PATH.")],
+) -> None:
+    """Move a log, whole, to several servers or workers, or back to one. No server may run on it."""
+    move(source, target)
+
+
+@app.command("fetch")
+def _fetch(
+    peer: Annotated[str, typer.Argument(metavar="URL", help="Of a server on the log; https, or on this machine.")],
+    fingerprint: Fingerprint = None,
+    journal: Journal = None,
+) -> None:
+    """Begin a server's copy of a shared log with that of another server, checked against the log."""
+    fetch(server_url(peer, fingerprint), journal_url(journal))
+
+
+def fetch(peer: str, journal: str) -> None:
+    """Make the copy of another server the beginning of this one's."""
+    address = shared_log_of(journal)
+    if address is None:
+        raise JournalUnusable(f"only a shared log, nats://…, is fetched from another server; not {journal[:80]!r}")
+    with extras.needed("a shared log", "cluster"):
+        from twincast.journal.jetstream import fetched  # noqa: PLC0415  # comes with an extra
+    with fetched.receiving(address.copy) as file:
+        with client.Rest(peer) as rest, _progress("fetch") as told:
+            rest.copy_log(file, told)
+        with err.console.status("checking it"):
+            newest = asyncio.run(fetched.check_fetched(address, file))
+    _say(f"{address.copy} has the log {address.name!r} up to entry {newest:,}, checked: a server goes on there.")
+
+
+def move(source: str, target: str) -> None:
+    """Move a log from one kind of journal to another."""
+    with _progress("move", progress.MofNCompleteColumn) as told:
+        done = moving.move(source, target, Actor(f"local:{login_name()}", "command line"), told)
+    _say(f"{done}.")
+
+
 def back_up(journal: str, folder: str, version: str) -> None:
     """Copy a journal into a folder."""
-    path = required_file_of(journal)
-    with _progress("backup", PAGE_BYTES) as told:
+    path = _file_of(journal)
+    with _progress("backup", unit_bytes=PAGE_BYTES) as told:
         made = sqlite_backup.back_up(path, folder, version=version, now_utc=_now_utc(), progress=told)
-    _say(f"{folder} is a backup of {path} up to entry {made.seq:,}, {made.files[0].bytes:,} bytes, checked.")
+    size_bytes = sum(file.bytes for file in made.files)
+    _say(f"{folder} is a backup of {path} up to entry {made.seq:,}, {size_bytes:,} bytes, checked.")
 
 
 def restore(journal: str, folder: str, *, force: bool) -> None:
     """Put a backup in a journal's place."""
+    if shared_log_of(journal) is not None or local_log_of(journal) is not None:
+        raise JournalUnusable(
+            "a log that servers share is not put back under them: restore the backup of a copy to --journal"
+            " sqlite:NEW.db, make a journal of it by `twincast journal move`, and move that to a new log"
+        )
     path = required_file_of(journal)
     with _progress("restore") as told:
         made, aside = sqlite_backup.restore(folder, path, force=force, now_utc=_now_utc(), progress=told)
@@ -86,11 +146,11 @@ def check(journal: str, folder: str | None) -> bool:
         made = sqlite_backup.check_backup(folder)
         _say(f"{folder} is whole: a backup of {made.at_utc}, up to entry {made.seq:,}.")
         return True
-    path = required_file_of(journal)
-    with err.status(f"reading all of {path}"):
+    path = _file_of(journal)
+    with err.console.status(f"reading all of {path}"):
         problems = sqlite_health.problems(path)
     for problem in problems:
-        out.print(problem, soft_wrap=True)
+        out.print(problem)
     _say(
         f"{path} is damaged; `twincast journal restore` puts a backup in its place."
         if problems
@@ -101,15 +161,33 @@ def check(journal: str, folder: str | None) -> bool:
 
 def info(journal: str, *, as_json: bool) -> None:
     """Print what a journal holds."""
-    facts = sqlite_health.facts(required_file_of(journal))
+    facts = sqlite_health.facts(_file_of(journal))
     if as_json:
-        out.print(encode(facts).decode(), soft_wrap=True)
+        out.print(encode(facts).decode())
         return
-    table = Table(box=None, show_header=False)
+    table = rich_table.Table(box=None, show_header=False)
     for name in facts.__struct_fields__:
         value = getattr(facts, name)
         table.add_row(name.replace("_", " "), _shown(name, value))
-    out.print(table)
+    out.console.print(table)
+
+
+def _file_of(journal: str) -> str:
+    """Return the file of a journal; of a log that servers share, that of a copy on this machine.
+
+    Raises:
+        JournalUnusable: there is none.
+    """
+    if shared_log_of(journal) is None and local_log_of(journal) is None:
+        return required_file_of(journal)
+    path = key_store.KeyStore(journal).copy
+    if path is None:
+        raise JournalUnusable(
+            f"{journal[:80]} is shared, and this machine has no copy of it: ask where a server of it runs, or name the"
+            " file of a copy, as sqlite:PATH"
+        )
+    _say(f"This is of {path}, a copy of the shared log.")
+    return path
 
 
 def _shown(name: str, value: object) -> str:
@@ -123,9 +201,15 @@ def _shown(name: str, value: object) -> str:
 
 
 @contextmanager
-def _progress(what: str, unit_bytes: int = 1) -> Iterator[sqlite_backup.Progress]:
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+def _progress(
+    what: str, counted: "type[progress.ProgressColumn] | None" = None, *, unit_bytes: int = 1
+) -> Iterator[sqlite_backup.Progress]:
+    if not err.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (counted or progress.DownloadColumn)(), progress.TimeRemainingColumn()
+    shown = progress.TextColumn("{task.description}"), progress.BarColumn(), *columns
+    with progress.Progress(*shown, console=err.console, transient=True) as bar:
         task = bar.add_task(what, total=None)
 
         def told(done: int, total: int) -> None:
@@ -135,7 +219,7 @@ def _progress(what: str, unit_bytes: int = 1) -> Iterator[sqlite_backup.Progress
 
 
 def _say(text: str) -> None:
-    err.print(text, soft_wrap=True)
+    err.print(text)
 
 
 def _now_utc() -> str:

@@ -1,31 +1,31 @@
-"""`twincast keys`: the API keys in the file of a journal."""
+"""`twincast keys`: the API keys of a journal."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from twincast.access.keys import make_key
 from twincast.cli.arguments import actions_of, duration_s
 from twincast.cli.options import Devices, Journal, May, Rate, commands, journal_url
-from twincast.cli.terminal import err, out, print_whole
+from twincast.cli.terminal import err, out
 from twincast.cli.units import counted
+from twincast.cluster.key_store import KeyStore, wait_until_noticed
 from twincast.core.audit import Actor
 from twincast.core.keys import Key
 from twincast.core.rights import Rights
-from twincast.journal.sqlite.access_file import AccessFile
-from twincast.journal.sqlite.lock import serves_the_file
-from twincast.journal.url import keys_file_of
-from twincast.machine import login_name, quoted
+from twincast.later import later
+from twincast.machine import login_name
 from twincast.wire.messages import encode
 
-NOTICE_S = 0.3
-"""A server reads its keys ten times a second. After this time a change is in force."""
+if TYPE_CHECKING:
+    from rich import table as rich_table
 
+    from twincast.cli import tables
+else:
+    rich_table, tables = later("rich.table"), later("twincast.cli.tables")
 
 app = commands("Make, list and revoke the API keys of a journal.")
 
@@ -74,68 +74,54 @@ def add(
     rights = Rights.of({action: devices for action in actions_of(may)})
     expires_s = None if expires is None else int(time.time()) + duration_s(expires)
     key, secret = make_key(name, rights, now_utc=now_utc(), rate_per_s=rate_per_s, expires_s=expires_s)
-    with _open(journal, make=True) as file:
-        file.add(key, actor())
-    time.sleep(NOTICE_S)
-    if file.is_new:
-        err.print(f"There was no journal at {place_of(journal)}; now there is.", soft_wrap=True)
-    err.print(_force(journal), soft_wrap=True)
-    err.print(f"Key {key.id} of {key.name} may {rights_of(key.grants)}. It is shown this once:", soft_wrap=True)
-    out.print(secret, soft_wrap=True)
+    store = KeyStore(journal)
+    with store.open(make=True) as access:
+        access.add(key, actor())
+    wait_until_noticed()
+    if access.is_new:
+        err.print(f"There was no journal at {store.place}; now there is.")
+    err.print(store.force)
+    err.print(f"Key {key.id} of {key.name} may {rights_of(key.grants)}. It is shown this once:")
+    out.print(secret)
 
 
 def show(journal: str, *, as_json: bool) -> None:
     """Print all keys."""
-    with _open(journal) as file:
-        keys = file.keys()
+    with KeyStore(journal).open() as access:
+        keys = access.keys()
     if as_json:
         for key in keys:
             told = {name: getattr(key, name) for name in key.__struct_fields__ if name != "digest"}
-            out.print(encode(told).decode(), soft_wrap=True)
+            out.print(encode(told).decode())
         return
     if not keys:
         out.print("No keys, so no login is asked for. `twincast keys add` makes one.")
         return
-    table = Table("id", "name", "may", "updates/s", "state", box=None, header_style="bold")
+    table = rich_table.Table("id", "name", "may", "updates/s", "state", box=None, header_style="bold")
     for key in keys:
         rate = "" if key.rate_per_s is None else f"{key.rate_per_s:g}"
         table.add_row(key.id, key.name, rights_of(key.grants), rate, _state(key))
-    print_whole(table, table.columns)
+    tables.print_whole(table, table.columns)
 
 
 def revoke(journal: str, name_or_id: str) -> None:
     """End a key."""
-    with _open(journal, is_urgent=True) as file:
-        key = file.revoke(name_or_id, now_utc(), actor())
-    time.sleep(NOTICE_S)
-    err.print(f"Key {key.id} of {key.name} is revoked; a server that runs has closed what was connected with it.")
+    store = KeyStore(journal)
+    with store.open(is_urgent=True) as access:
+        key = access.revoke(name_or_id, now_utc(), actor())
+    wait_until_noticed()
+    closed = "every server closes" if store.is_shared else "a server that runs has closed"
+    err.print(f"Key {key.id} of {key.name} is revoked; {closed} what was connected with it.")
 
 
 def clear(journal: str) -> None:
     """Forget all keys."""
-    with _open(journal, is_urgent=True) as file:
-        count = file.clear(now_utc(), actor())
+    with KeyStore(journal).open(is_urgent=True) as access:
+        count = access.clear(now_utc(), actor())
     are = "is" if count == 1 else "are"
     err.print(
         f"{counted(count, 'key')} {are} forgotten. A server that runs goes on asking for a login until it is restarted."
     )
-
-
-def _open(journal: str, *, make: bool = False, is_urgent: bool = False) -> AccessFile:
-    return AccessFile(keys_file_of(journal), make=make, is_urgent=is_urgent)
-
-
-def place_of(journal: str) -> str:
-    """Return where a journal is, for people."""
-    return os.path.abspath(keys_file_of(journal))
-
-
-def _force(journal: str) -> str:
-    """Return whether a change is in force already, in words."""
-    if serves_the_file(keys_file_of(journal)):
-        return f"A server runs on {place_of(journal)}, so it is in force."
-    where = place_of(journal)
-    return f"No server runs on {where} now; `twincast serve --journal {quoted(journal)}` asks for a login."
 
 
 def actor() -> Actor:

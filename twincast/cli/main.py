@@ -1,6 +1,6 @@
 """The command line: which commands there are, and how their errors end.
 
-A command is a module of this package by its name. It is imported when it is used, so that `send` need not wait for
+A command is a module of this package by its name. It is imported when it is called, so that `send` need not wait for
 what `serve` is made of, and so that a device, which has no server, has all others.
 """
 
@@ -16,43 +16,61 @@ import typer.core
 import typer.main
 
 from twincast import __version__, extras, stdio
+from twincast.cli import conversion
 from twincast.cli.terminal import err, out
 from twincast.errors import SettingUnusable, TwincastError, masked
 
-COMMANDS = (
-    "serve",
-    "host",
-    "simulate",
-    "watch",
-    "get",
-    "send",
-    "control",
-    "delete",
-    "status",
-    "keys",
-    "pair",
-    "join",
-    "audit",
-    "journal",
-)
-"""In the order of `--help`."""
-OF_THE_SERVER = {
+COMMANDS = {
     "serve": "Run the server.",
-    "keys": "Make, list and revoke API keys.",
-    "pair": "Show a code by which a device gets a key.",
-    "journal": "Back up, restore, check and describe a journal.",
+    "host": "Push this machine's CPU, memory, disk and network as a device.",
+    "simulate": "Push the signals of a fleet that does not exist.",
+    "watch": "Show every change: a live table, or one JSON line a change if the output is a pipe.",
+    "get": "Print the newest state: a table, or JSON lines into a pipe; of one device that is named its value.",
+    "history": "Show what a device reported: a curve of its numbers, or its newest values; lines into a pipe.",
+    "send": "Send a reading, or one a line from standard input.",
+    "control": "Send a command to everyone who watches.",
+    "delete": "Delete a device: its newest state goes, and everyone who watches is told. A later reading makes it"
+    " anew.",
+    "status": "Say how the server is. Exit status 1 if it is not well.",
+    "keys": "Make, list and revoke the API keys of a journal.",
+    "pair": "Show a code, and a QR code, by which a device or a phone gets a key of its own: once, within 5 minutes.",
+    "join": "Exchange a code for a key of this device's own.",
+    "audit": "Show who commanded or deleted what, and who changed the keys.",
+    "journal": "Back up, restore, check, describe, move and fetch a journal.",
 }
-"""What the commands do that need packages of the server, for the help where these are missing."""
+"""What each is for, in the words of its module, in the order of `--help`: to list them imports none."""
+OF_THE_SERVER = ("serve", "keys", "pair", "journal")
+"""The commands that need packages of the server."""
 DONE, FAILED, WRONG_ARGUMENTS = 0, 1, 2
 INTERRUPTED, OUTPUT_CLOSED = 130, 141  # 128 + SIGINT and SIGPIPE, as shells count
 
 
-class _Commands(typer.core.TyperGroup):
+class _Commands(conversion.Group):
     """The commands by name."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Modules()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """See TyperGroup."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See TyperGroup."""
+        return _Named(cmd_name) if cmd_name in COMMANDS else None
+
+
+class _Named(typer.core.TyperCommand):
+    """A command by its name and purpose, as a list of them has it. Its module is imported when it is called."""
+
+    def __init__(self, name: str) -> None:
+        aside = "" if name not in OF_THE_SERVER or extras.has_server() else " Comes with the server."
+        super().__init__(name, help=f"{COMMANDS[name]}{aside}", add_help_option=False)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """See Command; from here on it is the module's."""
+        return _Modules()[str(self.name)].make_context(info_name, args, parent, **extra)
 
 
 class _Modules(MutableMapping[str, Any]):
@@ -67,7 +85,7 @@ class _Modules(MutableMapping[str, Any]):
             if not extras.is_foreign(error):
                 raise
             return _not_installed(name, error)
-        command = typer.main.get_command(module.app)
+        command: Any = typer.main.get_command(module.app)
         command.name = name
         return command
 
@@ -88,7 +106,7 @@ def _not_installed(name: str, error: ModuleNotFoundError) -> Any:
     stub = typer.Typer(add_completion=False)
     takes_all = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
-    @stub.command(name, context_settings=takes_all, help=f"{OF_THE_SERVER[name]} Comes with the server.")
+    @stub.command(name, context_settings=takes_all, help=f"{COMMANDS[name]} Comes with the server.")
     def refuse(_: typer.Context) -> None:
         raise error
 
@@ -170,5 +188,5 @@ def _in_our_words(record: logging.LogRecord) -> bool:
 
 
 def _fail(text: str, status: int) -> int:
-    err.print(f"twincast: {masked(text)}", markup=False, soft_wrap=True)
+    err.print(f"twincast: {masked(text)}")
     return status

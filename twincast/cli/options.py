@@ -1,10 +1,11 @@
 """The options that several commands share, and what they mean: a server's address and credential, a journal."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from twincast.cli.conversion import Command, Group
 from twincast.client import http_url
 from twincast.environment import Environment
 
@@ -27,9 +28,16 @@ Devices = Annotated[list[str] | None, typer.Option(help="A pattern, such as 'lab
 Rate = Annotated[float | None, typer.Option(help="Updates a second. \\[default: the server's, 1000]")]
 
 
+class _Commands(typer.Typer):
+    def command(self, *how: Any, **named: Any) -> Any:
+        return super().command(*how, cls=Command, **named)
+
+
 def commands(purpose: str | None = None) -> typer.Typer:
     """Return what a module adds its command to, or its commands under a common name that needs a purpose."""
-    return typer.Typer(help=purpose, no_args_is_help=purpose is not None, add_completion=False, rich_markup_mode="rich")
+    return _Commands(
+        cls=Group, help=purpose, no_args_is_help=purpose is not None, add_completion=False, rich_markup_mode="rich"
+    )
 
 
 def server_url(url: str | None, fingerprint: str | None) -> str:

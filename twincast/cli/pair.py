@@ -1,7 +1,6 @@
 """`twincast pair`: a code on the server's machine, by which a device gets a key of its own."""
 
 import base64
-import os
 import time
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,11 +14,9 @@ from twincast.cli.arguments import actions_of, duration_s
 from twincast.cli.options import Devices, Fingerprint, Journal, May, Rate, address, commands, journal_url
 from twincast.cli.terminal import err, out
 from twincast.client.pin import fingerprint_of
+from twincast.cluster.key_store import KeyStore
 from twincast.core.rights import Rights
 from twincast.journal.place import Place, place_noted
-from twincast.journal.sqlite.access_file import AccessFile
-from twincast.journal.sqlite.lock import serves_the_file
-from twincast.journal.url import keys_file_of
 from twincast.server import qr
 
 app = commands()
@@ -80,16 +77,17 @@ def pair(
     rights = Rights.of({action: devices for action in actions_of(may)})
     lives_s = None if expires is None else duration_s(expires)
     pairing, code = make_pairing(name, rights, now_s=int(time.time()), rate_per_s=rate_per_s, lives_s=lives_s)
-    path = keys_file_of(journal)
-    with AccessFile(path, make=True, has_codes=True) as file:
-        file.pair(pairing, keys.now_utc(), keys.actor(), life_s=CODE_LIFE_S, waiting_max=CODES_MAX)
+    store = KeyStore(journal)
+    with store.open(make=True, has_codes=True) as access:
+        access.pair(pairing, keys.now_utc(), keys.actor(), life_s=CODE_LIFE_S, waiting_max=CODES_MAX)
     until = time.strftime("%H:%M:%S", time.localtime(pairing.until_s))
     _tell(f"A code for the key {name}, which may {keys.rights_of(pairing.grants)}. It is good once, until {until}:")
-    out.print(code, soft_wrap=True)
-    if serves_the_file(os.path.realpath(path)):
-        _tell_how(code, place_noted(path) if url is None else Place(url, fingerprint))
+    out.print(code)
+    if store.is_served is not False:
+        noted = None if store.file is None else place_noted(store.file)
+        _tell_how(code, noted if url is None else Place(url, fingerprint))
     else:
-        _tell(f"No server runs on {keys.place_of(journal)} now; the code can be used once one does.")
+        _tell(f"No server runs on {store.place} now; the code can be used once one does.")
 
 
 def _tell_how(code: str, place: Place | None) -> None:
@@ -111,10 +109,10 @@ def _tell_how(code: str, place: Place | None) -> None:
         return
     page = f"{url}/dashboard#pair={code}"
     _tell(f"On a phone:  {page}")
-    if qr.can_be_drawn(err.encoding):
+    if qr.can_be_drawn(err.console.encoding):
         for line in qr.drawn(page):
-            err.print(line, soft_wrap=True)
+            err.console.print(line, soft_wrap=True)
 
 
 def _tell(text: str) -> None:
-    err.print(text, soft_wrap=True)
+    err.print(text)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from twincast.client import Rest
-from twincast.client.link import Message
+from twincast.client.message import Message
 from twincast.core.pattern import Pattern
 from twincast.core.rights import Action
 from twincast.errors import NotPermitted, Unavailable

@@ -1,20 +1,21 @@
 """`twincast send`: one value from the command line, or one a line from standard input."""
 
-import asyncio
-import sys
-from collections.abc import Iterable
-from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twincast.cli import preflight
-from twincast.cli.arguments import one_word, raw_json, value_of
+from twincast import client
+from twincast.cli.arguments import one_word, value_of
 from twincast.cli.options import Device, Fingerprint, Url, commands, server_url
-from twincast.cli.terminal import err, out, say_waiting
-from twincast.cli.units import counted
-from twincast.client import Client, Rest, connect
-from twincast.errors import BadMessage, SettingUnusable, TwincastError
+from twincast.cli.terminal import out
+from twincast.core.times import read_time
+from twincast.errors import BadTime
+from twincast.later import later
+
+if TYPE_CHECKING:
+    from twincast.cli import lines
+else:
+    lines = later("twincast.cli.lines")
 
 app = commands()
 
@@ -31,6 +32,13 @@ def command(
             " - reads one JSON value a line from standard input."
         ),
     ],
+    *,
+    measured_at: Annotated[
+        str | None, typer.Option(help="When it was measured, with its zone: 2026-11-27T04:16:10Z. \\[default: now]")
+    ] = None,
+    timed: Annotated[
+        bool, typer.Option("--timed", help="Each line of standard input begins with its time, as of --measured-at.")
+    ] = False,
     url: Url = None,
     fingerprint: Fingerprint = None,
 ) -> None:
@@ -38,80 +46,30 @@ def command(
     try:
         text = one_word([value, *context.args])
         if text == "-":
-            asyncio.run(send_lines(server_url(url, fingerprint), device))
+            if measured_at is not None:
+                raise ValueError("--measured-at is of one value; with --timed each line begins with its own time")
+            lines.send(server_url(url, fingerprint), device, is_timed=timed)
+        elif timed:
+            raise ValueError("--timed is of the lines of standard input, VALUE -; one value has --measured-at")
         else:
-            send(server_url(url, fingerprint), device, text)
+            at = None if measured_at is None else read_time(measured_at, "--measured-at")
+            send(server_url(url, fingerprint), device, text, measured_at=at)
+    except BadTime as error:
+        raise typer.BadParameter(error.message) from None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
-def send(url: str, device_id: str, text: str) -> None:
-    """Send one value.
+def send(url: str, device_id: str, text: str, *, measured_at: str | None = None) -> None:
+    """Send one value, and when it was measured, if that is not now.
 
     Raises:
         ValueError: see `value_of`.
         TwincastError: the server refused it, or is not there.
     """
     value = value_of(text)
-    with Rest(url) as rest:
-        event = rest.publish(device_id, value)
+    with client.Rest(url) as rest:
+        event = rest.publish(device_id, value, measured_at=measured_at)
     as_text = ", as text" if isinstance(value, str) else ""
-    out.print(f"stored as number {event['seq']:,}{as_text}")
-
-
-async def send_lines(url: str, device_id: str) -> None:
-    """Send standard input, one JSON value a line, as it comes. A bad line is reported and skipped.
-
-    Raises:
-        TwincastError: some lines were not stored, or the server is not there.
-    """
-    lines = _Lines()
-    async with connect(url, devices=(), timeout_s=0, on_link=say_waiting) as client:
-        await preflight.require_publish(url, device_id)
-        while came := await asyncio.to_thread(_some_lines):
-            for line in came:
-                await lines.send(client, device_id, line)
-        await client.settle()
-    out.print(f"stored: {counted(lines.stored, 'reading')}")
-    if lines.failed:
-        raise TwincastError(f"not stored: {counted(lines.failed, 'line')}")
-
-
-class _Lines:
-    """The lines of standard input by number, and what became of them."""
-
-    def __init__(self) -> None:
-        self.stored = 0
-        self.failed = 0
-        self._number = 0
-
-    async def send(self, client: Client, device_id: str, line: str) -> None:
-        """Send the next line, unless it is empty; report one that is not a value."""
-        self._number += 1
-        if not line.strip():
-            return
-        try:
-            future = await client.submit(device_id, raw_json(line))
-        except ValueError as error:
-            self._refuse(self._number, f"expected a JSON value, not {line.strip()[:60]!r}: {error}")
-        except BadMessage as error:
-            self._refuse(self._number, error.message)
-        else:
-            future.add_done_callback(partial(self._count, self._number))
-
-    def _count(self, number: int, future: asyncio.Future[int]) -> None:
-        if (error := future.exception()) is None:
-            self.stored += 1
-        else:
-            self._refuse(number, str(error))
-
-    def _refuse(self, number: int, reason: str) -> None:
-        self.failed += 1
-        err.print(f"line {number}: {reason}", soft_wrap=True)
-
-
-def _some_lines() -> Iterable[str]:
-    """Wait for a line; return it with what has come already: slow sources stay live, fast ones are read in blocks."""
-    if sys.stdin is None:
-        raise SettingUnusable("standard input is closed, so there is nothing to send")
-    return sys.stdin.readlines(1)
+    as_late = ", as late: the device has a newer one" if event["type"] == "late" else ""
+    out.print(f"stored as number {event['seq']:,}{as_text}{as_late}")

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BeforeValidator
@@ -17,7 +17,15 @@ from rich.markup import escape
 
 from twincast.cli.options import commands
 from twincast.environment import PREFIX
+from twincast.later import later
 from twincast.settings import Settings
+
+if TYPE_CHECKING:
+    from twincast.journal import url as journal_urls
+    from twincast.server import process, workers
+else:
+    journal_urls = later("twincast.journal.url")
+    process, workers = later("twincast.server.process"), later("twincast.server.workers")
 
 FIRST_SETTINGS = (
     "host",
@@ -25,6 +33,7 @@ FIRST_SETTINGS = (
     "lan",
     "self_signed",
     "journal",
+    "workers",
     "anonymous",
     "allow_host",
     "allow_origin",
@@ -116,21 +125,11 @@ def _variable_default(field: FieldInfo) -> str:
 
 @app.command()
 @_with_settings
-def command(
-    *,
-    workers: Annotated[int, typer.Option(help="One, for now.", rich_help_panel="Advanced")] = 1,
-    **settings: Any,
-) -> None:
+def command(**settings: Any) -> None:
     """Run the server.
 
     Every option is also an environment variable, or a line of the file .env.
     """
-    if workers != 1:
-        raise typer.BadParameter(
-            "one process owns the journal and gives every entry its position; a second one would give out the same"
-            " positions. --workers stays 1 until servers share one log"
-        )
-    from twincast.server.process import serve  # noqa: PLC0415  # the help and a wrong option need not wait for it
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    raise typer.Exit(serve(Settings(**given)))
+    wanted = Settings(**{name: value for name, value in settings.items() if value is not None})
+    has_workers = wanted.workers > 1 or journal_urls.local_log_of(wanted.journal) is not None
+    raise typer.Exit(workers.serve(wanted) if has_workers else process.serve(wanted))

@@ -8,8 +8,9 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from twincast.cli.fleet import fleet
+from twincast.cli.lasting import say_waiting, until_interrupted
 from twincast.cli.options import Fingerprint, Url, commands, server_url
-from twincast.cli.terminal import err, out, say_waiting, until_interrupted
+from twincast.cli.terminal import err, out
 from twincast.cli.units import counted
 from twincast.client import Client, connect
 
@@ -110,7 +111,7 @@ async def simulate(url: str, devices: int, rate: float, seconds: float | None, s
     simulation = Simulation(devices, rate, seconds, seed)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=err, transient=True, refresh_per_second=4) as progress:
+        with Progress(*columns, console=err.console, transient=True, refresh_per_second=4) as progress:
             await simulation.run(url, progress)
     finally:
         out.print(f"{counted(simulation.stored, 'reading')} of {counted(devices, 'device')} stored")

@@ -1,83 +1,74 @@
-"""How commands speak: results on standard output, everything about the way there on standard error."""
+"""How commands speak: results on standard output, everything about the way there on standard error.
 
-import asyncio
-import os
-import signal
-from collections.abc import Coroutine, Sequence
+A line is written as it is. What is drawn goes through a console, which is made when something is: a command that
+prints a line need not wait for it.
+"""
+
+import sys
 from contextlib import suppress
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.measure import Measurement
-from rich.table import Column, Table
-from rich.text import Text
+from twincast.later import later
 
-from twincast.client import Link
-from twincast.stdio import Output
+if TYPE_CHECKING:
+    from twincast import console
+else:
+    console = later("twincast.console")
+
+_AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+"""Names, values and reasons come from outside: in them brackets are no markup, and `:fire:` is no emoji."""
+_NOT_PRINTED = dict.fromkeys((7, 8, 11, 12, 13))
+"""Bell, backspace, vertical tab, form feed and carriage return, which would move what stands around a name."""
+
+
+class Output:
+    """Standard output, by lines."""
+
+    @property
+    def _file(self) -> TextIO:
+        return sys.stdout
+
+    @cached_property
+    def console(self) -> "console.Output":
+        """What tables, bars and screens are drawn on."""
+        return console.Output(**_AS_IT_IS)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees it; only a real terminal counts as one."""
+        try:
+            return self._file.isatty()
+        except ValueError:  # it is closed
+            return False
+
+    def print(self, text: str) -> None:
+        """Write a line, however long, at once.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._file.write(f"{text.translate(_NOT_PRINTED)}\n")
+        self._file.flush()
 
 
 class _Aside(Output):
-    """Messages beside the result. That one cannot be written does not fail the command."""
+    """Standard error: messages beside the result. That one cannot be written does not fail the command."""
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """See Console."""
+    @property
+    def _file(self) -> TextIO:
+        return sys.stderr
+
+    @cached_property
+    def console(self) -> "console.Output":
+        """See Output."""
+        return console.Aside(stderr=True, **_AS_IT_IS)
+
+    def print(self, text: str) -> None:
+        """See Output."""
         with suppress(OSError):
-            super().print(*objects, **options)
+            super().print(text)
 
 
-UNBOUNDED = 100_000
-"""Columns; nothing that is printed has as many."""
-
-# Names, values and reasons come from outside: in them brackets are no markup, and `:fire:` is no emoji.
-out = Output(highlight=False, markup=False, emoji=False)
-err = _Aside(stderr=True, highlight=False, markup=False, emoji=False)
-
-
-def print_whole(table: Table, folding: Sequence[Column]) -> None:
-    """Print a table without cutting anything: columns fold in a terminal; elsewhere a row is a line, however long."""
-    for column in folding:
-        column.overflow = "fold"
-    if not out.is_terminal:
-        wide = out.options.update(max_width=UNBOUNDED, width=UNBOUNDED)
-        out.width = Measurement.get(out, wide, table).maximum
-    out.print(table)
-
-
-def until_interrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Run work that Ctrl-C is the normal end of.
-
-    A signal that ends the process cancels the work first, so that it leaves the terminal as it was.
-    """
-    received: list[int] = []
-    try:
-        asyncio.run(_with_signals(work, received))
-    except KeyboardInterrupt:
-        return
-    except asyncio.CancelledError:
-        if not received:
-            raise
-    finally:
-        if received:
-            signal.signal(received[0], signal.SIG_DFL)
-            os.kill(os.getpid(), received[0])
-
-
-async def _with_signals(work: Coroutine[Any, Any, None], received: list[int]) -> None:
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-
-    def end(number: int) -> None:
-        received.append(number)
-        task.cancel()
-
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-            with suppress(NotImplementedError):  # on Windows
-                loop.add_signal_handler(number, end, number)
-    await work
-
-
-def say_waiting(link: Link) -> None:
-    """Print why nothing happens at the moment."""
-    if link.phase == "waiting":
-        err.print(Text("waiting ", "yellow"), f"{link.reason} (again in {link.wait_s:.1f} s)", sep="", soft_wrap=True)
+out = Output()
+err = _Aside()

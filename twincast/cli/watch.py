@@ -1,137 +1,76 @@
 """`twincast watch`: every device live in the terminal, or one JSON line an event into a pipe."""
 
-import asyncio
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.live import Live
+import msgspec
+import typer
 
 from twincast.cli import preflight
-from twincast.cli.keyboard import keyboard
-from twincast.cli.live_table import LiveTable, text_of
+from twincast.cli.arguments import actions_of
+from twincast.cli.lasting import say_waiting, until_interrupted
 from twincast.cli.options import Fingerprint, Patterns, Url, commands, server_url
-from twincast.cli.terminal import out, say_waiting, until_interrupted
-from twincast.client import Event, Link, connect
+from twincast.client import Event, connect
+from twincast.core.subscription import rules_of
+from twincast.errors import ValidationFailed
+from twincast.later import later
 
-REDRAW_S = 0.2
+if TYPE_CHECKING:
+    from twincast.cli import screen
+else:
+    screen = later("twincast.cli.screen")
 
+_encode = msgspec.json.Encoder().encode
 
 app = commands()
 
 
 @app.command()
-def command(patterns: Patterns = None, url: Url = None, fingerprint: Fingerprint = None) -> None:
+def command(
+    patterns: Patterns = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which events, as JSON lines: data_update, control, deleted, late; several with commas."
+            " \\[default: all but late]"
+        ),
+    ] = None,
+    url: Url = None,
+    fingerprint: Fingerprint = None,
+) -> None:
     """Show every change: a live table, or one JSON line a change if the output is a pipe."""
-    until_interrupted(watch(server_url(url, fingerprint), patterns or []))
+    wanted = None if kinds is None else actions_of(kinds)
+    try:
+        rules_of(patterns or ("*",), wanted)
+    except ValidationFailed as error:
+        raise typer.BadParameter(error.message) from None
+    until_interrupted(watch(server_url(url, fingerprint), patterns or [], wanted))
 
 
-async def watch(url: str, patterns: Sequence[str]) -> None:
+async def watch(url: str, patterns: Sequence[str], kinds: Sequence[str] | None = None) -> None:
     """Show a server's events until interrupted; reconnect by itself.
 
     Args:
         url: the server.
         patterns: which devices, such as `lab/*`. None means all.
+        kinds: which events, as lines, in a terminal too; None for a table there.
 
     Raises:
         TwincastError: the server refuses it.
     """
-    if sys.stdout.isatty():
-        await _Screen(url, patterns).show()
+    if kinds is None and sys.stdout.isatty():
+        await screen.Screen(url, patterns).show()
         return
     async with (
         connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client,
-        client.watch(*patterns) as events,  # from here on, so that nothing is missed while rights are asked for
+        client.watch(
+            *patterns, kinds=kinds
+        ) as events,  # from here on, so that nothing is missed while rights are asked for
     ):
         await preflight.require_read(url, patterns)
         async for event in events:
             print(_line(event), flush=True)
-
-
-class _Screen:
-    """The terminal while it shows a live table; afterwards it is as it was, however that ends."""
-
-    def __init__(self, url: str, patterns: Sequence[str]) -> None:
-        self._url = url
-        self._patterns = patterns
-        self._table = LiveTable()
-        self._keyboard = keyboard(self._pressed)
-        self._live = Live(console=out, screen=True, auto_refresh=False)
-        self._touched = asyncio.Event()
-        self._quit = asyncio.Event()
-
-    async def show(self) -> None:
-        """Show events until the person quits."""
-        loop = asyncio.get_running_loop()
-        tasks = [
-            asyncio.create_task(self._follow(), name="watch follows"),
-            asyncio.create_task(self._draw(), name="watch draws"),
-            asyncio.create_task(self._quit.wait(), name="watch is left"),
-        ]
-        try:
-            self._begin()
-            with suppress(NotImplementedError, AttributeError):  # Windows has neither
-                loop.add_signal_handler(signal.SIGTSTP, self._pause)
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            try:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-            finally:
-                self._end()
-        for task in done:
-            task.result()
-
-    def _begin(self) -> None:
-        self._table.has_keys = self._keyboard.start()
-        self._live.start()
-
-    def _end(self) -> None:
-        try:
-            self._live.stop()
-        finally:
-            self._keyboard.stop()
-
-    def _pause(self) -> None:
-        """Give the terminal back while the shell has stopped this process, as Ctrl-Z asks for."""
-        self._end()
-        os.kill(os.getpid(), signal.SIGSTOP)
-        self._begin()
-        self._touched.set()
-
-    def _pressed(self, key: str) -> None:
-        if key == "quit":
-            self._quit.set()
-        self._table.press(key)
-        self._touched.set()
-
-    def _linked(self, link: Link) -> None:
-        self._table.waiting = link.reason if link.phase == "waiting" else ""
-        self._touched.set()
-
-    async def _draw(self) -> None:
-        while True:
-            self._keyboard.poll()
-            self._touched.clear()
-            size = out.size
-            self._live.update(self._table.drawn(datetime.now(UTC), size.width, size.height), refresh=True)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REDRAW_S):  # ages grow, too
-                    await self._touched.wait()
-
-    async def _follow(self) -> None:
-        async with connect(self._url, self._patterns or "*", timeout_s=None, on_link=self._linked) as client:
-            await preflight.require_read(self._url, self._patterns)
-            began_seq = client.position.seq if client.position else 0
-            async for event in client.watch(*self._patterns, initial=True):
-                self._table.take(event, is_new=event.seq > began_seq)
-                if event.seq % 256 == 0:
-                    await asyncio.sleep(0)  # a large state must not keep keys waiting
 
 
 def _line(event: Event) -> str:
@@ -144,4 +83,8 @@ def _line(event: Event) -> str:
     else:
         shown = {"type": event.kind, "device_id": event.device_id, "value": event.value}
     shown |= {"timestamp_utc": event.timestamp_utc, "source": event.source, "seq": event.seq, "epoch": event.epoch}
-    return text_of(shown | {"merged": event.merged} if event.merged > 1 else shown)
+    if event.measured_at_utc is not None:
+        shown["measured_at_utc"] = event.measured_at_utc
+    if event.clock is not None:
+        shown["clock"] = event.clock
+    return _encode(shown | {"merged": event.merged} if event.merged > 1 else shown).decode()
