@@ -1,4 +1,4 @@
-"""Fixtures for pytest: a server, its clock, and a network in front of it. They end with the test.
+"""Fixtures for pytest: a server, its clock, a network in front of it, and NATS. They end with the test.
 
 The kit is imported where it is used: every pytest in an environment with twincast loads this module.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from twincast.testing import Clock, Proxy, Server
+    from twincast.testing import Clock, Nats, Proxy, Server
 
 
 @pytest.fixture
@@ -38,3 +38,12 @@ def twincast_proxy(twincast_server: Server) -> Iterator[Proxy]:
 
     with Proxy(twincast_server.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def twincast_nats() -> Iterator[Nats]:
+    """A NATS server of one node, for servers on one log."""
+    from twincast.testing import Nats  # noqa: PLC0415
+
+    with Nats() as nats:
+        yield nats

@@ -20,7 +20,8 @@ class Proxy:
         """Listen in front of a server on `port` of this machine; for the random faults see `misbehave`."""
         self.cuts = 0
         """How many connections were broken so far."""
-        self._to_port = port
+        self.to_port = port
+        """Where new connections go on this machine; may be changed."""
         self._seed = seed
         self._accepted = 0
         self._is_refusing = False
@@ -113,7 +114,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            to_server = await asyncio.open_connection("127.0.0.1", self._to_port)
+            to_server = await asyncio.open_connection("127.0.0.1", self.to_port)
         except OSError:
             writer.transport.abort()
             return

@@ -11,7 +11,7 @@ from twincast.app import App, create_app
 from twincast.client import Twin
 from twincast.errors import JournalUnusable
 from twincast.hub.hub import Hub, system_now_utc
-from twincast.journal.url import file_of
+from twincast.journal.url import JournalUrl
 from twincast.server.process import Server as ServerProcess
 from twincast.server.process import certificate_of, configured, fast_edge, listen
 from twincast.settings import Settings
@@ -37,7 +37,7 @@ class Server:
         """Start.
 
         Args:
-            journal: `memory:` or `sqlite:PATH`.
+            journal: `memory:`, `sqlite:PATH`, or the URL of a shared log, as `Nats.url` makes it.
             clock: the source of timestamps; the time of day if None.
             edge: "picows" or "portable".
             settings: any other setting of the server, by name.
@@ -87,8 +87,8 @@ class Server:
             JournalUnusable: the journal is in memory, where keys are not stored.
             ValidationFailed: a right does not exist, no right was given, or the name is in use.
         """
-        secret = keys.add_key(self._file, name, rate_per_s=rate_per_s, **grants)
-        self._until_keys_are_known()
+        secret, version = keys.add(self._journal_with_keys, name, rate_per_s=rate_per_s, **grants)
+        self._until_keys_are_known(version)
         return secret
 
     def revoke_key(self, name: str = "key") -> None:
@@ -98,8 +98,7 @@ class Server:
             JournalUnusable: the journal is in memory, where keys are not stored.
             ValidationFailed: there is no such key in use.
         """
-        keys.revoke_key(self._file, name)
-        self._until_keys_are_known()
+        self._until_keys_are_known(keys.revoke(self._journal_with_keys, name))
 
     def start(self) -> None:
         """Start again after `stop`, on the same port and journal."""
@@ -110,14 +109,15 @@ class Server:
         self._server = ServerProcess(config, self._app, certificate_of(self._settings))
         self._thread = threading.Thread(target=self._run, name="twincast server", daemon=True)
         self._thread.start()
-        eventually(lambda: self._server.started or not self._thread.is_alive(), "the server starts")
+        parts = self._app.parts
+        eventually(lambda: (self._server.started and parts.is_running) or not self._thread.is_alive(), "it is ready")
         if self._app.startup_error is not None:
             raise self._app.startup_error
 
     def stop(self) -> None:
         """Stop, as Ctrl-C does: what was accepted is stored, and clients reconnect when the server is there again."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._app.parts.end_responses)
+            self._loop.call_soon_threadsafe(self._app.parts.told_to_stop)
             self._server.should_exit = True
             self._thread.join()
         self._listener.close()
@@ -149,7 +149,11 @@ class Server:
 
     async def _state(self, hub: Hub) -> Mapping[str, Twin]:
         return {
-            device_id: Twin(msgspec.json.decode(twin.value), twin.updated_at_utc, twin.seq, twin.source)
+            device_id: Twin(
+                *(msgspec.json.decode(twin.value), twin.updated_at_utc, twin.seq, twin.source),
+                twin.measured_at_utc or None,
+                twin.clock or None,
+            )
             for device_id, twin in hub.state.twins.items()
         }
 
@@ -157,19 +161,21 @@ class Server:
         return [msgspec.json.decode(encode(entry)) for entry in await hub.read(since, LOG_MAX)]
 
     @property
-    def _file(self) -> str:
-        path = file_of(self._settings.journal)
-        if path is None:
+    def _journal_with_keys(self) -> str:
+        if JournalUrl.parse(self._settings.journal).kind == "memory":
             raise JournalUnusable('a journal in memory keeps no keys; `Server("sqlite:PATH")` has one on disk')
-        return path
+        return self._settings.journal
 
-    def _until_keys_are_known(self) -> None:
+    def _until_keys_are_known(self, version: int) -> None:
+        """Wait until the server has the keys of a version, and all that its journal has."""
+
+        async def knows(hub: Hub) -> bool:
+            parts = self._app.parts
+            known = parts.admission.authenticator.version
+            return known >= version and await parts.access.keyring(known) is None
+
         if self._thread.is_alive():  # otherwise it reads them when it starts
-            eventually(lambda: self._ask(self._knows_keys), "the server knows its keys")
-
-    async def _knows_keys(self, hub: Hub) -> bool:
-        parts = self._app.parts
-        return await parts.access.keyring(parts.admission.authenticator.version) is None
+            eventually(lambda: self._ask(knows), "the server knows its keys")
 
     def _ask(self, question: Callable[[Hub], Coroutine[Any, Any, T]]) -> T:
         parts = self._app.parts
