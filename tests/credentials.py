@@ -88,10 +88,11 @@ def fingerprint_of(cert: Path) -> str:
 
 
 def certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
-    """Write a certificate for this machine, signed by itself, and its key, and return where."""
+    """Write a certificate for this machine and a name, signed by itself, and its key, and return where."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    named = [x509.DNSName(each) for each in dict.fromkeys(["localhost", name])]
+    names = x509.SubjectAlternativeName([*named, x509.IPAddress(ip_address("127.0.0.1"))])
     now = datetime.now(UTC)
     signed = (
         x509.CertificateBuilder()

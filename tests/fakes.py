@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
 from twincast.core.audit import Actor
-from twincast.core.batch import Batch, Lane
+from twincast.core.batch import ENTRY_BYTES, Batch, Committed, Lane
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, OnCommitted
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot, Source
 from twincast.core.pattern import Pattern
-from twincast.core.producers import NumberedLine, ProducerMark
+from twincast.core.producers import LineId, NumberedLine, ProducerMark
 from twincast.core.rights import ANYONE, Principal
 from twincast.core.state import State
 from twincast.delivery.cast import Cast
@@ -29,28 +30,55 @@ NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 LONG_S = 60.0
 
 
+class CountingEntries(tuple[Entry, ...]):
+    """The entries of a batch, which count how often one of them is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        CountingEntries.looks += 1
+        return super().__getitem__(index)
+
+
+class CountingBatch(Batch):
+    """A batch whose stretch of the log has such entries."""
+
+    __slots__ = ()
+
+    def committed(self, texts: Sequence[bytes] | None = None) -> Committed:
+        committed = super().committed(texts)
+        return Committed(CountingEntries(committed.entries), committed.keys, committed.marks, committed.texts)
+
+
 def batch_of(
-    entries: Iterable[Entry],
+    given: Iterable[Entry],
     *,
+    kind: type[Batch] = Batch,
     keys: Mapping[str, tuple[int, str]] | None = None,
     actors: Mapping[int, Actor] | None = None,
     marks: Sequence[ProducerMark] = (),
+    lines: Mapping[int, LineId] = MappingProxyType({}),
 ) -> Batch:
     """Return a batch of entries, with their times as they are, that nobody waits for.
 
     Args:
-        entries: each is a submission, but those of a key.
+        given: the entries; each is a submission, but those of a key.
         keys: idempotency keys, each with how many of the next entries it stands for, and their digest; empty: no key.
         actors: who sent which of the entries, by their index.
         marks: as of which entries producers have come up to where; their `seq` is the index of an entry, so there must
             be no key for more than one.
+        lines: which entries are numbered lines, by their index. Who alone writes a log marks them, as the hub does;
+            on a shared one each server does that for itself, where it reads them.
     """
-    batch, rest, keyed, place = Batch(), list(entries), list((keys or {}).items()), 0
+    batch, rest, keyed, place = kind(), list(given), list((keys or {}).items()), 0
     while place < len(rest):
         name, (count, digest) = keyed.pop(0) if keyed else ("", (1, ""))
         key = IdempotencyKey(name, digest, _unasked) if name else None
         actor = (actors or {}).get(place)
-        batch.add_all(rest[place : place + count], 1, _ignored, key=key, actor=actor)
+        line = NumberedLine(*lines[place], _unasked) if place in lines else None
+        entries = rest[place : place + count]
+        size_bytes = sum(ENTRY_BYTES + len(entry.payload) for entry in entries)
+        batch.add_all(entries, size_bytes, _ignored, key=key, actor=actor, line=line)
         place += count
     batch.mark(marks)
     return batch
@@ -60,8 +88,8 @@ def _ignored(error: TwincastError | None, last_seq: int) -> None:
     pass
 
 
-def _unasked(record: IdempotencyRecord) -> None:
-    raise AssertionError("the key is new")
+def _unasked(record: IdempotencyRecord | ProducerMark) -> None:
+    raise AssertionError("the key, or the line, is new")
 
 
 class RecordingConnection:
@@ -138,6 +166,7 @@ class AnyonesVisit:
         self.principal = principal
         self.end = end
         self.has_left = False
+        self.charged: list[tuple[int, int]] = []
 
     @property
     def actor(self) -> Actor:
@@ -147,6 +176,7 @@ class AnyonesVisit:
         return ANYONE
 
     def charge(self, updates: int, frames: int) -> float:
+        self.charged.append((updates, frames))
         return 0.0
 
     account = "anyone"
@@ -214,6 +244,10 @@ class WaitingTimer:
             self._waiting.remove(self)
 
 
+def _ignore(_error: TwincastError | None, _last_seq: int) -> None:
+    """Of readings that were submitted together, the last one's callback stands for all."""
+
+
 class CommittingStream:
     """A hub without a journal: what is submitted waits until `commit` makes it the state and casts it.
 
@@ -233,10 +267,13 @@ class CommittingStream:
         self.selections = Selections(self.state)
         self.submitted: list[tuple[Entry, int, OnCommitted, IdempotencyKey | None]] = []
         self.lines: list[NumberedLine] = []
+        self.takes_together = True
         self.log: list[Entry] = []
         self.oldest_since = 0
         self.reads_wait = False
         self.prepares = False
+        self.is_shared = False
+        self.comings: list[Callable[[TwincastError | None], None]] = []
         self.clock_s = 0.0
         self._block_entries = block_entries
         self._reads: list[tuple[int, int, OnBlock]] = []
@@ -254,6 +291,21 @@ class CommittingStream:
         identity: str = "",
     ) -> None:
         self.submitted.append((entry, size_bytes, done, idempotency_key))
+
+    def submit_together(
+        self,
+        readings: Sequence[DataUpdate],
+        size_bytes: int,
+        done: OnCommitted,
+        *,
+        lane: Lane | None = None,
+        identity: str = "",
+    ) -> bool:
+        if self.takes_together:
+            *others, last = readings
+            self.submitted += [(reading, 0, _ignore, None) for reading in others]
+            self.submitted.append((last, size_bytes, done, None))
+        return self.takes_together
 
     def submit_all(
         self,
@@ -278,6 +330,12 @@ class CommittingStream:
     def why_not_resume(self, since: Position) -> str:
         too_old = "too_old" if since.seq < self.oldest_since else ""
         return self.lineage.why_not(since, self.state.seq) or too_old
+
+    def when_come(self, since: Position, call: Callable[[TwincastError | None], None]) -> Callable[[], None] | None:
+        if not self.is_shared or self.lineage.why_not(since, self.state.seq) != "ahead":
+            return None
+        self.comings.append(call)
+        return lambda: self.comings.remove(call)
 
     def read_back(self, since: int, until: int, took: OnBlock) -> Cast | None:
         if self.reads_wait:

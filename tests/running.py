@@ -37,17 +37,24 @@ class ServerProcess:
     """A server as its user runs it.
 
     `edge` "picows" is `twincast serve`; "portable", "reload" and "named" are `uvicorn main:app`, the last one with the
-    fast edge.
+    fast edge. `module` may be a double of `twincast`.
     """
 
     def __init__(
-        self, journal: str, *, edge: str = "picows", port: int | None = None, prefix: tuple[str, ...] = (), **env: str
+        self,
+        journal: str,
+        *,
+        edge: str = "picows",
+        port: int | None = None,
+        prefix: tuple[str, ...] = (),
+        module: str = "twincast",
+        **env: str,
     ) -> None:
         self.port = port or free_port()
         self.edge = edge
         self.journal = journal
         arguments = {
-            "picows": ("-m", "twincast", "serve", "--port", str(self.port), "--journal", journal),
+            "picows": ("-m", module, "serve", "--port", str(self.port), "--journal", journal),
             "portable": ("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(self.port)),
             "named": (
                 *("-m", "uvicorn", "main:app", "--ws", "twincast.fast:Edge"),
@@ -116,11 +123,12 @@ class ServerProcess:
         return self._printed.read().decode()
 
     def _answers(self) -> bool:
+        """Whether it says how it is: well, or not; but not that it still reads its log."""
         try:
-            requests.get(f"{self.url}/api/status", timeout=1)
+            status = requests.get(f"{self.url}/api/status", timeout=1)
         except requests.RequestException:
             return False
-        return True
+        return status.status_code != 503 or "at_seq" not in status.json()
 
 
 def as_json(text: str | bytes) -> Any:

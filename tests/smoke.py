@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -32,9 +33,9 @@ def run(folder: Path, *words: str) -> str:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, *options: str) -> Iterator[str]:
     """Run a server in a folder; gives its address."""
-    command = [sys.executable, "-u", "-m", "twincast", "serve", "--port", "0"]
+    command = [sys.executable, "-u", "-m", "twincast", "serve", "--port", "0", *options]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -50,7 +51,7 @@ def serving(folder: Path) -> Iterator[str]:
             server.communicate(timeout=TIMEOUT_S)
 
 
-async def publish_and_watch(url: str, token: str) -> None:
+async def publish_and_watch(url: str, token: str | None = None) -> None:
     """See that a reading reaches who watches."""
     async with asyncio.timeout(TIMEOUT_S), connect(url, token=token) as client:
         await client.publish("lab/lamp", {"on": True})
@@ -86,6 +87,9 @@ def main() -> None:
                 httpx.get(url + page, timeout=TIMEOUT_S).raise_for_status()
             run(folder, "keys", "list")
             run(folder, "journal", "info")
+    if find_spec("nats") is not None:
+        with tempfile.TemporaryDirectory() as directory, serving(Path(directory), "--workers", "2") as url:
+            asyncio.run(publish_and_watch(url))
     speak_http_to_both_edges()
     print(f"twincast {__version__} works as a server on Python {sys.version.split()[0]}")
 

@@ -27,6 +27,7 @@ ENDING = {
     "control": (["lab/fan", "start"], ""),
     "status": ([], ""),
     "get": ([], ""),
+    "history": (["lab/lamp"], ""),
     "audit": ([], ""),
     "keys add": (["lab/gateway", "--may", "publish"], ""),
     "pair": (["lab/fan", "--may", "publish"], ""),
@@ -43,7 +44,11 @@ ENDING = {
 """The commands that end by themselves: what they cannot do without, and what they are told."""
 ENDLESS = {"watch": "lab/lamp", "host": "", "simulate": ""}
 """Those that do not, and a word of what they print to a pipe."""
-ELSEWHERE = {"serve": "tests/cli/test_serve.py and all tests that run a server"}
+ELSEWHERE = {
+    "serve": "tests/cli/test_serve.py and all tests that run a server",
+    "journal move": "tests/journal/jetstream/test_move_in.py and test_move_out.py, for it takes two places",
+    "journal fetch": "tests/stories/test_fetch.py, for it takes another server",
+}
 SERVERLESS = {"journal restore"}
 """What is refused while a server runs on the journal."""
 

@@ -72,7 +72,7 @@ def origin(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
         def read_text(self, _: str) -> str | None:
             return self._text
 
-    return lambda text: monkeypatch.setattr(extras, "distribution", lambda _: Installed(text))
+    return lambda text: monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed(text))
 
 
 def test_a_wheel_is_named_where_it_lies(tmp_path: Path, origin: Callable[[str | None], None]) -> None:

@@ -3,20 +3,30 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
+from msgspec.structs import replace
 
 from fuzz.mutations import mutate
 from fuzz.targets import CONTROL, CORPUS, TARGETS, Target
 from tests.running import ROOT
 from twincast.core import pattern
+from twincast.core.model import DataUpdate
+from twincast.core.times import read_time
 from twincast.delivery import session
-from twincast.wire import assembler, client_messages, frames, requests, values
+from twincast.history import pointer as pointers
+from twincast.history import request as questions
+from twincast.history import times, widths
+from twincast.wire import assembler, client_messages, frames, implementation, requests, subjects, values
 from twincast.wire import query as wishes
+from twincast.wire.readings import in_python
 
 EXAMPLES = 100
 MUTANTS = {"conversation": 3, "frames": 3, "wire": 3}  # the slower ones; of each example
@@ -77,12 +87,31 @@ def raise_at_null(payload: bytes, decode: Callable[[bytes], object] = client_mes
     return decode(payload)
 
 
+def without_signs(payloads: Sequence[bytes], *rest: Any) -> tuple[list[DataUpdate], int]:
+    """Take readings as Python does, but negative numbers."""
+    readings, size_bytes = in_python(payloads, *rest)
+    values = (Raw(bytes(reading.value).replace(b"-", b"")) for reading in readings)
+    return [replace(reading, value=value) for reading, value in zip(readings, values, strict=True)], size_bytes
+
+
 def first_place_only(self: pattern.Pattern, name: str) -> bool:
     """Match as if every part between stars stood at its first place in the whole name."""
     head, *inner, tail = [self._head, *self._inner, self._tail]
     return name.startswith(head) and name.endswith(tail) and all(part in name for part in inner)
 
 
+def counting_from_one(self: pointers.Pointer, value: bytes) -> bytes | None:
+    """Find what stands one place before what is meant."""
+    shifted = re.sub(r"/([1-9])(?=/|$)", lambda index: f"/{int(index[1]) - 1}", self.text)
+    return FIND(pointers.Pointer(shifted), value)
+
+
+def without_zone(text: str, what: str) -> str:
+    """Read a time as if it were in UTC, whatever it says."""
+    return read_time(f"{text[:19]}Z", what)
+
+
+FIND = pointers.Pointer.find
 BREAKS = {
     "a parser raises something else": ("message", client_messages, "decode_message", raise_at_null),
     "values are not checked": ("message", client_messages, "check_value", accept_all),
@@ -90,7 +119,16 @@ BREAKS = {
     "names may come twice": ("order", requests, "refuse_duplicate_names", nothing),
     "names may come twice in a reading": ("readings", requests, "refuse_duplicate_names", nothing),
     "names are not bounded": ("readings", requests, "check_id", nothing),
+    "signs are lost in the compiled module": (
+        *("compiled", implementation, "compiled"),
+        SimpleNamespace(plain_readings=without_signs, text=frames.text_in_python),
+    ),
     "patterns overlap": ("pattern", pattern.Pattern, "matches", first_place_only),
+    "names in subjects are not bounded": ("subject", subjects, "check_id", nothing),
+    "the zone of a time is left out": ("moment", times, "read_time", without_zone),
+    "an index counts from one": ("pointer", pointers.Pointer, "find", counting_from_one),
+    "cursors are of any query": ("past", questions, "digest_of", lambda *_: b"12345678"),
+    "a bucket is left out": ("past", widths, "_fixed", lambda width, _, first, end, __: range(first + 1, end, width)),
     "numbers of an address are not checked": ("wish", wishes, "whole_number", lambda text, *_: int(text)),
     "an answer is no JSON": ("conversation", session, "encode_pong", lambda *_: b'{"type":"pong","seq":NaN}'),
     "pings are answered in part": ("frames", frames, "pong", lambda payload, whole=frames.pong: whole(payload[:3])),

@@ -38,10 +38,11 @@ IMPORTED = (
     *("certifi", "encodings.idna", "httpcore", "stringprep", "websockets.asyncio.client"),
     *("asyncio", "logging.config", "rich.live", "rich.progress", "rich.table", "typer.main", "uvicorn.main"),
     *("uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl"),
-    *("twincast.client", "twincast.client.sync", "twincast.server.process"),
+    *("twincast.client.opening", "twincast.client.rest", "twincast.client.sync", "twincast.server.process"),
+    *("twincast.access.tokens", "twincast.transports.metrics"),
 )
 """But `twincast.cli`, whose consoles look at streams and variables when they are made, and `twincast.fast`."""
-READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "MALLOC_", "LD_", "OPENSSL_", "SSL_", "TZ")
+READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "MALLOC_", "LD_", "OPENSSL_", "SSL_", "TZ", "TWINCAST_PURE")
 """Variables that an interpreter or a library reads as it starts: a program that has others cannot be forked."""
 READ_LATER = {"PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
 MOST_BYTES = 60_000

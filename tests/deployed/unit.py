@@ -1,15 +1,11 @@
 """deploy/twincast.service in a Debian that boots, in a namespace with a network of its own."""
 
-import json
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from tests.credentials import AUDIENCE, ISSUER, Issuer
+from tests.deployed.machine import DEADLINE_S, Machine, booted
 from tests.deployed.system import header_commands, run, say
 from tests.running import ROOT, eventually
 
@@ -21,56 +17,6 @@ import apsw
 log = apsw.Connection("{STATE}/twincast.db").execute("select value from log where device_id = 'counter' order by seq")
 print(*(value for (value,) in log))
 """
-DEADLINE_S = 120.0
-
-
-class Machine:
-    """A Debian that has booted; `leader` is its first process, as this machine counts."""
-
-    def __init__(self, leader: int) -> None:
-        self._enter = ["nsenter", f"--target={leader}", "--all", "--wdns=/root", "env", "-i", "HOME=/root"]
-        self._enter += ["PATH=/usr/sbin:/usr/bin:/sbin:/bin:/opt/twincast/bin"]
-
-    def command(self, text: str, **env: str) -> list[str]:
-        return [*self._enter, *(f"{name}={value}" for name, value in env.items()), "sh", "-c", text]
-
-    def run(self, text: str, *, fails: bool = False, **env: str) -> str:
-        return run(self.command(text, **env), fails=fails).strip()
-
-    def shown(self, name: str) -> str:
-        """Return a property of the service."""
-        return self.run(f"systemctl show --value --property={name} twincast")
-
-    def status(self, token: str) -> dict[str, Any]:
-        """Return what the server says to who presents a credential."""
-        told: dict[str, Any] = json.loads(self.run("twincast status --json", TWINCAST_TOKEN=token))
-        return told
-
-    def refuses(self, token: str, why: str) -> None:
-        printed = self.run("twincast status", TWINCAST_TOKEN=token, fails=True)
-        assert why in printed, printed
-
-    def seq(self, token: str) -> int:
-        """Return the server's position, 0 while it is down."""
-        try:
-            return int(self.status(token)["seq"])
-        except AssertionError:
-            return 0
-
-    def up(self, token: str) -> None:
-        ask = self.command("twincast status", TWINCAST_TOKEN=token)
-        eventually(
-            lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0,
-            "the server answers",
-            DEADLINE_S,
-        )
-
-    def configure(self, *lines: str) -> None:
-        """Write what `systemctl edit` would; without lines, take it away."""
-        folder = "/etc/systemd/system/twincast.service.d"
-        text = "\n".join(["[Service]", *lines])
-        write = f"mkdir -p {folder}; cat >{folder}/override.conf <<'END'\n{text}\nEND\n" if lines else f"rm -r {folder}"
-        self.run(f"{write}\nsystemctl daemon-reload")
 
 
 def prove(folder: Path, system: Path) -> None:
@@ -99,49 +45,12 @@ def prove(folder: Path, system: Path) -> None:
         _is_refused(machine, start, add_key)
 
 
-@contextmanager
-def booted(root: Path, console: Path) -> Iterator[Machine]:
-    # Where no systemd runs, there is nobody to tell of the new machine.
-    alone = [] if Path("/run/systemd/system").is_dir() else ["--register=no", "--keep-unit"]
-    command = ["systemd-nspawn", "--quiet", "--boot", "--private-network", f"--directory={root}", *alone]
-    with console.open("w") as printed:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT)
-    try:
-        leader = eventually(lambda: _first_process_in(process.pid), "the machine starts", DEADLINE_S)
-        machine = Machine(leader)
-        ask = machine.command("systemctl is-system-running")
-        eventually(
-            lambda: subprocess.run(ask, capture_output=True, check=False).stdout in {b"running\n", b"degraded\n"},
-            "the machine has booted",
-            DEADLINE_S,
-        )
-        yield machine
-    finally:
-        process.terminate()  # it shuts the machine down
-        process.wait(DEADLINE_S)
-
-
-def _first_process_in(nspawn: int) -> int:
-    """Return the child that counts itself as 1 and is systemd already, 0 if none is: there are others on the way."""
-    for child in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
-        with suppress(FileNotFoundError):
-            told = Path(f"/proc/{child}/status").read_text()
-            if re.search(r"^Name:\tsystemd$", told, re.M) and re.search(r"^NSpid:.*\t1$", told, re.M):
-                return int(child)
-    return 0
-
-
 def _is_shut_in(machine: Machine) -> None:
-    told = dict(line.split(":\t", 1) for line in machine.run(_of_process("status")).splitlines() if ":\t" in line)
-    assert "0" not in told["Uid"].split()
-    assert (int(told["CapEff"], 16), told["NoNewPrivs"], told["Seccomp"]) == (0, "1", "2")
-    modes = dict(line.split() for line in machine.run(f"find {STATE} -printf '%f %m\\n'").splitlines())
-    assert modes.pop("twincast") == "700"
-    assert "twincast.db" in modes and set(modes.values()) == {"600"}
-    libraries = machine.run(_of_process("maps"))
+    machine.is_shut_in("twincast", STATE)
+    assert machine.run(f"ls {STATE}/twincast.db")
+    libraries = machine.of_process("maps")
     assert all(name in libraries for name in ("uvloop", "msgspec", "apsw", "picows"))
-    score = machine.run("systemd-analyze security --no-pager twincast | tail -n 1")
-    say(f"ok: its files are its own, its user is not root, and systemd says: {score.strip('→ ')}")
+    say(f"ok: its files are its own, its user is not root, and systemd says: {machine.score('twincast')}")
 
 
 def _loses_nothing(machine: Machine, key: str) -> None:
@@ -153,10 +62,8 @@ def _loses_nothing(machine: Machine, key: str) -> None:
         before = eventually(lambda: machine.seq(key), "it is back", DEADLINE_S)
         eventually(lambda: machine.seq(key) > before, "readings come again", DEADLINE_S)
         assert sender.poll() is None
-        killed = machine.shown("MainPID")
-        machine.run(f"kill -9 {killed}")
+        machine.comes_back()
         eventually(lambda: machine.seq(key), "systemd brings it back", DEADLINE_S)
-        assert machine.shown("MainPID") != killed and machine.shown("NRestarts") == "1"
         assert sender.wait(DEADLINE_S) == 0
     finally:
         sender.kill()
@@ -187,7 +94,7 @@ def _takes_tokens(machine: Machine, issuer: Issuer) -> None:
     token = issuer.token(twincast={"read": ["*"]})
     machine.up(token)
     assert machine.status(token)["identity"] == "jwt:alice"
-    assert "cryptography" in machine.run(_of_process("maps"))
+    assert "cryptography" in machine.of_process("maps")
     machine.configure()
     say("ok: it verifies tokens, shut in as it is")
 
@@ -206,7 +113,3 @@ def _is_refused(machine: Machine, start: str, add_key: str) -> None:
     assert "twincast keys add NAME" in machine.run("journalctl --unit=twincast --output=cat | tail -n 12")
     machine.up(machine.run(add_key))
     say("ok: without a key it does not start, and the journal says so; with one it comes up by itself")
-
-
-def _of_process(file: str) -> str:
-    return f"cat /proc/$(systemctl show --value --property=MainPID twincast)/{file}"

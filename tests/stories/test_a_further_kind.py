@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from tests.conftest import JournalUrl
 from tests.fakes import AnyonesVisit, StallingConnection, batch_of
 from twincast.core import subscription
 from twincast.core.audit import Actor
@@ -52,7 +53,7 @@ class Presence(EntryKind, tag_field="type", tag="presence", gc=False):
 
 
 def _presence_of(row: entries.Row, epoch: str) -> Entry:
-    seq, _, device_id, value, _, at_utc, source = row
+    seq, _, device_id, value, _, at_utc, source, _ = row
     return cast("Entry", Presence(device_id, Raw(value.encode()), at_utc, source, seq, epoch))
 
 
@@ -64,15 +65,14 @@ def reading(device_id: str, value: bytes) -> Entry:
     return DataUpdate(device_id, Raw(value), "now", "rest")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "jetstream"])
 async def stores(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, journal_url: JournalUrl, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stores]:
     columns = entries.Columns(Presence, _presence_of, subject="device_id", payload="presence")
     monkeypatch.setitem(entries.COLUMNS, "presence", columns)
     monkeypatch.setattr(subscription, "KINDS", KINDS | {"presence"})
-    url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'journal.db'}"
-    stores = await open_stores(url, memory_max_bytes=1 << 20)
+    stores = await open_stores(journal_url(request.param), memory_max_bytes=1 << 20)
     yield stores
     await stores.close()
 

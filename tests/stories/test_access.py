@@ -154,10 +154,17 @@ def got(path: str) -> Probe:
     return probe
 
 
-def got_one(place: Place, key: dict[str, str]) -> set[str]:
-    answers = {name: place.get(f"/api/data/{quote(name, safe='')}", key) for name in (LAB, HOME)}
-    assert {answer.status_code for answer in answers.values()} <= {200, 403, 404}
-    return {name for name, answer in answers.items() if answer.status_code == 200}
+def got_one(path: str) -> Probe:
+    """Return a probe of a path that has a name in it, or two names: as one segment of a path, and as a parameter."""
+
+    def probe(place: Place, key: dict[str, str]) -> set[str]:
+        answers = {
+            name: place.get(path.format(segment=quote(name, safe=""), name=quote(name)), key) for name in (LAB, HOME)
+        }
+        assert {answer.status_code for answer in answers.values()} <= {200, 403, 404}
+        return {name for name, answer in answers.items() if answer.status_code == 200}
+
+    return probe
 
 
 def counted(place: Place, key: dict[str, str]) -> set[str]:
@@ -279,7 +286,18 @@ PATHS: dict[str, tuple[str, Probe]] = {
     "say control": ("command", said(lambda name: {"type": "control", "target": name, "command": "x"})),
     "GET the state": ("read", got("/api/data")),
     "GET some of the state": ("read", got(f"/api/data?devices={LAB}&devices={HOME}")),
-    "GET a device": ("read", got_one),
+    "GET a device": ("read", got_one("/api/data/{segment}")),
+    "GET the state as it was": ("read", got("/api/data?at=now")),
+    "GET some of the state as it was": ("read", got(f"/api/data?at=now&devices={LAB}&devices={HOME}")),
+    "GET a device as it was": ("read", got_one("/api/data/{segment}?at=now")),
+    "GET a device's history": ("read", got_one("/api/data/{segment}/history")),
+    "GET a device's buckets": ("read", got_one("/api/data/{segment}/history?points=10")),
+    "GET history by parameter": ("read", got_one("/api/history?device_id={name}")),
+    "GET buckets by parameter": ("read", got_one("/api/history?device_id={name}&every=1h&agg=last")),
+    "GET histories": ("read", got("/api/history?devices=*")),
+    "GET histories with marks": ("read", got("/api/history?devices=*&kinds=control,deleted")),
+    "GET histories by name": ("read", got(f"/api/history?devices={LAB}&devices={HOME}&limit=1")),
+    "GET buckets of several": ("read", got("/api/history?devices=*&every=1h&agg=last")),
     "count devices": ("read", counted),
     "be greeted": ("read", greeted),
     "watch": ("read", told_live("")),
@@ -315,6 +333,9 @@ def test_a_path_serves_those_who_have_its_right_for_the_devices_of_that(place: P
 def test_the_numbers_of_the_server_are_for_whoever_administers_all_of_it(place: Place, right: str) -> None:
     key = {"master": place.master, "none": {}}.get(right) if right in {"master", "none"} else place.keys[right]
     assert key is not None
+    assert place.get("/api/cluster", key).status_code == {"master": 200, "none": 401}.get(right, 403)
+    copied = place.get("/api/cluster/copy", key).status_code
+    assert copied == {"master": 404, "none": 401}.get(right, 403), "404: it shares its log with nobody"
     passed_on = {**key, "Via": "1.1 somewhere"}  # else it is of this machine, as tests/transports/test_scrape.py has it
     answer = place.get("/metrics", passed_on)
     assert answer.status_code == {"master": 200, "none": 401}.get(right, 403)
@@ -332,12 +353,15 @@ def test_every_operation_and_every_message_is_in_the_matrix(place: Place) -> Non
         "POST /api/data",
         "DELETE /api/data",
         "GET /api/data/{device_id}",
+        "GET /api/data/{device_id}/history",
+        "GET /api/history",
         "DELETE /api/data/{device_id}",
         "POST /api/control",
         "GET /api/events",
         "POST /api/tickets",
         "POST /api/pair",  # takes no credential and gives one: test_pairing.py
         "GET /api/audit",
+        "GET /api/cluster",  # for administrators of all of it, as the numbers are; /api/cluster/copy is in no document
         "GET /metrics",
     }
 
@@ -373,6 +397,10 @@ def test_what_a_server_says_to_a_device_that_is_not_there_is_what_it_says_to_one
     place: Place,
 ) -> None:
     for key in (place.keys["read"], place.keys["publish"]):
+        for path in ("/api/history?device_id={}", "/api/history?device_id={}&points=5", "/api/data/{}/history"):
+            seen, unseen = (place.get(path.format(quote(name, safe="")), key) for name in (HOME, "nohere"))
+            assert seen.status_code == unseen.status_code != 200
+            assert seen.text.replace(HOME, "nohere") == unseen.text
         for path in ("/api/data?devices={}", "/api/events?devices={}"):
             seen, unseen = (place.get(path.format(name), key) for name in (HOME, "nowhere"))
             assert seen.status_code == unseen.status_code

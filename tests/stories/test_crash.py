@@ -11,10 +11,11 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.conftest import StartServer
+from tests.conftest import FILES, JournalUrl, StartServer
 from tests.running import DEADLINE_S, ServerProcess, free_port
 
-ROUNDS = 50
+ROUNDS = {"sqlite": 50, "jetstream": 15}
+"""How often each is killed. A shared log is killed in more ways, and its nodes too, by `scripts/soak --cluster`."""
 IN_FLIGHT = 256
 BATCH = 50
 
@@ -73,21 +74,23 @@ def post_batches(server: ServerProcess, round_: int, acked: set[str]) -> None:
             number += 1
 
 
-def test_fifty_times_kill_nine_loses_nothing_that_was_acknowledged(server_process: StartServer, tmp_path: Path) -> None:
-    path = tmp_path / "journal.db"
+def test_kill_nine_again_and_again_loses_nothing_that_was_acknowledged(
+    server_process: StartServer, durable_kind: str, journal_url: JournalUrl, tmp_path: Path
+) -> None:
+    url, path = journal_url(durable_kind), tmp_path / FILES[durable_kind]
     port = free_port()
     chance = random.Random(0)
     acked: dict[str, int] = {}
     acked_batches: set[str] = set()
-    for round_ in range(ROUNDS):
-        server = server_process(f"sqlite:{path}", port=port)
+    for round_ in range(ROUNDS[durable_kind]):
+        server = server_process(url, port=port)
         assert server.get("/api/status")["seq"] >= max(acked.values(), default=0)
         poster = threading.Thread(target=post_batches, args=(server, round_, acked_batches), daemon=True)
         poster.start()
         acked.update(pull_the_plug_under_load(server, round_, chance.randrange(1, 1_500)))
         poster.join(DEADLINE_S)
 
-    server = server_process(f"sqlite:{path}", port=port)
+    server = server_process(url, port=port)
     rows = sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute(
         "select seq, device_id, value from log order by seq"
     )
@@ -95,7 +98,7 @@ def test_fifty_times_kill_nine_loses_nothing_that_was_acknowledged(server_proces
     assert [seq for seq, _, _ in log] == list(range(1, len(log) + 1))
     stored = {value: seq for seq, device_id, value in log if device_id != "batches"}
     assert {key: stored.get(key) for key in acked} == acked
-    assert len(acked) > ROUNDS * IN_FLIGHT
+    assert len(acked) > ROUNDS[durable_kind] * IN_FLIGHT
 
     sizes = Counter(value for _, device_id, value in log if device_id == "batches")
     assert set(sizes.values()) == {BATCH}, "a batch is stored whole or not at all"

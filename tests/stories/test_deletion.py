@@ -1,7 +1,7 @@
 """Deleting a device, on every way in, and what everyone who watches is told."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,16 @@ NAMES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["picows", "portable"])
-def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """One server for all, on each edge; each test uses names of its own, or says which devices there are."""
-    server = ServerProcess("memory:", edge=request.param).ready()
+@pytest.fixture(scope="module", params=["picows", "portable", "jetstream"])
+def server(request: pytest.FixtureRequest, shared_log: Callable[[], str]) -> Iterator[ServerProcess]:
+    """One server for all, on each edge and on a shared log.
+
+    Each test uses names of its own, or says which devices there are.
+    """
+    if request.param == "jetstream":
+        server = ServerProcess(shared_log()).ready()
+    else:
+        server = ServerProcess("memory:", edge=request.param).ready()
     yield server
     server.stop()
 

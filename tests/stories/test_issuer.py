@@ -14,7 +14,6 @@ from websockets.sync.client import connect
 
 from tests.credentials import AUDIENCE, ISSUER, Issuer, bearer, jwks
 from tests.running import DEADLINE_S
-from twincast import app
 from twincast.access import jwks as issuers_keys
 from twincast.access.jwks import Fetch
 from twincast.testing import Server, eventually
@@ -52,7 +51,7 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Publish:
         def fetch_from(_where: str) -> Fetch:
             return slow.fetch
 
-        monkeypatch.setattr(app, "fetch_from", fetch_from)
+        monkeypatch.setattr(issuers_keys, "fetch_from", fetch_from)
         return slow
 
     return published

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from tests.conftest import JournalUrl, Kit
 from tests.credentials import bearer
 from twincast.testing import Server
 
@@ -47,9 +47,9 @@ def producer(server: Server, token: str = "", name: str = "p") -> Iterator[Produ
         yield Producer(socket, name)
 
 
-@pytest.fixture(params=["picows", "portable"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    with Server(f"sqlite:{tmp_path / 'journal.db'}", edge=request.param) as server:
+@pytest.fixture
+def server(kit: Kit, journal_url: JournalUrl) -> Iterator[Server]:
+    with Server(journal_url(kit.kind), edge=kit.edge) as server:
         yield server
 
 

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote
@@ -17,9 +17,12 @@ from tests.stories.test_deletion import NAMES
 from twincast.testing import Server
 
 
-@pytest.fixture(scope="module", params=["picows", "portable"])
-def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    server = ServerProcess("memory:", edge=request.param).ready()
+@pytest.fixture(scope="module", params=["picows", "portable", "jetstream"])
+def server(request: pytest.FixtureRequest, shared_log: Callable[[], str]) -> Iterator[ServerProcess]:
+    if request.param == "jetstream":
+        server = ServerProcess(shared_log()).ready()
+    else:
+        server = ServerProcess("memory:", edge=request.param).ready()
     yield server
     server.stop()
 

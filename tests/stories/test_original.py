@@ -193,6 +193,7 @@ def test_the_openapi_document_describes_the_calls(original: ServerProcess) -> No
     originals = {("/api/status", "get"), ("/api/data", "get"), ("/api/data", "post"), ("/api/control", "post")}
     deletions = {("/api/data", "delete"), ("/api/data/{device_id}", "delete")}
     others = {("/api/events", "get"), ("/api/tickets", "post"), ("/api/audit", "get"), ("/metrics", "get")}
-    others |= {("/api/pair", "post")}
+    others |= {("/api/pair", "post"), ("/api/cluster", "get")}
+    others |= {("/api/history", "get"), ("/api/data/{device_id}/history", "get")}
     assert calls == originals | deletions | others | {("/api/data/{device_id}", "get")}
     assert document["openapi"].startswith("3.1")

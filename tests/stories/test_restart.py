@@ -4,7 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from tests.conftest import StartServer
+from tests.conftest import FILES, JournalUrl, StartServer
 from tests.running import ServerProcess
 
 DEVICES = 10_000
@@ -23,14 +23,14 @@ def fill(server: ServerProcess) -> dict[str, int]:
 
 
 def test_ten_thousand_devices_and_a_million_entries_survive_a_kill_and_a_clean_end(
-    server_process: StartServer, tmp_path: Path
+    server_process: StartServer, durable_kind: str, journal_url: JournalUrl, tmp_path: Path
 ) -> None:
-    path = tmp_path / "journal.db"
-    server = server_process(f"sqlite:{path}")
+    url, path = journal_url(durable_kind), tmp_path / FILES[durable_kind]
+    server = server_process(url)
     newest = fill(server)
     server.kill()
     for _ in range(2):
-        server = server_process(f"sqlite:{path}", port=server.port)
+        server = server_process(url, port=server.port)
         status = server.get("/api/status")
         assert (status["seq"], status["devices_known"]) == (ENTRIES, DEVICES)
         assert {name: twin["value"] for name, twin in server.get("/api/data")["data"].items()} == newest
