@@ -407,8 +407,8 @@ async def _measure(attack: Attack, process: ServerProcess, port: int, seconds: f
     async def window(seconds: float = seconds) -> tuple[float, float]:
         """Return a p99 in milliseconds, and how much of its core the server took."""
         began_s, cpu_s = time.perf_counter(), process.cpu_s
-        _, p99_ms = await latency.measure(SYSTEM, port, seconds=seconds, clients=CLIENTS, rate_per_s=RATE_PER_S)
-        return p99_ms, (process.cpu_s - cpu_s) / (time.perf_counter() - began_s)
+        delays = await latency.measure(SYSTEM, port, seconds=seconds, clients=CLIENTS, rate_per_s=RATE_PER_S)
+        return delays.p99_ms, (process.cpu_s - cpu_s) / (time.perf_counter() - began_s)
 
     await window()  # warms up: caches, and the memory that every later run uses again
     before_ms, calm_load = await window()

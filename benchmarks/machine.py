@@ -17,6 +17,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 SERVER_CORE, LOAD_CORE = 0, 1
 START_TIMEOUT_S = 20.0
+_CPUCLOCK_SCHED = 2  # the clock of another process, as clock_getcpuclockid(3) makes it on Linux
 
 
 def use_core(core: int | None) -> None:
@@ -65,15 +66,19 @@ class ServerProcess:
                 time.sleep(0.01)
 
     @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
     def memory_bytes(self) -> int:
-        """What the process has in memory for itself alone."""
+        """What the process has in memory for itself alone: its unique set size, of /proc/PID/smaps."""
         return int(psutil.Process(self._process.pid).memory_full_info().uss)
 
     @property
     def cpu_s(self) -> float:
-        """The processor time that the process has used."""
-        times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
+        """The processor time that the process has used, to the nanosecond: psutil counts in ticks of 10 ms."""
+        return time.clock_gettime(~self._process.pid << 3 | _CPUCLOCK_SCHED)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the process."""

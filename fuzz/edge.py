@@ -129,18 +129,17 @@ class WebSocketStream(CommittingStream):
         callback()
 
 
-class EdgeClient:
-    """One client of the edge: says bytes, and has what came back."""
+class EdgeServer:
+    """What the clients of one server share."""
 
     def __init__(self, keyring: Keyring | None = None) -> None:
         self.stream = WebSocketStream()
-        self.transport = RecordingTransport()
         authenticator = Authenticator()
         if keyring is not None:
             authenticator.learn(keyring)
-        self._admission = Admission(OriginPolicy(), authenticator, Bounds(), trusted_proxies=("127.0.0.0/8",))
-        self._parts = Parts(
-            admission=self._admission,
+        self.admission = Admission(OriginPolicy(), authenticator, Bounds(), trusted_proxies=("127.0.0.0/8",))
+        self.parts = Parts(
+            admission=self.admission,
             limits=Limits(
                 message_max_bytes=MESSAGE_MAX_BYTES,
                 outbox_max_bytes=64 * 1024,
@@ -153,19 +152,31 @@ class EdgeClient:
             version="0",
             journal="memory:",
         )
-        self._parts.open(cast(Hub, self.stream), MemoryAccessStore(MemoryTrail()))
-        self._edge = PicowsEdge(_CONFIG, ServerState(), {IN_STATE: self._parts})
-        self._edge.connection_made(self.transport)
+        self.parts.open(cast(Hub, self.stream), MemoryAccessStore(MemoryTrail()))
+        self.state = ServerState()
+        self.app_state = {IN_STATE: self.parts}
+
+
+class EdgeClient:
+    """One client of the edge: says bytes, and has what came back."""
+
+    def __init__(self, keyring: Keyring | None = None, *, server: EdgeServer | None = None) -> None:
+        self._server = server or EdgeServer(keyring)
+        self.stream = self._server.stream
+        self.transport = RecordingTransport()
+        self.edge = PicowsEdge(_CONFIG, self._server.state, self._server.app_state)
+        self.edge.connection_made(self.transport)
 
     def says(self, data: bytes) -> None:
         """Send bytes, if the connection has not ended."""
         if data and not self.transport.has_ended:
-            self._edge.data_received(data)
+            self.edge.data_received(data)
 
     def leaves(self) -> None:
         """End the connection."""
-        self._edge.connection_lost(None)
-        hold(not self._parts.sessions and len(self._admission.leases) == 0, "a client that is gone is forgotten")
+        self.edge.connection_lost(None)
+        server = self._server
+        hold(not server.parts.sessions and len(server.admission.leases) == 0, "a client that is gone is forgotten")
 
     def heard(self) -> bytes:
         """Return what was sent since the last call."""

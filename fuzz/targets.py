@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
 from msgspec import Raw
@@ -32,14 +34,25 @@ from fuzz.talk import Talk
 from tests.fakes import AnyonesVisit, CommittingStream, RecordingConnection
 from twincast.access.origin import OriginPolicy
 from twincast.core.keys import Key, Keyring
-from twincast.core.model import KINDS, DataUpdate, Deleted, Entry, Kind, Position
+from twincast.core.model import KINDS, Control, DataUpdate, Deleted, Entry, Kind, Position
+from twincast.core.names import NAME_MAX_CHARS
 from twincast.core.pattern import Pattern, PatternSet
+from twincast.core.times import read_time
 from twincast.delivery.session import Session
 from twincast.errors import BadMessage, Forbidden, TooLarge, UnsupportedMedia
-from twincast.wire import client_messages, requests
+from twincast.history.cursor import Cursor
+from twincast.history.pointer import Pointer
+from twincast.history.query import Place
+from twincast.history.request import PARAMETERS, default_span, parse_request
+from twincast.history.times import MAX_US, MIN_US, parse_moment, text_of
+from twincast.history.widths import BUCKETS_MAX
+from twincast.wire import client_messages, implementation, requests
 from twincast.wire.assembler import CLOSE, TEXT, Assembler, Violation, close_code_of, not_text, too_large
+from twincast.wire.frames import text_in_python as frames_in_python
 from twincast.wire.messages import encode, encode_error
-from twincast.wire.query import decode_stream_query, ticket_of, wants_to_log_in
+from twincast.wire.query import decode_query, decode_stream_query, ticket_of, wants_to_log_in
+from twincast.wire.readings import in_python, plain_readings
+from twincast.wire.subjects import name_of
 from twincast.wire.values import check_value, compact
 
 T = TypeVar("T")
@@ -48,6 +61,9 @@ _LINES_MAX = 4
 ASSEMBLED_MAX_BYTES = 64
 """Small, so that mutations reach it."""
 PING = 0x9
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+NOW_US = 1_795_600_800_000_000
+_PLAIN_IN_SUBJECTS = "!\"#$&'()+,:;<=?@[\\]^`{|}"  # and letters, digits and `_-~`, which `quote` leaves; not its `.`
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -72,10 +88,15 @@ class Target(NamedTuple):
 
 
 def message(data: bytes) -> None:
-    """One WebSocket message: shape, names, limits; telemetry and commands as the standard library reads them."""
+    """One WebSocket message: shape, names, limits; telemetry and commands as the standard library reads them.
+
+    What is taken together with the other messages of a read is the same.
+    """
     payload = as_utf8(data)
     taken = _taken(lambda: client_messages.decode_message(payload), payload)
+    together, _ = plain_readings([payload], "websocket", len(payload))
     if taken is None:
+        hold(not together, "what is refused alone is not taken together with others", payload)
         return
     said = read(payload)
     hold(isinstance(said, dict), "a message is an object", payload)
@@ -85,8 +106,24 @@ def message(data: bytes) -> None:
     if taken.type in {"telemetry", "control", "delete"}:
         entry = client_messages.draft(taken, "websocket")
         _hold_entry(entry, said, len(payload))
+        hold(together in ([entry], []), "a reading is the same together with others", payload)
         again = client_messages.decode_message(_encoded(entry, type=taken.type))
         hold(client_messages.draft(again, "websocket") == entry, "an entry survives its own text", entry)
+
+
+def compiled(data: bytes) -> None:
+    """Messages, a line each, that came together: what the compiled module takes of them Python takes, as the same.
+
+    Frames of the lines are the same too. Nothing is held where it is not built, or TWINCAST_PURE leaves it out.
+    """
+    module = implementation.compiled
+    if module is None:
+        return
+    payloads = as_utf8(data).split(b"\n")
+    taken, size_bytes = module.plain_readings(payloads, "websocket", MESSAGE_MAX_BYTES)
+    expected = in_python(payloads[: len(taken)], "websocket", MESSAGE_MAX_BYTES)
+    hold((taken, size_bytes) == expected, "a reading is the same compiled", payloads, taken, expected)
+    hold(module.text(payloads) == frames_in_python(payloads), "frames are the same compiled", payloads)
 
 
 def readings(data: bytes) -> None:
@@ -116,15 +153,21 @@ def order(data: bytes) -> None:
     if taken is not None:
         _hold_entry(taken, read(data), len(data))
         hold(requests.decode_command(_encoded(taken), "rest") == taken, "an order survives its own text", taken)
+        by_nats = requests.decode_command_to(taken.target, data, "rest")
+        hold(by_nats == taken, "an order whose target stands elsewhere is the same", taken, by_nats)
 
 
 def value(data: bytes) -> None:
     """Which values are taken: exactly those that the standard library reads as I-JSON within the bounds."""
+    payload = as_utf8(data)
+    alone = _taken(lambda: requests.decode_value_of("lamp", payload, "nats"), payload)
     try:
-        text = bytes(_decode_raw(as_utf8(data)))
+        text = bytes(_decode_raw(payload))
     except (msgspec.DecodeError, RecursionError):
+        hold(alone is None, "a payload that is no JSON is not taken", payload)
         return
     taken = _taken(lambda: (check_value(text), compact(text)), text)
+    hold((alone and bytes(alone.value)) == (taken and taken[1]), "a value is the same where it stands alone", text)
     try:
         said = read_value(text)
     except ValueError as error:
@@ -183,6 +226,91 @@ def position(data: bytes) -> None:
     if taken is not None:
         hold(Position.parse(str(taken)) == taken, "a position survives its own text", text)
         hold(str(taken).rpartition(":")[0] == text.rpartition(":")[0], "the epoch is the one that was sent", text)
+
+
+def moment(data: bytes) -> None:
+    """A point in time, beside the standard library: what is RFC 3339 is taken, and as the same instant."""
+    text = data.decode(errors="replace")
+    taken = _taken(lambda: parse_moment(text, NOW_US), data)
+    plain = re.fullmatch(
+        r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-5][0-9])(\.[0-9]{1,6})?"
+        r"([Zz]|[+-][0-9]{2}:[0-5][0-9])",
+        text,
+    )
+    if plain is not None:
+        day, time, fraction, zone = plain.groups()
+        said = f"{day}T{time}{(fraction or '.').ljust(7, '0')}{'+00:00' if zone in 'Zz' else zone}"
+        try:
+            expected = (datetime.fromisoformat(said) - EPOCH) // MICROSECOND
+        except ValueError:
+            expected = None
+        if expected is not None and not MIN_US <= expected <= MAX_US:
+            expected = None
+        hold(taken == expected, "which instant a time is", text, taken, expected)
+    if taken is not None:
+        hold(MIN_US <= taken <= MAX_US, "a time is in the years 1 to 9999", text, taken)
+        hold(parse_moment(text_of(taken), 0) == taken, "a time survives its own text", text, taken)
+
+
+def pointer(data: bytes) -> None:
+    """A JSON Pointer on the first line, and a value below it, beside the standard library's reading of both."""
+    text, _, below = data.decode(errors="replace").partition("\n")
+    taken = _taken(lambda: Pointer(text), data)
+    is_one = len(text) <= 1_024 and re.fullmatch(r"(/([^/~]|~[01])*)*", text, re.DOTALL) is not None
+    hold((taken is not None) == is_one, "what a pointer is", text)
+    payload = below.encode()
+    if taken is None or _refused(lambda: requests.decode_value_of("lamp", payload, "nats")):
+        return
+    value = bytes(requests.decode_value_of("lamp", payload, "nats").value)
+    part, found = read_value(value), taken.find(value)
+    for token in text.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(part, dict) and name in part:
+            part = part[name]
+        elif isinstance(part, list) and re.fullmatch("0|[1-9][0-9]*", name) and len(name) < 9 and int(name) < len(part):
+            part = part[int(name)]
+        else:
+            hold(found is None, "what is nowhere is not found", text, value, found)
+            return
+    hold(found is not None, "what is there is found", text, value)
+    hold(found is None or read_value(found) == part, "the part is the one that is meant", text, value, found)
+
+
+def past(data: bytes) -> None:
+    """The address of a question about the past: its range, its buckets, and the cursor of its next page."""
+    query = data.decode("latin-1")
+    asked = _taken(lambda: parse_request(decode_query(query, PARAMETERS), NOW_US), data)
+    if asked is None:
+        return
+    span = default_span(asked, NOW_US, 1_000)
+    if asked.cursor:
+        page = _taken(lambda: asked.page("lamp", "log"), data)
+        hold(page is None or page.beyond is not None, "a cursor says where its page begins", query)
+    if asked.buckets is None:
+        cursor = Cursor(span.from_us, span.to_us, 0, 1_000, Place(NOW_US, 7))
+        text = cursor.text(asked.digest("lamp", "log"))
+        again = asked._replace(cursor=text).page("lamp", "log")
+        hold(again == asked.entries(("lamp",), span)._replace(beyond=cursor.place), "a page goes on", query)
+        other = asked._replace(cursor=text, identity=asked.identity[::-1])
+        hold(asked.identity == asked.identity[::-1] or _refused(lambda: other.page("lamp", "log")), "not here", query)
+    elif span.from_us <= span.to_us:
+        buckets = asked.buckets
+        found = _taken(lambda: asked.added_up(("lamp",), span, buckets), data)
+        if found is not None:
+            edges = found[1].edges
+            hold(len(edges) <= BUCKETS_MAX + 1, "buckets are bounded", query, len(edges))
+            hold(edges[0] <= span.from_us and edges[-1] >= span.to_us, "buckets cover the range", query, span)
+            hold(all(left < right for left, right in pairwise(edges)), "buckets follow one another", query)
+
+
+def subject(data: bytes) -> None:
+    """A subject of NATS, beside an encoding by the standard library: exactly what that yields is taken."""
+    text = data.decode(errors="replace")
+    taken = _taken(lambda: name_of(text), data)
+    name = "/".join("" if token == "%" else unquote(token) for token in text.split("."))
+    is_name = 1 <= len(name) <= NAME_MAX_CHARS and not re.search("[\x00-\x1f\x7f-\x9f]", name)
+    tokens = [quote(token, safe=_PLAIN_IN_SUBJECTS).replace(".", "%2E") or "%" for token in name.split("/")]
+    hold(taken == (name if is_name and ".".join(tokens) == text else None), "what a subject is", text, taken)
 
 
 def origin_policy(data: bytes) -> None:
@@ -268,12 +396,17 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("message", message, 15),
+        Target("compiled", compiled, 9),
         Target("readings", readings, 9),
         Target("order", order, 12),
         Target("value", value, 20),
         Target("wish", stream_query, 6, 2_048),
         Target("pattern", pattern, 12, 400),
         Target("position", position, 10, 256),
+        Target("moment", moment, 8, 256),
+        Target("pointer", pointer, 8, 1_024),
+        Target("past", past, 6, 1_024),
+        Target("subject", subject, 6, 2_048),
         Target("door", origin_policy, 8, 512),
         Target("conversation", conversation, 3, 2_048),
         Target("frames", frames, 2, 1_024),
@@ -296,14 +429,24 @@ def _taken(parse: Callable[[], T], given: bytes) -> T | None:
         return None
 
 
+def _refused(parse: Callable[[], object]) -> bool:
+    try:
+        parse()
+    except BadMessage:
+        return True
+    return False
+
+
 def _hold_entry(entry: Entry, said: dict[str, Any], said_bytes: int) -> None:
     event = encode(entry)
     stored = read_value(event) if len(event) < 100 else read(event)
     for name in ("device_id", "target", "command"):
         hold(name not in stored or stored[name] == said[name], "a name is the one that was sent", name, event)
         hold(name not in stored or 1 <= len(stored[name]) <= 128, "a name is bounded", event)
+    claim = said.get("measured_at_utc") if isinstance(entry, DataUpdate) else None
+    hold(entry.claim == (read_time(claim, "it") if claim is not None else ""), "a claim is the one that was sent", said)
     if not isinstance(entry, Deleted):
-        text = bytes(entry.value if isinstance(entry, DataUpdate) else entry.args)
+        text = bytes(entry.payload)
         expected = said["value"] if isinstance(entry, DataUpdate) else said.get("args") or {}
         hold(read_value(text) == expected, "a value is the one that was sent", text, said)
     hold(len(event) <= 2 * said_bytes + 200, "an event stays in proportion", event)
@@ -319,10 +462,11 @@ def _encoded(entry: Entry, **more: str) -> bytes:
     fields: dict[str, Any]
     if isinstance(entry, DataUpdate):
         fields = {"device_id": entry.device_id, "value": entry.value}
-    elif isinstance(entry, Deleted):
-        fields = {"device_id": entry.device_id}
-    else:
+        fields |= {"measured_at_utc": entry.claim} if entry.claim else {}
+    elif isinstance(entry, Control):
         fields = {"target": entry.target, "command": entry.command, "args": entry.args}
+    else:
+        fields = {"device_id": entry.subject}
     return encode(more | fields)
 
 
@@ -398,7 +542,8 @@ def _ways_to_read(said: list[Frame]) -> list[tuple[Frame, ...]]:
     """Return frames as they were said, and as picows may take them.
 
     It reads a frame ahead, and closes before the frame before a broken one has been looked at; that one is then not
-    taken. A second close frame is broken too.
+    taken. Whole texts that came before it in the same read are taken, but nothing may follow the close frame, so they
+    are not answered. A second close frame is broken too.
     """
     ways = [tuple(said)]
     closes = [at for at, frame in enumerate(said) if frame.opcode == 8][1:2]
@@ -406,7 +551,11 @@ def _ways_to_read(said: list[Frame]) -> list[tuple[Frame, ...]]:
     for at in broken[:2]:  # a close frame with a strange code may be one that picows leaves to us
         if at > 0:
             wrong = said[at] if breaks(said[at], MESSAGE_MAX_BYTES) else Frame(0x83, b"")
-            ways.append((*said[: at - 1], wrong))
+            unread = at - 1
+            ways.append((*said[:unread], wrong))
+            while unread > 0 and said[unread - 1].opcode == TEXT and said[unread - 1].fin:
+                unread -= 1
+                ways.append((*said[:unread], wrong))
     return ways
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import cast
 
 from benchmarks.loads import fanout, latency, rest
-from benchmarks.loads.fanout import CONNECT_AT_ONCE, TIMEOUT_S, Client, IncompleteDelivery, Marks
+from benchmarks.loads.fanout import CONNECT_AT_ONCE, TIMEOUT_S, IncompleteDelivery, Marks
 from benchmarks.machine import ServerProcess
 from benchmarks.peers import Streaming
 from benchmarks.wire import frame, handshake
@@ -207,42 +207,39 @@ async def _reached(port: int, seq: int) -> None:
 async def _all_have_the_newest(watching: Sequence[Reader], devices: int, number: int) -> None:
     async with asyncio.timeout(TIMEOUT_S):
         for reader in watching:
-            newest: dict[int, int] = {}
-            while len(newest) < devices:
+            while len(newest := _newest(reader, number)) < devices:  # noqa: ASYNC110  # no event of a text not yet parsed
                 await asyncio.sleep(0.05)
-                found = _VALUE.findall(b"".join(reader.kept or ()))
-                newest = {int(device): int(n) for device, n in found if int(n) >= number}
             if any(n != number + device for device, n in newest.items()):
                 raise IncompleteDelivery("a dashboard has another value than the newest")
 
 
-class EventStreamClient(Client):
-    """A client of the fan-out that reads server-sent events."""
+def _newest(reader: Reader, number: int) -> dict[int, int]:
+    """Return what a dashboard has heard last of each device, of the values from a number on."""
+    found = _VALUE.findall(b"".join(reader.kept or ()))
+    return {int(device): int(n) for device, n in found if int(n) >= number}
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream."""
-        self.transport = cast(asyncio.Transport, transport)
-        head = f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAccept: text/event-stream\r\n\r\n"
-        self.transport.write(head.encode())
+
+class EventStream(fanout.Subscriber):
+    """A subscriber of the fan-out that reads server-sent events."""
+
+    def __init__(self, system: Streaming, port: int) -> None:
+        super().__init__(system, port)
+        self._request = (
+            f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n".encode()
+        )
 
 
 async def event_streams(system: Streaming, port: int, *, clients: int, in_flight: int, seconds: float) -> float:
-    """Return readings delivered in a second to so many event streams, and the four publishers beside them."""
-    publishers, everyone = await fanout.connect_all(system, port, fanout.PUBLISHERS)
-    loop = asyncio.get_running_loop()
-    streams = [EventStreamClient(system, port) for _ in range(clients)]
-    for stream in streams:
-        await loop.create_connection(partial(_client, stream), "127.0.0.1", port)
-        await asyncio.wait_for(stream.entered, TIMEOUT_S)
-    everyone = [*everyone, *streams]
+    """Return readings delivered in a second to so many event streams; they are published over WebSocket."""
+    streams = [EventStream(system, port) for _ in range(clients)]
+    await fanout.open_all(port, streams)
+    publishers = await fanout.open_publishers(system, port, clients)
     try:
-        warm = await fanout.publish_to_all(publishers, everyone, 2_000, in_flight)
+        warm = await fanout.publish_to_all(publishers, streams, 2_000, in_flight)
         readings = max(in_flight, round(warm.readings / warm.seconds * seconds))
-        result = await fanout.publish_to_all(publishers, everyone, readings, in_flight)
-        return result.readings * clients / result.seconds
+        return (await fanout.publish_to_all(publishers, streams, readings, in_flight)).deliveries_per_s
     finally:
-        for client in everyone:
-            client.transport.abort()
+        fanout.close_all([*publishers, *streams])
 
 
 async def resumes(port: int, *, clients: int, missed: int) -> float:
@@ -308,7 +305,7 @@ async def stalled(
     before_bytes = process.memory_bytes
     for reader in stopping:
         reader.transport.pause_reading()
-    _, p99_ms = await latency.measure(system, port, seconds=seconds, clients=200, rate_per_s=STALLED_RATE_PER_S)
+    delays = await latency.measure(system, port, seconds=seconds, clients=200, rate_per_s=STALLED_RATE_PER_S)
     grown_bytes = process.memory_bytes - before_bytes
     for reader in stopping:
         reader.kept = []
@@ -317,7 +314,7 @@ async def stalled(
     for reader in stopping:
         await _catches_up(port, reader, seq)
     close_all(stopping)
-    return p99_ms, grown_bytes
+    return delays.p99_ms, grown_bytes
 
 
 async def _catches_up(port: int, reader: Reader, seq: int) -> None:
@@ -339,7 +336,3 @@ async def _catches_up(port: int, reader: Reader, seq: int) -> None:
 
 def _itself(reader: Reader) -> Reader:
     return reader
-
-
-def _client(client: Client) -> Client:
-    return client

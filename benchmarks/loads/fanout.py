@@ -1,17 +1,21 @@
-"""Fan-out: N clients connected, up to four of them publish, everyone receives everything.
+"""Fan-out: N clients subscribe to everything, up to four others publish and subscribe to nothing.
 
-A closed loop: so many readings are in flight, and a publisher sends its next one when its own comes back. The clock
-runs from the first reading to the moment when the last client has the last one.
+The shape is the same for every system: a publisher gets nothing of what it or others publish, and only what the N
+subscribers receive is counted. A closed loop: so many readings are in flight, and a publisher sends its next one when
+its last one has reached the subscriber that paces it; each publisher is paced by another one, as long as there are
+enough. All connections of the load are in one process, so the word from the one to the other costs no system anything.
+The readings are made beforehand; the clock runs from the first that is sent to the moment when the last subscriber has
+the last one.
 
-A reading carries a mark, which nothing else on any of the wires does, so a client counts readings by counting marks. At
-the end every client must have each of them: the counts must be equal and exact, and one client parses all that it got
-and must find every number of every publisher once.
+A reading carries a mark, which nothing else on any of the wires does, so a subscriber counts readings by counting
+marks. At the end every subscriber must have each of them: the counts must be equal and exact, and one of them parses
+all that it got and must find every number of every publisher once.
 """
 
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -33,7 +37,7 @@ _NUMBER = re.compile(rb'"n":(\d+),"m":"#~#(.)"')
 
 
 class IncompleteDelivery(Exception):
-    """Some client did not get every reading exactly once. A figure of such a run would be worthless."""
+    """Some subscriber did not get every reading exactly once. A figure of such a run would be worthless."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,15 @@ class Result:
     """What one run measured."""
 
     readings: int
-    clients: int
+    subscribers: int
     seconds: float
     cpu_s: float = 0.0
     """What the server has spent."""
 
     @property
     def deliveries_per_s(self) -> float:
-        """Readings received, of all clients together, in a second."""
-        return self.readings * self.clients / self.seconds
+        """Readings received, by all subscribers together, in a second."""
+        return self.readings * self.subscribers / self.seconds
 
     @property
     def cpu_us_a_reading(self) -> float:
@@ -88,43 +92,108 @@ class Marks:
         return count
 
 
-class Client(asyncio.BufferedProtocol):
-    """One connection that counts what it receives; all share one buffer, for each read is done with at once."""
+class Connection(asyncio.BufferedProtocol):
+    """A WebSocket to a system; all share one buffer, for each read is done with at once."""
 
     _buffer = bytearray(RECEIVE_BYTES)
     _view = memoryview(_buffer)
 
-    def __init__(self, system: Streaming, port: int) -> None:
-        self._system = system
-        self._port = port
+    def __init__(self, request: bytes, greeting: bytes, ready: bytes) -> None:
+        self._request = request
+        self._greeting = greeting
+        self._ready = ready
         self._head = b""
-        self._marks = Marks(MARK)
         self.entered = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the WebSocket."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._request)
+
+    def get_buffer(self, _size_hint: int) -> memoryview:
+        """Give the buffer that all connections share."""
+        return self._view
+
+    def buffer_updated(self, size_bytes: int) -> None:
+        """Wait to be let in, then take what comes."""
+        if self.entered.done():
+            self.take(size_bytes)
+        else:
+            self._enter(bytes(self._view[:size_bytes]))
+
+    def take(self, size_bytes: int) -> None:
+        """Take what is in the buffer; here, drop it."""
+
+    def _enter(self, received: bytes) -> None:
+        was_open = b"\r\n\r\n" in self._head
+        self._head += received
+        if not was_open and b"\r\n\r\n" in self._head and self._greeting:
+            self.transport.write(self._greeting)
+        if self._ready in self._head:
+            self.entered.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail the one that waits to be let in."""
+        _fail(self.entered, error)
+
+
+def _fail(waiting: asyncio.Future[None], error: Exception | None) -> None:
+    if not waiting.done():
+        waiting.set_exception(error or EOFError("the server ended the connection"))
+        waiting.exception()  # nobody has to wait for it
+
+
+class Publisher(Connection):
+    """Keeps a share of the readings in flight; it gets none of them, and is told what came back to a subscriber."""
+
+    def __init__(self, system: Streaming, port: int, own_mark: bytes) -> None:
+        request = handshake(port, system.publisher_path, system.head)
+        super().__init__(request, system.publisher_greeting, system.ready)
+        self._publish = system.publish
+        self.own_mark = own_mark
+        self._frames: list[bytes] = []
+        self._sent = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are readings to send."""
+        return self._sent < len(self._frames)
+
+    def prepare(self, readings: int) -> None:
+        """Make the frames of so many readings."""
+        self._frames = [self._publish(reading(number, self.own_mark)) for number in range(readings)]
+        self._sent = 0
+
+    def send(self, count: int) -> None:
+        """Send so many of the frames that are left: at the start all that may be in flight, then what came back."""
+        self.transport.write(b"".join(self._frames[self._sent : self._sent + count]))
+        self._sent += count
+
+
+class Subscriber(Connection):
+    """Counts what it receives, and may pace one publisher."""
+
+    def __init__(self, system: Streaming, port: int) -> None:
+        super().__init__(handshake(port, system.path, system.head), system.greeting, system.ready)
+        self._marks = Marks(MARK)
+        self._paced: Publisher | None = None
         self.all_here = asyncio.get_running_loop().create_future()
         self.received = 0
         self.awaited = 0
         self.kept: list[bytes] | None = None
         self._listener: Callable[[bytes, int], None] | None = None
         self._cut = b""
-        self.transport: asyncio.Transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the WebSocket."""
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(handshake(self._port, self._system.path, self._system.head))
-
-    def get_buffer(self, _size_hint: int) -> memoryview:
-        """Give the buffer that all clients share."""
-        return self._view
-
-    def buffer_updated(self, size_bytes: int) -> None:
-        """Count."""
-        if not self.entered.done():
-            self._enter(bytes(self._view[:size_bytes]))
-            return
+    def take(self, size_bytes: int) -> None:
+        """Count, and let the publisher that it paces send as many as have come back."""
         if self._listener is not None:
             self._hand_on(self._cut + self._view[:size_bytes])
             return
+        if self._paced is not None and self._paced.has_more:
+            returned = self._own_marks.count(self._buffer, size_bytes)
+            if returned:
+                self._paced.send(returned)
         self.received += self._marks.count(self._buffer, size_bytes)
         if self.kept is not None:
             self.kept.append(bytes(self._view[:size_bytes]))
@@ -141,125 +210,109 @@ class Client(asyncio.BufferedProtocol):
         assert self._listener is not None
         self._listener(chunk[:end], time.perf_counter_ns())
 
-    def _enter(self, received: bytes) -> None:
-        was_open = b"\r\n\r\n" in self._head
-        self._head += received
-        if not was_open and b"\r\n\r\n" in self._head and self._system.greeting:
-            self.transport.write(self._system.greeting)
-        if self._system.ready in self._head:
-            self.entered.set_result(None)
-
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever waits."""
-        for waiting in (self.entered, self.all_here):
-            if not waiting.done():
-                waiting.set_exception(error or EOFError("the server ended the connection"))
-                waiting.exception()  # nobody has to wait for it
+        super().connection_lost(error)
+        _fail(self.all_here, error)
 
-    def expect(self, readings: int, *, keep: bool) -> None:
+    def expect(self, readings: int, *, keep: bool, paces: Publisher | None) -> None:
         """Start to count anew."""
         self.received, self.awaited = 0, readings
         self.kept = [] if keep else None
         self.all_here = asyncio.get_running_loop().create_future()
+        self._paced = paces
+        self._own_marks = Marks(paces.own_mark if paces else MARK)
 
 
-class Publisher(Client):
-    """A client that keeps a share of the readings in flight."""
-
-    def __init__(self, system: Streaming, port: int, own_mark: bytes) -> None:
-        super().__init__(system, port)
-        self._own_mark = own_mark
-        self._own_marks = Marks(own_mark)
-        self._frames: list[bytes] = []
-        self._sent = 0
-
-    def start(self, readings: int, in_flight: int) -> None:
-        """Send the first readings; the rest follow as they come back."""
-        self._frames = [self._system.publish(reading(number, self._own_mark)) for number in range(readings)]
-        self._sent = 0
-        self._own_marks = Marks(self._own_mark)
-        self._send(in_flight)
-
-    def buffer_updated(self, size_bytes: int) -> None:
-        """Count, and send as many as have come back."""
-        if self._sent < len(self._frames):
-            returned = self._own_marks.count(self._buffer, size_bytes)
-            if returned:
-                self._send(returned)
-        super().buffer_updated(size_bytes)
-
-    def _send(self, count: int) -> None:
-        self.transport.write(b"".join(self._frames[self._sent : self._sent + count]))
-        self._sent += count
+def _itself(connection: Connection) -> Connection:
+    return connection
 
 
-def _itself(client: Client) -> Client:
-    return client
-
-
-async def connect_all(system: Streaming, port: int, clients: int) -> tuple[list[Publisher], list[Client]]:
-    """Connect so many clients, the publishers among them, and wait until the server has let them in."""
+async def open_all(port: int, connections: Sequence[Connection]) -> None:
+    """Connect, a group at a time, and wait until the server has let them in."""
     loop = asyncio.get_running_loop()
+    for start in range(0, len(connections), CONNECT_AT_ONCE):
+        group = connections[start : start + CONNECT_AT_ONCE]
+        for connection in group:
+            await loop.create_connection(partial(_itself, connection), "127.0.0.1", port)
+        await asyncio.wait_for(asyncio.gather(*(connection.entered for connection in group)), TIMEOUT_S)
+
+
+async def subscribe_all(system: Streaming, port: int, clients: int) -> list[Subscriber]:
+    """Connect so many subscribers to everything."""
+    subscribers = [Subscriber(system, port) for _ in range(clients)]
+    await open_all(port, subscribers)
+    return subscribers
+
+
+async def open_publishers(system: Streaming, port: int, clients: int) -> list[Publisher]:
+    """Connect the publishers for so many subscribers: no more than there are, so that each can be paced by its own."""
     publishers = [Publisher(system, port, mark) for mark in OWN_MARKS[: min(clients, PUBLISHERS)]]
-    everyone: list[Client] = [*publishers, *(Client(system, port) for _ in range(clients - len(publishers)))]
-    for start in range(0, clients, CONNECT_AT_ONCE):
-        group = everyone[start : start + CONNECT_AT_ONCE]
-        for client in group:
-            await loop.create_connection(partial(_itself, client), "127.0.0.1", port)
-        await asyncio.wait_for(asyncio.gather(*(client.entered for client in group)), TIMEOUT_S)
-    return publishers, everyone
+    await open_all(port, publishers)
+    return publishers
 
 
-async def publish_to_all(publishers: list[Publisher], everyone: list[Client], readings: int, in_flight: int) -> Result:
-    """Publish so many readings and wait until everyone has all of them.
+def close_all(connections: Iterable[Connection]) -> None:
+    """End connections."""
+    for connection in connections:
+        connection.transport.abort()
+
+
+async def publish_to_all(
+    publishers: Sequence[Publisher], subscribers: Sequence[Subscriber], readings: int, in_flight: int
+) -> Result:
+    """Publish so many readings and wait until every subscriber has all of them.
 
     Raises:
-        IncompleteDelivery: somebody has not, or got one twice.
+        IncompleteDelivery: one has not, or got one twice.
     """
     share = readings // len(publishers)
     readings = share * len(publishers)
-    for number, client in enumerate(everyone):
-        client.expect(readings, keep=number == len(everyone) - 1)
+    for publisher in publishers:
+        publisher.prepare(share)
+    for number, subscriber in enumerate(subscribers):
+        paced = publishers[number] if number < len(publishers) else None
+        subscriber.expect(readings, keep=number == len(subscribers) - 1, paces=paced)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     for publisher in publishers:
-        publisher.start(share, in_flight // len(publishers))
-    await asyncio.wait_for(asyncio.gather(*(client.all_here for client in everyone)), TIMEOUT_S)
-    result = Result(readings, len(everyone), loop.time() - began_s)
-    check(publishers, everyone, share)
+        publisher.send(in_flight // len(publishers))
+    await asyncio.wait_for(asyncio.gather(*(subscriber.all_here for subscriber in subscribers)), TIMEOUT_S)
+    result = Result(readings, len(subscribers), loop.time() - began_s)
+    check(subscribers, readings)
     return result
 
 
-def check(publishers: list[Publisher], everyone: list[Client], share: int) -> None:
-    """Hold that every client got every reading of every publisher exactly once.
+def check(subscribers: Sequence[Subscriber], readings: int) -> None:
+    """Hold that every subscriber got every reading of every publisher exactly once.
 
     Raises:
         IncompleteDelivery: it did not.
     """
-    counts = {client.received for client in everyone}
-    if counts != {share * len(publishers)}:
-        raise IncompleteDelivery(f"of {share * len(publishers)} readings clients received {sorted(counts)}")
-    found = _NUMBER.findall(b"".join(everyone[-1].kept or ()))
+    counts = {subscriber.received for subscriber in subscribers}
+    if counts != {readings}:
+        raise IncompleteDelivery(f"of {readings} readings subscribers received {sorted(counts)}")
+    found = _NUMBER.findall(b"".join(subscribers[-1].kept or ()))
     numbers = {(mark, int(number)) for number, mark in found}
-    if len(found) != len(numbers) or len(numbers) != share * len(publishers):
-        raise IncompleteDelivery(f"a client found {len(numbers)} different readings among {len(found)}")
+    if len(found) != len(numbers) or len(numbers) != readings:
+        raise IncompleteDelivery(f"a subscriber found {len(numbers)} different readings among {len(found)}")
 
 
 async def measure(
     system: Streaming, process: ServerProcess, port: int, clients: int, *, in_flight: int, seconds: float
 ) -> Result:
     """Find out how many readings fill the time, then measure that many."""
-    publishers, everyone = await connect_all(system, port, clients)
+    subscribers = await subscribe_all(system, port, clients)
+    publishers = await open_publishers(system, port, clients)
     try:
         readings, elapsed_s = max(200, in_flight), 0.0
         while elapsed_s < seconds / 8:
-            warm = await publish_to_all(publishers, everyone, readings, in_flight)
+            warm = await publish_to_all(publishers, subscribers, readings, in_flight)
             elapsed_s = warm.seconds
             readings *= 2
         readings = max(in_flight, round(warm.readings / warm.seconds * seconds))
         cpu_s = process.cpu_s
-        result = await publish_to_all(publishers, everyone, readings, in_flight)
+        result = await publish_to_all(publishers, subscribers, readings, in_flight)
         return replace(result, cpu_s=process.cpu_s - cpu_s)
     finally:
-        for client in everyone:
-            client.transport.abort()
+        close_all([*publishers, *subscribers])

@@ -1,7 +1,7 @@
-"""Latency: 1,000 readings a second, 100 clients, from the moment a reading is sent until each client has it.
+"""Latency: readings at a steady rate, from the moment one is sent until each client has it.
 
-An open loop: readings are sent when they are due, whatever the server does. The sender and all receivers are one
-process with one clock. Each delivery is one sample.
+An open loop: readings are sent when they are due, whatever the server does. The sender subscribes to nothing; it and
+all receivers are one process with one clock. Each delivery is one sample.
 """
 
 import asyncio
@@ -9,17 +9,28 @@ import math
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 
-from benchmarks.loads.fanout import IncompleteDelivery, connect_all
+from benchmarks.loads.fanout import IncompleteDelivery, close_all, open_publishers, subscribe_all
 from benchmarks.peers import Streaming
 
 RATE_PER_S = 1_000
 CLIENTS = 100
-WARM_UP_READINGS = 500
+WARM_UP_READINGS, WARM_UP_S = 500, 0.5
+"""What is sent before it counts: the larger of both."""
 HEARTBEAT_S = 5.0  # a client from which nothing comes is cut off after half a minute
 PONG = b"\x8a\x80\0\0\0\0"  # unasked and empty, a heartbeat of RFC 6455, section 5.5.3
 _SENT_AT = re.compile(rb'"ns":(\d+)')
+
+
+@dataclass(frozen=True)
+class Delays:
+    """What all deliveries together say, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
 
 
 class Clock:
@@ -40,28 +51,22 @@ class Clock:
 
 async def measure(
     system: Streaming, port: int, *, seconds: float, clients: int = CLIENTS, rate_per_s: int = RATE_PER_S
-) -> tuple[float, float]:
-    """Return the 50th and the 99th percentile of all deliveries, in milliseconds.
+) -> Delays:
+    """Return how long deliveries took.
 
     Raises:
         IncompleteDelivery: not every client got every reading.
     """
-    publishers, everyone = await connect_all(system, port, clients)
-    readings = WARM_UP_READINGS + round(rate_per_s * seconds)
-    clocks = [Clock(readings) for _ in everyone]
-    for client, clock in zip(everyone, clocks, strict=True):
-        client.listen(clock.take)
-    heartbeat = asyncio.create_task(_keep_alive([client.transport for client in everyone]))
+    subscribers = await subscribe_all(system, port, clients)
+    publishers = await open_publishers(system, port, 1)
+    warm_up = max(WARM_UP_READINGS, round(rate_per_s * WARM_UP_S))
+    readings = warm_up + round(rate_per_s * seconds)
+    clocks = [Clock(readings) for _ in subscribers]
+    for subscriber, clock in zip(subscribers, clocks, strict=True):
+        subscriber.listen(clock.take)
+    heartbeat = asyncio.create_task(_keep_alive([subscriber.transport for subscriber in subscribers]))
     try:
-        sender = publishers[0].transport
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        for number in range(readings):
-            due_s = began_s + number / rate_per_s
-            if (wait_s := due_s - loop.time()) > 0:
-                await asyncio.sleep(wait_s)
-            value = b'{"type":"telemetry","device_id":"lab1","value":{"ns":%d}}' % time.perf_counter_ns()
-            sender.write(system.publish(value))
+        await _send(system, publishers[0].transport, readings, rate_per_s)
         async with asyncio.timeout(10):
             await asyncio.gather(*(clock.all_here.wait() for clock in clocks))
     except TimeoutError:
@@ -70,10 +75,25 @@ async def measure(
         ) from None
     finally:
         heartbeat.cancel()
-        for client in everyone:
-            client.transport.abort()
-    delays_ns = sorted(chain.from_iterable(clock.delays_ns[WARM_UP_READINGS:] for clock in clocks))
-    return percentile(delays_ns, 50) / 1e6, percentile(delays_ns, 99) / 1e6
+        close_all([*publishers, *subscribers])
+    delays_ns = sorted(chain.from_iterable(clock.delays_ns[warm_up:] for clock in clocks))
+    return Delays(percentile(delays_ns, 50) / 1e6, percentile(delays_ns, 99) / 1e6, delays_ns[-1] / 1e6)
+
+
+async def _send(system: Streaming, sender: asyncio.Transport, readings: int, rate_per_s: int) -> None:
+    """Send each reading when it is due; those that are due together go together, each with the time when it went."""
+    loop = asyncio.get_running_loop()
+    began_s, sent = loop.time(), 0
+    while sent < readings:
+        due = min(readings, 1 + int((loop.time() - began_s) * rate_per_s))
+        if due > sent:
+            sender.write(b"".join([system.publish(_timed_reading()) for _ in range(sent, due)]))
+            sent = due
+        await asyncio.sleep(began_s + sent / rate_per_s - loop.time())
+
+
+def _timed_reading() -> bytes:
+    return b'{"type":"telemetry","device_id":"lab1","value":{"ns":%d}}' % time.perf_counter_ns()
 
 
 async def _keep_alive(transports: Sequence[asyncio.Transport]) -> None:

@@ -10,6 +10,7 @@ from typing import cast
 
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 60.0
+_SUCCESSES = (b"http/1.1 200", b"http/1.1 204")
 
 
 class Refused(Exception):
@@ -52,10 +53,11 @@ class Connection(asyncio.Protocol):
         if head_end < 4:
             return
         head = self._received[:head_end].lower()
-        size = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+        _, _, length = head.partition(b"content-length:")
+        size = int(length.split(b"\r\n")[0]) if length else 0  # a 204 has no body, and does not say so
         if len(self._received) < head_end + size:
             return
-        if not head.startswith(b"http/1.1 200"):
+        if not head.startswith(_SUCCESSES):
             self.done.set_exception(Refused(self._received.decode()[:400]))
             return
         self._received = b""

@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -22,14 +23,19 @@ _USER, _PASSWORD = "bench@example.org", "bench-password"  # of a server that liv
 
 
 class Streaming(Protocol):
-    """A system that casts what one client publishes to all."""
+    """A system that casts what a publisher publishes to all subscribers."""
 
     name: str
     path: str
+    """Where one connects that subscribes to everything."""
+    publisher_path: str
+    """Where one connects that gets nothing."""
     head: str
     """More lines of the handshake's head."""
     greeting: bytes
-    """What a client sends first, framed."""
+    """What a subscriber sends first, framed."""
+    publisher_greeting: bytes
+    """What a publisher sends first, framed."""
     ready: bytes
     """What is in the bytes that the server sends once the client is in."""
 
@@ -51,12 +57,14 @@ def _running(
 class Twincast:
     """This project, as `twincast serve` runs it."""
 
-    path, head, greeting, ready = "/ws", "", b"", b'"hello"'
+    path, publisher_path = "/ws", "/ws?devices="
+    head, greeting, publisher_greeting, ready = "", b"", b"", b'"hello"'
 
-    def __init__(self, journal: str, root: Path = ROOT) -> None:
-        self.name = f"twincast, {journal}"
+    def __init__(self, journal: str, root: Path = ROOT, *, name: str = "", flags: Sequence[str] = ()) -> None:
+        self.name = name or f"twincast, {journal}"
         self._journal = journal
-        self._root = root
+        self._flags = flags
+        self.root = root
 
     @contextmanager
     def running(
@@ -66,8 +74,8 @@ class Twincast:
         port = free_port()
         with tempfile.TemporaryDirectory() as directory:
             journal = "memory:" if self._journal == "memory" else f"sqlite:{file or Path(directory) / 'journal.db'}"
-            command = python("-m", "twincast", "serve", "--port", str(port), "--journal", journal)
-            with _running(command, port, core, self._root) as both:
+            command = python("-m", "twincast", "serve", "--port", str(port), "--journal", journal, *self._flags)
+            with _running(command, port, core, self.root) as both:
                 yield both
 
     def publish(self, reading: bytes) -> bytes:
@@ -118,7 +126,9 @@ class TwincastWithLogin(Twincast):
 class Naive:
     """FastAPI as tutorials show it: a set of sockets, and one `send_json` after another."""
 
-    name, path, head, greeting, ready = "naive FastAPI", "/ws", "", b"", b'"hello"'
+    name = "naive FastAPI"
+    path, publisher_path = "/ws", "/ws?devices="
+    head, greeting, publisher_greeting, ready = "", b"", b"", b'"hello"'
 
     @contextmanager
     def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
@@ -138,8 +148,9 @@ class Naive:
 class Nats:
     """NATS over WebSocket, with its own protocol inside the frames."""
 
-    name, path, head, ready = "NATS", "/", "", b"PONG"
+    name, path, publisher_path, head, ready = "NATS", "/", "/", "", b"PONG"
     greeting = frame(b'CONNECT {"verbose":false,"pedantic":false,"echo":true}\r\nSUB bench 1\r\nPING\r\n', BINARY)
+    publisher_greeting = frame(b'CONNECT {"verbose":false,"pedantic":false,"echo":true}\r\nPING\r\n', BINARY)
 
     @contextmanager
     def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
@@ -159,10 +170,30 @@ class Nats:
         return frame(b"PUB bench %d\r\n%b\r\n" % (len(reading), reading), BINARY)
 
 
+class JetStream:
+    """NATS with its log: one replica, in files, each acknowledged message synced to disk before (`sync_interval`)."""
+
+    name = "JetStream R1, sync always"
+
+    @contextmanager
+    def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
+        """Start it on a new store; gives the process and its port for NATS's own protocol over TCP."""
+        port = free_port()
+        with tempfile.TemporaryDirectory() as directory:
+            config = Path(directory) / "nats.conf"
+            config.write_text(
+                f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{directory}/store", sync_interval: always }}\n'
+            )
+            with _running([installed("nats-server"), "-c", str(config)], port, core) as both:
+                yield both
+
+
 class Socketify:
     """uWebSockets (C++) through socketify: one topic, every message published to it."""
 
-    name, path, head, greeting, ready = "uWebSockets (socketify)", "/ws", "", b"", b'"hello"'
+    name = "uWebSockets (socketify)"
+    path, publisher_path = "/ws", "/publish"
+    head, greeting, publisher_greeting, ready = "", b"", b"", b'"hello"'
 
     @contextmanager
     def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
@@ -207,3 +238,38 @@ class PocketBase:
         fields = [{"name": "device_id", "type": "text"}, {"name": "value", "type": "json"}]
         collection = {"name": "readings", "type": "base", "createRule": "", "fields": fields}
         call("/api/collections", collection, str(token))
+
+
+class DurableStreams:
+    """Durable Streams' reference server (Node.js), on files: an append is on disk when it is answered."""
+
+    name = "Durable Streams"
+    _FOLDER = Path(__file__).with_name("durable_streams")
+    path = "/bench"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its program and its packages are; npm installs them."""
+        return shutil.which("node") is not None and (self._FOLDER / "node_modules").is_dir()
+
+    @contextmanager
+    def running(self, *, core: int | None = SERVER_CORE) -> Iterator[tuple[ServerProcess, int]]:
+        """Start it, with one stream of JSON."""
+        port = free_port()
+        make = Request(f"http://127.0.0.1:{port}{self.path}", b"", {"Content-Type": "application/json"}, method="PUT")
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            _running(["node", "server.mjs", str(port), directory], port, core, self._FOLDER) as both,
+        ):
+            urlopen(make, timeout=10).close()
+            yield both
+
+    def stored(self, port: int) -> int:
+        """Read the stream from its beginning, and return how many readings are in it."""
+        offset, count = "-1", 0
+        while True:
+            with urlopen(f"http://127.0.0.1:{port}{self.path}?offset={offset}", timeout=60) as response:
+                count += len(json.load(response))
+                offset = response.headers["Stream-Next-Offset"]
+                if response.headers["Stream-Up-To-Date"] == "true":
+                    return count

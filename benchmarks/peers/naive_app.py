@@ -25,7 +25,8 @@ async def broadcast(message: dict[str, Any]) -> None:
 @app.websocket("/ws")
 async def websocket_endpoint(websocket: WebSocket) -> None:
     await websocket.accept()
-    clients.add(websocket)
+    if websocket.query_params.get("devices") != "":  # the one thing that tutorials do not show: who only publishes
+        clients.add(websocket)
     await websocket.send_json({"type": "hello", "message": "connected", "timestamp_utc": now(), "data_snapshot": state})
     try:
         while True:
