@@ -20,6 +20,7 @@ from twincast.journal.sqlite.history.layout import (
     SOURCES,
     TABLES,
     address_of,
+    has_any,
     views,
 )
 from twincast.journal.sqlite.history.paced import Share, run
@@ -92,6 +93,7 @@ from before.twin_before where device_id not in (
 """)
 
 
+_READ_ONLY = {"before", "old"}
 _IS_WHOLE_BEFORE = "select value from before.about where name = 'state_is_whole'"
 
 
@@ -126,27 +128,38 @@ def build(
     for name in (path, f"{path}-scratch"):
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ALONE))
     try:
-        with closing(apsw.Connection(path, flags=_FLAGS)) as db:
-            _prepare(db, copy, f"{path}-scratch", before)
+        attached = {"copy": copy, "scratch": f"{path}-scratch"}
+        if before is not None:
+            attached["before"] = address_of(before)
+        with closing(prepared(path, **attached)) as db:
             Share(share).pace(db)
             return _build(db, first, last, log, before)
     finally:
         os.unlink(f"{path}-scratch")
 
 
-def _prepare(db: apsw.Connection, copy: str, scratch: str, before: str | None) -> None:
-    """Open without a rollback journal, for a file that is not finished is thrown away."""
-    files = [("copy", copy), ("scratch", scratch)]
-    if before is not None:
-        files.append(("before", address_of(before)))
-    for name, file in files:
-        run(db, f"attach ? as {name}", (file,))
-    for name in "main", "copy", "scratch":
-        run(db, f"pragma {name}.journal_mode = off")
-        run(db, f"pragma {name}.synchronous = off")
-        run(db, f"pragma {name}.cache_size = {-_CACHE_KIB}")
-    add_time_us(db)
-    add_function(db, "pointer_of", pointer_of)
+def prepared(path: str, **attached: str) -> apsw.Connection:
+    """Open a new file without a rollback journal, for one that is not finished is thrown away.
+
+    Args:
+        path: the file.
+        attached: others beside it, by the names that statements have for them; of a partition, its URI.
+    """
+    db = apsw.Connection(path, flags=_FLAGS)
+    try:
+        for name, file in attached.items():
+            run(db, f"attach ? as {name}", (file,))
+        for name in ("main", *attached):
+            if name not in _READ_ONLY:
+                run(db, f"pragma {name}.journal_mode = off")
+                run(db, f"pragma {name}.synchronous = off")
+            run(db, f"pragma {name}.cache_size = {-_CACHE_KIB}")
+        add_time_us(db)
+        add_function(db, "pointer_of", pointer_of)
+    except BaseException:
+        db.close(True)
+        raise
+    return db
 
 
 def _build(db: apsw.Connection, first: int, last: int, log: str, before: str | None) -> Built:
@@ -178,15 +191,16 @@ def _build(db: apsw.Connection, first: int, last: int, log: str, before: str | N
             *(("state_is_whole", str(int(is_whole))), ("has_measured", str(has_measured))),
         ],
     )
-    has_claimed, has_stamped = (_has_any(db, table) for table in ("claimed", "stamped"))
+    has_claimed, has_stamped = (has_any(db, table) for table in ("claimed", "stamped"))
     run(db, views(has_claimed=has_claimed, has_stamped=has_stamped))
     run(db, "commit")
+    return facts_of(db)
+
+
+def facts_of(db: apsw.Connection) -> Built:
+    """Return what the catalog says of a partition that is whole."""
     return Built(
-        entries,
-        *db.execute("select min(at_us), max(at_us) from entry").get,
-        *db.execute("select min(min_us), max(max_us) from tick").get,
+        db.execute("select count(*) from entry").get,
+        *db.execute("select coalesce(min(at_us), 0), coalesce(max(at_us), 0) from entry").get,
+        *db.execute("select coalesce(min(min_us), 0), coalesce(max(max_us), 0) from tick").get,
     )
-
-
-def _has_any(db: apsw.Connection, table: str) -> bool:
-    return bool(db.execute(f"select exists (select 1 from {table})").get)

@@ -1,4 +1,4 @@
-"""Makes one partition: a file that is whole and on the disk, under a name that the server does not know yet."""
+"""Makes one partition, of the log or of another one: a whole file on the disk, whose name the server does not know."""
 
 import os
 import time
@@ -11,11 +11,12 @@ from twincast.errors import JournalUnusable
 from twincast.journal.sqlite.failing import in_words
 from twincast.journal.sqlite.history import files
 from twincast.journal.sqlite.history.build import build
+from twincast.journal.sqlite.history.rewrite import rewrite
 from twincast.journal.sqlite.history.span import copy_span
 from twincast.journal.sqlite.history.writing_out import written_out
 
 
-class Job(Struct):
+class Job(Struct, tag="close"):
     """What is to be closed."""
 
     journal: str
@@ -32,6 +33,20 @@ class Job(Struct):
     """How much of a core this takes."""
 
 
+class Rewriting(Struct, tag="rewrite"):
+    """What is to be written anew, without the entries of some devices; see `rewrite`."""
+
+    source: str
+    """The partition's file."""
+    new: str
+    """The file that is made."""
+    without: list[tuple[str, int]]
+    """Devices, each with the position up to which its entries are left out."""
+    keeps_places: bool
+    share: float
+    """How much of a core this takes."""
+
+
 class Closed(Struct):
     """What was made: facts for the catalog."""
 
@@ -41,6 +56,7 @@ class Closed(Struct):
     stored_min_us: int
     stored_max_us: int
     bytes: int
+    """0 if there was nothing to make."""
     sha256: str
     cpu_s: float
     """What it took."""
@@ -68,14 +84,34 @@ def close(job: Job) -> Closed:
     return Closed(*built, os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s)
 
 
-def close_in_words(job: Job) -> Closed:
-    """Do what `close` does; say in words what keeps it from that, and leave no file then."""
+def write_anew(job: Rewriting) -> Closed:
+    """Write a partition anew. The new file is whole and on the disk when this returns, if there is one.
+
+    Raises:
+        JournalUnusable: nothing would be left of it.
+        apsw.Error, OSError: a disk does not give it, or takes no more.
+    """
+    began_s = time.process_time()
+    with written_out(job.new):
+        built = rewrite(job.source, job.new, dict(job.without), keeps_places=job.keeps_places, share=job.share)
+    if built is None:
+        return _nothing("")
+    files.sync(job.new)
+    return Closed(*built, os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s)
+
+
+def close_in_words(job: Job | Rewriting) -> Closed:
+    """Do what `close` or `write_anew` does; say in words what keeps it from that, and leave no file then."""
     try:
-        return close(job)
+        return close(job) if isinstance(job, Job) else write_anew(job)
     except JournalUnusable as error:
         problem = str(error)
     except (apsw.Error, OSError) as error:
         problem = in_words(error)
     with suppress(OSError):
         os.unlink(job.new)
+    return _nothing(problem)
+
+
+def _nothing(problem: str) -> Closed:
     return Closed(0, 0, 0, 0, 0, 0, "", 0.0, problem)

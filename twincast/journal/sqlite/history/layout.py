@@ -16,8 +16,8 @@ from twincast.journal.sqlite.failing import unavailable_if_failing
 APPLICATION_ID = 0x54574950  # "TWIP", as a journal has "TWIN"
 LAYOUT_VERSION = 1
 
-READING, COMMAND, DELETION, LATE = range(4)
-KINDS = {READING: "data_update", COMMAND: "control", DELETION: "deleted", LATE: "late"}
+READING, COMMAND, DELETION, LATE, ERASED = range(5)
+KINDS = {READING: "data_update", COMMAND: "control", DELETION: "deleted", LATE: "late", ERASED: "erased"}
 """By the numbers of the table `kind`, the types of the log; kept for good. A reading has 0, which takes no byte."""
 SOURCES = {0: "websocket", 1: "rest", 2: "application", 3: "nats"}
 """By the numbers of the table `source`. The first two take no byte; a partition may have more, from 4 on."""
@@ -52,7 +52,7 @@ create table entry (
     value     text not null,            -- as in the log
     primary key (device, at_us, seq)
 ) without rowid;
-create table command (seq integer primary key, name text not null);  -- of entries of kind 1
+create table command (seq integer primary key, name text not null);  -- of kind 1; of kind 2: its scope, if any
 create table claimed (seq integer primary key, measured_at_utc text not null);  -- measured times not believed
 create table stamped (seq integer primary key, timestamp_utc text not null);  -- stored times in another form than ours
 create table unordered (device integer primary key);  -- whose times went back: its twin is not that of the last at_us
@@ -108,7 +108,8 @@ def views(*, has_claimed: bool, has_stamped: bool) -> str:
     return f"""
 create view log as
 select entry.seq as seq, kind.type as type, device.name as device_id, value,
-       iif(kind = {COMMAND}, (select command.name from command where command.seq = entry.seq), null) as command,
+       iif(kind in ({COMMAND}, {DELETION}), (select command.name from command where command.seq = entry.seq), null)
+           as command,
        {log_stored} as timestamp_utc, source.name as source, {log_measured} as measured_at_utc
 from entry join device on device.id = entry.device join kind on kind.id = entry.kind
      join source on source.id = entry.source;
@@ -162,6 +163,11 @@ def open_partition(path: str, *, vfs: str | None = None) -> apsw.Connection:
             db.close(True)
             raise
     return db
+
+
+def has_any(db: apsw.Connection, table: str) -> bool:
+    """Return whether a table has a row."""
+    return bool(db.execute(f"select exists (select 1 from {table})").get)
 
 
 def oldest_stored_from(db: apsw.Connection, time_us: int, last_seq: int) -> int:

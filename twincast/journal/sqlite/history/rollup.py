@@ -1,5 +1,6 @@
 """Rollups of a partition: each device's numbers summed up in buckets of time, where one stands for many entries."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -57,15 +58,20 @@ select count(at_us) from bucket
 _NUMBERS = "select n.device, n.path, f.width_s, n.at_us, n.x from scratch.number n join scratch.finest f using (device)"
 
 
-def roll_up(db: apsw.Connection) -> None:
-    """Fill the tables `rollup` and `path` of a partition from its entries."""
-    chunks = _chunks(db)
+def roll_up(db: apsw.Connection, devices: Sequence[int] | None = None) -> None:
+    """Fill the tables `rollup` and `path` of a partition from its entries.
+
+    Args:
+        db: the partition, with an empty `rollup`, and a database `scratch` beside it.
+        devices: of which; None for all.
+    """
+    chunks = _chunks(db, devices)
     run(
         db,
         "create table scratch.number (device integer not null, path integer not null, at_us integer not null, x);"
         "create table scratch.finest (device integer primary key, width_s integer not null)",
     )
-    run(db, "insert into path values (?, '$', '')", (ROOT_PATH,))
+    run(db, "insert or ignore into path values (?, '$', '')", (ROOT_PATH,))
     for chunk in chunks:
         run(db, "delete from scratch.finest")
         run(
@@ -110,12 +116,13 @@ def _unescaped(quoted: str) -> str:
         return quoted[1:-1]
 
 
-def _chunks(db: apsw.Connection) -> list[list[tuple[int, int]]]:
+def _chunks(db: apsw.Connection, only: Sequence[int] | None) -> list[list[tuple[int, int]]]:
     """Return the devices that are summed up, each with its finest width, in groups of about so many entries."""
     chunks: list[list[tuple[int, int]]] = [[]]
     size = 0
-    devices = "select device, count(*), min(at_us), max(at_us) from entry group by device having count(*) >= ?"
-    counted: list[Any] = db.execute(devices, (CONDENSES,)).fetchall()
+    which = "true" if only is None else f"device in ({', '.join(map(str, only))})"
+    devices = f"select device, count(*), min(at_us), max(at_us) from entry where {which} group by device"
+    counted: list[Any] = db.execute(f"{devices} having count(*) >= ?", (CONDENSES,)).fetchall()
     for device, entries, min_us, max_us in counted:
         width_s = _finest(db, device, entries // CONDENSES, min_us, max_us)
         if width_s is None:
