@@ -89,6 +89,15 @@ def test_what_is_too_old_goes_in_slices_and_the_rest_stays(path: str) -> None:
     assert problems(path) == []
 
 
+def test_a_slice_is_bounded_however_much_came_since_the_last_look(path: str) -> None:
+    with closing(SqliteFile(path, retention=Retention(keep_s=60))) as file:
+        file.append(batch_of(readings(1)))
+        file.look(NOW_UTC)
+        file.append(batch_of(readings(2_000)))
+        until = file.look("2026-11-24T16:24:00+00:00").until
+        assert until == sqlite_trim.SLICE_MAX * sqlite_trim.SLICE_ENTRIES
+
+
 def test_a_clock_that_was_wrong_for_a_while_does_not_keep_everything(path: str) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_s=60))) as file:
         file.append(batch_of(readings(10, "2099-01-01T00:00:00+00:00")))

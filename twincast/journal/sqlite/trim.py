@@ -19,8 +19,10 @@ from twincast.journal.sqlite.history.layout import oldest_stored_from
 from twincast.journal.sqlite.history.times import time_us
 
 SLICE_ENTRIES, SLICE_BYTES = 2_000, 1024 * 1024
-"""What one slice takes at most, about 2 ms of the thread that commits; or twice what came since the last look, so that
-trimming keeps up with any load."""
+"""What one slice takes at most, about a millisecond of the thread that commits; or twice what came since the last look,
+so that trimming keeps up with any load."""
+SLICE_MAX = 4
+"""A slice is never larger than this many of them, however long ago the last look was: commits wait for it."""
 SLACK_BYTES = 1024 * 1024
 """How far below its bound the file is brought, so that not every look finds a little to take."""
 ROW_BYTES = 80
@@ -102,8 +104,8 @@ class LogTrim:
             parts: the closed partitions, oldest first.
         """
         self._slice = (
-            max(SLICE_ENTRIES, 2 * (newest_seq - self._newest_seq) if self._newest_seq else 0),
-            max(SLICE_BYTES, 2 * (appended_bytes - self._appended_bytes)),
+            _between(SLICE_ENTRIES, 2 * (newest_seq - self._newest_seq) if self._newest_seq else 0),
+            _between(SLICE_BYTES, 2 * (appended_bytes - self._appended_bytes)),
         )
         self._newest_seq, self._appended_bytes = newest_seq, appended_bytes
         free_pages = int(self._db.pragma("freelist_count"))
@@ -232,6 +234,10 @@ class LogTrim:
             else:
                 high = middle - 1
         return low
+
+
+def _between(usual: int, needed: int) -> int:
+    return min(max(usual, needed), SLICE_MAX * usual)
 
 
 def _time_of(text: str) -> datetime:

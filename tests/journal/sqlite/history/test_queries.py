@@ -91,7 +91,7 @@ SMALL: dict[Any, dict[str, Any]] = {
     pages: {"LOOK_ENTRIES": 4, "LOOK_MIN_ENTRIES": 3, "PARSE_ENTRIES": 3, "READ_ENTRIES": 3},
     series: {"RAW_ENTRIES": 5, "ROLLUPS": 3, "SEEKS": 3, "EDGES": 2, "WIDE_US": HOUR},
     percentiles: {"SORTED_ENTRIES": 4},
-    slices: {"SLICE_ENTRIES": 16, "BLOCK_ENTRIES": 3, "CONDENSES": 2},
+    slices: {"SLICE_ENTRIES": 16, "BLOCK_ENTRIES": 3, "LEAF_ENTRIES": 5, "CONDENSES": 2},
     rollup: {"CONDENSES": 2},
     open_end: {"SCAN_ENTRIES": 7, "FEW_ENTRIES": 4},
     positions: {"SCAN_ENTRIES": 5},

@@ -398,3 +398,22 @@ def test_a_file_is_written_out_while_it_grows(tmp_path: Path) -> None:
     with writing_out.written_out(str(file)):
         file.write_bytes(b"x" * (2 * writing_out.STEP_BYTES))
     assert file.stat().st_size == 2 * writing_out.STEP_BYTES
+
+
+@pytest.mark.parametrize(
+    ("entries_per_s", "lag", "expected"),
+    [(0, 0, 0.2), (20_000, 0, 0.2), (30_000, 0, 0.215), (100_000, 0.5, 0.25), (100_000, 2, 0.5), (100_000, 6, 1.0)],
+)
+def test_a_closing_keeps_up_with_what_comes_but_lets_commits_go_first(
+    entries_per_s: float, lag: float, expected: float
+) -> None:
+    assert schedule.share(5e-6, entries_per_s, lag) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_steady_load_is_kept_up_with_at_any_speed_that_leaves_half_a_core() -> None:
+    for entries_per_s in (10_000, 50_000, 90_000):
+        lag = 0.0
+        for _ in range(100):  # closings of a partition each, one behind the other
+            takes_s = 5e-6 * 1e6 / schedule.share(5e-6, entries_per_s, lag)
+            lag = max(0.0, lag + takes_s * entries_per_s / 1e6 - 1)
+        assert lag < 5

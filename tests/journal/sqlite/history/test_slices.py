@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import apsw
 import pytest
 from msgspec import Raw
 
@@ -24,6 +25,7 @@ def entries(first: int, last: int) -> list[Entry]:
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenLog:
     monkeypatch.setattr(slices, "SLICE_ENTRIES", 100)
     monkeypatch.setattr(slices, "BLOCK_ENTRIES", 30)
+    monkeypatch.setattr(slices, "LEAF_ENTRIES", 30)
     log = OpenLog(tmp_path)
     log.write(entries(1, 1_000))
     return log
@@ -99,4 +101,32 @@ def test_slices_stay_in_memory_where_the_folder_takes_no_file(log: OpenLog) -> N
     while made.go_on(0, 1_000):
         pass
     assert made.reach(0) == 990
+    made.close()
+
+
+def test_rollups_that_fail_half_way_are_made_anew(log: OpenLog) -> None:
+    made = Slices(log.path)
+    statements = 0
+
+    def fail_the_third(operation: int, table: str | None, *_rest: str | None) -> int:
+        nonlocal statements
+        if (operation, table) == (apsw.SQLITE_INSERT, "rollup"):
+            statements += 1
+            if statements == 3:  # the finest width is there, the others are not
+                return apsw.SQLITE_DENY
+        return apsw.SQLITE_OK
+
+    made.db.set_authorizer(fail_the_third)
+    failed = 0
+    has_more = True
+    while has_more:
+        try:
+            has_more = made.go_on(0, 1_000)
+        except apsw.AuthError:
+            failed += 1
+    assert failed == 1
+    first = made.between(0, 1)[0]
+    numbers = range(first.first_seq, first.last_seq + 1)
+    sums = made.db.execute("select width_s, sum(n) from open.rollup where slice = 1 group by width_s order by width_s")
+    assert sums.fetchall() == [(width, len(numbers)) for width in (60, 600, 3_600)]
     made.close()

@@ -36,6 +36,8 @@ ROOM_BYTES = 16 << 20
 SHARE_MIN, SHARE_MAX = 0.2, 1.0
 SHARE_FULL = 0.7
 """At its share a closing takes this part of the time in which as much is appended again."""
+SHARE_CALM = 0.25
+"""More than this it takes only where the log is further ahead than a partition: commits come first, and work waits."""
 FIRST_CPU_S = 6e-6
 """What an entry is taken to cost before one was closed."""
 _PROCESS = "twincast.journal.sqlite.history.process"
@@ -201,12 +203,11 @@ class Closing:
             raise JournalUnavailable(f"that takes {needed:,} bytes for a while, and {free:,} of the disk are free")
 
     def _share(self, span: Span) -> float:
-        """Return how much of a core a closing takes, so that it keeps up with the load, and catches up if it lags."""
+        """Return how much of a core the next closing takes, by how fast entries came since the one before."""
         now_s = self._clock_s()
         per_s = (self._seq - self._began_seq) / max(1.0, now_s - self._began_s)
         self._began_seq, self._began_s = self._seq, now_s
-        lag = (self._seq - span.last) / self._entries
-        return min(SHARE_MAX, max(SHARE_MIN, self._cpu_s * per_s / SHARE_FULL * (1 + lag)))
+        return share(self._cpu_s, per_s, (self._seq - span.last) / self._entries)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._task = None
@@ -214,6 +215,20 @@ class Closing:
             self.problem = f"{type(error).__name__}: {error}"
             logger.error("the log is not closed any more until the server is started again", exc_info=error)
             self._entries = 0
+
+
+def share(entry_cpu_s: float, entries_per_s: float, lag: float) -> float:
+    """Return how much of a core a closing takes, so that it keeps up with the load, and catches up if it lags.
+
+    Under a load that takes all there is, it falls behind by some four partitions before it takes a core of its own.
+
+    Args:
+        entry_cpu_s: what closing an entry costs.
+        entries_per_s: how fast they come.
+        lag: how many partitions the log is ahead of the one that is closed.
+    """
+    keeping_up = entry_cpu_s * entries_per_s / SHARE_FULL * (1 + lag)
+    return min(SHARE_MAX, max(SHARE_MIN, min(keeping_up, SHARE_CALM * max(1.0, lag))))
 
 
 async def made_apart(job: Job) -> Closed:

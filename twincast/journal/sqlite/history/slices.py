@@ -20,10 +20,10 @@ from twincast.journal.sqlite.history.times import add_function, add_time_us, us_
 from twincast.machine import OWNER_ALONE
 
 SLICE_ENTRIES = 20_000
-BLOCK_ENTRIES = 2_000
-"""So many entries are indexed at once, in some three milliseconds: for as long the journal is read, and no longer."""
-LEAF_ENTRIES = 5_000
-"""The numbers of so many entries are taken out at once."""
+BLOCK_ENTRIES = 1_000
+"""So many entries are indexed at once, in some two milliseconds: for as long the journal is read, and no longer."""
+LEAF_ENTRIES = 2_000
+"""The numbers of so many entries are taken out and summed up at once: no statement takes more than two milliseconds."""
 DENSE = 16
 """A slice has rollups of devices that are this part of it; of the others there is little to read."""
 _ROLLED_S = tuple(width for width in WIDTHS_S if width <= 3_600)
@@ -55,6 +55,7 @@ create temp table block (
     seq integer primary key, device_id text not null, at_us integer not null, stored_us integer, kind integer not null
 );
 create temp table leaf (path integer not null, at_us integer not null, x);
+create temp table nested (key text not null, at_us integer not null, x);
 """
 _NUMBERED = " ".join(f"when '{name}' then {number}" for number, name in KINDS.items())
 
@@ -100,18 +101,24 @@ _NUMBERS = f"""
 insert into leaf select 1, r.at_us, l.value + 0 from {_ENTRIES} where {_OF_DEVICE} and l.value >= '-' and l.value < ':'
 """
 _NESTED = f"""
-{_ENTRIES} cross join json_tree(l.value) t
+insert into nested select t.fullkey, r.at_us, t.atom from {_ENTRIES} cross join json_tree(l.value) t
 where {_OF_DEVICE} and substr(l.value, 1, 1) in ('[', '{{') and t.type in ('integer', 'real')
 """
-_NEW_PATHS = f"""
-insert or ignore into path (key, pointer)
-select key, pointer_of(key) from (select distinct t.fullkey as key from {_NESTED})
+_NEW_PATHS = """
+insert or ignore into path (key, pointer) select key, pointer_of(key) from (select distinct key from nested)
 """
-_NESTED_NUMBERS = f"""
-insert into leaf select p.id, n.at_us, n.x
-from (select t.fullkey as key, r.at_us, t.atom as x from {_NESTED} limit -1) n cross join path p on p.key = n.key
-"""
+_NESTED_NUMBERS = "insert into leaf select p.id, n.at_us, n.x from nested n cross join path p on p.key = n.key"
 _ROLLUP = "insert into rollup select :slice, :device, path, :width"
+# What is there already is of other entries. Of equal extremes the earliest says when it was.
+_AND_LOWS = """
+on conflict do update set n = n + excluded.n, sum = sum + excluded.sum,
+    min = min(min, excluded.min),
+    min_us = iif((excluded.min, excluded.min_us) < (min, min_us), excluded.min_us, min_us)
+"""
+_AND_HIGHS = """
+on conflict do update set max = excluded.max, max_us = excluded.max_us
+    where max is null or excluded.max > max or excluded.max = max and excluded.max_us < max_us
+"""
 
 
 _FILLED = object()
@@ -204,9 +211,11 @@ class Slices:
         if may_forget and slices and (slices[0].last_seq <= since or slices[0].first_seq > since + 1):
             self._forget()
         elif self._filling is not None:
-            if next(self._filling, _FILLED) is _FILLED:
-                self._filling = None
+            filling, self._filling = self._filling, None  # what fails begins anew
+            if next(filling, _FILLED) is _FILLED:
                 slices[-1] = slices[-1]._replace(is_full=True)
+            else:
+                self._filling = filling
         elif slices and not slices[-1].is_full and slices[-1].last_seq - slices[-1].first_seq + 1 >= SLICE_ENTRIES:
             self._filling = self._roll_up_dense(slices[-1])
         elif head - self.reach(since) >= BLOCK_ENTRIES:
@@ -263,6 +272,7 @@ class Slices:
 
     def _roll_up_dense(self, full: Slice) -> Iterator[None]:
         """Sum up the numbers of devices that are much of a slice, in steps."""
+        run(self.db, "delete from rollup where slice = ?", (full.number,))
         dense: list[Any] = self.db.execute(_DENSE, (full.number, SLICE_ENTRIES // DENSE)).fetchall()
         for device, entries in dense:
             yield
@@ -279,38 +289,40 @@ class Slices:
                 finest = _ROLLED_S[index:]
                 break
             yield
-        run(self.db, "delete from leaf")
         for first in range(full.first_seq, full.last_seq + 1, LEAF_ENTRIES) if finest else ():
+            for table in "leaf", "nested":
+                run(self.db, f"delete from {table}")
             span = {**which, "first": first, "last": first + LEAF_ENTRIES - 1}
-            for sql in _NUMBERS, _NEW_PATHS, _NESTED_NUMBERS:
+            for sql in _NUMBERS, _NESTED, _NEW_PATHS, _NESTED_NUMBERS:
                 run(self.db, sql, span)
                 yield
-        for finer, width in pairwise((0, *finest)):
-            with self.db:
-                self._sum_up({**which, "width": width}, finer)
+            self._sum_up({**which, "width": finest[0]})
+            yield
+        for finer, width in pairwise(finest):
+            self._widen({**which, "width": width}, finer)
             yield
 
-    def _sum_up(self, which: dict[str, int], finer: int) -> None:
-        """Add the rollups of a width: from those of the finer one, or from the numbers.
+    def _sum_up(self, which: dict[str, int]) -> None:
+        """Add the numbers to the rollups of the finest width."""
+        rows = f"select *, {floor_of('at_us', ':width * 1000000')} / 1000000 as start from leaf order by at_us"
+        self._add_up(which, rows, ("count(*)", "total(x)", "x", "x", "at_us", "at_us"))
+
+    def _widen(self, which: dict[str, int], finer: int) -> None:
+        """Add the rollups of a width from those of a finer one."""
+        start = floor_of("start_s", ":width")
+        rows = f"select *, {start} as start from rollup where slice = :slice and device = :device and width_s = {finer}"
+        self._add_up(which, rows, ("sum(n)", "total(sum)", "min", "max", "min_us", "max_us"))
+
+    def _add_up(self, which: dict[str, int], rows: str, columns: tuple[str, str, str, str, str, str]) -> None:
+        """Add rows up by path and `start`.
 
         SQLite says where an extreme was for one of the two at a time. `limit -1` forbids it to flatten the rows into
         the outer query, where `start` would be computed again for each aggregate.
         """
-        count, total, low, high, low_us, high_us = "count(*)", "total(x)", "x", "x", "at_us", "at_us"
-        rows = f"select *, {floor_of('at_us', ':width * 1000000')} / 1000000 as start from leaf"
-        if finer:
-            count, total, low, high, low_us, high_us = "sum(n)", "total(sum)", "min", "max", "min_us", "max_us"
-            rows = (
-                f"select *, {floor_of('start_s', ':width')} as start from rollup"
-                f" where slice = :slice and device = :device and width_s = {finer}"
-            )
-        else:
-            rows += " order by at_us"
+        count, total, low, high, low_us, high_us = columns
         grouped = f"from ({rows} limit -1) group by path, start"
-        run(self.db, f"{_ROLLUP}, start, {count}, {total}, min({low}), null, {low_us}, 0 {grouped}", which)
-        run(
-            self.db,
-            f"{_ROLLUP}, start, 0, 0, null, max({high}), 0, {high_us} {grouped}"
-            " on conflict do update set max = excluded.max, max_us = excluded.max_us",
-            which,
-        )
+        lows = f"start, {count}, {total}, min({low}), null, {low_us}, 0"
+        highs = f"start, 0, 0, null, max({high}), 0, {high_us}"
+        with self.db:
+            run(self.db, f"{_ROLLUP}, {lows} {grouped} {_AND_LOWS}", which)
+            run(self.db, f"{_ROLLUP}, {highs} {grouped} {_AND_HIGHS}", which)
