@@ -31,6 +31,8 @@ from twincast.testing import Nats, eventually_async
 from twincast.wire.messages import encode
 
 NO_TIME = ""
+SQLITE_WAL_PAGES, SQLITE_CACHE = 1_000, -2_000
+"""What SQLite has unless it is told otherwise."""
 
 
 def reading(device_id: str = "a", value: bytes = b"1") -> DataUpdate:
@@ -573,6 +575,32 @@ async def test_a_new_server_is_ready_while_others_go_on_writing(
     await asyncio.wait([writing])
     await has_folded(other, one)
     assert await log_of(other) == await log_of(one)
+
+
+async def test_a_server_that_has_caught_up_stores_in_usual_bites(
+    opened: OpenStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await opened("one")
+    for _ in range(10):
+        await one.journal.append(batch_of([reading(f"d{number}", b'"%b"' % (b"x" * 1_000)) for number in range(100)]))
+    await stored(one)
+    seen: list[int] = []
+    store = copy_file.CopyFile.store
+
+    def looking(file: copy_file.CopyFile, *steps: Any) -> Any:
+        seen.append(file._db.pragma("wal_autocheckpoint"))
+        return store(file, *steps)
+
+    monkeypatch.setattr(copy_file.CopyFile, "store", looking)
+    newcomer = await opened("newcomer")
+    assert set(seen) == {copy_file.CATCHING_UP_WAL_PAGES}
+    copy = shared(newcomer)._copy
+    assert copy.checkpoint_seq == copy.seq == 1_000, "a start has nothing to replay"
+    seen.clear()
+    await newcomer.journal.append(batch_of([reading()]))
+    await stored(newcomer)
+    assert set(seen) == {SQLITE_WAL_PAGES}
+    assert copy._db.pragma("cache_size") == SQLITE_CACHE
 
 
 async def test_whoever_waits_for_a_message_is_told_when_none_comes(opened: OpenStores) -> None:

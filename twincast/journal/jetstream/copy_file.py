@@ -29,7 +29,7 @@ from twincast.journal.jetstream.link import Link
 from twincast.journal.jetstream.stream import StreamFacts, begins_at, fork_if_cut
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.entries import Insertion, insertion_of_readings, insertion_of_rows
-from twincast.journal.sqlite.file import COPY_OF, SqliteFile
+from twincast.journal.sqlite.file import CHECKPOINT_ENTRIES, COPY_OF, SqliteFile
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.lock import JournalInUse
 from twincast.journal.sqlite.worker import Worker
@@ -40,6 +40,13 @@ PLACE = "stream_place"
 """In the table `meta`, how far in the stream the copy is."""
 VERSION = "stream_version"
 """There, the newest version of the rules that the stream has come to; without it, the first one."""
+CATCHING_UP_CHECKPOINT_ENTRIES = 200_000
+"""How many entries one slice folds into the checkpoint while nobody waits for it: a device that reports often costs a
+slice as much as one that reports seldom."""
+CATCHING_UP_CACHE_KIB = 48 * 1024
+"""Enough memory for the log of such a slice, if values are small: else it is read back from the disk."""
+CATCHING_UP_WAL_PAGES = 16_384
+"""The -wal goes into the file, and that to the disk, each 64 MiB: each 4, as is usual, waits too often."""
 RUN_MIN = 64
 """From so many readings of one message on, they are added by a statement of their own, which is cheaper for each."""
 
@@ -94,6 +101,7 @@ class CopyFile(SqliteFile):
         self._generations: list[Generation] = []
         self.place = FIRST
         """How far in the stream it is."""
+        self._usual: dict[str, Any] = {}
         self.version = 1
         """The newest version of the rules that the stream has come to, as far as this copy knows."""
         try:
@@ -138,6 +146,26 @@ class CopyFile(SqliteFile):
     def key_table(self) -> KeyTable:
         """Return the keys as of the place of the copy."""
         return load(self._db)
+
+    def begin_catching_up(self) -> None:
+        """Take in what was written long ago, while no commit waits for this thread: in larger bites."""
+        self._checkpoint_entries = CATCHING_UP_CHECKPOINT_ENTRIES
+        self._usual = {name: self._db.pragma(name) for name in ("cache_size", "wal_autocheckpoint")}
+        self._db.pragma("cache_size", -CATCHING_UP_CACHE_KIB)
+        self._db.pragma("wal_autocheckpoint", CATCHING_UP_WAL_PAGES)
+
+    def end_catching_up(self) -> None:
+        """Be up to date, with a checkpoint and a -wal of the usual size, before anybody waits.
+
+        Raises:
+            JournalUnavailable: the disk failed; nothing is lost.
+        """
+        self.checkpoint()
+        self._checkpoint_entries = CHECKPOINT_ENTRIES
+        for name, value in self._usual.items():
+            self._db.pragma(name, value)
+        self._db.pragma("shrink_memory")
+        self.settle()
 
     def store(self, steps: Sequence[Step]) -> None:
         """Store what messages of the stream, one behind the other, have brought, but those that are stored already.

@@ -181,7 +181,7 @@ class JetStreamJournal(StoredLog):
         loop = asyncio.get_running_loop()
         of_seq = await newest_after(self.link, self.address)
         self._pause_behind = until
-        self._file.is_catching_up = True
+        await self._worker.do(self._copy.begin_catching_up)
         await self.writer.start()
         self._tasks = [
             loop.create_task(self._run(self._stream.run()), name="log reader"),
@@ -192,8 +192,7 @@ class JetStreamJournal(StoredLog):
             await self._wait_moved(REPORT_S)
             if self._tail.ended is not None:
                 raise self._tail.ended
-        await self._worker.do(self._file.checkpoint)  # while nobody waits for it
-        self._file.is_catching_up = False
+        await self._worker.do(self._copy.end_catching_up)
         # A fork may have come meanwhile: from here on there is one generation.
         self.lineage = self._file.lineage = self._fold.lineage
         self._reader.epoch = self.lineage.epoch

@@ -46,8 +46,6 @@ BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another program that writes: `twincast keys` locks the file for the length of a commit."""
 CHECKPOINT_ENTRIES = 4_000
 """How many entries of the log one slice folds into the checkpoint: a few milliseconds, for which commits wait."""
-CATCHING_UP_CHECKPOINT_ENTRIES = 200_000
-"""The same while nobody waits: a device that reports often costs such a slice as much as one that reports seldom."""
 CHECKPOINT_PART = 4
 """Where commits are larger than that, a slice takes this part of what the checkpoint lacks. So it never lacks more than
 a few commits, which a start would have to replay."""
@@ -128,8 +126,7 @@ class SqliteFile:
         """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
         self.appended_bytes = 0
         """How much text was appended since this was opened."""
-        self.is_catching_up = False
-        """Whether what comes in was written long ago, and no commit waits for this thread."""
+        self._checkpoint_entries = CHECKPOINT_ENTRIES
         self._path = os.path.realpath(path)
         with ExitStack() as undo:
             refuse_lonely_wal(self._path)
@@ -171,10 +168,6 @@ class SqliteFile:
     def checkpoint_is_due(self) -> bool:
         """Whether the log has run ahead of the checkpoint by a slice."""
         return self.seq - self._checkpoint_seq >= self._checkpoint_entries
-
-    @property
-    def _checkpoint_entries(self) -> int:
-        return CATCHING_UP_CHECKPOINT_ENTRIES if self.is_catching_up else CHECKPOINT_ENTRIES
 
     def append(self, batch: Batch) -> Committed:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
