@@ -40,6 +40,7 @@ PAGES = {
         *("journal/jetstream/copy_file", "journal/jetstream/reader"),
         *("journal/jetstream/unstored", "journal/jetstream/writer"),
     ],
+    "journal/sqlite/history/test_erasing.py": ["journal/sqlite/erasures"],
     "journal/sqlite/history/test_build.py": ["journal/sqlite/history/layout", "journal/sqlite/history/times"],
     "journal/sqlite/history/test_queries.py": [
         *("journal/sqlite/history/events", "journal/sqlite/history/history", "journal/sqlite/history/names"),

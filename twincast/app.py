@@ -28,7 +28,7 @@ from twincast.transports.front import front
 from twincast.transports.operation import Operation
 from twincast.transports.pages import add_pages
 from twincast.transports.parts import PORTABLE, EdgeInUse, Parts, RequestLimits
-from twincast.transports.rest import audit, cluster, control, data, history, pairing, status, tickets
+from twincast.transports.rest import audit, cluster, control, data, erasing, history, pairing, status, tickets
 from twincast.transports.routes import add_route
 from twincast.transports.unrouted import answer_unrouted
 from twincast.transports.websocket import WebSocketEndpoint
@@ -128,6 +128,7 @@ def _operations(parts: Parts) -> tuple[Operation, ...]:
     return (
         *status.operations(parts),
         *history.operations(parts),  # before those at shorter paths, which would match theirs as well
+        *erasing.operations(parts),
         *data.operations(parts),
         *control.operations(parts),
         *tickets.operations(parts),

@@ -236,14 +236,15 @@ class Openings:
             shared.link, shared.address.name, own, standing, admission=parts.admission, checks=shared.checks
         )
         servers.copied = shared.copied
-        if self._settings.keep is not None or self._settings.keep_bytes is not None:
-            servers.trim = trimming.StreamTrim(
-                shared.link,
-                shared.address,
-                space=shared.space,
-                members=lambda: [each for each in servers.members() if each.heartbeat.epoch == hub.state.epoch],
-                is_first=lambda: servers.peers.is_first,
-            )
+        servers.trim = trimming.StreamTrim(
+            shared.link,
+            shared.address,
+            space=shared.space,
+            members=lambda: [each for each in servers.members() if each.heartbeat.epoch == hub.state.epoch],
+            is_first=lambda: servers.peers.is_first,
+            erasing=shared,
+            keeps_all=self._settings.keep is None and self._settings.keep_bytes is None,
+        )
         return servers
 
     def _subjects(

@@ -13,3 +13,16 @@ def test_delete_asks_nothing_and_says_what_it_did(server: ServerProcess, name: s
     assert (done.returncode, done.stdout, done.stderr) == (0, f"deleted {name}, as number 3\n", "")
     assert values(server) == {"other": 1}
     assert_one_line(run(server.url, "delete", name), 1, f"there is no device {name!r}")
+
+
+def test_with_its_history_it_asks_before(server: ServerProcess) -> None:
+    server.post("/api/data", [{"device_id": "lab/fan", "value": 1}, {"device_id": "other", "value": 1}])
+    asked = run(server.url, "delete", "lab/fan", "--history")
+    assert asked.returncode != 0
+    assert "Erase all that the log has of lab/fan?" in asked.stdout
+    assert values(server) == {"lab/fan": 1, "other": 1}
+    done = run(server.url, "delete", "lab/fan", "--history", "--yes")
+    assert done.returncode == 0
+    assert done.stdout.startswith("erased lab/fan, as number 3: no answer has anything of it any more\n")
+    assert values(server) == {"other": 1}
+    assert_one_line(run(server.url, "delete", "nobody", "--history", "--yes"), 1, "there is no device 'nobody'")

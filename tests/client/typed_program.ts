@@ -57,7 +57,8 @@ export async function run(): Promise<number> {
     const then = await client.stateAt(client.position, ["lab/*"]);
     // @ts-expect-error there is no such way to fill
     await client.history("lab/motor", { fill: "zero" });
-    seen.push(String(past.avg), String(then.data["lab/motor"]?.seq));
+    const gone = await client.deleteHistory("lab/motor");
+    seen.push(String(gone.event.seq), String(past.avg), String(then.data["lab/motor"]?.seq));
     await client.subscribe({ devices: ["x"], mode: "every" });
     return seq + client.position.seq + (client.twins.get("lab/lamp")?.seq ?? 0) + (client.limits?.messageMaxBytes ?? 0);
   } catch (error) {

@@ -229,14 +229,14 @@ class FeedsAgainstTheLog(RuleBasedStateMachine):
         missing = {seq for first, last in client.gaps for seq in range(first, last + 1)}
         owed = [e for e in selected if e.seq > client.started_at and e.seq not in missing]
         heard = set(client.seqs) - missing
-        told = {e.seq for e in owed if not isinstance(e, Control) and e.seq <= client.newer.get(e.device_id, 0)}
+        told = {e.seq for e in owed if not isinstance(e, Control) and e.seq <= client.newer.get(e.subject, 0)}
         if client.subscription.mode == "every":
             assert heard | told == {entry.seq for entry in owed}
             return
         assert {e.seq for e in owed if isinstance(e, Control)} <= heard
         if not client.was_cut:  # what was merged into a change behind the cursor is not counted again
             due = (entry for entry in owed if not isinstance(entry, Control) and entry.seq not in told)
-            counts = Counter(entry.device_id for entry in due)
+            counts = Counter(entry.subject for entry in due)
             for name in counts:  # of a device that is no more, nothing comes to one who is not told so
                 if client.subscription.selects(("deleted", name)) or ("deleted", name) not in {
                     entry.topic for entry in self.stream.log

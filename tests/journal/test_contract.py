@@ -15,10 +15,12 @@ from tests.fakes import batch_of
 from twincast.core.audit import Actor
 from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position, Snapshot
+from twincast.core.model import KINDS, Control, DataUpdate, Deleted, Entry, Erased, Position, Snapshot
+from twincast.core.pattern import pattern_set
 from twincast.core.producers import WINDOW_LINES, ProducerMark
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
+from twincast.history.query import EntriesQuery, Names
 from twincast.journal import Journal, Stores, open_stores
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.history import schedule
@@ -97,6 +99,10 @@ def order(target: str = "a") -> Control:
 
 def deletion(device_id: str = "a") -> Deleted:
     return Deleted(device_id, NOW_UTC, "rest")
+
+
+def erasure(device_id: str = "a") -> Deleted:
+    return Deleted(device_id, NOW_UTC, "rest", scope="history")
 
 
 def plain(entries: Sequence[Entry]) -> list[Any]:
@@ -493,3 +499,43 @@ async def test_a_deletion_leaves_a_record_in_the_audit_trail(stores: Stores, tim
     [(_, record)] = await access.audit(10)
     assert (record.action, record.target, record.detail, record.seq) == ("delete", "lab/fan", "", 4)
     assert (record.who, record.address, record.at_utc) == ("key:1", "192.0.2.1", time_of(batch))
+
+
+async def test_of_a_history_that_was_deleted_nothing_comes_back_but_places(stores: Stores) -> None:
+    journal, history = stores.journal, stores.history
+    value = b'"salty-secret"'
+    await journal.append(batch_of([reading("b", b"1"), reading("a", value), order("a")]))
+    await journal.append(batch_of([reading("a", value), reading("b", b"2")]))
+    placed = await journal.append(batch_of([reading("a", value), erasure("a"), reading("a", b"3")]))
+    assert placed.seqs == range(6, 9)
+    for since in range(8):
+        entries = await journal.read(since, 100)
+        assert [entry.seq for entry in entries] == [*range(since + 1, 9)]
+        assert not any(b"salty" in bytes(entry.payload) for entry in entries)
+    everything = await journal.read(0, 100)
+    assert [entry.kind for entry in everything] == [
+        *("data_update", "erased", "erased", "erased", "data_update", "erased", "deleted", "data_update")
+    ]
+    assert all(entry.timestamp_utc for entry in everything)
+    assert plain(await follow(journal, 0, 8)) == plain(everything)
+    async for committed in followed(journal, 0, 8):
+        assert committed.has_late == any(isinstance(entry, Erased) for entry in committed.entries)
+    snapshot = await journal.snapshot()
+    assert {name: bytes(twin.value) for name, twin in snapshot.twins.items()} == {"a": b"3", "b": b"2"}
+    state = State(Snapshot("e", 0, {}))
+    state.apply_all(everything)
+    assert (state.seq, set(state.twins), state.erasures) == (8, {"a", "b"}, 1)
+    all_names = Names(pattern_set(frozenset({"*"})), pattern_set(frozenset({"*"})))
+    assert await history.names(all_names) == ["a", "b"]
+    assert set((await history.state_at(5, all_names)).twins) == {"b"}
+    query = EntriesQuery(("a",), KINDS, -(1 << 60), 1 << 60, 0, 8, is_descending=False)
+    (page,) = await history.entries(query)
+    assert plain(page.entries) == plain(everything[6:])
+
+
+async def test_a_history_is_erased_of_a_device_that_was_deleted_before(stores: Stores) -> None:
+    journal = stores.journal
+    await journal.append(batch_of([reading("a", b"1"), deletion("a"), reading("b")]))
+    await journal.append(batch_of([erasure("a"), erasure("b")]))
+    assert [entry.kind for entry in await journal.read(0, 10)] == ["erased"] * 3 + ["deleted"] * 2
+    assert (await journal.snapshot()).twins == {}

@@ -194,6 +194,8 @@ def test_the_openapi_document_describes_the_calls(original: ServerProcess) -> No
     deletions = {("/api/data", "delete"), ("/api/data/{device_id}", "delete")}
     others = {("/api/events", "get"), ("/api/tickets", "post"), ("/api/audit", "get"), ("/metrics", "get")}
     others |= {("/api/pair", "post"), ("/api/cluster", "get")}
+    deletions |= {("/api/history", "delete"), ("/api/data/{device_id}/history", "delete")}
+    others |= {("/api/erasures", "get")}
     others |= {("/api/history", "get"), ("/api/data/{device_id}/history", "get")}
     assert calls == originals | deletions | others | {("/api/data/{device_id}", "get")}
     assert document["openapi"].startswith("3.1")

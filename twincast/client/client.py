@@ -164,13 +164,24 @@ class Client:
         names = {"target": checked(target, "`target`"), "command": checked(command, "`command`")}
         return await (await self._outgoing.begin({"type": "control", **names, "args": encode_args(args)}))
 
-    async def delete(self, device_id: str) -> int:
+    async def delete(self, device_id: str, *, history: bool = False) -> int:
         """Delete a device, until a later reading makes it anew; return the seq. Its readings stay in the log.
+
+        Args:
+            device_id: which.
+            history: whether all that the log has of it goes as well, for good; see Rest.delete. It is asked by a
+                request of its own, once everything that was submitted is answered.
 
         Raises:
             NotFound: there is no such device.
             TwincastError: see `publish`.
         """
+        if history:
+            path = rest.deletion_path(device_id, history=True)
+            await self.settle()
+            token = await self._credential.get()
+            answer = await rest.delete(self._base, path, token=token, trust=self._trust)
+            return int(answer["event"]["seq"])
         message = {"type": "delete", "device_id": checked(device_id, "`device_id`")}
         return await (await self._outgoing.begin(message, is_barrier=True))
 

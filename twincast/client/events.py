@@ -151,6 +151,9 @@ class Deletion(Event):
 
     kind: ClassVar[Kind] = "deleted"
 
+    scope: str | None = None
+    """"history" if all that the log had of the device is erased; None if that stays."""
+
 
 def event_of(message: Message) -> Event:
     """Read an event from the wire."""
@@ -159,7 +162,7 @@ def event_of(message: Message) -> Event:
         return Command(message["target"], *common, message["command"], message["args"])
     merged = message.get("merged", 1)
     if message["type"] == "deleted":
-        return Deletion(message["device_id"], *common, merged=merged)
+        return Deletion(message["device_id"], *common, message.get("scope"), merged=merged)
     if message["type"] == "late":
         return LateReading(message["device_id"], *common, message["value"], message["measured_at_utc"])
     measured = message.get("measured_at_utc"), message.get("clock")

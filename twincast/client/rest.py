@@ -270,16 +270,32 @@ class Rest:
         event: Message = self._call("POST", "/api/control", body, key)["event"]
         return event
 
-    def delete(self, device_id: str, *, key: str | None = None) -> Message:
+    def delete(self, device_id: str, *, history: bool = False, key: str | None = None) -> Message:
         """Delete a device, until a later reading makes it anew; return the event. Its readings stay in the log.
+
+        Args:
+            device_id: which.
+            history: whether all that the log has of it goes as well, for good; it needs the right `admin`. From then
+                on no answer has it; `erasures` says whether files still do.
+            key: see `publish`.
 
         Raises:
             NotFound: there is no such device.
             TwincastError: see `publish`.
         """
-        query = urlencode({"device_id": checked(device_id, "`device_id`")})
-        event: Message = self._call("DELETE", f"/api/data?{query}", key=key)["event"]
+        event: Message = self._call("DELETE", deletion_path(device_id, history=history), key=key)["event"]
         return event
+
+    def erasures(self) -> list[Message]:
+        """Return the deletions of histories that files, or a shared log's stream, still have something of.
+
+        Each has `device_id`, `seq` and, under `pending`, what has it. It needs the right `admin`.
+
+        Raises:
+            NotPermitted: the credential does not have it.
+        """
+        found: list[Message] = self._call("GET", "/api/erasures")["erasures"]
+        return found
 
     def audit(self, limit: int = 50) -> list[AuditRecord]:
         """Return the audit trail, newest first: commands, deletions, changes of keys. It needs the right `admin`.
@@ -359,6 +375,28 @@ def pair(url: str, code: str, *, tls: ssl.SSLContext | None = None, fingerprint:
         return clean(answer["token"])
     except (KeyError, ValidationFailed):
         raise not_twincast(base).error from None
+
+
+def deletion_path(device_id: str, *, history: bool) -> str:
+    """Return where a device is deleted, with its history or without.
+
+    Raises:
+        ValidationFailed: no device can have that name.
+    """
+    query = urlencode({"device_id": checked(device_id, "`device_id`")})
+    return f"/api/history?{query}" if history else f"/api/data?{query}"
+
+
+async def delete(base: str, path: str, *, token: str, trust: ssl.SSLContext | None) -> Message:
+    """Delete what is at a path, and return what the server says. Takes and raises what `get` does."""
+    verify = trust or False  # without TLS there is nothing to check
+    async with httpx.AsyncClient(
+        base_url=base, timeout=TIMEOUT_S, trust_env=False, headers=headers_of(token), verify=verify
+    ) as http:
+        try:
+            return _answer(base, await http.delete(path))
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise _unreachable(base, error) from None
 
 
 async def get(base: str, paths: Generator[str, Message, Found], *, token: str, trust: ssl.SSLContext | None) -> Found:

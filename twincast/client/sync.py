@@ -84,9 +84,9 @@ class Client:
         """Send a command to everyone who watches; return its seq."""
         return self._wait(self._client.control(target, command, args))
 
-    def delete(self, device_id: str) -> int:
-        """Delete a device, until a later reading makes it anew; return the seq of that."""
-        return self._wait(self._client.delete(device_id))
+    def delete(self, device_id: str, *, history: bool = False) -> int:
+        """Delete a device, with its history or without; return the seq of that. See twincast.client.Client."""
+        return self._wait(self._client.delete(device_id, history=history))
 
     def history(self, device_id: str | None = None, **question: "Unpack[Question]") -> "History":
         """Return the past of a device, or of several. See twincast.client.Client."""

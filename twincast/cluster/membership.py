@@ -89,7 +89,7 @@ class Membership:
         self.copied: Callable[[], Coroutine[Any, Any, BinaryIO]] = _no_copy
         """See Servers."""
         self.trim: StreamTrim | None = None
-        """Trims the stream while this runs, where not all of the log is kept."""
+        """Trims the stream while this runs."""
         self._tickets = SharedTickets(link, log_name, admission.tickets, self.peers)
         self._differs: dict[str, str] = {}
         self._warned: set[str] = set()

@@ -1,12 +1,14 @@
 """Trims the stream of a shared log, as the copies trim themselves: one server does it for all, the first of the list.
 
 Only commits go; changes of the keys stay. And only what two servers have stored in their copies, a round ago at least:
-a new server fetches the copy of one of them. Where there is one server, what that one has.
+a new server fetches the copy of one of them. Where there is one server, what that one has. When a history was deleted,
+all that came up to that goes, but for the newest commit: by that one a copy knows the stream again.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from twincast.core.peers import Member
 from twincast.core.space import Space
@@ -24,6 +26,16 @@ COPIES = 2
 """How many copies must have what goes, where there are so many servers."""
 
 
+class Erasing(Protocol):
+    """What a shared journal says of histories that were deleted."""
+
+    async def erased_in_stream(self) -> int:
+        """Return up to which message the stream is to go; 0 if there is nothing that is to."""
+
+    async def stream_begins(self, first_stream_seq: int) -> None:
+        """Take note that the stream has nothing before a message any more."""
+
+
 class StreamTrim:
     """Lives on one event loop; `run` drives it."""
 
@@ -35,6 +47,8 @@ class StreamTrim:
         space: Callable[[], Space],
         members: Callable[[], Sequence[Member]],
         is_first: Callable[[], bool],
+        erasing: "Erasing | None" = None,
+        keeps_all: bool = False,
     ) -> None:
         """Trim later.
 
@@ -44,7 +58,10 @@ class StreamTrim:
             space: returns how much of the log this server's copy still has.
             members: returns the servers that live, this one among them.
             is_first: whether this server does what one does for all.
+            erasing: says up to where histories are erased.
+            keeps_all: whether nothing goes but what is erased.
         """
+        self._erasing, self._keeps_all = erasing, keeps_all
         self._link, self._address = link, address
         self._space, self._members, self._is_first = space, members, is_first
         self._stored = 0
@@ -65,18 +82,32 @@ class StreamTrim:
             JournalUnavailable: NATS does not answer, or refuses.
         """
         until, self._stored = self._stored, stored_by(self._members(), COPIES)
-        space = self._space()
-        if not until or not self._is_first() or space.oldest_seq <= 1 or space.oldest_at_utc is None:
+        erased = 0 if self._erasing is None else await self._erasing.erased_in_stream()
+        oldest_at_utc = self._oldest_kept()
+        is_for_all = bool(until) and self._is_first()
+        if not erased and not (is_for_all and oldest_at_utc):
             return None
         facts = await stream_facts(self._link, self._address)
-        first = await first_commit(self._link, self._address, facts)
-        begin = await self._first_since(nanoseconds_of(space.oldest_at_utc), first, min(until, facts.last_seq))
-        if begin <= first:
-            return None
+        begin = first = await first_commit(self._link, self._address, facts)
+        if is_for_all and oldest_at_utc:
+            begin = await self._first_since(nanoseconds_of(oldest_at_utc), first, min(until, facts.last_seq))
+        if is_for_all and erased:
+            begin = max(begin, min(erased + 1, until, facts.last_seq))
+        if begin > first:
+            await self._purge(begin)
+        if erased and self._erasing is not None:
+            await self._erasing.stream_begins(begin)
+        return begin if begin > first else None
+
+    def _oldest_kept(self) -> str | None:
+        """Return the time from which on the copy has the log; None if it has all of it, or all is kept."""
+        space = self._space()
+        return space.oldest_at_utc if not self._keeps_all and space.oldest_seq > 1 else None
+
+    async def _purge(self, begin: int) -> None:
         body = {"seq": begin, "filter": self._address.log_subject}
         purged = await self._link.ask(f"STREAM.PURGE.{self._address.stream}", body, timeout_s=5.0)
         logger.info("the stream was trimmed: %d commits went, it begins at %d", purged.get("purged", 0), begin)
-        return begin
 
     async def _first_since(self, time_ns: int, low: int, high: int) -> int:
         """Return the first message from `low` on, up to `high`, that is not older than a time; behind it none lacks."""

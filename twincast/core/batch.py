@@ -62,7 +62,7 @@ class Committed(Struct, frozen=True, gc=False):
     A journal in memory stores no text, and one that reads a file back would have to encode as well.
     """
     has_late: bool = False
-    """Whether there are late readings among the entries."""
+    """Whether there are late readings among the entries, or places of erased ones: what does not come unasked."""
 
     @property
     def seqs(self) -> range:

@@ -10,7 +10,9 @@ from twincast.errors import ValidationFailed
 Source = Literal["rest", "websocket", "application", "nats"]
 """The way by which an entry came: `application` is the program that has the server inside, `nats` the subjects of NATS
 beside a shared log. More may be added."""
-Kind = Literal["data_update", "control", "deleted", "late"]
+Kind = Literal["data_update", "control", "deleted", "late", "erased"]
+Scope = Literal["history"]
+"""What of a device a deletion takes, beside its newest state."""
 
 # What the documents on the wire say of these; wire/values is what checks them.
 _NAME = {"minLength": 1, "maxLength": 128}
@@ -33,6 +35,7 @@ MeasuredAt = Annotated[
 Clock = Annotated[
     Literal["off"], Meta(description="the measured time is more than 60 s ahead of the stored one, and is not believed")
 ]
+ErasedScope = Annotated[Scope, Meta(description="what the log has of the device is erased as well, up to this entry")]
 Seq = Annotated[int, Meta(description="a position in the log")]
 Epoch = Annotated[
     str,
@@ -66,7 +69,7 @@ class EntryKind(Struct, gc=False):
     """
 
     kind: ClassVar[Kind]
-    right: ClassVar[Literal["publish", "command"]]
+    right: ClassVar[Literal["publish", "command", "admin"]]
     """What a principal needs for `subject` to send one."""
     changes_twin: ClassVar[bool]
     """Whether it says what the newest of a device is, so that a snapshot of the state tells it as well."""
@@ -76,6 +79,8 @@ class EntryKind(Struct, gc=False):
     """The action in the audit trail; None for what leaves no record there."""
     is_asked_for: ClassVar[bool] = False
     """Whether only those receive it who name its kind."""
+    is_told: ClassVar[bool] = True
+    """Whether anybody receives it at all."""
 
     @property
     def subject(self) -> str:
@@ -183,10 +188,13 @@ class Control(EntryKind, tag_field="type", tag="control", gc=False):
 
 @known_also_as(subject="device_id", merge_key="device_id")
 class Deleted(EntryKind, tag_field="type", tag="deleted", gc=False):
-    """That a device is no more: its twin goes. Its readings stay in the log; a later one makes the twin anew."""
+    """That a device is no more: its twin goes. Its readings stay in the log; a later one makes the twin anew.
+
+    With the scope "history" they do not stay: whoever has the log carries that out on its own files, and leaves an
+    `Erased` in the place of each entry of the device, commands to it as well, up to this one.
+    """
 
     kind = "deleted"
-    right = "publish"
     changes_twin = True
     conflates = True
     audited_as = "delete"
@@ -196,11 +204,51 @@ class Deleted(EntryKind, tag_field="type", tag="deleted", gc=False):
     source: Source
     seq: Seq = NOT_YET
     epoch: Epoch = ""
+    scope: ErasedScope | UnsetType = UNSET
+
+    @property
+    def right(self) -> Literal["publish", "admin"]:  # type: ignore[override]
+        """See EntryKind. What cannot be undone takes more than what a device may do itself."""
+        return "publish" if self.scope is UNSET else "admin"
+
+    @property
+    def detail(self) -> str:
+        """See EntryKind: the scope, if it has one."""
+        return "" if self.scope is UNSET else self.scope
+
+    @property
+    def erases(self) -> bool:
+        """Whether what the log has of the device goes as well."""
+        return self.scope is not UNSET
 
 
-Entry = DataUpdate | Control | Deleted | Late
-ENTRIES: tuple[type[EntryKind], ...] = get_args(Entry)
-"""The kinds as classes."""
+class Erased(EntryKind, tag_field="type", tag="erased", gc=False):
+    """The place of an entry that is no more: its position, and nothing of what it was.
+
+    Its time is that of an entry before it. So the log has no gaps, and nobody receives it.
+    """
+
+    kind = "erased"
+    right = "admin"
+    changes_twin = False
+    conflates = False
+    is_asked_for = True
+    is_told = False
+
+    timestamp_utc: TimeUtc
+    source: Source = "application"
+    seq: Seq = NOT_YET
+    epoch: Epoch = ""
+
+    @property
+    def subject(self) -> str:
+        """See EntryKind: no device has this name."""
+        return ""
+
+
+Entry = DataUpdate | Control | Deleted | Late | Erased
+ENTRIES: tuple[type[EntryKind], ...] = tuple(each for each in get_args(Entry) if each.is_told)
+"""The kinds as classes, of what anybody receives."""
 KINDS: frozenset[Kind] = frozenset(each.kind for each in ENTRIES)
 KINDS_UNASKED: frozenset[Kind] = frozenset(each.kind for each in ENTRIES if not each.is_asked_for)
 """What those receive who name no kinds."""

@@ -23,6 +23,7 @@ class State:
         "deaths",
         "deletions",
         "epoch",
+        "erasures",
         "seq",
         "size_bytes",
         "twins",
@@ -36,6 +37,8 @@ class State:
         """The size of all devices: 512 bytes each, and their values."""
         self.deaths = 0
         """How many devices were deleted."""
+        self.erasures = 0
+        """How many deletions have erased a history."""
         self.deletions = snapshot.deletions
         """When devices were deleted; see Snapshot."""
         self._births: list[str] = []
@@ -109,6 +112,7 @@ class State:
 
     def _note_deletion(self, entry: Deleted) -> None:
         deletions = self.deletions
+        self.erasures += entry.erases
         deletions.pop(entry.device_id, None)  # so that it stands last
         deletions[entry.device_id] = entry.timestamp_utc
         if len(deletions) > DELETIONS_MAX:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from twincast.core.model import Entry, Late, Position, Topic
+from twincast.core.model import Entry, Erased, Late, Position, Topic
 from twincast.wire.outgoing import Outgoing
 
 Encoder = Callable[[Outgoing], bytes]
@@ -35,7 +35,8 @@ class Cast:
     `entries` runs parallel to `messages`; a reply to one client (hello, pong, ack) has none.
     `merged` runs parallel too, and says how many entries each message stands for; None means one each.
     `cursor` is where a client is once it has such a reply; None if the reply does not move it.
-    `has_late` says whether there are late readings among the entries; None if that is still to be looked for.
+    `has_late` says whether there are late readings among the entries, or places of erased ones; None if that is still
+    to be looked for.
     """
 
     # __dict__ holds what is made once and shared
@@ -64,9 +65,10 @@ class Cast:
 
     @property
     def has_late(self) -> bool:
-        """Whether there are late readings among the entries: most subscriptions leave those out."""
+        """Whether there are late readings among the entries, or places of erased ones: most leave those out."""
         if self._has_late is None:
-            self._has_late = Late in set(map(type, self.entries))
+            kinds = set(map(type, self.entries))
+            self._has_late = Late in kinds or Erased in kinds
         return self._has_late
 
     @cached_property
@@ -74,7 +76,7 @@ class Cast:
         """A cast of all but the late readings; this very cast if there are none."""
         if not self.has_late:
             return self
-        return self.pick([index for index, entry in enumerate(self.entries) if not isinstance(entry, Late)])
+        return self.pick([index for index, entry in enumerate(self.entries) if not isinstance(entry, Late | Erased)])
 
     @property
     def merged_away(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from twincast.core.counters import Histogram
+from twincast.core.erasure import Erasure
 from twincast.core.model import Entry, Position
 from twincast.core.quotas import Quotas
 from twincast.core.space import Space
@@ -179,6 +180,14 @@ class Hub:
         """How long the syncs to the disk took, which are part of the commits; see Journal."""
         return self._journal.sync_s
 
+    async def erasures(self) -> Sequence[Erasure]:
+        """Return the deletions of histories that are not carried out everywhere; see Journal.
+
+        Raises:
+            JournalUnavailable: the disk does not give them.
+        """
+        return await self._journal.erasures()
+
     async def read(self, since: int, limit: int) -> Sequence[Entry]:
         """Return up to `limit` entries of the log after `since`, oldest first.
 
@@ -231,6 +240,7 @@ class Hub:
         await self.intake.stop()
 
     async def _follow_journal(self) -> None:
+        erasures = self.state.erasures
         async for committed in self._journal.follow(self.state.seq):
             entries = committed.entries
             texts = encode_all(entries) if committed.texts is None else committed.texts
@@ -240,6 +250,9 @@ class Hub:
             self.intake.learn(committed)
             self.state.apply_all(entries)
             self.router.offer(cast)
+            if self.state.erasures != erasures:
+                erasures = self.state.erasures
+                self._read_back.forget()
             self.intake.settle()
             if self._awaited:
                 self._awaited.tell(self.state.seq)

@@ -352,7 +352,7 @@ class Intake:
         account, entry = self._account, entries[0]
         if isinstance(entry, Deleted):
             self._open.leans = True
-            is_known = account.knows(entry.device_id, self._waiting)
+            is_known = entry.erases or account.knows(entry.device_id, self._waiting)
             return None if is_known else NotFound(f"there is no device {entry.device_id!r}")
         if self._open.size_bytes + size_bytes <= self._free_bytes and identity in self._at_ease:
             return None

@@ -30,6 +30,7 @@ class ReadBack:
         """Read a journal back. Blocks that are not in memory come only while `run` runs."""
         self._journal = journal
         self._cache: Cache[Span, Cast] = Cache(CACHE_MAX_BYTES)
+        self._version = 0
         self._asked: dict[Span, list[OnBlock]] = {}
         self._unread: asyncio.Queue[Span] = asyncio.Queue()  # each span once: at most as many as there are clients
 
@@ -51,6 +52,11 @@ class ReadBack:
             self._unread.put_nowait(span)
         return None
 
+    def forget(self) -> None:
+        """Forget all blocks: something of the log was erased."""
+        self._cache = Cache(CACHE_MAX_BYTES)
+        self._version += 1
+
     async def run(self) -> None:
         """Read what is asked for, one block after another, until cancelled."""
         while True:
@@ -59,7 +65,10 @@ class ReadBack:
     async def _fetch(self, span: Span) -> None:
         since, until = span
         try:
-            entries = await self._journal.read(since, until - since, max_bytes=BLOCK_MAX_BYTES)
+            version = -1
+            while version != self._version:  # else what was read may be erased meanwhile
+                version = self._version
+                entries = await self._journal.read(since, until - since, max_bytes=BLOCK_MAX_BYTES)
             result: Cast | TwincastError = self._keep(span, entries)
         except TwincastError as error:
             logger.warning("entries after %d cannot be read back: %s", since, error)

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from twincast.client.encoding import Time, checked, encode_args, encode_time, encode_value
 from twincast.client.events import Twin
 from twincast.client.message import MEASURED, Message
 from twincast.client.watch import Watch
 from twincast.core.audit import Actor
-from twincast.core.model import Position, Source
+from twincast.core.model import Deleted, Position, Scope, Source
 from twincast.core.rights import Principal
 from twincast.core.subscription import Mode, rules_of, subscription_to
 from twincast.errors import TwincastError
@@ -89,15 +91,20 @@ class Party:
         names = {"target": checked(target, "`target`"), "command": checked(command, "`command`")}
         return await self._store({"type": "control", **names, "args": encode_args(args)}, self._actor(actor))
 
-    async def delete(self, device_id: str, *, actor: str | None = None) -> int:
+    async def delete(self, device_id: str, *, history: bool = False, actor: str | None = None) -> int:
         """Delete a device, until a later reading creates it again, and return the seq of the deletion.
+
+        Args:
+            device_id: which.
+            history: whether all that the log has of it goes as well, for good; it needs the right `admin`.
+            actor: see `control`.
 
         Raises:
             NotFound: there is no such device.
             TwincastError: what `publish` raises.
         """
         message = {"type": "delete", "device_id": checked(device_id, "`device_id`")}
-        return await self._store(message, self._actor(actor))
+        return await self._store(message, self._actor(actor), "history" if history else UNSET)
 
     def watch(
         self,
@@ -136,11 +143,21 @@ class Party:
         who = self._principal.id
         return Actor(who if name is None else f"{who}:{checked(name, '`actor`')}", ADDRESS)
 
-    async def _store(self, message: dict[str, Any], actor: Actor | None = None) -> int:
-        """Store what a message asks for, as a session does with what comes over a wire."""
+    async def _store(
+        self, message: dict[str, Any], actor: Actor | None = None, scope: Scope | UnsetType = UNSET
+    ) -> int:
+        """Store what a message asks for, as a session does with what comes over a wire.
+
+        Args:
+            message: it.
+            actor: who is to stand in the audit trail.
+            scope: of a deletion, which no message says.
+        """
         hub = self._running.hub
         payload = encode(message)
         entry = draft(decode_message(payload), NAME)
+        if isinstance(entry, Deleted):
+            entry.scope = scope
         check_value_sizes((entry,), hub.sizes.value_max_bytes)
         if len(payload) > hub.sizes.message_max_bytes:
             raise too_large(hub.sizes.message_max_bytes)

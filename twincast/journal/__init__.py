@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from twincast import extras
 from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.counters import Histogram
+from twincast.core.erasure import Erasure
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import AccessStore
 from twincast.core.lineage import Lineage
@@ -113,6 +114,15 @@ class Journal(Protocol):
 
         Raises:
             Truncated: the log no longer reaches back to `since`.
+        """
+
+    async def erasures(self) -> Sequence[Erasure]:
+        """Return the deletions of histories that are not carried out everywhere, in order, with what still has it.
+
+        What they take is in no answer any more, but still in the files of this server, or in a shared log's stream.
+
+        Raises:
+            JournalUnavailable: the disk does not give them.
         """
 
     async def snapshot(self) -> Snapshot:

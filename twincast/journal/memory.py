@@ -8,6 +8,7 @@ from itertools import islice
 from twincast.core.audit import AuditRecord, CommandOrigin
 from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.counters import SECONDS, Histogram
+from twincast.core.erasure import Erasure, erasures_in
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Keyring, Pairing
 from twincast.core.lineage import Generation, Lineage
@@ -117,7 +118,19 @@ class MemoryJournal:
             del self._marks[next(iter(self._marks))]
         for dropped in self._tail.append(committed, batch.text_bytes):
             self._before_tail.apply_all(dropped.entries)
+        if erasing := erasures_in(committed.entries):
+            self._erase(erasing)
         return Placed(committed.seqs)
+
+    def _erase(self, erasing: Sequence[Erasure]) -> None:
+        """Carry out deletions of histories; what there is of them is in memory."""
+        self._tail.erase(erasing)
+        for erasure in erasing:
+            self._before_tail.twins.pop(erasure.device_id, None)
+
+    async def erasures(self) -> Sequence[Erasure]:
+        """See Journal.erasures. They are carried out at once."""
+        return ()
 
     def recent(self, since: int, limit: int = 1) -> Sequence[Entry]:
         """See Journal.recent."""

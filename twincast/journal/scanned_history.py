@@ -58,7 +58,7 @@ class ScannedHistory(ABC):
         found: set[str] = set()
         async for block in self.blocks(0, self.head, names.listed):
             found.update(entry.subject for entry in block)
-        return sorted(filter(names.has, found))
+        return sorted(filter(names.has, found - {""}))  # places of erased entries have no name
 
     async def position_at(self, at_us: int) -> int:
         """See History.position_at."""

@@ -4,9 +4,13 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from msgspec.structs import replace
+
 from twincast.core.batch import Committed
-from twincast.core.model import Entry
+from twincast.core.erasure import Erasure, Erasures, up_to, without_erased
+from twincast.core.model import Entry, Erased
 from twincast.journal.bell import Bell
+from twincast.wire.messages import encode_all
 
 ENTRY_BYTES = 400
 """What an entry costs beside its value: the object, its strings, its slot. Measured on CPython 3.11, rounded up."""
@@ -31,6 +35,9 @@ class _Batches:
         batch = self._places[index if index < 0 else index + self._left]
         assert batch is not None
         return batch
+
+    def __setitem__(self, index: int, batch: tuple[int, Committed]) -> None:
+        self._places[index + self._left] = batch
 
     def __iter__(self) -> Iterator[tuple[int, Committed]]:
         return self.after(0)
@@ -112,6 +119,14 @@ class LogTail:
         self._grown.ring()
         return dropped
 
+    def erase(self, erasing: Sequence[Erasure]) -> None:
+        """Leave places of the entries that deletions of histories take, of which followers read the rest as before."""
+        erasures = up_to(erasing)
+        for index, (size_bytes, committed) in enumerate(self._batches):
+            erased = _without_erased(committed, erasures)
+            if erased is not committed:
+                self._batches[index] = size_bytes, erased
+
     def skip_to(self, seq: int) -> None:
         """Forget everything up to a position that is not here: a follower from before it reads the log itself."""
         self._batches.clear()
@@ -161,6 +176,19 @@ class LogTail:
             if self.ended is not None:
                 raise self.ended
             await self._grown.next_ring()
+
+
+def _without_erased(committed: Committed, erasures: Erasures) -> Committed:
+    entries = without_erased(committed.entries, erasures)
+    if entries is committed.entries:
+        return committed
+    gone = [entry.seq for entry in entries if isinstance(entry, Erased)]
+    keys = tuple(
+        replace(record, digest="") if any(record.first_seq <= seq <= record.last_seq for seq in gone) else record
+        for record in committed.keys
+    )
+    texts = None if committed.texts is None else tuple(encode_all(entries))
+    return Committed(tuple(entries), keys, committed.marks, texts, has_late=True)
 
 
 def _last_seq(batch: tuple[int, Committed]) -> int:

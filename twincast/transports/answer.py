@@ -33,6 +33,7 @@ class Answer(NamedTuple):
     tag: str = ""
     """Names this very answer, so that no client gets it twice; empty if nothing does."""
     content_type: bytes = _JSON_BYTES
+    status: int = 200
 
 
 def with_state(answer: Struct, state: Iterator[bytes]) -> Answer:
@@ -68,7 +69,7 @@ async def send_answer(answer: Answer, send: Send, *, known: str, takes_gzip: boo
         takes_gzip: whether the client takes the answer compressed.
         is_head: whether only the head is wanted; the server discards what is sent of a body.
     """
-    body, extra, tag, content_type = answer
+    body, extra, tag, content_type, status = answer
     if tag and _is_known(tag, known):
         await send({"type": "http.response.start", "status": 304, "headers": _tagged(tag, is_compressed=False)})
         await send({"type": "http.response.body", "body": b""})
@@ -81,10 +82,10 @@ async def send_answer(answer: Answer, send: Send, *, known: str, takes_gzip: boo
     if isinstance(body, bytes):
         whole = body if gzip is None else await gzip.whole(body)
         headers.append((b"content-length", b"%d" % len(whole)))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": whole})
     else:
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await _send_pieces(iter(()) if is_head else body, send, gzip)
 
 

@@ -95,6 +95,8 @@ class Operation:
     identify: Callable[[Scope, RequestFacts], Caller | None] | None = None
     """Identifies a caller by other means than a credential; None, or if it returns None, the credential decides."""
 
+    success: int = 200
+    """The status of its answer."""
     other_types: Sequence[str] = ()
     """The content types that a client can have instead of `answer_type`."""
 

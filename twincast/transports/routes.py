@@ -36,6 +36,7 @@ def add_route(app: FastAPI, operation: Operation) -> None:
         path,
         _Respond(operation),
         methods=[operation.method],
+        status_code=operation.success,
         response_model=None,
         summary=summary.rstrip("."),
         description=" ".join(filter(None, (cleandoc(description), operation.details))),
@@ -61,10 +62,10 @@ def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     schema = shapes.reference(*operation.answers) if operation.answers else _TEXT
     content: dict[str, Any] = {operation.answer_type: {"schema": schema}}
     content |= {other: {"schema": _TEXT} for other in operation.other_types}
-    success: dict[str, Any] = {"description": "OK", "content": content}
+    success: dict[str, Any] = {"description": HTTPStatus(operation.success).phrase, "content": content}
     if operation.links:
         success["links"] = dict(operation.links)
-    responses: dict[int | str, dict[str, Any]] = {200: success}
+    responses: dict[int | str, dict[str, Any]] = {operation.success: success}
     for status in _refusing_statuses(operation):
         shape = operation.unready_shape if status == HTTPStatus.SERVICE_UNAVAILABLE else Problem
         content = {PROBLEM: {"schema": shapes.reference(shape)}}

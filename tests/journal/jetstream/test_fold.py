@@ -18,7 +18,7 @@ from twincast.core.batch import Batch
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord
 from twincast.core.lateness import NEVER, decide
 from twincast.core.lineage import Generation
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, Late
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Erased, Late
 from twincast.core.producers import NumberedLine, ProducerMark
 from twincast.core.times import stored_form
 from twincast.errors import JournalUnusable
@@ -207,7 +207,10 @@ def test_own_entries_get_what_new_ones_would_get() -> None:
     [
         b"",
         b"{}",
-        b'{"by":"w","n":1,"fold":3}',
+        b'{"by":"w","n":1,"fold":4}',
+        b'{"by":"w","n":1,"fold":2,"runs":[{"kind":"deleted","source":"rest","subjects":["a"],"details":["history"]}]}',
+        b'{"by":"w","n":1,"fold":3,"runs":[{"kind":"deleted","source":"rest","subjects":["a","b"],"details":["history"]}]}',
+        b'{"by":"w","n":1,"fold":2,"runs":[{"kind":"erased","source":"application","subjects":[""]}]}',
         b'{"by":"w","n":1,"runs":[{"kind":"data_update","source":"rest","subjects":["a"],"payloads":[1],"claims":[""]}]}',
         b'{"by":"w","n":1,"fold":2,"runs":[{"kind":"late","source":"rest","subjects":["a"],"payloads":[1]}]}',
         b'{"by":"w","n":1,"runs":[{"kind":"unheard","source":"rest","subjects":["a"]}]}',
@@ -289,6 +292,33 @@ def test_what_claims_nothing_is_written_as_the_first_version_reads_it() -> None:
     plain = decode_commit(message([reading(), Control("fan", "on", Raw(b"{}"), NOW_UTC, "rest")]))
     assert plain.fold == 1 and b"fold" not in encode_commit(plain) and b"claims" not in encode_commit(plain)
     assert decode_commit(message([reading(measured_s=1), reading()])).fold == 2
+
+
+def test_a_deletion_of_a_history_is_a_deletion_that_older_versions_do_not_read() -> None:
+    erasing = message([reading(), Deleted("a", NOW_UTC, "rest", scope="history")], n=2)
+    assert decode_commit(erasing).fold == 3
+    fold = Fold(beginning())
+    folded = take(fold, erasing, stamp_ns=9 * SECOND_NS)
+    assert [(entry.kind, entry.detail) for entry in stored(folded)] == [("data_update", ""), ("deleted", "history")]
+    assert [each.erases for each in folded.deleted] == [True]
+    assert fold.deletions == {"a": at(9)} and fold.newest == {}
+    plain = decode_commit(message([Deleted("a", NOW_UTC, "rest")]))
+    assert plain.fold == 2 and not plain.runs[0].details
+
+
+def test_places_of_erased_entries_come_with_a_moved_log() -> None:
+    moved: list[Entry] = [reading(), Erased(NOW_UTC), reading()]
+    for seq, entry in enumerate(moved, 1):
+        entry.seq = seq
+    commit = commit_of_moved(moved, [], "w", 1)
+    assert decode_commit(encode_commit(commit)).fold == 3
+    folded = take(Fold(beginning()), encode_commit(commit))
+    assert [(entry.kind, entry.seq, entry.subject) for entry in stored(folded)] == [
+        ("data_update", 1, "a"),
+        ("erased", 2, ""),
+        ("data_update", 3, "a"),
+    ]
+    assert folded.committed is not None and folded.committed.has_late, "nobody receives it who does not ask"
 
 
 def test_servers_that_would_decide_otherwise_have_other_sums() -> None:

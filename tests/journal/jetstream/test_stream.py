@@ -41,7 +41,7 @@ async def test_the_stream_is_made_so_that_what_was_acknowledged_stays(nats: Nats
     ("config", "words"),
     [
         ({"subjects": ["theirs"]}, "not twincast's"),
-        ({"metadata": {"twincast.epoch": "a", "twincast.fold": "3"}}, "newer twincast"),
+        ({"metadata": {"twincast.epoch": "a", "twincast.fold": "4"}}, "newer twincast"),
         ({"metadata": {"twincast.epoch": "a"}}, "newer twincast"),
         ({"name": "other_{name}"}, "name the log otherwise"),
     ],

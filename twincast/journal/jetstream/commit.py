@@ -22,16 +22,16 @@ from msgspec import Raw, Struct
 
 from twincast.core.audit import CommandOrigin
 from twincast.core.batch import Batch
-from twincast.core.model import DataUpdate, Deleted, Entry, Source
+from twincast.core.model import DataUpdate, Deleted, Entry, Erased, Source
 from twincast.core.times import read_time
 from twincast.errors import BadTime, JournalUnusable
 from twincast.journal.jetstream.columns import Columns, Given, Readings
 from twincast.journal.sqlite.entries import COLUMNS
 from twincast.journal.sqlite.entries import Columns as ColumnsOfKind
 
-FOLD_VERSION = 2
-"""Of the rules in `fold`, and of this format. What the first version folds in the same way is written as of that, so
-that servers of both go on together until a reading claims when it was measured."""
+FOLD_VERSION = 3
+"""Of the rules in `fold`, and of this format. What an older version folds in the same way is written as of that, so
+that servers of both go on together until a reading claims when it was measured, or a history is erased."""
 HEAD_BYTES = 1_024
 """What a commit may take beside its entries' text and what is attached to them."""
 ATTACHED_BYTES = 512
@@ -40,6 +40,7 @@ ATTACHED_BYTES = 512
 
 _SQLITE_MAX = (1 << 63) - 1
 _FIRST_WITH_CLAIMS = 2
+_FIRST_WITH_ERASURES = 3
 
 
 class Run(Struct, omit_defaults=True, gc=False):
@@ -168,7 +169,7 @@ def _is_whole(commit: Commit) -> bool:
         place = attached.last + 1
     if place > commit.count:
         return False
-    if not all(map(_is_whole_run, commit.runs)) or (commit.has_claims and commit.fold < _FIRST_WITH_CLAIMS):
+    if not all(map(_is_whole_run, commit.runs)) or commit.fold < _least_version(commit.runs):
         return False
     return _has_times(commit) and (commit.carried is None or _can_be_carried(commit.carried))
 
@@ -180,6 +181,8 @@ def _is_whole_run(run: Run) -> bool:
     count = len(run.subjects)
     if len(run.payloads) != (count if columns.payload is not None else 0):
         return False
+    if columns.may_lack_detail and not run.details:
+        return _has_claims(run, columns)
     return len(run.details) == (count if columns.detail is not None else 0) and _has_claims(run, columns)
 
 
@@ -225,7 +228,7 @@ def _can_be_carried(carried: Carried) -> bool:
     return all(0 <= number <= _SQLITE_MAX for number in numbers)
 
 
-def commit_of(batch: Batch, by: str, n: int, *, server: str, after: int, version: int = FOLD_VERSION) -> Commit:
+def commit_of(batch: Batch, by: str, n: int, *, server: str, after: int, version: int = _FIRST_WITH_CLAIMS) -> Commit:
     """Return the message of a batch.
 
     Args:
@@ -263,19 +266,25 @@ def commit_of_moved(entries: Sequence[Entry], origins: Iterable[CommandOrigin], 
         for seq, who, address, server in origins
     ]
     times = [(at_utc, sum(1 for _ in same)) for at_utc, same in groupby(entry.timestamp_utc for entry in entries)]
-    version = _version_of_runs(runs, FOLD_VERSION)
+    version = _version_of_runs(runs, _FIRST_WITH_CLAIMS)
     return Commit(by, n, "", first_seq - 1, version, runs=runs, attached=attached, times=times)
 
 
 def commit_of_carried(carried: Carried, by: str, n: int) -> Commit:
     """Return the message of what a log that is moved here has beside its entries."""
-    return Commit(by, n, fold=FOLD_VERSION if carried.claims or carried.deletions else 1, carried=carried)
+    return Commit(by, n, fold=_FIRST_WITH_CLAIMS if carried.claims or carried.deletions else 1, carried=carried)
 
 
 def _version_of_runs(runs: Sequence[Run], version: int) -> int:
-    if any(run.claims for run in runs):
-        return FOLD_VERSION
-    return version if any(run.kind == Deleted.kind for run in runs) else 1
+    least = _least_version(runs)
+    return max(least, version) if any(run.kind == Deleted.kind for run in runs) else least
+
+
+def _least_version(runs: Sequence[Run]) -> int:
+    """Return the first version of the rules that folds these."""
+    if any(run.kind == Erased.kind or (run.kind == Deleted.kind and any(run.details)) for run in runs):
+        return _FIRST_WITH_ERASURES
+    return _FIRST_WITH_CLAIMS if any(run.claims for run in runs) else 1
 
 
 def _run_of(entries: Sequence[Entry], *, may_claim: bool = True) -> Run:
@@ -286,9 +295,14 @@ def _run_of(entries: Sequence[Entry], *, may_claim: bool = True) -> Run:
         first.source,
         [entry.subject for entry in entries],
         [] if columns.payload is None else [entry.payload for entry in entries],
-        [] if columns.detail is None else [entry.detail for entry in entries],
+        [] if columns.detail is None else _details_of(entries, columns),
         _claims_of(entries) if columns.may_claim and may_claim else [],
     )
+
+
+def _details_of(entries: Sequence[Entry], columns: ColumnsOfKind) -> list[str]:
+    details = [entry.detail for entry in entries]
+    return details if any(details) or not columns.may_lack_detail else []
 
 
 def _claims_of(entries: Sequence[Entry]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, Raw
 
+from twincast.core.erasure import Erasure
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.lateness import time_that_counts
 from twincast.core.lineage import Generation
@@ -29,6 +30,8 @@ from twincast.journal.jetstream.link import Link
 from twincast.journal.jetstream.stream import StreamFacts, begins_at, fork_if_cut
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.entries import Insertion, insertion_of_readings, insertion_of_rows
+from twincast.journal.sqlite.erasures import newest_in_stream
+from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.file import CHECKPOINT_ENTRIES, COPY_OF, SqliteFile
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.lock import JournalInUse
@@ -143,6 +146,15 @@ class CopyFile(SqliteFile):
         for device_id, at_utc in self._db.execute("select device_id, deleted_at_utc from deletion order by seq"):
             yield device_id, comparable(at_utc)
 
+    def erased_in_stream(self) -> int:
+        """Return up to which message the stream is to go, for what was deleted of histories; 0 if nothing was.
+
+        Raises:
+            JournalUnavailable: the disk does not say it.
+        """
+        with unavailable_if_failing():
+            return newest_in_stream(self._db)
+
     def key_table(self) -> KeyTable:
         """Return the keys as of the place of the copy."""
         return load(self._db)
@@ -179,6 +191,7 @@ class CopyFile(SqliteFile):
         if not steps:
             return
         committed = [step.folded.committed for step in steps if step.folded.committed is not None]
+        erasing: list[Erasure] = []
         with self._transaction(self.sync_s):
             pieces = _in_pieces([stretch.entries for stretch in committed])
             for each in pieces:
@@ -191,6 +204,7 @@ class CopyFile(SqliteFile):
                     self._store_deletions(
                         (each.device_id, each.timestamp_utc, each.seq) for each in step.folded.deleted
                     )
+                    erasing += self._note_erasures(step.folded.deleted, step.folded.place.stream_seq)
                 if step.change is not None:
                     store_change(self._db, step.change, step.folded.place.stream_seq, step.at_utc)
                 if step.folded.generation is not None:
@@ -202,6 +216,7 @@ class CopyFile(SqliteFile):
             if version > self.version:
                 self._db.execute("replace into meta values (?, ?)", (VERSION, str(version)))
         self.place, self.version = place, max(version, self.version)
+        self.has_erasures |= bool(erasing)
         if since:
             self.seq = self._checkpoint_seq = since
         if committed:

@@ -1,6 +1,6 @@
 """The rules of a shared log: what each of its messages stands for. Pure, and the same at every server.
 
-Version 2. The fold of a log is a function of its messages alone: two servers that were given the same ones hold the
+Version 3. The fold of a log is a function of its messages alone: two servers that were given the same ones hold the
 same, wherever each began. So nothing here knows a clock, a setting, or who asks.
 
 1. Messages come in the order of the stream, each once: the next one is `stream_seq + 1`.
@@ -21,6 +21,8 @@ same, wherever each began. So nothing here knows a clock, a setting, or who asks
 10. A reading that claims when it was measured is late or not by the rules of core/lateness, in the light of all that is
     stored before it. For these, deletions are remembered from commits of version 2 on: the first version did not ask
     for them, and the copies that it wrote do not say them. Late readings of a moved log stay so.
+11. A deletion with the scope "history", from version 3 on, is for the fold a deletion. What it erases, each server
+    erases on its own files, when it comes to that. So entries of a moved log may be places of erased ones.
 """
 
 import zlib
@@ -36,7 +38,7 @@ from twincast.core.batch import Committed
 from twincast.core.idempotency import IdempotencyRecord, KeyWindow
 from twincast.core.lateness import DELETIONS_MAX, NEVER, decide, mark_clocks, time_of, time_that_counts
 from twincast.core.lineage import Generation, Lineage
-from twincast.core.model import DataUpdate, Deleted, Entry, Late
+from twincast.core.model import DataUpdate, Deleted, Entry, Erased, Late
 from twincast.core.producers import PRODUCERS_MAX, LineId, ProducerId, ProducerMark, moved
 from twincast.core.times import comparable
 from twincast.journal.jetstream.columns import Given, Readings
@@ -228,10 +230,10 @@ class Fold:
             _give(entries, given)
         if commit.times:
             self.place = self.place._replace(time_ns=max(self.place.time_ns, _give_times(entries, commit.times)))
-        has_late = False
+        has_late = any(run.kind == Erased.kind for run in commit.runs)
         if commit.has_claims:
             entries = list(entries)
-            has_late = self._decide(commit, entries)
+            has_late |= self._decide(commit, entries)
         self.seq += len(entries)
         deleted = self._note(commit, entries, given.at_utc)
         keys, marks, origins = self._remember(sorted_, given.seq, commit.server)

@@ -17,6 +17,7 @@ from typing import BinaryIO, Self
 from twincast.core.batch import Batch, Placed
 from twincast.core.checks import Checks
 from twincast.core.counters import Histogram
+from twincast.core.erasure import Erasure, erasures_in
 from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Entry, Snapshot
 from twincast.core.opening import Opening
@@ -43,6 +44,8 @@ from twincast.journal.jetstream.unstored import Unstored
 from twincast.journal.jetstream.writer import CommitWriter, WriteFailed
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.backup import copied
+from twincast.journal.sqlite.erasures import note_stream
+from twincast.journal.sqlite.history.erasing import Erasing
 from twincast.journal.sqlite.history.schedule import Closing
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.stored_log import StoredLog
@@ -86,8 +89,9 @@ class JetStreamJournal(StoredLog):
         reader: LogReader,
         trimming: TrimSchedule,
         closing: Closing,
+        erasing: Erasing,
     ) -> None:
-        super().__init__(file, worker, reader, trimming, closing, tail_max_bytes=TAIL_MAX_BYTES)
+        super().__init__(file, worker, reader, trimming, closing, erasing=erasing, tail_max_bytes=TAIL_MAX_BYTES)
         self._copy = file
         self.link, self.address = link, address
         """The connection and where it leads, for what servers tell each other beside the log."""
@@ -172,7 +176,10 @@ class JetStreamJournal(StoredLog):
             undo.callback(reader.close)
             trimming = TrimSchedule(file, worker, address.copy, retention=retention, now_utc=now_utc)
             closing = Closing(file, worker, address.copy, retention=retention, now_utc=now_utc, closed=trimming.closed)
-            journal = cls(link, address, file, worker, reader=reader, trimming=trimming, closing=closing)
+            erasing = Erasing(file, worker, address.copy, lock=closing.making, now_utc=now_utc)
+            journal = cls(
+                *(link, address, file, worker), reader=reader, trimming=trimming, closing=closing, erasing=erasing
+            )
             undo.pop_all()
             return journal
 
@@ -322,6 +329,27 @@ class JetStreamJournal(StoredLog):
             found += self._tail.recent(found[-1].seq, limit - len(found))[: limit - len(found)]
         return up_to_bytes(found, max_bytes)
 
+    async def erasures(self) -> Sequence[Erasure]:
+        """See Journal.erasures."""
+        await self.when_stored()
+        return await super().erasures()
+
+    async def erased_in_stream(self) -> int:
+        """Return up to which message the stream is to go, for what histories were deleted; 0 if none were.
+
+        Raises:
+            JournalUnavailable: the disk of the copy does not say it.
+        """
+        return await self._worker.do(self._copy.erased_in_stream)
+
+    async def stream_begins(self, first_stream_seq: int) -> None:
+        """Take note that the stream has nothing before a message any more.
+
+        Raises:
+            JournalUnavailable: the disk of the copy does not take it.
+        """
+        await self._worker.do(partial(self._copy.change, partial(note_stream, first_stream_seq=first_stream_seq)))
+
     async def snapshot(self) -> Snapshot:
         """See Journal.snapshot."""
         await self.when_stored()
@@ -447,6 +475,8 @@ class JetStreamJournal(StoredLog):
         self.checks.note(place.stream_seq, place.crc)
         if self._is_open and step.folded.committed is not None:  # what came before is skipped
             self._tail.append(with_entries(step.folded.committed), text_bytes)
+            if erasing := erasures_in(step.folded.deleted):
+                self._tail.erase(erasing)
         self._unstored.add(step, text_bytes + ENTRY_BYTES * step.entries)
         self._has_unstored.set()
         self._moved.set()

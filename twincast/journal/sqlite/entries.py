@@ -7,11 +7,11 @@ The log has one table for all kinds: `device_id` has an entry's subject, `value`
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from twincast.core.batch import Batch
 from twincast.core.lateness import clock_of
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, EntryKind, Late
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, EntryKind, Erased, Late
 from twincast.core.names import check_id
 from twincast.core.times import read_time
 from twincast.wire.messages import encode
@@ -27,11 +27,13 @@ class Columns(NamedTuple):
     kind: type[EntryKind]
     make: Callable[[Row, str], Entry]
     """Makes the entry of a row, as of an epoch."""
-    subject: str
+    subject: str | None
+    """None: the column has the empty text."""
     payload: str | None = None
     """None: the column has `null`."""
     detail: str | None = None
     """None: the column has no value."""
+    may_lack_detail: bool = False
     may_claim: bool = False
     """Whether it may claim when it was measured."""
     must_claim: bool = False
@@ -57,8 +59,13 @@ def _command(row: Row, epoch: str) -> Entry:
 
 
 def _deletion(row: Row, epoch: str) -> Entry:
-    seq, _, device_id, _, _, at_utc, source, _ = row
-    return Deleted(device_id, at_utc, source, seq, epoch)
+    seq, _, device_id, _, scope, at_utc, source, _ = row
+    return Deleted(device_id, at_utc, source, seq, epoch, scope or UNSET)
+
+
+def _erased(row: Row, epoch: str) -> Entry:
+    seq, *_, at_utc, source, _ = row
+    return Erased(at_utc, source, seq, epoch)
 
 
 COLUMNS: dict[str, Columns] = {
@@ -66,8 +73,9 @@ COLUMNS: dict[str, Columns] = {
     for each in (
         Columns(DataUpdate, _reading, subject="device_id", payload="value", may_claim=True),
         Columns(Control, _command, subject="target", payload="args", detail="command"),
-        Columns(Deleted, _deletion, subject="device_id"),
+        Columns(Deleted, _deletion, subject="device_id", detail="scope", may_lack_detail=True),
         Columns(Late, _late, subject="device_id", payload="value", may_claim=True, must_claim=True),
+        Columns(Erased, _erased, subject=None),
     )
 }
 """By what stands in the column `type`."""
@@ -86,7 +94,7 @@ def check_columns(kind: str, value: str, command: Any, measured_at_utc: Any) -> 
         ValidationFailed: its command is no name, or its measured time none.
     """
     columns = COLUMNS.get(kind)
-    if columns is None or (columns.detail is None and command is not None):
+    if columns is None or columns.subject is None or (columns.detail is None and command is not None):
         raise ValueError(f"type is data_update, late or deleted, or control, with a command; not {kind[:40]!r}")
     if measured_at_utc is None:
         if columns.must_claim:
@@ -95,7 +103,10 @@ def check_columns(kind: str, value: str, command: Any, measured_at_utc: Any) -> 
         raise ValueError(f"what is {kind} has no measured_at_utc")
     elif not isinstance(measured_at_utc, str) or read_time(measured_at_utc, "measured_at_utc") != measured_at_utc:
         raise ValueError("measured_at_utc is a text such as 2026-11-27T04:16:10.250000+00:00, of this very form")
-    if columns.detail is not None:
+    if columns.may_lack_detail:
+        if command is not None:
+            raise ValueError("a history is erased by the server: a deleted has no command")
+    elif columns.detail is not None:
         check_id(command or "", columns.detail)
         if not value.startswith("{"):
             raise ValueError("a command's value is an object, its args")
@@ -121,6 +132,11 @@ class Insertion(NamedTuple):
 
     sql: str
     bindings: tuple[object, ...]
+
+    @property
+    def is_of_readings(self) -> bool:
+        """Whether it adds readings alone."""
+        return self.sql is _APPEND_READINGS
 
     @property
     def text_chars(self) -> int:
@@ -168,7 +184,7 @@ def insertion_of_rows(entries: Iterable[Entry]) -> Insertion:
             entry.kind,
             entry.subject,
             _NOTHING if COLUMNS[entry.kind].payload is None else entry.payload,
-            None if COLUMNS[entry.kind].detail is None else entry.detail,
+            None if COLUMNS[entry.kind].detail is None else entry.detail or None,
             entry.timestamp_utc,
             entry.source,
             entry.claim or None,
@@ -198,7 +214,7 @@ def append_sql(*, with_claims: bool = False) -> str:
     Args:
         with_claims: whether some of the entries may claim when they were measured.
     """
-    subject = _first_of(each.subject for each in COLUMNS.values())
+    subject = _first_of((each.subject for each in COLUMNS.values()), otherwise="''")
     payload = _first_of((each.payload for each in COLUMNS.values()), arrow="->", otherwise="'null'")
     detail = _first_of((each.detail for each in COLUMNS.values()), otherwise="null")
     claim = "value ->> 'measured_at_utc'" if with_claims else "null"

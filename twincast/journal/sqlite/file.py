@@ -7,8 +7,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TypeVar
 
 import apsw
 from msgspec import Raw
@@ -16,13 +17,15 @@ from msgspec import Raw
 from twincast.core.audit import CommandOrigin
 from twincast.core.batch import Batch, Committed
 from twincast.core.counters import SECONDS, Histogram
+from twincast.core.erasure import Erasure, erasures_in
 from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
 from twincast.core.lateness import DELETIONS_MAX, clock_of
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
-from twincast.core.model import Snapshot, Source, Twin
+from twincast.core.model import Entry, Snapshot, Source, Twin
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
+from twincast.journal.sqlite import erasures
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite import schema as sqlite_schema
 from twincast.journal.sqlite.entries import Appending, audit_sql
@@ -31,7 +34,7 @@ from twincast.journal.sqlite.foreign_rows import FOREIGN_ROWS, accept
 from twincast.journal.sqlite.guard import Guard
 from twincast.journal.sqlite.history import catalog
 from twincast.journal.sqlite.history.catalog import Part
-from twincast.journal.sqlite.history.files import path_of, present, remove_unnamed
+from twincast.journal.sqlite.history.files import path_of, present, remove_open_end, remove_unnamed
 from twincast.journal.sqlite.history.times import time_us
 from twincast.journal.sqlite.lock import ServerLock, why_not_usable
 from twincast.journal.sqlite.reserve import Reserve
@@ -42,6 +45,7 @@ from twincast.wire.messages import encode, encode_all
 
 logger = logging.getLogger("twincast.journal")
 
+T = TypeVar("T")
 BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another program that writes: `twincast keys` locks the file for the length of a commit."""
 CHECKPOINT_ENTRIES = 4_000
@@ -119,6 +123,8 @@ class SqliteFile:
         self._checkpoint_seq: int
         self._has_passed_marks = True
         self._synchronous = synchronous
+        self.has_erasures = False
+        """Whether the history of a device is to be erased; see `erasing`."""
         self.parts: Sequence[Part] = ()
         """The closed partitions of the log whose files are there, oldest first."""
         self._appending, self._audit_sql = Appending(), audit_sql()
@@ -139,6 +145,8 @@ class SqliteFile:
                 self._prepare(synchronous)
                 self._trim = LogTrim(self._db, retention, self._path, vfs=vfs)
                 self._find_parts()
+                self._db.execute("pragma secure_delete = fast").fetchall()
+                self.has_erasures = bool(erasures.pending(self._db))
             except apsw.Error as error:
                 raise JournalUnusable(_why_unusable(self._path, error)) from None
             try:
@@ -193,8 +201,11 @@ class SqliteFile:
             batch.place(first, self.lineage.epoch)
             texts = encode_all(batch.entries)
             committed = batch.committed(texts)
-            self._db.execute(*self._appending.insertion(batch, texts))
+            insertion = self._appending.insertion(batch, texts)
+            self._db.execute(*insertion)
             self._attach(committed, batch.origins)
+            erasing = () if insertion.is_of_readings else self._note_erasures(batch.entries)
+        self.has_erasures |= bool(erasing)
         self._unstored = None
         self._is_reserve_short = False
         self.seq = committed.seqs[-1]
@@ -216,6 +227,93 @@ class SqliteFile:
             sqlite_producers.append(self._db, marks)
             self._has_passed_marks = True
 
+    def _note_erasures(self, entries: Sequence[Entry], stream_seq: int | None = None) -> Sequence[Erasure]:
+        """Remember which histories entries delete, in their transaction."""
+        found = erasures_in(entries)
+        if found:
+            erasures.note(self._db, found, stream_seq)
+        return found
+
+    def erasing(self) -> list[Erasure]:
+        """Return the deletions of histories that are not carried out yet.
+
+        Raises:
+            JournalUnavailable: the disk does not give them.
+        """
+        with unavailable_if_failing():
+            found = erasures.pending(self._db)
+        self.has_erasures = bool(found)
+        return found
+
+    def erasures(self) -> list[Erasure]:
+        """Return the deletions of histories that are not carried out everywhere, with what still has it.
+
+        Raises:
+            JournalUnavailable: the disk does not give them.
+        """
+        with unavailable_if_failing():
+            return erasures.held(self._db)
+
+    def change(self, work: Callable[[apsw.Connection], T], *, is_synced: bool = False) -> T:
+        """Change what is in the file, in one transaction.
+
+        Args:
+            work: changes it, by the connection.
+            is_synced: whether it is on the disk when this returns; else the next append syncs what comes before it.
+
+        Raises:
+            JournalUnavailable: nothing is changed.
+        """
+        with self._with_sync() if is_synced else self._without_sync(), self._transaction():
+            if self._is_reserve_short:
+                self._reserve.fill()
+            result = work(self._db)
+        self._is_reserve_short = False
+        return result
+
+    def overwrite(self, *, is_all: bool) -> None:
+        """Write zeros over what is deleted from now on: of whole pages too, or only where that costs nothing."""
+        with unavailable_if_failing():
+            self._db.execute(f"pragma secure_delete = {'on' if is_all else 'fast'}").fetchall()
+
+    def lend(self, pages: int) -> None:
+        """Count so many pages as free, although something takes them for a while."""
+        self._trim.lent_pages = pages
+
+    def empty_wal(self) -> bool:
+        """Bring all of the -wal into the file, and leave nothing in it; return whether nobody was in the way.
+
+        Raises:
+            JournalUnavailable: the disk fails.
+        """
+        with unavailable_if_failing():
+            self._db.set_busy_timeout(0)  # commits wait for this thread
+            try:
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                return False
+            finally:
+                self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        return True
+
+    def replace_part(self, old: Part, new: Part) -> bool:
+        """Put a partition in the place of one, whose file may go then; its own is on the disk, under its name.
+
+        Returns:
+            False if the old one is no longer part of the log: the new one is not, then.
+
+        Raises:
+            JournalUnavailable: the log is as it was.
+        """
+        self.guard.check()
+        with self._with_sync(), self._transaction():
+            is_there = old in catalog.parts(self._db)
+            if is_there:
+                catalog.add(self._db, new)
+        self.parts = present(self._path, catalog.parts(self._db))
+        self._trim.keep_only(self.parts)
+        return is_there
+
     def look(self, now_utc: str) -> Look:
         """Return how full the file is, and up to which position the next slice of the log should be trimmed.
 
@@ -227,6 +325,15 @@ class SqliteFile:
         """
         with unavailable_if_failing():
             return self._trim.look(self.seq, self.appended_bytes, now_utc, self.parts)
+
+    def hot_since(self) -> int:
+        """Return the position before the oldest entry that is in the journal itself.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with unavailable_if_failing():
+            return self._trim.hot_since(self.seq)
 
     def closed_seq(self) -> int:
         """Return up to where the log is closed, or begins.
@@ -258,17 +365,22 @@ class SqliteFile:
             catalog.add(self._db, part)
         self.parts = present(self._path, catalog.parts(self._db))
 
-    def drop(self, parts: Sequence[Part]) -> None:
-        """Take the oldest partitions out of the log, and what the audit trail says of them. Then their files may go.
+    def drop(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """Take the oldest partitions out of the log, and what the audit trail says of them.
+
+        Returns:
+            Those that were part of it, whose files may go then.
 
         Raises:
             JournalUnavailable: the log is as it was.
         """
         with self._with_sync(), self._transaction():
+            gone = [part for part in catalog.parts(self._db) if part.last_seq <= parts[-1].last_seq]
             catalog.remove_up_to(self._db, parts[-1].last_seq)
             took = self._trim.take_audit(parts[-1].last_seq)
         self._trim.took(took)
         self.parts = [part for part in self.parts if part.last_seq > parts[-1].last_seq]
+        return gone
 
     def trim(self, until: int) -> None:
         """Take the oldest entries off the log, up to a position that `look` has found; never what no checkpoint has.
@@ -314,6 +426,7 @@ class SqliteFile:
                     *(path_of(self._path, part), part.first_seq, part.last_seq),
                 )
         remove_unnamed(self._path, named)
+        remove_open_end(self._path)
 
     def checkpoint(self, until: int | None = None) -> None:
         """Fold the next slice of the log into the checkpoint, up to a position if one is given.

@@ -55,6 +55,8 @@ class Facts(Struct):
     """When the disk is full at that pace, if nothing is trimmed; None if that is not known."""
     is_served: bool
     """Whether a server runs on it."""
+    erasing: int
+    """How many deletions of histories are not carried out yet: its files, or a shared log's stream, have some of it."""
 
 
 @contextmanager
@@ -144,6 +146,7 @@ def facts_of(db: apsw.Connection, path: str) -> Facts:
         growth_bytes_per_s=growth,
         full_in_s=full_in_s(room_bytes, growth, None),
         is_served=serves_the_file(path),
+        erasing=_count(db, "erasure", "true"),
     )
 
 

@@ -13,10 +13,12 @@ from functools import partial
 from typing import Self
 
 from twincast.core.batch import Batch, Committed, Placed
+from twincast.core.erasure import erasures_in
 from twincast.errors import JournalUnavailable
 from twincast.journal.outage import Outage
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.history.erasing import Erasing
 from twincast.journal.sqlite.history.schedule import Closing
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.stored_log import StoredLog
@@ -37,9 +39,16 @@ class SqliteJournal(StoredLog):
     """See Journal.batch_max_bytes. The bound of the open batch suffices."""
 
     def __init__(
-        self, file: SqliteFile, worker: Worker, reader: LogReader, trimming: TrimSchedule, closing: Closing
+        self,
+        file: SqliteFile,
+        worker: Worker,
+        reader: LogReader,
+        trimming: TrimSchedule,
+        closing: Closing,
+        *,
+        erasing: Erasing,
     ) -> None:
-        super().__init__(file, worker, reader, trimming, closing, tail_max_bytes=TAIL_MAX_BYTES)
+        super().__init__(file, worker, reader, trimming, closing, erasing=erasing, tail_max_bytes=TAIL_MAX_BYTES)
         self._is_settled = False
         self._outage = Outage()
         self.keys = file.idempotency_keys()
@@ -81,7 +90,8 @@ class SqliteJournal(StoredLog):
             undo.callback(reader.close)
             trimming = TrimSchedule(file, worker, path, retention=retention, now_utc=now_utc)
             closing = Closing(file, worker, path, retention=retention, now_utc=now_utc, closed=trimming.closed)
-            journal = cls(file, worker, reader, trimming, closing)
+            erasing = Erasing(file, worker, path, lock=closing.making, now_utc=now_utc)
+            journal = cls(file, worker, reader, trimming, closing, erasing=erasing)
             undo.pop_all()
             return journal
 
@@ -133,6 +143,8 @@ class SqliteJournal(StoredLog):
         assert committed.texts is not None
         event_bytes = sum(map(len, committed.texts)) + TEXT_BYTES * len(committed.texts)
         self._tail.append(committed, text_bytes + event_bytes)
+        if self._file.has_erasures:
+            self._tail.erase(erasures_in(committed.entries))
         self._has_stored(self._tail.seq)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import apsw
 
 from twincast.core.batch import Committed
+from twincast.core.erasure import without_erased
 from twincast.core.idempotency import IdempotencyRecord
-from twincast.core.model import Entry
+from twincast.core.model import Entry, Erased, Late
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
+from twincast.journal.sqlite.erasures import erasures_of
 from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.history.closed_log import ClosedLog
 from twincast.journal.tail import up_to_bytes
@@ -58,6 +60,24 @@ class LogReader:
         # Closed, for an unfinished statement keeps its view of the file, and no checkpoint passes a view.
         with unavailable_if_failing(), closing(self._db.execute(_READ, (since, limit))) as rows:
             entries = _entries(rows, self.epoch, max_bytes)
+        return self._without_erased(self._read_on(entries, since, limit, max_bytes))
+
+    def forget(self) -> None:
+        """Let go of files that are no longer part of the log.
+
+        Raises:
+            JournalUnavailable: the disk does not give its catalog.
+        """
+        self._closed.forget()
+
+    def _without_erased(self, entries: list[Entry]) -> list[Entry]:
+        """Leave out what is to be erased, and is perhaps still there: after the reading, so that nothing is missed."""
+        with unavailable_if_failing():
+            erasures = erasures_of(self._db)
+        return list(without_erased(entries, erasures)) if erasures else entries
+
+    def _read_on(self, entries: list[Entry], since: int, limit: int, max_bytes: int | None) -> list[Entry]:
+        """Return what follows a position, of which the journal itself has some entries."""
         # One statement sees one moment of the log, so its first entry tells whether any before it was trimmed. What was
         # closed before is in the catalog then.
         if not entries or entries[0].seq == since + 1:
@@ -74,7 +94,9 @@ class LogReader:
         with unavailable_if_failing():
             until = entries[-1].seq
             keys = tuple(IdempotencyRecord(*row) for row in self._db.execute(_READ_KEYS, (since, until)))
-            return Committed(tuple(entries), keys, tuple(sqlite_producers.read_between(self._db, since, until)))
+            marks = tuple(sqlite_producers.read_between(self._db, since, until))
+        has_late = any(isinstance(entry, Late | Erased) for entry in entries)
+        return Committed(tuple(entries), keys, marks, has_late=has_late)
 
     def close(self) -> None:
         """Release the file. Raises JournalUnavailable if the disk fails meanwhile."""

@@ -9,16 +9,16 @@ from twincast.core.idempotency import WINDOW_ENTRIES, digest_of
 from twincast.journal.sqlite.entries import entry_of
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 _LOG = """
 create table meta (name text primary key, value text not null) without rowid;
 create table log (
     seq           integer primary key,  -- 1, 2, 3, ... without gaps
-    type          text not null,        -- data_update, control, deleted or late
+    type          text not null,        -- data_update, control, deleted, late or erased
     device_id     text not null,        -- of a control: its target
-    value         text not null,        -- JSON; of a control: its args; of a deleted: null
-    command       text,                 -- of a control only
+    value         text not null,        -- JSON; of a control: its args; of a deleted or erased: null
+    command       text,                 -- of a control; of a deleted that erases: history
     timestamp_utc text not null,        -- ISO 8601
     source        text not null         -- rest, websocket, application or nats
 );
@@ -154,6 +154,16 @@ create table part (                     -- the closed partitions of the log: fil
 );
 """
 
+_ERASURES = """
+create table erasure (                  -- deletions of histories that are not carried out yet, by this file's server
+    seq        integer primary key,     -- of the deletion in the log: what stands before it is erased
+    device_id  text not null,
+    at_utc     text not null,
+    is_erased  integer not null,        -- whether nothing of it is in the file and the partitions any more
+    stream_seq integer                  -- of a shared log: the message that brought it, while its stream has that
+);
+"""
+
 _RECEIPTS_WITH_CRC = """
 create table receipt (first_seq integer primary key, last_seq integer not null, key text not null, digest integer)
 """
@@ -166,7 +176,17 @@ def create(db: apsw.Connection, log: str) -> None:
         db.pragma("application_id", APPLICATION_ID)
         db.pragma("user_version", SCHEMA_VERSION)
         db.execute(
-            _LOG + _RECEIPTS + _ACCESS + _GENERATIONS + _FENCE + _PAIRING + _SERVERS + _MEASURED + _TWIN + _PARTS
+            _LOG
+            + _RECEIPTS
+            + _ACCESS
+            + _GENERATIONS
+            + _FENCE
+            + _PAIRING
+            + _SERVERS
+            + _MEASURED
+            + _TWIN
+            + _PARTS
+            + _ERASURES
         )
         db.execute(
             "insert into meta values ('epoch', ?), ('checkpoint_seq', '0'),"
@@ -220,6 +240,10 @@ def _to_9(db: apsw.Connection) -> None:
     db.execute(_PARTS)
 
 
+def _to_10(db: apsw.Connection) -> None:
+    db.execute(_ERASURES)
+
+
 _UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {
     1: _to_2,
     2: _to_3,
@@ -229,6 +253,7 @@ _UPGRADES: dict[int, Callable[[apsw.Connection], None]] = {
     6: _to_7,
     7: _to_8,
     8: _to_9,
+    9: _to_10,
 }
 """By version, what brings it to the next one."""
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from twincast.core.batch import Committed
+from twincast.core.erasure import Erasure
 from twincast.core.model import Entry, Snapshot
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.history.erasing import Erasing
 from twincast.journal.sqlite.history.schedule import Closing
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.trim_schedule import TrimSchedule
@@ -34,6 +36,7 @@ class StoredLog:
         trimming: TrimSchedule,
         closing: Closing,
         *,
+        erasing: Erasing,
         tail_max_bytes: int,
     ) -> None:
         self._file = file
@@ -44,6 +47,8 @@ class StoredLog:
         self._tail = LogTail(file.seq, tail_max_bytes)
         self._trimming = trimming
         self._closing = closing
+        self._erasing = erasing
+        erasing.when_rewritten(self._forget_read)
         self._grown: Callable[[int], None] = _tell_nobody
         self._checkpointing = False
         self._is_closing = False
@@ -56,6 +61,8 @@ class StoredLog:
         """Take note that the file has what comes up to a position."""
         self._trimming.appended(seq)
         self._closing.appended(seq)
+        if self._file.has_erasures:
+            self._erasing.wake()
         self._grown(seq)
         if not self._checkpointing and not self._is_closing:
             self._go_on_with_checkpoint()
@@ -83,10 +90,27 @@ class StoredLog:
         """Begin with what is done behind commits, on the event loop."""
         self._trimming.start()
         self._closing.start()
+        if self._file.has_erasures:
+            self._erasing.wake()
 
     async def closed(self) -> None:
         """Wait until everything is closed that is to be."""
         await self._closing.settled()
+
+    def when_erased(self, forget: Callable[[], Awaitable[None]]) -> None:
+        """Have something called whenever histories are erased: it lets go of what it has read of the files."""
+        self._erasing.when_rewritten(forget)
+
+    async def erased(self) -> None:
+        """Wait until everything is erased that is to be."""
+        await self._erasing.settled()
+
+    async def erasures(self) -> Sequence[Erasure]:
+        """See Journal.erasures."""
+        return await self._worker.do(self._file.erasures)
+
+    async def _forget_read(self) -> None:
+        await self._reader_worker.do(self._reader.forget)
 
     @property
     def oldest_since(self) -> int:
@@ -98,6 +122,8 @@ class StoredLog:
         space = self._trimming.space()
         if space.problem is None and self._closing.problem is not None:
             space.problem = f"the log is not closed into partitions, and its file grows: {self._closing.problem}"
+        if space.problem is None and self._erasing.problem is not None:
+            space.problem = f"a history that was deleted is not erased yet: {self._erasing.problem}"
         return space
 
     def recent(self, since: int, limit: int = 1) -> Sequence[Entry]:
@@ -147,6 +173,7 @@ class StoredLog:
         self._is_closing = True
         self._trimming.close()
         await self._closing.close()
+        await self._erasing.close()
         for worker, close in ((self._reader_worker, self._reader.close), (self._worker, self._file.close)):
             try:
                 await worker.close(close)

@@ -89,6 +89,8 @@ class LogTrim:
         self._page_bytes = int(db.pragma("page_size"))
         self._retention = retention
         self._newest_seq = self._appended_bytes = 0  # at the last look
+        self.lent_pages = 0
+        """How many pages are free, but taken for a while by what is written over them."""
         self._slice = SLICE_ENTRIES, SLICE_BYTES
         self._audit_seen = 0  # up to here the audit trail has nothing left but what was done to keys
         if retention.keep_bytes is not None:
@@ -108,7 +110,7 @@ class LogTrim:
             _between(SLICE_BYTES, 2 * (appended_bytes - self._appended_bytes)),
         )
         self._newest_seq, self._appended_bytes = newest_seq, appended_bytes
-        free_pages = int(self._db.pragma("freelist_count"))
+        free_pages = int(self._db.pragma("freelist_count")) + self.lent_pages
         history_bytes = sum(part.bytes for part in parts)
         used_bytes = (int(self._db.pragma("page_count")) - free_pages) * self._page_bytes + history_bytes
         hot_since, oldest_at_utc = self._oldest(newest_seq)
@@ -193,6 +195,10 @@ class LogTrim:
             at_utc = db.execute("select timestamp_utc from log where seq = ?", (seq,)).get
             return None if at_utc is None else (seq - 1, str(at_utc))
         return None
+
+    def keep_only(self, parts: Sequence[Part]) -> None:
+        """Let go of the files of partitions that are no longer part of the log."""
+        self._open.keep_only(parts)
 
     def close(self) -> None:
         """Release the files."""

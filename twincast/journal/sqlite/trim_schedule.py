@@ -162,8 +162,7 @@ class TrimSchedule:
         if until is not None or dropped:
             self._file.guard.check()
         if dropped:
-            self._file.drop(dropped)
-            self._dropped = (*self._dropped, *dropped)
+            self._dropped = (*self._dropped, *self._file.drop(dropped))
         if until is not None:
             self._file.trim(until)
         return self._file.look(self._now_utc()), self._clock_s() - began_s

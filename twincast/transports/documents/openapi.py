@@ -28,6 +28,7 @@ TAGS = {
 """The tags of calls, in the order in which they are shown."""
 
 _TAG_OF_PATH = {"/api/history": "State", "/api/data": "State", "/api/control": "Commands", "/api/events": "Streams"}
+_TAG_OF_PATH |= {"/api/erasures": "State"}
 _TAG_OF_PATH |= {"/api/tickets": "Access", "/api/audit": "Access", "/api/pair": "Access"}
 _OURS = ("/api/", "/healthz", "/readyz", "/metrics")
 

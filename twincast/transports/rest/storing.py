@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar, cast
 
 from msgspec import UNSET, Struct
 
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord, digest_of, key_of_request
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, Late
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Erased, Late
 from twincast.core.rights import Principal
 from twincast.errors import TooLarge, Truncated, TwincastError
 from twincast.transports.answer import Answer
@@ -102,13 +103,14 @@ class Storing:
         return await stored
 
     async def _stored_before(self, seq: int) -> Entry:
-        try:
-            return await self._parts.hub.read_one(seq)
-        except Truncated:
-            raise Truncated(
-                f"this was stored before, under the same key, as entry {seq}; it is not stored again, and what was"
-                " answered then is no longer kept"
-            ) from None
+        with suppress(Truncated):
+            entry = await self._parts.hub.read_one(seq)
+            if not isinstance(entry, Erased):
+                return entry
+        raise Truncated(
+            f"this was stored before, under the same key, as entry {seq}; it is not stored again, and what was"
+            " answered then is no longer kept"
+        )
 
     async def _stored_now(self, seq: int) -> Entry:
         try:

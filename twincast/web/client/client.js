@@ -246,6 +246,16 @@ export class Client {
   }
 
   /**
+   * Deletes a device with its history, for good: all that the log has of it. It needs the right `admin`, and is asked by a request of its own.
+   * @param {string} deviceId
+   * @returns {Promise<any>} the answer: `event`, and under `pending` what still has something of it
+   * @throws {RequestError} refused by the server in its own words, or `no_answer`
+   */
+  async deleteHistory(deviceId) {
+    return this.#ask(historyPath(deviceId, {}), "DELETE");
+  }
+
+  /**
    * Returns the past of a device: entries, or with `every` or `points` buckets by columns. It is asked by a request of its own; a client that
    * begins with its position as `since` goes on behind it, without gap or overlap.
    * @param {string} deviceId
@@ -345,10 +355,10 @@ export class Client {
     }
   }
 
-  async #ask(path) {
+  async #ask(path, method = "GET") {
     const token = typeof this.#token === "function" ? await credentialFrom(this.#token) : this.#token;
     const ask = this.#pin ? (...how) => this.#pin.fetch(...how) : (address, how) => fetch(address, how);
-    return get(this.url, path, token, ask);
+    return get(this.url, path, token, ask, method);
   }
 
   #connect() {

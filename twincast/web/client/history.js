@@ -47,15 +47,16 @@ export function statePath(at, devices) {
  * @param {string} path
  * @param {string|undefined} token
  * @param {Fetch} ask as `fetch` does
+ * @param {"GET"|"DELETE"} [method]
  * @returns {Promise<any>} the answer
  * @throws {RequestError} refused by the server in its own words, or `no_answer`
  */
-export async function get(url, path, token, ask) {
+export async function get(url, path, token, ask, method = "GET") {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   let response;
   let answer;
   try {
-    response = await ask(new URL(path, url.replace(/^ws/, "http")), { cache: "no-store", headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    response = await ask(new URL(path, url.replace(/^ws/, "http")), { method, cache: "no-store", headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
     answer = await response.json();
   } catch (error) {
     throw new RequestError("no_answer", `The server does not answer what was asked of its history: ${error.message}`);

@@ -51,6 +51,7 @@
  * @typedef {object} Deleted
  * @property {"deleted"} type
  * @property {string} device_id
+ * @property {"history"} [scope] all that the log had of it is erased
  * @property {string} timestamp_utc ISO 8601
  * @property {"rest"|"websocket"|"application"|"nats"} source
  * @property {number} seq a position in the log

@@ -52,19 +52,19 @@ export class Pin {
   /**
    * Asks for a page of JSON, as `fetch` does.
    * @param {URL} address
-   * @param {{signal?: AbortSignal, headers?: Record<string, string>}} how
+   * @param {{method?: string, signal?: AbortSignal, headers?: Record<string, string>}} how
    * @returns {Promise<{ok: boolean, status: number, json: () => Promise<any>}>}
    */
-  fetch(address, { signal, headers } = {}) {
+  fetch(address, { method, signal, headers } = {}) {
     return new Promise((resolve, reject) => {
-      const request = this.#node.https.get(address, { agent: this.#agent, signal, headers }, (response) => {
+      const request = this.#node.https.request(address, { method, agent: this.#agent, signal, headers }, (response) => {
         const parts = [];
         response.on("data", (part) => parts.push(part)).on("error", reject).on("end", () => {
           const status = response.statusCode;
           resolve({ ok: status >= 200 && status < 300, status, json: async () => JSON.parse(parts.join("")) });
         });
       });
-      request.on("error", reject);
+      request.on("error", reject).end();
     });
   }
 

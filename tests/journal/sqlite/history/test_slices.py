@@ -10,8 +10,9 @@ from tests.journal.sqlite.history.logs import EPOCH, OpenLog
 from twincast.core.model import DataUpdate, Entry
 from twincast.history.times import text_of
 from twincast.journal.sqlite.history import slices
+from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.layout import folder_of
-from twincast.journal.sqlite.history.slices import FILE, Slices
+from twincast.journal.sqlite.history.slices import Slices
 
 
 def entries(first: int, last: int) -> list[Entry]:
@@ -73,7 +74,7 @@ def test_what_is_closed_is_forgotten_but_not_while_a_query_is_at_work(log: OpenL
 
 
 def test_there_is_no_file_before_the_first_slice_and_none_after_the_end(log: OpenLog) -> None:
-    file = Path(folder_of(log.path), FILE)
+    file = Path(folder_of(log.path), OPEN_END)
     made = Slices(log.path)
     assert not made.go_on(0, 10)
     assert not file.exists()
@@ -85,7 +86,7 @@ def test_there_is_no_file_before_the_first_slice_and_none_after_the_end(log: Ope
 
 
 def test_what_another_run_has_left_is_not_read(log: OpenLog) -> None:
-    file = Path(folder_of(log.path), FILE)
+    file = Path(folder_of(log.path), OPEN_END)
     file.parent.mkdir()
     file.write_bytes(b"something else")
     made = Slices(log.path)

@@ -68,6 +68,15 @@ class ClosedLog:
             since = entries[-1].seq
         return entries
 
+    def forget(self) -> None:
+        """Let go of files that are no longer part of the log.
+
+        Raises:
+            JournalUnavailable: the disk does not give its catalog.
+        """
+        with unavailable_if_failing():
+            self._open.keep_only(catalog.parts(self._db))
+
     def close(self) -> None:
         """Release the files."""
         self._open.close()

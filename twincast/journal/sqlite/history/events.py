@@ -17,7 +17,7 @@ def event_of(kind: str, seq: str, value: str, stored: str, source: str, *, comma
         value: its JSON text.
         stored: when it was stored, as JSON.
         source: the way by which it came, as JSON.
-        command: a command's name, as JSON.
+        command: a command's name, or the scope of a deletion, as JSON; null for none.
         claim: what it says of its measured time, see `claim_of`.
 
     `:name` is its device and `:epoch` its epoch, both as JSON.
@@ -26,7 +26,7 @@ def event_of(kind: str, seq: str, value: str, stored: str, source: str, *, comma
 case {kind}
     when {COMMAND} then
         '{{"type":"{KINDS[COMMAND]}","target":' || :name || ',"command":' || {command} || ',"args":' || {value}
-    when {DELETION} then '{{"type":"{KINDS[DELETION]}","device_id":' || :name
+    when {DELETION} then '{{"type":"{KINDS[DELETION]}","device_id":' || :name || coalesce(',"scope":' || {command}, '')
     else iif({kind} = {LATE}, '{{"type":"{KINDS[LATE]}","device_id":', '{{"type":"{KINDS[READING]}","device_id":')
         || :name || ',"value":' || {value} || {claim}
 end || ',"timestamp_utc":' || {stored} || ',"source":' || {source} || ',"seq":' || {seq}

@@ -17,6 +17,8 @@ from twincast.machine import sync_folder
 OPEN_MAX = 64
 """So many partitions stay open, about 100 KiB each; the one that was not read for longest is closed first."""
 _OURS = re.compile(r"\d{12,}(-\d+)?\.db|.*\.new(-copy|-scratch)?")
+OPEN_END = "open.db"
+"""The index of what is not closed, while a server runs."""
 FOLDER_MODE = 0o700
 
 
@@ -67,6 +69,22 @@ def settle(new: str, first_seq: int) -> str:
     return name
 
 
+def settle_anew(new: str, old: str) -> str:
+    """Do what `settle` does, for one that comes in the place of another, under a name that was not used before.
+
+    Args:
+        new: the file.
+        old: what the other is called.
+    """
+    folder = os.path.dirname(new)
+    stem, _, ending = old.partition(".")
+    first, _, number = stem.partition("-")
+    name = f"{first}-{int(number or 0) + 1}.{ending}"
+    os.replace(new, os.path.join(folder, name))
+    sync_folder(folder)
+    return name
+
+
 def remove_unfinished(new: str) -> None:
     """Remove what is left of a file that was not settled, and what it was made of."""
     for name in (new, f"{new}-copy", f"{new}-scratch"):
@@ -87,6 +105,12 @@ def remove_unnamed(journal: str, parts: Sequence[Part]) -> list[str]:
                 os.unlink(os.path.join(folder, name))
                 removed.append(name)
     return removed
+
+
+def remove_open_end(journal: str) -> None:
+    """Remove what a server that ended uncleanly has left of its index: it is made anew."""
+    with suppress(OSError):
+        os.unlink(os.path.join(folder_of(journal), OPEN_END))
 
 
 def unlink(journal: str, parts: Iterable[Part]) -> None:

@@ -1,9 +1,11 @@
 """The history of a journal in SQLite, with a thread of its own for its queries."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Self, TypeVar
 
 from twincast.core.model import Entry, Snapshot
+from twincast.errors import Stopping
 from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
 from twincast.journal.sqlite.history.queries import Facts, Queries
 from twincast.journal.sqlite.history.slices import BLOCK_ENTRIES
@@ -49,6 +51,7 @@ class SqliteHistory:
         turns.wake()
         history = cls(turns, queries, settle)
         journal.when_grown(history.grown)
+        journal.when_erased(history.forget)
         return history
 
     def grown(self, seq: int) -> None:
@@ -56,6 +59,16 @@ class SqliteHistory:
         if seq - self._looked_at >= BLOCK_ENTRIES:
             self._looked_at = seq
             self._turns.wake()
+
+    async def forget(self) -> None:
+        """Let go of what was read of the files, for a history was erased in them.
+
+        Raises:
+            JournalUnavailable: a disk does not give or take it.
+        """
+        with suppress(Stopping):  # then there is nothing left that was read
+            await self._turns.do(self._queries.forget())
+        self._looked_at = 0
 
     async def entries(self, query: EntriesQuery) -> Sequence[EntriesPage]:
         """See History.entries."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
+from twincast.core.erasure import Erasures
 from twincast.journal.sqlite.history.events import claim_of, event_of
 from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US
 from twincast.journal.sqlite.history.paced import run
@@ -45,7 +46,7 @@ coalesce({us_of("log.measured_at_utc")} > coalesce({us_of("log.timestamp_utc")},
     + {BELIEVED_AHEAD_US}, 1)"""
 _EVENT = event_of(
     *(f"({kind_of('log.type')})", "log.seq", "log.value", "json_quote(log.timestamp_utc)", "json_quote(log.source)"),
-    command="json_quote(log.command)",
+    command="iif(log.command is null, null, json_quote(log.command))",
     claim=f"iif(log.measured_at_utc is null, '', {claim_of('json_quote(log.measured_at_utc)', is_off=_IS_OFF)})",
 )
 
@@ -87,7 +88,9 @@ select json_group_array(iif(exists (select 1 from rollup r where r.slice = each.
 class OpenEnd:
     """What is not closed, as of the moment at which a query begins. All methods must be called in one thread."""
 
-    def __init__(self, slices: Slices, query: int, devices: Sequence[str], since: int, until: int) -> None:
+    def __init__(
+        self, slices: Slices, query: int, devices: Sequence[str], since: int, until: int, *, erasures: Erasures
+    ) -> None:
         """Begin a query; see `scan` and `forget`.
 
         Args:
@@ -96,8 +99,10 @@ class OpenEnd:
             devices: the devices that are asked for.
             since: the position behind which the log is not closed.
             until: the last position that is asked for.
+            erasures: up to where entries are to be erased, by device.
         """
         self._db = slices.db
+        self._erasures = erasures
         self._query = query
         self._devices = devices
         self._since, self._until = since, until
@@ -130,7 +135,10 @@ class OpenEnd:
     def runs(self, device: str) -> list[SortedRun]:
         """Return the entries of one of the devices."""
         number, tail = self._numbers.get(device), self._tail_of(device)
-        return tail if number is None else [*(self._run(_SLICE, each, number) for each in self._slices), *tail]
+        if number is None:
+            return tail
+        since = self._since_of(device)
+        return [*(self._run(_SLICE, each, number, since) for each in self._slices if each.last_seq > since), *tail]
 
     def sums(self, device: str, is_asked: Callable[[Slice], bool]) -> Steps[list[SortedRun]]:
         """Return the same, for what needs no order: those slices together that have few of the device and no rollups.
@@ -142,8 +150,9 @@ class OpenEnd:
             is_asked: whether a slice may have entries that are asked for.
         """
         number = self._numbers.get(device)
+        since = self._since_of(device)
         found = [run for run in self._tail_of(device) if self._tail is not None and is_asked(self._tail)]
-        slices = [each for each in self._slices if number is not None and is_asked(each)]
+        slices = [each for each in self._slices if number is not None and is_asked(each) and each.last_seq > since]
         if number is None or not slices:
             return found
         which = {"device": number, "slices": json.dumps([each.number for each in slices]), "few": FEW_ENTRIES + 1}
@@ -153,26 +162,32 @@ class OpenEnd:
         size = 0
         for each, count in zip(slices, counts, strict=True):
             if count > FEW_ENTRIES:
-                found.append(self._run(_SLICE, each, number))
+                found.append(self._run(_SLICE, each, number, since))
                 continue
             if few and size + count > FEW_ENTRIES:
-                found.append(self._together(few, number))
+                found.append(self._together(few, number, since))
                 few, size = [], 0
             if count:
                 few.append(each)
                 size += count
-        return [*found, self._together(few, number)] if few else found
+        return [*found, self._together(few, number, since)] if few else found
+
+    def _since_of(self, device: str) -> int:
+        """Return the position behind which entries of a device count: what is erased may still be there."""
+        return max(self._since, self._erasures.get(device, 0) - 1)
 
     def _tail_of(self, device: str) -> list[SortedRun]:
-        return [] if self._tail is None else [self._run(_TAIL, self._tail, self._devices.index(device))]
+        if self._tail is None:
+            return []
+        return [self._run(_TAIL, self._tail, self._devices.index(device), self._since_of(device))]
 
-    def _together(self, slices: Sequence[Slice], device: int) -> SortedRun:
+    def _together(self, slices: Sequence[Slice], device: int, since: int) -> SortedRun:
         low, high = zip(*((each.min_us, each.max_us) for each in slices), strict=True)
         stored_low, stored_high = zip(*((each.min_stored_us, each.max_stored_us) for each in slices), strict=True)
         return SortedRun(
             self._db,
             _SLICES,
-            {"device": device, "since": self._since, "until": self._until},
+            {"device": device, "since": since, "until": self._until},
             texts={"slices": json.dumps([(each.number, each.last_seq) for each in slices])},
             times_us=(min(low), max(high)),
             stored_us=(min(stored_low), max(stored_high)),
@@ -186,15 +201,15 @@ class OpenEnd:
         for table, column in ("tail", "slice"), ("asked", "query"):
             run(self._db, f"delete from {table} where {column} = ?", (self._query,))
 
-    def _run(self, columns: Columns, each: Slice, device: int) -> SortedRun:
+    def _run(self, columns: Columns, each: Slice, device: int, since: int) -> SortedRun:
         until = min(self._until, each.last_seq)  # a slice may have grown since
         return SortedRun(
             self._db,
             columns,
-            {"slice": each.number, "device": device, "since": self._since, "until": until},
+            {"slice": each.number, "device": device, "since": since, "until": until},
             times_us=(each.min_us, each.max_us),
             stored_us=(each.min_stored_us, each.max_stored_us),
-            is_whole=each.is_full and each.first_seq > self._since and each.last_seq <= self._until,
+            is_whole=each.is_full and each.first_seq > since and each.last_seq <= self._until,
             has_measured=bool(each.has_measured),
         )
 

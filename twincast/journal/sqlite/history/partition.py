@@ -42,32 +42,32 @@ class Partition:
         )
         self.stored_text, self.measured_text = _times("entry", has_claimed=has_claimed, has_stamped=has_stamped)
         self.state_texts = _times("state", has_claimed=has_claimed, has_stamped=has_stamped)
-        self._whole, self._up_to = self._columns(""), self._columns(" and entry.seq <= :until")
+        self._whole, self._part = self._columns(""), self._columns(" and entry.seq > :since and entry.seq <= :until")
 
     def device(self, name: str) -> int | None:
         """Return the number of a device here; None if it has none."""
         return next((int(row[0]) for row in self.db.execute("select id from device where name = ?", (name,))), None)
 
-    def run(self, device: int, until: int) -> SortedRun:
-        """Return the entries of a device up to a position."""
+    def run(self, device: int, until: int, since: int = 0) -> SortedRun:
+        """Return the entries of a device behind a position, and up to another one."""
         part = self.part
-        is_whole = until >= part.last_seq
+        is_whole = until >= part.last_seq and since < part.first_seq
         return SortedRun(
             self.db,
-            self._whole if is_whole else self._up_to,
-            {"device": device, "until": until},
+            self._whole if is_whole else self._part,
+            {"device": device, "since": since, "until": until},
             times_us=(part.min_us, part.max_us),
             stored_us=(part.stored_min_us, part.stored_max_us),
             is_whole=is_whole,
             has_measured=self.has_measured,
         )
 
-    def _columns(self, up_to: str) -> Columns:
+    def _columns(self, within: str) -> Columns:
         of_path = f"{_ROLLED_DEVICE} and r.path in (select id from path where pointer = :pointer)"
         return Columns(
             times="entry",
             rows="entry",
-            where=f"entry.device = :device{up_to}",
+            where=f"entry.device = :device{within}",
             at="entry.at_us",
             seq="entry.seq",
             stored="coalesce(entry.stored_us, entry.at_us)",

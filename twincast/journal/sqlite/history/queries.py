@@ -9,11 +9,13 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import apsw
 
+from twincast.core.erasure import Erasures
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
+from twincast.journal.sqlite.erasures import erasures_of
 from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.history import catalog, pages, states
 from twincast.journal.sqlite.history.catalog import Part
@@ -45,6 +47,8 @@ class Cut(NamedTuple):
     """The position behind which the log is not closed."""
     head: int
     """Its newest entry."""
+    erasures: Erasures
+    """Up to where entries are to be erased, by device."""
 
 
 class Facts(Protocol):
@@ -89,6 +93,19 @@ class Queries:
         with unavailable_if_failing():
             self._slices.close()
 
+    def forget(self) -> Steps[None]:
+        """Let go of what was read: of files that are no longer part of the log, and of all that is indexed.
+
+        Queries that are under way begin again.
+
+        Raises:
+            JournalUnavailable: a disk does not give or take it.
+        """
+        with unavailable_if_failing():
+            self._cut()
+            yield
+            self._slices.empty()
+
     def go_on(self, *, is_busy: bool) -> bool:
         """Do a block of what makes queries fast: index the open end. Return whether there is more.
 
@@ -113,18 +130,19 @@ class Queries:
 
     def _steady(self, query: Callable[[], Steps[T]]) -> Steps[T]:
         """Work on a query, and once more if what it read from was closed, trimmed or dropped meanwhile."""
-        before = self._cut()
+        before, emptied = self._cut(), self._slices.times_emptied
         for _ in range(TRIES - 1):
             try:
                 answer = yield from query()
-            except (JournalUnavailable, apsw.Error):
-                if self._cut().parts == before.parts:
+            except Exception as error:
+                is_of_files = isinstance(error, JournalUnavailable | apsw.Error) and self._cut().parts != before.parts
+                if not is_of_files and emptied == self._slices.times_emptied:
                     raise
             else:
                 oldest = self._slices.db.execute("select min(seq) from hot.log").get
-                if oldest is None or oldest <= before.since + 1:
+                if (oldest is None or oldest <= before.since + 1) and emptied == self._slices.times_emptied:
                     return answer
-            before = self._cut()
+            before, emptied = self._cut(), self._slices.times_emptied
         return (yield from query())
 
     def _cut(self, until: int | None = None) -> Cut:
@@ -136,7 +154,10 @@ class Queries:
         closed = max((part.last_seq for part in parts), default=0)
         since = max(closed, closed if oldest is None else oldest - 1)
         head = max(since, head or 0)
-        return Cut(present(self._path, parts), since, head if until is None else min(head, until))
+        # Behind the rest: whatever is erased, and still there, is known by then.
+        return Cut(
+            present(self._path, parts), since, head if until is None else min(head, until), erasures_of(db, "hot")
+        )
 
     def entries(self, query: EntriesQuery) -> Steps[list[EntriesPage]]:
         """See History.entries."""
@@ -157,13 +178,16 @@ class Queries:
         for part in cut.parts:
             if part.first_seq <= cut.head and part.last_seq > query.after_seq:
                 times_us = (part.stored_min_us, part.stored_max_us) if query.by_stored else (part.min_us, part.max_us)
-                sources.append(Source(times_us, partial(self._run_in, part, device, cut.head)))
+                sources.append(Source(times_us, partial(self._run_in, part, device, cut)))
         return [each for each in sources if each.times_us[0] < query.to_us and each.times_us[1] >= query.from_us]
 
-    def _run_in(self, part: Part, device: str, until: int) -> SortedRun | None:
+    def _run_in(self, part: Part, device: str, cut: Cut) -> SortedRun | None:
+        since = max(0, cut.erasures.get(device, 0) - 1)
+        if since >= part.last_seq:
+            return None
         partition = self._partitions.get(part)
         number = partition.device(device)
-        return None if number is None else partition.run(number, until)
+        return None if number is None else partition.run(number, cut.head, since)
 
     def buckets(self, query: BucketsQuery) -> Steps[list[Series]]:
         """See History.buckets."""
@@ -190,7 +214,7 @@ class Queries:
                 (part.stored_min_us, part.stored_max_us) if query.by_stored else (part.min_us, part.max_us)
             )
             if part.first_seq <= cut.head and first_us < to_us and last_us >= from_us:
-                run = self._run_in(part, device, cut.head)
+                run = self._run_in(part, device, cut)
                 if run is not None:
                     yield run
 
@@ -201,7 +225,7 @@ class Queries:
         for part in cut.parts:
             yield from names_in(self._partitions.get(part), found, names.has)
         yield from names_behind(self._slices, (cut.since, cut.head), found, names.has)
-        return sorted(found)
+        return sorted(found - {""})  # places of erased entries have no name
 
     def oldest(self) -> Steps[Entry | None]:
         """See History.oldest."""
@@ -240,7 +264,8 @@ class Queries:
         elif cut.since:
             states.add_unchanged(self._slices.db, cut.since, known, names.has)
             yield from self._check_known(cut, seq, names, known)
-        twins = {name: twin for name, twin in known.items() if twin is not None}
+        erasures = cut.erasures
+        twins = {name: twin for name, twin in known.items() if twin is not None and twin.seq >= erasures.get(name, 0)}
         return Snapshot(self._facts.lineage.epoch, seq, twins)
 
     def _state_of_open_end(self, cut: Cut, seq: int, names: Names, known: states.Known) -> Steps[None]:
@@ -265,7 +290,7 @@ class Queries:
 
     @contextmanager
     def _open_end(self, devices: Sequence[str], since: int, cut: Cut) -> Iterator[OpenEnd]:
-        end = OpenEnd(self._slices, next(self._numbers), devices, since, cut.head)
+        end = OpenEnd(self._slices, next(self._numbers), devices, since, cut.head, erasures=cut.erasures)
         try:
             yield end
         finally:

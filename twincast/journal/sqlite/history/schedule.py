@@ -21,7 +21,7 @@ from twincast.journal.retention import AGED_PARTITION_ENTRIES, CLOSING_BYTES, Re
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history import closer, files
 from twincast.journal.sqlite.history.catalog import CLOSED, Part
-from twincast.journal.sqlite.history.closer import Closed, Job
+from twincast.journal.sqlite.history.closer import Closed, Job, Rewriting
 from twincast.journal.sqlite.worker import Worker
 from twincast.machine import free_bytes
 
@@ -89,6 +89,8 @@ class Closing:
         self._began_seq, self._began_s = file.seq, clock_s()
         self._looks_at_s = clock_s()
         self._task: asyncio.Task[None] | None = None
+        self.making = asyncio.Lock()
+        """Held by whoever makes partitions, or puts some in the place of others."""
         self.problem: str | None = None
         """Why nothing is closed; None if it is, or nothing is due."""
 
@@ -123,7 +125,8 @@ class Closing:
     async def _run(self) -> None:
         while (span := await self._due()) is not None:
             try:
-                await self._close(span)
+                async with self.making:
+                    await self._close(span)
             except (JournalUnavailable, OSError) as error:
                 if self.problem is None:
                     logger.warning("the log is not closed from %d to %d, and goes on as it is: %s", *span, error)
@@ -231,7 +234,7 @@ def share(entry_cpu_s: float, entries_per_s: float, lag: float) -> float:
     return min(SHARE_MAX, max(SHARE_MIN, min(keeping_up, SHARE_CALM * max(1.0, lag))))
 
 
-async def made_apart(job: Job) -> Closed:
+async def made_apart(job: Job | Rewriting) -> Closed:
     """Do a job in a process of its own; in a thread where there can be none.
 
     Raises:
@@ -257,7 +260,7 @@ async def made_apart(job: Job) -> Closed:
     return msgspec.json.decode(answer, type=Closed)
 
 
-async def made_here(job: Job) -> Closed:
+async def made_here(job: Job | Rewriting) -> Closed:
     """Do a job in a thread, where the interpreter's lock is in the way, but whose statements rest all the same."""
     return await asyncio.get_running_loop().run_in_executor(None, closer.close_in_words, job)
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import apsw
 
+from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, KINDS, LATE, READING, WIDTHS_S, folder_of
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.parts import add_part_of
@@ -28,8 +29,8 @@ DENSE = 16
 """A slice has rollups of devices that are this part of it; of the others there is little to read."""
 _ROLLED_S = tuple(width for width in WIDTHS_S if width <= 3_600)
 """A slice is short: wider ones would not condense what these have."""
-FILE = "open.db"
 
+_UNSYNCED = ("journal_mode = memory", "synchronous = off")
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _CACHE_KIB = 2_048
 _BUSY_TIMEOUT_MS = 1_000
@@ -42,7 +43,6 @@ RUN_COLUMNS = """
 _TABLES = f"""
 create table open.device (id integer primary key, name text not null unique);
 create table open.path (id integer primary key, key text not null unique, pointer text not null);
-insert into open.path values (1, '$', '');
 create table open.run ({RUN_COLUMNS}) without rowid;
 create table open.rollup (
     slice integer not null, device integer not null, path integer not null, width_s integer not null,
@@ -50,6 +50,7 @@ create table open.rollup (
     min_us integer not null, max_us integer not null, primary key (slice, device, path, width_s, start_s)
 ) without rowid;
 """
+_ROOT = "insert into open.path values (1, '$', '')"
 _TEMPORARY = """
 create temp table block (
     seq integer primary key, device_id text not null, at_us integer not null, stored_us integer, kind integer not null
@@ -176,8 +177,11 @@ class Slices:
         run(self.db, "attach ? as hot", (f"file:{quote(self._journal)}?mode=ro",))
         run(self.db, "attach ':memory:' as open")
         run(self.db, _TABLES + _TEMPORARY)
+        run(self.db, _ROOT)
         self._slices: list[Slice] = []
         self._filling: Iterator[None] | None = None
+        self.times_emptied = 0
+        """How often `empty` was called: a query that began before has perhaps not found all."""
 
     def close(self) -> None:
         """Close the file and remove it."""
@@ -185,6 +189,20 @@ class Slices:
         if self._path is not None:
             with suppress(OSError):
                 os.unlink(self._path)
+
+    def empty(self) -> None:
+        """Forget all slices, names and numbers, and leave nothing of them in the file; they are made anew.
+
+        Raises:
+            apsw.Error: the disk does not take it.
+        """
+        with self.db:
+            for table in "run", "rollup", "device", "path", "block", "leaf", "nested":
+                run(self.db, f"delete from {table}")
+            run(self.db, _ROOT)
+        self._slices.clear()
+        self._filling = None
+        self.times_emptied += 1
 
     def between(self, since: int, until: int) -> list[Slice]:
         """Return the slices that have entries behind a position, and up to another one, in order."""
@@ -246,7 +264,7 @@ class Slices:
     def _begin_file(self) -> None:
         """Have the slices in a file from now on, made anew; they stay in memory where the folder takes none."""
         folder = folder_of(self._journal)
-        path = os.path.join(folder, FILE)
+        path = os.path.join(folder, OPEN_END)
         with suppress(OSError, apsw.Error):
             os.makedirs(folder, mode=0o700, exist_ok=True)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ALONE))
@@ -258,9 +276,11 @@ class Slices:
             else:
                 self._path = path
             # What an unclean end leaves nobody reads, so nothing is synced; but a full disk leaves what was there.
-            for pragma in "journal_mode = memory", "synchronous = off", f"cache_size = {-_CACHE_KIB}":
+            # What is deleted is written over: the history of a device may be one that is to be erased.
+            for pragma in *_UNSYNCED, f"cache_size = {-_CACHE_KIB}", "secure_delete = on":
                 run(self.db, f"pragma open.{pragma}")
             run(self.db, _TABLES)
+            run(self.db, _ROOT)
 
     def _forget(self) -> None:
         with self.db:

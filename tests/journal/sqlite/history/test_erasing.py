@@ -1,0 +1,261 @@
+"""A history that was deleted is in no answer from then on, and at last in no byte of the journal's files."""
+
+import asyncio
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+import apsw
+import pytest
+from msgspec import Raw
+
+from tests.fakes import batch_of
+from tests.journal.sqlite.history.making import at, log_of
+from twincast.core.batch import Batch
+from twincast.core.idempotency import IdempotencyKey
+from twincast.core.model import KINDS, Control, DataUpdate, Deleted, Entry, Erased, Late
+from twincast.core.pattern import pattern_set
+from twincast.history.query import EntriesQuery, Names
+from twincast.journal.retention import Retention
+from twincast.journal.sqlite import erasures
+from twincast.journal.sqlite.health import facts, problems
+from twincast.journal.sqlite.history import schedule, slices
+from twincast.journal.sqlite.history.history import SqliteHistory
+from twincast.journal.sqlite.history.layout import folder_of
+from twincast.journal.sqlite.journal import SqliteJournal
+
+TINY = Retention(partition_entries=50, keep_entries=20)
+MARK = "dubious-marker"
+GONE = "gone/device"
+EVERYTHING = pattern_set(frozenset({"*"}))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have several slices of everything, made in this process."""
+    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+    monkeypatch.setattr(slices, "BLOCK_ENTRIES", 10)
+    monkeypatch.setattr(slices, "SLICE_ENTRIES", 20)
+    monkeypatch.setattr(erasures, "SLICE_ENTRIES", 7)
+    monkeypatch.setattr(erasures, "ZEROS_PAGES", 3)
+
+
+@asynccontextmanager
+async def opened(path: Path, kept: Retention = TINY) -> AsyncIterator[tuple[SqliteJournal, SqliteHistory]]:
+    journal = await SqliteJournal.open(str(path), retention=kept, now_utc=lambda: at(80_000))
+    history = await SqliteHistory.open(str(path), journal)
+    try:
+        yield journal, history
+    finally:
+        await history.close()
+        await journal.close()
+
+
+def entry(seq: int) -> Entry:
+    """Return what stands at a position: a third is of the device that is to go, of every kind."""
+    if seq % 3:
+        return DataUpdate(f"d{seq % 3}", Raw(b'{"x":%d}' % seq), at(seq), "rest")
+    value = Raw(b'{"%s":%d,"text":"%s"}' % (MARK.encode(), seq, MARK.encode()))
+    return (
+        DataUpdate(GONE, value, at(seq), "rest"),
+        Control(GONE, MARK, value, at(seq), "rest"),
+        Late(GONE, value, at(seq), "rest", at(seq - 1)),
+        DataUpdate(GONE, value, at(seq), "rest", measured_at_utc="2026-11-24T00:00:00.000000+00:00"),
+        Deleted(GONE, at(seq), "rest"),
+    )[seq // 3 % 5]
+
+
+async def fill(journal: SqliteJournal, first: int, last: int, by: int = 5) -> None:
+    for seq in range(first, last + 1, by):
+        await journal.append(batch_of([entry(n) for n in range(seq, min(last + 1, seq + by))]))
+    await journal.closed()
+
+
+async def erase(journal: SqliteJournal, device: str = GONE) -> int:
+    placed = await journal.append(batch_of([Deleted(device, at(70_000), "rest", scope="history")]))
+    return placed.seqs[-1]
+
+
+def bytes_of(path: Path) -> dict[str, bytes]:
+    """Return all that is in the folder of a journal."""
+    return {str(file): file.read_bytes() for file in path.parent.rglob("*") if file.is_file()}
+
+
+def holding(path: Path, mark: str = MARK) -> list[str]:
+    """Return which files have something of it."""
+    return sorted(name for name, data in bytes_of(path).items() if mark.encode() in data)
+
+
+def everything(device: str) -> EntriesQuery:
+    return EntriesQuery((device,), KINDS, -(1 << 60), 1 << 60, 0, 1 << 40, is_descending=False, limit=10_000)
+
+
+async def told(history: SqliteHistory, device: str) -> list[Entry]:
+    (page,) = await history.entries(everything(device))
+    return list(page.entries)
+
+
+async def test_no_byte_of_it_is_left_and_the_others_are_what_they_were(path: Path) -> None:
+    async with opened(path) as (journal, history):
+        await fill(journal, 1, 260)
+        before = await journal.read(0, 1_000)
+        others = {device: await told(history, device) for device in ("d1", "d2")}
+        assert len(await told(history, GONE)) == 86
+        assert len(holding(path)) >= 5, "control: four partitions and the journal have it"
+        seq = await erase(journal)
+        await journal.erased()
+        assert [each.device_id for each in await journal.erasures()] == []
+        assert holding(path) == []
+        after = await journal.read(0, 1_000)
+        assert [one.seq for one in after] == [*range(1, seq + 1)]
+        assert [one for one in after[:-1] if one.seq % 3] == [one for one in before if one.seq % 3]
+        assert all(isinstance(one, Erased) for one in after[:-1] if one.seq % 3 == 0)
+        assert {device: await told(history, device) for device in others} == others
+        (deletion,) = await told(history, GONE)
+        assert deletion == after[-1] and deletion.detail == "history"
+    assert problems(str(path)) == []
+    assert facts(str(path)).erasing == 0
+    assert holding(path) == []
+
+
+async def test_without_zeros_over_what_is_deleted_it_would_be_found(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of the test above: what makes the difference is not that rows are gone."""
+    monkeypatch.setattr("twincast.journal.sqlite.file.SqliteFile.overwrite", lambda self, *, is_all: None)
+    monkeypatch.setattr(erasures, "fill_free_pages", lambda db: 0)
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 260)
+        await erase(journal)
+        await journal.erased()
+        assert str(path) in holding(path)
+
+
+async def test_from_the_answer_on_nobody_gets_anything_of_it_while_files_still_have_it(path: Path) -> None:
+    async with opened(path) as (journal, history):
+        await fill(journal, 1, 260)
+        with closing(apsw.Connection(str(path))) as reading:
+            reading.execute("begin")
+            assert reading.execute("select count(*) from log").get
+            seq = await erase(journal)
+            assert [each.seq for each in await journal.erasures()] == [seq]
+            for since in (0, 100, 240):
+                entries = await journal.read(since, 1_000)
+                assert [one.seq for one in entries] == [*range(since + 1, seq + 1)]
+                assert [one.seq for one in entries if one.subject == GONE] == [seq]
+            assert [one.seq for one in await told(history, GONE)] == [seq]
+            state = await history.state_at(seq - 1, Names(EVERYTHING, EVERYTHING))
+            assert set(state.twins) == {"d1", "d2"}
+            assert facts(str(path)).erasing == 1
+        await journal.erased()
+        assert await journal.erasures() == []
+        state = await history.state_at(100, Names(EVERYTHING, EVERYTHING))
+        assert set(state.twins) == {"d1", "d2"}
+        assert await history.names(Names(EVERYTHING, EVERYTHING)) == ["d1", "d2", GONE]
+
+
+async def test_what_the_device_sends_afterwards_stays_and_can_be_erased_again(path: Path) -> None:
+    async with opened(path) as (journal, history):
+        await fill(journal, 1, 60)
+        first = await erase(journal)
+        await journal.append(batch_of([DataUpdate(GONE, Raw(b'"new"'), at(71_000), "rest")]))
+        await journal.erased()
+        assert [one.seq for one in await told(history, GONE)] == [first, first + 1]
+        assert (await journal.snapshot()).twins[GONE].seq == first + 1
+        second = await erase(journal)
+        await journal.erased()
+        assert [one.seq for one in await told(history, GONE)] == [second]
+        assert GONE not in (await journal.snapshot()).twins
+    assert problems(str(path)) == []
+
+
+async def test_a_key_of_what_was_erased_says_nothing_of_it_any_more(path: Path) -> None:
+    async with opened(path) as (journal, _):
+        batch = Batch()
+        key = IdempotencyKey("key", "digest-of-it", lambda record: None)
+        batch.add_all([entry(1), entry(3)], 10, lambda error, seq: None, key=key)
+        await journal.append(batch)
+        assert holding(path, "digest-of-it")
+        await journal.append(batch_of([entry(4)]))
+        await erase(journal)
+        await journal.erased()
+        assert holding(path, "digest-of-it") == []
+    async with opened(path) as (journal, _):
+        assert [(record.key, record.digest) for record in journal.keys] == [("key", "")]
+
+
+async def test_a_partition_that_is_not_of_the_device_keeps_its_file(path: Path) -> None:
+    async with opened(path) as (journal, _):
+        await journal.append(batch_of([entry(1)] * 100))
+        await fill(journal, 101, 200)
+        files = {name: data for name, data in bytes_of(path).items() if "-history/0" in name}
+        await erase(journal)
+        await journal.erased()
+        names = sorted(Path(name).name for name in bytes_of(path) if "-history/0" in name)
+        assert names == ["000000000001.db", "000000000051.db", "000000000101-1.db", "000000000151-1.db"]
+        for name in names[:2]:
+            file = str(Path(folder_of(str(path)), name))
+            assert bytes_of(path)[file] == files[file]
+    assert problems(str(path)) == []
+
+
+async def test_it_is_carried_out_by_the_next_run_if_this_one_ends_before(path: Path) -> None:
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 120)
+        with closing(apsw.Connection(str(path))) as reading:
+            reading.execute("begin")
+            assert reading.execute("select count(*) from log").get
+            await erase(journal)
+            await asyncio.sleep(0)
+            journal._erasing._is_closed = True
+            await journal._erasing.close()
+    async with opened(path) as (journal, _):
+        await journal.erased()
+        assert holding(path) == []
+    assert problems(str(path)) == []
+
+
+@pytest.mark.parametrize("run", range(12))
+def test_kill_9_at_any_moment_delays_it_and_loses_nothing(path: Path, run: int) -> None:
+    command = [sys.executable, "-m", "tests.journal.sqlite.history.eraser", str(path)]
+    with Popen(command, stdout=PIPE, text=True) as process:
+        assert process.stdout is not None
+        seq = int(process.stdout.readline())
+        time.sleep(0.012 * run)
+        process.send_signal(signal.SIGKILL)
+    asyncio.run(_finish(path, seq))
+
+
+async def _finish(path: Path, seq: int) -> None:
+    async with opened(path) as (journal, history):
+        await journal.erased()
+        entries = await journal.read(0, 1_000)
+        assert [one.seq for one in entries] == [*range(1, seq + 1)]
+        assert all(isinstance(one, Erased) == (one.seq % 3 == 0) for one in entries[:-1])
+        assert [one.seq for one in await told(history, GONE)] == [seq]
+        assert holding(path) == []
+    assert problems(str(path)) == []
+
+
+async def test_any_tool_reads_what_is_left(path: Path) -> None:
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 120)
+        await erase(journal)
+        await journal.erased()
+    for file in bytes_of(path):
+        if "-history/0" not in file:
+            continue
+        with closing(sqlite3.connect(file)) as db:
+            assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
+            assert {kind for (kind,) in db.execute("select distinct type from log")} == {"data_update", "erased"}
+    assert {row[1] for row in log_of(path)} <= {"data_update", "erased", "deleted"}
