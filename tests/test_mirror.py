@@ -26,7 +26,7 @@ PAGES = {
     "client/test_link_rules.py": ["client/backoff"],
     "client/test_spool_file.py": ["client/spool_line"],
     "client/test_spooled_outgoing.py": ["client/hold", "client/limits", "client/spool_window"],
-    "client/test_sync.py": ["client/background"],
+    "client/test_sync.py": ["client/background", "client/thread_callback"],
     "delivery/test_cast.py": ["wire/outgoing"],
     "delivery/test_feed.py": ["delivery/cache", "delivery/stream", "delivery/timer"],
     "delivery/test_session.py": ["delivery/ports"],

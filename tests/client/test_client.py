@@ -1,6 +1,7 @@
 """The client against real servers: what it sends, what it hears, and how it takes a server's end."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,19 @@ async def test_who_waits_learns_that_the_key_was_revoked(tmp_path: Path) -> None
                     await client.reached(1_000_000)
                 with pytest.raises(CredentialExpired):
                     await client.watch("d").__aenter__()
+
+
+async def test_a_callback_that_returns_when_it_is_cancelled_ends_with_its_listener(server: Server) -> None:
+    begun = asyncio.Event()
+
+    async def obey(event: Event) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async with connect(server.url, devices=()) as client, asyncio.timeout(10), client.on_command("fan", obey):
+        await client.control("fan", "start")
+        await begun.wait()
 
 
 async def test_what_a_callback_raises_ends_nothing(

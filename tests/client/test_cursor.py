@@ -23,6 +23,7 @@ from tests import warm
 from tests.conftest import JournalUrl
 from twincast.client import Client, Event, Gap, Rest, connect
 from twincast.client import sync as without_asyncio
+from twincast.client.link import Socket, open_link
 from twincast.core.model import Position
 from twincast.errors import CursorUnusable, Unauthenticated, ValidationFailed
 from twincast.testing import Proxy, Server, eventually, eventually_async
@@ -98,6 +99,83 @@ async def test_a_device_that_restarts_hears_what_was_commanded_meanwhile(server:
             await commanded(server, f"e{number}")
             await hears(heard, f"c{number}", f"d{number}", f"e{number}")
         assert all(event.gap is None for event in heard)
+
+
+class SlowNetwork:
+    """Holds back a second question for the head of the log until it may be sent, and lets no connection close."""
+
+    def __init__(self) -> None:
+        self.may_ask = asyncio.Event()
+        self.both_are_there = asyncio.Event()
+        """Set once a watch that reads back is on the client's connection too."""
+
+    @contextlib.asynccontextmanager
+    async def open_link(self, *args: Any, **how: Any) -> AsyncIterator[Socket]:
+        async with open_link(*args, **how) as socket:
+            yield SlowSocket(socket, self)
+            await asyncio.Event().wait()
+
+
+class SlowSocket:
+    def __init__(self, socket: Socket, network: SlowNetwork) -> None:
+        self._socket = socket
+        self._network = network
+        self._questions = 0
+
+    async def send(self, text: str) -> None:
+        self._questions += '"head"' in text
+        if self._questions == 2:
+            self._network.both_are_there.set()
+            await self._network.may_ask.wait()
+        await self._socket.send(text)
+
+    async def recv(self) -> str | bytes:
+        return await self._socket.recv()
+
+
+async def test_an_end_while_the_two_connections_meet_brings_nothing_again(
+    server: Server, cursor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with device(server, cursor):
+        pass
+    await commanded(server, "a")
+    with monkeypatch.context() as patch:
+        network = SlowNetwork()
+        patch.setattr("twincast.client.client.open_link", network.open_link)
+        async with device(server, cursor) as (client, heard):
+            await network.both_are_there.wait()
+            await commanded(server, "b")
+            await client.reached(2)  # it came on the client's connection, and is now read back as well
+            network.may_ask.set()
+            await hears(heard, "a", "b")
+    assert position_in(cursor).seq == 2
+    async with device(server, cursor) as (_, heard):
+        await commanded(server, "c")
+        await hears(heard, "c")
+
+
+async def test_what_is_read_back_and_not_taken_comes_again(
+    server: Server, cursor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with device(server, cursor):
+        pass
+    await commanded(server, "a")
+    with monkeypatch.context() as patch:
+        network = SlowNetwork()
+        patch.setattr("twincast.client.client.open_link", network.open_link)
+        async with (
+            connect(server.url, devices=(), cursor=cursor) as client,
+            client.watch("fan", mode="every") as events,
+        ):
+            await network.both_are_there.wait()
+            await commanded(server, "b", "c")
+            await client.reached(3)
+            network.may_ask.set()
+            iterating = events.__aiter__()
+            assert [(await anext(iterating)).command for _ in range(2)] == ["a", "b"]
+    assert position_in(cursor).seq == 2, "the context has ended without an error, so b is finished"
+    async with device(server, cursor) as (_, heard):
+        await hears(heard, "c")
 
 
 async def test_until_there_is_a_position_it_begins_now_and_keeps_that_at_once(server: Server, cursor: Path) -> None:

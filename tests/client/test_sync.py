@@ -3,11 +3,12 @@
 import gc
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from tests.running import free_port
-from twincast.client import Event, Link
+from twincast.client import Command, Event, Link
 from twincast.client.sync import Client, connect
 from twincast.errors import ServerUnreachable, ValidationFailed
 from twincast.testing import Proxy, Server, assert_converged, eventually
@@ -43,6 +44,50 @@ def test_commands_call_back_in_a_thread_of_the_client(twincast_server: Server) -
         client.control("fan", "start")
         eventually(lambda: called, "the callback is called")
     assert called == [("start", False)]
+
+
+def test_the_end_waits_for_a_callback_that_returns_and_does_not_call_it_for_that_command_again(
+    twincast_server: Server, tmp_path: Path
+) -> None:
+    """The thread has done its work, and returns while the client ends already."""
+    may_return, obeyed = threading.Event(), list[str]()
+
+    def obey(command: Command) -> None:
+        obeyed.append(command.command)
+        with connect(twincast_server.url, devices=()) as other:
+            other.publish("fan", command.command)
+        may_return.wait()
+
+    def run(name: str) -> None:
+        may_return.clear()
+        ending = threading.Timer(0.1, may_return.set)
+        with connect(twincast_server.url, cursor=tmp_path / "cursor") as client:
+            client.on_command("fan", obey)
+            client.control("fan", name)
+            eventually(lambda: obeyed[-1:] == [name], "it is called")
+            ending.start()
+        ending.join()
+
+    run("first")
+    run("second")
+    assert obeyed == ["first", "second"]
+
+
+def test_a_callback_may_end_itself(twincast_server: Server, tmp_path: Path) -> None:
+    has_ended, obeyed = threading.Event(), list[str]()
+
+    def obey(command: Command) -> None:
+        obeyed.append(command.command)
+        listening.end()
+        has_ended.set()
+
+    for name in ("first", "second"):
+        has_ended.clear()
+        with connect(twincast_server.url, cursor=tmp_path / "cursor") as client:
+            listening = client.on_command("fan", obey)
+            client.control("fan", name)
+            assert has_ended.wait(10)
+    assert obeyed == ["first", "second"]
 
 
 def test_errors_are_raised_where_they_belong(twincast_server: Server) -> None:

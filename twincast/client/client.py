@@ -262,9 +262,12 @@ class Client:
         for listener in tuple(self._listeners):
             await listener
 
+    async def stop_listening(self) -> None:
+        """End all callbacks for commands; `connect` calls it."""
+        await asyncio.gather(*(listener.end() for listener in self._listeners))
+
     async def close(self) -> None:
         """End what was started for this client; `connect` calls it."""
-        await asyncio.gather(*(listener.end() for listener in self._listeners))
         await self.resumption.close()
         self.connection.fail(ServerUnreachable("the connection was closed"))
         await self._outgoing.close()

@@ -51,9 +51,13 @@ class EventQueue:
         """Whether it holds as many events that cannot be merged as it may."""
         return len(self._unmerged) >= UNMERGED_MAX or self._unmerged_bytes >= UNMERGED_MAX_BYTES
 
-    def marks(self) -> Iterator[Mark]:
-        """Yield the marks of the events in it."""
-        return (mark for _, _, mark in self._items.values() if mark is not None)
+    def marks(self, told_to_seq: int = -1) -> Iterator[Mark]:
+        """Yield the marks of the events in it, but for those of the first log that were told elsewhere up to a seq."""
+        return (
+            mark
+            for event, _, mark in self._items.values()
+            if mark is not None and (mark.log > 0 or event.seq > told_to_seq)
+        )
 
     async def wait_for_room(self, is_wanted: Callable[[], bool]) -> None:
         """Wait until it is not full, as long as room is wanted."""

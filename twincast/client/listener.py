@@ -49,17 +49,20 @@ class CommandListener:
         await self.end()
 
     async def end(self) -> None:
-        """Stop listening. A callback that is running is cancelled."""
+        """Stop listening. A callback that is running is cancelled; if it returns then, its command is finished."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
+        task = asyncio.current_task()
         try:
             async with self._watch as events:
                 self._live.set_result(None)
                 async for event in events:
                     assert isinstance(event, Command), "the watch selects commands only"
                     await self._call(event)
+                    if task is not None and task.cancelling():
+                        break
         except ServerUnreachable as error:
             self._fail(error)  # the client was closed
         except TwincastError as error:

@@ -114,6 +114,7 @@ async def _running(
             await client.connection.wait_ready()
         yield
     finally:
+        await client.stop_listening()  # while there is a connection: a callback that still runs may need it
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -28,6 +28,7 @@ from twincast.client.events import Command, Event, Twin
 from twincast.client.link import CLOSE_TIMEOUT_S, Link
 from twincast.client.opening import BUFFER_MAX_BYTES, SPOOL_MAX_BYTES
 from twincast.client.outgoing import Backlog
+from twincast.client.thread_callback import ThreadCallback
 from twincast.client.watch import Watch
 from twincast.core.model import Position
 from twincast.core.subscription import Mode
@@ -142,14 +143,13 @@ class Client:
         if call is None:
             return partial(self._decorated, target, wait=wait)
 
-        async def in_thread(command: Command) -> None:
-            await asyncio.to_thread(call, command)
+        callback = ThreadCallback(call)
 
         async def begin() -> listener.CommandListener:
-            started = self._client.on_command(target, in_thread)
+            started = self._client.on_command(target, callback)
             return await started if wait else started
 
-        return CommandListener(self._wait(begin()), self._background)
+        return CommandListener(self._wait(begin()), self._background, callback)
 
     def _decorated(self, target: str, call: C, *, wait: bool) -> C:
         self.on_command(target, call, wait=wait)
@@ -218,9 +218,10 @@ class Events(Iterator[Event]):
 class CommandListener:
     """A callback for commands, made by `Client.on_command`: it ends with its client, its context, or with `end`."""
 
-    def __init__(self, started: listener.CommandListener, background: Background) -> None:
+    def __init__(self, started: listener.CommandListener, background: Background, callback: ThreadCallback) -> None:
         self._listener = started
         self._background = background
+        self._callback = callback
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +230,10 @@ class CommandListener:
         self.end()
 
     def end(self) -> None:
-        """Stop listening."""
+        """Stop listening. A callback that is running has a second to return; if it calls this itself, it goes on."""
+        if self._callback.is_here:
+            self._background.begin(self._listener.end())
+            return
         with suppress(ServerUnreachable):  # it ended with its client
             self._background.wait(self._listener.end())
 

@@ -51,6 +51,7 @@ class Watch:
     def _reset(self) -> None:
         self._back: EventQueue | None = None
         self._is_reading_back = False
+        self._read_back_to = -1  # the seq of the newest event that was read back
         self._live = EventQueue(self.subscription.mode)
         self._seqs_read_back = NO_SEQS
         self._changed = asyncio.Event()
@@ -61,8 +62,12 @@ class Watch:
 
     @property
     def undone(self) -> Mark | None:
-        """Where a client must resume to receive again what this program has not finished; None if that is nothing."""
-        marks = [*self._in_hand.values(), *self._left, *self._live.marks(), *(self._back.marks() if self._back else ())]
+        """Where a client must resume to receive again what this program has not finished; None if that is nothing.
+
+        While events are read back, both queues may have the same one. It counts in `_back`, which is taken from.
+        """
+        live = self._live.marks(self._read_back_to if self._is_reading_back else -1)
+        marks = [*self._in_hand.values(), *self._left, *live, *(self._back.marks() if self._back else ())]
         return min(marks, key=lambda mark: mark.order, default=None)
 
     async def wait_for_room(self) -> None:
@@ -97,6 +102,7 @@ class Watch:
         if self._back is not None:
             await self._back.wait_for_room(lambda: self._is_started)
             self._back.put(event, size_bytes, mark)
+            self._read_back_to = event.seq
             self._changed.set()
 
     def add_gap_back(self, gap: Gap) -> None:
