@@ -68,15 +68,16 @@ class App(FastAPI):
             redirect_slashes=False,  # the scheme that it leads to is that of the last hop, and may be plain HTTP
             lifespan=self.life.run,
         )
-        self._operations = _operations(self.parts)
-        for operation in self._operations:
+        self.operations = _operations(self.parts)
+        """The calls of REST."""
+        for operation in self.operations:
             add_route(self, operation)
         add_pages(self, __version__)
         answer_unrouted(self)
         self._front = front(
             super().__call__,
             self.parts,
-            self._operations,
+            self.operations,
             websocket=WebSocketEndpoint(self.parts),
             lifespan=PlainStart(super().__call__, self.life),
             allow_origins=settings.allow_origin,
@@ -84,7 +85,7 @@ class App(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document: the routes, and the shapes that they refer to."""
-        return openapi.complete(super().openapi(), self._operations)
+        return openapi.complete(super().openapi(), self.operations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the lifespan; see transports/front."""

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from msgspec import UNSET, UnsetType
 
+from twincast.access.request import Caller
 from twincast.client.encoding import Time, checked, encode_args, encode_time, encode_value
 from twincast.client.events import Twin
+from twincast.client.history import History, Moment, Question, StateAt, asking, asking_state
 from twincast.client.message import MEASURED, Message
 from twincast.client.watch import Watch
 from twincast.core.audit import Actor
@@ -17,6 +19,7 @@ from twincast.core.rights import Principal
 from twincast.core.subscription import Mode, rules_of, subscription_to
 from twincast.errors import TwincastError
 from twincast.inside.feeding import Feeding
+from twincast.inside.past import Past
 from twincast.inside.running import Running
 from twincast.inside.state import StateView
 from twincast.wire.assembler import too_large
@@ -40,6 +43,7 @@ class Party:
         self._running = running
         self._principal = principal
         self._identity = principal.identity if has_identity else ""
+        self._past = Past(running, Caller(principal, ADDRESS))
         self._state = StateView(lambda: running.app.parts.hub.state, principal)
 
     @property
@@ -138,6 +142,27 @@ class Party:
         subscription = subscription_to(rules, mode, max_hz).inside(self._principal.readable)
         position = Position.parse(since) if isinstance(since, str) else since
         return Watch(Feeding(self._running, position), subscription, initial=initial)
+
+    async def history(self, device_id: str | None = None, **question: Unpack[Question]) -> History:
+        """Return the past of a device, or of several, as far as this party may read it: entries, or buckets.
+
+        Takes what Client.history takes, see docs/history.md: `devices=` with patterns instead of a name, `from_`, `to`,
+        `path`, `every` or `points`, and more. A `watch` with the answer's `position` as `since` goes on behind it.
+
+        Raises:
+            TwincastError: what REST would refuse; NoSuchDevice, BadTime and BadRange are among these.
+        """
+        return await self._past.of(asking(device_id, question))
+
+    async def state_at(self, at: Moment, *devices: str) -> StateAt:
+        """Return the state as it was at a time or a position, of all devices or of those that patterns select.
+
+        Raises:
+            Ahead: that is in the future.
+            Truncated: the log no longer reaches back to it.
+            BadTime: it is no time; ValidationFailed: a datetime has no zone; UnknownEpoch: it is of another log.
+        """
+        return await self._past.of(asking_state(at, devices))
 
     def _actor(self, name: str | None) -> Actor:
         who = self._principal.id

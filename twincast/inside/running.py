@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from twincast.app import App
 from twincast.errors import Stopping
 from twincast.hub.hub import Hub
+
+ASKING_MAX = 8
+"""How many questions about the past are answered at a time; the others wait. Each holds its answer in memory."""
 
 
 class Running:
@@ -17,7 +21,9 @@ class Running:
         self._task: asyncio.Task[None] | None = None
         self._leave = asyncio.Event()
         self._is_ending = False
-        self._ends: dict[Callable[[Stopping], None], asyncio.Task[None]] = {}
+        self.asking = asyncio.Semaphore(ASKING_MAX)
+        """Bounds how many questions about the past are answered at a time."""
+        self._ends: dict[Callable[[Stopping], object], asyncio.Task[Any]] = {}
 
     @property
     def hub(self) -> Hub:
@@ -39,7 +45,7 @@ class Running:
             )
         return hub
 
-    def keep(self, task: asyncio.Task[None], end: Callable[[Stopping], None]) -> None:
+    def keep(self, task: asyncio.Task[Any], end: Callable[[Stopping], object]) -> None:
         """End a task with this twincast: `end` is called first, unless the task is over by then."""
         self._ends[end] = task
         task.add_done_callback(lambda _: self._ends.pop(end, None))
@@ -50,7 +56,7 @@ class Running:
         if self._task is not None:
             raise RuntimeError("this twincast is running already; a second one takes a second Twincast, and a journal")
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leave, self._is_ending = asyncio.Event(), False
+        self._leave, self._is_ending, self.asking = asyncio.Event(), False, asyncio.Semaphore(ASKING_MAX)
         self._task = asyncio.create_task(self._run(started), name="twincast")
         try:
             try:

@@ -90,15 +90,19 @@ async def send_answer(answer: Answer, send: Send, *, known: str, takes_gzip: boo
 
 
 async def _send_pieces(body: Iterator[bytes] | AsyncIterator[bytes], send: Send, gzip: Gzip | None) -> None:
-    async for piece in _in_turns(body) if isinstance(body, Iterator) else body:
+    async for piece in in_turns(body):
         part = piece if gzip is None else await gzip.piece(piece)
         if part:
             await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body", "body": b"" if gzip is None else gzip.end(), "more_body": False})
 
 
-async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def in_turns(pieces: Iterator[bytes] | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield pieces, and let others run between two: a client that takes all at once must not delay them."""
+    if not isinstance(pieces, Iterator):
+        async for piece in pieces:
+            yield piece
+        return
     for piece in pieces:
         yield piece
         await asyncio.sleep(0)

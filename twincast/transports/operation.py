@@ -11,6 +11,7 @@ from msgspec import Struct
 from twincast.access.request import Caller, RequestFacts
 from twincast.core.names import check_id
 from twincast.core.opening import Opening
+from twincast.delivery.scheduler import Budget
 from twincast.errors import BadMessage, NotFound, TooLarge, TwincastError, UnsupportedMedia
 from twincast.transports import compression
 from twincast.transports.answer import JSON, Answer, send_answer
@@ -40,6 +41,8 @@ class Call(NamedTuple):
     takes_gzip: bool = False
     accepts: str = ""
     """The header Accept; empty if there is none."""
+    budget: Budget | None = None
+    """What it is charged to, if a program in this process asks: it needs no login. None for the caller's account."""
 
     def require_type(self, *content_types: str) -> None:
         """Do nothing if the body is of one of these types. A page of another site cannot send them without asking.

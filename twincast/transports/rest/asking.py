@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from twincast.core.model import Position
 from twincast.core.pattern import Pattern, PatternSet, pattern_set
+from twincast.delivery.scheduler import Budget
 from twincast.errors import Ahead, NoSuchDevice, UnknownEpoch
 from twincast.history import History
 from twincast.history.query import Names
@@ -29,14 +30,20 @@ class Asking:
         self.hub = parts.hub
         self.principal = call.caller.principal
         self.principal.require_at_all("read")
-        self.budget = parts.admission.limits.begin_reading(call.caller)
+        self.budget = budget_of(call, parts)
         self.now_us = stamp_us(self.hub.now_utc())
         """What `now` means for this call."""
         self._past = parts.past
+        self._call = call
+        self._parts = parts
 
     async def of(self, question: Callable[[History], Awaitable[Found]]) -> Found:
         """Return what the history answers, and charge it. Raises what `Past.ask` raises."""
         return await self._past.ask(question, self.budget)
+
+    def recheck(self) -> None:
+        """Do nothing if the caller would be admitted now, as it was. Raises what `recheck` raises."""
+        recheck(self._call, self._parts)
 
     @property
     def log(self) -> str:
@@ -91,6 +98,25 @@ class Asking:
         names = self.names(exactly(name))
         if not await self.of(lambda history: history.names(names)):
             raise no_such_device(name)
+
+
+def budget_of(call: Call, parts: Parts) -> Budget:
+    """Return what a call that reads is charged to.
+
+    Raises:
+        RateLimited: the caller has read more than it may for now.
+    """
+    return parts.admission.limits.begin_reading(call.caller) if call.budget is None else call.budget
+
+
+def recheck(call: Call, parts: Parts) -> None:
+    """Do nothing if the caller would be admitted now. A program in this process always would.
+
+    Raises:
+        TwincastError: what Admission.recheck raises.
+    """
+    if call.budget is None:
+        parts.admission.recheck(call.caller.principal)
 
 
 def exactly(name: str) -> PatternSet:

@@ -32,7 +32,7 @@ from twincast.transports.documents import history, parameters, shapes
 from twincast.transports.operation import Call, Operation
 from twincast.transports.parts import Parts
 from twincast.transports.rest import storing
-from twincast.transports.rest.asking import Asking, exactly
+from twincast.transports.rest.asking import Asking, budget_of, exactly, recheck
 from twincast.transports.rest.storing import Storing, answered, require_all
 from twincast.wire import requests
 from twincast.wire.messages import Twins, encode
@@ -176,7 +176,7 @@ class _Reading:
         hub = self._parts.hub
         principal = call.caller.principal
         principal.require_at_all("read")
-        budget = self._admission.limits.begin_reading(call.caller)
+        budget = budget_of(call, self._parts)
         subscription = EVERYTHING.inside(principal.readable)
         if call.query:
             await hub.reads.turn(len(call.query), budget)
@@ -186,7 +186,7 @@ class _Reading:
                 return await self._data_at(call, given, subscription)
             await self._reach(given)
         names = await hub.reads.select(subscription, budget)
-        self._admission.recheck(principal)  # its turn may have been long in coming
+        recheck(call, self._parts)  # its turn may have been long in coming
         answer = Data(hub.now_utc(), hub.state.epoch, hub.state.seq, STATE_HERE)
         texts = hub.snapshots.texts(subscription, names)
         return with_state(answer, metered(texts, budget, is_compressed=call.takes_gzip))
@@ -204,7 +204,7 @@ class _Reading:
         seq = await asking.position_of(given["at"][-1])
         names = asking.names(wanted)
         snapshot = await asking.of(lambda history: history.state_at(seq, names))
-        self._admission.recheck(asking.principal)
+        asking.recheck()
         return snapshot
 
     async def device(self, call: Call) -> Answer:

@@ -192,7 +192,7 @@ class _Past:
 
     async def _found(self, asking: Asking, seq: int) -> _Found:
         oldest = await asking.of(lambda history: history.oldest())
-        self._parts.admission.recheck(asking.principal)  # its turn may have been long in coming
+        asking.recheck()  # its turn may have been long in coming
         return _Found(asking.hub.state.epoch, seq, None if oldest is None else oldest.timestamp_utc)
 
 
