@@ -75,6 +75,18 @@ def test_what_was_stored_and_delivered_is_counted(server: Server, edge: str) -> 
     eventually(lambda: of(scraped(server), "twincast_clients", edge=edge) == 0, "they are gone")
 
 
+def test_late_readings_and_clocks_that_are_ahead_are_counted(server: Server) -> None:
+    times = {"now": None, "late": "2020-01-01T00:00:00Z", "ahead": "2199-01-01T00:00:00Z"}
+    for name in ("now", "late", "late", "ahead", "now"):
+        claim = {} if times[name] is None else {"measured_at_utc": times[name]}
+        post(server, {"device_id": "lab/a", "value": name, **claim}).raise_for_status()
+    post(server, {"device_id": "lab/b", "value": "its first", "measured_at_utc": times["late"]}).raise_for_status()
+    numbers = scraped(server)
+    assert of(numbers, "twincast_readings_stored_total") == 6
+    assert of(numbers, "twincast_late_readings_total") == 2
+    assert of(numbers, "twincast_clock_off_readings_total") == 1
+
+
 def test_an_event_stream_is_a_client_too(server: Server) -> None:
     url, headers = f"{server.url}/api/events", {"Accept": "text/event-stream"}
     with httpx.stream("GET", url, headers=headers) as stream:

@@ -62,6 +62,10 @@ class Counters:
 
     def __init__(self) -> None:
         self.readings = 0
+        self.late_readings = 0
+        """Of the readings, those that were measured before the newest one of their device."""
+        self.disbelieved_readings = 0
+        """Of the readings, those whose clock was ahead of the server's."""
         self.commands = 0
         """Commands and deletions."""
         self.commit_s = Histogram(SECONDS)

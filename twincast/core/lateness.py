@@ -34,6 +34,11 @@ def clock_of(measured_at_utc: str, stored_at_utc: str) -> Clock | UnsetType:
     return UNSET if measured_at_utc <= time_after(stored_at_utc, AHEAD_MAX_S) else "off"
 
 
+def is_clock_off(entry: Entry) -> bool:
+    """Whether an entry is a reading whose claim is not believed."""
+    return isinstance(entry, DataUpdate) and entry.clock is not UNSET
+
+
 def time_that_counts(measured_at_utc: str | None, stored_at_utc: str) -> str:
     """Return the time that counts of a reading that claims to have been measured at a time, or claims nothing."""
     if measured_at_utc is not None and clock_of(measured_at_utc, stored_at_utc) is UNSET:

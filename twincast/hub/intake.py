@@ -15,8 +15,8 @@ from twincast.core.audit import Actor
 from twincast.core.batch import ENTRY_BYTES, Batch, Committed, Lane, Placed
 from twincast.core.counters import Counters
 from twincast.core.idempotency import IdempotencyIndex, IdempotencyKey, OnCommitted
-from twincast.core.lateness import Horizon, horizon_in, note
-from twincast.core.model import DataUpdate, Deleted, Entry
+from twincast.core.lateness import Horizon, horizon_in, is_clock_off, note
+from twincast.core.model import DataUpdate, Deleted, Entry, Late
 from twincast.core.producers import NumberedLine, ProducerIndex
 from twincast.core.quotas import Account, Quotas
 from twincast.core.state import State
@@ -319,6 +319,9 @@ class Intake:
         counters.commit_entries.add(entries)
         counters.commands += commands
         counters.readings += entries - commands
+        if batch.has_claims:
+            counters.late_readings += sum(isinstance(entry, Late) for entry in batch.entries)
+            counters.disbelieved_readings += sum(is_clock_off(entry) for entry in batch.entries)
 
     def _fail(self, batch: Batch, error: JournalUnavailable | TooLarge) -> None:
         """Answer the senders of a batch that was not stored, and refuse what was sent behind it or decided on it.

@@ -153,6 +153,16 @@ def _of_hub(hub: Hub, *, is_ready: bool) -> Iterator[Metric]:
     yield _gauge("twincast_position", "The seq of the newest entry.", hub.state.seq)
     yield _gauge("twincast_waiting_bytes", "What waits for the next commit.", hub.intake.waiting_bytes)
     yield _counter("twincast_readings_stored", "Readings that were stored.", counters.readings)
+    yield _counter(
+        "twincast_late_readings",
+        "Of the readings, those that were measured before the newest one of their device.",
+        counters.late_readings,
+    )
+    yield _counter(
+        "twincast_clock_off_readings",
+        "Of the readings, those whose device's clock was ahead of the server's.",
+        counters.disbelieved_readings,
+    )
     yield _counter("twincast_commands_stored", "Commands and deletions that were stored.", counters.commands)
     yield _counter("twincast_failed_commits", "Commits that the disk did not take.", counters.failed_commits)
     yield _histogram(
