@@ -32,7 +32,7 @@ def test_every_signal_is_json_that_changes_and_stays_in_bounds() -> None:
 
 def test_a_battery_drains_and_is_charged_again() -> None:
     levels = next(signal for name, signal in fleet(6) if name.startswith("yard/battery"))
-    seen = [levels(float(time_s)) for time_s in range(0, 7_200, 10)]
+    seen = [levels(float(time_s)) for time_s in range(0, 3 * 86_400, 60)]
     assert all(0 <= level <= 100 for level in seen)
     assert any(after < before for before, after in pairwise(seen))
     assert any(after > before for before, after in pairwise(seen))
@@ -43,3 +43,29 @@ def test_a_machine_runs_idles_and_fails() -> None:
     states = Counter(signal(time_s)["state"] for signal in machines for time_s in range(0, 3_600, 5))
     assert set(states) == {"idle", "running", "fault"}
     assert states["running"] > states["fault"]
+
+
+def test_days_are_warmer_than_nights_and_machines_rest_at_night() -> None:
+    signals = list(fleet(60))
+    hours: dict[int, list[float]] = {hour: [] for hour in range(24)}
+    running = dict.fromkeys(range(24), 0)
+    for time_s in range(0, 7 * 86_400, 600):
+        for name, signal in signals:
+            value = signal(float(time_s))
+            if name.startswith("office"):
+                hours[time_s // 3_600 % 24].append(value)
+            elif name.startswith("hall"):
+                running[time_s // 3_600 % 24] += value["state"] == "running"
+    means = {hour: sum(values) / len(values) for hour, values in hours.items()}
+    assert max(means, key=means.__getitem__) in range(12, 19)
+    assert min(means, key=means.__getitem__) in {23, *range(7)}
+    assert running[12] > 3 * running[3]
+
+
+def test_signals_stay_what_they_are_however_far_apart_they_are_asked() -> None:
+    for name, signal in fleet(12):
+        values = [signal(time_s * 3_600.0) for time_s in range(24 * 30)]
+        if name.startswith("town"):
+            assert all(abs(value["lat"] - 48.137) < 0.2 for value in values), name
+        if name.startswith("office"):
+            assert all(5 < value < 40 for value in values), name

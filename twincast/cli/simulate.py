@@ -1,18 +1,28 @@
 """`twincast simulate`: a fleet that pushes at a rate."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from itertools import cycle
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from twincast.cli.fleet import fleet
+from twincast.cli.arguments import duration_s
+from twincast.cli.fleet import Signal, fleet
 from twincast.cli.lasting import say_waiting, until_interrupted
 from twincast.cli.options import Fingerprint, Url, commands, server_url
 from twincast.cli.terminal import err, out
 from twincast.cli.units import counted
 from twincast.client import Client, connect
+from twincast.errors import ValidationFailed
+from twincast.later import later
+
+if TYPE_CHECKING:  # a fleet without a past asks nothing by REST
+    from twincast.cli import backfill as past
+else:
+    past = later("twincast.cli.backfill")
 
 TICK_S = 0.02
 
@@ -27,20 +37,41 @@ def command(
     rate: Annotated[float, typer.Option(min=0.01, help="Readings a second, of all devices together.")] = 20.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="How long; until Ctrl-C if not given.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed makes the same fleet.")] = 0,
+    backfill: Annotated[
+        str | None,
+        typer.Option(
+            help="First send a past so long, such as 30d: a reading a device and minute, where there is none yet."
+        ),
+    ] = None,
     url: Url = None,
     fingerprint: Fingerprint = None,
 ) -> None:
     """Push the signals of a fleet that does not exist."""
-    until_interrupted(simulate(server_url(url, fingerprint), devices, rate, seconds, seed))
+    backfill_s = None if backfill is None else _back_s(backfill)
+    until_interrupted(simulate(server_url(url, fingerprint), devices, rate, seconds, seed, backfill_s=backfill_s))
+
+
+def _back_s(text: str) -> int:
+    """Read how far back a fleet is to go. Raises typer.BadParameter if that is no duration, or too far."""
+    try:
+        back_s = duration_s(text)
+    except ValidationFailed as error:
+        raise typer.BadParameter(error.message) from None
+    if not past.STEP_S <= back_s <= past.MAX_S:
+        raise typer.BadParameter(f"--backfill is from a minute, 60s, to {past.MAX_S // 86_400}d; not {text}")
+    return back_s
 
 
 class Simulation:
     """A fleet, its rate, and the counts that its progress shows."""
 
-    def __init__(self, devices: int, rate: float, seconds: float | None, seed: int) -> None:
+    def __init__(
+        self, devices: Sequence[tuple[str, Signal]], rate: float, seconds: float | None, wall_s: float = 0.0
+    ) -> None:
         self._rate = rate
         self._seconds = seconds
-        self._fleet = cycle(fleet(devices, seed))
+        self._fleet = cycle(devices)
+        self._wall_s = wall_s
         self._sent = 0
         self._began_s = 0.0
         self.stored = 0
@@ -80,7 +111,7 @@ class Simulation:
         while self._sent < due:
             self._check()
             device_id, signal = next(self._fleet)
-            future = await client.submit(device_id, signal(self.elapsed_s))
+            future = await client.submit(device_id, signal(time.time() + self._wall_s))
             future.add_done_callback(self._count)
             self._sent += 1
 
@@ -95,7 +126,9 @@ class Simulation:
         self.stored += future.exception() is None
 
 
-async def simulate(url: str, devices: int, rate: float, seconds: float | None, seed: int) -> None:
+async def simulate(
+    url: str, devices: int, rate: float, seconds: float | None, seed: int, *, backfill_s: int | None = None
+) -> None:
     """Push a fleet's signals to a server.
 
     Args:
@@ -104,11 +137,17 @@ async def simulate(url: str, devices: int, rate: float, seconds: float | None, s
         rate: readings a second, of all together.
         seconds: how long; None for until it is interrupted.
         seed: the same seed makes the same fleet.
+        backfill_s: how long a past the fleet gets before; None for none.
 
     Raises:
         TwincastError: the server refuses the readings.
     """
-    simulation = Simulation(devices, rate, seconds, seed)
+    members, wall_s = list(fleet(devices, seed)), float(time.localtime().tm_gmtoff)
+    if backfill_s is not None:
+        span = past.span_until(time.time(), backfill_s)
+        stored = await past.backfill(url, members, span, wall_s)
+        out.print(f"{counted(stored, 'past reading')} of {counted(devices, 'device')} stored")
+    simulation = Simulation(members, rate, seconds, wall_s)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=err.console, transient=True, refresh_per_second=4) as progress:

@@ -116,7 +116,7 @@ function firstDevice() {
     make("p", "", "The first one appears here as soon as it sends. Three ways to begin:"),
     make("dl", "ways", [
       ...way("This machine, live: processor, memory, disk and network", `twincast host${url}`),
-      ...way("A fleet of twenty, with plausible signals", `twincast simulate --devices 20 --rate 50${url}`),
+      ...way("A fleet of twenty, with a month of plausible signals", `twincast simulate --devices 20 --rate 50 --backfill 30d${url}`),
       ...way("One reading, by plain HTTP", `curl -H 'Content-Type: application/json' -d ${json} ${SERVER_URL}/api/data`),
     ]),
   ];
