@@ -33,11 +33,11 @@ AGAIN_S = 30.0
 """After how long a failed closing is tried again."""
 ROOM_BYTES = 16 << 20
 """So much of the disk is left to commits meanwhile, at least."""
-SHARE_MIN, SHARE_MAX = 0.2, 1.0
+SHARE_MIN, SHARE_MAX = 0.15, 1.0
 SHARE_FULL = 0.7
 """At its share a closing takes this part of the time in which as much is appended again."""
-SHARE_CALM = 0.25
-"""More than this it takes only where the log is further ahead than a partition: commits come first, and work waits."""
+SHARE_BESIDE = 0.2
+"""Where that is not enough it takes no more than this at first: commits come first, and what is to be closed waits."""
 FIRST_CPU_S = 6e-6
 """What an entry is taken to cost before one was closed."""
 _PROCESS = "twincast.journal.sqlite.history.process"
@@ -231,7 +231,8 @@ def share(entry_cpu_s: float, entries_per_s: float, lag: float) -> float:
         lag: how many partitions the log is ahead of the one that is closed.
     """
     keeping_up = entry_cpu_s * entries_per_s / SHARE_FULL * (1 + lag)
-    return min(SHARE_MAX, max(SHARE_MIN, min(keeping_up, SHARE_CALM * max(1.0, lag))))
+    at_first = SHARE_BESIDE * max(1.0, lag - 1)
+    return min(SHARE_MAX, at_first if keeping_up > at_first else max(keeping_up, SHARE_MIN * (1 + lag)))
 
 
 async def made_apart(job: Job | Rewriting) -> Closed:
