@@ -80,7 +80,7 @@ def move_copy_out(copy: str, target: str, progress: Progress) -> int:
                     f"{copy} is a journal of one server already; `twincast journal backup` and `restore` copy one"
                 )
             try:
-                copy_journal(source, file, progress, is_whole=True)
+                copy_journal(source, file, progress)
             except BackupUnusable as error:
                 raise JournalUnusable(error.message) from None
         return _become_own(file)
