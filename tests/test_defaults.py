@@ -40,6 +40,7 @@ ENDING = {
     "journal info": ([], ""),
     "journal backup": (["backup"], ""),
     "journal restore": (["backup"], ""),
+    "journal compact": ([], ""),
 }
 """The commands that end by themselves: what they cannot do without, and what they are told."""
 ENDLESS = {"watch": "lab/lamp", "host": "", "simulate": ""}
@@ -49,7 +50,7 @@ ELSEWHERE = {
     "journal move": "tests/journal/jetstream/test_move_in.py and test_move_out.py, for it takes two places",
     "journal fetch": "tests/stories/test_fetch.py, for it takes another server",
 }
-SERVERLESS = {"journal restore"}
+SERVERLESS = {"journal restore", "journal compact"}
 """What is refused while a server runs on the journal."""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -82,6 +83,40 @@ def test_info_says_how_full_a_journal_is_and_for_how_long_its_disk_lasts(journal
     assert re.search(r"full in s .*\((\d|,)+ years\)", said) and re.search(r"file bytes .*\(\d+\.\d KB\)", said)
 
 
+def test_a_backup_is_made_again_and_the_journal_remembers_where(journal: Path) -> None:
+    assert run(journal, "backup", "daily").returncode == 0
+    with closing(SqliteFile(str(journal))) as file:
+        file.append(batch_of([DataUpdate("lamp", Raw(b"2"), "2026-11-23T16:25:00.123456+00:00", "rest")]))
+    again = run(journal, "backup", "daily")
+    assert (again.returncode, "up to entry 2" in again.stderr) == (0, True)
+    assert "took no note" not in again.stderr
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+        [[text]] = db.execute("select value from meta where name = 'backups'")
+    [noted] = json.loads(text)
+    assert (noted["place"], noted["seq"]) == (str(journal.parent / "daily"), 2)
+
+
+def test_a_journal_is_compacted_while_no_server_runs(journal: Path) -> None:
+    with closing(SqliteFile(str(journal))) as file:
+        file.append(
+            batch_of(
+                [DataUpdate("lamp", Raw(b'"%s"' % (b"x" * 500)), "2026-11-23T16:25:00.123456+00:00", "rest")] * 2_000
+            )
+        )
+    with closing(sqlite3.connect(journal)) as db, db:
+        db.execute("delete from log where seq < 1900")
+    before = journal.stat().st_size
+    said = run(journal, "compact")
+    assert (said.returncode, said.stdout) == (0, "")
+    assert journal.stat().st_size < before / 4
+    assert f"takes {journal.stat().st_size:,} bytes instead of {before:,}." in said.stderr
+    with closing(SqliteFile(str(journal))):
+        refused = run(journal, "compact")
+    assert refused.returncode == 1
+    assert "in use by another server" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
 def test_damage_is_said_with_the_exit_status(journal: Path) -> None:
     content = bytearray(journal.read_bytes())
     content[4_096 : 2 * 4_096] = bytes(4_096)
@@ -92,7 +127,7 @@ def test_damage_is_said_with_the_exit_status(journal: Path) -> None:
     assert "Traceback" not in said.stderr
 
 
-@pytest.mark.parametrize("command", [("backup", "there"), ("restore", "there"), ("check",), ("info",)])
+@pytest.mark.parametrize("command", [("backup", "there"), ("restore", "there"), ("check",), ("info",), ("compact",)])
 def test_a_mistyped_path_and_a_journal_in_memory_are_errors_of_one_line(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:

@@ -1,6 +1,8 @@
-"""`twincast journal`: a journal backed up, put back, checked, described, moved, and fetched from another server."""
+"""`twincast journal`: a journal backed up, put back, checked, described, compacted, moved, fetched from a server."""
 
 import asyncio
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,9 +15,12 @@ from twincast.cli.options import Fingerprint, Journal, commands, journal_url, se
 from twincast.cli.terminal import err, out
 from twincast.cli.units import in_bytes, in_time
 from twincast.core.audit import Actor
-from twincast.errors import JournalUnusable
+from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.sqlite import backup as sqlite_backup
+from twincast.journal.sqlite import backups
+from twincast.journal.sqlite import compact as sqlite_compact
 from twincast.journal.sqlite import health as sqlite_health
+from twincast.journal.sqlite.backup_parts import Progress
 from twincast.journal.url import local_log_of, required_file_of, shared_log_of
 from twincast.later import later
 from twincast.machine import login_name
@@ -31,18 +36,16 @@ else:
     moving = later("twincast.cluster.moving")
     key_store = later("twincast.cluster.key_store")
 
-PAGE_BYTES = 4_096  # of SQLite; a backup counts in pages
 
-
-app = commands("Back up, restore, check, describe, move and fetch a journal.")
+app = commands("Back up, restore, check, describe, compact, move and fetch a journal.")
 
 
 @app.command("backup")
 def _backup(
-    folder: Annotated[str, typer.Argument(help="A new or empty folder.")],
+    folder: Annotated[str, typer.Argument(help="A new or empty folder, or one with an earlier backup of it.")],
     journal: Journal = None,
 ) -> None:
-    """Copy a journal as it is at this moment, checked. Its server may run meanwhile."""
+    """Copy a journal as it is at this moment, checked. An earlier backup there is brought up to it."""
     back_up(journal_url(journal), folder, __version__)
 
 
@@ -73,6 +76,12 @@ def _info(
 ) -> None:
     """Say what a journal holds. Its server may run meanwhile."""
     info(journal_url(journal), as_json=as_json)
+
+
+@app.command("compact")
+def _compact(journal: Journal = None) -> None:
+    """Make a journal smaller: merge small partitions, and give free room back to the disk. No server may run on it."""
+    compact(journal_url(journal))
 
 
 @app.command("move")
@@ -119,10 +128,23 @@ def move(source: str, target: str) -> None:
 def back_up(journal: str, folder: str, version: str) -> None:
     """Copy a journal into a folder."""
     path = _file_of(journal)
-    with _progress("backup", unit_bytes=PAGE_BYTES) as told:
+    with _progress("backup") as told:
         made = sqlite_backup.back_up(path, folder, version=version, now_utc=_now_utc(), progress=told)
     size_bytes = sum(file.bytes for file in made.files)
     _say(f"{folder} is a backup of {path} up to entry {made.seq:,}, {size_bytes:,} bytes, checked.")
+    try:
+        backups.note(path, backups.Backup(os.path.realpath(folder), platform.node(), made.seq, made.at_utc))
+    except (JournalUnavailable, JournalUnusable) as error:
+        _say(f"The journal could not take a note of it: {error}")
+
+
+def compact(journal: str) -> None:
+    """Make a journal smaller."""
+    path = _file_of(journal)
+    with _progress_of_stages(progress.MofNCompleteColumn) as told:
+        made = sqlite_compact.compact(path, now_utc=_now_utc(), progress=told)
+    merged = f", {made.parts_before:,} partitions are {made.parts_after:,}" * (made.parts_before != made.parts_after)
+    _say(f"{path} takes {made.bytes_after:,} bytes instead of {made.bytes_before:,}{merged}.")
 
 
 def restore(journal: str, folder: str, *, force: bool) -> None:
@@ -201,21 +223,21 @@ def _shown(name: str, value: object) -> str:
 
 
 @contextmanager
-def _progress(
-    what: str, counted: "type[progress.ProgressColumn] | None" = None, *, unit_bytes: int = 1
-) -> Iterator[sqlite_backup.Progress]:
+def _progress(what: str, counted: "type[progress.ProgressColumn] | None" = None) -> Iterator[Progress]:
+    with _progress_of_stages(counted) as told:
+        yield lambda done, total: told(what, done, total)
+
+
+@contextmanager
+def _progress_of_stages(counted: "type[progress.ProgressColumn] | None" = None) -> Iterator[sqlite_compact.Progress]:
     if not err.is_terminal:
-        yield lambda done, total: None
+        yield lambda what, done, total: None
         return
     columns = (counted or progress.DownloadColumn)(), progress.TimeRemainingColumn()
     shown = progress.TextColumn("{task.description}"), progress.BarColumn(), *columns
     with progress.Progress(*shown, console=err.console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def told(done: int, total: int) -> None:
-            bar.update(task, completed=done * unit_bytes, total=total * unit_bytes)
-
-        yield told
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def _say(text: str) -> None:

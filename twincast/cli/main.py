@@ -36,7 +36,7 @@ COMMANDS = {
     "pair": "Show a code, and a QR code, by which a device or a phone gets a key of its own: once, within 5 minutes.",
     "join": "Exchange a code for a key of this device's own.",
     "audit": "Show who commanded or deleted what, and who changed the keys.",
-    "journal": "Back up, restore, check, describe, move and fetch a journal.",
+    "journal": "Back up, restore, check, describe, compact, move and fetch a journal.",
 }
 """What each is for, in the words of its module, in the order of `--help`: to list them imports none."""
 OF_THE_SERVER = ("serve", "keys", "pair", "journal")

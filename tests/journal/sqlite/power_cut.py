@@ -104,9 +104,13 @@ class FailingPower:
         """Count a call to another part of the disk. Raises PowerCut when there is no power."""
         self._disk.spend()
 
+    def know(self, path: Path) -> None:
+        """Have a file that is there on the disk already."""
+        self._disk.synced[path.name] = bytearray(path.read_bytes())
+
     def restore(self, directory: Path) -> None:
-        """Write every file as it may be found after the cut into a directory."""
-        for name in {*self._disk.synced, *self._disk.unsynced}:
+        """Write every file as it may be found after the cut into a directory; temporary ones have no name."""
+        for name in {*self._disk.synced, *self._disk.unsynced} - {""}:
             (directory / name).write_bytes(self._disk.after_the_cut(name))
 
 

@@ -108,7 +108,15 @@ class Built(NamedTuple):
 
 
 def build(
-    copy: str, path: str, first: int, last: int, *, log: str, before: str | None = None, share: float = 1
+    copy: str,
+    path: str,
+    first: int,
+    last: int,
+    *,
+    log: str,
+    before: str | None = None,
+    has_all_twins: bool | None = None,
+    share: float = 1,
 ) -> Built:
     """Make the file of a span of the log.
 
@@ -119,6 +127,7 @@ def build(
         last: its last entry.
         log: the name of the log.
         before: the file of the partition that ends before `first`, from which the state comes, instead of `twin`.
+        has_all_twins: whether `twin` has all that there were; None if only the beginning of the log says so.
         share: how much of a core this takes.
 
     Raises:
@@ -133,7 +142,7 @@ def build(
             attached["before"] = address_of(before)
         with closing(prepared(path, **attached)) as db:
             Share(share).pace(db)
-            return _build(db, first, last, log, before)
+            return _build(db, (first, last), log, before, has_all_twins)
     finally:
         os.unlink(f"{path}-scratch")
 
@@ -162,7 +171,10 @@ def prepared(path: str, **attached: str) -> apsw.Connection:
     return db
 
 
-def _build(db: apsw.Connection, first: int, last: int, log: str, before: str | None) -> Built:
+def _build(
+    db: apsw.Connection, span: tuple[int, int], log: str, before: str | None, has_all_twins: bool | None
+) -> Built:
+    first, last = span
     run(db, f"pragma application_id = {APPLICATION_ID}")
     run(db, f"pragma user_version = {LAYOUT_VERSION}")
     run(db, "begin")
@@ -170,7 +182,9 @@ def _build(db: apsw.Connection, first: int, last: int, log: str, before: str | N
     db.executemany("insert into kind values (?, ?)", KINDS.items())
     db.executemany("insert into source values (?, ?)", SOURCES.items())
     # Of a log that was trimmed before its first partition, later ones do not know all twins either.
-    is_whole = first == 1 if before is None else db.execute(_IS_WHOLE_BEFORE).get == "1"
+    is_whole = first == 1 if has_all_twins is None else has_all_twins
+    if before is not None:
+        is_whole = db.execute(_IS_WHOLE_BEFORE).get == "1"
     has_measured = db.execute("select exists (select 1 from copy.log where measured_us is not null)").get
     if before is not None:
         run(db, _NO_TWINS)

@@ -1,6 +1,7 @@
 """The folder of closed partitions beside a journal: what is in it, what may go, and the open ones among them."""
 
 import hashlib
+import itertools
 import os
 import re
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from twincast.machine import sync_folder
 
 OPEN_MAX = 64
 """So many partitions stay open, about 100 KiB each; the one that was not read for longest is closed first."""
-_OURS = re.compile(r"\d{12,}(-\d+)?\.db|.*\.new(-copy|-scratch)?")
+_OURS = re.compile(r"\d{12,}(-\d+)?(\.rollup)?\.db|.*\.new(-copy|-scratch)?")
 OPEN_END = "open.db"
 """The index of what is not closed, while a server runs."""
 FOLDER_MODE = 0o700
@@ -63,7 +64,12 @@ def sync(path: str) -> None:
 
 def settle(new: str, first_seq: int) -> str:
     """Give a file that is whole and on the disk its name, for good; return that. Only then may the catalog name it."""
-    folder, name = os.path.dirname(new), file_name(first_seq)
+    return settle_as(new, file_name(first_seq))
+
+
+def settle_as(new: str, name: str) -> str:
+    """Do what `settle` does, under another name."""
+    folder = os.path.dirname(new)
     os.replace(new, os.path.join(folder, name))
     sync_folder(folder)
     return name
@@ -83,6 +89,13 @@ def settle_anew(new: str, old: str) -> str:
     os.replace(new, os.path.join(folder, name))
     sync_folder(folder)
     return name
+
+
+def name_beside(journal: str, first_seq: int) -> str:
+    """Return a name for a partition that takes the place of one that begins at the same entry, and is there still."""
+    stem = file_name(first_seq).removesuffix(".db")
+    names = (f"{stem}-{number}.db" for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(os.path.join(folder_of(journal), name)))
 
 
 def remove_unfinished(new: str) -> None:

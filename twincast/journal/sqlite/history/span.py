@@ -5,6 +5,7 @@ built; it has times as numbers already, and their texts only where these are not
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import apsw
 
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite.entries import LOG_COLUMNS
-from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, KINDS, READING, TICK_ENTRIES
+from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, KINDS, READING, TICK_ENTRIES, address_of
 from twincast.journal.sqlite.history.paced import Share, run
 from twincast.journal.sqlite.history.times import add_time_us, us_of
 from twincast.machine import OWNER_ALONE
@@ -77,6 +78,16 @@ insert into twin {
 } where seq < ?
 """
 
+_TWINS_BEFORE = f"""
+insert into twin {
+    timed(f'''
+    select seq, '{KINDS[READING]}' as type, device_id, value, null as command, updated_at_utc as timestamp_utc, source,
+           measured_at_utc
+    from hot.twin_before
+''')
+}
+"""
+
 
 def copy_span(journal: str, copy: str, first: int, last: int, *, with_twins: bool, share: float = 1) -> None:
     """Copy the entries of a span, and rest between reads, never within one.
@@ -93,14 +104,8 @@ def copy_span(journal: str, copy: str, first: int, last: int, *, with_twins: boo
         JournalUnusable: the journal does not have all of the span.
         apsw.Error: a disk does not give or take it.
     """
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ALONE))
     pace = Share(share)
-    with closing(apsw.Connection(copy, flags=_FLAGS)) as db:
-        for pragma in "journal_mode = off", "synchronous = off", f"cache_size = {-_CACHE_KIB}":
-            run(db, f"pragma main.{pragma}")
-        add_time_us(db)
-        db.set_busy_timeout(_BUSY_TIMEOUT_MS)
-        run(db, _TABLES)
+    with closing(_new_copy(copy)) as db:
         run(db, "attach ? as hot", (f"{Path(journal).absolute().as_uri()}?mode=ro",))
         for start in range(first, last + 1, BLOCK_ENTRIES):
             block = start, min(last, start + BLOCK_ENTRIES - 1)
@@ -114,6 +119,50 @@ def copy_span(journal: str, copy: str, first: int, last: int, *, with_twins: boo
             pace.rest()
         if with_twins:
             _copy_twins(db, first, pace)
+
+
+def copy_parts(sources: Sequence[str], copy: str, spans: Sequence[tuple[int, int]]) -> bool:
+    """Copy the entries of neighbouring partitions, and the twins from before the first one.
+
+    Args:
+        sources: their files, oldest first.
+        copy: a file that is made anew.
+        spans: of each, its first and last entry.
+
+    Returns:
+        Whether the twins are all that there were.
+
+    Raises:
+        JournalUnusable: a partition does not have all of its span.
+        apsw.Error: a disk does not give or take it.
+    """
+    is_whole = False
+    with closing(_new_copy(copy)) as db:
+        for number, (source, (first, last)) in enumerate(zip(sources, spans, strict=True)):
+            run(db, "attach ? as hot", (address_of(source),))
+            if number == 0:
+                run(db, _TWINS_BEFORE)
+                is_whole = db.execute("select value from hot.about where name = 'state_is_whole'").get == "1"
+            for start in range(first, last + 1, BLOCK_ENTRIES):
+                block = start, min(last, start + BLOCK_ENTRIES - 1)
+                run(db, _LOG, block)
+                if db.changes() != block[1] - block[0] + 1:
+                    raise JournalUnusable(f"the partition from {first} to {last} is not whole")
+                run(db, _TICK, block)
+            run(db, "detach hot")
+    return is_whole
+
+
+def _new_copy(copy: str) -> apsw.Connection:
+    """Return a new file for a copy, open, with its tables."""
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ALONE))
+    db = apsw.Connection(copy, flags=_FLAGS)
+    for pragma in "journal_mode = off", "synchronous = off", f"cache_size = {-_CACHE_KIB}":
+        run(db, f"pragma main.{pragma}")
+    add_time_us(db)
+    db.set_busy_timeout(_BUSY_TIMEOUT_MS)
+    run(db, _TABLES)
+    return db
 
 
 def _copy_twins(db: apsw.Connection, first: int, pace: Share) -> None:
