@@ -54,7 +54,9 @@ PAGES = {
         *("journal/sqlite/history/files", "journal/sqlite/history/process", "journal/sqlite/history/span"),
         "journal/sqlite/history/writing_out",
     ],
-    "journal/sqlite/test_backup.py": ["journal/sqlite/history/merge"],
+    "journal/sqlite/history/test_summaries.py": ["journal/sqlite/history/summary"],
+    "journal/sqlite/test_backup.py": ["journal/sqlite/backup_manifest", "journal/sqlite/history/merge"],
+    "journal/sqlite/test_backup_parts.py": ["journal/sqlite/backup_folder"],
     "journal/sqlite/test_journal.py": ["journal/sqlite/failing", "journal/sqlite/reader", "journal/sqlite/stored_log"],
     "journal/sqlite/test_reserve.py": [
         *("journal/sqlite/access_file", "journal/sqlite/access_store", "journal/sqlite/key_tables"),

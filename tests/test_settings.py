@@ -225,7 +225,7 @@ def test_without_a_word_everything_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("text", ["0", "0d", "-1d", "30", "d", "1 fortnight", "1h30m", "1e3s", "inf d", "٣d", "nan"])
 def test_a_time_that_is_none_is_refused_with_what_to_write(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    with pytest.raises(SettingUnusable, match="--keep: must be a time: a number and s, m, h, d or w, such as 30d"):
+    with pytest.raises(SettingUnusable, match="--keep: must be a time: a number and s, m, h, d, w or y, such as 30d"):
         Settings(**given(keep=text))
     monkeypatch.setenv("TWINCAST_KEEP", text)
     with pytest.raises(SettingUnusable, match="TWINCAST_KEEP: must be a time"):

@@ -265,7 +265,11 @@ class Openings:
                 settings.journal,
                 memory_max_bytes=settings.memory_journal_max_bytes,
                 retention=Retention(
-                    *(settings.keep, settings.keep_bytes, settings.resume_max_entries, settings.partition_entries)
+                    keep_s=settings.keep,
+                    keep_bytes=settings.keep_bytes,
+                    keep_entries=settings.resume_max_entries,
+                    partition_entries=settings.partition_entries,
+                    keep_rollups_s=settings.keep_rollups,
                 ),
                 now_utc=self._now_utc,
                 opening=opening,

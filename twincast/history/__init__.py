@@ -34,10 +34,16 @@ class History(Protocol):
         """
 
     async def names(self, names: Names) -> Sequence[str]:
-        """Return the devices and targets of which the log still holds an entry, of those that are selected, sorted."""
+        """Return the devices and targets of which the log still holds an entry, or sums, of the selected, sorted."""
 
     async def oldest(self) -> Entry | None:
         """Return the oldest entry that the log still holds; None if it holds none."""
+
+    async def summed_since(self, query: BucketsQuery) -> int | None:
+        """Return when the first entry was stored of which only sums are left, if they are in the answer to a query.
+
+        In microseconds since 1970; None if there are none, or the query asks for what they do not say.
+        """
 
     async def position_at(self, at_us: int) -> int:
         """Return the position of the last entry that was stored at a time or before it; 0 before the first one.

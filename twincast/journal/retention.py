@@ -18,6 +18,8 @@ PARTITION_MIN_ENTRIES = 100_000
 PARTITION_MAX_AGE_S = 31 * 86_400.0
 AGED_PARTITION_ENTRIES = 50_000
 """A partition is closed for its age only if it has so many entries: fewer are read fast enough where they are."""
+AGED_SUMMED_ENTRIES = 1_000
+"""The same where sums are to be left of what is kept no longer: they are made of partitions."""
 KEEP_PARTS, KEEP_BYTES_PARTS = 4, 16
 """What is kept is made of at least so many partitions, each of which goes as a whole: by age, by bytes."""
 CLOSING_BYTES = 192
@@ -35,6 +37,8 @@ class Retention(NamedTuple):
     """How many of the newest entries always stay, whatever the two bounds say: clients resume from them."""
     partition_entries: int = PARTITION_ENTRIES
     """How many entries are closed at once; 0 for none."""
+    keep_rollups_s: float | None = None
+    """How old what is left of a closed partition may be, its sums by hour and day; None if nothing is left of it."""
 
     @property
     def is_bounded(self) -> bool:
@@ -62,12 +66,28 @@ class Retention(NamedTuple):
         """How old the oldest entry that is not closed may become, if there are enough for a partition."""
         return PARTITION_MAX_AGE_S if self.keep_s is None else min(PARTITION_MAX_AGE_S, self.keep_s / KEEP_PARTS)
 
+    @property
+    def leaves_sums(self) -> bool:
+        """Whether sums are left of what is kept no longer."""
+        return self.keep_rollups_s is not None and self.closes_at_entries > 0
+
+    @property
+    def aged_entries(self) -> int:
+        """How many entries are closed for their age, at least."""
+        return AGED_PARTITION_ENTRIES if self.keep_rollups_s is None else AGED_SUMMED_ENTRIES
+
     def check(self) -> None:
-        """Check that the entries that must stay have room.
+        """Check that the entries that must stay have room, and that settings do not contradict one another.
 
         Raises:
-            SettingUnusable: `keep_bytes` has no room for `keep_entries`, even if they are small.
+            SettingUnusable: `keep_bytes` has no room for `keep_entries`, even if they are small; or sums would be kept
+                no longer than what they are of.
         """
+        if self.keep_s is not None and self.keep_rollups_s is not None and self.keep_rollups_s <= self.keep_s:
+            raise SettingUnusable(
+                "--keep-rollups must be longer than --keep: these sums are what is left of entries that are kept no"
+                " longer (in the environment TWINCAST_KEEP_ROLLUPS and TWINCAST_KEEP)"
+            )
         needed_bytes = HEADROOM_BYTES + ENTRY_MIN_BYTES * self.keep_entries
         if self.keep_bytes is None or self.keep_bytes >= needed_bytes:
             return
@@ -78,6 +98,15 @@ class Retention(NamedTuple):
             f" kept so that clients can resume: give it {_in_megabytes(needed_bytes)} or more{either}"
             " (in the environment TWINCAST_KEEP_BYTES and TWINCAST_RESUME_MAX_ENTRIES)"
         )
+
+    def oldest_rollup_us(self, now_utc: str) -> int | None:
+        """Return the time before which what is left of partitions is too old; None if it never is.
+
+        What was left while the setting was another stays until there is one again.
+        """
+        if self.keep_rollups_s is None:
+            return None
+        return round((datetime.fromisoformat(now_utc).timestamp() - self.keep_rollups_s) * 1e6)
 
     def oldest_kept_utc(self, now_utc: str) -> datetime | None:
         """Return the time before which entries are too old; None if none ever is.

@@ -127,6 +127,9 @@ class Settings(FrozenSettings):
     keep_bytes: Annotated[int | None, BeforeValidator(whole_bytes)] = None
     """How much of the disk the journal may take, such as `2GB`; the oldest entries are removed first. What always stays
     is as for `keep`."""
+    keep_rollups: Annotated[float | None, BeforeValidator(seconds)] = None
+    """How long the [sums by hour and day](journal.md#what-is-left-of-it) of entries are kept that are kept no longer
+    themselves, such as `5y`. If not set, nothing is left of them."""
     partition_entries: int = Field(default=1_000_000, ge=0)
     """How many entries of a journal on disk are [closed](journal.md#closed-partitions) at once; 0 for none."""
     head_max_bytes: int = Field(default=32 * 1024, ge=1024)

@@ -8,7 +8,7 @@ from twincast.machine import cores
 AMOUNT_MAX = 2.0**62
 WORKERS_MAX = 64
 """Each folds everything, so that more take from each other long before."""
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _BYTES = {"B": 1, "": 1} | {
     f"{letter}{infix}B": base**power
     for power, letter in enumerate("KMGT", 1)
@@ -23,7 +23,7 @@ def seconds(given: Any) -> float | None:
     Raises:
         ValueError: it is none, or not more than nothing.
     """
-    return _amount(given, _SECONDS, "a time: a number and s, m, h, d or w, such as 30d or 12h")
+    return _amount(given, _SECONDS, "a time: a number and s, m, h, d, w or y, such as 30d or 12h")
 
 
 def whole_bytes(given: Any) -> int | None:

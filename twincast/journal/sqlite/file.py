@@ -127,6 +127,8 @@ class SqliteFile:
         """Whether the history of a device is to be erased; see `erasing`."""
         self.parts: Sequence[Part] = ()
         """The closed partitions of the log whose files are there, oldest first."""
+        self.summaries: Sequence[Part] = ()
+        """What is left of older ones, by hour and day."""
         self._appending, self._audit_sql = Appending(), audit_sql()
         self.sync_s = Histogram(SECONDS)
         """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
@@ -310,7 +312,7 @@ class SqliteFile:
             is_there = old in catalog.parts(self._db)
             if is_there:
                 catalog.add(self._db, new)
-        self.parts = present(self._path, catalog.parts(self._db))
+        self._know(catalog.parts(self._db))
         self._trim.keep_only(self.parts)
         return is_there
 
@@ -324,7 +326,7 @@ class SqliteFile:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            return self._trim.look(self.seq, self.appended_bytes, now_utc, self.parts)
+            return self._trim.look(self.seq, self.appended_bytes, now_utc, self.parts, self.summaries)
 
     def hot_since(self) -> int:
         """Return the position before the oldest entry that is in the journal itself.
@@ -342,7 +344,9 @@ class SqliteFile:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            return max(self._trim.hot_since(self.seq), self.parts[-1].last_seq if self.parts else 0)
+            # What is left of a partition counts too: the log may still have its entries, which are not closed again.
+            closed = (part.last_seq for part in (*self.parts[-1:], *self.summaries[-1:]))
+            return max(self._trim.hot_since(self.seq), *closed, 0)
 
     def is_older(self, seq: int, age_s: float, now_utc: str) -> bool:
         """Return whether an entry was stored so long ago.
@@ -363,23 +367,33 @@ class SqliteFile:
         self.guard.check()
         with self._with_sync(), self._transaction():
             catalog.add(self._db, part)
-        self.parts = present(self._path, catalog.parts(self._db))
+        self._know(catalog.parts(self._db))
 
-    def drop(self, parts: Sequence[Part]) -> Sequence[Part]:
+    def drop(self, parts: Sequence[Part], left: Sequence[Part] = ()) -> Sequence[Part]:
         """Take the oldest partitions out of the log, and what the audit trail says of them.
 
+        Args:
+            parts: the partitions; or what is left of some.
+            left: what is left of them, if anything; the files are on the disk, under their names.
+
         Returns:
-            Those that were part of it, whose files may go then.
+            Those whose files may go. One that was replaced meanwhile stays, and what is left of it is not taken.
 
         Raises:
             JournalUnavailable: the log is as it was.
         """
         with self._with_sync(), self._transaction():
-            gone = [part for part in catalog.parts(self._db) if part.last_seq <= parts[-1].last_seq]
-            catalog.remove_up_to(self._db, parts[-1].last_seq)
-            took = self._trim.take_audit(parts[-1].last_seq)
-        self._trim.took(took)
-        self.parts = [part for part in self.parts if part.last_seq > parts[-1].last_seq]
+            gone = [part for part in catalog.parts(self._db) if part in parts]
+            firsts = {part.first_seq for part in gone}
+            catalog.remove(self._db, gone)
+            for part in left:
+                if part.first_seq in firsts:
+                    catalog.add(self._db, part)
+            of_log = catalog.of_log(gone)
+            took = self._trim.take_audit(of_log[-1].last_seq) if of_log else None
+        if took is not None:
+            self._trim.took(took)
+        self._know(catalog.parts(self._db))
         return gone
 
     def trim(self, until: int) -> None:
@@ -407,20 +421,28 @@ class SqliteFile:
             self._trim.took(took)
 
     def _check_parts(self, until: int) -> None:
-        """Check that partitions have what is taken off the log, whose last copy that would else have been."""
-        self.parts = present(self._path, self.parts)
+        """Check that partitions have what is taken off the log, whose last copy that would else have been.
+
+        What is older than the oldest of them has been dropped.
+        """
+        named = catalog.parts(self._db)
+        self._know(named)
         since = self._trim.hot_since(self.seq)
-        having = [part for part in self.parts if part.first_seq <= until]
-        if since < until and catalog.reaches_back_to(having, until) > since:
+        needed = [part for part in catalog.of_log(named) if part.last_seq > since and part.first_seq <= until]
+        if not set(needed) <= set(self.parts):
             raise JournalUnavailable(
                 "a file of the log's closed partitions is gone, so the log keeps what it has of it"
             )
 
+    def _know(self, named: Sequence[Part]) -> None:
+        there = present(self._path, named)
+        self.parts, self.summaries = catalog.of_log(there), catalog.summaries(there)
+
     def _find_parts(self) -> None:
         named = catalog.parts(self._db)
-        self.parts = present(self._path, named)
+        self._know(named)
         for part in named:
-            if part not in self.parts:
+            if part not in self.parts and part not in self.summaries:
                 logger.error(
                     "the file %s of the log's history is gone: entries %d to %d are missing, and readers are told so",
                     *(path_of(self._path, part), part.first_seq, part.last_seq),

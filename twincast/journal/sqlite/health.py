@@ -14,7 +14,7 @@ from twincast.core.space import PACE_LEAST_S, full_in_s
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite.failing import in_words
 from twincast.journal.sqlite.history import catalog
-from twincast.journal.sqlite.history.catalog import Part, has_parts, reaches_back_to
+from twincast.journal.sqlite.history.catalog import ROLLUP, Part, has_parts, of_log, reaches_back_to
 from twincast.journal.sqlite.history.files import digest, found, path_of
 from twincast.journal.sqlite.lock import serves_the_file
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
@@ -132,7 +132,7 @@ def facts_of(db: apsw.Connection, path: str) -> Facts:
         newest_seq=newest[0],
         checkpoint_seq=int(meta["checkpoint_seq"]),
         entries=newest[0] - oldest[0] + 1 if newest[0] else 0,
-        partitions=len(parts),
+        partitions=len(of_log(parts)),
         history_bytes=sum(part.bytes for part in parts),
         oldest_at_utc=oldest[1],
         newest_at_utc=newest[1],
@@ -160,8 +160,14 @@ def problems(path: str) -> list[str]:
         return problems_of(db, os.path.realpath(path))
 
 
-def problems_of(db: apsw.Connection, path: str) -> list[str]:
-    """Return what is wrong with an open journal, and with the closed part of its log beside it."""
+def problems_of(db: apsw.Connection, path: str, *, reads_parts: bool = True) -> list[str]:
+    """Return what is wrong with an open journal, and with the closed part of its log beside it.
+
+    Args:
+        db: the journal.
+        path: beside which its closed partitions are.
+        reads_parts: whether these are read, too; otherwise it is enough that they are there.
+    """
     wrong = [str(row[0]) for row in db.execute("pragma integrity_check(20)") if row[0] != "ok"]
     if wrong:
         return wrong  # what is asked below would be asked of damaged pages
@@ -185,21 +191,22 @@ def problems_of(db: apsw.Connection, path: str) -> list[str]:
     if beyond:
         wrong.append(f"the fence says of {beyond:,} numbered lines that they are stored behind the log's end")
     if has_parts(db):
-        wrong += problems_of_parts(path, catalog.parts(db), oldest - 1)
+        wrong += problems_of_parts(path, catalog.parts(db), oldest - 1, reads=reads_parts)
     return wrong
 
 
-def problems_of_parts(path: str, parts: Sequence[Part], hot_since: int) -> list[str]:
+def problems_of_parts(path: str, parts: Sequence[Part], hot_since: int, *, reads: bool = True) -> list[str]:
     """Return what is wrong with the closed partitions of a journal: a file is gone or changed, or entries lack."""
     wrong = []
     for number, part in enumerate(parts):
         file = path_of(path, part)
         follows = parts[number + 1].first_seq - 1 if number + 1 < len(parts) else hot_since
         if not os.path.isfile(file):
-            wrong.append(f"{file} is gone: the log lacks the entries from {part.first_seq:,} to {part.last_seq:,}")
-        elif digest(file) != part.sha256:
+            what = "the sums of the entries" if part.kind == ROLLUP else "the entries"
+            wrong.append(f"{file} is gone: the log lacks {what} from {part.first_seq:,} to {part.last_seq:,}")
+        elif reads and digest(file) != part.sha256:
             wrong.append(f"{file} was changed since it was closed: its SHA-256 is not that of the catalog")
-        if part.last_seq < follows:
+        if part.last_seq < follows and part.kind != ROLLUP:
             wrong.append(f"the log lacks the entries from {part.last_seq + 1:,} to {follows:,}")
     return wrong
 

@@ -172,6 +172,7 @@ class StoredLog:
         """See Journal.close."""
         self._is_closing = True
         self._trimming.close()
+        await self._trimming.end()
         await self._closing.close()
         await self._erasing.close()
         for worker, close in ((self._reader_worker, self._reader.close), (self._worker, self._file.close)):

@@ -56,17 +56,21 @@ class Look(NamedTuple):
     oldest_since: int
     """The position from which on the log has everything, in partitions or in the journal itself."""
     oldest_at_utc: str | None
+    hot_since: int
+    """The position before the oldest entry that is in the journal itself."""
     until: int | None
     """Up to where the next slice goes off the journal itself; None if nothing is due."""
     dropped: Sequence[Part]
     """The partitions that are kept no longer."""
+    forgotten: Sequence[Part]
+    """What is left of partitions, and is kept no longer either."""
     is_short: bool
     """Whether the bound in bytes cannot be kept, because what must stay takes more."""
 
     @property
     def is_due(self) -> bool:
         """Whether anything is to go."""
-        return self.until is not None or bool(self.dropped)
+        return self.until is not None or bool(self.dropped) or bool(self.forgotten)
 
 
 class LogTrim:
@@ -96,7 +100,14 @@ class LogTrim:
         if retention.keep_bytes is not None:
             db.pragma("journal_size_limit", WAL_MAX_BYTES)
 
-    def look(self, newest_seq: int, appended_bytes: int, now_utc: str, parts: Sequence[Part] = ()) -> Look:
+    def look(
+        self,
+        newest_seq: int,
+        appended_bytes: int,
+        now_utc: str,
+        parts: Sequence[Part] = (),
+        summaries: Sequence[Part] = (),
+    ) -> Look:
         """Return how full the journal is, and what goes next.
 
         Args:
@@ -104,6 +115,7 @@ class LogTrim:
             appended_bytes: how much was appended since the file was opened.
             now_utc: the clock that entries are stamped by.
             parts: the closed partitions, oldest first.
+            summaries: what is left of older ones.
         """
         self._slice = (
             _between(SLICE_ENTRIES, 2 * (newest_seq - self._newest_seq) if self._newest_seq else 0),
@@ -111,7 +123,7 @@ class LogTrim:
         )
         self._newest_seq, self._appended_bytes = newest_seq, appended_bytes
         free_pages = int(self._db.pragma("freelist_count")) + self.lent_pages
-        history_bytes = sum(part.bytes for part in parts)
+        history_bytes = sum(part.bytes for part in (*parts, *summaries))
         used_bytes = (int(self._db.pragma("page_count")) - free_pages) * self._page_bytes + history_bytes
         hot_since, oldest_at_utc = self._oldest(newest_seq)
         oldest_since = reaches_back_to(parts, hot_since)
@@ -121,20 +133,25 @@ class LogTrim:
         over_bytes = 0 if self._retention.log_max_bytes is None else used_bytes - self._retention.log_max_bytes
         dropped = self._dropped(parts, kept_from, over_bytes, now_utc)
         over_bytes -= sum(part.bytes for part in dropped)
+        forgotten = self._forgotten(summaries, 0 if dropped else over_bytes, now_utc)
+        over_bytes -= sum(part.bytes for part in forgotten)
         left = parts[len(dropped) :]
         until = None
         if left and (aged := self._aged_of(left[0], kept_from, now_utc)) is not None and aged[0] > oldest_since:
             oldest_since, oldest_at_utc = aged
         if kept_from > hot_since:
-            until = self._next_slice(hot_since, kept_from, over_bytes, now_utc, left)
+            closed = left or [part for part in summaries if part.last_seq > hot_since]
+            until = self._next_slice(hot_since, kept_from, over_bytes, now_utc, closed)
         return Look(
             used_bytes,
             free_pages * self._page_bytes,
             history_bytes,
             oldest_since,
             oldest_at_utc,
+            hot_since,
             until,
             dropped,
+            forgotten,
             over_bytes > SLACK_BYTES and kept_from <= oldest_since,
         )
 
@@ -178,6 +195,17 @@ class LogTrim:
                 count = number
         return parts[:count]
 
+    def _forgotten(self, summaries: Sequence[Part], over_bytes: int, now_utc: str) -> Sequence[Part]:
+        """Return what is left of partitions that goes: too old, or the oldest where nothing else is left to go."""
+        oldest_kept_us = self._retention.oldest_rollup_us(now_utc)
+        found: list[Part] = []
+        for part in summaries:
+            is_old = oldest_kept_us is not None and part.stored_max_us < oldest_kept_us
+            if not is_old and over_bytes <= sum(each.bytes for each in found):
+                break
+            found.append(part)
+        return found
+
     def _aged_of(self, part: Part, kept_from: int, now_utc: str) -> tuple[int, str] | None:
         """Return up to where the oldest partition is too old, and the time of what follows; None if none of it is.
 
@@ -207,7 +235,10 @@ class LogTrim:
     def _next_slice(
         self, hot_since: int, kept_from: int, over_bytes: int, now_utc: str, parts: Sequence[Part]
     ) -> int | None:
-        """Return up to where a slice goes: what partitions have; or, if there are none, what is kept no longer."""
+        """Return up to where a slice goes: what partitions have; or, if there are none, what is kept no longer.
+
+        Where sums are to be left of it, what is too old stays until it is closed.
+        """
         if parts:
             closed = min(parts[-1].last_seq, kept_from)
             return self._end_of_slice(closed, over_bytes=None) if closed > hot_since else None
@@ -215,7 +246,7 @@ class LogTrim:
         if over_bytes > 0:
             ends.append(self._end_of_slice(kept_from, over_bytes + SLACK_BYTES))
         oldest_kept_utc = self._retention.oldest_kept_utc(now_utc)
-        if oldest_kept_utc is not None:
+        if oldest_kept_utc is not None and not self._retention.leaves_sums:
             aged = self._newest_before(oldest_kept_utc, hot_since, kept_from)
             if aged > hot_since:
                 ends.append(self._end_of_slice(aged, over_bytes=None))

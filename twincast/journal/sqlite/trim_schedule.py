@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from twincast.core.space import PACE_STEP_S, Pace, Space, full_in_s
 from twincast.errors import JournalUnavailable
@@ -14,6 +15,7 @@ from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import free_of_disk_bytes
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import unlink
+from twincast.journal.sqlite.history.summaries import Summaries
 from twincast.journal.sqlite.trim import SLICE_BYTES, SLICE_ENTRIES, Look
 from twincast.journal.sqlite.worker import Worker
 
@@ -72,6 +74,7 @@ class TrimSchedule:
         self._is_busy = self._is_closed = False
         self._problem: str | None = None
         self._dropped: tuple[Part, ...] = ()  # out of the log, with files that may go
+        self._summaries = Summaries(self._path, now_utc=now_utc, made=self.closed)
         self.followed: dict[object, int] = {}
         """The position that each follower of the journal has read up to; later entries stay."""
         self.oldest_since = self._look.oldest_since
@@ -99,7 +102,7 @@ class TrimSchedule:
         self.oldest_since = max(self.oldest_since, since)
 
     def closed(self) -> None:
-        """Take note that another partition was closed: what it has may go off the log."""
+        """Take note that another partition was closed, or one summed up: what it has may go off the log."""
         if not self._is_busy:
             self._begin(None)
 
@@ -107,6 +110,10 @@ class TrimSchedule:
         """Begin no further slice. One that has begun in the thread ends there."""
         self._is_closed = True
         self._forget_timer()
+
+    async def end(self) -> None:
+        """End what is made in other processes."""
+        await self._summaries.close()
 
     def space(self) -> Space:
         """Return how full the journal is."""
@@ -129,7 +136,7 @@ class TrimSchedule:
             disk_free_bytes=disk_free_bytes,
             growth_bytes_per_s=None if growth is None else round(growth, 1),
             full_in_s=full_in_s(free_bytes, growth, None if bound is None else bound - look.used_bytes),
-            problem=self._problem or (self._why_short() if look.is_short else None),
+            problem=self._problem or self._summing_problem() or (self._why_short() if look.is_short else None),
         )
 
     def _begin(self, due: Look | None) -> None:
@@ -140,14 +147,24 @@ class TrimSchedule:
         self._is_busy = True
         until: int | None = None
         dropped: tuple[Part, ...] = ()
+        forgotten: tuple[Part, ...] = ()
         if due is not None:
-            until = due.until
+            forgotten = tuple(due.forgotten)
             at_least = min(self.followed.values(), default=self._seq)
-            dropped = tuple(part for part in due.dropped if part.last_seq <= at_least)
+            dropped = self._ready([part for part in due.dropped if part.last_seq <= at_least])
+            until = _until(due, dropped)
             if until is not None and not self._file.parts:
                 until = min(until, at_least)
             self._go_before(until, dropped)
-        self._worker.do(self._work, until, dropped).add_done_callback(self._worked)
+        left = self._summaries.of(dropped)
+        self._worker.do(self._work, until, (*forgotten, *dropped), left).add_done_callback(self._worked)
+
+    def _ready(self, parts: Sequence[Part]) -> tuple[Part, ...]:
+        """Return those that may be dropped now, as what is to be left of them is made; have the next one made."""
+        oldest_us = self._retention.oldest_rollup_us(self._now_utc())
+        if oldest_us is None:
+            return tuple(parts)
+        return tuple(takewhile(lambda part: part.stored_max_us < oldest_us or self._summaries.has(part), parts))
 
     def _go_before(self, until: int | None, dropped: Sequence[Part]) -> None:
         """Before the oldest is gone: who resumes from there is refused now, and reads nothing that is about to go."""
@@ -156,13 +173,13 @@ class TrimSchedule:
         if until is not None and not self._file.parts:
             self.oldest_since = max(self.oldest_since, until)
 
-    def _work(self, until: int | None, dropped: Sequence[Part]) -> tuple[Look, float]:
+    def _work(self, until: int | None, gone: Sequence[Part], left: Sequence[Part]) -> tuple[Look, float]:
         """Trim and look; return also for how long others had to wait for the thread."""
         began_s = self._clock_s()
-        if until is not None or dropped:
+        if until is not None or gone:
             self._file.guard.check()
-        if dropped:
-            self._dropped = (*self._dropped, *self._file.drop(dropped))
+        if gone:
+            self._dropped = (*self._dropped, *self._file.drop(gone, left))
         if until is not None:
             self._file.trim(until)
         return self._file.look(self._now_utc()), self._clock_s() - began_s
@@ -183,6 +200,7 @@ class TrimSchedule:
         self.oldest_since = max(self.oldest_since, self._look.oldest_since)
         if self._dropped:
             dropped, self._dropped = self._dropped, ()
+            self._summaries.forget(dropped)
             # In a thread of its own: the file system takes its time over a large file. What is left goes at next start.
             asyncio.get_running_loop().run_in_executor(None, unlink, self._path, dropped)
         self._pace.note(self._looked_at_s, self._look.used_bytes)
@@ -192,8 +210,9 @@ class TrimSchedule:
         """Schedule what is due, after as long as the last slice took: half of the thread's time is left to commits."""
         look = self._look
         at_least = min(self.followed.values(), default=self._seq)
-        is_possible = bool(look.dropped and look.dropped[0].last_seq <= at_least) or (
-            look.until is not None and (bool(self._file.parts) or at_least > look.oldest_since)
+        dropped = self._ready([part for part in look.dropped if part.last_seq <= at_least])
+        is_possible = bool(look.forgotten or dropped) or (
+            _until(look, dropped) is not None and (bool(self._file.parts) or at_least > look.oldest_since)
         )
         if is_possible:
             self._is_busy = True
@@ -220,11 +239,26 @@ class TrimSchedule:
             self._timer.cancel()
             self._timer = None
 
+    def _summing_problem(self) -> str | None:
+        why = self._summaries.problem
+        return None if why is None else f"the oldest entries stay, for their sums cannot be made: {why}"
+
     def _why_short(self) -> str:
         return (
             f"the journal takes more than keep_bytes leaves it, for the newest {self._retention.keep_entries:,} entries"
             " and the state are always kept: raise --keep-bytes, or lower --resume-max-entries"
         )
+
+
+def _until(look: Look, dropped: Sequence[Part]) -> int | None:
+    """Return up to where the log is trimmed, if these of its partitions are dropped; None if it is not.
+
+    Behind one that stays, all stays that no other one has: the log has no holes.
+    """
+    if look.until is None or len(dropped) == len(look.dropped):
+        return look.until
+    until = min(look.until, look.dropped[-1].last_seq)
+    return until if until > look.hot_since else None
 
 
 def _size_bytes(path: str) -> int:

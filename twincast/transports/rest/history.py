@@ -179,7 +179,7 @@ class _Past:
         series = await asking.of(lambda history: history.buckets(query))
         if is_one and not any(each.starts_us for each in series):
             await asking.check_known(names[0])
-        found = await self._found(asking, query.until_seq)
+        found = await self._found(asking, query.until_seq, query)
         shown = [
             filled(each, query.edges, query.aggregates, buckets.fill) for each in series if is_one or each.starts_us
         ]
@@ -190,10 +190,15 @@ class _Past:
         described = _described(found, every, buckets, query, asking.now_us)
         return request.answer(_buckets_json(shown, described, query, is_one=is_one), found)
 
-    async def _found(self, asking: Asking, seq: int) -> _Found:
+    async def _found(self, asking: Asking, seq: int, query: BucketsQuery | None = None) -> _Found:
+        """Return what an answer says beside what was found, of buckets if there is a query."""
         oldest = await asking.of(lambda history: history.oldest())
+        reaches_back_to = None if oldest is None else oldest.timestamp_utc
+        if query is not None:
+            since_us = await asking.of(lambda history: history.summed_since(query))
+            reaches_back_to = reaches_back_to if since_us is None else text_of(since_us)
         asking.recheck()  # its turn may have been long in coming
-        return _Found(asking.hub.state.epoch, seq, None if oldest is None else oldest.timestamp_utc)
+        return _Found(asking.hub.state.epoch, seq, reaches_back_to)
 
 
 async def _span(asked: Asked, asking: Asking) -> Span:

@@ -10,7 +10,8 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes import batch_of
-from tests.journal.sqlite.power_cut import FailingPower, PowerCut, failing_power
+from tests.journal.sqlite.history.disk import HistoryDisk
+from tests.journal.sqlite.power_cut import PowerCut, failing_power
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal import retention
@@ -20,9 +21,9 @@ from twincast.journal.sqlite import trim as sqlite_trim
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.history import files
-from twincast.journal.sqlite.history.catalog import CLOSED, Part
-from twincast.journal.sqlite.history.closer import Job, close
-from twincast.journal.sqlite.history.layout import folder_of
+from twincast.journal.sqlite.history.catalog import CLOSED, ROLLUP, Part
+from twincast.journal.sqlite.history.closer import Job, Summing, close, sum_up
+from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.history.times import iso
 from twincast.journal.sqlite.reader import LogReader
 
@@ -38,49 +39,6 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_trim, "SLACK_BYTES", 8_192)
     monkeypatch.setattr(retention, "HEADROOM_BYTES", 0)
     monkeypatch.setattr(retention, "CLOSING_BYTES", 1)
-
-
-class HistoryDisk:
-    """What of the folder of partitions is on the platters: content that was synced, names as of the last sync."""
-
-    def __init__(self, folder: str, power: FailingPower, chance: random.Random) -> None:
-        self._folder = folder
-        self._power = power
-        self._chance = chance
-        self._synced: dict[int, bytes] = {}
-        self._names: dict[str, int] = {}
-
-    def sync(self, path: str) -> None:
-        """Have the content of a file on the platters."""
-        self._power.spend()
-        with open(path, "rb") as file:
-            self._synced[os.fstat(file.fileno()).st_ino] = file.read()
-
-    def sync_folder(self, path: str) -> None:
-        """Have the names in the folder on the platters."""
-        self._power.spend()
-        if path == self._folder:
-            self._names = self._now()
-
-    def restore(self, folder: str) -> None:
-        """Write the folder as it may be found after the cut: what was not synced is there or not, whole or torn."""
-        now = self._now()
-        found = {name: number for name, number in self._names.items() if name in now or self._chance.random() < 0.5}
-        found |= {name: number for name, number in now.items() if name in found or self._chance.random() < 0.5}
-        if not found and not self._names:
-            return
-        os.mkdir(folder)
-        for name, number in found.items():
-            content = self._synced.get(number)
-            if content is None:
-                whole = Path(self._folder, name).read_bytes()
-                content = whole[: self._chance.randrange(len(whole) + 1)]
-            Path(folder, name).write_bytes(content)
-
-    def _now(self) -> dict[str, int]:
-        with suppress(FileNotFoundError):
-            return {entry.name: entry.inode() for entry in os.scandir(self._folder)}
-        return {}
 
 
 def entries_of(first: int, size: int) -> list[Entry]:
@@ -101,7 +59,16 @@ def close_next(file: SqliteFile, journal: str, first: int) -> None:
     file.add_part(Part(first, last, name, *times, made.entries, made.bytes, made.sha256, CLOSED, NOW_UTC))
 
 
-def write_until_the_cut(file: SqliteFile, journal: str, chance: random.Random) -> list[int]:
+def left_of(journal: str, part: Part) -> Part:
+    """Make what is left of a partition as `summaries` does, in this thread."""
+    name = summary_name(part.first_seq)
+    new = os.path.join(folder_of(journal), f"{name}.1.new")
+    made = sum_up(Summing(files.path_of(journal, part), new, share=1))
+    files.settle_as(new, name)
+    return part._replace(file=name, bytes=made.bytes, sha256=made.sha256, kind=ROLLUP)
+
+
+def write_until_the_cut(file: SqliteFile, journal: str, kept: Retention, chance: random.Random) -> list[int]:
     """Append, close, trim and drop until the power fails; return how much was stored for certain, and perhaps."""
     while True:
         size = chance.choice((3, 20, 40))
@@ -115,9 +82,10 @@ def write_until_the_cut(file: SqliteFile, journal: str, chance: random.Random) -
             if file.seq - (closed := file.closed_seq()) >= PARTITION:
                 close_next(file, journal, closed + 1)
             look = file.look(NOW_UTC)
-            if look.dropped:
-                file.drop(look.dropped)
-                files.unlink(journal, look.dropped)
+            if gone := (*look.forgotten, *look.dropped):
+                is_left = kept.keep_rollups_s is not None
+                file.drop(gone, [left_of(journal, part) for part in look.dropped] if is_left else ())
+                files.unlink(journal, gone)
             if look.until is not None:
                 file.trim(look.until)
         except (JournalUnavailable, apsw.Error):
@@ -135,7 +103,7 @@ def is_damaged(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, kept:
         monkeypatch.setattr(files, "sync", disk.sync if syncs else lambda path: None)
         monkeypatch.setattr(files, "sync_folder", disk.sync_folder)
         file = SqliteFile(str(before), retention=kept, vfs=power.vfs)
-        certain, perhaps = write_until_the_cut(file, str(before), chance)
+        certain, perhaps = write_until_the_cut(file, str(before), kept, chance)
         power.restore(after.parent)
         disk.restore(folder_of(str(after)))
         with suppress(JournalUnavailable, apsw.Error):
@@ -143,7 +111,7 @@ def is_damaged(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, kept:
     try:
         file = SqliteFile(str(after))
         reader = LogReader(str(after), file.lineage.epoch)
-        oldest_since, newest, parts = file.look(NOW_UTC).oldest_since, file.seq, file.parts
+        oldest_since, newest, parts = file.look(NOW_UTC).oldest_since, file.seq, (*file.parts, *file.summaries)
         log = reader.read(oldest_since, limit=1_000_000)
         reader.close()
         twins = file.snapshot().twins
@@ -173,8 +141,9 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention, *,
     [
         Retention(partition_entries=PARTITION, keep_entries=30),
         Retention(partition_entries=PARTITION, keep_entries=30, keep_bytes=800_000),
+        Retention(partition_entries=PARTITION, keep_entries=30, keep_bytes=800_000, keep_rollups_s=1e9),
     ],
-    ids=["everything", "some bytes"],
+    ids=["everything", "some bytes", "some bytes and the sums of the rest"],
 )
 def test_a_power_cut_loses_nothing_and_leaves_no_file_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention

@@ -284,7 +284,7 @@ def test_what_is_kept_is_at_least_several_partitions_or_nothing_is_closed() -> N
 
 @pytest.mark.usefixtures("here")
 async def test_what_is_old_is_closed_if_it_is_enough(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "AGED_PARTITION_ENTRIES", 8)
+    monkeypatch.setattr(retention, "AGED_PARTITION_ENTRIES", 8)
     now = at(50)
     kept = Retention(keep_s=4_000.0, partition_entries=100)
     async with opened(path, kept, lambda: now) as journal:

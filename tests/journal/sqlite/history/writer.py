@@ -50,4 +50,5 @@ if __name__ == "__main__":
     trim.SLICE_ENTRIES = 100
     retention.HEADROOM_BYTES, retention.CLOSING_BYTES = 0, 1
     entries, keep_bytes = int(sys.argv[2]), int(sys.argv[3]) or None
-    asyncio.run(write(sys.argv[1], Retention(partition_entries=entries, keep_entries=150, keep_bytes=keep_bytes)))
+    kept = Retention(partition_entries=entries, keep_entries=150, keep_bytes=keep_bytes)
+    asyncio.run(write(sys.argv[1], kept._replace(keep_rollups_s=1e9 if "sums" in sys.argv[5:] else None)))

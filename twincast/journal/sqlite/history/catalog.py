@@ -1,6 +1,6 @@
 """The catalog of closed partitions: the table `part` of the journal. It alone says which files belong to the log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import apsw
@@ -9,6 +9,8 @@ from twincast.journal.sqlite.history.times import iso
 
 CLOSED = "closed"
 """The kind of a partition that has all entries of its span."""
+ROLLUP = "rollup"
+"""The kind of what is left of one that is kept no longer: sums by hour and day, and no entries."""
 _COLUMNS = (
     "first_seq, last_seq, file, min_us, max_us, stored_min_us, stored_max_us, entries, bytes, sha256, kind,"
     " closed_at_utc"
@@ -29,6 +31,7 @@ class Part(NamedTuple):
     """The first time at which any of its entries was stored."""
     stored_max_us: int
     entries: int
+    """How many it has; of what is left of one, how many it had."""
     bytes: int
     sha256: str
     kind: str
@@ -58,6 +61,16 @@ def parts(db: apsw.Connection, journal: str = "main") -> list[Part]:
     return [Part(*row) for row in db.execute(f"select {_COLUMNS} from {journal}.part order by first_seq")]
 
 
+def of_log(parts: Iterable[Part]) -> list[Part]:
+    """Return the partitions that have entries."""
+    return [part for part in parts if part.kind != ROLLUP]
+
+
+def summaries(parts: Iterable[Part]) -> list[Part]:
+    """Return what is left of partitions that are kept no longer."""
+    return [part for part in parts if part.kind == ROLLUP]
+
+
 def has_parts(db: apsw.Connection) -> bool:
     """Return whether a database is a journal whose version has a catalog."""
     return bool(db.execute("select count(*) from sqlite_schema where type = 'table' and name = 'part'").get)
@@ -68,9 +81,15 @@ def add(db: apsw.Connection, part: Part) -> None:
     db.execute(f"insert or replace into part ({_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", part)
 
 
-def remove_up_to(db: apsw.Connection, last_seq: int) -> None:
-    """Take the oldest partitions out of the log. Their files may go once that is on the disk."""
-    db.execute("delete from part where last_seq <= ?", (last_seq,))
+def replace(db: apsw.Connection, part: Part) -> None:
+    """Put a file in the place of those that have its span. It must be on the disk; only then may they go."""
+    db.execute("delete from part where first_seq >= ? and last_seq <= ?", (part.first_seq, part.last_seq))
+    add(db, part)
+
+
+def remove(db: apsw.Connection, parts: Iterable[Part]) -> None:
+    """Take partitions out of the log. Their files may go once that is on the disk."""
+    db.executemany("delete from part where first_seq = ? and file = ?", [(part.first_seq, part.file) for part in parts])
 
 
 def holding(db: apsw.Connection, seq: int) -> Part | None:
@@ -91,7 +110,7 @@ def reaches_back_to(parts: Sequence[Part], hot_since: int) -> int:
         hot_since: the position before the oldest entry that is in the journal itself.
     """
     since = hot_since
-    for part in reversed(parts):
+    for part in reversed(of_log(parts)):
         if part.kind != CLOSED or part.last_seq < since:
             break
         since = min(since, part.first_seq - 1)

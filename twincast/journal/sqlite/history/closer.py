@@ -13,6 +13,7 @@ from twincast.journal.sqlite.history import files
 from twincast.journal.sqlite.history.build import build
 from twincast.journal.sqlite.history.rewrite import rewrite
 from twincast.journal.sqlite.history.span import copy_span
+from twincast.journal.sqlite.history.summary import summarise
 from twincast.journal.sqlite.history.writing_out import written_out
 
 
@@ -47,10 +48,25 @@ class Rewriting(Struct, tag="rewrite"):
     """How much of a core this takes."""
 
 
+class Summing(Struct, tag="summarise"):
+    """What is to be summed up, as it is kept no longer; see `summary`."""
+
+    source: str
+    """The partition's file."""
+    new: str
+    """The file that is made."""
+    share: float
+    """How much of a core this takes."""
+
+
+Work = Job | Rewriting | Summing
+
+
 class Closed(Struct):
     """What was made: facts for the catalog."""
 
     entries: int
+    """Of the log; this and the times are of what was closed, and 0 of a summary."""
     min_us: int
     max_us: int
     stored_min_us: int
@@ -100,10 +116,26 @@ def write_anew(job: Rewriting) -> Closed:
     return Closed(*built, os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s)
 
 
-def close_in_words(job: Job | Rewriting) -> Closed:
-    """Do what `close` or `write_anew` does; say in words what keeps it from that, and leave no file then."""
+def sum_up(job: Summing) -> Closed:
+    """Make the file of what is left of a partition. It is whole and on the disk when this returns.
+
+    Raises:
+        apsw.Error, OSError: a disk does not give it, or takes no more.
+    """
+    began_s = time.process_time()
+    with written_out(job.new):
+        summarise(job.source, job.new, share=job.share)
+    files.sync(job.new)
+    facts = os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s
+    return Closed(0, 0, 0, 0, 0, *facts)
+
+
+def close_in_words(job: Work) -> Closed:
+    """Do a job; say in words what keeps it from being done, and leave no file then."""
     try:
-        return close(job) if isinstance(job, Job) else write_anew(job)
+        if isinstance(job, Job):
+            return close(job)
+        return sum_up(job) if isinstance(job, Summing) else write_anew(job)
     except JournalUnusable as error:
         problem = str(error)
     except (apsw.Error, OSError) as error:

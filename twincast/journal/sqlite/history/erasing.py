@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -115,8 +115,10 @@ class Erasing:
         while file.checkpoint_seq < until:  # which has the values of the twins
             await do(file.checkpoint, until)
         await self._erase_rows(erasures, until)
-        for part in [part for part in file.parts if part.first_seq < until]:
-            await self._rewrite(part, erasures)
+        clean: set[str] = set()
+        while part := next(self._unclean(until, clean), None):  # some may be dropped meanwhile, and leave their sums
+            clean.add(part.sha256)
+            clean.add(await self._rewrite(part, erasures))
         for forget in self._forgetting:
             await forget()
         await asyncio.get_running_loop().run_in_executor(None, self._remove_replaced)
@@ -124,6 +126,12 @@ class Erasing:
         await self._empty_wal()
         await do(partial(file.change, partial(rows.note_erased, erasures=pending), is_synced=True))
         await do(file.erasing)
+
+    def _unclean(self, until: int, clean: Container[str]) -> Iterator[Part]:
+        """Yield the partitions, and what is left of some, that may have something from before a position."""
+        for part in (*self._file.parts, *self._file.summaries):
+            if part.first_seq < until and part.sha256 not in clean:
+                yield part
 
     async def _empty_wal(self) -> None:
         while True:
@@ -138,8 +146,8 @@ class Erasing:
             await self._in_turn(partial(rows.erase_rows, first=first, last=last, erasures=erasures))
             first = last + 1
 
-    async def _rewrite(self, part: Part, erasures: Erasures) -> None:
-        """Put a partition without the devices in the place of one, if that has anything of them."""
+    async def _rewrite(self, part: Part, erasures: Erasures) -> str:
+        """Put a partition without the devices in the place of one, if that has anything of them; return its digest."""
         loop = asyncio.get_running_loop()
         old = files.path_of(self._path, part)
         await loop.run_in_executor(None, self._check_room, part)
@@ -151,7 +159,7 @@ class Erasing:
             if facts.problem:
                 raise JournalUnavailable(facts.problem)
             if not facts.bytes:
-                return
+                return part.sha256
             name = await loop.run_in_executor(None, files.settle_anew, new, part.file)
         finally:
             await loop.run_in_executor(None, files.remove_unfinished, new)
@@ -167,6 +175,7 @@ class Erasing:
         replaced = self._worker.do(self._file.replace_part, part, anew)
         is_part = await asyncio.shield(replaced)  # what has begun in the thread ends there
         self._replaced.add(old if is_part else files.path_of(self._path, anew))
+        return anew.sha256
 
     def _check_room(self, part: Part) -> None:
         """Check that the disk has room for another file like this one: commits need what is left of it."""

@@ -86,6 +86,10 @@ class SqliteHistory:
         """See History.oldest."""
         return await self._do(self._queries.oldest)
 
+    async def summed_since(self, query: BucketsQuery) -> int | None:
+        """See History.summed_since."""
+        return await self._do(lambda: self._queries.summed_since(query))
+
     async def position_at(self, at_us: int) -> int:
         """See History.position_at."""
         return await self._do(lambda: self._queries.position_at(at_us))

@@ -24,6 +24,8 @@ SOURCES = {0: "websocket", 1: "rest", 2: "application", 3: "nats"}
 
 WIDTHS_S = (1, 10, 60, 600, 3_600, 21_600, 86_400)
 """Rollups: each width divides the next one, so each is made from the one before."""
+LASTING_WIDTHS_S = (3_600, 86_400)
+"""Of what is left of a partition that is kept no longer."""
 BELIEVED_AHEAD_US = round(AHEAD_MAX_S * 1e6)
 """How far ahead of its stored time a measured time may be to be believed."""
 TICK_ENTRIES = 1_000
@@ -139,6 +141,11 @@ def folder_of(journal: str) -> str:
 def file_name(first_seq: int) -> str:
     """Return what the file of a partition is called."""
     return f"{first_seq:012}.db"
+
+
+def summary_name(first_seq: int) -> str:
+    """Return what the file of what is left of a partition is called."""
+    return f"{first_seq:012}.rollup.db"
 
 
 def address_of(path: str) -> str:

@@ -21,6 +21,9 @@ _decode = msgspec.json.Decoder(list[tuple[int, str, int]]).decode
 _IN_PARTITION = """
 select json_group_array(json_array(id, name, exists (select 1 from entry where device = d.id and {kinds})))
 from (select id, name from device where id > :after order by id limit :limit) d"""
+_IN_SUMMARY = """
+select json_group_array(json_array(id, name, 1))
+from (select id, name from device where id > :after order by id limit :limit)"""
 _IN_SLICES = """
 select json_group_array(json_array(id, name, exists (
     select 1 from json_each(:slices) s cross join open.run r
@@ -36,6 +39,11 @@ def names_in(
     """Add the names that a partition has entries of; with `of_twins`, of those that make or end twins."""
     sql = _IN_PARTITION.format(kinds=_TWINS if of_twins else "1")
     yield from _add(partition.db, sql, {}, found, is_wanted)
+
+
+def names_summed(partition: Partition, found: set[str], is_wanted: Callable[[str], bool]) -> Steps[None]:
+    """Add the names of which sums are left."""
+    yield from _add(partition.db, _IN_SUMMARY, {}, found, is_wanted)
 
 
 def names_behind(

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from twincast.journal.sqlite.history.closer import Job, Rewriting, close_in_words
+from twincast.journal.sqlite.history.closer import Work, close_in_words
 from twincast.journal.sqlite.history.files import remove_unfinished
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    job = msgspec.json.decode(line, type=Job | Rewriting)
+    job = msgspec.json.decode(line, type=Work)
     threading.Thread(target=_end_with_input, args=(job.new,), name="watching the server", daemon=True).start()
     closed = close_in_words(job)
     with suppress(BrokenPipeError):  # the server has just ended

@@ -20,13 +20,13 @@ from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.history import catalog, pages, states
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import present
-from twincast.journal.sqlite.history.names import names_behind, names_in
+from twincast.journal.sqlite.history.names import names_behind, names_in, names_summed
 from twincast.journal.sqlite.history.open_end import OpenEnd, prepare
 from twincast.journal.sqlite.history.pages import Source
 from twincast.journal.sqlite.history.partition import Partitions
 from twincast.journal.sqlite.history.percentiles import Percentiles
 from twincast.journal.sqlite.history.positions import position_in, position_in_open_end
-from twincast.journal.sqlite.history.series import SeriesOfOne
+from twincast.journal.sqlite.history.series import SeriesOfOne, is_of_sums
 from twincast.journal.sqlite.history.slices import Slice, Slices
 from twincast.journal.sqlite.history.sorted_run import SortedRun
 from twincast.journal.sqlite.history.states import OpenState
@@ -43,6 +43,8 @@ class Cut(NamedTuple):
 
     parts: Sequence[Part]
     """What is closed, oldest first."""
+    summaries: Sequence[Part]
+    """What is left of older partitions, by hour and day."""
     since: int
     """The position behind which the log is not closed."""
     head: int
@@ -154,10 +156,10 @@ class Queries:
         closed = max((part.last_seq for part in parts), default=0)
         since = max(closed, closed if oldest is None else oldest - 1)
         head = max(since, head or 0)
+        there = present(self._path, parts)
+        log, summaries = catalog.of_log(there), catalog.summaries(there)
         # Behind the rest: whatever is erased, and still there, is known by then.
-        return Cut(
-            present(self._path, parts), since, head if until is None else min(head, until), erasures_of(db, "hot")
-        )
+        return Cut(log, summaries, since, head if until is None else min(head, until), erasures_of(db, "hot"))
 
     def entries(self, query: EntriesQuery) -> Steps[list[EntriesPage]]:
         """See History.entries."""
@@ -199,6 +201,8 @@ class Queries:
             for device in query.devices:
                 for path in query.paths:
                     series = SeriesOfOne(query, device, path, buckets, numbers)
+                    for run in self._summed(cut, device, query):
+                        yield from series.add_summed(run)
                     for run in self._runs(cut, device, query):
                         yield from series.add(run)
                     for run in (yield from end.sums(device, partial(_is_within, query))):
@@ -218,12 +222,29 @@ class Queries:
                 if run is not None:
                     yield run
 
+    def _summed(self, cut: Cut, device: str, query: BucketsQuery) -> Iterator[SortedRun]:
+        """Yield the sums of a device from what is left of one partition after the other, if the query can use them."""
+        for part in cut.summaries if is_of_sums(query) and device not in cut.erasures else ():
+            if part.last_seq <= cut.head and part.min_us < query.edges[-1] and part.max_us >= query.edges[0]:
+                run = self._run_in(part, device, cut)
+                if run is not None:
+                    yield run
+
+    def summed_since(self, query: BucketsQuery) -> Steps[int | None]:
+        """See History.summed_since."""
+        cut = self._cut(query.until_seq)
+        yield
+        there = [part.stored_min_us for part in cut.summaries if part.last_seq <= cut.head]
+        return min(there) if there and is_of_sums(query) else None
+
     def names(self, names: Names) -> Steps[list[str]]:
         """See History.names."""
         cut = self._cut()
         found: set[str] = set()
         for part in cut.parts:
             yield from names_in(self._partitions.get(part), found, names.has)
+        for part in cut.summaries:
+            yield from names_summed(self._partitions.get(part), found, names.has)
         yield from names_behind(self._slices, (cut.since, cut.head), found, names.has)
         return sorted(found - {""})  # places of erased entries have no name
 

@@ -66,12 +66,24 @@ def roll_up(db: apsw.Connection, devices: Sequence[int] | None = None) -> None:
         devices: of which; None for all.
     """
     chunks = _chunks(db, devices)
+    run(db, "insert or ignore into path values (?, '$', '')", (ROOT_PATH,))
+    sum_up_entries(db, chunks)
+    for finer, wider in pairwise(WIDTHS_S):
+        widen(db, finer, wider)
+
+
+def sum_up_entries(db: apsw.Connection, chunks: Sequence[Sequence[tuple[int, int]]]) -> None:
+    """Add rollups of some devices, each at one width, and the paths that they have.
+
+    Args:
+        db: with the tables, those of the partition, and a database `scratch` beside it.
+        chunks: devices with their widths, in groups; what that takes of the disk goes by the largest.
+    """
     run(
         db,
         "create table scratch.number (device integer not null, path integer not null, at_us integer not null, x);"
         "create table scratch.finest (device integer primary key, width_s integer not null)",
     )
-    run(db, "insert or ignore into path values (?, '$', '')", (ROOT_PATH,))
     for chunk in chunks:
         run(db, "delete from scratch.finest")
         run(
@@ -84,8 +96,6 @@ def roll_up(db: apsw.Connection, devices: Sequence[int] | None = None) -> None:
         run(db, _NESTED_NUMBERS)
         _sum_up(db, _NUMBERS)
         run(db, "delete from scratch.number")
-    for finer, wider in pairwise(WIDTHS_S):
-        _widen(db, finer, wider)
 
 
 def pointer_of(key: str) -> str:
@@ -172,8 +182,8 @@ def _sum_up(db: apsw.Connection, numbers: str) -> None:
     )
 
 
-def _widen(db: apsw.Connection, finer: int, wider: int) -> None:
-    """Add rollups of a width from those of the one before."""
+def widen(db: apsw.Connection, finer: int, wider: int) -> None:
+    """Add rollups of a width from those of another one that divides it."""
     start = f"{_floor('start_s', str(wider))} * {wider}"
     found = f"from (select *, {start} as s from rollup where width_s = {finer} limit -1) group by device, path, s"
     run(

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import msgspec
 
 from twincast.errors import JournalUnavailable
-from twincast.journal.retention import AGED_PARTITION_ENTRIES, CLOSING_BYTES, Retention
+from twincast.journal.retention import CLOSING_BYTES, Retention
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history import closer, files
 from twincast.journal.sqlite.history.catalog import CLOSED, Part
-from twincast.journal.sqlite.history.closer import Closed, Job, Rewriting
+from twincast.journal.sqlite.history.closer import Closed, Job, Work
 from twincast.journal.sqlite.worker import Worker
 from twincast.machine import free_bytes
 
@@ -79,7 +79,7 @@ class Closing:
         self._worker = worker
         self._path = path
         self._entries = retention.closes_at_entries
-        self._age_s = retention.closes_at_age_s
+        self._age_s, self._aged_entries = retention.closes_at_age_s, retention.aged_entries
         self._now_utc = now_utc
         self._closed = closed
         self._clock_s = clock_s
@@ -104,7 +104,7 @@ class Closing:
         if self._task is not None or not self._entries:
             return
         waiting = newest_seq - self._since
-        is_aged = waiting >= min(AGED_PARTITION_ENTRIES, self._entries) and self._clock_s() >= self._looks_at_s
+        is_aged = waiting >= min(self._aged_entries, self._entries) and self._clock_s() >= self._looks_at_s
         if waiting >= self._entries or is_aged:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="closing the log")
             self._task.add_done_callback(self._ended)
@@ -146,7 +146,7 @@ class Closing:
         if self._entries and waiting >= self._entries:
             return Span(self._since + 1, self._since + self._entries)
         self._looks_at_s = self._clock_s() + LOOK_S
-        if not self._entries or waiting < min(AGED_PARTITION_ENTRIES, self._entries):
+        if not self._entries or waiting < min(self._aged_entries, self._entries):
             return None
         with suppress(JournalUnavailable):
             if await self._worker.do(self._file.is_older, self._since + 1, self._age_s, self._now_utc()):
@@ -235,7 +235,7 @@ def share(entry_cpu_s: float, entries_per_s: float, lag: float) -> float:
     return min(SHARE_MAX, at_first if keeping_up > at_first else max(keeping_up, SHARE_MIN * (1 + lag)))
 
 
-async def made_apart(job: Job | Rewriting) -> Closed:
+async def made_apart(job: Work) -> Closed:
     """Do a job in a process of its own; in a thread where there can be none.
 
     Raises:
@@ -261,7 +261,7 @@ async def made_apart(job: Job | Rewriting) -> Closed:
     return msgspec.json.decode(answer, type=Closed)
 
 
-async def made_here(job: Job | Rewriting) -> Closed:
+async def made_here(job: Work) -> Closed:
     """Do a job in a thread, where the interpreter's lock is in the way, but whose statements rest all the same."""
     return await asyncio.get_running_loop().run_in_executor(None, closer.close_in_words, job)
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from twincast.history.numbers import Number
 from twincast.history.pointer import Pointer
-from twincast.history.query import Aggregate, BucketsQuery, Cell, Series
+from twincast.history.query import PERCENTILES, Aggregate, BucketsQuery, Cell, Series
 from twincast.journal.sqlite.history import sums
-from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US
+from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, LASTING_WIDTHS_S
 from twincast.journal.sqlite.history.percentiles import Percentiles
 from twincast.journal.sqlite.history.sorted_run import SortedRun
 from twincast.journal.sqlite.history.sums import SECOND_US, Buckets, Range, Sum, Text
@@ -88,6 +88,13 @@ class SeriesOfOne:
             return
         with self._buckets.on(run.db, None if is_mixed else extent):
             yield from self._add(run, extent, is_mixed=is_mixed)
+
+    def add_summed(self, run: SortedRun) -> Steps[None]:
+        """Add the sums of a run that has no readings any more. Only where `is_of_sums`."""
+        extent = _meet(_after(run.times_us), _ends(self._query.edges))
+        if extent is not None and self._has_sums:
+            with self._buckets.on(run.db, extent):
+                yield from self._add_sums(run, extent)
 
     def _add(self, run: SortedRun, extent: Range, *, is_mixed: bool) -> Steps[None]:
         if not run.is_short and extent[1] - extent[0] > WIDE_US:
@@ -191,6 +198,16 @@ class SeriesOfOne:
                 columns.append(list(map(_CELLS[name], found)))
         starts = [self._query.edges[number] for number in numbers]
         return Series(self._device, self._path, starts, columns)
+
+
+def is_of_sums(query: BucketsQuery) -> bool:
+    """Return whether a query is answered by what is left of partitions: sums by the hour, by the times that count."""
+    if query.by_stored or set(query.aggregates) & (_TEXTS | PERCENTILES):
+        return False
+    edges, hour_us = query.edges, LASTING_WIDTHS_S[0] * SECOND_US
+    if isinstance(edges, range):
+        return edges[0] % hour_us == 0 and edges.step % hour_us == 0
+    return not any(edge % hour_us for edge in edges)
 
 
 _FAR_US = (-(1 << 62), 1 << 62)
