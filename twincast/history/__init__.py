@@ -37,7 +37,10 @@ class History(Protocol):
         """Return the devices and targets of which the log still holds an entry, or sums, of the selected, sorted."""
 
     async def oldest(self) -> Entry | None:
-        """Return the oldest entry that the log still holds; None if it holds none."""
+        """Return the oldest entry behind which the log has everything; None if it holds none.
+
+        If a file is lost, there may be older entries, with a hole behind them.
+        """
 
     async def summed_since(self, query: BucketsQuery) -> int | None:
         """Return when the first entry was stored of which only sums are left, if they are in the answer to a query.

@@ -42,7 +42,10 @@ def _list_of(name: str) -> Meta:
 
 Cursor = Annotated[str, Meta(description="the parameter `cursor` of the next page; not there on the last one")]
 ReachesBackTo = Annotated[
-    TimeUtc | None, Meta(description="when the oldest entry was stored that the log still has; null if it has none")
+    TimeUtc | None,
+    Meta(
+        description="when the oldest entry was stored behind which the log has everything, whole; null if it has none"
+    ),
 ]
 UpTo = Annotated[
     int,

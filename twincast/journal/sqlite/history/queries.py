@@ -251,9 +251,9 @@ class Queries:
     def oldest(self) -> Steps[Entry | None]:
         """See History.oldest."""
         cut = self._cut()
-        db, table, first = self._slices.db, "hot.log", cut.since + 1
-        if cut.parts:
-            db, table, first = self._partitions.get(cut.parts[0]).db, "log", cut.parts[0].first_seq
+        db, table, first = self._slices.db, "hot.log", _reach(cut) + 1
+        if (part := next((part for part in cut.parts if part.first_seq == first), None)) is not None:
+            db, table = self._partitions.get(part).db, "log"
         yield
         row = db.execute(f"select {LOG_COLUMNS} from {table} where seq = ?", (first,)).fetchone()
         return None if row is None else entry_of(row, self._facts.lineage.epoch)
