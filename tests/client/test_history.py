@@ -149,25 +149,6 @@ def test_without_a_credential_the_error_says_what_is_missing(tmp_path: Path) -> 
             rest.history("a")
 
 
-class Frame:
-    """What stands for a library's class of data frames."""
-
-    def __init__(self, data: Any, **how: Any) -> None:
-        self.data, self.how = data, how
-
-
-def test_rows_become_a_data_frame_of_what_is_installed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Rest(server.url) as rest:
-        history = rest.history("lab/motor", limit=2, path="/rpm")
-    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=Frame))
-    monkeypatch.setitem(sys.modules, "polars", SimpleNamespace(DataFrame=Frame))
-    time = datetime(2026, 11, 25, 10, 9, tzinfo=UTC)
-    frame = history.to_pandas()
-    assert frame.data[0] == ("lab/motor", 10, time, time, "rest", 9, 9.0)
-    assert frame.how == {"columns": ["device_id", "seq", "time", "stored_time", "source", "value", "number"]}
-    assert history.to_polars().data["number"] == [9.0, 8.0]
-
-
 @pytest.mark.parametrize(("method", "name"), [("to_pandas", "pandas"), ("to_polars", "polars")])
 def test_without_the_library_the_error_says_how_to_install_it(
     server: Server, monkeypatch: pytest.MonkeyPatch, method: str, name: str

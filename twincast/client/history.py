@@ -6,15 +6,15 @@ No socket: the clients fetch what `asking` yields, with and without asyncio.
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from typing import Any, NamedTuple, TypedDict
 from urllib.parse import urlencode
 
+from twincast.client import frames
 from twincast.client.encoding import checked
 from twincast.client.events import Twin
 from twincast.client.message import Message
 from twincast.core.model import Position
-from twincast.errors import ExtraMissing, ValidationFailed
+from twincast.errors import ValidationFailed
 
 PAGE_MAX = 10_000
 """How many entries the server returns at once."""
@@ -23,6 +23,7 @@ Moment = str | datetime | Position
 _TWIN_PARTS = tuple(part.name for part in fields(Twin))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AGGREGATES = ("avg", "min", "max", "sum", "count", "first", "last", "p50", "p95", "min_t", "max_t")
+_DEFAULT_AGGREGATES = ("avg", "min", "max")
 _ENTRY_COLUMNS = ("device_id", "seq", "time", "stored_time", "source", "value", "number")
 
 
@@ -94,7 +95,12 @@ class History:
         if self.series or self.every:
             names = ("device_id", "path", "time", *self.aggregates)
             cells = (
-                (each.device_id, each.path, _time_of(time_ms), *(each[name][row] for name in self.aggregates))
+                (
+                    each.device_id,
+                    each.path,
+                    _time_of(time_ms),
+                    *(_cell(name, each[name][row]) for name in self.aggregates),
+                )
                 for each in self.series
                 for row, time_ms in enumerate(each.time_ms)
             )
@@ -103,14 +109,11 @@ class History:
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame of `rows`. Raises ExtraMissing if pandas is not installed."""
-        names, rows = self.rows()
-        return _imported("pandas").DataFrame(rows, columns=list(names))
+        return frames.pandas_frame(frames.columns_of(*self.rows()))
 
     def to_polars(self) -> Any:
         """Return a polars DataFrame of `rows`. Raises ExtraMissing if polars is not installed."""
-        names, rows = self.rows()
-        columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
-        return _imported("polars").DataFrame(columns, strict=False)
+        return frames.polars_frame(frames.columns_of(*self.rows()))
 
 
 class StateAt(NamedTuple):
@@ -162,7 +165,7 @@ def asking(device_id: str | None, question: Question) -> Generator[str, Message,
         where = [("device_id", checked(device_id, "`device_id`"))]
     asked = _parameters(question)
     if "every" in question or "points" in question:
-        return _buckets_of((yield _path([*where, *asked])))
+        return _buckets_of((yield _path([*where, *asked])), _aggregates(question))
     limit = question.get("limit", 1_000)
     answer = yield _path([*where, *asked, ("limit", _page_size(limit, 0))])
     entries: list[PastEntry] = []
@@ -260,7 +263,15 @@ def _entry_of(device_id: str, said: Message) -> PastEntry:
     )
 
 
-def _buckets_of(answer: Message) -> History:
+def _aggregates(question: Question) -> tuple[str, ...]:
+    """Return what was asked for, each once, as the server reads it."""
+    agg = question.get("agg", ())
+    given = [agg] if isinstance(agg, str) else agg
+    names = dict.fromkeys(name for each in given for name in each.split(",") if name)
+    return tuple(names) or _DEFAULT_AGGREGATES
+
+
+def _buckets_of(answer: Message, aggregates: tuple[str, ...]) -> History:
     series = [
         Buckets(
             *(said["device_id"], said["path"], said["time_ms"]),
@@ -268,7 +279,6 @@ def _buckets_of(answer: Message) -> History:
         )
         for said in answer.get("series", [answer] if "time_ms" in answer else [])
     ]
-    aggregates = tuple(series[0].columns) if series else ()
     return History(
         *(position_of(answer), answer["reaches_back_to"]),
         series=series,
@@ -291,12 +301,9 @@ def _row_of(entry: PastEntry) -> tuple[Any, ...]:
     )
 
 
+def _cell(aggregate: str, cell: Any) -> Any:
+    return _time_of(cell) if aggregate in {"min_t", "max_t"} and cell is not None else cell
+
+
 def _time_of(time_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=time_ms)
-
-
-def _imported(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError:
-        raise ExtraMissing(f"{name} is not installed; `pip install {name}` brings it") from None
