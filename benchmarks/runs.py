@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import uvloop
 
-from benchmarks.loads import catch_up, delivery, failover, fanout, idle, jetstream, latency, page, rest
+from benchmarks.history import fleets
+from benchmarks.loads import catch_up, delivery, failover, fanout, history, idle, jetstream, latency, page, rest
 from benchmarks.machine import LOAD_CORE, use_core
 from benchmarks.peers import (
     DurableStreams,
@@ -372,6 +373,7 @@ LOADS: dict[str, list[Run]] = {
     "storm": [reconnect_storm],
     "stalled": [beside_stalled(0), beside_stalled(20)],
     "idle": [memory_of_idle(system) for system in (MEMORY, NATS, UWS, NAIVE)],
+    "history": [history.of_a_fleet, history.of_one_at_1_hz, history.of_states],
     "page": [page_cost(MEMORY)] if page.is_here() else [],
 }
 
@@ -415,6 +417,20 @@ TARGETS = (
     Target("steady 20,000/s, p99, ms", CLOSING.name, OPEN.name, at_most=1.5),
     Target("steady 20,000/s, longest, ms", CLOSING.name, None, at_most=60.0, in_each_round=True),
     Target("ingest", CLOSING.name, OPEN.name, at_least=0.9),
+    Target("history: newest 1,000, ms", SQLITE.name, None, at_most=5.0),
+    Target("history: month as 1,000 points, ms", SQLITE.name, None, at_most=15.0),
+    Target("history: month as 1,000 points, of the busiest, ms", SQLITE.name, None, at_most=40.0),
+    *(
+        Target(f"history: {span} at 1 Hz as 1,000 points, ms", SQLITE.name, None, at_most=30.0)
+        for span in history.SPANS_US
+    ),
+    Target("history: the slowest of these over the fastest", SQLITE.name, None, at_most=2.0),
+    Target("history: state of 10,000 devices at a time, ms", SQLITE.name, None, at_most=100.0),
+    *(
+        Target(f"history: bytes an entry {where}, {fleet.name}", SQLITE.name, None, at_most=bound)
+        for fleet in (fleets.A, fleets.B)
+        for where, bound in (("in partitions", 65.0), ("in all", 85.0))
+    ),
     Target("idle connection, bytes", MEMORY.name, None, at_most=8_192),
     Target("page at 20 updates/s, % of a core", MEMORY.name, None, at_most=8.0),
     Target("restart, s", SQLITE.name, None, at_most=2.0),

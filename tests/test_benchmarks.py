@@ -1,6 +1,7 @@
 """The benchmark's own arithmetic: a figure is worth what the counting behind it is worth."""
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -17,7 +18,9 @@ from benchmarks.growth.curves import Bend, bends_of, curves_of
 from benchmarks.growth.log import fill
 from benchmarks.growth.report import section, write
 from benchmarks.growth.run import ALL, main
-from benchmarks.loads import jetstream, page
+from benchmarks.history.fleets import A, B, C, Fleet
+from benchmarks.history.made import KEPT_AT, journal, plain_log
+from benchmarks.loads import history, jetstream, page
 from benchmarks.loads.fanout import (
     MARK,
     OWN_MARKS,
@@ -35,6 +38,7 @@ from benchmarks.peers import Streaming
 from benchmarks.peers.shared_log import can_limit
 from benchmarks.runs import LOADS, LOGIN, MEMORY, NAIVE, NATS, SQLITE, TARGETS, UWS, Target
 from tests.browser import chromium
+from tests.journal.sqlite.history.making import log_of
 from tests.running import eventually
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.testing import Server
@@ -101,8 +105,8 @@ def test_what_was_not_measured_is_not_judged() -> None:
 def test_the_promised_loads_are_there() -> None:
     assert {"fanout-1", "fanout-10", "fanout-100", "fanout-1000", "ingest", "rest", "latency", "idle"} <= set(LOADS)
     assert {"single", "dashboards", "sse", "resume", "storm", "stalled", "steady", "page"} <= set(LOADS)
-    assert {"workers", "catch-up", "failover", "closing"} <= set(LOADS)
-    assert len(TARGETS) == (42 if can_limit() else 40)
+    assert {"workers", "catch-up", "failover", "closing", "history"} <= set(LOADS)
+    assert len(TARGETS) == (55 if can_limit() else 53)
     assert len(against.TARGETS) == 3
 
 
@@ -281,3 +285,37 @@ def test_a_page_to_which_no_updates_come_is_not_measured(monkeypatch: pytest.Mon
     monkeypatch.setattr(page, "WARM_UP_S", 0.1)
     with Server() as server, pytest.raises(page.NothingToShow, match=r"^0\.0 updates a second came"):
         page.measure(server.url, 0.1, updates_per_s=20, executable=chromium())
+
+
+def test_a_fleet_is_the_same_log_in_partitions_as_in_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEPT_AT, str(tmp_path))
+    fleet = Fleet("small", 30, 10_000, 1_000_000, partition_entries=4_000)
+    told: list[str] = []
+    path, whole = journal(fleet, told.append), log_of(plain_log(fleet, told.append))
+    assert told and journal(fleet, pytest.fail) == path
+    closed = sorted(Path(f"{path}-history").glob("0*.db"))
+    assert [row for part in closed for row in log_of(part)] == whole[: fleet.closed_entries]
+    assert log_of(path) == whole[-fleet.partition_entries :]
+    file = SqliteFile(str(path))
+    try:
+        assert (file.seq, len(file.parts)) == (len(whole), len(fleet.spans))
+        assert {name: twin.seq for name, twin in file.snapshot().twins.items()} == {row[2]: row[0] for row in whole}
+    finally:
+        file.close()
+
+
+@pytest.mark.parametrize("fleet", [A, B, C])
+def test_a_fleet_has_nearly_a_partition_open_and_closed_ones_behind_one_another(fleet: Fleet) -> None:
+    spans = fleet.spans
+    assert fleet.entries - fleet.closed_entries == 990_000
+    assert (spans[0][0], spans[-1][1]) == (1, fleet.closed_entries)
+    assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(spans))
+    assert {last - first + 1 for first, last in spans[1:]} == {fleet.partition_entries}
+
+
+def test_a_peer_that_answers_something_else_makes_a_run_worthless() -> None:
+    chart = {"time_ms": [0, 1_000], "avg": [1.0, 2.0], "min": [1.0, 2.0], "max": [1.0, 2.0]}
+    history.check_chart(chart, [(0, 1.0, 1.0, 1.0), (1_000, 2.0, 2.0, 2.0)])
+    for other in [(0, 1.0, 1.0, 1.0)], [(0, 1.0, 1.0, 1.0), (1_000, 2.0, 2.5, 2.0)]:
+        with pytest.raises(history.Differs):
+            history.check_chart(chart, other)

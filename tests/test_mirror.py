@@ -45,9 +45,9 @@ PAGES = {
     "journal/sqlite/history/test_queries.py": [
         *("journal/sqlite/history/events", "journal/sqlite/history/history", "journal/sqlite/history/names"),
         *("journal/sqlite/history/open_end", "journal/sqlite/history/pages", "journal/sqlite/history/partition"),
-        *("journal/sqlite/history/parts", "journal/sqlite/history/percentiles", "journal/sqlite/history/positions"),
+        *("journal/sqlite/history/parts", "journal/sqlite/history/buckets", "journal/sqlite/history/positions"),
         *("journal/sqlite/history/series", "journal/sqlite/history/sorted_run", "journal/sqlite/history/states"),
-        "journal/sqlite/history/sums",
+        *("journal/sqlite/history/ranges", "journal/sqlite/history/sums"),
     ],
     "journal/sqlite/history/test_schedule.py": [
         *("journal/sqlite/history/catalog", "journal/sqlite/history/closed_log", "journal/sqlite/history/closer"),

@@ -1,12 +1,14 @@
 """Each query and state, compared with a look at every entry of the log; however that is closed, sliced and trimmed."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from twincast.history.scan import BucketsScan, EntriesScan
 from twincast.history.times import text_of
 from twincast.journal.scanned_history import apply_to
 from twincast.journal.sqlite.history import (
+    dense,
     names,
     open_end,
     pages,
@@ -35,6 +38,7 @@ from twincast.journal.sqlite.history import (
     slices,
     states,
 )
+from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.queries import Queries
 
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
@@ -91,9 +95,10 @@ SMALL: dict[Any, dict[str, Any]] = {
     pages: {"LOOK_ENTRIES": 4, "LOOK_MIN_ENTRIES": 3, "PARSE_ENTRIES": 3, "READ_ENTRIES": 3},
     series: {"RAW_ENTRIES": 5, "ROLLUPS": 3, "SEEKS": 3, "EDGES": 2, "WIDE_US": HOUR},
     percentiles: {"SORTED_ENTRIES": 4},
-    slices: {"SLICE_ENTRIES": 16, "BLOCK_ENTRIES": 3, "LEAF_ENTRIES": 5, "CONDENSES": 2},
+    slices: {"SLICE_ENTRIES": 16, "BLOCK_ENTRIES": 3},
+    dense: {"CONDENSES": 2, "LEAF_ENTRIES": 2},
     rollup: {"CONDENSES": 2},
-    open_end: {"SCAN_ENTRIES": 7, "FEW_ENTRIES": 4},
+    open_end: {"SCAN_ENTRIES": 7, "FEW_ENTRIES": 4, "FEW_MIN_ENTRIES": 2},
     positions: {"SCAN_ENTRIES": 5},
     states: {"SCAN_ENTRIES": 5, "DEVICES": 2},
     names: {"NAMES": 2, "SCAN_ENTRIES": 4},
@@ -320,4 +325,46 @@ def test_twins_from_before_a_log_that_was_trimmed_are_not_made_up(tmp_path: Path
     with pytest.raises(Truncated):
         drive(queries.state_at(4, Names(everything, everything)))
     assert {name: twin.seq for name, twin in drive(queries.state_at(4, some)).twins.items()} == {"a": 4, "c": 3}
+    queries.close()
+
+
+def test_buckets_are_right_while_the_index_of_the_open_end_grows(tmp_path: Path) -> None:
+    log: list[Entry] = [
+        replace(READING, value=Raw(b"%d" % (seq % 7)), seq=seq, timestamp_utc=text_of(seq * SECOND))
+        for seq in range(1, 201)
+    ]
+    file = OpenLog(tmp_path)
+    query = BucketsQuery(("a",), (Pointer(""),), range(0, 240 * SECOND, 60 * SECOND), ("sum", "count", "min"), 0)
+    queries = Queries(file.path, file)
+    for seq in range(10, 201, 5):
+        file.write(log[seq - 10 : seq] if seq == 10 else log[seq - 5 : seq])
+        scan = BucketsScan(query._replace(until_seq=seq))
+        scan.take(log)
+        steps = queries.steady(partial(queries.buckets, query._replace(until_seq=seq)))
+        found = None
+        while found is None:
+            queries.go_on(is_busy=True)
+            try:
+                next(steps)
+            except StopIteration as end:
+                found = end.value
+        assert [(each[:3], list(each.columns)) for each in found] == [
+            (each[:3], list(each.columns)) for each in scan.answer()
+        ]
+    queries.close()
+
+
+def test_commands_are_found_in_partitions_that_have_no_index_of_them(tmp_path: Path) -> None:
+    log: list[Entry] = [replace(READING, seq=seq, timestamp_utc=text_of(seq * SECOND)) for seq in range(1, 50)]
+    log.append(Control("a", "turn", Raw(b"{}"), text_of(50 * SECOND), "rest", 50, EPOCH))
+    file = OpenLog(tmp_path)
+    file.write(log)
+    file.close_up_to(50)
+    file.trim_up_to(49)
+    (part,) = Path(folder_of(file.path)).glob("0*.db")
+    with closing(apsw.Connection(str(part))) as db:
+        db.execute("drop index marks")
+    queries = Queries(file.path, file)
+    query = EntriesQuery(("a",), frozenset(("control", "deleted")), 0, DAY, 0, 50)
+    assert [list(page.entries) for page in drive(queries.entries(query))] == [[log[-1]]]
     queries.close()

@@ -138,3 +138,12 @@ def test_whole_numbers_of_64_bits_keep_every_digit(tmp_path: Path) -> None:
 )
 def test_a_path_of_sqlite_is_told_as_a_pointer(key: str, pointer: str) -> None:
     assert pointer_of(key) == pointer
+
+
+def test_sums_that_no_double_holds_do_not_keep_a_log_from_being_closed(tmp_path: Path) -> None:
+    values = ["1e308"] * 20 + ["-1e308"] * 20
+    write(tmp_path / "journal.db", [reading("a", value, 3 * second) for second, value in enumerate(values)])
+    partition, _ = closed(tmp_path / "journal.db", 1, len(values))
+    sums = rows(partition, "select width_s, start_s % 60, sum from rollup where width_s in (60, 600) order by 1, 2")
+    assert [row for row in sums if row[0] == 60] == [(60, 0, float("inf")), (60, 0, float("-inf"))]
+    assert [row for row in sums if row[0] == 600] == [(600, 0, None)]

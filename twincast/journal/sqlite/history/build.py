@@ -16,6 +16,7 @@ from twincast.journal.sqlite.history.layout import (
     DELETION,
     KINDS,
     LAYOUT_VERSION,
+    MARKS,
     READING,
     SOURCES,
     TABLES,
@@ -189,7 +190,7 @@ def _build(
     if before is not None:
         run(db, _NO_TWINS)
         run(db, _TWINS_OF_BEFORE)
-    for sql in _DEVICES, _SOURCES, _ENTRIES, BY_SEQ, _COMMANDS, _CLAIMED, _STAMPED, _STATE:
+    for sql in _DEVICES, _SOURCES, _ENTRIES, BY_SEQ, MARKS, _COMMANDS, _CLAIMED, _STAMPED, _STATE:
         run(db, sql)
     entries = db.execute("select count(*) from copy.log where seq between ? and ?", (first, last)).get
     if entries != last - first + 1 or entries != db.execute("select count(*) from entry").get:

@@ -77,7 +77,7 @@ create table rollup (                   -- the numbers of a device and path in [
     width_s integer not null,
     start_s integer not null,
     n       integer not null,
-    sum     real not null,
+    sum     real,                       -- null if it is no number: of infinities of both signs
     min,                                -- integer or real, as it was in the value
     max,
     min_us  integer not null,           -- the first time of the minimum, of the maximum
@@ -90,6 +90,10 @@ create table about (name text primary key, value text not null) without rowid;  
 """
 
 BY_SEQ = "create index by_seq on entry (seq)"
+IS_MARK = f"in ({COMMAND}, {DELETION})"
+"""Of a kind: it is no reading. There are few of these, and an index of their own finds them among many readings."""
+MARKS = f"create index marks on entry (device, at_us, seq) where kind {IS_MARK}"
+"""Partitions of before have none."""
 
 
 def iso_of(us: str) -> str:

@@ -2,23 +2,28 @@
 
 import json
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import apsw
 
 from twincast.core.erasure import Erasures
+from twincast.journal.sqlite.history.buckets import EDGE_TABLE
+from twincast.journal.sqlite.history.dense import rolled
 from twincast.journal.sqlite.history.events import claim_of, event_of
-from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US
+from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK
 from twincast.journal.sqlite.history.paced import run
-from twincast.journal.sqlite.history.percentiles import NUMBER_TABLE
 from twincast.journal.sqlite.history.slices import RUN_COLUMNS, Slice, Slices, kind_of, timed
 from twincast.journal.sqlite.history.sorted_run import Columns, SortedRun
 from twincast.journal.sqlite.history.states import NEWEST_TABLE
-from twincast.journal.sqlite.history.sums import EDGE_TABLE
 from twincast.journal.sqlite.history.times import us_of
 from twincast.journal.sqlite.history.turns import Steps
 
 SCAN_ENTRIES = 50_000
 """So many entries of the log are looked at in one statement, for a few devices: some five milliseconds."""
 FEW_ENTRIES = 5_000
-"""Up to so many entries of a device are added up in one statement, in however many slices they are."""
+"""Up to so many entries of a device one statement looks at, in however many slices they are."""
+FEW_MIN_ENTRIES, FEW_A_PAGE = 128, 8
+"""For a page, slices with up to so many entries are looked at together, or with up to this part of what it needs."""
 _TEMPORARY = f"""
 create temp table tail ({RUN_COLUMNS}) without rowid;
 create temp table asked (
@@ -62,6 +67,8 @@ def _columns(table: str) -> Columns:
         kind="run.kind",
         value="log.value",
         event=_EVENT,
+        seek="hot.log log on log.seq = f.value ->> 1",
+        is_clustered=False,
         rollups="rollup",
         rolled=_OF_PATH,
         rolled_device="r.slice = :slice and r.device = :device",
@@ -69,20 +76,40 @@ def _columns(table: str) -> Columns:
 
 
 _SLICE, _TAIL = _columns("open.run"), _columns("temp.tail")
+_MARKS = _SLICE._replace(
+    times="open.run run indexed by marks",
+    rows="open.run run indexed by marks cross join hot.log log on log.seq = run.seq",
+    where=f"{_SLICE.where} and run.kind {IS_MARK}",
+)
 _EACH = "json_each(:slices) each cross join open.run run"
 _SLICES = _SLICE._replace(
     times=_EACH,
     rows=f"{_EACH} cross join hot.log log on log.seq = run.seq",
-    where="run.slice = each.value ->> 0 and run.device = :device and run.seq > :since"
-    " and run.seq <= min(:until, each.value ->> 1)",
+    where="run.slice = each.value ->> 0 and run.device = :device and run.seq > each.value ->> 1"
+    " and run.seq <= each.value ->> 2",
 )
+_ROLLED_DEVICE = "r.slice = each.value ->> 0 and r.device = :device and r.until_seq <= each.value ->> 1"
+_ROLLED = _SLICE._replace(
+    rollups="json_each(:slices) each cross join open.rollup",
+    rolled=f"{_ROLLED_DEVICE} and r.path in (select id from open.path where pointer = :pointer)",
+    rolled_device=_ROLLED_DEVICE,
+)
+"""Of what each slice has up to a position."""
 _COUNTS = """
-select json_group_array(iif(exists (select 1 from rollup r where r.slice = each.value and r.device = :device), :few, (
+select json_group_array((
     select count(*) from (
         select 1 from open.run run where run.slice = each.value and run.device = :device limit :few
     )
-))) from json_each(:slices) each"""
-"""How many entries of a device slices have, up to a few; as many are said of one that has rollups."""
+)) from json_each(:slices) each"""
+"""How many entries of a device slices have, up to a few."""
+
+
+class _Stretch(NamedTuple):
+    """What a slice has behind a position, and up to another one."""
+
+    slice: Slice
+    since: int
+    until: int
 
 
 class OpenEnd:
@@ -132,88 +159,158 @@ class OpenEnd:
         if extent[0] is not None:
             self._tail = Slice(self._query, self._reach + 1, self._until, *extent)
 
-    def runs(self, device: str) -> list[SortedRun]:
-        """Return the entries of one of the devices."""
+    def marks(self, device: str) -> list[SortedRun]:
+        """Return the entries of one of the devices that are no readings, and perhaps some others."""
+        number, tail = self._numbers.get(device), self._tail_of(device)
+        return (
+            tail
+            if number is None
+            else [*(_run_in(self._db, _MARKS, each, number) for each in self._all_of(device)), *tail]
+        )
+
+    def runs(self, device: str, need: int, *, newest_first: bool) -> list[SortedRun]:
+        """Return the entries of one of the devices, for a page of so many.
+
+        Most slices have a few entries of a device. So a run has those of as many slices as fill a page, in any order.
+
+        Args:
+            device: the device.
+            need: how many are needed.
+            newest_first: whether the page begins with the newest.
+        """
         number, tail = self._numbers.get(device), self._tail_of(device)
         if number is None:
             return tail
-        since = self._since_of(device)
-        return [*(self._run(_SLICE, each, number, since) for each in self._slices if each.last_seq > since), *tail]
+        few = max(FEW_MIN_ENTRIES, need // FEW_A_PAGE)
+        rest = self._all_of(device)
+        ordered = rest[::-1] if newest_first else rest
+        return [*tail, *self._in_few_runs(ordered, number, few=few, together=min(FEW_ENTRIES, need))]
 
     def sums(self, device: str, is_asked: Callable[[Slice], bool]) -> Steps[list[SortedRun]]:
-        """Return the same, for what needs no order: those slices together that have few of the device and no rollups.
+        """Return the same for what needs no order, in few runs: a statement costs more than to add up what is there.
 
-        A slice has a few entries of most devices, and a statement costs more than to add those up.
+        Of a device that is much of slices, one run has the rollups of all; of others, a run has what is in many slices.
 
         Args:
             device: the device.
             is_asked: whether a slice may have entries that are asked for.
         """
         number = self._numbers.get(device)
-        since = self._since_of(device)
         found = [run for run in self._tail_of(device) if self._tail is not None and is_asked(self._tail)]
-        slices = [each for each in self._slices if number is not None and is_asked(each) and each.last_seq > since]
-        if number is None or not slices:
+        asked = [each for each in self._all_of(device) if number is not None and is_asked(each.slice)]
+        if number is None or not asked:
             return found
-        which = {"device": number, "slices": json.dumps([each.number for each in slices]), "few": FEW_ENTRIES + 1}
-        counts = json.loads(self._db.execute(_COUNTS, which).get)
         yield
-        few: list[Slice] = []
+        with_rollups, rest = self._divided(number, asked)
+        found += [self._rolled_together(each, number) for each in with_rollups.values()]
+        return found + self._in_few_runs(rest, number, few=FEW_ENTRIES, together=FEW_ENTRIES)
+
+    def _divided(self, device: int, asked: Sequence[_Stretch]) -> tuple[dict[int, list[_Stretch]], list[_Stretch]]:
+        """Return what slices have rollups of, by their finest width, and what they have none of."""
+        pieces = {each.slice: each for each in rolled(self._db, device, asked[-1].until)}
+        with_rollups: dict[int, list[_Stretch]] = {}
+        rest: list[_Stretch] = []
+        for each in asked:
+            piece = pieces.get(each.slice.number)
+            left = each
+            if piece is not None and each.slice.first_seq > each.since:
+                with_rollups.setdefault(piece.finest_s, []).append(each._replace(until=piece.until_seq))
+                left = each._replace(since=piece.until_seq)
+            if left.since < left.until:
+                rest.append(left)
+        return with_rollups, rest
+
+    def _in_few_runs(self, rest: Sequence[_Stretch], device: int, *, few: int, together: int) -> list[SortedRun]:
+        """Return runs of what slices have: more than a few entries of one alone, and those of several together."""
+        which = {"device": device, "slices": json.dumps([each.slice.number for each in rest]), "few": few + 1}
+        counts = json.loads(self._db.execute(_COUNTS, which).get)
+        found: list[SortedRun] = []
+        group: list[_Stretch] = []
         size = 0
-        for each, count in zip(slices, counts, strict=True):
-            if count > FEW_ENTRIES:
-                found.append(self._run(_SLICE, each, number, since))
+        for each, in_slice in zip(rest, counts, strict=True):
+            count = min(in_slice, each.until - each.since)
+            if count > few:
+                found.append(_run_in(self._db, _SLICE, each, device))
                 continue
-            if few and size + count > FEW_ENTRIES:
-                found.append(self._together(few, number, since))
-                few, size = [], 0
+            if group and size + count > together:
+                found.append(self._together(group, device))
+                group, size = [], 0
             if count:
-                few.append(each)
+                group.append(each)
                 size += count
-        return [*found, self._together(few, number, since)] if few else found
+        return [*found, self._together(group, device)] if group else found
+
+    def _all_of(self, device: str) -> list[_Stretch]:
+        """Return what slices have of a device: what is erased may still be there."""
+        since = self._since_of(device)
+        rest = [
+            _Stretch(each, since, min(self._until, each.last_seq)) for each in self._slices
+        ]  # one may have grown since
+        return [each for each in rest if each.since < each.until]
 
     def _since_of(self, device: str) -> int:
-        """Return the position behind which entries of a device count: what is erased may still be there."""
+        """Return the position behind which entries of a device count."""
         return max(self._since, self._erasures.get(device, 0) - 1)
 
     def _tail_of(self, device: str) -> list[SortedRun]:
         if self._tail is None:
             return []
-        return [self._run(_TAIL, self._tail, self._devices.index(device), self._since_of(device))]
+        tail = _Stretch(self._tail, self._since_of(device), self._until)
+        return [_run_in(self._db, _TAIL, tail, self._devices.index(device))]
 
-    def _together(self, slices: Sequence[Slice], device: int, since: int) -> SortedRun:
-        low, high = zip(*((each.min_us, each.max_us) for each in slices), strict=True)
-        stored_low, stored_high = zip(*((each.min_stored_us, each.max_stored_us) for each in slices), strict=True)
-        return SortedRun(
-            self._db,
-            _SLICES,
-            {"device": device, "since": since, "until": self._until},
-            texts={"slices": json.dumps([(each.number, each.last_seq) for each in slices])},
-            times_us=(min(low), max(high)),
-            stored_us=(min(stored_low), max(stored_high)),
-            is_whole=False,
-            has_measured=any(each.has_measured for each in slices),
-            is_short=True,
-        )
+    def _together(self, group: Sequence[_Stretch], device: int) -> SortedRun:
+        spans = json.dumps([(each.slice.number, each.since, each.until) for each in group])
+        return _run_over(self._db, _SLICES, [each.slice for each in group], device, spans, is_short=True)
+
+    def _rolled_together(self, slices: Sequence[_Stretch], device: int) -> SortedRun:
+        spans = json.dumps([(each.slice.number, each.until) for each in slices])
+        members = [_run_in(self._db, _SLICE, each, device) for each in slices]
+        return _run_over(self._db, _ROLLED, [each.slice for each in slices], device, spans, members=members)
 
     def forget(self) -> None:
         """Let go of what the query has found."""
         for table, column in ("tail", "slice"), ("asked", "query"):
             run(self._db, f"delete from {table} where {column} = ?", (self._query,))
 
-    def _run(self, columns: Columns, each: Slice, device: int, since: int) -> SortedRun:
-        until = min(self._until, each.last_seq)  # a slice may have grown since
-        return SortedRun(
-            self._db,
-            columns,
-            {"slice": each.number, "device": device, "since": since, "until": until},
-            times_us=(each.min_us, each.max_us),
-            stored_us=(each.min_stored_us, each.max_stored_us),
-            is_whole=each.is_full and each.first_seq > since and each.last_seq <= self._until,
-            has_measured=bool(each.has_measured),
-        )
-
 
 def prepare(slices: Slices) -> None:
     """Make the tables that queries use for a while."""
-    run(slices.db, _TEMPORARY + EDGE_TABLE + NUMBER_TABLE + NEWEST_TABLE)
+    run(slices.db, _TEMPORARY + EDGE_TABLE + NEWEST_TABLE)
+
+
+def _run_in(db: apsw.Connection, columns: Columns, rest: _Stretch, device: int) -> SortedRun:
+    each = rest.slice
+    return SortedRun(
+        db,
+        columns,
+        {"slice": each.number, "device": device, "since": rest.since, "until": rest.until},
+        times_us=(each.min_us, each.max_us),
+        stored_us=(each.min_stored_us, each.max_stored_us),
+        is_whole=False,
+        has_measured=bool(each.has_measured),
+    )
+
+
+def _run_over(
+    db: apsw.Connection,
+    columns: Columns,
+    slices: Sequence[Slice],
+    device: int,
+    spans: str,
+    *,
+    is_short: bool = False,
+    members: Sequence[SortedRun] = (),
+) -> SortedRun:
+    """Return one run of several slices; `spans` says which, as JSON."""
+    return SortedRun(
+        db,
+        columns,
+        {"device": device},
+        texts={"slices": spans},
+        times_us=(min(each.min_us for each in slices), max(each.max_us for each in slices)),
+        stored_us=(min(each.min_stored_us for each in slices), max(each.max_stored_us for each in slices)),
+        is_whole=bool(members),
+        has_measured=any(each.has_measured for each in slices),
+        is_short=is_short,
+        members=members,
+    )

@@ -7,16 +7,17 @@ from typing import Any
 import apsw
 
 from twincast.journal.sqlite.failing import unavailable_if_failing
+from twincast.journal.sqlite.history.buckets import EDGE_TABLE
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.events import claim_of, event_of
 from twincast.journal.sqlite.history.files import OPEN_MAX, path_of
-from twincast.journal.sqlite.history.layout import open_partition
+from twincast.journal.sqlite.history.layout import IS_MARK, open_partition
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.parts import add_part_of
 from twincast.journal.sqlite.history.sorted_run import Columns, SortedRun
-from twincast.journal.sqlite.history.sums import EDGE_TABLE
 
 _ROLLED_DEVICE = "r.device = :device"
+_WITHIN = " and entry.seq > :since and entry.seq <= :until"
 
 
 class Partition:
@@ -42,38 +43,44 @@ class Partition:
         )
         self.stored_text, self.measured_text = _times("entry", has_claimed=has_claimed, has_stamped=has_stamped)
         self.state_texts = _times("state", has_claimed=has_claimed, has_stamped=has_stamped)
-        self._whole, self._part = self._columns(""), self._columns(" and entry.seq > :since and entry.seq <= :until")
+        self._whole, self._part = self._columns(""), self._columns(_WITHIN)
+        has_index = db.execute("select exists (select 1 from sqlite_schema where name = 'marks')").get
+        self._marks = self._columns(
+            f" and entry.kind {IS_MARK}{_WITHIN}", "entry indexed by marks" if has_index else "entry"
+        )
 
     def device(self, name: str) -> int | None:
         """Return the number of a device here; None if it has none."""
         return next((int(row[0]) for row in self.db.execute("select id from device where name = ?", (name,))), None)
 
-    def run(self, device: int, until: int, since: int = 0) -> SortedRun:
-        """Return the entries of a device behind a position, and up to another one."""
+    def run(self, device: int, until: int, since: int = 0, *, only_marks: bool = False) -> SortedRun:
+        """Return the entries of a device behind a position, and up to another one; or only commands and deletions."""
         part = self.part
         is_whole = until >= part.last_seq and since < part.first_seq
         return SortedRun(
             self.db,
-            self._whole if is_whole else self._part,
+            self._marks if only_marks else self._whole if is_whole else self._part,
             {"device": device, "since": since, "until": until},
             times_us=(part.min_us, part.max_us),
             stored_us=(part.stored_min_us, part.stored_max_us),
-            is_whole=is_whole,
+            is_whole=is_whole and not only_marks,
             has_measured=self.has_measured,
         )
 
-    def _columns(self, within: str) -> Columns:
+    def _columns(self, condition: str, table: str = "entry") -> Columns:
         of_path = f"{_ROLLED_DEVICE} and r.path in (select id from path where pointer = :pointer)"
         return Columns(
-            times="entry",
-            rows="entry",
-            where=f"entry.device = :device{within}",
+            times=table,
+            rows=table,
+            where=f"entry.device = :device{condition}",
             at="entry.at_us",
             seq="entry.seq",
             stored="coalesce(entry.stored_us, entry.at_us)",
             kind="entry.kind",
             value="entry.value",
             event=self._event(),
+            seek="entry on entry.device = :device and entry.at_us = f.value ->> 0 and entry.seq = f.value ->> 1",
+            is_clustered=True,
             rollups="rollup",
             rolled=of_path,
             rolled_device=_ROLLED_DEVICE,

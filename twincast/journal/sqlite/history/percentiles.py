@@ -1,120 +1,122 @@
-"""Exact percentiles: all numbers of a series, sorted by SQLite in a table that only its connection sees.
+"""Exact percentiles: the numbers of each bucket, sorted a piece at a time, for a sort holds the interpreter's lock.
 
-In Python, sorting a million numbers would hold the interpreter's lock for a second.
+Of a bucket with more numbers than one piece has, the numbers at a few places are found without merging the pieces.
 """
 
-from collections.abc import Mapping, Sequence
-
-import apsw
-import msgspec
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 
 from twincast.errors import TooMuch
-from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.turns import Steps
 
 SORTED_ENTRIES = 10_000
-"""Of about so many numbers the percentiles are found by one statement."""
-NUMBER_TABLE = """
-create temp table number (
-    query integer not null, bucket integer not null, x real not null, seq integer not null,
-    primary key (query, bucket, x, seq)
-) without rowid;
-"""
-_ADD = "insert into number select ?, value ->> 0, value ->> 1, value ->> 2 from json_each(?) order by 2, 3, 4"
-_PLACED = """
-select '[' || coalesce(group_concat('[' || n.bucket || ',' || n.place || ',' || format('%!.17g', n.x) || ']', ','), '')
-    || ']'
-from (
-    select bucket, x, row_number() over (partition by bucket order by x) - 1 as place from number
-    where query = :query and bucket between :first and :last
-) n
-where (n.bucket, n.place) in (select value ->> 0, value ->> 1 from json_each(:places))
-"""
-_FAR = "select x from number where query = ? and bucket = ? order by x limit 1 offset ?"
-_decode = msgspec.json.Decoder(list[tuple[int, int, float]]).decode
+"""So many numbers are sorted at once, in some two milliseconds."""
 
 
 class Percentiles:
     """The numbers of a query, one series at a time."""
 
-    def __init__(self, db: apsw.Connection, query: int, most: int) -> None:
-        """Begin.
-
-        Args:
-            db: a connection that has NUMBER_TABLE.
-            query: its number.
-            most: of so many numbers percentiles are found, in all series together.
-        """
-        self._db = db
-        self._query = query
+    def __init__(self, most: int) -> None:
+        """Begin; of so many numbers percentiles are found, in all series together."""
         self._most = most
         self._count = 0
+        self._numbers: dict[int, array[float]] = {}
 
-    def add(self, numbers: str) -> None:
-        """Take numbers of the series, `[bucket, number, seq]` each, as JSON.
+    def add(self, found: Iterable[tuple[int, Sequence[float]]]) -> None:
+        """Take numbers of the series, by their buckets.
 
         Raises:
             TooMuch: these are too many.
         """
-        self._db.execute(_ADD, (self._query, numbers))
-        self._count += self._db.changes()
-        if self._count > self._most:
-            raise TooMuch(
-                f"percentiles are taken of at most {self._most:,} numbers, and here are more;"
-                " ask for less time, or for avg, min and max"
-            )
+        for bucket, numbers in found:
+            if not numbers:
+                continue
+            self._count += len(numbers)
+            if self._count > self._most:
+                raise TooMuch(
+                    f"percentiles are taken of at most {self._most:,} numbers, and here are more;"
+                    " ask for less time, or for avg, min and max"
+                )
+            kept = self._numbers.get(bucket)
+            if kept is None:
+                self._numbers[bucket] = array("d", numbers)
+            else:
+                kept.extend(numbers)
 
-    def of(self, counts: Mapping[int, int], fractions: Sequence[float]) -> Steps[dict[tuple[int, float], float]]:
-        """Return the percentiles of the series by bucket and fraction, interpolated as SQL's percentile_cont.
+    def take(self, fractions: Sequence[float]) -> Steps[dict[int, list[float]]]:
+        """Return the percentiles of the series by bucket, interpolated as SQL's percentile_cont; begin the next series.
 
         Args:
-            counts: how many numbers each bucket has, rising by bucket.
-            fractions: which.
+            fractions: which; each bucket has them in this order.
         """
-        found: dict[tuple[int, float], float] = {}
-        group: list[int] = []
+        numbers, self._numbers = self._numbers, {}
+        found: dict[int, list[float]] = {}
         size = 0
-        for bucket, count in counts.items():
-            if group and size + count > SORTED_ENTRIES:
-                found |= self._of_group(group, counts, fractions)
+        for bucket, of_bucket in numbers.items():
+            if size + len(of_bucket) > SORTED_ENTRIES:
                 yield
-                group, size = [], 0
-            group.append(bucket)
-            size += count
-        if group:
-            found |= self._of_group(group, counts, fractions)
+                size = 0
+            size += len(of_bucket)
+            places = sorted({place for each in fractions for place in _around(each, len(of_bucket))})
+            at = yield from _at(places, of_bucket)
+            found[bucket] = [_between(at, each, len(of_bucket)) for each in fractions]
         return found
 
-    def close(self) -> None:
-        """Let go of the numbers, before the next series too."""
-        run(self._db, "delete from number where query = ?", (self._query,))
 
-    def _of_group(
-        self, group: Sequence[int], counts: Mapping[int, int], fractions: Sequence[float]
-    ) -> dict[tuple[int, float], float]:
-        wanted = {(bucket, place) for bucket in group for each in fractions for place in _around(each, counts[bucket])}
-        placed = self._placed(group, wanted, counts)
-        found = {}
-        for bucket in group:
-            for each in fractions:
-                below, above = (placed[bucket, place] for place in _around(each, counts[bucket]))
-                place = each * (counts[bucket] - 1)
-                found[bucket, each] = below if below == above else below + (above - below) * (place - int(place))
-        return found
-
-    def _placed(
-        self, group: Sequence[int], wanted: set[tuple[int, int]], counts: Mapping[int, int]
-    ) -> dict[tuple[int, int], float]:
-        if counts[group[0]] > SORTED_ENTRIES:  # and it is alone: a step over so many is cheaper than to number them
-            return {
-                (bucket, place): self._db.execute(_FAR, (self._query, bucket, place)).get for bucket, place in wanted
-            }
-        which = {"query": self._query, "first": group[0], "last": group[-1]}
-        text = self._db.execute(_PLACED, {**which, "places": msgspec.json.encode(sorted(wanted)).decode()}).get
-        return {(bucket, place): x for bucket, place, x in _decode(text)}
+def _between(at: dict[int, float], fraction: float, count: int) -> float:
+    below, above = (at[place] for place in _around(fraction, count))
+    place = fraction * (count - 1)
+    return below if below == above else below + (above - below) * (place - int(place))
 
 
 def _around(fraction: float, count: int) -> tuple[int, int]:
     """Return the places of the two neighbours between which a fraction of the numbers lies."""
     below = int(fraction * (count - 1))
     return below, min(below + 1, count - 1)
+
+
+def _at(places: Sequence[int], numbers: "array[float]") -> Steps[dict[int, float]]:
+    """Return the numbers that would be at some places if all were sorted."""
+    if len(numbers) <= SORTED_ENTRIES:
+        ordered = sorted(numbers)
+        return {place: ordered[place] for place in places}
+    pieces: list[Sequence[float]] = []
+    for start in range(0, len(numbers), SORTED_ENTRIES):
+        pieces.append(array("d", sorted(numbers[start : start + SORTED_ENTRIES])))
+        yield
+    found = {}
+    for place in places:
+        found[place] = yield from _nth(pieces, place)
+    return found
+
+
+def _nth(pieces: Sequence[Sequence[float]], place: int) -> Steps[float]:
+    """Return the number at a place of all that some sorted pieces have: a part of what is left is ruled out each time.
+
+    The median of the middles, weighed by how much each stands for, rules out a quarter at least.
+    """
+    windows = [(0, len(piece)) for piece in pieces]
+    while True:
+        pivot = _middle(pieces, windows)
+        below = [bisect_left(piece, pivot, *window) for piece, window in zip(pieces, windows, strict=True)]
+        up_to = [bisect_right(piece, pivot, *window) for piece, window in zip(pieces, windows, strict=True)]
+        if place < sum(below):
+            windows = [(low, end) for (low, _), end in zip(windows, below, strict=True)]
+        elif place >= sum(up_to):
+            windows = [(start, high) for (_, high), start in zip(windows, up_to, strict=True)]
+        else:
+            return pivot
+        yield
+
+
+def _middle(pieces: Sequence[Sequence[float]], windows: Sequence[tuple[int, int]]) -> float:
+    middles = sorted(
+        (piece[(low + high) // 2], high - low) for piece, (low, high) in zip(pieces, windows, strict=True) if low < high
+    )
+    left = sum(size for _, size in middles) / 2
+    for middle, size in middles:
+        left -= size
+        if left <= 0:
+            return middle
+    raise AssertionError("a place is among the numbers")

@@ -13,11 +13,12 @@ from twincast.core.erasure import Erasures
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.errors import JournalUnavailable, Truncated
-from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
+from twincast.history.query import READINGS, BucketsQuery, EntriesPage, EntriesQuery, Names, Series
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 from twincast.journal.sqlite.erasures import erasures_of
 from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.history import catalog, pages, states
+from twincast.journal.sqlite.history.buckets import Buckets
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import present
 from twincast.journal.sqlite.history.names import names_behind, names_in, names_summed
@@ -30,7 +31,6 @@ from twincast.journal.sqlite.history.series import SeriesOfOne, is_of_sums
 from twincast.journal.sqlite.history.slices import Slice, Slices
 from twincast.journal.sqlite.history.sorted_run import SortedRun
 from twincast.journal.sqlite.history.states import OpenState
-from twincast.journal.sqlite.history.sums import Buckets
 from twincast.journal.sqlite.history.turns import Steps
 
 T = TypeVar("T")
@@ -174,29 +174,31 @@ class Queries:
 
     def _sources(self, cut: Cut, end: OpenEnd, device: str, query: EntriesQuery) -> list[Source]:
         """Return where a device may have entries that are asked for."""
-        sources = [
-            Source(run.stored_us if query.by_stored else run.times_us, partial(_same, run)) for run in end.runs(device)
-        ]
+        if only_marks := query.kinds.isdisjoint(READINGS):
+            runs = end.marks(device)
+        else:
+            runs = end.runs(device, query.limit + 1, newest_first=query.is_descending)
+        sources = [Source(run.stored_us if query.by_stored else run.times_us, partial(_same, run)) for run in runs]
         for part in cut.parts:
             if part.first_seq <= cut.head and part.last_seq > query.after_seq:
                 times_us = (part.stored_min_us, part.stored_max_us) if query.by_stored else (part.min_us, part.max_us)
-                sources.append(Source(times_us, partial(self._run_in, part, device, cut)))
+                sources.append(Source(times_us, partial(self._run_in, part, device, cut, only_marks=only_marks)))
         return [each for each in sources if each.times_us[0] < query.to_us and each.times_us[1] >= query.from_us]
 
-    def _run_in(self, part: Part, device: str, cut: Cut) -> SortedRun | None:
+    def _run_in(self, part: Part, device: str, cut: Cut, *, only_marks: bool = False) -> SortedRun | None:
         since = max(0, cut.erasures.get(device, 0) - 1)
         if since >= part.last_seq:
             return None
         partition = self._partitions.get(part)
         number = partition.device(device)
-        return None if number is None else partition.run(number, cut.head, since)
+        return None if number is None else partition.run(number, cut.head, since, only_marks=only_marks)
 
     def buckets(self, query: BucketsQuery) -> Steps[list[Series]]:
         """See History.buckets."""
         cut, number, found = self._cut(query.until_seq), next(self._numbers), []
         buckets = Buckets(query.edges, number)
-        numbers = Percentiles(self._slices.db, number, query.percentile_readings_max)
-        with self._open_end(query.devices, cut.since, cut) as end, closing(numbers):
+        numbers = Percentiles(query.percentile_readings_max)
+        with self._open_end(query.devices, cut.since, cut) as end:
             yield from end.scan()
             for device in query.devices:
                 for path in query.paths:

@@ -98,6 +98,11 @@ def sum_up_entries(db: apsw.Connection, chunks: Sequence[Sequence[tuple[int, int
         run(db, "delete from scratch.number")
 
 
+def total_of(sums: str) -> str:
+    """Return the SQL for the sum of sums: null, as any of them is that is no number, and as `total` is of numbers."""
+    return f"iif(count({sums}) < count(*), null, total({sums}))"
+
+
 def pointer_of(key: str) -> str:
     """Return the JSON Pointer (RFC 6901) of a path as json_tree writes it, such as `$."a b".c[0]`."""
     tokens, at = [], 1
@@ -188,7 +193,8 @@ def widen(db: apsw.Connection, finer: int, wider: int) -> None:
     found = f"from (select *, {start} as s from rollup where width_s = {finer} limit -1) group by device, path, s"
     run(
         db,
-        f"insert into rollup select device, path, {wider}, s, sum(n), total(sum), min(min), null, min_us, 0 {found}",
+        f"insert into rollup select device, path, {wider}, s, sum(n), {total_of('sum')}, min(min), null, min_us, 0"
+        f" {found}",
     )
     run(
         db,

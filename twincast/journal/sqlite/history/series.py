@@ -2,20 +2,18 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
-from typing import TypeVar
 
 from twincast.history.numbers import Number
 from twincast.history.pointer import Pointer
 from twincast.history.query import PERCENTILES, Aggregate, BucketsQuery, Cell, Series
 from twincast.journal.sqlite.history import sums
+from twincast.journal.sqlite.history.buckets import Buckets
 from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, LASTING_WIDTHS_S
 from twincast.journal.sqlite.history.percentiles import Percentiles
+from twincast.journal.sqlite.history.ranges import SECOND_US, Range, after, at_edges, ends, groups, meet, narrowest
 from twincast.journal.sqlite.history.sorted_run import SortedRun
-from twincast.journal.sqlite.history.sums import SECOND_US, Buckets, Range, Sum, Text
+from twincast.journal.sqlite.history.sums import Sum, Text
 from twincast.journal.sqlite.history.turns import Steps
-
-T = TypeVar("T")
 
 RAW_ENTRIES = 10_000
 """So many entries one statement adds up: some five milliseconds."""
@@ -73,8 +71,8 @@ class SeriesOfOne:
         self._buckets = buckets
         self._numbers = numbers
         asked = set(query.aggregates)
-        self._fractions = [fraction for name, fraction in _FRACTIONS.items() if name in asked]
-        self._has_sums = bool(asked - _TEXTS)
+        self._has_fractions = not PERCENTILES.isdisjoint(asked)
+        self._has_sums = bool(asked - _TEXTS - PERCENTILES)
         self._has_times = bool(asked & {"min_t", "max_t"})
         self._ends = [is_last for name, is_last in _ENDS if name in asked]
         self._found: dict[int, _Bucket] = {}
@@ -83,46 +81,56 @@ class SeriesOfOne:
         """Add the readings of a run."""
         edges = self._query.edges
         is_mixed = self._query.by_stored and run.has_measured
-        extent = _meet(_after(run.times_us), (_FAR_US[0], edges[-1] + BELIEVED_AHEAD_US) if is_mixed else _ends(edges))
+        asked = (_FAR_US[0], edges[-1] + BELIEVED_AHEAD_US) if is_mixed else ends(edges)
+        extent = meet(after(run.times_us), asked)
         if extent is None:
             return
         with self._buckets.on(run.db, None if is_mixed else extent):
-            yield from self._add(run, extent, is_mixed=is_mixed)
+            narrow = extent if run.members or is_mixed else _narrowed(run, extent)
+            if narrow is None:
+                return
+            if self._has_sums and not is_mixed:
+                yield from self._add_sums(run, narrow)
+            for each in run.members or (run,):
+                if (within := meet(after(each.times_us), narrow)) is not None:
+                    yield from self._add_mixed(each, within) if is_mixed else self._add_others(each, within)
 
     def add_summed(self, run: SortedRun) -> Steps[None]:
         """Add the sums of a run that has no readings any more. Only where `is_of_sums`."""
-        extent = _meet(_after(run.times_us), _ends(self._query.edges))
+        extent = meet(after(run.times_us), ends(self._query.edges))
         if extent is not None and self._has_sums:
             with self._buckets.on(run.db, extent):
                 yield from self._add_sums(run, extent)
 
-    def _add(self, run: SortedRun, extent: Range, *, is_mixed: bool) -> Steps[None]:
-        if not run.is_short and extent[1] - extent[0] > WIDE_US:
-            narrow = _narrowed(run, extent)
-            if narrow is None:
-                return
-            extent = narrow
-            yield
-        if is_mixed:
-            yield from self._add_mixed(run, extent)
-            return
-        if self._has_sums:
-            yield from self._add_sums(run, extent)
-        if self._fractions:
-            for part in _parts(run, extent):
-                self._numbers.add(sums.pairs(run, [part], self._buckets, self._path, by_stored=False))
-                yield
+    def _add_others(self, run: SortedRun, extent: Range) -> Steps[None]:
+        """Add what is no sum, of a run that is in order by the time of the query."""
+        if self._has_fractions:
+            yield from self._add_numbers(run, extent)
         for is_last in self._ends:
             yield from self._add_ends(run, extent, is_last=is_last)
 
+    def _add_numbers(self, run: SortedRun, extent: Range) -> Steps[None]:
+        for part in _parts(run, extent):
+            if run.is_short:
+                found = sums.numbers_of(run, [part], self._buckets, self._path, by_stored=False)
+                self._numbers.add(found)
+                yield
+                continue
+            for spans in groups(self._buckets.spans(part), SEEKS):
+                self._numbers.add(sums.numbers_in(run, spans, self._path))
+                yield
+
     def _add_mixed(self, run: SortedRun, extent: Range) -> Steps[None]:
         """Add readings by stored times, which are not in order."""
-        for part in _parts(run, extent):
+        narrow = _narrowed(run, extent)
+        if narrow is None:
+            return
+        for part in _parts(run, narrow):
             where = run, [part], self._buckets, self._path
             if self._has_sums:
                 self._add_all(sums.summed(*where, by_stored=True, with_times=self._has_times))
-            if self._fractions:
-                self._numbers.add(sums.pairs(*where, by_stored=True))
+            if self._has_fractions:
+                self._numbers.add(sums.numbers_of(*where, by_stored=True))
             for is_last in self._ends:
                 self._see_all(sums.sought(*where, by_stored=True, is_last=is_last), is_last=is_last)
             yield
@@ -134,17 +142,23 @@ class SeriesOfOne:
             return
         edges = self._query.edges
         ranges = [(edges[0], edges[-1])]
-        fitting = [width for width in widths or () if width * SECOND_US <= _narrowest(edges)]
+        fitting = [width for width in widths or () if width * SECOND_US <= narrowest(edges)]
         for width_s in reversed(fitting):
             for part in _in_pieces(ranges, extent, width_s):
                 found = sums.rolled(run, part, width_s, self._buckets, self._path, with_times=self._has_times)
                 self._add_all(found)
                 yield
-            ranges = _at_edges(edges, width_s * SECOND_US)
+            ranges = at_edges(edges, width_s * SECOND_US)
             if not ranges:
                 return
-        ranges = [each for each in (_meet(each, extent) for each in ranges) if each is not None]
-        pieces = [[part] for part in _parts(run, ranges[0])] if len(ranges) == 1 else _groups(ranges, EDGES)
+        for each in run.members or (run,):
+            if (within := meet(after(each.times_us), extent)) is not None:
+                yield from self._add_raw(each, within, ranges)
+
+    def _add_raw(self, run: SortedRun, extent: Range, ranges: Sequence[Range]) -> Steps[None]:
+        """Add up the entries themselves in some ranges."""
+        ranges = [each for each in (meet(each, extent) for each in ranges) if each is not None]
+        pieces = [[part] for part in _parts(run, ranges[0])] if len(ranges) == 1 else groups(ranges, EDGES)
         for piece in pieces:
             where = run, piece, self._buckets, self._path
             self._add_all(sums.summed(*where, by_stored=False, with_times=self._has_times))
@@ -159,7 +173,7 @@ class SeriesOfOne:
             return
         edges = self._query.edges
         first, last = (bisect_right(edges, time) - 1 for time in (extent[0], extent[1] - 1))
-        for numbers in _groups(range(first, last + 1), SEEKS):
+        for numbers in groups(range(first, last + 1), SEEKS):
             self._see_all(sums.ends(run, numbers, self._buckets, is_last=is_last), is_last=is_last)
             yield
 
@@ -183,17 +197,16 @@ class SeriesOfOne:
 
     def result(self) -> Steps[Series]:
         """Return the series, once all runs are added."""
+        percentiles = (yield from self._numbers.take(list(_FRACTIONS.values()))) if self._has_fractions else {}
+        for number in percentiles:
+            self._found.setdefault(number, _Bucket())
         numbers = sorted(self._found)
         found = [self._found[number] for number in numbers]
-        percentiles: dict[tuple[int, float], float] = {}
-        if self._fractions:
-            counts = {number: bucket.n for number, bucket in zip(numbers, found, strict=True) if bucket.n}
-            percentiles = yield from self._numbers.of(counts, self._fractions)
-            self._numbers.close()
         columns: list[list[Cell]] = []
         for name in self._query.aggregates:
             if name in _FRACTIONS:
-                columns.append([percentiles.get((number, _FRACTIONS[name])) for number in numbers])
+                place = list(_FRACTIONS).index(name)
+                columns.append([percentiles[number][place] if number in percentiles else None for number in numbers])
             else:
                 columns.append(list(map(_CELLS[name], found)))
         starts = [self._query.edges[number] for number in numbers]
@@ -227,26 +240,12 @@ _CELLS: dict[Aggregate, Callable[[_Bucket], Cell]] = {
 }
 
 
-def _ends(edges: Sequence[int]) -> Range:
-    return edges[0], edges[-1]
-
-
-def _after(times_us: Range) -> Range:
-    """Return the range of some times, of which the last one is meant too."""
-    return times_us[0], times_us[1] + 1
-
-
 def _narrowed(run: SortedRun, extent: Range) -> Range | None:
-    """Return the range in which the device has entries; None if it has none."""
+    """Return the range in which the device has entries, of one that is wide; None if it has none."""
+    if run.is_short or extent[1] - extent[0] <= WIDE_US:
+        return extent
     since_us, until_us = (run.edge_us(*extent, is_last=is_last) for is_last in (False, True))
     return None if since_us is None or until_us is None else (since_us, until_us + 1)
-
-
-def _narrowest(edges: Sequence[int]) -> int:
-    """Return the width of the narrowest bucket, in microseconds."""
-    if isinstance(edges, range):
-        return edges.step
-    return min(after - before for before, after in pairwise(edges))
 
 
 def _parts(run: SortedRun, extent: Range) -> Iterator[Range]:
@@ -265,37 +264,10 @@ def _in_pieces(ranges: Sequence[Range], extent: Range, width_s: int) -> Iterator
     """Yield ranges of which one statement adds up the rollups: one range in pieces, or many in groups."""
     width_us = width_s * SECOND_US
     extent = extent[0] // width_us * width_us, -(-extent[1] // width_us) * width_us  # as far as its rollups reach
-    ranges = [each for each in (_meet(each, extent) for each in ranges) if each is not None]
+    ranges = [each for each in (meet(each, extent) for each in ranges) if each is not None]
     if len(ranges) > 1:
-        yield from _groups(ranges, SEEKS)
+        yield from groups(ranges, SEEKS)
     elif ranges:
         since_us, until_us = -(-ranges[0][0] // width_us) * width_us, ranges[0][1]
         for start in range(since_us, until_us, ROLLUPS * width_us):
             yield [(start, min(start + ROLLUPS * width_us, until_us))]
-
-
-def _at_edges(edges: Sequence[int], width_us: int) -> list[Range]:
-    """Return what rollups of a width leave over: where an edge is not a multiple of it, the span of that rollup."""
-    if isinstance(edges, range) and edges[0] % width_us == 0 and edges.step % width_us == 0:
-        return []
-    left: list[Range] = []
-    for edge in edges:
-        start = edge // width_us * width_us
-        if start == edge:
-            continue
-        rest = max(start, edges[0]), min(start + width_us, edges[-1])
-        if left and rest[0] < left[-1][1]:
-            rest = left.pop()[0], rest[1]
-        if rest[0] < rest[1]:
-            left.append(rest)
-    return left
-
-
-def _meet(one: Range, other: Range) -> Range | None:
-    since_us, until_us = max(one[0], other[0]), min(one[1], other[1])
-    return (since_us, until_us) if since_us < until_us else None
-
-
-def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

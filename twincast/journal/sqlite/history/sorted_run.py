@@ -35,6 +35,10 @@ class Columns(NamedTuple):
     value: str
     event: str
     """An entry as JSON; see `events`."""
+    seek: str
+    """Behind `from json_each(:found) f cross join`: the entry at `f.value ->> 0`, of seq `f.value ->> 1`."""
+    is_clustered: bool
+    """Whether values lie in the order of the run, so that many in a row are read faster than by a seek for each."""
     rollups: str
     """The table of rollups."""
     rolled: str
@@ -89,6 +93,7 @@ class SortedRun:
         has_measured: bool,
         texts: dict[str, str] | None = None,
         is_short: bool = False,
+        members: "Sequence[SortedRun]" = (),
     ) -> None:
         """Say where the entries are.
 
@@ -102,6 +107,7 @@ class SortedRun:
             has_measured: whether stored times may be others than `at`.
             texts: more bindings.
             is_short: whether it is in no order, and so short that one statement may look at all of it.
+            members: the runs of which this one has the rollups, if it has nothing else; their own are not used.
         """
         self.db = db
         self.columns = columns
@@ -111,6 +117,7 @@ class SortedRun:
         self.is_whole = is_whole
         self.has_measured = has_measured
         self.is_short = is_short
+        self.members = members
         self.looked_at = 0
         """How many entries looks have seen."""
 
@@ -161,15 +168,14 @@ order by {has.at} {order}, {has.seq} {order} limit 1 offset :limit - 1"""
         """
         has = self.columns
         bindings: dict[str, Any] = {"name": name, "epoch": epoch}
-        if are_dense:
+        if are_dense and has.is_clustered:
             times = [at_us for _, _, _, at_us, _ in keys]  # by stored times, the ends are anywhere
             bindings |= {"since_us": min(times), "until_us": max(times)}
             sql = f"select {has.event} as event from {has.rows}"
             sql += f" where {has.where} and {has.at} >= :since_us and {has.at} <= :until_us"
         else:
             bindings["found"] = msgspec.json.encode([(at_us, seq) for _, seq, _, at_us, _ in keys]).decode()
-            sql = f"select {has.event} as event from json_each(:found) f cross join {has.rows}"
-            sql += f" where {has.where} and {has.at} = f.value ->> 0 and {has.seq} = f.value ->> 1"
+            sql = f"select {has.event} as event from json_each(:found) f cross join {has.seek}"
         return decode_events(
             self.one(f"select '[' || coalesce(group_concat(event, ','), '') || ']' from ({sql})", bindings)
         )

@@ -1,79 +1,21 @@
 """The numbers of a sorted run, added up by buckets: one statement each, of which one JSON text comes back."""
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import apsw
 import msgspec
 
 from twincast.history.numbers import Number
 from twincast.history.pointer import Pointer
+from twincast.journal.sqlite.history.buckets import Buckets, Span
 from twincast.journal.sqlite.history.layout import WIDTHS_S
-from twincast.journal.sqlite.history.paced import run as execute
 from twincast.journal.sqlite.history.parts import part_of
+from twincast.journal.sqlite.history.ranges import SECOND_US, Range
+from twincast.journal.sqlite.history.rollup import total_of
 from twincast.journal.sqlite.history.sorted_run import IS_READING, SortedRun
 
-SECOND_US = 1_000_000
 _NULL = "'null'"
 _DOUBLE_MAX = "1.7976931348623157e308"
-_REACH_US = max(WIDTHS_S) * SECOND_US
-Range = tuple[int, int]
-"""From a time up to another one, which is outside."""
-EDGE_TABLE = """
-create temp table edge (
-    query integer not null, start_us integer not null, bucket integer not null, primary key (query, start_us)
-) without rowid;
-"""
-"""What a connection needs for buckets of several widths, as those of a calendar are."""
-
-
-class Buckets:
-    """The buckets of a query, as SQL."""
-
-    def __init__(self, edges: Sequence[int], query: int) -> None:
-        """Take their edges. If these are no `range`, the table `edge` has them, of this query."""
-        self.edges = edges
-        self.bindings = {"origin": edges[0], "width": edges.step} if isinstance(edges, range) else {"query": query}
-        self.is_even = isinstance(edges, range)
-        self._query = query
-
-    @contextmanager
-    def on(self, db: apsw.Connection, extent: Range | None) -> Iterator[None]:
-        """Let statements on a connection find the buckets meanwhile, of times in an extent; of all times, if None."""
-        if self.is_even:
-            yield
-            return
-        first, last = 0, len(self.edges)
-        if extent is not None:  # and what rollups reach beyond it
-            first = max(0, bisect_right(self.edges, extent[0] - _REACH_US) - 1)
-            last = bisect_right(self.edges, extent[1] + _REACH_US)
-        numbered = msgspec.json.encode(list(enumerate(self.edges[first:last], first))).decode()
-        execute(
-            db, "insert into temp.edge select ?, value ->> 1, value ->> 0 from json_each(?)", (self._query, numbered)
-        )
-        try:
-            yield
-        finally:
-            execute(db, "delete from temp.edge where query = ?", (self._query,))
-
-    def of(self, time: str) -> str:
-        """Return the SQL for the number of the bucket that a time is in, which is in one of them."""
-        if self.is_even:
-            return f"({time} - :origin) / :width"
-        return (
-            f"(select bucket from temp.edge where query = :query and start_us <= {time} order by start_us desc limit 1)"
-        )
-
-    def is_in_one(self, start: str, width: str) -> str:
-        """Return the SQL for whether all of a span is in one bucket."""
-        if self.is_even:
-            return f"({start} - :origin) / :width = ({start} + {width} - 1 - :origin) / :width"
-        return (
-            f"not exists (select 1 from temp.edge where query = :query"
-            f" and start_us > {start} and start_us < {start} + {width})"
-        )
 
 
 class Sum(NamedTuple):
@@ -97,6 +39,10 @@ class Text(NamedTuple):
     text: msgspec.Raw
 
 
+Numbers = tuple[int, list[float]]
+"""A bucket, and numbers of it."""
+_decode_numbers = msgspec.json.Decoder(list[Numbers]).decode
+_decode_any_numbers = msgspec.json.Decoder(list[tuple[int, list[float | str]]]).decode
 _decode_sums = msgspec.json.Decoder(list[Sum]).decode
 _decode_texts = msgspec.json.Decoder(list[Text]).decode
 _decode_widths = msgspec.json.Decoder(list[int]).decode
@@ -133,7 +79,7 @@ where {has.rolled} and r.width_s = {width_s}
       and r.start_s >= (g.value ->> 0) / 1000000 - 1 and r.start_s <= (g.value ->> 1) / 1000000
       and {start} >= g.value ->> 0 and {start} + {width} <= g.value ->> 1 and {buckets.is_in_one(start, width)}
 """
-    grouped = "sum(n)", "total(total)"
+    grouped = "sum(n)", total_of("total")
     return _decode_sums(
         run.one(
             _summed(numbers, grouped, with_times=with_times),
@@ -154,12 +100,49 @@ from ({_numbers(run, buckets, path, by_stored=by_stored)} limit -1)"""
     return _decode_sums(run.one(_summed(numbers, grouped, with_times=with_times), bindings))
 
 
-def pairs(run: SortedRun, ranges: Sequence[Range], buckets: Buckets, path: Pointer, *, by_stored: bool) -> str:
-    """Return the numbers of the readings in some ranges of `at` as JSON, `[bucket, number, seq]` each."""
-    sql = f"""
-select '[' || coalesce(group_concat('[' || b || ',' || {_number("x")} || ',' || seq || ']', ','), '') || ']'
-from ({_numbers(run, buckets, path, by_stored=by_stored)})"""
-    return run.one(sql, {**buckets.bindings, **_span_of(buckets), "ranges": _text_of(ranges)})
+def numbers_in(run: SortedRun, spans: Sequence[Span], path: Pointer) -> list[Numbers]:
+    """Return the numbers of the readings in some spans of `at`, each of which is of one bucket."""
+    has = run.columns
+
+    def sql(number: str) -> str:
+        return f"""
+select '[' || coalesce(group_concat('[' || b || ',[' || found || ']]', ','), '') || ']' from (
+    select g.value ->> 0 as b, (
+        select group_concat({number}, ',') from (
+            select {part_of(path, has.value)} as part from {has.rows}
+            where {has.where} and {has.at} >= g.value ->> 1 and {has.at} < g.value ->> 2 and {has.kind} {IS_READING}
+            limit -1
+        ) where part >= '-' and part < ':'
+    ) as found from json_each(:spans) g limit -1
+) where found is not null"""
+
+    return _numbers_of(run, sql, {"spans": _text_of(spans)})
+
+
+def numbers_of(
+    run: SortedRun, ranges: Sequence[Range], buckets: Buckets, path: Pointer, *, by_stored: bool
+) -> list[Numbers]:
+    """Return the numbers of the readings in some ranges of `at`, in any order."""
+
+    def sql(number: str) -> str:
+        return f"""
+select '[' || coalesce(group_concat('[' || b || ',[' || {number} || ']]', ','), '') || ']'
+from ({_parts(run, buckets, path, by_stored=by_stored)}) where part >= '-' and part < ':'"""
+
+    return _numbers_of(run, sql, {**buckets.bindings, **_span_of(buckets), "ranges": _text_of(ranges)})
+
+
+def _numbers_of(run: SortedRun, sql: Callable[[str], str], bindings: dict[str, str | int]) -> list[Numbers]:
+    """Return numbers by buckets, of a statement that is made with the SQL for one.
+
+    As a rule they come as the texts that they are, for SQLite takes ten times as long to write a number as to copy one.
+    What is too large for a double, or no JSON, is read and written by SQLite.
+    """
+    try:
+        return _decode_numbers(run.one(sql("part"), bindings))
+    except msgspec.DecodeError:
+        found = _decode_any_numbers(run.one(sql(_number("part + 0")), bindings))
+        return [(bucket, [float(number_of(each)) for each in numbers]) for bucket, numbers in found]
 
 
 def ends(run: SortedRun, numbers: Sequence[int], buckets: Buckets, *, is_last: bool) -> list[Text]:
@@ -254,5 +237,5 @@ def _span_of(buckets: Buckets) -> dict[str, int]:
     return {"from_us": buckets.edges[0], "to_us": buckets.edges[-1]}
 
 
-def _text_of(ranges: Sequence[Range]) -> str:
+def _text_of(ranges: Sequence[tuple[int, ...]]) -> str:
     return msgspec.json.encode(ranges).decode()

@@ -1,0 +1,77 @@
+"""Rollups of devices that are much of the open end: they grow with it, and say what its entries say."""
+
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+
+from tests.journal.sqlite.history.logs import EPOCH, OpenLog
+from twincast.core.model import DataUpdate, Entry
+from twincast.history.times import text_of
+from twincast.journal.sqlite.history import slices
+from twincast.journal.sqlite.history.dense import Rolled, rolled
+from twincast.journal.sqlite.history.slices import Slices
+
+OF_WIDTH = """
+select d.name, p.pointer, sum(n), sum(sum), min(min), max(max)
+from open.rollup r join open.device d on d.id = r.device join open.path p on p.id = r.path
+where width_s = ? and until_seq <= ? group by 1, 2 order by 1, 2
+"""
+
+
+def entries(count: int) -> list[Entry]:
+    """Return three of four readings of a busy device, numbers and objects, and one of many others."""
+    made: list[Entry] = []
+    for seq in range(1, count + 1):
+        name, value = ("busy", b"%d") if seq % 4 else (f"d{seq}", b"%d")
+        text = b'{"rpm":%d}' % seq if seq % 4 == 1 else value % seq
+        made.append(DataUpdate(name, Raw(text), text_of(seq * 100_000), "rest", seq, EPOCH))
+    return made
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slices:
+    monkeypatch.setattr(slices, "SLICE_ENTRIES", 400)
+    monkeypatch.setattr(slices, "BLOCK_ENTRIES", 100)
+    log = OpenLog(tmp_path)
+    log.write(entries(1_000))
+    return Slices(log.path)
+
+
+def test_a_busy_device_has_rollups_up_to_the_last_block_and_others_have_none(made: Slices) -> None:
+    while made.go_on(0, 1_000):
+        pass
+    busy = made.db.execute("select id from open.device where name = 'busy'").get
+    assert rolled(made.db, busy, 1_000) == [Rolled(1, 400, 10), Rolled(2, 800, 10), Rolled(3, 1_000, 10)]
+    for width in (10, 60, 600, 3_600):
+        found = made.db.execute(OF_WIDTH, (width, 1_000)).fetchall()
+        numbers = {
+            "": [seq for seq in range(1, 1_001) if seq % 4 in {2, 3}],
+            "/rpm": [seq for seq in range(1, 1_001) if seq % 4 == 1],
+        }
+        assert found == [
+            ("busy", pointer, len(each), float(sum(each)), each[0], each[-1]) for pointer, each in numbers.items()
+        ]
+    made.close()
+
+
+def test_what_a_query_began_with_stays_as_it_was_while_a_slice_grows(made: Slices) -> None:
+    while made.go_on(0, 200):
+        pass
+    busy = made.db.execute("select id from open.device where name = 'busy'").get
+    before = made.db.execute(OF_WIDTH, (60, 200)).fetchall()
+    while made.go_on(0, 1_000):
+        pass
+    assert before and made.db.execute(OF_WIDTH, (60, 200)).fetchall() == before
+    assert rolled(made.db, busy, 299) == [Rolled(1, 200, 10)]
+    made.close()
+
+
+def test_rollups_go_with_their_slice(made: Slices) -> None:
+    while made.go_on(0, 1_000):
+        pass
+    while made.go_on(400, 1_000):
+        pass
+    assert made.db.execute("select min(slice) from open.rollup").get == 2
+    assert made.db.execute("select min(slice) from open.piece").get == 2
+    made.close()
