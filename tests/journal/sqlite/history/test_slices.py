@@ -115,5 +115,5 @@ def test_rollups_that_fail_half_way_are_made_anew(log: OpenLog) -> None:
     first = made.between(0, 1)[0]
     numbers = range(first.first_seq, first.last_seq + 1)
     sums = made.db.execute("select width_s, sum(n) from open.rollup where slice = 1 group by width_s order by width_s")
-    assert sums.fetchall() == [(width, len(numbers)) for width in (600, 3_600)]
+    assert sums.fetchall() == [(width, len(numbers)) for width in (60, 600, 3_600)]
     made.close()

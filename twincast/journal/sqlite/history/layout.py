@@ -91,7 +91,8 @@ create table about (name text primary key, value text not null) without rowid;  
 
 BY_SEQ = "create index by_seq on entry (seq)"
 IS_MARK = f"in ({COMMAND}, {DELETION})"
-"""Of a kind: it is no reading. There are few of these, and an index of their own finds them among many readings."""
+"""Of a kind: there are few of these, and an index of their own finds them among many readings."""
+MARK_KINDS = {KINDS[COMMAND], KINDS[DELETION]}
 MARKS = f"create index marks on entry (device, at_us, seq) where kind {IS_MARK}"
 """Partitions of before have none."""
 

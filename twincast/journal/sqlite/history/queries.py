@@ -13,7 +13,7 @@ from twincast.core.erasure import Erasures
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.errors import JournalUnavailable, Truncated
-from twincast.history.query import READINGS, BucketsQuery, EntriesPage, EntriesQuery, Names, Series
+from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 from twincast.journal.sqlite.erasures import erasures_of
 from twincast.journal.sqlite.failing import unavailable_if_failing
@@ -21,6 +21,7 @@ from twincast.journal.sqlite.history import catalog, pages, states
 from twincast.journal.sqlite.history.buckets import Buckets
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import present
+from twincast.journal.sqlite.history.layout import MARK_KINDS
 from twincast.journal.sqlite.history.names import names_behind, names_in, names_summed
 from twincast.journal.sqlite.history.open_end import OpenEnd, prepare
 from twincast.journal.sqlite.history.pages import Source
@@ -174,7 +175,7 @@ class Queries:
 
     def _sources(self, cut: Cut, end: OpenEnd, device: str, query: EntriesQuery) -> list[Source]:
         """Return where a device may have entries that are asked for."""
-        if only_marks := query.kinds.isdisjoint(READINGS):
+        if only_marks := query.kinds <= MARK_KINDS:
             runs = end.marks(device)
         else:
             runs = end.runs(device, query.limit + 1, newest_first=query.is_descending)

@@ -19,6 +19,7 @@ from twincast.journal.sqlite.history.layout import (
     ERASED,
     KINDS,
     LAYOUT_VERSION,
+    MARKS,
     ROOT_PATH,
     SOURCES,
     TABLES,
@@ -145,6 +146,7 @@ def _rewrite(db: apsw.Connection, without: Mapping[str, int], *, keeps_places: b
     if keeps_places:
         _add_places(db)
     run(db, BY_SEQ)
+    run(db, MARKS)
     if has_any(db, "scratch.gone") and not has_any(db, "entry"):
         raise JournalUnusable("nothing would be left of the partition")
     run(db, "insert into tick select * from old.tick")
