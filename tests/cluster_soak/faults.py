@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -162,7 +163,7 @@ class Faults:
 
         def start_without_copy() -> None:
             for path in server.copy.parent.glob(f"{server.copy.name}*"):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             server.start()
 
         return {

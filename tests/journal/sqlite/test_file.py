@@ -23,6 +23,7 @@ from twincast.core.keys import Key, Pairing
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Late, Twin
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
+from twincast.journal.sqlite import checkpoint
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.access_file import AccessFile
@@ -165,7 +166,7 @@ def restarted(path: Path) -> dict[str, tuple[int, bytes]]:
 def test_it_is_remembered_when_devices_were_deleted_wherever_the_checkpoint_is(
     file: SqliteFile, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "DELETIONS_MAX", 2)
+    monkeypatch.setattr(checkpoint, "DELETIONS_MAX", 2)
     times = [f"2026-11-23T16:24:0{n}.000000+00:00" for n in range(5)]
     for n, name in enumerate("abcad"):
         file.append(batch_of([reading(name), Deleted(name, times[n], "rest"), reading(name)]))

@@ -13,9 +13,9 @@ from tests.fakes import batch_of
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
 from twincast.journal import open_stores
+from twincast.journal.sqlite import checkpoint, stored_log
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import journal as sqlite
-from twincast.journal.sqlite import stored_log
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.reader import LogReader
@@ -184,14 +184,14 @@ async def test_a_checkpoint_that_fails_while_the_journal_closes_is_logged_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sqlite_file, "CHECKPOINT_ENTRIES", 5)
-    monkeypatch.setattr(sqlite_file, "_CHECKPOINT", "insert into nowhere values (?1, ?2)")
+    monkeypatch.setattr(checkpoint, "_TAKE", "insert into nowhere values (?1, ?2)")
     journal = await SqliteJournal.open(str(tmp_path / "j.db"))
     closing = threading.Event()
-    checkpoint = SqliteFile.checkpoint
+    take = SqliteFile.checkpoint
 
     def late(file: SqliteFile, until: int | None = None) -> None:
         closing.wait(10)
-        checkpoint(file, until)
+        take(file, until)
 
     monkeypatch.setattr(SqliteFile, "checkpoint", late)
     with caplog.at_level(logging.WARNING):
@@ -211,7 +211,7 @@ async def test_a_failed_checkpoint_is_logged_and_loses_nothing(
     path = str(tmp_path / "j.db")
     journal = await SqliteJournal.open(path)
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "twincast.journal"):
-        patch.setattr(sqlite_file, "_CHECKPOINT", "insert into nowhere values (?1, ?2)")
+        patch.setattr(checkpoint, "_TAKE", "insert into nowhere values (?1, ?2)")
         await journal.append(batch_of(readings(7)))
         await journal.read(0, 1)
         await journal.close()

@@ -29,10 +29,11 @@ from twincast.journal.jetstream.key_changes import KeyChange, KeyTable
 from twincast.journal.jetstream.link import Link
 from twincast.journal.jetstream.stream import StreamFacts, begins_at, fork_if_cut
 from twincast.journal.retention import KEEP_ALL, Retention
+from twincast.journal.sqlite import checkpoint
 from twincast.journal.sqlite.entries import Insertion, insertion_of_readings, insertion_of_rows
 from twincast.journal.sqlite.erasures import newest_in_stream
 from twincast.journal.sqlite.failing import unavailable_if_failing
-from twincast.journal.sqlite.file import CHECKPOINT_ENTRIES, COPY_OF, SqliteFile
+from twincast.journal.sqlite.file import COPY_OF, SqliteFile
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.lock import JournalInUse
 from twincast.journal.sqlite.worker import Worker
@@ -104,7 +105,7 @@ class CopyFile(SqliteFile):
         self._generations: list[Generation] = []
         self.place = FIRST
         """How far in the stream it is."""
-        self._usual: dict[str, Any] = {}
+        self._usual: dict[str, Any] = {}  # pragmas, while it catches up
         self.version = 1
         """The newest version of the rules that the stream has come to, as far as this copy knows."""
         try:
@@ -159,9 +160,12 @@ class CopyFile(SqliteFile):
         """Return the keys as of the place of the copy."""
         return load(self._db)
 
+    @property
+    def _checkpoint_entries(self) -> int:
+        return CATCHING_UP_CHECKPOINT_ENTRIES if self._usual else super()._checkpoint_entries
+
     def begin_catching_up(self) -> None:
         """Take in what was written long ago, while no commit waits for this thread: in larger bites."""
-        self._checkpoint_entries = CATCHING_UP_CHECKPOINT_ENTRIES
         self._usual = {name: self._db.pragma(name) for name in ("cache_size", "wal_autocheckpoint")}
         self._db.pragma("cache_size", -CATCHING_UP_CACHE_KIB)
         self._db.pragma("wal_autocheckpoint", CATCHING_UP_WAL_PAGES)
@@ -173,9 +177,9 @@ class CopyFile(SqliteFile):
             JournalUnavailable: the disk failed; nothing is lost.
         """
         self.checkpoint()
-        self._checkpoint_entries = CHECKPOINT_ENTRIES
         for name, value in self._usual.items():
             self._db.pragma(name, value)
+        self._usual = {}
         self._db.pragma("shrink_memory")
         self.settle()
 
@@ -235,7 +239,7 @@ class CopyFile(SqliteFile):
         )
         self._store_deletions(carried.deletions)
         if carried.since:
-            self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(carried.since),))
+            checkpoint.move_to(self._db, carried.since)
         marks = [
             ProducerMark(identity, producer, line, seq, int(missing, 16))
             for identity, producer, line, seq, missing in carried.marks
@@ -245,7 +249,7 @@ class CopyFile(SqliteFile):
 
     def _store_deletions(self, deletions: Iterable[tuple[str, str, int]]) -> None:
         self._db.executemany("replace into deletion values (?, ?, ?)", deletions)
-        self._keep_deletions()
+        checkpoint.keep_deletions(self._db)
 
     def _checkpoint_deletions(self, until: int) -> None:
         """See SqliteFile. Which deletions are remembered is the fold's business; they are stored with its steps."""

@@ -12,20 +12,18 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TypeVar
 
 import apsw
-from msgspec import Raw
 
 from twincast.core.audit import CommandOrigin
 from twincast.core.batch import Batch, Committed
 from twincast.core.counters import SECONDS, Histogram
 from twincast.core.erasure import Erasure, erasures_in
 from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
-from twincast.core.lateness import DELETIONS_MAX, clock_of
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
-from twincast.core.model import Entry, Snapshot, Source, Twin
+from twincast.core.model import Entry, Snapshot
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite import erasures
+from twincast.journal.sqlite import checkpoint, erasures
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite import schema as sqlite_schema
 from twincast.journal.sqlite.entries import Appending, audit_sql
@@ -64,40 +62,6 @@ _APPEND_KEYS = """
 insert into receipt select value ->> 1, value ->> 2, value ->> 0, value ->> 3 from jsonb_each(?)
 """
 
-_CHECKPOINT = """
-insert or replace into checkpoint
-select device_id, value, timestamp_utc, source, seq, measured_at_utc from log where type = 'data_update' and seq in (
-    select max(seq) from log where seq > ?1 and seq <= ?2 and type in ('data_update', 'deleted') group by device_id
-)
-"""
-
-_HAS_DELETIONS = "select exists (select 1 from log where seq > ? and seq <= ? and type = 'deleted')"
-
-# Runs before the checkpoint takes the newest readings: it removes all deleted devices, also those that came again.
-_CHECKPOINT_DELETED = """
-delete from checkpoint where device_id in (
-    select device_id from log where seq > ?1 and seq <= ?2 and type = 'deleted'
-)
-"""
-
-# Of the other columns, SQLite takes those of the row with the greatest seq.
-_CHECKPOINT_DELETIONS = """
-insert or replace into deletion
-select device_id, timestamp_utc, max(seq) from log where seq > ?1 and seq <= ?2 and type = 'deleted' group by device_id
-"""
-_KEEP_DELETIONS = """
-delete from deletion where seq <= (select seq from deletion order by seq desc limit 1 offset ?)
-"""
-_DELETIONS = """
-select device_id, deleted_at_utc from (
-    select device_id, deleted_at_utc, max(seq) as seq from (
-        select device_id, deleted_at_utc, seq from deletion
-        union all
-        select device_id, timestamp_utc, seq from log where seq > ?1 and type = 'deleted'
-    ) group by device_id order by seq desc limit ?2
-) order by seq
-"""
-
 
 class SqliteFile:
     """An open journal file, locked against a second server. All methods must be called in one thread."""
@@ -134,7 +98,6 @@ class SqliteFile:
         """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
         self.appended_bytes = 0
         """How much text was appended since this was opened."""
-        self._checkpoint_entries = CHECKPOINT_ENTRIES
         self._path = os.path.realpath(path)
         with ExitStack() as undo:
             refuse_lonely_wal(self._path)
@@ -178,6 +141,10 @@ class SqliteFile:
     def checkpoint_is_due(self) -> bool:
         """Whether the log has run ahead of the checkpoint by a slice."""
         return self.seq - self._checkpoint_seq >= self._checkpoint_entries
+
+    @property
+    def _checkpoint_entries(self) -> int:
+        return CHECKPOINT_ENTRIES
 
     def append(self, batch: Batch) -> Committed:
         """Store a batch after the newest entry, in one transaction that is on disk when this returns.
@@ -462,24 +429,12 @@ class SqliteFile:
         slice_entries = max(self._checkpoint_entries, (self.seq - self._checkpoint_seq) // CHECKPOINT_PART)
         until = min(self.seq if until is None else until, self._checkpoint_seq + slice_entries)
         with self._without_sync(), self._transaction():
-            if self._db.execute(_HAS_DELETIONS, (self._checkpoint_seq, until)).get:
-                self._db.execute(_CHECKPOINT_DELETED, (self._checkpoint_seq, until))
-                self._checkpoint_deletions(until)
-            self._db.execute(_CHECKPOINT, (self._checkpoint_seq, until))
-            self._db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(until),))
+            checkpoint.take(self._db, self._checkpoint_seq, until)
             self._db.execute("delete from receipt where first_seq <= ?", (until - WINDOW_ENTRIES,))
             if self._has_passed_marks:
                 sqlite_producers.clear(self._db)
         self._has_passed_marks = False
         self._checkpoint_seq = until
-
-    def _checkpoint_deletions(self, until: int) -> None:
-        """Remember when devices were deleted up to a position: a reading from before does not make one anew."""
-        self._db.execute(_CHECKPOINT_DELETIONS, (self._checkpoint_seq, until))
-        self._keep_deletions()
-
-    def _keep_deletions(self) -> None:
-        self._db.execute(_KEEP_DELETIONS, (DELETIONS_MAX,))
 
     def idempotency_keys(self) -> list[IdempotencyRecord]:
         """Return the idempotency keys that still count, oldest first.
@@ -511,9 +466,7 @@ class SqliteFile:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            rows = self._db.execute("select device_id, value, updated_at_utc, seq, source, measured_at_utc from twin")
-            twins = {device: _twin(*columns) for device, *columns in rows}
-            deletions = dict(self._db.execute(_DELETIONS, (self._checkpoint_seq, DELETIONS_MAX)))
+            twins, deletions = checkpoint.twins(self._db), checkpoint.deletions(self._db, self._checkpoint_seq)
         return Snapshot(self.lineage.epoch, self.seq, twins, deletions)
 
     def settle(self) -> None:
@@ -580,7 +533,7 @@ class SqliteFile:
         self._check_owner(meta)
         self.epoch = meta["epoch"]
         self.seq = db.execute("select coalesce(max(seq), 0) from log").get
-        self._checkpoint_seq = int(meta["checkpoint_seq"])
+        self._checkpoint_seq = int(meta[checkpoint.SEQ])
         self.lineage = Lineage(self.epoch, self._begin_generation())
 
     def _new_name(self) -> str:
@@ -671,14 +624,6 @@ class SqliteFile:
             if self._db.in_transaction:
                 self._db.execute("rollback")
             raise
-
-
-def _twin(value: str, at_utc: str, seq: int, source: Source, measured_at_utc: str | None) -> Twin:
-    twin = Twin(Raw(value.encode()), at_utc, seq, source)
-    if measured_at_utc is not None:
-        twin.measured_at_utc = measured_at_utc
-        twin.clock = clock_of(measured_at_utc, at_utc)
-    return twin
 
 
 def _why_unusable(path: str, error: apsw.Error) -> str:
