@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -11,7 +11,19 @@ from twincast.core.model import Entry
 from twincast.history.times import text_of
 from twincast.journal.sqlite import schema
 from twincast.journal.sqlite.entries import LOG_COLUMNS
-from twincast.journal.sqlite.history import catalog
+from twincast.journal.sqlite.history import (
+    catalog,
+    dense,
+    names,
+    open_end,
+    pages,
+    percentiles,
+    positions,
+    rollup,
+    series,
+    slices,
+    states,
+)
 from twincast.journal.sqlite.history.catalog import CLOSED, Part
 from twincast.journal.sqlite.history.closer import Job, close
 from twincast.journal.sqlite.history.files import new_file, settle
@@ -19,6 +31,19 @@ from twincast.journal.sqlite.history.turns import Steps
 
 T = TypeVar("T")
 EPOCH = "10c-run"
+SMALL: dict[Any, dict[str, Any]] = {
+    pages: {"LOOK_ENTRIES": 4, "LOOK_MIN_ENTRIES": 3, "PARSE_ENTRIES": 3, "READ_ENTRIES": 3},
+    series: {"RAW_ENTRIES": 5, "ROLLUPS": 3, "SEEKS": 3, "EDGES": 2, "WIDE_US": 3_600_000_000},
+    percentiles: {"SORTED_ENTRIES": 4},
+    slices: {"SLICE_ENTRIES": 16, "BLOCK_ENTRIES": 3},
+    dense: {"CONDENSES": 2, "LEAF_ENTRIES": 2},
+    rollup: {"CONDENSES": 2},
+    open_end: {"SCAN_ENTRIES": 7, "FEW_ENTRIES": 4, "FEW_MIN_ENTRIES": 2},
+    positions: {"SCAN_ENTRIES": 5},
+    states: {"SCAN_ENTRIES": 5, "DEVICES": 2},
+    names: {"NAMES": 2, "SCAN_ENTRIES": 4},
+}
+"""So little does each statement, that a short log takes as many as a long one."""
 
 
 def drive(steps: Steps[T]) -> T:

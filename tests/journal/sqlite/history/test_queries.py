@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
 
-from tests.journal.sqlite.history.logs import EPOCH, OpenLog, drive
+from tests.journal.sqlite.history.logs import EPOCH, SMALL, OpenLog, drive
 from twincast.core.lateness import NEVER, decide
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Twin
 from twincast.core.pattern import pattern_set
@@ -26,18 +26,6 @@ from twincast.history.query import AGGREGATES, BucketsQuery, EntriesQuery, Names
 from twincast.history.scan import BucketsScan, EntriesScan
 from twincast.history.times import text_of
 from twincast.journal.scanned_history import apply_to
-from twincast.journal.sqlite.history import (
-    dense,
-    names,
-    open_end,
-    pages,
-    percentiles,
-    positions,
-    rollup,
-    series,
-    slices,
-    states,
-)
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.queries import Queries
 
@@ -89,21 +77,6 @@ def _batch(draw: Any, stored: str) -> list[Entry]:
             reading.measured_at_utc = text_of(stored_us(reading) + measured)
         readings.append(reading)
     return readings
-
-
-SMALL: dict[Any, dict[str, Any]] = {
-    pages: {"LOOK_ENTRIES": 4, "LOOK_MIN_ENTRIES": 3, "PARSE_ENTRIES": 3, "READ_ENTRIES": 3},
-    series: {"RAW_ENTRIES": 5, "ROLLUPS": 3, "SEEKS": 3, "EDGES": 2, "WIDE_US": HOUR},
-    percentiles: {"SORTED_ENTRIES": 4},
-    slices: {"SLICE_ENTRIES": 16, "BLOCK_ENTRIES": 3},
-    dense: {"CONDENSES": 2, "LEAF_ENTRIES": 2},
-    rollup: {"CONDENSES": 2},
-    open_end: {"SCAN_ENTRIES": 7, "FEW_ENTRIES": 4, "FEW_MIN_ENTRIES": 2},
-    positions: {"SCAN_ENTRIES": 5},
-    states: {"SCAN_ENTRIES": 5, "DEVICES": 2},
-    names: {"NAMES": 2, "SCAN_ENTRIES": 4},
-}
-"""So little does each statement, that a short log takes as many as a long one."""
 
 
 @pytest.fixture(autouse=True, scope="module")
