@@ -27,7 +27,8 @@ from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.history.times import iso
 from twincast.journal.sqlite.reader import LogReader
 
-CUTS = 15
+CUTS = int(os.environ.get("TWINCAST_TEST_CUTS", "15"))
+CONTROL_CUTS = 15
 PARTITION = 60
 NOW_UTC = "2026-11-23T16:24:00.000000+00:00"
 
@@ -132,8 +133,8 @@ def is_damaged(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, kept:
     )
 
 
-def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention, *, syncs: bool) -> int:
-    return sum(is_damaged(tmp_path, seed, monkeypatch, kept, syncs=syncs) for seed in range(CUTS))
+def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention, *, syncs: bool, cuts: int = CUTS) -> int:
+    return sum(is_damaged(tmp_path, seed, monkeypatch, kept, syncs=syncs) for seed in range(cuts))
 
 
 @pytest.mark.parametrize(
@@ -156,4 +157,4 @@ def test_if_the_catalog_came_before_the_sync_a_power_cut_would_damage_something(
 ) -> None:
     """The control: where the new file is not on the disk when the catalog names it, the same test must fail."""
     kept = Retention(partition_entries=PARTITION, keep_entries=30)
-    assert damaged(tmp_path, monkeypatch, kept, syncs=False) > 0
+    assert damaged(tmp_path, monkeypatch, kept, syncs=False, cuts=CONTROL_CUTS) > 0

@@ -4,7 +4,9 @@ It prints the position of each append that returned.
 """
 
 import asyncio
+import os
 import sys
+import threading
 
 from msgspec import Raw
 
@@ -13,7 +15,8 @@ from twincast.core.model import DataUpdate
 from twincast.journal import retention
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite import trim
-from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history import files, schedule
+from twincast.journal.sqlite.history.layout import file_name
 from twincast.journal.sqlite.history.times import iso
 from twincast.journal.sqlite.journal import SqliteJournal
 
@@ -44,7 +47,21 @@ async def write(path: str, kept: Retention) -> None:
         await asyncio.sleep(0.002)
 
 
+def named_too_early() -> None:
+    """Have the catalog name a file before that has its name: the control."""
+
+    def settle(new: str, first_seq: int) -> str:
+        late, name = f"{new}-late", file_name(first_seq)
+        os.replace(new, late)
+        threading.Timer(0.05, os.replace, (late, os.path.join(os.path.dirname(new), name))).start()
+        return name
+
+    files.settle = settle
+
+
 if __name__ == "__main__":
+    if sys.argv[6:] == ["named too early"]:
+        named_too_early()
     if sys.argv[4] == "here":
         schedule.made_apart = schedule.made_here
     trim.SLICE_ENTRIES = 100
