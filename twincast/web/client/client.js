@@ -355,7 +355,7 @@ export class Client {
     }
   }
 
-  async #ask(path, method = "GET") {
+  async #ask(path, /** @type {"GET"|"DELETE"} */ method = "GET") {
     const token = typeof this.#token === "function" ? await credentialFrom(this.#token) : this.#token;
     const ask = this.#pin ? (...how) => this.#pin.fetch(...how) : (address, how) => fetch(address, how);
     return get(this.url, path, token, ask, method);
