@@ -136,6 +136,8 @@ def back_up(journal: str, folder: str, version: str) -> None:
         backups.note(path, backups.Backup(os.path.realpath(folder), platform.node(), made.seq, made.at_utc))
     except (JournalUnavailable, JournalUnusable) as error:
         _say(f"The journal could not take a note of it: {error}")
+    for other in sqlite_health.facts(path).backups_with_erased:
+        _say(f"{other} is a backup that may still have histories that were deleted since.")
 
 
 def compact(journal: str) -> None:
@@ -219,6 +221,8 @@ def _shown(name: str, value: object) -> str:
         return f"{value:,} ({in_bytes(value)})"
     if name.endswith("_in_s") and isinstance(value, float):
         return f"{value:,} ({in_time(value)})"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     return f"{value:,}" if type(value) is int else str(value)
 
 

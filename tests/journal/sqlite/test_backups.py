@@ -8,11 +8,13 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes import batch_of
-from twincast.core.model import DataUpdate
+from twincast.core.model import DataUpdate, Deleted
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import backup as sqlite_backup
 from twincast.journal.sqlite.backups import BACKUPS, PLACES_MAX, Backup, note, noted
+from twincast.journal.sqlite.erasures import note_erased
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.health import facts
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 
@@ -68,3 +70,19 @@ def test_a_copy_for_another_server_does_not_know_of_them(path: Path, tmp_path: P
     with sqlite_backup.copied(str(path)) as copy:
         (tmp_path / "copy.db").write_bytes(copy.read())
     assert at(tmp_path / "copy.db") == []
+
+
+def test_those_from_before_a_history_was_erased_are_named(path: Path) -> None:
+    later = "2026-11-23T16:24:01.000000+00:00"
+    note(str(path), Backup("/monday", "here", 1, NOW_UTC))
+    with closing(SqliteFile(str(path))) as file:
+        assert facts(str(path)).backups_with_erased == []
+        file.append(batch_of([Deleted("lamp", NOW_UTC, "rest", scope="history")]))
+        assert facts(str(path)).backups_with_erased == ["/monday on here"], "it is erased nowhere yet"
+        pending = file.erasing()
+        file.change(lambda db: note_erased(db, pending, later))
+    assert facts(str(path)).erasing == 0
+    note(str(path), Backup("/tuesday", "here", 2, "2026-11-23T16:24:02.000000+00:00"))
+    assert facts(str(path)).backups_with_erased == ["/monday on here"]
+    note(str(path), Backup("/monday", "here", 2, "2026-11-23T16:24:02+00:00"))
+    assert facts(str(path)).backups_with_erased == []

@@ -175,8 +175,14 @@ class JetStreamJournal(StoredLog):
             reader = LogReader(address.copy, file.lineage.epoch)
             undo.callback(reader.close)
             trimming = TrimSchedule(file, worker, address.copy, retention=retention, now_utc=now_utc)
-            closing = Closing(file, worker, address.copy, retention=retention, now_utc=now_utc, closed=trimming.closed)
-            erasing = Erasing(file, worker, address.copy, lock=closing.making, now_utc=now_utc)
+            closing = Closing(
+                *(file, worker, address.copy),
+                retention=retention,
+                now_utc=now_utc,
+                closed=trimming.closed,
+                making=trimming.making,
+            )
+            erasing = Erasing(file, worker, address.copy, lock=trimming.making, now_utc=now_utc)
             journal = cls(
                 *(link, address, file, worker), reader=reader, trimming=trimming, closing=closing, erasing=erasing
             )

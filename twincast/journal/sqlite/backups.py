@@ -12,6 +12,8 @@ import apsw
 import msgspec
 from msgspec import Struct
 
+from twincast.core.times import comparable
+from twincast.journal.sqlite.erasures import ERASED_AT
 from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.lock import serves_the_file
 from twincast.journal.sqlite.wal import open_with_its_wal
@@ -70,6 +72,21 @@ def noted(db: apsw.Connection) -> list[Backup]:
         return [] if text is None else msgspec.json.decode(text, type=list[Backup])
     except msgspec.MsgspecError:
         return []
+
+
+def with_erased(db: apsw.Connection) -> list[Backup]:
+    """Return those backups that may have something of histories that were deleted since they were made.
+
+    Raises:
+        apsw.Error: the disk does not give it.
+    """
+    if not db.execute("select count(*) from sqlite_schema where type = 'table' and name = 'erasure'").get:
+        return []  # of a version before there were such deletions
+    made = noted(db)
+    if db.execute("select exists (select 1 from erasure where not is_erased)").get:
+        return made
+    erased_at_utc = db.execute("select value from meta where name = ?", (ERASED_AT,)).get
+    return [each for each in made if erased_at_utc and comparable(each.at_utc) < comparable(str(erased_at_utc))]
 
 
 def forget(db: apsw.Connection) -> None:

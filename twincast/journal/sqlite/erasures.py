@@ -19,6 +19,9 @@ SLICE_ENTRIES = 2_000
 ZEROS_PAGES = 64
 """So many pages that are free are written over in one transaction."""
 
+ERASED_AT = "erased_at_utc"
+"""In the table `meta`, when a history was erased last: copies from before may have it."""
+
 _PENDING = "select seq, device_id, at_utc from erasure where not is_erased order by seq"
 _HELD = "select seq, device_id, at_utc, not is_erased, stream_seq is not null from erasure order by seq"
 _NO_LONGER_HELD = "delete from erasure where is_erased and stream_seq is null"
@@ -55,8 +58,9 @@ def note(db: apsw.Connection, erasures: Sequence[Erasure], stream_seq: int | Non
     )
 
 
-def note_erased(db: apsw.Connection, erasures: Sequence[Erasure]) -> None:
+def note_erased(db: apsw.Connection, erasures: Sequence[Erasure], now_utc: str) -> None:
     """Take note that deletions are carried out on the file and its partitions. Within a transaction."""
+    db.execute("insert or replace into meta values (?, ?)", (ERASED_AT, now_utc))
     db.executemany("update erasure set is_erased = true where seq = ?", [(erasure.seq,) for erasure in erasures])
     db.execute(_NO_LONGER_HELD)
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from twincast.core.lineage import epoch_of
 from twincast.core.space import PACE_LEAST_S, full_in_s
 from twincast.errors import JournalUnusable
+from twincast.journal.sqlite import backups
 from twincast.journal.sqlite.failing import in_words
 from twincast.journal.sqlite.history import catalog
 from twincast.journal.sqlite.history.catalog import ROLLUP, Part, has_parts, of_log, reaches_back_to
@@ -57,6 +58,8 @@ class Facts(Struct):
     """Whether a server runs on it."""
     erasing: int
     """How many deletions of histories are not carried out yet: its files, or a shared log's stream, have some of it."""
+    backups_with_erased: list[str]
+    """The backups that may have something of histories that were deleted since, as far as the journal knows of them."""
 
 
 @contextmanager
@@ -147,6 +150,7 @@ def facts_of(db: apsw.Connection, path: str) -> Facts:
         full_in_s=full_in_s(room_bytes, growth, None),
         is_served=serves_the_file(path),
         erasing=_count(db, "erasure", "true"),
+        backups_with_erased=[f"{each.place} on {each.host}" for each in backups.with_erased(db)],
     )
 
 

@@ -89,8 +89,14 @@ class SqliteJournal(StoredLog):
             reader = LogReader(path, file.lineage.epoch)
             undo.callback(reader.close)
             trimming = TrimSchedule(file, worker, path, retention=retention, now_utc=now_utc)
-            closing = Closing(file, worker, path, retention=retention, now_utc=now_utc, closed=trimming.closed)
-            erasing = Erasing(file, worker, path, lock=closing.making, now_utc=now_utc)
+            closing = Closing(
+                *(file, worker, path),
+                retention=retention,
+                now_utc=now_utc,
+                closed=trimming.closed,
+                making=trimming.making,
+            )
+            erasing = Erasing(file, worker, path, lock=trimming.making, now_utc=now_utc)
             journal = cls(file, worker, reader, trimming, closing, erasing=erasing)
             undo.pop_all()
             return journal

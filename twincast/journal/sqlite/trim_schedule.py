@@ -74,7 +74,9 @@ class TrimSchedule:
         self._is_busy = self._is_closed = False
         self._problem: str | None = None
         self._dropped: tuple[Part, ...] = ()  # out of the log, with files that may go
-        self._summaries = Summaries(self._path, now_utc=now_utc, made=self.closed)
+        self.making = asyncio.Lock()
+        """Held by whoever makes partitions or what is left of some, or puts others in their place."""
+        self._summaries = Summaries(self._path, now_utc=now_utc, made=self.closed, making=self.making)
         self.followed: dict[object, int] = {}
         """The position that each follower of the journal has read up to; later entries stay."""
         self.oldest_since = self._look.oldest_since

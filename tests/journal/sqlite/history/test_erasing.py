@@ -1,12 +1,15 @@
 """A history that was deleted is in no answer from then on, and at last in no byte of the journal's files."""
 
 import asyncio
+import os
+import shutil
 import signal
 import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -23,10 +26,11 @@ from twincast.core.pattern import pattern_set
 from twincast.history.query import EntriesQuery, Names
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite import erasures
+from twincast.journal.sqlite.backup import back_up
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.history import schedule, slices
 from twincast.journal.sqlite.history.history import SqliteHistory
-from twincast.journal.sqlite.history.layout import folder_of
+from twincast.journal.sqlite.history.layout import file_name, folder_of, summary_name
 from twincast.journal.sqlite.journal import SqliteJournal
 
 TINY = Retention(partition_entries=50, keep_entries=20)
@@ -259,3 +263,27 @@ async def test_any_tool_reads_what_is_left(path: Path) -> None:
             assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
             assert {kind for (kind,) in db.execute("select distinct type from log")} == {"data_update", "erased"}
     assert {row[1] for row in log_of(path)} <= {"data_update", "erased", "deleted"}
+
+
+async def test_sums_that_were_made_of_a_partition_and_not_taken_yet_go_too(path: Path) -> None:
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 60)
+        stale = os.path.join(folder_of(str(path)), summary_name(1))
+        shutil.copy(os.path.join(folder_of(str(path)), file_name(1)), stale)
+        await erase(journal)
+        await journal.erased()
+        assert stale not in bytes_of(path)
+        assert holding(path) == []
+
+
+async def test_a_backup_that_is_made_again_has_it_no_more(path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = str(tmp_path_factory.mktemp("elsewhere") / "backup")
+    make = partial(back_up, str(path), folder, version="1", now_utc=at(0), progress=lambda done, total: None)
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 120)
+        make()
+        assert holding(Path(folder, "manifest.json")), "control: the first one has it"
+        await erase(journal)
+        await journal.erased()
+        make()
+        assert holding(Path(folder, "manifest.json")) == []

@@ -20,8 +20,9 @@ from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import erasures as rows
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history import files, schedule
-from twincast.journal.sqlite.history.catalog import Part
+from twincast.journal.sqlite.history.catalog import ROLLUP, Part
 from twincast.journal.sqlite.history.closer import Rewriting
+from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.worker import Worker
 from twincast.machine import free_bytes
 
@@ -124,7 +125,8 @@ class Erasing:
         await asyncio.get_running_loop().run_in_executor(None, self._remove_replaced)
         await self._write_over_free_pages()
         await self._empty_wal()
-        await do(partial(file.change, partial(rows.note_erased, erasures=pending), is_synced=True))
+        noted = partial(rows.note_erased, erasures=pending, now_utc=self._now_utc())
+        await do(partial(file.change, noted, is_synced=True))
         await do(file.erasing)
 
     def _unclean(self, until: int, clean: Container[str]) -> Iterator[Part]:
@@ -175,6 +177,8 @@ class Erasing:
         replaced = self._worker.do(self._file.replace_part, part, anew)
         is_part = await asyncio.shield(replaced)  # what has begun in the thread ends there
         self._replaced.add(old if is_part else files.path_of(self._path, anew))
+        if part.kind != ROLLUP:  # what was made of it before, to be left of it, is no longer wanted
+            self._replaced.add(os.path.join(folder_of(self._path), summary_name(part.first_seq)))
         return anew.sha256
 
     def _check_room(self, part: Part) -> None:
@@ -184,6 +188,8 @@ class Erasing:
             raise JournalUnavailable(f"that takes {needed:,} bytes for a while, and {free:,} of the disk are free")
 
     def _remove_replaced(self) -> None:
+        named = {files.path_of(self._path, part) for part in (*self._file.parts, *self._file.summaries)}
+        self._replaced -= named
         for path in tuple(self._replaced):
             with suppress(FileNotFoundError):
                 os.unlink(path)

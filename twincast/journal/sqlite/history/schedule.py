@@ -62,6 +62,7 @@ class Closing:
         retention: Retention,
         now_utc: Callable[[], str],
         closed: Callable[[], None],
+        making: asyncio.Lock,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Close parts of a journal that was just opened; see `start`.
@@ -73,6 +74,7 @@ class Closing:
             retention: what is kept, and how much is closed at once.
             now_utc: the clock that entries are stamped by.
             closed: is called when a partition has been closed.
+            making: is held by whoever makes partitions.
             clock_s: a clock, for how fast entries come.
         """
         self._file = file
@@ -89,8 +91,7 @@ class Closing:
         self._began_seq, self._began_s = file.seq, clock_s()
         self._looks_at_s = clock_s()
         self._task: asyncio.Task[None] | None = None
-        self.making = asyncio.Lock()
-        """Held by whoever makes partitions, or puts some in the place of others."""
+        self._making = making
         self.problem: str | None = None
         """Why nothing is closed; None if it is, or nothing is due."""
 
@@ -125,7 +126,7 @@ class Closing:
     async def _run(self) -> None:
         while (span := await self._due()) is not None:
             try:
-                async with self.making:
+                async with self._making:
                     await self._close(span)
             except (JournalUnavailable, OSError) as error:
                 if self.problem is None:

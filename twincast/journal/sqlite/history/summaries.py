@@ -24,17 +24,21 @@ logger = logging.getLogger("twincast.journal")
 class Summaries:
     """What is left of partitions that are kept no longer, made when it is asked for. Lives on one event loop."""
 
-    def __init__(self, path: str, *, now_utc: Callable[[], str], made: Callable[[], None]) -> None:
+    def __init__(
+        self, path: str, *, now_utc: Callable[[], str], made: Callable[[], None], making: asyncio.Lock
+    ) -> None:
         """Make nothing yet.
 
         Args:
             path: the journal.
             now_utc: the clock that entries are stamped by.
             made: is called when one has been made.
+            making: is held by whoever makes partitions.
         """
         self._path = path
         self._now_utc = now_utc
         self._made = made
+        self._making = making
         self._found: dict[str, Part | None] = {}  # by the partition's digest; None: it cannot be read any more
         self._task: asyncio.Task[None] | None = None
         self.problem: str | None = None
@@ -68,7 +72,8 @@ class Summaries:
     async def _run(self, part: Part) -> None:
         while True:
             try:
-                self._found[part.sha256] = await self._make(part)
+                async with self._making:
+                    self._found[part.sha256] = await self._make(part)
             except (JournalUnavailable, OSError) as error:
                 if self.problem is None:
                     logger.warning("entries %d to %d are not summed up, and stay: %s", *part[:2], error)
@@ -85,6 +90,8 @@ class Summaries:
             JournalUnavailable, OSError: it is not made; the partition is what it was.
         """
         loop, source = asyncio.get_running_loop(), files.path_of(self._path, part)
+        if not await loop.run_in_executor(None, os.path.exists, source):
+            return None  # another one has taken its place meanwhile
         if free_bytes(self._path) < part.bytes + ROOM_BYTES:
             raise JournalUnavailable(f"{part.bytes + ROOM_BYTES:,} bytes of the disk must be free for that")
         name = summary_name(part.first_seq)
