@@ -55,6 +55,10 @@ export async function run(): Promise<number> {
     await client.control("lab/fan", "start", { rpm: 900 });
     const past = await client.history("lab/motor", { from: new Date(), every: "1h", agg: ["avg", "max"], path: "/rpm" });
     const then = await client.stateAt(client.position, ["lab/*"]);
+    const many = await client.history(["lab/*"], { limit: 10, signal: AbortSignal.timeout(1_000) });
+    seen.push(...(many.devices ?? []).flatMap(({ device_id, entries }) => entries.map(({ seq }) => `${device_id} ${seq}`)));
+    // @ts-expect-error the past of several devices is by device
+    seen.push(many.entries);
     // @ts-expect-error there is no such way to fill
     await client.history("lab/motor", { fill: "zero" });
     const gone = await client.deleteHistory("lab/motor");

@@ -336,3 +336,32 @@ def test_a_page_that_goes_on_has_the_newest_state_and_is_told_what_led_there(
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+def test_history_is_of_one_device_or_of_several_and_a_signal_ends_it(
+    browser_page: Page, server: Server, proxy: Proxy
+) -> None:
+    publish(server, "lab/a", "lab/b", "lab/a", "hall/c")
+    start(browser_page, proxy)
+    one = browser_page.evaluate('client.history("lab/a", { limit: 1 })')
+    assert (one["device_id"], [entry["value"] for entry in one["entries"]]) == ("lab/a", [2])
+    assert one["cursor"]
+    several = browser_page.evaluate('client.history(["lab/*"], { order: "asc" })')
+    assert {each["device_id"]: [entry["value"] for entry in each["entries"]] for each in several["devices"]} == {
+        "lab/a": [0, 2],
+        "lab/b": [1],
+    }
+    assert several["seq"] == 4
+    buckets = browser_page.evaluate('client.history(["lab/b", "hall/*"], { points: 10, agg: "count", path: "" })')
+    assert [(each["device_id"], each["count"]) for each in buckets["series"]] == [("hall/c", [1]), ("lab/b", [1])]
+    ended = """async () => {
+        const ending = new AbortController();
+        const { signal } = ending;
+        const asked = [client.history("lab/a", { signal }), client.stateAt("now", [], { signal })];
+        ending.abort(new Error("nobody looks any more"));
+        const late = client.history("lab/a", { signal });
+        return (await Promise.allSettled([...asked, late])).map(({ reason }) => reason?.message);
+    }"""
+    assert browser_page.evaluate(ended) == ["nobody looks any more"] * 3
+    unended = browser_page.evaluate('client.history("lab/a", { signal: new AbortController().signal })')
+    assert len(unended["entries"]) == 2

@@ -64,6 +64,8 @@ const ANSWERED_BY_ID = new Set([...UPDATE_TYPES, "subscribe", "unsubscribe", "au
 /** @typedef {import("./messages.js").Link} Link */
 /** @typedef {import("./messages.js").Limits} Limits */
 /** @typedef {import("./history.js").HistoryQuestion} HistoryQuestion */
+/** @typedef {import("./history.js").History} History */
+/** @typedef {import("./history.js").HistoryOfMany} HistoryOfMany */
 
 export class Client {
   #socket = new Socket();
@@ -252,30 +254,34 @@ export class Client {
    * @throws {RequestError} refused by the server in its own words, or `no_answer`
    */
   async deleteHistory(deviceId) {
-    return this.#ask(historyPath(deviceId, {}), "DELETE");
+    return this.#ask(historyPath(deviceId, {}), { method: "DELETE" });
   }
 
   /**
-   * Returns the past of a device: entries, or with `every` or `points` buckets by columns. It is asked by a request of its own; a client that
-   * begins with its position as `since` goes on behind it, without gap or overlap.
-   * @param {string} deviceId
-   * @param {HistoryQuestion} [question] what is asked, by the names of docs/history.md
-   * @returns {Promise<any>} the answer, as it is described there
+   * Returns the past of a device, or of several: entries, or with `every` or `points` buckets by columns. It is asked by a request of its own;
+   * a client that begins with its position as `since` goes on behind it, without gap or overlap.
+   * @template {string|string[]} T
+   * @param {T} devices the name of one; or a list of patterns, such as `["lab/*"]`: then the answer is by device
+   * @param {HistoryQuestion} [question] what is asked, by the names of docs/history.md; and a `signal` that ends the request
+   * @returns {Promise<T extends string ? History : HistoryOfMany>} the answer, as it is described there
    * @throws {RequestError} refused by the server in its own words, or `no_answer`
+   * @throws {any} the reason of `signal`, once it is aborted
    */
-  async history(deviceId, question = {}) {
-    return this.#ask(historyPath(deviceId, question));
+  async history(devices, question = {}) {
+    return this.#ask(historyPath(devices, question), { signal: question.signal });
   }
 
   /**
    * Returns the state as it was at a time or position: `epoch`, `seq`, and under `data` each device's twin.
    * @param {string|Date|Position} at
    * @param {string[]} [devices] patterns; everything if not given
+   * @param {{signal?: AbortSignal}} [how] `signal` ends the request
    * @returns {Promise<{epoch: string, seq: number, data: Record<string, Twin>}>}
    * @throws {RequestError} also `ahead`: it is in the future
+   * @throws {any} the reason of `signal`, once it is aborted
    */
-  async stateAt(at, devices = []) {
-    return this.#ask(statePath(at, devices));
+  async stateAt(at, devices = [], { signal } = {}) {
+    return this.#ask(statePath(at, devices), { signal });
   }
 
   /**
@@ -355,10 +361,10 @@ export class Client {
     }
   }
 
-  async #ask(path, /** @type {"GET"|"DELETE"} */ method = "GET") {
+  async #ask(path, /** @type {{method?: "GET"|"DELETE", signal?: AbortSignal}} */ how) {
     const token = typeof this.#token === "function" ? await credentialFrom(this.#token) : this.#token;
     const ask = this.#pin ? (...how) => this.#pin.fetch(...how) : (address, how) => fetch(address, how);
-    return get(this.url, path, token, ask, method);
+    return get(this.url, path, token, ask, how);
   }
 
   #connect() {
