@@ -345,7 +345,7 @@ def test_the_first_chart_of_a_month_comes_with_one_look_at_the_log(served: Serve
     page.on("request", lambda request: asked.append(request.url))
     show(page, "#d?range=30d")
     expect(note(page)).to_have_text(f"{FEW} points, 0 to {FEW - 1}")
-    assert len([url for url in asked if "/api/history" in url]) == 1
+    assert len([url for url in asked if "to=now" in url]) == 1
 
 
 def test_a_key_that_is_held_asks_for_few_of_the_devices_that_it_passes(
@@ -363,7 +363,8 @@ def test_a_key_that_is_held_asks_for_few_of_the_devices_that_it_passes(
     passed_s = time.monotonic() - begin
     expect(page.locator("#detail-title")).to_have_text("fleet/090")
     expect(note(page)).to_contain_text("One point")
-    assert len([url for url in asked if "/api/history" in url]) <= 2 + passed_s / 0.2
+    assert len([url for url in asked if "to=now" in url]) <= 3 + passed_s / 0.2
+    assert len([url for url in asked if "device_id=" in url]) <= 4 + 4 * passed_s / 0.5, "facts and timeline"
 
 
 # Several lines, and what is taken away

@@ -138,6 +138,8 @@ def test_a_login_is_within_reach_also_when_the_key_ends_while_a_device_is_open(
         log_in(page, secret)
         page.locator(".row", has_text="lamp").click()
         expect(page.locator("#chart-note")).to_contain_text("One point")  # nothing is asked that would be refused
+        expect(page.locator("#timeline li")).to_have_count(1)
+        expect(page.locator("#detail-size")).to_have_text("1 byte; 1 reading")
         revoke_key(path, "full")
         expect(page.locator("#form-login output")).to_contain_text("revoked")
         expect_dialog(page, "#login", "API key or token", "revoked")

@@ -5,6 +5,7 @@
  * @property {string} hash as it stands, with its `#`; empty if there is none
  * @property {string|null} id the device that it names; null if there is none, or it cannot be read
  * @property {string} text the name as it stands
+ * @property {boolean} isWall whether it names no device but has `devices`: the charts of those
  * @property {URLSearchParams} parameters what stands behind the name; unknown ones are kept
  */
 
@@ -17,12 +18,8 @@ export function readAddress(hash) {
   const whole = hash.replace(/^#/, "");
   const mark = whole.indexOf("?");
   const text = mark < 0 ? whole : whole.slice(0, mark);
-  return {
-    hash: whole && `#${whole}`,
-    id: whole ? decoded(text) : null,
-    text,
-    parameters: new URLSearchParams(mark < 0 ? "" : whole.slice(mark + 1)),
-  };
+  const parameters = new URLSearchParams(mark < 0 ? "" : whole.slice(mark + 1));
+  return { hash: whole && `#${whole}`, id: whole ? decoded(text) : null, text, isWall: text === "" && parameters.has("devices"), parameters };
 }
 
 /**

@@ -7,6 +7,7 @@ import { Deletion } from "./deletion.js";
 import { Detail } from "./detail.js";
 import { DeviceChart } from "./devicechart.js";
 import { byId, setIcon } from "./dom.js";
+import { Facts } from "./facts.js";
 import { Forms } from "./forms.js";
 import { count } from "./format.js";
 import { AnimationLoop } from "./animation.js";
@@ -24,7 +25,10 @@ import { Navigation } from "./navigation.js";
 import { Status } from "./status.js";
 import { Store } from "./store.js";
 import { Table } from "./table.js";
+import { TimelineView } from "./timelineview.js";
+import { TrendPast } from "./trendpast.js";
 import { MessageRate } from "./rate.js";
+import { Wall } from "./wall.js";
 
 const TITLE_MAX_CHARS = 128;
 const WORDS_INTERVAL_MS = 100; // nobody reads text that changes faster
@@ -55,11 +59,14 @@ const login = new Login(client, { onRights: need, onStatus: (told) => fullness.t
 const deletion = new Deletion(client, { onDeleted: (id) => detail.device?.id === id && detail.close() });
 const forms = new Forms(client, () => store.devices.keys());
 const logView = new LogView(log, { onNeed: need });
+const ask = (path, signal) => login.ask(path, signal);
+const follow = (options) => login.follow({ ...options, schedule: (drain) => loop.next(drain) });
 const chart = new DeviceChart({
-  ask: (path, signal) => login.ask(path, signal),
-  follow: (options) => login.follow({ ...options, schedule: (drain) => loop.next(drain) }),
+  ask,
+  follow,
   valueOf: (id) => store.devices.get(id)?.value,
   onView: (parameters) => navigation.amend(parameters),
+  onMessages: (messages) => detail.takeLate(messages),
   onNeed: need,
 });
 const detail = new Detail({
@@ -68,8 +75,17 @@ const detail = new Detail({
   onDelete: (id) => deletion.ask(id),
   mayDelete: (id) => login.may("publish", id),
   explain: (address) => explainNotFound(address, (id) => login.may("read", id)),
-}, chart);
-const table = new Table(store, { onOpen: openDevice, onNeed: need });
+}, { chart, facts: new Facts({ ask, onNeed: need }), timeline: new TimelineView({ ask, onPoint: (atMs) => chart.point(atMs), onNeed: need }) });
+const trendPast = new TrendPast({ ask, onNeed: need });
+const table = new Table(store, { onOpen: openDevice, onLack: (devices) => trendPast.see(devices), onNeed: need });
+const wall = new Wall({
+  ask,
+  follow,
+  devicesLike: (filters) => store.like(filters),
+  onView: (parameters) => navigation.amend(parameters),
+  onClose: leaveDevice,
+  onNeed: () => loop.now(),
+});
 const code = takeCode();
 for (const event of ["popstate", "hashchange"]) addEventListener(event, pairAgain); // before anybody who reads the address
 const navigation = new Navigation({ onMove: showAddress });
@@ -135,6 +151,7 @@ function takeMessages(batch) {
     } else if (message.type === "deleted") takeDeletion(message);
     log.push(eventOf(message, clockMs));
   }
+  detail.take(batch);
 }
 
 function takeChange(message, device) {
@@ -150,9 +167,10 @@ function takeDeletion(message) {
 }
 
 function draw(nowMs) {
-  table.draw(nowMs, restMs() === 0);
+  if (!wall.isOpen) table.draw(nowMs, restMs() === 0);
   if (table.isFading) loop.next();
   detail.draw();
+  wall.draw();
   if (!isNeeded && nowMs - wordsAtMs < WORDS_INTERVAL_MS) {
     loop.next(); // what came just now must not wait for the next message to be seen
     return;
@@ -174,15 +192,34 @@ function showAddress() {
   if (!isKnown) return;
   if (!address.hash) {
     detail.close();
+    wall.close();
     return;
   }
   navigation.settle();
+  if (address.isWall) {
+    showWall();
+    return;
+  }
+  wall.hide();
   const device = store.devices.get(address.id);
   if (device) showDevice(device);
   else {
     detail.openAbsent(address);
     mark(address.id ?? "");
   }
+}
+
+function showWall() {
+  detail.hide();
+  wall.open(navigation.address.parameters);
+  mark(null);
+}
+
+/** Opens the charts of the devices that the table shows. */
+function openWall() {
+  const parameters = new URLSearchParams([["devices", store.filter.trim() || "*"]]);
+  navigation.open("", parameters);
+  showWall();
 }
 
 function showDevice(device) {
@@ -198,6 +235,7 @@ function mark(id) {
 
 function hideDevice() {
   detail.hide();
+  wall.hide();
   mark(null);
 }
 
@@ -240,6 +278,7 @@ function filterDevices(text) {
 }
 
 byId("filter").addEventListener("input", ({ target }) => filterDevices(target.value));
+byId("wall-open").addEventListener("click", openWall);
 byId("skip").addEventListener("click", (event) => { event.preventDefault(); table.focus(); });
 byId("theme").addEventListener("click", () => { globalThis.twincastTheme.next(); showTheme(); });
 byId("help-open").addEventListener("click", () => byId("help").showModal());
@@ -251,7 +290,7 @@ for (const button of document.querySelectorAll(".views button")) {
   });
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
-listenToKeyboard({ detail, forms, logView, table, showView, filterDevices });
+listenToKeyboard({ detail, wall, forms, logView, table, showView, filterDevices });
 showTheme();
 setInterval(() => loop.next(), 500); // ages and rates change also when nothing comes
 if (code) login.pair(code);

@@ -30,6 +30,7 @@ export class Chart {
   #host;
   #onSpan;
   #onPoint;
+  #onDrawn;
   #plot = null;
   #make = "";
   #size = { width: 0, height: 0 };
@@ -42,8 +43,10 @@ export class Chart {
    * @param {object} callbacks
    * @param {(fromMs: number, toMs: number) => void} callbacks.onSpan somebody drew a span
    * @param {(atMs: number|null, withinMs: number) => void} callbacks.onPoint somebody points at a time, and how exactly
+   * @param {(canvas: HTMLCanvasElement) => void} [callbacks.onDrawn] it was drawn
    */
-  constructor(host, { onSpan, onPoint }) {
+  constructor(host, { onSpan, onPoint, onDrawn }) {
+    this.#onDrawn = onDrawn ?? (() => {});
     this.#host = host;
     this.#onSpan = onSpan;
     this.#onPoint = onPoint;
@@ -128,7 +131,7 @@ export class Chart {
       bands: bandsOf(numbers),
       hooks: {
         drawClear: [(plot) => this.#drawGaps(plot, colors)],
-        draw: [(plot) => { this.#drawLanes(plot, colors); this.#drawMarks(plot, colors); }],
+        draw: [(plot) => { this.#drawLanes(plot, colors); this.#drawMarks(plot, colors); this.#onDrawn(plot.ctx.canvas); }],
         setSelect: [(plot) => this.#takeSpan(plot)],
         setCursor: [(plot) => this.#takePoint(plot)],
       },

@@ -46,8 +46,8 @@ export function saySeries(series, isAll) {
   return `${readings} in steps of ${series.every}${span}`;
 }
 
-/** Today the time alone, else the day with it. */
-function exactTime(atMs) {
+/** Today the time alone, else the day with it. @param {number} atMs @returns {string} */
+export function exactTime(atMs) {
   const isToday = new Date(atMs).toDateString() === new Date(serverNowMs()).toDateString();
   return isToday ? preciseTime(atMs) : dateTime(atMs);
 }

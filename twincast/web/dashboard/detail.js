@@ -8,13 +8,18 @@ import { stringify } from "./json.js";
 import { readPointer } from "./pointer.js";
 import { ValueTree } from "./valuetree.js";
 
+const REST_MS = 150; // the chart comes first; and a held arrow key goes through devices faster than anybody reads
+
 export class Detail {
   #panel = byId("detail");
   #tree = new ValueTree(byId("detail-value"), (pointer, isAdded) => this.#chart.choose(readPointer(pointer), isAdded));
   #chart;
+  #facts;
+  #timeline;
   #device = null;
   #seq = -1;
   #treeOf = "";
+  #timer = 0;
   #absent = null;
   #onClose;
   #explain;
@@ -27,10 +32,12 @@ export class Detail {
    * @param {(id: string) => void} callbacks.onDelete
    * @param {(id: string) => boolean} callbacks.mayDelete
    * @param {(address: import("./address.js").Address) => {name: string, lead: string, text: string}} callbacks.explain
-   * @param {DeviceChart} chart
+   * @param {{chart: DeviceChart, facts: import("./facts.js").Facts, timeline: import("./timelineview.js").TimelineView}} parts
    */
-  constructor({ onClose, onSend, onDelete, mayDelete, explain }, chart) {
+  constructor({ onClose, onSend, onDelete, mayDelete, explain }, { chart, facts, timeline }) {
     this.#chart = chart;
+    this.#facts = facts;
+    this.#timeline = timeline;
     this.#onClose = onClose;
     this.#explain = explain;
     this.#mayDelete = mayDelete;
@@ -58,6 +65,11 @@ export class Detail {
   open(device, parameters) {
     this.#chart.open(device, parameters);
     if (this.#device === device) return;
+    this.#letGoOfPast();
+    this.#timer = setTimeout(() => {
+      this.#facts.open(device);
+      this.#timeline.open(device.id);
+    }, REST_MS);
     this.#device = device;
     this.#seq = -1;
     this.#treeOf = "";
@@ -69,7 +81,7 @@ export class Detail {
   /** Says that at an address there is no device. @param {import("./address.js").Address} address */
   openAbsent(address) {
     this.#device = null;
-    this.#chart.close();
+    this.#letGo();
     this.#showGone("");
     this.#show(address);
     this.#drawAbsent();
@@ -93,9 +105,38 @@ export class Detail {
   /** Takes the panel away as long as nothing is known; it is not closed for good. */
   hide() {
     this.#device = this.#absent = null;
-    this.#chart.close();
+    this.#letGo();
     this.#panel.hidden = true;
     delete document.body.dataset.detail;
+  }
+
+  #letGo() {
+    this.#chart.close();
+    this.#letGoOfPast();
+  }
+
+  #letGoOfPast() {
+    clearTimeout(this.#timer);
+    this.#facts.close();
+    this.#timeline.close();
+  }
+
+  /** Takes events, also those of other devices. @param {object[]} messages */
+  take(messages) {
+    const id = this.#device?.id;
+    const own = id === undefined ? [] : messages.filter(({ device_id: device, target }) => (device ?? target) === id);
+    if (!own.length) return;
+    if (own.some(({ scope }) => scope === "history")) { // what it said is erased
+      this.#facts.close();
+      this.#timeline.open(id);
+    }
+    this.#facts.take(own);
+    this.#timeline.take(own);
+  }
+
+  /** Takes late readings, which come by a way of their own. @param {object[]} messages */
+  takeLate(messages) {
+    this.#timeline.take(messages.filter(({ type, device_id: id }) => type === "late" && id === this.#device?.id));
   }
 
   /** Says of the device, if it is open, that it was deleted; its last value stays to be read. @param {object} event */
@@ -123,6 +164,8 @@ export class Detail {
     }
     say(byId("detail-updated"), [preciseTime(device.updatedMs), ageText(serverNowMs() - device.updatedMs), ...sourceText(device)].join(" · "));
     this.#chart.draw();
+    this.#facts.draw();
+    this.#timeline.draw();
     const { pointers } = this.#chart;
     const treeOf = `${device.seq} ${[...pointers].join(" ")}`;
     if (treeOf !== this.#treeOf) this.#tree.show(device.value, pointers);

@@ -3,52 +3,43 @@
 import { Chart } from "./chart.js";
 import { labelOf, sayMark, saySeries, sayValue, sayWhen } from "./chartwords.js";
 import { serverNowMs } from "./clock.js";
-import { byId, make, say } from "./dom.js";
+import { byId, say } from "./dom.js";
 import { fileName, pictureOf, save } from "./export.js";
-import { Feed } from "./feed.js";
 import { Legend } from "./legend.js";
-import { countsAtMs, timeMs } from "./moments.js";
+import { LivePast } from "./livepast.js";
+import { deletionsIn } from "./moments.js";
 import { palette } from "./palette.js";
-import { askPast, askTable } from "./past.js";
-import { drawablePaths, drawnAs, partAt, readPointer, writePointer } from "./pointer.js";
-import { RANGES, edgesOf, moved, readView, viewBetween, viewOf, writeView, zoomed } from "./view.js";
+import { PartList } from "./partlist.js";
+import { askTable } from "./past.js";
+import { drawablePaths, partAt, readPointer, writePointer } from "./pointer.js";
+import { Selection } from "./selection.js";
+import { RANGES, askedOf, edgesOf, moved, readView, viewBetween, viewOf, writeView, zoomed } from "./view.js";
 
-const PX_PER_BUCKET = 1.5;
-const READINGS_MAX = 5_000; // live ones make more of them: then the server adds them up
-const HASTE_MS = 200; // a held arrow key goes through devices faster than anybody reads
-const AGAIN_MS = 5_000;
-const LINES_MAX = 12; // more nobody tells apart
+const POINT_PX = 6;
 
 export class DeviceChart {
   #host = byId("chart");
-  #select = byId("chart-path");
   #chart = new Chart(this.#host, {
     onSpan: (fromMs, toMs) => this.#view(viewBetween(fromMs, toMs)),
     onPoint: (atMs, withinMs) => this.#point(atMs, withinMs),
   });
+  #partList = new PartList((path) => this.choose(path));
   #legend = new Legend({
     onPart: (pointer) => this.choose(readPointer(pointer), true),
-    onDevice: (id) => this.#compare([...new Set([...this.#others, id])]),
-    onRemove: (index) => this.#remove(this.#traces()[index]),
+    onDevice: (id) => this.#change((selection) => selection.compare(id)),
+    onRemove: (index) => this.#change((selection) => selection.remove(index)),
   });
   #ask;
-  #follow;
   #valueOf;
   #onView;
   #onNeed;
   #id = null;
   #device = null;
-  #paths = [];
-  #others = []; // the devices that it is compared with
-  #offered = "";
+  #selection = new Selection((id) => (id === this.#id ? this.#device.value : this.#valueOf(id)));
+  #past;
   #parameters = new URLSearchParams();
   #shown = null; // the view
-  #past = null;
   #problem = "";
-  #turn = null;
-  #feed = null;
-  #timer = 0;
-  #loadedAtMs = -Infinity;
   #size = { width: 0, height: 0 };
   #drawn = { toMs: 0, colors: null };
   #parts = []; // of the value, that can be drawn
@@ -61,15 +52,15 @@ export class DeviceChart {
    * @param {(options: object) => import("./client.js").Client} means.follow a further client, with this page's credential
    * @param {(id: string) => any} means.valueOf the newest value of a device
    * @param {(parameters: URLSearchParams) => void} means.onView somebody chose what is shown
+   * @param {(messages: object[]) => void} means.onMessages what happened to the devices behind their past
    * @param {() => void} means.onNeed
    */
-  constructor({ ask, follow, valueOf, onView, onNeed }) {
+  constructor({ ask, follow, valueOf, onView, onMessages, onNeed }) {
     this.#ask = ask;
-    this.#follow = follow;
     this.#valueOf = valueOf;
     this.#onView = onView;
     this.#onNeed = onNeed;
-    this.#select.addEventListener("change", () => this.choose(readPointer(this.#select.value)));
+    this.#past = new LivePast({ ask, follow, question: () => this.#question(), onMessages, onNeed: () => this.#dirty() });
     for (const button of this.#buttons()) button.addEventListener("click", () => this.#view(viewOf(button.dataset.range)));
     byId("chart-nearer").addEventListener("click", () => this.#view(zoomed(this.#edges(), 0.5)));
     byId("chart-farther").addEventListener("click", () => this.#view(zoomed(this.#edges(), 2)));
@@ -94,24 +85,21 @@ export class DeviceChart {
     this.#parameters = new URLSearchParams(parameters);
     const view = readView(parameters);
     this.#shown = view.isChosen ? view : this.#ordinary();
-    this.#paths = parameters.getAll("path").map(readPointer);
-    if (!this.#paths.length) this.#paths = [device.path ?? drawablePaths(device.value, 1)[0]].filter(Boolean);
-    this.#others = [...new Set(parameters.getAll("with"))].filter((id) => id && id !== device.id);
-    this.#loadSoon();
+    this.#selection.read(device.id, parameters, device.path ?? drawablePaths(device.value, 1)[0]);
+    this.#past.loadSoon();
   }
 
   /** Lets go of everything: no device is open, and what one said may be somebody else's to see. */
   close() {
-    this.#stop();
+    this.#past.close();
     this.#chart.clear();
-    this.#select.replaceChildren();
+    this.#partList.clear();
     this.#legend.draw([], []);
     this.#host.ariaLabel = "";
     for (const id of ["chart-now", "chart-note"]) say(byId(id), "");
-    this.#id = this.#device = this.#past = this.#pointed = null;
-    this.#offered = this.#problem = "";
-    this.#paths = [];
-    this.#others = [];
+    this.#id = this.#device = this.#pointed = null;
+    this.#problem = "";
+    this.#selection.read(null, new URLSearchParams(), null);
   }
 
   /** What of the address stays when another device is opened: the range. @returns {URLSearchParams} */
@@ -127,50 +115,38 @@ export class DeviceChart {
    * @param {boolean} [isAdded] whether what is drawn stays; if the part is drawn, it goes then
    */
   choose(path, isAdded = false) {
-    const pointer = writePointer(path);
-    const others = this.#paths.filter((each) => writePointer(each) !== pointer);
-    const isThere = others.length < this.#paths.length;
-    this.#paths = !isAdded ? [path] : isThere && others.length ? others : [...others, path].slice(-LINES_MAX);
-    this.#parameters.delete("path");
-    for (const each of this.#paths) this.#parameters.append("path", writePointer(each));
+    this.#change((selection) => selection.choose(path, isAdded));
+  }
+
+  /** Points at a time, as a mouse does, where it is seen. @param {number|null} atMs */
+  point(atMs) {
+    if (!this.#past.isKnown) return;
+    const { fromMs, toMs } = this.#edges();
+    const isSeen = atMs !== null && atMs >= fromMs && atMs <= toMs;
+    this.#chart.point(isSeen ? atMs : null);
+    if (isSeen) this.#point(atMs, ((toMs - fromMs) / this.#size.width) * POINT_PX); // a pixel may stand for what was before
+  }
+
+  #change(change) {
+    change(this.#selection);
+    this.#selection.write(this.#parameters);
     this.#changed();
-  }
-
-  #compare(others) {
-    this.#others = others.filter((id) => id !== this.#id).slice(0, LINES_MAX - 1);
-    this.#parameters.delete("with");
-    for (const id of this.#others) this.#parameters.append("with", id);
-    this.#changed();
-  }
-
-  #remove({ id, path }) {
-    if (id !== this.#id) this.#compare(this.#others.filter((each) => each !== id));
-    else if (this.#paths.length > 1) this.choose(path, true);
-    else if (this.#others.length) this.#compare([]);
-  }
-
-  /** What the lines show: of each device each part, as many as can be told apart. @returns {import("./past.js").Trace[]} */
-  #traces() {
-    const newest = (id) => (id === this.#id ? this.#device.value : this.#valueOf(id));
-    const traces = [this.#id, ...this.#others].flatMap((id) => this.#paths.map((path) => ({
-      id, path, kind: drawnAs(partAt(newest(id), path)) ?? drawnAs(partAt(this.#device.value, path)) ?? "number",
-    })));
-    return traces.slice(0, LINES_MAX);
   }
 
   /** The parts of the value that are drawn, as JSON Pointers. @returns {Set<string>} */
   get pointers() {
-    return new Set(this.#paths.map(writePointer));
+    return this.#selection.pointers;
   }
 
   /** Draws, once a device is open. */
   draw() {
     this.#offer(this.#device);
-    byId("chart-figure").hidden = !this.#paths.length;
-    if (!this.#paths.length) return;
+    const { paths } = this.#selection;
+    byId("chart-figure").hidden = !paths.length;
+    if (!paths.length) return;
     this.#showButtons();
     if (!this.#size.width) return;
-    if (this.#past) this.#drawPast();
+    if (this.#past.isKnown) this.#drawPast();
     this.#caption();
   }
 
@@ -187,20 +163,24 @@ export class DeviceChart {
     }
     const lines = series.map((each, index) => {
       const { id, path, kind } = traces[index];
-      const breaks = marks.filter((mark) => mark.type === "deleted" && mark.id === id).map(({ atMs }) => atMs);
-      return { label: labelOf(path), color: colors.states[index % colors.states.length], kind, drawn: each.drawn(breaks) };
+      const color = colors.states[index % colors.states.length];
+      return { label: labelOf(path), color, kind, drawn: each.drawn(deletionsIn(this.#past.marksOf(id))) };
     });
     this.#chart.draw({ ...edges, nowMs: serverNowMs(), lines, marks }, this.#size, colors);
-    this.#host.ariaLabel = `${labelOf(this.#paths[0])} over time: ${saySeries(series[0], this.#shown.range === "all")}`;
+    this.#host.ariaLabel = `${labelOf(this.#selection.paths[0])} over time: ${saySeries(series[0], this.#shown.range === "all")}`;
   }
 
   #edges() {
-    const firsts = (this.#past?.series ?? []).map(({ firstMs }) => firstMs).filter((firstMs) => firstMs !== null);
+    const firsts = this.#past.series.map(({ firstMs }) => firstMs).filter((firstMs) => firstMs !== null);
     return edgesOf(this.#shown, serverNowMs(), firsts.length ? Math.min(...firsts) : null);
   }
 
   #resize(width, height) {
     this.#size = { width: Math.floor(width), height: Math.floor(height) };
+    this.#dirty();
+  }
+
+  #dirty() {
     this.#isDirty = true;
     this.#onNeed();
   }
@@ -209,22 +189,10 @@ export class DeviceChart {
   #offer(device) {
     const paths = drawablePaths(device.value);
     const pointers = paths.map(writePointer);
-    for (const path of this.#paths) if (!pointers.includes(writePointer(path))) paths.push(path);
-    if (!this.#paths.length && paths.length) {
-      this.#paths = [paths[0]];
-      this.#loadSoon();
-    }
+    for (const path of this.#selection.paths) if (!pointers.includes(writePointer(path))) paths.push(path);
+    if (paths.length && this.#selection.offer(paths[0])) this.#past.loadSoon();
     this.#parts = paths.map((path) => ({ pointer: writePointer(path), label: labelOf(path) }));
-    const offered = JSON.stringify([paths, this.#paths]);
-    if (offered === this.#offered) return;
-    this.#offered = offered;
-    this.#select.replaceChildren(...paths.map((path) => {
-      const option = make("option", "", labelOf(path));
-      option.value = writePointer(path);
-      return option;
-    }));
-    if (this.#paths.length) this.#select.value = writePointer(this.#paths[0]);
-    this.#select.disabled = paths.length < 2;
+    this.#partList.draw(this.#parts, this.#selection.paths[0]);
   }
 
   #buttons() {
@@ -244,7 +212,7 @@ export class DeviceChart {
 
   /** Takes another view that somebody chose. */
   #view(view) {
-    if (!this.#id) return;
+    if (this.#id === null) return;
     this.#shown = view;
     writeView(view, this.#parameters);
     this.#changed();
@@ -252,91 +220,15 @@ export class DeviceChart {
 
   #changed() {
     this.#onView(this.#parameters);
-    this.#load();
-    this.#onNeed();
-  }
-
-  #loadSoon() {
-    const waitMs = Math.max(0, this.#loadedAtMs + HASTE_MS - performance.now());
-    clearTimeout(this.#timer);
-    if (waitMs) this.#timer = setTimeout(() => this.#load(), waitMs);
-    else this.#load();
-  }
-
-  async #load() {
-    this.#stop();
-    if (!this.#id || !this.#paths.length) return;
-    this.#loadedAtMs = performance.now();
-    const turn = (this.#turn = new AbortController());
-    const traces = this.#traces();
-    try {
-      const past = await askPast(this.#ask, { traces, ...this.#asked(), signal: turn.signal });
-      if (!turn.signal.aborted) this.#begin({ ...past, traces });
-    } catch (error) {
-      if (turn.signal.aborted) return;
-      this.#problem = error.message;
-      if (error.isForNow ?? true) this.#timer = setTimeout(() => this.#load(), AGAIN_MS);
-    }
+    this.#past.load();
     this.#onNeed();
   }
 
   /** What the server is asked for: all that the view can show. */
-  #asked() {
-    const { range, fromMs, toMs } = this.#shown;
-    const points = Math.min(2_000, Math.max(100, Math.round((this.#size.width || this.#host.clientWidth || 600) / PX_PER_BUCKET)));
-    if (!range) return { fromMs, toMs, points };
-    return { fromMs: Number.isFinite(RANGES[range]) ? serverNowMs() - RANGES[range] : null, toMs: null, points };
-  }
-
-  /** Goes on behind what the answer has: each reading is in the answer or comes, and none does both. */
-  #begin(past) {
-    this.#past = past;
-    this.#problem = "";
-    this.#isDirty = true;
-    this.#feed = new Feed(this.#follow, { devices: [...new Set(past.traces.map(({ id }) => id))], at: past.at }, {
-      onMessages: (messages) => this.#take(messages),
-      onGap: () => this.#load(),
-      onRefused: (reason) => {
-        this.#problem = reason;
-        this.#onNeed();
-      },
-    });
-  }
-
-  #stop() {
-    clearTimeout(this.#timer);
-    this.#turn?.abort();
-    this.#feed?.close();
-    this.#feed = null;
-  }
-
-  #take(messages) {
-    const past = this.#past;
-    for (const message of messages) {
-      const { type, seq } = message;
-      if (type === "data_update" || type === "late") {
-        if (seq <= past.readingsSeq) continue;
-        past.readingsSeq = seq;
-        this.#add(message);
-      } else if ((type === "control" || type === "deleted") && seq > past.marksSeq) {
-        past.marksSeq = seq;
-        const { timestamp_utc: stored, command, args } = message;
-        past.marks.push({ atMs: timeMs(stored), seq, id: message.device_id ?? message.target, type, command, args });
-      }
-    }
-    this.#isDirty = true;
-    if (past.series.some(({ every, length }) => !every && length > READINGS_MAX)) this.#loadSoon();
-    this.#onNeed();
-  }
-
-  #add(message) {
-    const atMs = countsAtMs(message);
-    const { range, fromMs, toMs } = this.#shown;
-    if (!range && !(atMs >= fromMs && atMs < toMs)) return;
-    this.#past.traces.forEach(({ id, path }, index) => {
-      const part = id === message.device_id ? partAt(message.value, path) : undefined;
-      if (part !== undefined) this.#past.series[index].add(atMs, message.seq, part);
-    });
+  #question() {
+    if (this.#id === null || !this.#selection.paths.length) return null;
+    const traces = this.#selection.traces();
+    return { traces, ...askedOf(this.#shown, serverNowMs(), this.#size.width || this.#host.clientWidth || 600) };
   }
 
   #point(atMs, withinMs) {
@@ -346,17 +238,18 @@ export class DeviceChart {
   }
 
   #caption() {
-    const found = this.#pointed && this.#past?.series[0]?.at(this.#pointed.atMs);
-    const newest = partAt(this.#device.value, this.#paths[0]);
+    const found = this.#pointed && this.#past.series[0]?.at(this.#pointed.atMs);
+    const newest = partAt(this.#device.value, this.#selection.paths[0]);
     say(byId("chart-now"), found ? sayValue(found.value) : sayValue(newest));
     this.#showLegend();
-    say(byId("chart-note"), this.#problem ? `History is not to be had: ${this.#problem}.` : this.#note(found));
+    const problem = this.#problem || this.#past.problem;
+    say(byId("chart-note"), problem ? `History is not to be had: ${problem}.` : this.#note(found));
   }
 
   #showLegend() {
     const { pointers } = this;
     const colors = palette().states;
-    const lines = (this.#past?.traces ?? []).map(({ id, path }, index) => {
+    const lines = this.#past.traces.map(({ id, path }, index) => {
       const newest = partAt(id === this.#id ? this.#device.value : this.#valueOf(id), path);
       const value = this.#pointed ? this.#past.series[index].at(this.#pointed.atMs)?.value : newest;
       return { label: this.#nameOf({ id, path }), color: colors[index % colors.length], value: sayValue(value) };
@@ -366,14 +259,16 @@ export class DeviceChart {
 
   /** As short as it can be told from the others. */
   #nameOf({ id, path }) {
-    if (!this.#others.length) return labelOf(path);
-    return this.#paths.length > 1 ? `${id} · ${labelOf(path)}` : id;
+    const { others, paths } = this.#selection;
+    if (!others.length) return labelOf(path);
+    return paths.length > 1 ? `${id} · ${labelOf(path)}` : id;
   }
 
   async #saveTable() {
-    const { traces, series } = this.#past ?? {};
-    if (!traces) return;
+    const { traces, series, isKnown } = this.#past;
+    if (!isKnown) return;
     const { fromMs, toMs } = this.#edges();
+    this.#problem = "";
     try {
       save(await askTable(this.#ask, { traces, fromMs, toMs, every: series[0].every }), fileName(this.#id, "csv"));
     } catch (error) {
@@ -385,12 +280,13 @@ export class DeviceChart {
   async #savePicture() {
     const { canvas } = this.#chart;
     if (!canvas) return;
-    const names = this.#traces().map((trace) => this.#nameOf(trace));
-    save(await pictureOf(canvas, this.#others.length ? names.join(", ") : `${this.#id}: ${names.join(", ")}`), fileName(this.#id, "png"));
+    const { others } = this.#selection;
+    const names = this.#selection.traces().map((trace) => this.#nameOf(trace));
+    save(await pictureOf(canvas, others.length ? names.join(", ") : `${this.#id}: ${names.join(", ")}`), fileName(this.#id, "png"));
   }
 
   #note(found) {
-    if (!this.#past) return "Asking for the past";
+    if (!this.#past.isKnown) return "Asking for the past";
     const { marks, series } = this.#past;
     const near = this.#pointed && marks.findLast(({ atMs }) => Math.abs(atMs - this.#pointed.atMs) <= this.#pointed.withinMs);
     if (near) return sayMark(near);

@@ -34,6 +34,7 @@ export function age(durationMs) {
 
 /** @param {number} size @returns {string} `999 bytes`, `4.1 MB`: by thousands, as disks are sold */
 export function bytes(size) {
+  if (size === 1) return "1 byte";
   const units = ["bytes", "KB", "MB", "GB", "TB", "PB"];
   const unit = Math.min(units.length - 1, size < 1000 ? 0 : Math.floor(Math.log10(size) / 3));
   return `${unit ? (size / 1000 ** unit).toFixed(1) : whole.format(size)} ${units[unit]}`;

@@ -3,11 +3,12 @@
 import { byId } from "./dom.js";
 
 /** @param {object} parts of the page that shortcuts reach */
-export function listenToKeyboard({ detail, forms, logView, table, showView, filterDevices }) {
+export function listenToKeyboard({ detail, wall, forms, logView, table, showView, filterDevices }) {
   const filter = byId("filter");
   const actions = {
-    "/": () => { showView("devices"); filter.select(); filter.focus(); },
-    s: () => { detail.close(); showView("send"); forms.edit("telemetry"); },
+    "/": () => { wall.close(); showView("devices"); filter.select(); filter.focus(); },
+    c: () => byId("wall-open").click(),
+    s: () => { detail.close(); wall.close(); showView("send"); forms.edit("telemetry"); },
     p: () => logView.togglePause(),
     t: () => byId("theme").click(),
     "?": () => byId("help").showModal(),
@@ -27,7 +28,8 @@ export function listenToKeyboard({ detail, forms, logView, table, showView, filt
   });
 
   function escape(event) {
-    if (event.target === filter || (filter.value && !detail.isOpen)) {
+    if (wall.isOpen) wall.close();
+    else if (event.target === filter || (filter.value && !detail.isOpen)) {
       filter.value = "";
       filterDevices("");
       table.focus();

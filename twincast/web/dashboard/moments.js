@@ -46,3 +46,11 @@ export function bucketAt(every, atMs) {
 function monthMs(months) {
   return new Date(0).setUTCFullYear(Math.floor(months / 12), months % 12, 1);
 }
+
+/**
+ * @param {import("./past.js").Mark[]} marks
+ * @returns {number[]} when the device was deleted
+ */
+export function deletionsIn(marks) {
+  return marks.filter(({ type }) => type === "deleted").map(({ atMs }) => atMs);
+}

@@ -7,6 +7,7 @@ import { Buckets, Readings } from "./series.js";
 
 const READINGS_MAX = 2_000; // as many as a wide chart can tell apart
 const MARKS_MAX = 500;
+const DEVICES_FEW = 4;
 
 /** @typedef {(path: string, signal?: AbortSignal) => Promise<Response>} Ask a GET with this page's credential */
 /** @typedef {{id: string, path: string[], kind: "number"|"state"}} Trace what one line, or one band, shows */
@@ -37,13 +38,19 @@ export class PastRefused extends Error {
 export async function askPast(ask, { traces, fromMs, toMs, points, signal }) {
   const { devices, paths, common, beginning, ofPaths } = namesOf({ traces, fromMs, toMs });
   const get = (parameters) => read(ask, "api/history", [...common, ...parameters], signal);
-  const all = await get([...beginning, ...ofPaths, ["kinds", "data_update,late,control,deleted"], ["limit", READINGS_MAX]]);
-  if (!all.devices.some(({ cursor }) => cursor)) return everyReading(all, traces, paths);
-  const from = fromMs ?? (await askFirst(ask, devices, signal)).atMs;
-  const [added, marked] = await Promise.all([
+  const getEvery = () => get([...beginning, ...ofPaths, ["kinds", "data_update,late,control,deleted"], ["limit", READINGS_MAX]]);
+  const getAdded = (from) => Promise.all([
     get([["from", isoOf(from)], ...ofPaths, ["points", points], ["agg", aggregatesOf(traces)]]),
     get([...beginning, ["kinds", "control,deleted"], ["limit", MARKS_MAX]]),
   ]);
+  // Buckets say how many readings they have: so those of many devices are not sent in vain.
+  const isMuch = devices.length > DEVICES_FEW && traces.some(({ kind }) => kind === "number");
+  const early = isMuch && fromMs !== null ? await getAdded(fromMs) : null;
+  if (!early || areFew(early[0].series)) {
+    const all = await getEvery();
+    if (!all.devices.some(({ cursor }) => cursor)) return everyReading(all, traces, paths);
+  }
+  const [added, marked] = early ?? (await getAdded(fromMs ?? (await askFirst(ask, devices, signal)).atMs));
   const series = traces.map(({ id, path, kind }) => {
     const columns = added.series.find((each) => each.device_id === id && each.path === writePointer(path));
     return new Buckets(kind, added.every, columns ?? { time_ms: [] });
@@ -81,6 +88,10 @@ function namesOf({ traces, fromMs, toMs }) {
     beginning: fromMs === null ? [] : [["from", isoOf(fromMs)]],
     ofPaths: paths.map((path) => ["path", path]),
   };
+}
+
+function areFew(series) {
+  return series.every(({ count = [] }) => count.reduce((sum, some) => sum + Number(some ?? 0), 0) <= READINGS_MAX);
 }
 
 function aggregatesOf(traces) {
@@ -127,7 +138,16 @@ function marksOf(devices) {
   return marks.sort((a, b) => a.atMs - b.atMs);
 }
 
-async function read(ask, path, parameters, signal) {
+/**
+ * Asks the server for something of the past.
+ * @param {Ask} ask
+ * @param {string} path
+ * @param {[string, any][]} parameters
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<any>}
+ * @throws {PastRefused}
+ */
+export async function read(ask, path, parameters, signal) {
   const response = await ask(`${path}?${new URLSearchParams(parameters)}`, signal);
   const text = await response.text();
   if (response.ok) return parse(text);

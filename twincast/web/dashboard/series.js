@@ -43,6 +43,8 @@ export class Readings {
   constructor(kind) {
     this.kind = kind;
     this.every = null;
+    /** How often it was changed. */
+    this.version = 0;
   }
 
   get length() {
@@ -68,6 +70,7 @@ export class Readings {
     let index = this.#at.length;
     while (index && (this.#at[index - 1] > atMs || (this.#at[index - 1] === atMs && this.#seqs[index - 1] > seq))) index -= 1;
     if (index && this.#seqs[index - 1] === seq) return;
+    this.version += 1;
     this.#at.splice(index, 0, atMs);
     this.#seqs.splice(index, 0, seq);
     this.#values.splice(index, 0, valueAs(this.kind, value));
@@ -115,6 +118,7 @@ export class Buckets {
   constructor(kind, every, { time_ms: starts, avg = [], min = [], max = [], count = [], first = [], last = [] }) {
     this.kind = kind;
     this.every = every;
+    this.version = 0;
     const isNumber = kind === "number";
     const some = starts.map((_, index) => index).filter((index) => (isNumber ? avg[index] !== null : valueAs(kind, last[index]) !== null));
     const column = (values, take) => some.map((index) => take(values[index]));
@@ -146,6 +150,7 @@ export class Buckets {
   add(atMs, _seq, part) {
     const value = valueAs(this.kind, part);
     if (value === null) return;
+    this.version += 1;
     const { startMs } = bucketAt(this.every, atMs);
     let index = lastUpTo(this.#starts, startMs);
     if (index < 0 || this.#starts[index] !== startMs) {

@@ -28,6 +28,8 @@ export class Device {
     this.number = NaN;
     /** @type {Trend|null} */
     this.trend = null;
+    /** Whether the trend has what was before the page was opened, or there is no such thing to be had. */
+    this.isTrendWhole = false;
     this.text = null;
     /** Whether it was deleted. A device that comes again by the same name is another one. */
     this.isGone = false;
@@ -44,8 +46,9 @@ export class Device {
    * @param {string} updatedAtUtc ISO 8601
    * @param {string} source
    * @param {number} seq
+   * @param {string} [measuredAtUtc] when it was measured, if that is said and believed
    */
-  take(value, updatedAtUtc, source, seq) {
+  take(value, updatedAtUtc, source, seq, measuredAtUtc) {
     const updatedMs = Date.parse(updatedAtUtc);
     this.value = value;
     this.text = null;
@@ -57,9 +60,20 @@ export class Device {
       this.path = numericPaths(value, 1)[0] ?? null;
       number = this.path && numberAt(value, this.path);
       this.trend = null; // another number's past would be a lie
+      this.isTrendWhole = false;
     }
     this.number = number ?? NaN;
-    if (number !== null) (this.trend ??= new Trend()).push(updatedMs, number);
+    if (number !== null) (this.trend ??= new Trend()).push(measuredAtUtc ? Date.parse(measuredAtUtc) : updatedMs, number, seq);
+  }
+
+  /**
+   * Puts what was before in front of the trend.
+   * @param {{atMs: number, value: number, seq: number}[]} points
+   * @param {number} seq up to where they are all
+   */
+  join(points, seq) {
+    this.trend = this.trend?.joined(points, seq) ?? null;
+    this.isTrendWhole = true;
   }
 }
 
@@ -78,6 +92,7 @@ export class Store {
   #ordered = [];
   #newcomers = [];
   #rows = [];
+  #liked = { of: null, key: "", rows: [] };
   #hasGone = false;
   #isStale = true;
   #reorderedAtMs = -Infinity;
@@ -102,7 +117,10 @@ export class Store {
     this.#newcomers = [];
     for (const [id, twin] of twins) {
       const device = known.get(id) ?? new Device(id);
-      if (device.seq !== twin.seq) device.take(twin.value, twin.updated_at_utc, twin.source ?? "", twin.seq);
+      if (device.seq !== twin.seq) {
+        device.take(twin.value, twin.updated_at_utc, twin.source ?? "", twin.seq, believed(twin));
+        device.isTrendWhole = false; // what was between did not come
+      }
       this.devices.set(id, device);
       this.#newcomers.push(device);
     }
@@ -124,7 +142,7 @@ export class Store {
       this.#newcomers.push(device);
       this.#isStale = true;
     }
-    device.take(event.value, event.timestamp_utc, event.source, event.seq);
+    device.take(event.value, event.timestamp_utc, event.source, event.seq, believed(event));
     device.changes += event.merged ?? 1;
     device.seenAtMs = nowMs;
     return device;
@@ -176,6 +194,22 @@ export class Store {
     return this.#rows;
   }
 
+  /**
+   * @param {string[]} filters as `show` takes them; none for all
+   * @returns {Device[]} those that one of them selects, by name: the same array as long as no device comes or goes
+   */
+  like(filters) {
+    this.#leaveOutGone();
+    this.#rankNewcomers();
+    const key = JSON.stringify(filters);
+    if (this.#liked.of !== this.#ordered || this.#liked.key !== key) {
+      const matches = filters.map(matcher).filter(Boolean);
+      const rows = matches.length ? this.#ordered.filter(({ search }) => matches.some((matchesOne) => matchesOne(search))) : this.#ordered;
+      this.#liked = { of: this.#ordered, key, rows };
+    }
+    return this.#liked.rows;
+  }
+
   /** All that went since the last time leave together; each by itself would cost a walk through all others. */
   #leaveOutGone() {
     if (!this.#hasGone) return;
@@ -199,6 +233,10 @@ export class Store {
     this.#ordered = merged;
     this.#newcomers = [];
   }
+}
+
+function believed({ measured_at_utc: measured, clock }) {
+  return clock === "off" ? undefined : measured;
 }
 
 /** By size; what is no number comes last, whichever way. */

@@ -20,7 +20,9 @@ export class Table {
   #rows;
   #grid = byId("rows");
   #onOpen;
+  #onLack;
   #onNeed;
+  #lacking = [];
   #shown = [];
   #shownSeen = null;
   #activeIndex = -1;
@@ -39,11 +41,15 @@ export class Table {
 
   /**
    * @param {import("./store.js").Store} store
-   * @param {{onOpen: (device: import("./store.js").Device) => void, onNeed: () => void}} callbacks
+   * @param {object} callbacks
+   * @param {(device: import("./store.js").Device) => void} callbacks.onOpen
+   * @param {(devices: import("./store.js").Device[]) => void} callbacks.onLack these are in sight, and their trends have no past yet
+   * @param {() => void} callbacks.onNeed
    */
-  constructor(store, { onOpen, onNeed }) {
+  constructor(store, { onOpen, onLack, onNeed }) {
     this.#store = store;
     this.#onOpen = onOpen;
+    this.#onLack = onLack;
     this.#onNeed = onNeed;
     this.#rows = new VirtualList({ scroller: this.#grid, body: byId("rows-body"), make: () => this.#makeRow(), fill: this.#fill, onNeed });
     this.#grid.addEventListener("keydown", (event) => this.#key(event));
@@ -92,7 +98,9 @@ export class Table {
     this.nowMs = nowMs;
     this.#isMoving = isMoving;
     this.isFading = false;
+    this.#lacking = [];
     this.#rows.draw(this.#shown.length, (index) => this.#shown[index]);
+    if (this.#lacking.length) this.#onLack(this.#lacking);
     const isInSight = this.#activeIndex >= 0 && document.getElementById(`row-${this.#activeIndex}`);
     if (isInSight) this.#grid.setAttribute("aria-activedescendant", `row-${this.#activeIndex}`);
     else this.#grid.removeAttribute("aria-activedescendant");
@@ -149,6 +157,7 @@ export class Table {
 
   #fill = (row, device, index) => {
     const { element } = row;
+    if (device.trend && !device.isTrendWhole) this.#lacking.push(device);
     if (row.place !== index) {
       row.place = index;
       element.id = `row-${index}`;

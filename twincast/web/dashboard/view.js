@@ -3,6 +3,7 @@
 const HOUR_MS = 3_600_000;
 const SPAN_MIN_MS = 100;
 const FIT_MIN_MS = 60_000;
+const PX_PER_BUCKET = 1.5;
 const FIRST_MS = -62_135_596_800_000; // the year 1: the server knows none before
 const LAST_MS = 253_402_300_799_999;
 const FIT_ROOM = 0.02; // of the width, left of the first point
@@ -74,6 +75,19 @@ export function edgesOf({ range, isChosen, fromMs, toMs }, nowMs, firstMs) {
   if (!isFitted) return { fromMs: beginMs, toMs: nowMs };
   const widthMs = Math.max(FIT_MIN_MS, nowMs - (firstMs ?? nowMs)) * (1 + FIT_ROOM);
   return { fromMs: Math.max(beginMs, nowMs - widthMs), toMs: nowMs };
+}
+
+/**
+ * What the server is asked for: all that a view can show.
+ * @param {View} view
+ * @param {number} nowMs
+ * @param {number} widthPx of the chart
+ * @returns {{fromMs: number|null, toMs: number|null, points: number}} null for the beginning, and for now and what comes
+ */
+export function askedOf({ range, fromMs, toMs }, nowMs, widthPx) {
+  const points = Math.min(2_000, Math.max(100, Math.round(widthPx / PX_PER_BUCKET)));
+  if (!range) return { fromMs, toMs, points };
+  return { fromMs: Number.isFinite(RANGES[range]) ? nowMs - RANGES[range] : null, toMs: null, points };
 }
 
 /**
