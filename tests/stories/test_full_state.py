@@ -56,6 +56,28 @@ def test_a_full_state_takes_no_new_device_on_any_way_in(bounds: dict[str, Any]) 
         assert post(server, reading("a")).status_code == 507
 
 
+@pytest.mark.parametrize(
+    "bounds", [{"devices_max": 2}, {"state_max_bytes": 2 * (512 + 1) + 100}], ids=lambda bounds: next(iter(bounds))
+)
+def test_a_full_state_takes_history(bounds: dict[str, Any]) -> None:
+    """A late reading changes no twin. A spool that is told that it cannot be stored forgets it."""
+    ago = {"measured_at_utc": "2020-01-01T00:00:00Z"}
+    with Server("memory:", **bounds) as server:
+        assert post(server, [reading("a"), reading("gone")]).is_success
+        assert httpx.delete(f"{server.url}/api/data/gone").is_success
+        assert post(server, reading("b")).is_success
+        backlog = [reading("a", 300) | ago, reading("a", 300) | ago, reading("gone", 300) | ago]
+        assert post(server, backlog).is_success
+        assert post(server, backlog[0]).json()["event"]["type"] == "late"
+        past = httpx.get(f"{server.url}/api/data/gone/history").json()["entries"]
+        assert [entry["value"] for entry in past] == [1, "x" * 298]
+        assert post(server, reading("new", 300) | ago).status_code == 507, "it would be its device's first"
+        assert httpx.get(f"{server.url}/api/data").json()["data"].keys() == {"a", "b"}
+        if "state_max_bytes" in bounds:
+            assert post(server, reading("a", 300)).status_code == 507, "it would be the newest"
+            assert post(server, [reading("a"), reading("a", 300) | ago]).status_code == 507, "who knows, behind that"
+
+
 def test_a_refused_reading_leaves_its_key_free() -> None:
     key = {"Idempotency-Key": "k"}
     with Server("memory:", devices_max=1) as server:

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from twincast.core.batch import ENTRY_BYTES, Batch
+from twincast.core.lateness import horizon_in
 from twincast.core.model import DataUpdate, Entry
 from twincast.core.state import DEVICE_BYTES, State
 from twincast.errors import StateFull
@@ -106,7 +109,8 @@ class Account:
     ) -> StateFull | None:
         """Return why entries cannot be taken behind the batches that wait; None if they can.
 
-        A device that does not grow is always taken, so that a full state stays up to date.
+        A device that does not grow is always taken, so that a full state stays up to date; so is a reading that is
+        going to be late, which changes no twin: history grows while the state is full.
 
         Args:
             entries: all or none of them are taken.
@@ -122,6 +126,8 @@ class Account:
         grown = _Outlook()
         for entry in entries:
             if isinstance(entry, DataUpdate):
+                if entry.measured_at_utc is not UNSET and self._is_late(entry, entry.measured_at_utc, grown, waiting):
+                    continue
                 before = grown.held.get(entry.device_id) or self._after(entry.device_id, waiting)
                 grown.take(entry.device_id, before, _left_by(entry, identity))
         outlooks = [grown, *(self._outlooks[batch] for batch in waiting)]
@@ -209,6 +215,12 @@ class Account:
                         outlook.take(entry.subject, before, _left_by(entry, identity))
                 outlook.entries_seen = end
             outlook.submissions_seen = len(batch.submissions)
+
+    def _is_late(self, entry: DataUpdate, claim: str, grown: _Outlook, waiting: Sequence[Batch]) -> bool:
+        """Whether a reading is late for certain: nothing comes before it that could change that."""
+        if any(entry.device_id in each.held for each in (grown, *(self._outlooks[batch] for batch in waiting))):
+            return False
+        return claim < horizon_in(self._state.twins, self._state.deletions)(entry.device_id)
 
     def _after(self, device_id: str, batches: Sequence[Batch]) -> _Held:
         """Return what a device takes once these batches are stored; all of them were looked at."""
