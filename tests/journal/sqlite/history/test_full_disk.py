@@ -16,6 +16,7 @@ from twincast.history.query import EntriesQuery
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history.closer import Closed, Job
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.times import iso
@@ -64,7 +65,7 @@ async def test_a_disk_that_becomes_full_while_the_log_is_closed_loses_nothing(
     """`share` says how much of what closing takes is there: so it fails in the copy, or in the new file."""
     made, may_close, began = schedule.made_here, asyncio.Semaphore(0), 0
 
-    async def later(job: schedule.Job) -> schedule.Closed:
+    async def later(job: Job) -> Closed:
         nonlocal began
         began += 1
         await may_close.acquire()
