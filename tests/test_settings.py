@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from twincast.environment import Environment
 from twincast.errors import SettingUnusable
 from twincast.settings import Settings
+from twincast.settings.amounts import pattern_and_seconds
 from twincast.settings.shared import digest_of
 
 
@@ -263,3 +264,19 @@ def test_workers_are_a_number_or_one_for_each_core(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("twincast.settings.amounts.cores", lambda: 500)
     assert Settings().workers == 64
     assert Settings(workers=4).workers == 4
+
+
+def test_the_history_of_some_devices_is_kept_by_a_pattern_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings(keep_for=("lab/*=7d", "a=b=1h")).keep_for == ("lab/*=7d", "a=b=1h")
+    assert pattern_and_seconds("a=b=1.5h") == ("a=b", 5_400.0)
+    monkeypatch.setenv("TWINCAST_KEEP_FOR", '["lab/*=7d"]')
+    assert Settings().keep_for == ("lab/*=7d",)
+    for rule, said in (
+        ("lab/*", "must be a pattern and a time, such as lab"),
+        ("=7d", "must be a pattern and a time"),
+        ("lab/*=", "must be a time"),
+        ("lab/*=7 weeks", "must be a time"),
+        ("lab/*=0d", "must be a time"),
+    ):
+        with pytest.raises(SettingUnusable, match=f"--keep-for.*{said}"):
+            Settings(keep_for=(rule,))

@@ -32,6 +32,7 @@ from twincast.journal.retention import Retention
 from twincast.journal.url import catches_up
 from twincast.later import later
 from twincast.settings import Settings
+from twincast.settings.amounts import pattern_and_seconds
 from twincast.settings.shared import digest_of
 from twincast.transports.parts import IN_STATE, PICOWS, Parts
 from twincast.wire.messages import SizeLimits
@@ -270,6 +271,7 @@ class Openings:
                     keep_entries=settings.resume_max_entries,
                     partition_entries=settings.partition_entries,
                     keep_rollups_s=settings.keep_rollups,
+                    keep_for=tuple(map(pattern_and_seconds, settings.keep_for)),
                 ),
                 now_utc=self._now_utc,
                 opening=opening,

@@ -94,6 +94,8 @@ def test_a_backup_is_made_again_and_the_journal_remembers_where(journal: Path) -
         [[text]] = db.execute("select value from meta where name = 'backups'")
     [noted] = json.loads(text)
     assert (noted["place"], noted["seq"]) == (str(journal.parent / "daily"), 2)
+    assert json.loads(run(journal, "info", "--json").stdout)["backups"] == [noted]
+    assert f"up to entry 2: {journal.parent / 'daily'} on " in run(journal, "info").stdout
 
 
 def test_a_journal_is_compacted_while_no_server_runs(journal: Path) -> None:

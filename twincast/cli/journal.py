@@ -192,8 +192,11 @@ def info(journal: str, *, as_json: bool) -> None:
     table = rich_table.Table(box=None, show_header=False)
     for name in facts.__struct_fields__:
         value = getattr(facts, name)
-        table.add_row(name.replace("_", " "), _shown(name, value))
+        if name != "backups":
+            table.add_row(name.replace("_", " "), _shown(name, value))
     out.console.print(table)
+    for made in facts.backups:
+        out.print(f" backup of {made.at_utc}, up to entry {made.seq:,}: {made.place} on {made.host}")
 
 
 def _file_of(journal: str) -> str:

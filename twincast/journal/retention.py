@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from twincast.errors import SettingUnusable
+from twincast.core.pattern import Pattern
+from twincast.errors import SettingUnusable, ValidationFailed
 
 WAL_MAX_BYTES = 16 * 1024 * 1024
 """The -wal is cut back to this, once all of it is in the file: SQLite by itself keeps it at its largest size."""
@@ -19,7 +20,7 @@ PARTITION_MAX_AGE_S = 31 * 86_400.0
 AGED_PARTITION_ENTRIES = 50_000
 """A partition is closed for its age only if it has so many entries: fewer are read fast enough where they are."""
 AGED_SUMMED_ENTRIES = 1_000
-"""The same where sums are to be left of what is kept no longer: they are made of partitions."""
+"""The same where sums are left of what is kept no longer, or some devices are kept for less: that is of partitions."""
 KEEP_PARTS, KEEP_BYTES_PARTS = 4, 16
 """What is kept is made of at least so many partitions, each of which goes as a whole: by age, by bytes."""
 CLOSING_BYTES = 192
@@ -39,6 +40,9 @@ class Retention(NamedTuple):
     """How many entries are closed at once; 0 for none."""
     keep_rollups_s: float | None = None
     """How old what is left of a closed partition may be, its sums by hour and day; None if nothing is left of it."""
+    keep_for: tuple[tuple[str, float], ...] = ()
+    """How old entries of some devices may be in closed partitions, in seconds, by pattern. The first one that selects a
+    device counts."""
 
     @property
     def is_bounded(self) -> bool:
@@ -64,7 +68,8 @@ class Retention(NamedTuple):
     @property
     def closes_at_age_s(self) -> float:
         """How old the oldest entry that is not closed may become, if there are enough for a partition."""
-        return PARTITION_MAX_AGE_S if self.keep_s is None else min(PARTITION_MAX_AGE_S, self.keep_s / KEEP_PARTS)
+        kept_s = [keep_s for keep_s in (self.keep_s, *(keep_s for _, keep_s in self.keep_for)) if keep_s is not None]
+        return min(PARTITION_MAX_AGE_S, *(keep_s / KEEP_PARTS for keep_s in kept_s), PARTITION_MAX_AGE_S)
 
     @property
     def leaves_sums(self) -> bool:
@@ -74,15 +79,21 @@ class Retention(NamedTuple):
     @property
     def aged_entries(self) -> int:
         """How many entries are closed for their age, at least."""
-        return AGED_PARTITION_ENTRIES if self.keep_rollups_s is None else AGED_SUMMED_ENTRIES
+        needs_partitions = self.keep_rollups_s is not None or self.keep_for
+        return AGED_SUMMED_ENTRIES if needs_partitions else AGED_PARTITION_ENTRIES
 
     def check(self) -> None:
         """Check that the entries that must stay have room, and that settings do not contradict one another.
 
         Raises:
-            SettingUnusable: `keep_bytes` has no room for `keep_entries`, even if they are small; or sums would be kept
-                no longer than what they are of.
+            SettingUnusable: `keep_bytes` has no room for `keep_entries`, even if they are small; sums would be kept no
+                longer than what they are of; or a pattern is none.
         """
+        for text, _ in self.keep_for:
+            try:
+                Pattern(text)
+            except ValidationFailed as error:
+                raise SettingUnusable(f"--keep-for: {error.message} (in the environment TWINCAST_KEEP_FOR)") from None
         if self.keep_s is not None and self.keep_rollups_s is not None and self.keep_rollups_s <= self.keep_s:
             raise SettingUnusable(
                 "--keep-rollups must be longer than --keep: these sums are what is left of entries that are kept no"

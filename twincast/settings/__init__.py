@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from twincast.access import addresses, hosts
 from twincast.environment import JOURNAL
-from twincast.settings.amounts import WORKERS_MAX, count_of_workers, seconds, whole_bytes
+from twincast.settings.amounts import WORKERS_MAX, count_of_workers, pattern_and_seconds, seconds, whole_bytes
 from twincast.settings.reading import FrozenSettings
 
 
@@ -130,6 +130,9 @@ class Settings(FrozenSettings):
     keep_rollups: Annotated[float | None, BeforeValidator(seconds)] = None
     """How long the [sums by hour and day](journal.md#what-is-left-of-it) of entries are kept that are kept no longer
     themselves, such as `5y`. If not set, nothing is left of them."""
+    keep_for: tuple[str, ...] = ()
+    """How long the [history of some devices](journal.md#less-of-some-devices) is kept, if for a shorter time than the
+    log, such as `lab/*=7d`. The first pattern that selects a device counts."""
     partition_entries: int = Field(default=1_000_000, ge=0)
     """How many entries of a journal on disk are [closed](journal.md#closed-partitions) at once; 0 for none."""
     head_max_bytes: int = Field(default=32 * 1024, ge=1024)
@@ -189,6 +192,13 @@ class Settings(FrozenSettings):
     @classmethod
     def _origins_are_as_in_requests(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(hosts.allowed_origin, origins))
+
+    @field_validator("keep_for")
+    @classmethod
+    def _patterns_have_times(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        for rule in rules:
+            pattern_and_seconds(rule)
+        return rules
 
     @field_validator("trusted_proxy")
     @classmethod

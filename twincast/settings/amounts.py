@@ -36,6 +36,20 @@ def whole_bytes(given: Any) -> int | None:
     return None if found is None else int(found)
 
 
+def pattern_and_seconds(text: str) -> tuple[str, float]:
+    """Return the pattern and the time of a text such as `lab/*=7d`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    pattern, _, time = text.rpartition("=")
+    if not pattern:
+        raise ValueError(f"must be a pattern and a time, such as lab/*=7d, not {text[:40]!r}")
+    found = seconds(time)
+    assert found is not None
+    return pattern, found
+
+
 def count_of_workers(given: Any) -> Any:
     """Return how many processes are meant: a number, or `auto` for one on each core that this process may use."""
     return min(cores(), WORKERS_MAX) if given == "auto" else given

@@ -47,6 +47,7 @@ from twincast.journal.sqlite.backup import copied
 from twincast.journal.sqlite.erasures import note_stream
 from twincast.journal.sqlite.history.erasing import Erasing
 from twincast.journal.sqlite.history.schedule import Closing
+from twincast.journal.sqlite.history.thinning import Thinning
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.stored_log import StoredLog
 from twincast.journal.sqlite.trim_schedule import TrimSchedule, system_now_utc
@@ -90,8 +91,11 @@ class JetStreamJournal(StoredLog):
         trimming: TrimSchedule,
         closing: Closing,
         erasing: Erasing,
+        thinning: Thinning,
     ) -> None:
-        super().__init__(file, worker, reader, trimming, closing, erasing=erasing, tail_max_bytes=TAIL_MAX_BYTES)
+        super().__init__(
+            file, worker, reader, trimming, closing, erasing=erasing, thinning=thinning, tail_max_bytes=TAIL_MAX_BYTES
+        )
         self._copy = file
         self.link, self.address = link, address
         """The connection and where it leads, for what servers tell each other beside the log."""
@@ -183,8 +187,20 @@ class JetStreamJournal(StoredLog):
                 making=trimming.making,
             )
             erasing = Erasing(file, worker, address.copy, lock=trimming.making, now_utc=now_utc)
+            thinning = Thinning(
+                *(file, worker, address.copy),
+                retention=retention,
+                lock=trimming.making,
+                now_utc=now_utc,
+                thinned=trimming.closed,
+            )
             journal = cls(
-                *(link, address, file, worker), reader=reader, trimming=trimming, closing=closing, erasing=erasing
+                *(link, address, file, worker),
+                reader=reader,
+                trimming=trimming,
+                closing=closing,
+                erasing=erasing,
+                thinning=thinning,
             )
             undo.pop_all()
             return journal

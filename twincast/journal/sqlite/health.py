@@ -56,6 +56,8 @@ class Facts(Struct):
     """When the disk is full at that pace, if nothing is trimmed; None if that is not known."""
     is_served: bool
     """Whether a server runs on it."""
+    backups: list[backups.Backup]
+    """Where backups of it are, the newest at each place, as far as it was told."""
     erasing: int
     """How many deletions of histories are not carried out yet: its files, or a shared log's stream, have some of it."""
     backups_with_erased: list[str]
@@ -149,6 +151,7 @@ def facts_of(db: apsw.Connection, path: str) -> Facts:
         growth_bytes_per_s=growth,
         full_in_s=full_in_s(room_bytes, growth, None),
         is_served=serves_the_file(path),
+        backups=backups.noted(db),
         erasing=_count(db, "erasure", "true"),
         backups_with_erased=[f"{each.place} on {each.host}" for each in backups.with_erased(db)],
     )

@@ -20,6 +20,7 @@ from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history.erasing import Erasing
 from twincast.journal.sqlite.history.schedule import Closing
+from twincast.journal.sqlite.history.thinning import Thinning
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.stored_log import StoredLog
 from twincast.journal.sqlite.trim_schedule import TrimSchedule, system_now_utc
@@ -47,8 +48,11 @@ class SqliteJournal(StoredLog):
         closing: Closing,
         *,
         erasing: Erasing,
+        thinning: Thinning,
     ) -> None:
-        super().__init__(file, worker, reader, trimming, closing, erasing=erasing, tail_max_bytes=TAIL_MAX_BYTES)
+        super().__init__(
+            file, worker, reader, trimming, closing, erasing=erasing, thinning=thinning, tail_max_bytes=TAIL_MAX_BYTES
+        )
         self._is_settled = False
         self._outage = Outage()
         self.keys = file.idempotency_keys()
@@ -97,7 +101,14 @@ class SqliteJournal(StoredLog):
                 making=trimming.making,
             )
             erasing = Erasing(file, worker, path, lock=trimming.making, now_utc=now_utc)
-            journal = cls(file, worker, reader, trimming, closing, erasing=erasing)
+            thinning = Thinning(
+                *(file, worker, path),
+                retention=retention,
+                lock=trimming.making,
+                now_utc=now_utc,
+                thinned=trimming.closed,
+            )
+            journal = cls(file, worker, reader, trimming, closing, erasing=erasing, thinning=thinning)
             undo.pop_all()
             return journal
 

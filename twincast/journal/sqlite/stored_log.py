@@ -12,6 +12,7 @@ from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history.erasing import Erasing
 from twincast.journal.sqlite.history.schedule import Closing
+from twincast.journal.sqlite.history.thinning import Thinning
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.trim_schedule import TrimSchedule
 from twincast.journal.sqlite.worker import Worker
@@ -37,6 +38,7 @@ class StoredLog:
         closing: Closing,
         *,
         erasing: Erasing,
+        thinning: Thinning,
         tail_max_bytes: int,
     ) -> None:
         self._file = file
@@ -48,7 +50,9 @@ class StoredLog:
         self._trimming = trimming
         self._closing = closing
         self._erasing = erasing
-        erasing.when_rewritten(self._forget_read)
+        self._thinning = thinning
+        for rewriting in erasing, thinning:
+            rewriting.when_rewritten(self._forget_read)
         self._grown: Callable[[int], None] = _tell_nobody
         self._checkpointing = False
         self._is_closing = False
@@ -90,6 +94,7 @@ class StoredLog:
         """Begin with what is done behind commits, on the event loop."""
         self._trimming.start()
         self._closing.start()
+        self._thinning.start()
         if self._file.has_erasures:
             self._erasing.wake()
 
@@ -124,6 +129,9 @@ class StoredLog:
             space.problem = f"the log is not closed into partitions, and its file grows: {self._closing.problem}"
         if space.problem is None and self._erasing.problem is not None:
             space.problem = f"a history that was deleted is not erased yet: {self._erasing.problem}"
+        if space.problem is None and self._thinning.problem is not None:
+            why = self._thinning.problem
+            space.problem = f"the history of some devices is kept for longer than it is to be: {why}"
         return space
 
     def recent(self, since: int, limit: int = 1) -> Sequence[Entry]:
@@ -175,6 +183,7 @@ class StoredLog:
         await self._trimming.end()
         await self._closing.close()
         await self._erasing.close()
+        await self._thinning.close()
         for worker, close in ((self._reader_worker, self._reader.close), (self._worker, self._file.close)):
             try:
                 await worker.close(close)

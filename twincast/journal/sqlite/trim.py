@@ -137,7 +137,8 @@ class LogTrim:
         over_bytes -= sum(part.bytes for part in forgotten)
         left = parts[len(dropped) :]
         until = None
-        if left and (aged := self._aged_of(left[0], kept_from, now_utc)) is not None and aged[0] > oldest_since:
+        oldest = next((part for part in left if part.last_seq > oldest_since), None)  # others have holes
+        if oldest and (aged := self._aged_of(oldest, kept_from, now_utc)) is not None and aged[0] > oldest_since:
             oldest_since, oldest_at_utc = aged
         if kept_from > hot_since:
             closed = left or [part for part in summaries if part.last_seq > hot_since]

@@ -22,8 +22,10 @@ from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.history import files
 from twincast.journal.sqlite.history.catalog import CLOSED, ROLLUP, Part
-from twincast.journal.sqlite.history.closer import Job, Summing, close, sum_up
+from twincast.journal.sqlite.history.closer import Job, Rewriting, Summing, close, sum_up, write_anew
 from twincast.journal.sqlite.history.layout import folder_of, summary_name
+from twincast.journal.sqlite.history.rewrite import EVERYTHING
+from twincast.journal.sqlite.history.thinning import thinned_part
 from twincast.journal.sqlite.history.times import iso
 from twincast.journal.sqlite.reader import LogReader
 
@@ -69,6 +71,19 @@ def left_of(journal: str, part: Part) -> Part:
     return part._replace(file=name, bytes=made.bytes, sha256=made.sha256, kind=ROLLUP)
 
 
+def thin_oldest(file: SqliteFile, journal: str) -> None:
+    """Write the oldest partition anew without a device, as `thinning` does, in this thread."""
+    for part in file.parts[:-1]:
+        if part.kind == CLOSED and part.last_seq <= file.hot_since():
+            new = files.new_file(journal, part.first_seq)
+            source = files.path_of(journal, part)
+            made = write_anew(Rewriting(source, new, without=[("d3", EVERYTHING)], keeps_places=False, share=1))
+            name = files.settle_anew(new, part.file)
+            file.replace_part(part, thinned_part(part, name, made))
+            files.unlink(journal, [part])
+            return
+
+
 def write_until_the_cut(file: SqliteFile, journal: str, kept: Retention, chance: random.Random) -> list[int]:
     """Append, close, trim and drop until the power fails; return how much was stored for certain, and perhaps."""
     while True:
@@ -82,6 +97,8 @@ def write_until_the_cut(file: SqliteFile, journal: str, kept: Retention, chance:
                 file.checkpoint()
             if file.seq - (closed := file.closed_seq()) >= PARTITION:
                 close_next(file, journal, closed + 1)
+            if kept.keep_for:
+                thin_oldest(file, journal)
             look = file.look(NOW_UTC)
             if gone := (*look.forgotten, *look.dropped):
                 is_left = kept.keep_rollups_s is not None
@@ -129,7 +146,7 @@ def is_damaged(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, kept:
         and [(each.seq, each.payload, each.timestamp_utc) for each in log]
         == [(seq, each.payload, each.timestamp_utc) for seq, each in enumerate(expected, oldest_since + 1)]
         and max((twin.seq for twin in twins.values()), default=0) == newest
-        and (kept.is_bounded or oldest_since == 0)
+        and (kept.is_bounded or bool(kept.keep_for) or oldest_since == 0)
     )
 
 
@@ -143,8 +160,9 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention, *,
         Retention(partition_entries=PARTITION, keep_entries=30),
         Retention(partition_entries=PARTITION, keep_entries=30, keep_bytes=800_000),
         Retention(partition_entries=PARTITION, keep_entries=30, keep_bytes=800_000, keep_rollups_s=1e9),
+        Retention(partition_entries=PARTITION, keep_entries=30, keep_for=(("d3", 1.0),)),
     ],
-    ids=["everything", "some bytes", "some bytes and the sums of the rest"],
+    ids=["everything", "some bytes", "some bytes and the sums of the rest", "less of a device"],
 )
 def test_a_power_cut_loses_nothing_and_leaves_no_file_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Retention

@@ -9,6 +9,8 @@ from twincast.journal.sqlite.history.times import iso
 
 CLOSED = "closed"
 """The kind of a partition that has all entries of its span."""
+THINNED = "thinned"
+"""The kind of one that lacks entries of devices whose history is kept for a shorter time."""
 ROLLUP = "rollup"
 """The kind of what is left of one that is kept no longer: sums by hour and day, and no entries."""
 _COLUMNS = (

@@ -104,7 +104,6 @@ def write_anew(job: Rewriting) -> Closed:
     """Write a partition anew. The new file is whole and on the disk when this returns, if there is one.
 
     Raises:
-        JournalUnusable: nothing would be left of it.
         apsw.Error, OSError: a disk does not give it, or takes no more.
     """
     began_s = time.process_time()

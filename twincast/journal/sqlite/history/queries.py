@@ -265,7 +265,7 @@ class Queries:
         """See History.position_at."""
         cut = self._cut()
         found = yield from position_in_open_end(stored_us, self._slices, cut.since, cut.head)
-        found = found or position_in(cut.parts, self._partitions, stored_us)
+        found = found or position_in(_whole(cut), self._partitions, stored_us)
         if not found and (oldest_since := _reach(cut)):
             raise Truncated(f"the log reaches back to position {oldest_since}, which is later than that")
         return found
@@ -278,7 +278,7 @@ class Queries:
         known: states.Known = {}
         if seq > cut.since:
             yield from self._state_of_open_end(cut, seq, names, known)
-        whole = [part for part in cut.parts if part.first_seq > _reach(cut)]  # those without a hole behind them
+        whole = _whole(cut)
         if whole:
             part = next((part for part in reversed(whole) if part.first_seq <= seq), whole[0])
             partition = self._partitions.get(part)
@@ -329,6 +329,12 @@ def _is_within(query: BucketsQuery, each: Slice) -> bool:
 
 def _same(run: SortedRun) -> SortedRun:
     return run
+
+
+def _whole(cut: Cut) -> Sequence[Part]:
+    """Return the partitions without a hole in them, or behind them."""
+    reach = _reach(cut)
+    return [part for part in cut.parts if part.first_seq > reach]
 
 
 def _reach(cut: Cut) -> int:

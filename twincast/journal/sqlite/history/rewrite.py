@@ -11,7 +11,6 @@ from contextlib import closing
 import apsw
 import msgspec
 
-from twincast.errors import JournalUnusable
 from twincast.journal.sqlite.history.build import Built, facts_of, prepared
 from twincast.journal.sqlite.history.layout import (
     APPLICATION_ID,
@@ -92,7 +91,11 @@ update tick set (min_us, max_us) = (
     select 1 from scratch.gone g where g.seq >= tick.first_seq and g.seq < tick.first_seq + {TICK_ENTRIES}
 )
 """
-_NO_TICKS = "delete from tick where min_us is null"
+_NO_TICKS = f"""
+delete from tick where not exists (
+    select 1 from entry where seq >= tick.first_seq and seq < tick.first_seq + {TICK_ENTRIES}
+)
+"""
 _WITH_ROLLUPS = "select device from scratch.erased where device in (select id from device)"
 
 
@@ -106,14 +109,13 @@ def rewrite(
         new: where the file is made; what is there is replaced. It is whole then, but perhaps not yet on the disk.
         without: by device, the position up to which its entries are left out.
         keeps_places: whether each of them leaves its place, as an entry of the kind `erased`, so that the partition
-            still has all positions of its span; else it has holes.
+            still has all positions of its span; else it has holes, or nothing at all.
         share: how much of a core this takes.
 
     Returns:
         What is in the new file; None if the partition has nothing that is to be left out: no file was made then.
 
     Raises:
-        JournalUnusable: nothing would be left of the partition.
         apsw.Error, OSError: a disk does not give it, or takes no more.
     """
     scratch = f"{new}-scratch"
@@ -147,11 +149,9 @@ def _rewrite(db: apsw.Connection, without: Mapping[str, int], *, keeps_places: b
         _add_places(db)
     run(db, BY_SEQ)
     run(db, MARKS)
-    if has_any(db, "scratch.gone") and not has_any(db, "entry"):
-        raise JournalUnusable("nothing would be left of the partition")
     run(db, "insert into tick select * from old.tick")
-    run(db, _TICKS)
     run(db, _NO_TICKS)
+    run(db, _TICKS)
     _copy_rollups(db)
     has_claimed, has_stamped = has_any(db, "claimed"), has_any(db, "stamped")
     run(db, views(has_claimed=has_claimed, has_stamped=has_stamped))

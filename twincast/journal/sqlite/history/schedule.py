@@ -162,7 +162,7 @@ class Closing:
         """
         parts, loop = self._file.parts, asyncio.get_running_loop()
         await loop.run_in_executor(None, self._check_room, span)
-        before = parts[-1] if parts and parts[-1].last_seq + 1 == span.first else None
+        before = parts[-1] if parts and parts[-1].last_seq + 1 == span.first and parts[-1].kind == CLOSED else None
         new = await loop.run_in_executor(None, files.new_file, self._path, span.first)
         job = Job(
             journal=self._path,

@@ -1,0 +1,206 @@
+"""The history of some devices is kept for a shorter time: closed partitions are written anew without them."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+
+from tests.fakes import batch_of
+from tests.journal.sqlite.history.making import rows
+from twincast.core.model import Control, DataUpdate, Entry
+from twincast.core.pattern import pattern_set
+from twincast.errors import SettingUnusable, Truncated
+from twincast.history.pointer import Pointer
+from twincast.history.query import BucketsQuery, EntriesQuery, Names
+from twincast.history.times import text_of
+from twincast.journal.retention import Retention
+from twincast.journal.sqlite.health import facts, problems
+from twincast.journal.sqlite.history import schedule, thinning
+from twincast.journal.sqlite.history.closer import Closed, Job, Rewriting
+from twincast.journal.sqlite.history.history import SqliteHistory
+from twincast.journal.sqlite.history.layout import folder_of
+from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.testing import eventually_async
+
+MINUTE_US = 60_000_000
+START_US = 1_800_000_000_000_000
+KEPT = Retention(keep_entries=5, partition_entries=10, keep_for=(("lab/kept", 1e9), ("lab/*", 3_600.0)))
+EVERYTHING = pattern_set(frozenset(["*"]))
+
+
+class Clock:
+    """The clock that entries are stamped by."""
+
+    def __init__(self) -> None:
+        self.at_us = START_US
+
+    def __call__(self) -> str:
+        return text_of(self.at_us)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in threads, which are begun faster than processes; and look often."""
+    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+    monkeypatch.setattr(thinning, "LOOK_S", 0.02)
+
+
+@asynccontextmanager
+async def opened(path: str, clock: Clock, kept: Retention = KEPT) -> AsyncIterator[SqliteJournal]:
+    journal = await SqliteJournal.open(path, retention=kept, now_utc=clock)
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+def entry(n: int, clock: Clock) -> Entry:
+    if n % 10 == 4:
+        return Control("lab/a", "turn", Raw(b"{}"), clock(), "rest")
+    return DataUpdate(("lab/a", "hall", "lab/kept")[n % 3], Raw(b"%d" % n), clock(), "rest")
+
+
+async def append(journal: SqliteJournal, clock: Clock, first: int, count: int) -> None:
+    for n in range(first, first + count):
+        clock.at_us += MINUTE_US
+        await journal.append(batch_of([entry(n, clock)]))
+    await journal.closed()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await eventually_async(condition, "what is done in the background")
+
+
+def kinds(path: str) -> Sequence[tuple[str, str]]:
+    return [(str(file), str(kind)) for file, kind in rows(Path(path), "select file, kind from part order by first_seq")]
+
+
+def devices(path: str, file: str) -> set[str]:
+    return {str(name) for (name,) in rows(Path(folder_of(path), file), "select distinct device_id from log")}
+
+
+def names_in(path: str) -> list[str]:
+    return sorted(name for name in os.listdir(folder_of(path)) if name != "open.db")
+
+
+async def test_old_partitions_lose_the_devices_that_are_kept_for_less_and_nothing_else(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path = str(tmp_path / "journal.db")
+    async with opened(path, clock) as journal:
+        await append(journal, clock, 1, 48)
+        assert {kind for _, kind in kinds(path)} == {"closed"}
+        clock.at_us += 35 * MINUTE_US  # the first two are older than an hour then
+        await append(journal, clock, 49, 1)
+        await until(lambda: [kind for _, kind in kinds(path)] == ["thinned", "thinned", "closed", "closed"])
+        files = [file for file, _ in kinds(path)]
+        assert files == ["000000000001-1.db", "000000000011-1.db", "000000000021.db", "000000000031.db"]
+        await until(lambda: names_in(path) == sorted(files))
+        assert [devices(path, file) for file in files[:3]] == [{"hall", "lab/kept"}] * 2 + [
+            {"hall", "lab/a", "lab/kept"}
+        ]
+        kept = [entry(n, clock).subject for n in range(1, 21)]
+        found = rows(Path(folder_of(path), files[0]), "select seq from log order by seq")
+        assert [seq for (seq,) in found] == [n for n in range(1, 11) if kept[n - 1] != "lab/a"]
+        await until(lambda: journal.oldest_since == 20)
+        with pytest.raises(Truncated, match="reaches back to 20"):
+            await journal.read(3, 10)
+        assert len(await journal.read(20, 100)) == 29
+    assert problems(path) == []
+    assert facts(path).oldest_seq == 21
+
+
+async def test_history_reads_what_is_left_and_states_and_positions_do_not(tmp_path: Path, clock: Clock) -> None:
+    path = str(tmp_path / "journal.db")
+    async with opened(path, clock) as journal:
+        await append(journal, clock, 1, 48)
+        history = await SqliteHistory.open(path, journal)
+        clock.at_us += 35 * MINUTE_US
+        await append(journal, clock, 49, 1)
+        await until(lambda: journal.oldest_since == 20)
+        asked = EntriesQuery(("hall", "lab/a"), frozenset(("data_update",)), 0, 1 << 60, 0, 49)
+        hall, lab = await history.entries(asked)
+        assert [each.seq for each in hall.entries] == [n for n in range(49, 0, -1) if n % 3 == 1 and n % 10 != 4]
+        assert min(each.seq for each in lab.entries) == 21
+        edges = range(START_US // 3_600_000_000 * 3_600_000_000, START_US + 4 * 3_600_000_000, 3_600_000_000)
+        [counted] = await history.buckets(BucketsQuery(("hall",), (Pointer(""),), edges, ("count",), 49))
+        assert sum(cell for cell in counted.columns[0] if isinstance(cell, int)) == len(hall.entries)
+        oldest = await history.oldest()
+        assert oldest is not None and oldest.seq == 21  # from where on nothing is lacking
+        everything = Names(EVERYTHING, EVERYTHING)
+        with pytest.raises(Truncated):
+            await history.state_at(19, everything)
+        assert len((await history.state_at(20, everything)).twins) == 3
+        with pytest.raises(Truncated):
+            await history.position_at(START_US + 5 * MINUTE_US)
+        assert await history.position_at(START_US + 25 * MINUTE_US) == 25
+        await history.close()
+
+
+async def test_a_partition_of_which_nothing_is_left_keeps_its_place(tmp_path: Path, clock: Clock) -> None:
+    path = str(tmp_path / "journal.db")
+    kept = KEPT._replace(keep_for=(("*", 3_600.0),))
+    async with opened(path, clock, kept) as journal:
+        await append(journal, clock, 1, 48)
+        history = await SqliteHistory.open(path, journal)
+        clock.at_us += 60 * MINUTE_US
+        await append(journal, clock, 49, 1)
+        await until(lambda: [kind for _, kind in kinds(path)] == ["thinned"] * 3 + ["closed"])
+        await until(lambda: journal.oldest_since == 30)
+        oldest = await history.oldest()
+        assert oldest is not None and oldest.seq == 31
+        asked = EntriesQuery(("hall",), frozenset(("data_update",)), 0, 1 << 60, 0, 49)
+        assert (await history.entries(asked))[0].entries[-1].seq == 31
+        await history.close()
+    assert problems(path) == []
+
+
+async def test_a_longer_time_comes_later(tmp_path: Path, clock: Clock) -> None:
+    path = str(tmp_path / "journal.db")
+    kept = KEPT._replace(keep_for=(("hall", 7_200.0), ("lab/a", 3_600.0)))
+    async with opened(path, clock, kept) as journal:
+        await append(journal, clock, 1, 48)
+        clock.at_us += 35 * MINUTE_US
+        await append(journal, clock, 49, 1)
+        await until(lambda: kinds(path)[0] == ("000000000001-1.db", "thinned"))
+        assert devices(path, "000000000001-1.db") == {"hall", "lab/kept"}
+        clock.at_us += 60 * MINUTE_US
+        await until(lambda: kinds(path)[0] == ("000000000001-2.db", "thinned"))
+        assert devices(path, "000000000001-2.db") == {"lab/kept"}
+    assert problems(path) == []
+
+
+async def test_what_is_failing_is_said_and_tried_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fails = str(tmp_path / "journal.db"), [True]
+
+    async def failing(job: Job | Rewriting) -> Closed:
+        if isinstance(job, Rewriting) and fails[0]:
+            return Closed(0, 0, 0, 0, 0, 0, "", 0.0, "the disk is full")
+        return await schedule.made_here(job)
+
+    monkeypatch.setattr(schedule, "made_apart", failing)
+    async with opened(path, clock) as journal:
+        await append(journal, clock, 1, 48)
+        clock.at_us += 35 * MINUTE_US
+        await append(journal, clock, 49, 1)
+        await until(lambda: "kept for longer than it is to be: the disk is full" in (journal.space().problem or ""))
+        assert {kind for _, kind in kinds(path)} == {"closed"}
+        fails[0] = False
+        await until(lambda: [kind for _, kind in kinds(path)][:2] == ["thinned", "thinned"])
+        await until(lambda: journal.space().problem is None)
+
+
+def test_what_is_no_pattern_is_refused() -> None:
+    with pytest.raises(SettingUnusable, match="--keep-for: a pattern must have 1 to 256 characters"):
+        KEPT._replace(keep_for=(("x" * 300, 1.0),)).check()
+    KEPT.check()

@@ -1,0 +1,192 @@
+"""Writes closed partitions anew without devices whose history is kept for a shorter time than the log's.
+
+A crash at any step loses nothing: the old file is part of the log until the commit that puts the new one in its place,
+which is whole and on the disk then. What is left over goes at the next start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from typing import NamedTuple
+
+from twincast.core.pattern import Pattern
+from twincast.errors import JournalUnavailable
+from twincast.journal.retention import Retention
+from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.history import files, schedule
+from twincast.journal.sqlite.history.catalog import THINNED, Part
+from twincast.journal.sqlite.history.closer import Closed, Rewriting
+from twincast.journal.sqlite.history.layout import open_partition
+from twincast.journal.sqlite.history.rewrite import EVERYTHING
+from twincast.journal.sqlite.history.times import time_us
+from twincast.journal.sqlite.worker import Worker
+from twincast.machine import free_bytes
+
+logger = logging.getLogger("twincast.journal")
+
+LOOK_S = 60.0
+"""How often it is looked for what is too old."""
+SHARE = 0.3
+"""How much of a core it takes to write a partition anew."""
+
+_DEVICES = """
+select name from device
+where name <> '' and (id in (select device from entry) or id in (select device from state))
+"""
+
+
+class Rule(NamedTuple):
+    """How long the history of some devices is kept."""
+
+    pattern: Pattern
+    keep_us: int
+
+
+def rules_of(retention: Retention) -> Sequence[Rule]:
+    """Return the rules of a retention, of which the first one that selects a device counts.
+
+    Raises:
+        ValidationFailed: a pattern is none.
+    """
+    return [Rule(Pattern(text), round(keep_s * 1e6)) for text, keep_s in retention.keep_for]
+
+
+class Thinning:
+    """Thins the partitions of an open journal, the oldest first. Lives on one event loop."""
+
+    def __init__(
+        self,
+        file: SqliteFile,
+        worker: Worker,
+        path: str,
+        *,
+        retention: Retention,
+        lock: asyncio.Lock,
+        now_utc: Callable[[], str],
+        thinned: Callable[[], None],
+    ) -> None:
+        """Begin with `start`.
+
+        Args:
+            file: the open file.
+            worker: the one that appends to it.
+            path: where it is.
+            retention: how long what is kept.
+            lock: is held by whoever makes partitions, or puts some in the place of others.
+            now_utc: the clock that entries are stamped by.
+            thinned: is called when a partition has been thinned.
+        """
+        self._file = file
+        self._worker = worker
+        self._path = path
+        self._rules = rules_of(retention)
+        self._keep_entries = retention.keep_entries
+        self._lock = lock
+        self._now_utc = now_utc
+        self._thinned = thinned
+        self._forgetting: list[Callable[[], Awaitable[None]]] = []
+        self._seen: set[tuple[str, tuple[bool, ...]]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+        """Why nothing is thinned; None if it is, or nothing is due."""
+
+    def when_rewritten(self, forget: Callable[[], Awaitable[None]]) -> None:
+        """Have something called when partitions are replaced: it lets go of files that are gone."""
+        self._forgetting.append(forget)
+
+    def start(self) -> None:
+        """Begin, on the event loop, if there are rules."""
+        if self._rules:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="thinning partitions")
+
+    async def close(self) -> None:
+        """End what is under way; what it has made so far is thrown away."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except (JournalUnavailable, OSError) as error:
+                if self.problem is None:
+                    logger.warning("the history of some devices is kept for longer than it is to be: %s", error)
+                self.problem = str(error)
+            else:
+                self.problem = None
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        """Thin what is due.
+
+        Not the newest partition, from which the next one takes its twins; nor what the journal itself still has, or
+        clients may resume from.
+        """
+        end = min(await self._worker.do(self._file.hot_since), self._file.seq - self._keep_entries)
+        for part in self._file.parts[:-1]:
+            if part.last_seq > end:
+                return
+            now_us = time_us(self._now_utc())
+            due = tuple(part.stored_max_us < now_us - rule.keep_us for rule in self._rules)
+            if not any(due) or (part.sha256, due) in self._seen:
+                continue
+            async with self._lock:
+                await self._thin(part, due)
+            self._seen.add((part.sha256, due))
+
+    async def _thin(self, part: Part, due: Sequence[bool]) -> None:
+        """Put a partition without devices that are due in the place of one, if that has any of them.
+
+        Raises:
+            JournalUnavailable, OSError: it is not; the partition is what it was.
+        """
+        loop, old = asyncio.get_running_loop(), files.path_of(self._path, part)
+        names = await loop.run_in_executor(None, _names_in, old)
+        gone = [name for name in names if self._is_due(name, due)]
+        if not gone:
+            return
+        needed = 2 * part.bytes + schedule.ROOM_BYTES
+        if free_bytes(self._path) < needed:
+            raise JournalUnavailable(f"{needed:,} bytes of the disk must be free for that")
+        new = await loop.run_in_executor(None, files.new_file, self._path, part.first_seq)
+        job = Rewriting(
+            source=old, new=new, without=[(name, EVERYTHING) for name in gone], keeps_places=False, share=SHARE
+        )
+        try:
+            facts = await schedule.made_apart(job)
+            if facts.problem:
+                raise JournalUnavailable(facts.problem)
+            name = await loop.run_in_executor(None, files.settle_anew, new, part.file)
+        finally:
+            await loop.run_in_executor(None, files.remove_unfinished, new)
+        replaced = self._worker.do(partial(self._file.replace_part, part, thinned_part(part, name, facts)))
+        if await asyncio.shield(replaced):  # what has begun in the thread ends there
+            await loop.run_in_executor(None, files.unlink, self._path, [part])
+            logger.info("thinned the log from %d to %d, of %d devices", *part[:2], len(gone))
+            self._thinned()
+            for forget in self._forgetting:
+                await forget()
+
+    def _is_due(self, name: str, due: Sequence[bool]) -> bool:
+        return next(
+            (is_due for rule, is_due in zip(self._rules, due, strict=True) if rule.pattern.matches(name)), False
+        )
+
+
+def _names_in(path: str) -> list[str]:
+    with closing(open_partition(path)) as db:
+        return [str(name) for (name,) in db.execute(_DEVICES)]
+
+
+def thinned_part(part: Part, name: str, facts: Closed) -> Part:
+    """Return what the catalog says of a partition that was thinned; of one without any entries, its old times."""
+    anew = part._replace(file=name, entries=facts.entries, bytes=facts.bytes, sha256=facts.sha256, kind=THINNED)
+    if not facts.entries:
+        return anew
+    return anew._replace(
+        min_us=facts.min_us, max_us=facts.max_us, stored_min_us=facts.stored_min_us, stored_max_us=facts.stored_max_us
+    )
