@@ -1,9 +1,19 @@
 """What is to be kept, and what cannot be."""
 
+from pathlib import Path
+
 import pytest
 
 from twincast.errors import SettingUnusable
-from twincast.journal.retention import ENTRY_MIN_BYTES, HEADROOM_BYTES, Retention
+from twincast.journal import open_stores
+from twincast.journal.retention import (
+    AGED_PARTITION_ENTRIES,
+    AGED_SUMMED_ENTRIES,
+    ENTRY_MIN_BYTES,
+    HEADROOM_BYTES,
+    PARTITION_MAX_AGE_S,
+    Retention,
+)
 
 
 def test_a_bound_without_room_for_what_clients_resume_from_is_refused_with_what_to_do() -> None:
@@ -26,3 +36,20 @@ def test_a_bound_below_what_any_journal_takes_is_refused_whatever_is_resumed_fro
         Retention(keep_bytes=HEADROOM_BYTES, keep_entries=1).check()
     assert "--resume-max-entries" not in refused.value.message
     Retention(keep_bytes=HEADROOM_BYTES + ENTRY_MIN_BYTES, keep_entries=1).check()
+
+
+def test_what_is_done_with_partitions_has_the_log_closed_sooner() -> None:
+    assert Retention().closes_at_age_s == PARTITION_MAX_AGE_S
+    assert Retention(keep_s=4_000.0).closes_at_age_s == 1_000.0
+    assert Retention(keep_s=4_000.0, keep_for=(("a", 400.0), ("b", 800.0))).closes_at_age_s == 100.0
+    assert Retention(keep_s=4_000.0).aged_entries == AGED_PARTITION_ENTRIES
+    assert Retention(keep_rollups_s=4_000.0).aged_entries == AGED_SUMMED_ENTRIES
+    assert Retention(keep_for=(("a", 400.0),)).aged_entries == AGED_SUMMED_ENTRIES
+
+
+async def test_settings_without_effect_are_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    kept = Retention(keep_rollups_s=4_000.0, partition_entries=0)
+    for url, said in (("memory:", "apply to a journal on disk only"), (f"sqlite:{tmp_path}/j.db", "nothing is closed")):
+        stores = await open_stores(url, memory_max_bytes=1 << 20, retention=kept)
+        await stores.close()
+        assert said in caplog.text

@@ -213,14 +213,19 @@ async def open_stores(
         )
     kind, path = JournalUrl.parse(url)
     if kind == "memory":
-        if retention.is_bounded:
+        if retention.is_bounded or retention.needs_partitions:
             logger.warning(
-                "--keep and --keep-bytes apply to a journal on disk only; one in memory keeps the newest %d bytes"
+                "--keep and its like apply to a journal on disk only; one in memory keeps the newest %d bytes"
                 " (--memory-journal-max-bytes)",
                 memory_max_bytes,
             )
         memory = MemoryJournal(max_bytes=memory_max_bytes)
         return Stores(memory, MemoryAccessStore(memory.trail), memory.history)
+    if retention.needs_partitions and not retention.closes_at_entries:
+        logger.warning(
+            "--keep-rollups and --keep-for are of closed partitions, and nothing is closed: partition_entries is 0,"
+            " or --keep-bytes has no room for several"
+        )
     if kind == "nats":
         return await _open_shared(url, retention, now_utc, opening)
     async with AsyncExitStack() as undo:

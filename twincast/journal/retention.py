@@ -77,10 +77,14 @@ class Retention(NamedTuple):
         return self.keep_rollups_s is not None and self.closes_at_entries > 0
 
     @property
+    def needs_partitions(self) -> bool:
+        """Whether anything is to be done that is done with closed partitions alone."""
+        return self.keep_rollups_s is not None or bool(self.keep_for)
+
+    @property
     def aged_entries(self) -> int:
         """How many entries are closed for their age, at least."""
-        needs_partitions = self.keep_rollups_s is not None or self.keep_for
-        return AGED_SUMMED_ENTRIES if needs_partitions else AGED_PARTITION_ENTRIES
+        return AGED_SUMMED_ENTRIES if self.needs_partitions else AGED_PARTITION_ENTRIES
 
     def check(self) -> None:
         """Check that the entries that must stay have room, and that settings do not contradict one another.

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -15,10 +16,11 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from tests.conftest import StartServer
 from tests.fakes import batch_of
 from tests.journal.sqlite.cut_disk import CutDisk, PowerCut
 from tests.journal.sqlite.history.making import close_log, log_of
-from tests.running import ROOT
+from tests.running import ROOT, eventually
 from tests.tools import needs_root
 from twincast.core.model import DataUpdate
 from twincast.errors import BackupUnusable, JournalUnusable
@@ -234,6 +236,43 @@ def test_on_a_full_disk_the_earlier_backup_stays(path: Path, tmp_path: Path, gro
         assert len(os.listdir(disk / "backup" / "journal.db-history")) == 3
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_backups_made_again_beside_a_server_that_closes_drops_and_sums_up_are_whole(
+    server_process: StartServer, path: Path, folder: Path, tmp_path: Path
+) -> None:
+    kept = {"KEEP": "1s", "KEEP_ROLLUPS": "1d", "PARTITION_ENTRIES": "200", "RESUME_MAX_ENTRIES": "100"}
+    server = server_process(f"sqlite:{path}", **{f"TWINCAST_{name}": value for name, value in kept.items()})
+    acknowledged, stop = [0], threading.Event()
+
+    def load() -> None:
+        batch = [{"device_id": f"d/{n}", "value": n} for n in range(50)]
+        while not stop.wait(0.1):
+            acknowledged[0] = server.post("/api/data", batch).json()["last_seq"]
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    kinds: set[str] = set()
+    try:
+        eventually(lambda: acknowledged[0], "the load has begun")
+        made, until_s = 0, time.monotonic() + 60
+        while made < 10 or (kinds != {"closed", "rollup"} and time.monotonic() < until_s):
+            made += 1
+            before = acknowledged[0]
+            manifest = back_up(path, folder)
+            assert check_backup(str(folder)) == manifest
+            assert manifest.seq >= before, "what was acknowledged before it began is in it"
+            with closing(alone(str(folder / "journal.db"))) as db:
+                kinds |= {part.kind for part in catalog.parts(db)}
+                named = [part.file for part in catalog.parts(db)]
+            assert sorted(each.name for each in folder.glob("journal.db-history/*")) == sorted(named)
+            time.sleep(0.2)
+    finally:
+        stop.set()
+        loader.join()
+    assert kinds == {"closed", "rollup"}
+    found = restored(folder, tmp_path / "back")
+    assert found[-1][0] == manifest.seq
 
 
 # A cut of the power, at each step of a backup that replaces one.

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from tests.fakes import batch_of
 from tests.journal.sqlite.history.logs import OpenLog, drive
-from tests.journal.sqlite.history.making import rows
+from tests.journal.sqlite.history.making import close_log, reading, rows, write
 from tests.journal.sqlite.history.test_queries import (
     DAY,
     HOUR,
@@ -34,12 +34,15 @@ from twincast.history.scan import BucketsScan
 from twincast.history.times import text_of
 from twincast.journal import retention
 from twincast.journal.retention import Retention
+from twincast.journal.sqlite import trim_schedule
+from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.history import catalog, files, rollup, schedule, summaries
 from twincast.journal.sqlite.history.closer import Closed, Job, Summing, sum_up
 from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.history.queries import Queries
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.journal.sqlite.trim import Look
 from twincast.testing import eventually_async
 
 SUMS: tuple[Aggregate, ...] = ("avg", "min", "max", "sum", "count", "min_t", "max_t")
@@ -407,6 +410,32 @@ async def test_under_a_bound_in_bytes_the_oldest_sums_go_when_nothing_else_can(
     finally:
         await journal.close()
     assert problems(path) == []
+
+
+def part_of(first: int, last: int) -> catalog.Part:
+    return catalog.Part(first, last, f"{first:012}.db", 0, 0, 0, 0, last - first + 1, 1, "ab", catalog.CLOSED, "")
+
+
+def test_while_a_partition_waits_for_its_sums_nothing_behind_it_is_trimmed() -> None:
+    parts = [part_of(1, 10), part_of(11, 20)]
+    look = Look(0, 0, 0, 0, None, 0, 24, parts, (), is_short=False)
+    assert trim_schedule._until(look, parts) == 24
+    assert trim_schedule._until(look, parts[:1]) == 20
+    assert trim_schedule._until(look, []) == 20
+    assert trim_schedule._until(look._replace(hot_since=20), []) is None
+    assert trim_schedule._until(look._replace(until=None), []) is None
+
+
+def test_sums_of_a_partition_that_was_written_anew_meanwhile_are_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    write(path, [reading("d", str(n), n) for n in range(1, 31)])
+    close_log(str(path), 10)
+    with closing(SqliteFile(str(path))) as file:
+        before = list(file.parts)
+        assert file.drop([before[0]._replace(sha256="of the one before")], [part_of(1, 10)]) == []
+        assert (file.parts, file.summaries) == (before, [])
+        assert file.drop(before[:1]) == before[:1]
+        assert (file.parts, file.summaries) == (before[1:], [])
 
 
 def test_sums_that_would_go_before_their_entries_are_refused() -> None:
