@@ -86,6 +86,27 @@ def test_a_stream_that_is_read_back_passes_over_what_is_gone_without_a_gap(serve
     ]
 
 
+def test_what_was_read_back_before_is_not_what_is_read_back_now(server: Server) -> None:
+    many = [{"device_id": name, "value": SECRET} for name in ("lab/fan", "lab/lamp")] * 300
+    httpx.post(f"{server.url}/api/data", json=many).raise_for_status()
+    epoch, headers = position(server).split(":")[0], {"Accept": "text/event-stream"}
+
+    def told(until: int) -> list[Any]:
+        found: list[Any] = []
+        address = f"{server.url}/api/events?since={epoch}:0&mode=every"
+        with httpx.stream("GET", address, headers=headers) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("data:"):
+                    found.append(json.loads(line.removeprefix("data:")))
+                    if found[-1].get("seq") == until:
+                        return found[1:]
+        return found
+
+    assert len([each for each in told(603) if each["device_id"] == "lab/fan"]) == 302
+    httpx.delete(f"{server.url}/api/history?device_id=lab/fan").raise_for_status()
+    assert [each["type"] for each in told(604) if each["device_id"] == "lab/fan"] == ["deleted"]
+
+
 def test_it_is_pending_for_as_long_as_files_have_it(path: Path) -> None:
     with Server(f"sqlite:{path}") as server, closing(apsw.Connection(str(path))) as reading:
         publish(server, "lab/fan", SECRET)

@@ -29,9 +29,11 @@ from twincast.journal.sqlite import erasures
 from twincast.journal.sqlite.backup import back_up
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.history import schedule, slices
+from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import file_name, folder_of, summary_name
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.testing import eventually_async
 
 TINY = Retention(partition_entries=50, keep_entries=20)
 MARK = "dubious-marker"
@@ -48,7 +50,8 @@ def path(tmp_path: Path) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have several slices of everything, made in this process."""
     monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
-    monkeypatch.setattr(slices, "BLOCK_ENTRIES", 10)
+    for module in "slices", "history":
+        monkeypatch.setattr(f"twincast.journal.sqlite.history.{module}.BLOCK_ENTRIES", 10)
     monkeypatch.setattr(slices, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(erasures, "SLICE_ENTRIES", 7)
     monkeypatch.setattr(erasures, "ZEROS_PAGES", 3)
@@ -287,3 +290,39 @@ async def test_a_backup_that_is_made_again_has_it_no_more(path: Path, tmp_path_f
         await journal.erased()
         make()
         assert holding(Path(folder, "manifest.json")) == []
+
+
+async def test_the_index_of_what_is_not_closed_has_it_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE_ENTRIES", 60)  # then it has sums of the device
+    async with opened(path, Retention(partition_entries=0)) as (journal, history):
+        for second in range(60):
+            marked = DataUpdate(GONE, Raw(b'{"%s":%d}' % (MARK.encode(), second)), at(second), "rest")
+            await journal.append(batch_of([marked, DataUpdate("d1", Raw(b"%d" % second), at(second), "rest")]))
+        index = os.path.join(folder_of(str(path)), OPEN_END)
+        await eventually_async(lambda: MARK.encode() in bytes_of(path).get(index, b""), "the index has it")
+        others = await told(history, "d1")
+        seq = await erase(journal)
+        await journal.erased()
+        assert holding(path) == []
+        assert await told(history, "d1") == others
+        assert [one.seq for one in await told(history, GONE)] == [seq]
+
+
+@pytest.mark.parametrize("entries", [0, 50])
+async def test_whoever_asks_meanwhile_gets_what_there_is_and_nothing_of_it(path: Path, entries: int) -> None:
+    everyone = Names(EVERYTHING, EVERYTHING)
+    async with opened(path, Retention(partition_entries=entries, keep_entries=20)) as (journal, history):
+        await fill(journal, 1, 600, by=20)
+        others = {device: await told(history, device) for device in ("d1", "d2")}
+        twins = {name: (await history.state_at(333, everyone)).twins[name] for name in others}
+        seq = await erase(journal)
+        asked = 0
+        while await journal.erasures():
+            asked += 1
+            assert {device: await told(history, device) for device in others} == others
+            assert [one.seq for one in await told(history, GONE)] == [seq]
+            assert (await history.state_at(333, everyone)).twins == twins
+            assert [one.seq for one in await journal.read(0, 1_000)] == [*range(1, seq + 1)]
+        assert asked
+        assert holding(path) == []
+    assert problems(str(path)) == []

@@ -132,7 +132,7 @@ class Queries:
             return (yield from self._steady(query))
 
     def _steady(self, query: Callable[[], Steps[T]]) -> Steps[T]:
-        """Work on a query, and once more if what it read from was closed, trimmed or dropped meanwhile."""
+        """Work on a query, and once more if what it read from was closed, trimmed, dropped or erased meanwhile."""
         before, emptied = self._cut(), self._slices.times_emptied
         for _ in range(TRIES - 1):
             try:
@@ -142,11 +142,16 @@ class Queries:
                 if not is_of_files and emptied == self._slices.times_emptied:
                     raise
             else:
-                oldest = self._slices.db.execute("select min(seq) from hot.log").get
-                if (oldest is None or oldest <= before.since + 1) and emptied == self._slices.times_emptied:
+                if emptied == self._slices.times_emptied and self._still_has(before):
                     return answer
             before, emptied = self._cut(), self._slices.times_emptied
         return (yield from query())
+
+    def _still_has(self, cut: Cut) -> bool:
+        """Whether the log has what it had, and nothing else of it is to be erased: rows that go are written over."""
+        db = self._slices.db
+        oldest = db.execute("select min(seq) from hot.log").get
+        return (oldest is None or oldest <= cut.since + 1) and erasures_of(db, "hot") == cut.erasures
 
     def _cut(self, until: int | None = None) -> Cut:
         """Return what the log consists of, up to a position if one is given."""

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from twincast.core.lateness import clock_of
 from twincast.core.model import Twin
-from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, DELETION, KINDS, READING
+from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, DELETION, ERASED, KINDS, READING
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.partition import Partition
 from twincast.journal.sqlite.history.slices import Slices
@@ -85,7 +85,7 @@ _ROWS = f"""
 select '[' || coalesce(group_concat('[' || json_quote(log.device_id) || ',' ||
     iif(log.type = '{KINDS[DELETION]}', 0, log.seq) || ',' || json_quote(log.source) || ',' || log.value || ',' ||
     json_quote(log.timestamp_utc) || ',' || json_quote(log.measured_at_utc) || ']', ','), '') || ']'
-from json_each(?) j cross join hot.log log on log.seq = j.value"""
+from json_each(?) j cross join hot.log log on log.seq = j.value where log.type <> '{KINDS[ERASED]}'"""
 _UNCHANGED = """
 select '[' || coalesce(group_concat('[' || json_quote(device_id) || ',' || seq || ',' || json_quote(source) || ',' ||
     value || ',' || json_quote(updated_at_utc) || ',' || json_quote(measured_at_utc) || ']', ','), '') || ']'
