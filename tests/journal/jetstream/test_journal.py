@@ -83,6 +83,35 @@ async def test_servers_count_the_same_whichever_of_them_appends(opened: OpenStor
     assert shared(one).place == shared(other).place
 
 
+async def test_each_server_erases_a_history_in_its_own_copy(opened: OpenStores, tmp_path: Path) -> None:
+    mark = b"salty-secret"
+    one, other = await opened("one"), await opened("other")
+    for number in range(30):
+        await one.journal.append(batch_of([reading("a", b'"%s"' % mark), reading("b", b"%d" % number)]))
+    await has_folded(other, one)
+    await stored(one)
+    await stored(other)
+
+    def holding() -> list[str]:
+        return sorted(file.name for file in tmp_path.rglob("*.db*") if file.is_file() and mark in file.read_bytes())
+
+    assert len(holding()) >= 2, "control: both copies have it"
+    await other.journal.append(batch_of([Deleted("a", NO_TIME, "rest", scope="history")]))
+    await has_folded(one, other)
+    for stores in one, other:
+        assert not any(mark in entry for entry in await log_of(stores))
+        await shared(stores).when_stored()
+        await shared(stores).erased()
+        assert [each.held_by for each in await stores.journal.erasures()] == [("stream",)]
+    assert holding() == []
+    assert await log_of(one) == await log_of(other)
+    late = await opened("late")
+    await stored(late)
+    await shared(late).erased()
+    assert holding() == [], "one that reads the stream from its beginning erases it, too"
+    assert [json.loads(entry)["type"] for entry in await log_of(late)] == ["erased", "data_update"] * 30 + ["deleted"]
+
+
 async def test_a_batch_has_its_positions_and_the_time_of_the_stream(opened: OpenStores) -> None:
     one = await opened("one")
     batch = batch_of([reading(), reading()])

@@ -18,7 +18,7 @@ from tests.journal.jetstream.test_journal import delete, shared, stored
 from tests.journal.sqlite.history.making import close_log
 from twincast.core.audit import Actor
 from twincast.core.lineage import Generation
-from twincast.core.model import DataUpdate, Position
+from twincast.core.model import DataUpdate, Deleted, Position
 from twincast.core.peers import Heartbeat, encode_heartbeat
 from twincast.errors import JournalUnavailable, JournalUnusable, TooLarge, TwincastError
 from twincast.journal import Stores
@@ -33,6 +33,7 @@ from twincast.journal.jetstream.stream import nanoseconds
 from twincast.journal.sqlite import source
 from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.source import JournalSource
 from twincast.testing import Nats
 
@@ -115,6 +116,24 @@ async def test_a_trimmed_journal_keeps_its_positions_and_its_state(
 def newest_of(path: str) -> int:
     with closing(SqliteFile(path)) as file:
         return file.seq
+
+
+async def test_places_of_an_erased_history_are_moved_as_what_they_are(
+    path: str, move: Move, opened: OpenStores
+) -> None:
+    moved.fill(path, 11)
+    journal = await SqliteJournal.open(path)
+    at_utc = "2026-01-02T00:00:00.000000+00:00"
+    await journal.append(batch_of([Deleted("device 1", at_utc, "rest", scope="history")]))
+    await journal.erased()
+    await journal.close()
+    before = moved.tables(path)
+    assert len([row for row in before["log"] if row[1] == "erased"]) > 10
+    assert await move() == len(before["log"])
+    stores = await opened("one")
+    copy = await copy_of(stores)
+    await shared(stores).erased()
+    assert moved.tables(copy) == before
 
 
 async def test_the_log_goes_on_behind_it(path: str, move: Move, opened: OpenStores) -> None:
