@@ -358,6 +358,8 @@ def test_a_device_that_may_not_be_seen_is_said_to_be_that(
     row(page, "home/door").click()
     expect_open(page, "home/door")
     expect(page.locator("#detail-value")).to_contain_text("of the door")
+    expect(page.locator("#timeline li")).not_to_have_count(0)  # nothing is asked that would be refused
+    expect(page.locator("#detail-first")).not_to_have_text("")
     revoke_key(path, "full")
     expect(page.locator("#form-login output")).to_contain_text("revoked")
     lab = add_key(path, "lab", read=["lab/*"])

@@ -47,7 +47,7 @@ let isKnown = false; // which devices there are
 const client = new Client({
   url: `${SERVER_URL}/ws`,
   parse,
-  schedule: (drain) => loop.next(drain),
+  schedule: takeSoon,
   explain: explainFailure,
   onLink: takeLink,
   onSnapshot: takeSnapshot,
@@ -94,6 +94,12 @@ const navigation = new Navigation({ onMove: showAddress });
 function need() {
   isNeeded = true;
   loop.now();
+}
+
+/** Has what came decoded with the next drawing; the first state is waited for, and taken at once. */
+function takeSoon(drain) {
+  loop.next(drain);
+  if (!isKnown) loop.now();
 }
 
 /** Few changes are drawn four times a second, the first one after a rest at once; many of them in every frame. */
@@ -196,13 +202,10 @@ function showAddress() {
     return;
   }
   navigation.settle();
-  if (address.isWall) {
-    showWall();
-    return;
-  }
-  wall.hide();
+  if (!address.isWall) wall.hide();
   const device = store.devices.get(address.id);
-  if (device) showDevice(device);
+  if (address.isWall) showWall();
+  else if (device) showDevice(device);
   else {
     detail.openAbsent(address);
     mark(address.id ?? "");
@@ -217,8 +220,7 @@ function showWall() {
 
 /** Opens the charts of the devices that the table shows. */
 function openWall() {
-  const parameters = new URLSearchParams([["devices", store.filter.trim() || "*"]]);
-  navigation.open("", parameters);
+  navigation.open("", new URLSearchParams([["devices", store.filter.trim() || "*"]]));
   showWall();
 }
 
