@@ -17,6 +17,7 @@ from tests.running import ROOT
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.history.layout import folder_of
+from twincast.journal.sqlite.lock import serves_the_file
 from twincast.journal.sqlite.reader import LogReader
 from twincast.testing import eventually
 
@@ -50,8 +51,12 @@ def wait_for_names(folder: str, names: list[str]) -> None:
 
 
 def damage(path: str, acknowledged: int, *, is_bounded: bool) -> list[str]:
-    """Return what is lost, there twice or half, of a journal whose process was killed; it is opened once."""
+    """Return what is lost, there twice or half, of a journal whose process was killed; it is opened once.
+
+    A child that was being started when its parent was killed has the lock until it is another program.
+    """
     found = []
+    eventually(lambda: not serves_the_file(path), "it is let go")
     with closing(SqliteFile(path)) as file:
         oldest_since, newest, parts = file.look("2026-11-23T16:24:00+00:00").oldest_since, file.seq, file.parts
         summaries = file.summaries

@@ -1,4 +1,4 @@
-"""A journal that lives: written with late and wrong clocks, closed, sliced, trimmed, bounded, opened anew; and asked.
+"""A journal that lives: written with late and wrong clocks, closed, trimmed, bounded, erased from, opened; and asked.
 
 Between any two of these, each query and state is compared with a look at every entry of a plain list, by tests/history/
 brute, which shares nothing with the product; so does the judge of lateness here.
@@ -28,7 +28,7 @@ from tests.fakes import batch_of
 from tests.history import brute
 from tests.journal.sqlite.history.logs import SMALL
 from twincast.core.lateness import horizon_in
-from twincast.core.model import Control, DataUpdate, Deleted, Entry, Late
+from twincast.core.model import Control, DataUpdate, Deleted, Entry, Erased, Late
 from twincast.core.pattern import pattern_set
 from twincast.core.state import State
 from twincast.errors import Truncated
@@ -36,7 +36,7 @@ from twincast.history.pointer import Pointer
 from twincast.history.query import AGGREGATES, BucketsQuery, EntriesQuery, Names
 from twincast.history.times import text_of
 from twincast.journal.retention import Retention
-from twincast.journal.sqlite import trim
+from twincast.journal.sqlite import erasures, trim
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.history import schedule
 from twincast.journal.sqlite.history.history import SqliteHistory
@@ -119,6 +119,7 @@ class LivingJournal(RuleBasedStateMachine):
             self._undo.enter_context(patch.multiple(module, **sizes))
         self._undo.enter_context(patch.object(schedule, "made_apart", schedule.made_here))
         self._undo.enter_context(patch.object(trim, "SLICE_ENTRIES", 3))
+        self._undo.enter_context(patch.object(erasures, "SLICE_ENTRIES", 7))
         folder = self._undo.enter_context(TemporaryDirectory())
         self._runner = self._undo.enter_context(asyncio.Runner())
         self._path = os.path.join(folder, "journal.db")
@@ -166,6 +167,11 @@ class LivingJournal(RuleBasedStateMachine):
         """What the log still holds."""
         return self.log[self.oldest_since :]
 
+    @property
+    def _telling_entries(self) -> list[Entry]:
+        """What it still holds, without the places of what is erased."""
+        return [entry for entry in self.kept if not isinstance(entry, Erased)]
+
     # What happens to the log.
 
     @rule(step_us=st.sampled_from(STEPS_US))
@@ -200,6 +206,26 @@ class LivingJournal(RuleBasedStateMachine):
     def delete(self, data: Any) -> None:
         name = data.draw(st.sampled_from(sorted(self._judge.living)))
         self._append([Deleted(name, text_of(self._now_us), "rest")], [self._judge.deleted(name, self._now_us)])
+
+    @precondition(lambda self: self._telling)
+    @rule(data=st.data())
+    def delete_history(self, data: Any) -> None:
+        """What is to go is in no answer from then on, however long it takes to be gone."""
+        name = data.draw(st.sampled_from(sorted(self._telling)))
+        judged = self._judge.deleted(name, self._now_us)
+        self._append([Deleted(name, text_of(self._now_us), "rest", scope="history")], [judged])
+        for index, entry in enumerate(self.log[:-1]):
+            if entry.subject == name:
+                self.log[index] = Erased(entry.timestamp_utc, seq=entry.seq)
+
+    @rule()
+    def erases(self) -> None:
+        self._runner.run(self._journal.erased())
+
+    @property
+    def _telling(self) -> set[str]:
+        """Whatever the log tells something of."""
+        return {entry.subject for entry in self.kept if not isinstance(entry, Erased)}
 
     def _append(self, given: Sequence[Entry], judged: Sequence[Entry]) -> None:
         batch = batch_of(given)
@@ -239,6 +265,8 @@ class LivingJournal(RuleBasedStateMachine):
         before, self.oldest_since = self.oldest_since, self._journal.oldest_since
         assert before <= self.oldest_since <= max(0, self.head - KEEP_ENTRIES)
         for entry in self.log[before : self.oldest_since]:
+            if isinstance(entry, Erased):  # it has another time now
+                continue
             stored_us = brute.micros(entry.timestamp_utc)
             assert stored_us < self._latest_us - KEEP_US or stored_us > self._now_us, "it is not old enough"
 
@@ -318,16 +346,17 @@ class LivingJournal(RuleBasedStateMachine):
             found = self._ask(self._history.position_at(at_us))
         except Truncated:
             assert self.oldest_since
-            assert brute.position(self.kept, at_us) == 0
+            assert brute.position(self._telling_entries, at_us) == 0
         else:
-            truth = brute.position(self.kept, at_us)
-            assert found == truth or (self.oldest_since and truth == 0 and found == self.oldest_since)
+            truth = brute.position(self._telling_entries, at_us)
+            assert found == truth or not any(truth < each.seq <= found for each in self._telling_entries)
+            assert found >= truth
 
     @rule(patterns=st.sampled_from([["*"], ["a", "only*"]]))
     def ask_for_names_and_the_oldest(self, patterns: list[str]) -> None:
         asked = Names(pattern_set(frozenset(patterns)), _ALL)
         found = self._ask(self._history.names(asked))
-        assert list(found) == sorted({entry.subject for entry in self.kept if asked.has(entry.subject)})
+        assert list(found) == sorted(filter(asked.has, self._telling))
         oldest = self._ask(self._history.oldest())
         assert (None if oldest is None else oldest.seq) == (self.kept[0].seq if self.kept else None)
 
@@ -357,6 +386,8 @@ def _claim(stored_us: int, ahead_us: int | None) -> Any:
 
 
 def _plain(entry: Entry) -> tuple[Any, ...]:
+    if isinstance(entry, Erased):
+        return entry.seq, entry.kind
     claim = getattr(entry, "measured_at_utc", UNSET)
     return (
         *(entry.seq, entry.kind, entry.subject, bytes(entry.payload), entry.timestamp_utc, entry.source),

@@ -51,7 +51,7 @@ def named_too_early() -> None:
     """Have the catalog name a file before that has its name: the control."""
 
     def settle(new: str, first_seq: int) -> str:
-        late, name = f"{new}-late", file_name(first_seq)
+        late, name = f"{new}.new", file_name(first_seq)  # which the next start removes, as any unfinished file
         os.replace(new, late)
         threading.Timer(0.05, os.replace, (late, os.path.join(os.path.dirname(new), name))).start()
         return name
