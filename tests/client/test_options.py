@@ -105,7 +105,8 @@ def test_without_asyncio_left_out_and_given(place: Place, tmp_path: Path) -> Non
         client.control("lamp", "set", {"to": 1})
         how: dict[str, Any] = {"mode": "every", "kinds": ["data_update"], "max_hz": None, "initial": True}
         assert [event.value for event in client.watch("lamp", **how, timeout_s=0.3)] == [1]
-        client.delete("lamp")
+        client.delete("lamp", history=True)
+        assert list(client.history("lamp", kinds=["data_update", "control"]).entries) == []
     assert links[0].phase == "live"
 
 
@@ -127,7 +128,8 @@ def test_single_requests_left_out_and_given(place: Place) -> None:
         assert [record.action for record in rest.audit(limit=1)] == ["delete"]
     with Rest(place.url) as rest:
         rest.publish("a/../b", 1)
-        rest.delete("a/../b")
+        assert rest.delete("a/../b", history=True)["type"] == "deleted"
+        assert list(rest.history("a/../b").entries) == []
 
 
 async def test_trusted_by_its_fingerprint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +183,7 @@ def test_every_optional_parameter_is_named_above() -> None:
         Rest.publish_all,
         Rest.audit,
     ]
-    public += [Client.watch, Client.control, without_asyncio.Client.watch, Rest.delete]
+    public += [Client.watch, Client.control, Client.delete, without_asyncio.Client.watch, Rest.delete]
     public += [Client.publish, Client.submit, without_asyncio.Client.publish]
     for function in public:
         for name, parameter in inspect.signature(function).parameters.items():
