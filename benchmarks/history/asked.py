@@ -4,12 +4,17 @@ import http.client
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
+import apsw
+
 from benchmarks.loads.rest import Refused
 from benchmarks.machine import ServerProcess
+from twincast.journal.sqlite.history.slices import BLOCK_ENTRIES
 
 T = TypeVar("T")
 WARM, TIMES = 2, 15
@@ -31,13 +36,19 @@ class Asked:
         self._process = process
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
 
-    def wait_until_calm(self) -> None:
-        """Return once the server does nothing any more: it indexes the open end of the log at its start."""
+    def wait_until_indexed(self, index: Path, entries: int) -> None:
+        """Return once the server has indexed the open end of the log, as it does at its start, and rests.
+
+        Args:
+            index: the file.
+            entries: how many are open.
+        """
         until_s = time.monotonic() + TIMEOUT_S
         while time.monotonic() < until_s:
             before_s = self._process.cpu_s
             time.sleep(_CALM_S)
-            if self._process.cpu_s - before_s < _CALM_CPU_S:
+            is_calm = self._process.cpu_s - before_s < _CALM_CPU_S
+            if is_calm and _indexed(index) > entries - BLOCK_ENTRIES:
                 return
         raise TimeoutError("the server does not come to rest")
 
@@ -57,6 +68,17 @@ class Asked:
     def took(self, path: str) -> Took:
         """Return what a question takes."""
         return took(lambda: self.text(path), lambda: self._process.cpu_s)
+
+
+def _indexed(index: Path) -> int:
+    """Return how many entries an index of the open end has; 0 as long as it is written to."""
+    if not index.exists():
+        return 0
+    with closing(apsw.Connection(str(index), flags=apsw.SQLITE_OPEN_READONLY)) as db:
+        try:
+            return int(db.execute("select count(*) from run").get)
+        except apsw.Error:
+            return 0
 
 
 def took(do: Callable[[], object], cpu_s: Callable[[], float] = time.process_time) -> Took:

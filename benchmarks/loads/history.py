@@ -18,6 +18,7 @@ from benchmarks.history.made import journal
 from benchmarks.machine import LOAD_CORE, use_core
 from benchmarks.peers import Twincast
 from twincast.history.times import text_of
+from twincast.journal.sqlite.history.files import OPEN_END
 
 TWINCAST = Twincast("sqlite", flags=("--partition-entries", "0"))
 """As it is by default, but that nothing is closed meanwhile: what is open is to stay as much."""
@@ -136,7 +137,7 @@ def _serving(fleet: Fleet) -> Iterator[tuple[Asked, Path]]:
     use_core(LOAD_CORE)
     with TWINCAST.running(file=path) as (process, port):
         asked = Asked(process, port)
-        asked.wait_until_calm()
+        asked.wait_until_indexed(Path(f"{path}-history", OPEN_END), fleet.entries - fleet.closed_entries)
         yield asked, path
 
 

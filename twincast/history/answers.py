@@ -1,8 +1,8 @@
 """What is answered about the past: shapes, and their JSON in pieces, for an answer may be large."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -28,6 +28,11 @@ from twincast.core.model import (
 from twincast.history.pointer import Pointer
 from twincast.history.query import Aggregate, Cell, Series
 
+T = TypeVar("T")
+ENCODED_BYTES = 8 * 1024
+"""Items of about so much are encoded by one call."""
+ITEM_BYTES = 128
+"""What an item has beside its value, about."""
 PIECE_BYTES = 64 * 1024
 """About so much of an answer is made at once: a millisecond's work."""
 _encode = msgspec.json.Encoder().encode
@@ -225,15 +230,23 @@ def here() -> Raw:
     return _HERE
 
 
+def _payload_of(entry: Entry) -> Any:
+    return entry.payload
+
+
+def _value_of(member: tuple[str, Twin]) -> Any:
+    return bytes(member[1].value)
+
+
 def _members(twins: dict[str, Twin]) -> Iterator[bytes]:
     yield b"{"
-    for index, (name, twin) in enumerate(twins.items()):
-        yield b"%b%b:%b" % (b"," if index else b"", _encode(name), _encode(twin))
+    for index, some in enumerate(_groups(twins.items(), _value_of)):
+        yield b"%b%b" % (b"," if index else b"", _encode(dict(some))[1:-1])
     yield b"}"
 
 
 def _entry_texts(entries: Iterable[Entry], paths: Sequence[Pointer]) -> Iterator[bytes]:
-    return _array((_encode(shown(entry, paths)),) for entry in entries)
+    return _array((_encode([shown(entry, paths) for entry in some])[1:-1],) for some in _groups(entries, _payload_of))
 
 
 def _array(items: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
@@ -243,6 +256,20 @@ def _array(items: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
             yield b","
         yield from item
     yield b"]"
+
+
+def _groups(items: Iterable[T], value_of: Callable[[T], Any]) -> Iterator[list[T]]:
+    """Yield some items at a time: a call that encodes one costs as much as the work itself."""
+    some: list[T] = []
+    size_bytes = 0
+    for item in items:
+        some.append(item)
+        size_bytes += ITEM_BYTES + len(value_of(item))
+        if size_bytes >= ENCODED_BYTES:
+            yield some
+            some, size_bytes = [], 0
+    if some:
+        yield some
 
 
 def _with(head: Struct, inner: Iterable[bytes]) -> Iterator[bytes]:

@@ -32,7 +32,7 @@ create temp table asked (
 """
 _ASK = "insert into asked select ?, value, key from json_each(?)"
 _SCAN = """
-insert into tail select :query, a.device, at_us, seq, stored_us, l.kind
+insert into tail select :query, a.device, at_us, seq, stored_us, l.kind, l.bytes
 from ({rows}) l cross join asked a on a.query = :query and a.name = l.device_id order by 2, 3, 4
 """
 _ROWS = "select * from hot.log where seq between :first and :last and device_id "
@@ -66,6 +66,7 @@ def _columns(table: str) -> Columns:
         stored="coalesce(run.stored_us, run.at_us)",
         kind="run.kind",
         value="log.value",
+        bytes="run.bytes",
         event=_EVENT,
         seek="hot.log log on log.seq = f.value ->> 1",
         is_clustered=False,

@@ -78,6 +78,7 @@ class Partition:
             stored="coalesce(entry.stored_us, entry.at_us)",
             kind="entry.kind",
             value="entry.value",
+            bytes="octet_length(entry.value)",
             event=self._event(),
             seek="entry on entry.device = :device and entry.at_us = f.value ->> 0 and entry.seq = f.value ->> 1",
             is_clustered=True,

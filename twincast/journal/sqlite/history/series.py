@@ -86,11 +86,11 @@ class SeriesOfOne:
         if extent is None:
             return
         with self._buckets.on(run.db, None if is_mixed else extent):
-            narrow = extent if run.members or is_mixed else _narrowed(run, extent)
+            widths, narrow = self._outline(run, extent)
             if narrow is None:
                 return
             if self._has_sums and not is_mixed:
-                yield from self._add_sums(run, narrow)
+                yield from self._add_sums(run, narrow, widths)
             for each in run.members or (run,):
                 if (within := meet(after(each.times_us), narrow)) is not None:
                     yield from self._add_mixed(each, within) if is_mixed else self._add_others(each, within)
@@ -100,7 +100,17 @@ class SeriesOfOne:
         extent = meet(after(run.times_us), ends(self._query.edges))
         if extent is not None and self._has_sums:
             with self._buckets.on(run.db, extent):
-                yield from self._add_sums(run, extent)
+                yield from self._add_sums(run, extent, sums.widths(run, self._path))
+
+    def _outline(self, run: SortedRun, extent: Range) -> tuple[list[int] | None, Range | None]:
+        """Return of which widths there are rollups, and where in a wide range the device has entries."""
+        if run.is_short:
+            return None, extent
+        if run.members or extent[1] - extent[0] <= WIDE_US:
+            return sums.widths(run, self._path) if self._has_sums else None, extent
+        if self._has_sums:
+            return sums.outline(run, self._path, extent)
+        return None, run.narrowed(extent)
 
     def _add_others(self, run: SortedRun, extent: Range) -> Steps[None]:
         """Add what is no sum, of a run that is in order by the time of the query."""
@@ -122,10 +132,7 @@ class SeriesOfOne:
 
     def _add_mixed(self, run: SortedRun, extent: Range) -> Steps[None]:
         """Add readings by stored times, which are not in order."""
-        narrow = _narrowed(run, extent)
-        if narrow is None:
-            return
-        for part in _parts(run, narrow):
+        for part in _parts(run, extent):
             where = run, [part], self._buckets, self._path
             if self._has_sums:
                 self._add_all(sums.summed(*where, by_stored=True, with_times=self._has_times))
@@ -135,9 +142,8 @@ class SeriesOfOne:
                 self._see_all(sums.sought(*where, by_stored=True, is_last=is_last), is_last=is_last)
             yield
 
-    def _add_sums(self, run: SortedRun, extent: Range) -> Steps[None]:
+    def _add_sums(self, run: SortedRun, extent: Range, widths: list[int] | None) -> Steps[None]:
         """Add up what rollups have, the widest that fit; and at the edges, where these do not fit, finer ones."""
-        widths = sums.widths(run, self._path)
         if widths == []:
             return
         edges = self._query.edges
@@ -238,14 +244,6 @@ _CELLS: dict[Aggregate, Callable[[_Bucket], Cell]] = {
     "min_t": lambda bucket: bucket.low_us // 1_000 if bucket.n else None,
     "max_t": lambda bucket: bucket.high_us // 1_000 if bucket.n else None,
 }
-
-
-def _narrowed(run: SortedRun, extent: Range) -> Range | None:
-    """Return the range in which the device has entries, of one that is wide; None if it has none."""
-    if run.is_short or extent[1] - extent[0] <= WIDE_US:
-        return extent
-    since_us, until_us = (run.edge_us(*extent, is_last=is_last) for is_last in (False, True))
-    return None if since_us is None or until_us is None else (since_us, until_us + 1)
 
 
 def _parts(run: SortedRun, extent: Range) -> Iterator[Range]:

@@ -32,9 +32,9 @@ _BUSY_TIMEOUT_MS = 1_000
 
 RUN_COLUMNS = """
     slice integer not null, device integer not null, at_us integer not null, seq integer not null,
-    stored_us integer, kind integer not null, primary key (slice, device, at_us, seq)
+    stored_us integer, kind integer not null, bytes integer not null, primary key (slice, device, at_us, seq)
 """
-"""As the table `entry` of a partition, without what the log has."""
+"""As the table `entry` of a partition, with the size of a value instead of the value, which the log has."""
 _TABLES = f"""
 create table open.device (id integer primary key, name text not null unique);
 create table open.run ({RUN_COLUMNS}) without rowid;
@@ -43,7 +43,8 @@ create index open.marks on run (slice, device, at_us, seq) where kind {IS_MARK};
 """
 _TEMPORARY = f"""
 create temp table block (
-    seq integer primary key, device_id text not null, at_us integer not null, stored_us integer, kind integer not null
+    seq integer primary key, device_id text not null, at_us integer not null, stored_us integer, kind integer not null,
+    bytes integer not null
 );
 {dense.TEMPORARY}
 """
@@ -59,7 +60,7 @@ def timed(rows: str) -> str:
     """Return the SQL for rows of the log, with their times and kinds as the table `entry` has them."""
     return f"""
 select seq, device_id, iif(is_believed, measured, stored) as at_us, iif(is_believed, stored, null) as stored_us,
-       {kind_of("type")} as kind
+       {kind_of("type")} as kind, coalesce(octet_length(value), 0) as bytes
 from (
     select *, measured is not null and measured <= stored + {BELIEVED_AHEAD_US} as is_believed from (
         select *, coalesce({us_of("timestamp_utc")}, time_us(timestamp_utc)) as stored,
@@ -78,7 +79,7 @@ select min(at_us), max(at_us), min(coalesce(stored_us, at_us)), max(coalesce(sto
 from block
 """
 _ADD = """
-insert into run select ?, d.id, at_us, seq, stored_us, kind
+insert into run select ?, d.id, at_us, seq, stored_us, kind, bytes
 from block cross join device d on d.name = device_id
 order by 2, 3, 4
 """

@@ -33,6 +33,8 @@ class Columns(NamedTuple):
     stored: str
     kind: str
     value: str
+    bytes: str
+    """The size of the value."""
     event: str
     """An entry as JSON; see `events`."""
     seek: str
@@ -129,14 +131,14 @@ class SortedRun:
         if look.paths:
             has_path = " or ".join(f"{part_of(path, has.value)} is not null" for path in look.paths)
             wanted += f" and ({has.kind} not {IS_READING} or {has_path})"
-        size = f"iif({has.kind} = {DELETION}, 0, octet_length({has.value}))"
+        size = f"iif({has.kind} = {DELETION}, 0, {has.bytes})"
         time = has.stored if look.by_stored else has.at
         order = "desc" if look.is_descending else "asc"
         key = f"'[' || {time} || ',' || {has.seq} || ',' || {size} || ',' || {has.at} || ',' || :number || ']'"
         sql = f"""
 select '[' || count(*) || ',[' || coalesce(group_concat(key, ','), '') || ']]' from (
     select iif({wanted}, {key}, null) as key
-    from {has.rows} where {has.where} and {self._from(look)}
+    from {has.rows if look.paths else has.times} where {has.where} and {self._from(look)}
     order by {has.at} {order}, {has.seq} {order} limit :limit
 )"""
         block = _decode_block(self.one(sql, {**look.bindings, "number": number}))
@@ -191,14 +193,18 @@ select coalesce((
         border = int(self.one(sql, {"since_us": since_us, "until_us": until_us}))
         return min(border if border > since_us else since_us + 1, until_us)  # many may be of one time
 
-    def edge_us(self, since_us: int, until_us: int, *, is_last: bool) -> int | None:
-        """Return the first or last `at` in a range, by a seek; None if there is nothing."""
+    def narrowed(self, extent: tuple[int, int]) -> tuple[int, int] | None:
+        """Return the range in which there are entries, within another one; None if there are none. Two seeks."""
+        found = self.one(f"select {self.ends_of()}", {"since_us": extent[0], "until_us": extent[1]})
+        first, last = found.split(",")
+        return None if first == "null" else (int(first), int(last) + 1)
+
+    def ends_of(self) -> str:
+        """Return the SQL for the first and last `at` from `:since_us` up to `:until_us`, with a comma between."""
         has = self.columns
-        sql = f"""
-select {has.at} from {has.times} where {has.where} and {has.at} >= :since_us and {has.at} < :until_us
-order by {has.at} {"desc" if is_last else "asc"} limit 1"""
-        found = self.one(f"select ({sql})", {"since_us": since_us, "until_us": until_us})
-        return None if found == "None" else int(found)
+        within = f"{has.times} where {has.where} and {has.at} >= :since_us and {has.at} < :until_us"
+        seeks = (f"(select {has.at} from {within} order by {has.at} {order} limit 1)" for order in ("asc", "desc"))
+        return " || ',' || ".join(f"coalesce({seek}, 'null')" for seek in seeks)
 
     def one(self, sql: str, bindings: dict[str, Any]) -> str:
         """Return the one value of the one row of a statement; its bindings and those of the run are there."""

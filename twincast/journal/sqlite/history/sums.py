@@ -45,7 +45,8 @@ _decode_numbers = msgspec.json.Decoder(list[Numbers]).decode
 _decode_any_numbers = msgspec.json.Decoder(list[tuple[int, list[float | str]]]).decode
 _decode_sums = msgspec.json.Decoder(list[Sum]).decode
 _decode_texts = msgspec.json.Decoder(list[Text]).decode
-_decode_widths = msgspec.json.Decoder(list[int]).decode
+_decode_widths = msgspec.json.Decoder(list[int] | None).decode
+_decode_outline = msgspec.json.Decoder(tuple[list[int] | None, int | None, int | None]).decode
 
 
 def widths(run: SortedRun, path: Pointer) -> list[int] | None:
@@ -55,14 +56,28 @@ def widths(run: SortedRun, path: Pointer) -> list[int] | None:
     """
     if not run.is_whole:
         return None
+    found: list[int] | None = _decode_widths(
+        run.one(f"select {_widths(run)}", {"pointer": path.text, "widths": str(list(WIDTHS_S))})
+    )
+    return found
+
+
+def outline(run: SortedRun, path: Pointer, extent: Range) -> tuple[list[int] | None, Range | None]:
+    """Return the same, and the range in which a device has entries in another one; None if it has none."""
+    if not run.is_whole:
+        return None, run.narrowed(extent)
+    sql = f"select '[' || {_widths(run)} || ',' || {run.ends_of()} || ']'"
+    bindings = {"since_us": extent[0], "until_us": extent[1], "widths": str(list(WIDTHS_S)), "pointer": path.text}
+    widths, first_us, last_us = _decode_outline(run.one(sql, bindings))
+    return widths, None if first_us is None or last_us is None else (first_us, last_us + 1)
+
+
+def _widths(run: SortedRun) -> str:
     has = run.columns
-    sql = f"""
-select coalesce(
+    return f"""coalesce(
     nullif((select json_group_array(w.value) from json_each(:widths) w
             where exists (select 1 from {has.rollups} r where {has.rolled} and r.width_s = w.value)), '[]'),
     iif(exists (select 1 from {has.rollups} r where {has.rolled_device}), '[]', 'null'))"""
-    found = run.one(sql, {"pointer": path.text, "widths": str(list(WIDTHS_S))})
-    return None if found == "null" else _decode_widths(found)
 
 
 def rolled(
@@ -74,10 +89,11 @@ def rolled(
     numbers = f"""
 select {buckets.of(start)} as b, r.n, r.sum as total, r.min as low, r.max as high, r.min_us as low_us,
        r.max_us as high_us
-from json_each(:ranges) g cross join {has.rollups} r
+from (select value ->> 0 as from_us, value ->> 1 as to_us from json_each(:ranges) limit -1) g
+     cross join {has.rollups} r
 where {has.rolled} and r.width_s = {width_s}
-      and r.start_s >= (g.value ->> 0) / 1000000 - 1 and r.start_s <= (g.value ->> 1) / 1000000
-      and {start} >= g.value ->> 0 and {start} + {width} <= g.value ->> 1 and {buckets.is_in_one(start, width)}
+      and r.start_s >= from_us / 1000000 - 1 and r.start_s <= to_us / 1000000
+      and {start} >= from_us and {start} + {width} <= to_us and {buckets.is_in_one(start, width)}
 """
     grouped = "sum(n)", total_of("total")
     return _decode_sums(
