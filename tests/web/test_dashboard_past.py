@@ -252,3 +252,15 @@ def test_what_devices_say_stays_text_in_the_timeline(served: ServerProcess, open
     show(page, "#lamp")
     expect(page.locator("#timeline span")).to_have_text("<img src=x onerror=alert(1)>")
     assert page.locator("#timeline img").count() == 0
+
+
+def test_a_trend_takes_a_reading_once_whichever_way_it_comes_first(live: Page) -> None:
+    values = """() => import('/dashboard/trend.js').then(({ Trend }) => {
+        const trend = new Trend(5);
+        for (const seq of [10, 11]) trend.push(seq, seq, seq);
+        const points = [3, 5, 10, 12].map((seq) => ({ atMs: seq, value: seq, seq }));
+        const joined = trend.joined(points, 13); // 12 is in the answer, and comes live behind it
+        for (const seq of [12, 14]) joined.push(seq, seq, seq);
+        return Array.from({ length: joined.length }, (_, index) => joined.value(index));
+    })"""
+    assert live.evaluate(values) == [5, 10, 11, 12, 14]
