@@ -188,6 +188,23 @@ def test_a_query_reaches_back_as_far_as_it_can_be_answered_and_says_how_far(
         assert counted(queries, query) == (300 if is_of_all else 200)
 
 
+@pytest.mark.parametrize("gone", [1, 2, 3])
+def test_behind_a_hole_nothing_is_said_to_be_whole(tmp_path: Path, gone: int) -> None:
+    file = OpenLog(tmp_path)
+    file.write(entries(300))
+    for last in 50, 100, 150, 200:
+        file.close_up_to(last)
+    file.trim_up_to(200)
+    sum_up_oldest(file, 3)
+    files.unlink(file.path, catalog.parts(file.db)[gone - 1 : gone])
+    with closing(Queries(file.path, file)) as queries:
+        first = {1: 51, 2: 101, 3: None}[gone]
+        expected = None if first is None else START_US + first * 7 * MINUTE_US
+        assert drive(queries.summed_since(buckets(HOUR))) == expected
+        assert counted(queries, buckets(HOUR)) == 250, "what is there is answered"
+    file.db.close()
+
+
 def test_devices_of_which_only_sums_are_left_are_still_known(tmp_path: Path) -> None:
     file = OpenLog(tmp_path)
     log = entries(30)

@@ -242,8 +242,15 @@ class Queries:
         """See History.summed_since."""
         cut = self._cut(query.until_seq)
         yield
-        there = [part.stored_min_us for part in cut.summaries if part.last_seq <= cut.head]
-        return min(there) if there and is_of_sums(query) else None
+        if not is_of_sums(query):
+            return None
+        since = _reach(cut)
+        since_us: int | None = None
+        for part in reversed(cut.summaries):
+            if part.last_seq > cut.head or part.last_seq < since:  # behind a hole, something is lacking
+                break
+            since, since_us = min(since, part.first_seq - 1), part.stored_min_us
+        return since_us
 
     def names(self, names: Names) -> Steps[list[str]]:
         """See History.names."""
