@@ -28,7 +28,7 @@ from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
 
-AGAIN_S = 5.0
+AGAIN_S = 30.0
 """After how long a failed step is tried again."""
 BUSY_S = 0.05
 """The same for one that a reader of the file is in the way of."""
