@@ -76,10 +76,12 @@ def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
 
 
 def _refusing_statuses(operation: Operation) -> Sequence[int]:
+    # What a repeated key stands for may be trimmed, or erased.
+    gone = (410,) if any(each["name"] == "Idempotency-Key" for each in operation.parameters) else ()
     if operation.method == "DELETE":
-        return (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
+        return (400, 401, 403, 404, 408, *gone, 413, 415, 422, 429, 503)
     if operation.bodies:
-        return (400, 401, 403, 408, 413, 415, 422, 429, 503, 507)
+        return (400, 401, 403, 408, *gone, 413, 415, 422, 429, 503, 507)
     names_something = operation.folder is not None or any(each["name"] in _NAMING for each in operation.parameters)
     return (401, 403, 404, 410, 422, 429, 503) if names_something else (401, 403, 410, 422, 429, 503)
 
