@@ -109,6 +109,20 @@ def test_devices_that_are_scrolled_past_are_not_asked_for(served: ServerProcess,
     assert not any("d%2F0500" in url for url in asked)
 
 
+def test_trends_that_a_device_page_hides_are_asked_for_once_it_is_closed(
+    served: ServerProcess, open_page: OpenPage
+) -> None:
+    push_past(served, "d", list(range(50)))
+    page = open_page("about:blank")
+    asked = questions(page)
+    page.goto(f"{served.url}/dashboard#d")
+    expect(page.locator("#timeline li")).not_to_have_count(0)
+    page.wait_for_timeout(500)
+    assert not any("limit=40" in url for url in asked)
+    page.locator("#detail-close").click()
+    eventually(lambda: page.evaluate(DRAWN)[0] == POINTS, "the trend has its past")
+
+
 # Facts
 
 

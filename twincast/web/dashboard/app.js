@@ -77,7 +77,7 @@ const detail = new Detail({
   explain: (address) => explainNotFound(address, (id) => login.may("read", id)),
 }, { chart, facts: new Facts({ ask, onNeed: need }), timeline: new TimelineView({ ask, onPoint: (atMs) => chart.point(atMs), onNeed: need }) });
 const trendPast = new TrendPast({ ask, onNeed: need });
-const table = new Table(store, { onOpen: openDevice, onLack: (devices) => trendPast.see(devices), onNeed: need });
+const table = new Table(store, { onOpen: openDevice, onLack: (devices) => detail.isOpen || trendPast.see(devices), onNeed: need });
 const wall = new Wall({
   ask,
   follow,
