@@ -53,7 +53,7 @@ def named_too_early() -> None:
     def settle(new: str, first_seq: int) -> str:
         late, name = f"{new}.new", file_name(first_seq)  # which the next start removes, as any unfinished file
         os.replace(new, late)
-        threading.Timer(0.05, os.replace, (late, os.path.join(os.path.dirname(new), name))).start()
+        threading.Timer(1.0, os.replace, (late, os.path.join(os.path.dirname(new), name))).start()
         return name
 
     files.settle = settle
