@@ -108,12 +108,14 @@ def summed(
     run: SortedRun, ranges: Sequence[Range], buckets: Buckets, path: Pointer, *, by_stored: bool, with_times: bool
 ) -> list[Sum]:
     """Add up the numbers of the readings in some ranges of `at`."""
-    numbers = f"""
-select b, time as low_us, time as high_us, x as low, x as high, x as total
-from ({_numbers(run, buckets, path, by_stored=by_stored)} limit -1)"""
-    grouped = "count(*)", "total(total)"
+    numbers = f"{_numbers(run, buckets, path, by_stored=by_stored)} limit -1"
     bindings = {**buckets.bindings, **_span_of(buckets), "ranges": _text_of(ranges)}
-    return _decode_sums(run.one(_summed(numbers, grouped, with_times=with_times), bindings))
+    if with_times:
+        rows = f"select b, time as low_us, time as high_us, x as low, x as high, x as total from ({numbers})"
+        return _decode_sums(run.one(_summed(rows, ("count(*)", "total(total)"), with_times=True), bindings))
+    # Each column more is one that is sorted by buckets.
+    added = f"select b, count(*) as n, total(x) as total, min(x) as low, max(x) as high from ({numbers}) group by b"
+    return _decode_sums(run.one(f"{_sums_as_json(_NULL, _NULL)} from ({added})", bindings))
 
 
 def numbers_in(run: SortedRun, spans: Sequence[Span], path: Pointer) -> list[Numbers]:
