@@ -102,6 +102,20 @@ def test_several_devices_are_selected_by_patterns(client: Any) -> None:
     assert client.history(devices=["nothing"], points=2).series == []
 
 
+def test_a_text_alone_is_one_pattern_and_one_kind(client: Any) -> None:
+    found = client.history(devices="lab/*", limit=1, kinds="control")
+    assert [(entry.device_id, entry.kind) for entry in found.entries] == [("lab/motor", "control")]
+    assert list(client.history(devices="motor*").entries) == []  # not its characters, of which one is `*`
+    assert client.history(devices="motor*", points=2).series == []
+
+
+def test_a_text_alone_is_one_pattern_of_the_state(server: Server) -> None:
+    with Rest(server.url) as rest:
+        assert list(rest.data("lab/*")["data"]) == ["lab/motor"]
+        assert rest.data("motor*")["data"] == {}
+        assert list(rest.twins("motor*")) == []
+
+
 def test_the_state_at_a_time_is_the_one_that_was_then(client: Any) -> None:
     then = client.state_at(AGO_5_MIN)
     assert (then.position.seq, then.state["lab/motor"].value) == (6, {"rpm": 5, "on": True})
@@ -125,6 +139,13 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(client: Any) ->
         client.history("a", devices=["b"])
     with pytest.raises(ValidationFailed, match="a datetime needs its zone"):
         client.history("a", from_=datetime(2026, 11, 25))
+    for no_time in (timedelta(hours=-1), 1764200000, None):
+        with pytest.raises(ValidationFailed, match=r"a time is a datetime with its zone.*; not "):
+            client.history("a", from_=no_time)
+        with pytest.raises(ValidationFailed, match="a time is a datetime with its zone"):
+            client.state_at(no_time)
+    with pytest.raises(ValidationFailed, match="`limit` is of entries"):
+        client.history("a", every="6h", limit=3)
     with pytest.raises(TypeError, match="no parameter 'since'"):
         client.history("a", since="-1h")
 
@@ -171,13 +192,17 @@ def test_the_javascript_client_asks_the_same(server: Server) -> None:
         const then = await client.stateAt({{ epoch: entries.epoch, seq: 3 }}, ["lab/*"]);
         const refused = await client.history("nobody").catch((error) => error.code);
         const ahead = await client.stateAt(new Date("2099-01-01T00:00:00Z")).catch((error) => error.code);
+        const one = await client.stateAt("now", "motor*");
+        const noTime = await ask({{ from: {{ hours: 1 }} }}).catch((error) => error.message.slice(0, 16));
         const values = entries.entries.map((each) => each.value);
-        console.log(JSON.stringify({{ values, max: buckets.max, seq: then.seq, refused, ahead }}));
+        const found = {{ max: buckets.max, seq: then.seq, one: one.data }};
+        console.log(JSON.stringify({{ values, ...found, refused, ahead, noTime }}));
     """
     done = subprocess.run(
         [node(), "--input-type=module", "-e", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        **{"values": [9, 8], "max": [4, 9], "seq": 3, "refused": "no_such_device", "ahead": "ahead"}
+        **{"values": [9, 8], "max": [4, 9], "seq": 3, "refused": "no_such_device", "ahead": "ahead"},
+        **{"noTime": "a time is a Date", "one": {}},
     }

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -279,6 +280,18 @@ def test_a_large_subscription_goes_in_parts(client: NodeClient) -> None:
         asked += message["devices"]
         client.say(*acks(message))
     assert (asked, settled(client)) == (patterns, {"wish": "stored"})
+
+
+def test_a_text_alone_is_one_pattern_and_one_kind(client: NodeClient) -> None:
+    client.make(options={"devices": "hall", "kinds": "late"})
+    asked = parse_qs(urlsplit(client.take("dialed")[-1]).query)
+    assert (asked["devices"], asked["kinds"]) == (["hall"], ["late"])
+    client.accept(hello())
+    for method, wish in (("subscribe", {"devices": "lab"}), ("unsubscribe", "hall")):
+        client.do("call", method=method, args=[wish], name=method)
+        [message] = sent(client)
+        assert message["devices"] == [{"subscribe": "lab", "unsubscribe": "hall"}[method]]
+        client.say(*acks(message))
 
 
 def test_a_subscription_that_is_refused_is_not_remembered(client: NodeClient) -> None:

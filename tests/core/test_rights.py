@@ -26,6 +26,10 @@ def test_a_right_is_an_action_on_the_devices_of_a_pattern() -> None:
     assert not lab.may_everywhere("read")
 
 
+def test_a_text_alone_is_one_pattern() -> None:
+    assert Rights.of({"read": "lab/*"}) == Rights.of({"read": ["lab/*"]})
+
+
 def test_whoever_may_not_is_told_what_he_asked_and_nothing_else() -> None:
     nobody = Principal("key:1", Rights())
     with pytest.raises(NotPermitted, match="key:1 has no right to publish 'lab/lamp'"):

@@ -37,6 +37,11 @@ def test_deletions_come_to_those_who_name_no_kinds_or_this_one() -> None:
     assert not Subscription(rules_of(["*"], ["data_update", "control"])).selects(DELETED)
 
 
+def test_a_text_alone_is_one_pattern_and_one_kind() -> None:
+    assert rules_of("hall/*", "late") == rules_of(["hall/*"], ["late"])
+    assert not Subscription(rules_of("hall/*")).selects(DATA)
+
+
 def test_nothing_may_be_selected() -> None:
     assert not Subscription(frozenset()).selects(DATA)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
@@ -44,7 +44,7 @@ class Client:
     def __init__(
         self,
         url: str,
-        devices: Sequence[str],
+        devices: str | Iterable[str],
         *,
         buffer_max_bytes: int,
         on_link: Callable[[Link], None] | None,
@@ -212,7 +212,7 @@ class Client:
         self,
         *devices: str,
         mode: Mode = "latest",
-        kinds: Iterable[str] | None = None,
+        kinds: str | Iterable[str] | None = None,
         max_hz: float | None = None,
         initial: bool = False,
     ) -> Watch:

@@ -14,6 +14,7 @@ from twincast.client.encoding import checked
 from twincast.client.events import Twin
 from twincast.client.message import Message
 from twincast.core.model import Position
+from twincast.core.names import listed
 from twincast.errors import ValidationFailed
 
 PAGE_MAX = 10_000
@@ -128,8 +129,8 @@ class StateAt(NamedTuple):
 class Question(TypedDict, total=False):
     """What is asked, beside the device; docs/history.md says what each means."""
 
-    devices: Iterable[str]
-    """Patterns, instead of one device."""
+    devices: str | Iterable[str]
+    """Patterns, or one of them, instead of one device."""
     from_: Moment
     to: Moment
     path: str | Iterable[str]
@@ -137,7 +138,7 @@ class Question(TypedDict, total=False):
     limit: int | None
     """How many entries of each device; None for all. More than a page are fetched page by page."""
     order: str
-    kinds: Iterable[str]
+    kinds: str | Iterable[str]
     every: str
     points: int
     agg: str | Iterable[str]
@@ -152,19 +153,20 @@ def asking(device_id: str | None, question: Question) -> Generator[str, Message,
     """Yield the addresses to get, one after another, take the answer to each, and return what they say.
 
     Raises:
-        ValidationFailed: there is no device, or more than one way to name some; or a time has no zone.
+        ValidationFailed: there is no device, or more than one way to name some; a time has no zone, or is none; or
+            `limit` goes with buckets.
         TypeError: there is no such parameter.
     """
     if unknown := sorted(set(question) - _KNOWN):
         raise TypeError(f"history() has no parameter {unknown[0]!r}; it has {', '.join(sorted(_KNOWN))}")
-    patterns = list(question.get("devices", ()))
+    patterns = list(listed(question.get("devices", ())))
     if (device_id is None) == (not patterns):
         raise ValidationFailed("history is of one device, or of `devices`, which are patterns")
     where: list[tuple[str, Any]] = [("devices", each) for each in patterns]
     if device_id is not None:
         where = [("device_id", checked(device_id, "`device_id`"))]
     asked = _parameters(question)
-    if "every" in question or "points" in question:
+    if _is_of_buckets(question):
         return _buckets_of((yield _path([*where, *asked])), _aggregates(question))
     limit = question.get("limit", 1_000)
     answer = yield _path([*where, *asked, ("limit", _page_size(limit, 0))])
@@ -185,14 +187,26 @@ def asking(device_id: str | None, question: Question) -> Generator[str, Message,
 
 def _parameters(question: Question) -> list[tuple[str, Any]]:
     """Return the parameters of all pages."""
-    path, agg = question.get("path", ()), question.get("agg", ())
     return [
-        *(("path", each) for each in ([path] if isinstance(path, str) else path)),
+        *(("path", each) for each in listed(question.get("path", ()))),
         *((name.rstrip("_"), moment_text(question[name])) for name in ("from_", "to") if name in question),
-        *(("kinds", each) for each in question.get("kinds", ())),
-        *(("agg", each) for each in ([agg] if isinstance(agg, str) else agg)),
+        *(("kinds", each) for each in listed(question.get("kinds", ()))),
+        *(("agg", each) for each in listed(question.get("agg", ()))),
         *((name, question[name]) for name in ("time", "order", "every", "points", "fill", "tz") if name in question),
     ]
+
+
+def _is_of_buckets(question: Question) -> bool:
+    """Whether buckets are asked for.
+
+    Raises:
+        ValidationFailed: how many entries there may be is said too, which would be left out silently.
+    """
+    if "every" not in question and "points" not in question:
+        return False
+    if question.get("limit") is not None:
+        raise ValidationFailed("`limit` is of entries; with `every` or `points`, buckets are asked for")
+    return True
 
 
 def _page_size(limit: int | None, have: int) -> int:
@@ -203,10 +217,10 @@ def export_paths(device_id: str, format_name: str, question: Question) -> Genera
     """Yield the addresses of a device's history as lines, page by page; take the cursor of each page, None at the end.
 
     Raises:
-        ValidationFailed: a time has no zone.
+        ValidationFailed: see `asking`.
     """
     asked = [("device_id", checked(device_id, "`device_id`")), *_parameters(question), ("format", format_name)]
-    if "every" in question or "points" in question:
+    if _is_of_buckets(question):
         yield _path(asked)
         return
     limit = question.get("limit", 1_000)
@@ -238,13 +252,22 @@ def moment_text(moment: Moment) -> str:
     """Return a time or a position as addresses have it.
 
     Raises:
-        ValidationFailed: a datetime has no zone: its time is another one on every machine.
+        ValidationFailed: a datetime has no zone: its time is another one on every machine; or it is neither.
     """
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise ValidationFailed("a datetime needs its zone, such as datetime.now(UTC)")
         return moment.isoformat()
+    if not isinstance(moment, str | Position):
+        raise ValidationFailed(
+            "a time is a datetime with its zone, a text such as '2026-11-25T10:00:00Z', 'now' or '-1h', or a Position;"
+            f" not {_shown(moment)}"
+        )
     return str(moment)
+
+
+def _shown(given: object) -> str:
+    return f"{type(given).__name__} {str(given)[:40]!r}"
 
 
 def _path(query: Sequence[tuple[str, Any]]) -> str:
@@ -265,9 +288,7 @@ def _entry_of(device_id: str, said: Message) -> PastEntry:
 
 def _aggregates(question: Question) -> tuple[str, ...]:
     """Return what was asked for, each once, as the server reads it."""
-    agg = question.get("agg", ())
-    given = [agg] if isinstance(agg, str) else agg
-    names = dict.fromkeys(name for each in given for name in each.split(",") if name)
+    names = dict.fromkeys(name for each in listed(question.get("agg", ())) for name in each.split(",") if name)
     return tuple(names) or _DEFAULT_AGGREGATES
 
 

@@ -21,7 +21,7 @@ from twincast.client.json_stream import members
 from twincast.client.message import MEASURED, Message, decode, encode
 from twincast.client.pin import trust_of
 from twincast.core.audit import AuditRecord
-from twincast.core.names import check_id
+from twincast.core.names import check_id, listed
 from twincast.errors import BadMessage, NotReady, ServerUnreachable, Unauthenticated, ValidationFailed, WrongFingerprint
 from twincast.later import later
 
@@ -156,11 +156,11 @@ class Rest:
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _unreachable(self.url, error) from None
 
-    def data(self, devices: Iterable[str] = (), *, min_seq: int = 0) -> Message:
+    def data(self, devices: str | Iterable[str] = (), *, min_seq: int = 0) -> Message:
         """Return the newest state of every device, or of those that patterns select, under `data`.
 
         Args:
-            devices: patterns, such as `lab/*`; none for everything.
+            devices: patterns, such as `lab/*`, or one of them; none for everything.
             min_seq: the seq that the answer must include, such as `publish` returned.
 
         Raises:
@@ -215,7 +215,7 @@ class Rest:
         """
         return self._get(history.asking_state(at, devices))
 
-    def twins(self, devices: Iterable[str] = ()) -> Iterator[tuple[str, RawTwin]]:
+    def twins(self, devices: str | Iterable[str] = ()) -> Iterator[tuple[str, RawTwin]]:
         """Yield the newest state of every device, or of those that patterns select, one by one as it arrives.
 
         Only one device is in memory at a time, however large the state is. Takes and raises what `data` does.
@@ -459,8 +459,10 @@ def _answer(base: str, response: httpx.Response) -> Message:
     raise error_of(str(answer.get("code")), str(answer.get("detail", f"HTTP status {response.status_code}")))
 
 
-def _data_path(devices: Iterable[str], min_seq: int = 0) -> str:
-    query = urlencode([("devices", text) for text in devices] + ([("min_seq", str(min_seq))] if min_seq else []))
+def _data_path(devices: str | Iterable[str], min_seq: int = 0) -> str:
+    query = urlencode(
+        [("devices", text) for text in listed(devices)] + ([("min_seq", str(min_seq))] if min_seq else [])
+    )
     return f"/api/data?{query}" if query else "/api/data"
 
 

@@ -109,7 +109,7 @@ class Client:
         self,
         *devices: str,
         mode: Mode = "latest",
-        kinds: Iterable[str] | None = None,
+        kinds: str | Iterable[str] | None = None,
         max_hz: float | None = None,
         initial: bool = False,
         timeout_s: float | None = None,

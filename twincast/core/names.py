@@ -1,5 +1,6 @@
 """Which texts may be the name of a device, a target or a command."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from twincast.errors import ValidationFailed
@@ -21,6 +22,11 @@ def check_id(text: str, what: str) -> None:
     if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
         raise ValidationFailed(f"{what} must have no control characters")
     check_unicode(text, what)
+
+
+def listed(given: str | Iterable[str]) -> Iterable[str]:
+    """Return patterns, kinds or the like as they were given; a text alone is one of them, and not its characters."""
+    return (given,) if isinstance(given, str) else given
 
 
 def check_unicode(text: str, what: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
+from twincast.core.names import listed
 from twincast.core.pattern import PatternSet, pattern_set
 from twincast.core.subscription import EVERYWHERE
 from twincast.errors import NotPermitted, ValidationFailed
@@ -41,15 +42,15 @@ class Rights:
             pattern_set(patterns)
 
     @classmethod
-    def of(cls, grants: Mapping[str, Iterable[str]]) -> "Rights":
-        """Return rights from patterns by action.
+    def of(cls, grants: Mapping[str, str | Iterable[str]]) -> "Rights":
+        """Return rights from patterns by action; a text alone is one pattern.
 
         Raises:
             ValidationFailed: an action that does not exist, or a pattern that cannot be.
         """
         if unknown := sorted(set(grants) - set(ACTIONS)):
             raise ValidationFailed(f"the rights are {', '.join(ACTIONS)}; not {unknown[0][:40]!r}")
-        return cls(**{action: frozenset(patterns) for action, patterns in grants.items()})
+        return cls(**{action: frozenset(listed(patterns)) for action, patterns in grants.items()})
 
     def described(self) -> dict[str, list[str]]:
         """Return them as `of` takes them, without what is not allowed at all."""

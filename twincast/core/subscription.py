@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from twincast.core.literals import Literals
 from twincast.core.model import KINDS, KINDS_UNASKED, Kind, Topic
+from twincast.core.names import listed
 from twincast.core.pattern import ANY_END, Pattern, PatternSet, pattern_set
 from twincast.errors import ValidationFailed
 
@@ -223,15 +224,17 @@ def subscription_to(rules: frozenset[Rule], mode: Mode = "latest", max_hz: float
 EVERYTHING = subscription_to(frozenset({("*", KINDS_UNASKED)}))
 
 
-def rules_of(patterns: Iterable[str], kinds: Iterable[str] | None = None) -> frozenset[Rule]:
+def rules_of(patterns: str | Iterable[str], kinds: str | Iterable[str] | None = None) -> frozenset[Rule]:
     """Return patterns with the kinds that each of them selects; those that come unasked if none are given.
+
+    A text alone is one pattern, or one kind.
 
     Raises:
         ValidationFailed: a kind is not known. The patterns are read when they become a subscription.
     """
-    wanted = frozenset(kinds) if kinds is not None else KINDS_UNASKED
+    wanted = frozenset(listed(kinds)) if kinds is not None else KINDS_UNASKED
     if not wanted or not wanted <= KINDS:
         unknown = [kind[:40] for kind in sorted(wanted - KINDS)[:1]]  # it may be long
         *first, last = sorted(KINDS)
         raise ValidationFailed(f"`kinds` must be of {', '.join(first)} and {last}, not {unknown!r}")
-    return frozenset((text, cast("frozenset[Kind]", wanted)) for text in patterns)
+    return frozenset((text, cast("frozenset[Kind]", wanted)) for text in listed(patterns))

@@ -93,8 +93,7 @@ class Twincast(Party):
         Raises:
             ValidationFailed: there is no such right, or a pattern or the name cannot be.
         """
-        patterns = {right: [given] if isinstance(given, str) else given for right, given in grants.items()}
-        principal = Principal(f"{NAME}:{checked(name, '`name`')}", Rights.of(patterns))
+        principal = Principal(f"{NAME}:{checked(name, '`name`')}", Rights.of(grants))
         return Party(self._running_it, principal, has_identity=True)
 
 

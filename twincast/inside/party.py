@@ -114,7 +114,7 @@ class Party:
         self,
         *devices: str,
         mode: Mode = "latest",
-        kinds: Iterable[str] | None = None,
+        kinds: str | Iterable[str] | None = None,
         max_hz: float | None = None,
         initial: bool = False,
         since: Position | str | None = None,

@@ -96,8 +96,8 @@ export class Client {
   /**
    * @param {object} options
    * @param {string} options.url ws://… or wss://…
-   * @param {string[]} [options.devices] patterns of the devices to receive; everything if not given
-   * @param {string[]} [options.kinds] "data_update", "control", "deleted", "late", or some of them; all but "late" if not given
+   * @param {string|string[]} [options.devices] the pattern or patterns of the devices to receive; everything if not given
+   * @param {string|string[]} [options.kinds] "data_update", "control", "deleted", "late", or some of them; all but "late" if not given
    * @param {"latest"|"every"} [options.mode] whether events are merged when this page does not keep up
    * @param {number} [options.maxHz] in mode "latest": how often a second at most
    * @param {Position|string|null} [options.since] where an earlier client stopped: its `position`, or "EPOCH:SEQ"; what came after that is delivered.
@@ -274,7 +274,7 @@ export class Client {
   /**
    * Returns the state as it was at a time or position: `epoch`, `seq`, and under `data` each device's twin.
    * @param {string|Date|Position} at
-   * @param {string[]} [devices] patterns; everything if not given
+   * @param {string|string[]} [devices] a pattern, or several; everything if not given
    * @param {{signal?: AbortSignal}} [how] `signal` ends the request
    * @returns {Promise<{epoch: string, seq: number, data: Record<string, Twin>}>}
    * @throws {RequestError} also `ahead`: it is in the future
@@ -287,7 +287,7 @@ export class Client {
   /**
    * Adds devices to the subscription, or changes its mode or rate. The devices' state arrives before the promise is fulfilled. The request
    * waits for a connection, is repeated after a lost one, and is remembered once the server has confirmed it.
-   * @param {{devices?: string[], mode?: "latest"|"every", maxHz?: number}} request
+   * @param {{devices?: string|string[], mode?: "latest"|"every", maxHz?: number}} request
    * @returns {Promise<Ack>} the acknowledgement
    * @throws {RequestError} the server refused it, and it is not remembered; if a list needs several messages, the ones before stay
    */
@@ -297,7 +297,7 @@ export class Client {
 
   /**
    * Removes patterns from the subscription; a device that no other pattern covers leaves `twins`. Otherwise like `subscribe`.
-   * @param {string[]} devices
+   * @param {string|string[]} devices
    * @returns {Promise<Ack>} the acknowledgement
    * @throws {RequestError}
    */

@@ -61,7 +61,7 @@ export function historyPath(devices, { signal: _, ...question }) {
 /**
  * Returns the path of the state at a time or position.
  * @param {string|Date|import("./messages.js").Position} at
- * @param {string[]} devices
+ * @param {string|string[]} devices
  */
 export function statePath(at, devices) {
   return `api/data?${queryOf({ at, devices })}`;
@@ -113,5 +113,7 @@ function queryOf(parameters) {
 
 function textOf(given) {
   if (given instanceof Date) return given.toISOString();
-  return typeof given === "object" ? `${given.epoch}:${given.seq}` : String(given);
+  if (typeof given !== "object") return String(given);
+  if (given.epoch === undefined) throw new TypeError("a time is a Date, a text such as `now` or `-1h`, or a position");
+  return `${given.epoch}:${given.seq}`;
 }

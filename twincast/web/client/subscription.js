@@ -21,8 +21,8 @@ export class Subscription {
   #matches = null;
 
   constructor({ devices, kinds, mode, maxHz }) {
-    this.#patterns = devices && new Set([devices].flat());
-    this.#kinds = kinds ?? [];
+    this.#patterns = devices && new Set(listed(devices));
+    this.#kinds = listed(kinds ?? []);
     this.#mode = mode;
     this.#maxHz = maxHz;
   }
@@ -70,7 +70,7 @@ export class Subscription {
 
   /**
    * @param {"subscribe"|"unsubscribe"} type
-   * @param {string[]} devices
+   * @param {string|string[]} devices
    * @param {{mode?: string, maxHz?: number}} [how]
    * @returns {Promise<import("./messages.js").Ack>} the acknowledgement
    */
@@ -156,12 +156,20 @@ function partOf(patterns, maxBytes) {
 }
 
 /**
+ * Returns patterns or kinds as a list; a text alone is one of them.
+ * @param {string|Iterable<string>} given
+ */
+function listed(given) {
+  return typeof given === "string" ? [given] : [...given];
+}
+
+/**
  * @param {"subscribe"|"unsubscribe"} type
- * @param {Iterable<string>} devices
+ * @param {string|Iterable<string>} devices
  * @param {{mode?: string, maxHz?: number, isInner?: boolean}} how
  */
 function wish(type, devices, { mode, maxHz, isInner = false }) {
   const deferred = new Deferred();
   if (isInner) deferred.promise.catch(() => {});
-  return { type, devices: [...devices], mode, maxHz, isInner, deferred };
+  return { type, devices: listed(devices), mode, maxHz, isInner, deferred };
 }
