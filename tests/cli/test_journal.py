@@ -1,6 +1,7 @@
 """`twincast journal`, as a person runs it."""
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -14,8 +15,10 @@ from msgspec import Raw
 from tests import warm
 from tests.conftest import StartServer
 from tests.fakes import batch_of
+from tests.journal.sqlite.history.making import close_log
 from twincast.core.model import DataUpdate
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.history.layout import folder_of
 from twincast.testing import Nats
 
 
@@ -96,6 +99,24 @@ def test_a_backup_is_made_again_and_the_journal_remembers_where(journal: Path) -
     assert (noted["place"], noted["seq"]) == (str(journal.parent / "daily"), 2)
     assert json.loads(run(journal, "info", "--json").stdout)["backups"] == [noted]
     assert f"up to entry 2: {journal.parent / 'daily'} on " in run(journal, "info").stdout
+
+
+def test_a_backup_of_a_journal_that_lost_a_part_has_the_rest_and_says_so(journal: Path) -> None:
+    with closing(SqliteFile(str(journal))) as file:
+        file.append(batch_of([DataUpdate("lamp", Raw(b"2"), "2026-11-23T16:25:00.123456+00:00", "rest")] * 50))
+    close_log(str(journal), 15)
+    (Path(folder_of(str(journal))) / "000000000016.db").unlink()
+    made = run(journal, "backup", "monday")
+    said = "000000000016.db is gone: the log lacks the entries from 16 to 30"
+    assert (made.returncode, made.stdout.strip()) == (1, said)
+    assert "It has all but what is lost." in made.stderr
+    checked = run(journal, "check", "monday")
+    assert (checked.returncode, checked.stdout.strip()) == (1, said)
+    assert "has all but what its journal had lost" in checked.stderr
+    back = run(journal, "restore", "monday", "--force")
+    assert (back.returncode, said in back.stderr) == (0, True)
+    assert run(journal, "check").returncode == 1
+    assert sorted(os.listdir(folder_of(str(journal)))) == [f"{first:012}.db" for first in (1, 31)]
 
 
 def test_a_journal_is_compacted_while_no_server_runs(journal: Path) -> None:

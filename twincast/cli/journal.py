@@ -45,8 +45,12 @@ def _backup(
     folder: Annotated[str, typer.Argument(help="A new or empty folder, or one with an earlier backup of it.")],
     journal: Journal = None,
 ) -> None:
-    """Copy a journal as it is at this moment, checked. An earlier backup there is brought up to it."""
-    back_up(journal_url(journal), folder, __version__)
+    """Copy a journal as it is at this moment, checked. An earlier backup there is brought up to it.
+
+    What the journal has lost of its closed log is named, with exit status 1; all the rest is in the backup.
+    """
+    if not back_up(journal_url(journal), folder, __version__):
+        raise typer.Exit(1)
 
 
 @app.command("restore")
@@ -125,19 +129,23 @@ def move(source: str, target: str) -> None:
     _say(f"{done}.")
 
 
-def back_up(journal: str, folder: str, version: str) -> None:
-    """Copy a journal into a folder."""
+def back_up(journal: str, folder: str, version: str) -> bool:
+    """Copy a journal into a folder; return whether nothing of it is lost."""
     path = _file_of(journal)
     with _progress("backup") as told:
         made = sqlite_backup.back_up(path, folder, version=version, now_utc=_now_utc(), progress=told)
     size_bytes = sum(file.bytes for file in made.files)
-    _say(f"{folder} is a backup of {path} up to entry {made.seq:,}, {size_bytes:,} bytes, checked.")
+    for lost in made.lost:
+        out.print(str(lost))
+    lacking = " It has all but what is lost." if made.lost else ""
+    _say(f"{folder} is a backup of {path} up to entry {made.seq:,}, {size_bytes:,} bytes, checked.{lacking}")
     try:
         backups.note(path, backups.Backup(os.path.realpath(folder), platform.node(), made.seq, made.at_utc))
     except (JournalUnavailable, JournalUnusable) as error:
         _say(f"The journal could not take a note of it: {error}")
     for other in sqlite_health.facts(path).backups_with_erased:
         _say(f"{other} is a backup that may still have histories that were deleted since.")
+    return not made.lost
 
 
 def compact(journal: str) -> None:
@@ -161,6 +169,8 @@ def restore(journal: str, folder: str, *, force: bool) -> None:
         made, aside = sqlite_backup.restore(folder, path, force=force, now_utc=_now_utc(), progress=told)
     for name in aside:
         _say(f"What was there is {name} now.")
+    for lost in made.lost:
+        _say(f"The backup was made without what the journal had lost: {lost}")
     _say(f"{path} is as it was at {made.at_utc}, up to entry {made.seq:,}.")
 
 
@@ -168,8 +178,11 @@ def check(journal: str, folder: str | None) -> bool:
     """Say what is wrong with a journal or a backup; return whether nothing is."""
     if folder is not None:
         made = sqlite_backup.check_backup(folder)
-        _say(f"{folder} is whole: a backup of {made.at_utc}, up to entry {made.seq:,}.")
-        return True
+        for lost in made.lost:
+            out.print(str(lost))
+        is_whole = "has all but what its journal had lost" if made.lost else "is whole"
+        _say(f"{folder} {is_whole}: a backup of {made.at_utc}, up to entry {made.seq:,}.")
+        return not made.lost
     path = _file_of(journal)
     with err.console.status(f"reading all of {path}"):
         problems = sqlite_health.problems(path)

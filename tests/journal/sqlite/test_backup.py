@@ -440,12 +440,40 @@ def test_a_backup_whose_partition_is_not_as_it_was_is_refused(
     assert [name for name in os.listdir(target.parent) if not name.endswith("-lock")] == []
 
 
-def test_a_journal_that_lacks_a_partition_gives_no_backup(path: Path, folder: Path, closed: list[Row]) -> None:
+@pytest.mark.parametrize("what", ["gone", "changed"])
+def test_what_a_journal_has_lost_is_named_and_all_the_rest_is_taken(
+    path: Path, folder: Path, tmp_path: Path, closed: list[Row], what: str
+) -> None:
+    file = path.parent / "journal.db-history" / "000000000016.db"
+    if what == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    manifest = back_up(path, folder)
+    [lost] = manifest.lost
+    assert (lost.file, lost.first_seq, lost.last_seq) == ("000000000016.db", 16, 30)
+    assert str(lost).endswith("the log lacks the entries from 16 to 30") and what in str(lost)
+    assert [each.name[-7:] for each in manifest.files[1:]] == ["0001.db", "0031.db"]
+    assert sorted(os.listdir(folder / "journal.db-history")) == ["000000000001.db", "000000000031.db"]
+    assert check_backup(str(folder)) == manifest
+    target = tmp_path / "elsewhere" / "journal.db"
+    target.parent.mkdir()
+    restore(folder, target)
+    [said] = sqlite_health.problems(str(target))
+    assert "000000000016.db is gone: the log lacks the entries from 16 to 30" in said
+    assert len(os.listdir(f"{target}-history")) == 2
+    shutil.copy(target.parent / "journal.db-history" / "000000000001.db", folder / "journal.db-history" / "x")
+    (folder / "journal.db-history" / "000000000001.db").unlink()
+    with pytest.raises(BackupUnusable):
+        check_backup(str(folder))
+
+
+def test_what_an_earlier_backup_has_is_not_lost(path: Path, folder: Path, closed: list[Row]) -> None:
     assert closed
-    (path.parent / "journal.db-history" / "000000000016.db").write_bytes(b"")
-    with pytest.raises(JournalUnusable, match="not whole"):
-        back_up(path, folder)
-    assert not folder.exists()
+    made = back_up(path, folder)
+    (path.parent / "journal.db-history" / "000000000016.db").unlink()
+    assert back_up(path, folder) == made
+    assert not made.lost
 
 
 def test_a_copy_for_another_server_has_all_of_the_log_in_one_file(

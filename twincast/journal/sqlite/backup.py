@@ -23,6 +23,7 @@ from twincast.journal.sqlite.backup_manifest import (
     JOURNAL,
     NEW,
     BackupFile,
+    Lost,
     Manifest,
     check_file,
     files_of,
@@ -52,7 +53,8 @@ def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Pro
     """Copy a journal, as of one moment, into a folder, and check the copy. The server goes on meanwhile.
 
     An earlier backup of the log in that folder is replaced, in one step at the end; until then it is the backup. What
-    it has of the closed log stays, and is checked again.
+    it has of the closed log stays, and is checked again. Closed partitions that the journal has lost, and the earlier
+    backup has not either, are named in the manifest; all others are in the backup.
 
     Args:
         path: the journal.
@@ -64,17 +66,17 @@ def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Pro
     Raises:
         BackupUnusable: the folder has something else, or a backup that this journal does not go on from; it cannot be
             written, or its disk is full. It is left as it was.
-        JournalUnusable: the journal cannot be read, or is not whole.
+        JournalUnusable: the journal cannot be read, or its file is not whole.
     """
     with taken(folder) as earlier:
         for last_try in range(1, _TRIES + 1):
             try:
-                facts, files = _copied_into(folder, path, earlier, progress)
+                facts, files, lost = _copied_into(folder, path, earlier, progress)
                 break
             except Rewritten:
                 if last_try == _TRIES:
                     raise JournalUnusable(f"the partitions of {path} are being replaced: try again") from None
-        manifest = Manifest(FORMAT, version, facts.schema, facts.epoch, facts.newest_seq, now_utc, files)
+        manifest = Manifest(FORMAT, version, facts.schema, facts.epoch, facts.newest_seq, now_utc, files, lost)
         write_last(folder, manifest)
         finish(folder, manifest)
         return manifest
@@ -82,7 +84,7 @@ def back_up(path: str, folder: str, *, version: str, now_utc: str, progress: Pro
 
 def _copied_into(
     folder: str, path: str, earlier: Manifest | None, progress: Progress
-) -> tuple[Facts, list[BackupFile]]:
+) -> tuple[Facts, list[BackupFile], list[Lost]]:
     """Copy a journal into a folder, its file under a name beside the one that it will have.
 
     Raises:
@@ -96,18 +98,19 @@ def _copied_into(
         if earlier is not None:
             check_goes_on(source, folder, earlier)
         with _copied_pages(source, new, progress, unit_bytes=source.pragma("page_size")) as target:
-            take_parts(target, source.db_filename("main"), place, progress)
-            if found := problems_of(target, place, reads_parts=False):
+            lost = take_parts(target, source.db_filename("main"), place, progress)
+            names = {each.file for each in lost}
+            if found := problems_of(target, place, reads_parts=False, lost=names):
                 raise JournalUnusable(f"{NOT_WHOLE}: {'; '.join(found)}")
             facts = facts_of(target, place)
-            parts = catalog.parts(target) if has_parts(target) else []
+            parts = [part for part in catalog.parts(target) if part.file not in names] if has_parts(target) else []
     sync(new)
     named = [BackupFile(f"{JOURNAL}-history/{part.file}", part.bytes, part.sha256) for part in parts]
-    return facts, [BackupFile(JOURNAL, os.path.getsize(new), digest(new)), *named]
+    return facts, [BackupFile(JOURNAL, os.path.getsize(new), digest(new)), *named], lost
 
 
 def check_backup(folder: str) -> Manifest:
-    """Check that the files of a backup are those that were written, and that its journal is whole.
+    """Check that the files of a backup are those that were written, and that its journal is whole but for what is lost.
 
     Raises:
         BackupUnusable: they are not; the message says why.
@@ -234,7 +237,7 @@ def _check_journal(path: str, place: str, manifest: Manifest) -> None:
     try:
         with closing(alone(path)) as db:
             refuse_others(db, path)
-            if found := problems_of(db, place):
+            if found := problems_of(db, place, lost={each.file for each in manifest.lost}):
                 raise BackupUnusable(f"the journal in the backup is not whole: {'; '.join(found)}")
             facts = facts_of(db, place)
     except JournalUnusable as error:

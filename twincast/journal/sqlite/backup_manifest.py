@@ -29,7 +29,23 @@ class BackupFile(Struct):
     sha256: str
 
 
-class Manifest(Struct):
+class Lost(Struct):
+    """A closed partition that a backup lacks, since its journal had lost it: its file was gone, or was changed."""
+
+    file: str
+    first_seq: int
+    last_seq: int
+    is_changed: bool
+    is_of_sums: bool
+    """Whether it is what was left of one that is kept no longer."""
+
+    def __str__(self) -> str:
+        what = "the sums of the entries" if self.is_of_sums else "the entries"
+        why = "was changed since it was closed" if self.is_changed else "is gone"
+        return f"{self.file} {why}: the log lacks {what} from {self.first_seq:,} to {self.last_seq:,}"
+
+
+class Manifest(Struct, omit_defaults=True):
     """What a backup contains. A folder without a manifest is no backup, or an unfinished one."""
 
     twincast_backup: Literal[1]
@@ -42,6 +58,8 @@ class Manifest(Struct):
     """The newest entry."""
     at_utc: str
     files: list[BackupFile]
+    lost: list[Lost] = []
+    """What the journal's catalog names, and is in no file any more."""
 
 
 def read_manifest(folder: str) -> Manifest:

@@ -9,11 +9,12 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import apsw
 
-from twincast.errors import BackupUnusable, JournalUnusable
-from twincast.journal.sqlite.backup_manifest import BackupFile, check_file, check_length, is_file
+from twincast.errors import BackupUnusable
+from twincast.journal.sqlite.backup_manifest import BackupFile, Lost, check_file, check_length, is_file
 from twincast.journal.sqlite.health import reading
 from twincast.journal.sqlite.history import catalog
 from twincast.journal.sqlite.history.catalog import Part, has_parts
@@ -34,11 +35,20 @@ class Rewritten(Exception):
     """A partition was replaced while the journal was copied, whose catalog names the one before."""
 
 
-def take_parts(target: apsw.Connection, journal: str, copy: str, progress: Progress) -> None:
+class _NotTaken(Exception):
+    """A partition is not there, or is not what it was."""
+
+    def __init__(self, *, is_changed: bool) -> None:
+        super().__init__()
+        self.is_changed = is_changed
+
+
+def take_parts(target: apsw.Connection, journal: str, copy: str, progress: Progress) -> list[Lost]:
     """Have the partitions beside a copied journal that its catalog names, each as its digest says, on the disk.
 
-    Those that went meanwhile, the oldest, go from the catalog. A file that is there under the name of one, and is
-    another, stays: the catalog gets a new name.
+    Those that the journal dropped meanwhile, the oldest, go from the catalog. One that it still names, and whose file
+    is gone or changed, is lost: the others are taken, and the catalog goes on naming it. A file that is there under
+    the name of one, and is another, stays: the catalog gets a new name.
 
     Args:
         target: the copied journal.
@@ -46,28 +56,38 @@ def take_parts(target: apsw.Connection, journal: str, copy: str, progress: Progr
         copy: the journal's name in the backup, beside which the partitions are.
         progress: called with how many bytes of all partitions are taken.
 
+    Returns:
+        What is lost.
+
     Raises:
-        JournalUnusable: one is not what it was.
         Rewritten: one was replaced; the copy is to be made anew.
         OSError: a disk does not give or take it.
     """
     parts = catalog.parts(target) if has_parts(target) else []
+    lost: list[Lost] = []
     if not parts:
-        return
+        return lost
     os.makedirs(folder_of(copy), FOLDER_MODE, exist_ok=True)
     done, total = 0, sum(part.bytes for part in parts)
     for number, part in enumerate(parts):
-        taken = _taken(part, journal, copy, behind(done, total, progress))
+        try:
+            taken = _taken(part, journal, copy, behind(done, total, progress))
+            if taken != part.file:
+                target.execute("update part set file = ? where first_seq = ?", (taken, part.first_seq))
+        except _NotTaken as error:
+            if _is_still_named(journal, part):
+                is_of_sums = part.kind == catalog.ROLLUP
+                lost.append(Lost(part.file, part.first_seq, part.last_seq, error.is_changed, is_of_sums))
+            else:
+                dropped = [each for each in parts[: number + 1] if _go_together(each, part)]
+                catalog.remove(target, dropped)
+                names = {each.file for each in dropped}
+                lost = [each for each in lost if each.file not in names]
         done += part.bytes
         progress(done, total)
-        if taken is None:
-            if _is_replaced(journal, part):
-                raise Rewritten
-            catalog.remove(target, [each for each in parts[: number + 1] if _go_together(each, part)])
-        elif taken != part.file:
-            target.execute("update part set file = ? where first_seq = ?", (taken, part.first_seq))
     sync_folder(folder_of(copy))
     sync_folder(os.path.dirname(copy))
+    return lost
 
 
 def copy_checked(source: str, copy: str, file: BackupFile, progress: Callable[[int], None]) -> None:
@@ -93,8 +113,12 @@ def copy_checked(source: str, copy: str, file: BackupFile, progress: Callable[[i
         raise BackupUnusable(f"{source} was changed since it was written: its SHA-256 is not that of the manifest")
 
 
-def _taken(part: Part, journal: str, copy: str, progress: Callable[[int], None]) -> str | None:
-    """Return under which name a partition is in the backup now; None if it is gone."""
+def _taken(part: Part, journal: str, copy: str, progress: Callable[[int], None]) -> str:
+    """Return under which name a partition is in the backup now.
+
+    Raises:
+        _NotTaken: the journal does not have it as it was.
+    """
     file = BackupFile(part.file, part.bytes, part.sha256)
     for name in _names(part):
         path = os.path.join(folder_of(copy), name)
@@ -107,11 +131,11 @@ def _taken(part: Part, journal: str, copy: str, progress: Callable[[int], None])
         _link_or_copy(source, path, file, progress)
         check_file(path, file)
     except FileNotFoundError:
-        return None
-    except BackupUnusable as error:
-        if not os.path.exists(source):
-            return None
-        raise JournalUnusable(f"{NOT_WHOLE}: {error}") from None
+        raise _NotTaken(is_changed=False) from None
+    except BackupUnusable:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        raise _NotTaken(is_changed=os.path.exists(source)) from None
     return name
 
 
@@ -132,11 +156,17 @@ def _link_or_copy(source: str, path: str, file: BackupFile, progress: Callable[[
         copy_checked(source, path, file, progress)
 
 
-def _is_replaced(journal: str, part: Part) -> bool:
-    """Return whether a journal by now has what a partition had in another file."""
+def _is_still_named(journal: str, part: Part) -> bool:
+    """Return whether a journal names a partition by now as before; it first drops one, then removes the file.
+
+    Raises:
+        Rewritten: it has what the partition had in another file.
+    """
     with reading(journal) as db:
         named = [now for now in catalog.parts(db) if now.first_seq <= part.last_seq and now.last_seq >= part.first_seq]
-    return any((now.file, now.sha256) != (part.file, part.sha256) for now in named)
+    if any((now.file, now.sha256) != (part.file, part.sha256) for now in named):
+        raise Rewritten
+    return bool(named)
 
 
 def _go_together(before: Part, gone: Part) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -167,13 +167,14 @@ def problems(path: str) -> list[str]:
         return problems_of(db, os.path.realpath(path))
 
 
-def problems_of(db: apsw.Connection, path: str, *, reads_parts: bool = True) -> list[str]:
+def problems_of(db: apsw.Connection, path: str, *, reads_parts: bool = True, lost: Container[str] = ()) -> list[str]:
     """Return what is wrong with an open journal, and with the closed part of its log beside it.
 
     Args:
         db: the journal.
         path: beside which its closed partitions are.
         reads_parts: whether these are read, too; otherwise it is enough that they are there.
+        lost: names of their files that are known not to be there.
     """
     wrong = [str(row[0]) for row in db.execute("pragma integrity_check(20)") if row[0] != "ok"]
     if wrong:
@@ -198,17 +199,21 @@ def problems_of(db: apsw.Connection, path: str, *, reads_parts: bool = True) -> 
     if beyond:
         wrong.append(f"the fence says of {beyond:,} numbered lines that they are stored behind the log's end")
     if has_parts(db):
-        wrong += problems_of_parts(path, catalog.parts(db), oldest - 1, reads=reads_parts)
+        wrong += problems_of_parts(path, catalog.parts(db), oldest - 1, reads=reads_parts, lost=lost)
     return wrong
 
 
-def problems_of_parts(path: str, parts: Sequence[Part], hot_since: int, *, reads: bool = True) -> list[str]:
+def problems_of_parts(
+    path: str, parts: Sequence[Part], hot_since: int, *, reads: bool = True, lost: Container[str] = ()
+) -> list[str]:
     """Return what is wrong with the closed partitions of a journal: a file is gone or changed, or entries lack."""
     wrong = []
     for number, part in enumerate(parts):
         file = path_of(path, part)
         follows = parts[number + 1].first_seq - 1 if number + 1 < len(parts) else hot_since
-        if not os.path.isfile(file):
+        if part.file in lost:
+            pass
+        elif not os.path.isfile(file):
             what = "the sums of the entries" if part.kind == ROLLUP else "the entries"
             wrong.append(f"{file} is gone: the log lacks {what} from {part.first_seq:,} to {part.last_seq:,}")
         elif reads and digest(file) != part.sha256:
