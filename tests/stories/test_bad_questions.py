@@ -44,7 +44,7 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("unknown_aggregate", {"every": "1h", "agg": ["avg", "AVG"]}),
     ("too_much", {"every": "1s", "from_": "-7d"}),
     ("ahead", {"to": "{epoch}:31"}),
-    ("ahead", {"from_": "{epoch}:999999999999", "every": "1h"}),
+    ("ahead", {"from_": "{epoch}:999999999999", "every": "1h", "time": "stored"}),
     ("unknown_epoch", {"from_": OF_ANOTHER_LOG}),
     ("validation_failed", {"every": "1h", "fill": "cubic"}),
     ("validation_failed", {"order": "up"}),

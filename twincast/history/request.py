@@ -105,6 +105,8 @@ class Asked(NamedTuple):
             assert buckets.points is not None
             every = fit(buckets.zone, span.from_us, span.to_us, min(buckets.points, buckets_max)) or Every(1_000, "y")
         bounds = edges(every, buckets.zone, span.from_us, span.to_us, buckets_max)
+        if span.from_us == span.to_us:  # nothing is asked for: not the whole bucket around it
+            bounds = bounds[:1]
         return every, BucketsQuery(devices, paths, bounds, buckets.aggregates, span.until_seq, self.by_stored)
 
 
@@ -117,7 +119,8 @@ def parse_request(given: Given, now_us: int) -> Asked:
 
     Raises:
         BadTime: an end of the range is neither a time nor a position.
-        BadRange: the range is turned round, or buckets cannot be so wide or so many.
+        BadRange: the range is turned round, or begins at a position, which cannot bound these buckets;
+            or they cannot be so wide or so many.
         BadPath: a path is no JSON Pointer, or they are too many.
         UnknownAggregate: there is no such aggregate.
         ValidationFailed: another parameter is not what it must be, or does not go with the others.
@@ -127,11 +130,17 @@ def parse_request(given: Given, now_us: int) -> Asked:
     since, until = _bound(given, "from", now_us), _bound(given, "to", now_us)
     if type(since) is type(until) and since is not None and _order(since) > _order(cast("Bound", until)):
         raise BadRange("`from` is later than `to`")
+    by_stored = _one_of(given, "time", ("measured", "stored"), "measured") == "stored"
+    if buckets is not None and isinstance(since, Position) and not by_stored:
+        raise BadRange(
+            "buckets go by when readings were measured, and what is stored behind a position may be of any time:"
+            " `from` must be a time, or the buckets go by `time=stored`"
+        )
     return Asked(
         since=since,
         until=until,
         paths=_paths(given),
-        by_stored=_one_of(given, "time", ("measured", "stored"), "measured") == "stored",
+        by_stored=by_stored,
         buckets=buckets,
         is_descending=_one_of(given, "order", ("desc", "asc"), "desc") == "desc",
         limit=_number(given, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT),

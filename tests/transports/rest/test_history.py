@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -32,8 +32,9 @@ class Past:
             self.publish("lab/motor", {"rpm": number, "on": number % 2 == 0, "label": str(number)})
             self.clock.advance(60)
 
-    def publish(self, device_id: str, value: Any) -> None:
-        self.http.post("/api/data", json={"device_id": device_id, "value": value}).raise_for_status()
+    def publish(self, device_id: str, value: Any, **more: str) -> None:
+        body = {"device_id": device_id, "value": value, **more}
+        self.http.post("/api/data", json=body).raise_for_status()
 
     def get(self, path: str, **headers: str) -> Any:
         answer = self.http.get(path, headers=headers)
@@ -102,8 +103,48 @@ def test_a_position_stands_behind_its_entry_in_a_range_too(past: Past) -> None:
     answer = past.history(from_=f"{epoch}:5", to=f"{epoch}:8", order="asc")
     assert seqs(answer) == [6, 7, 8]
     assert answer["seq"] == 8
-    buckets = past.history(from_=f"{epoch}:5", to=f"{epoch}:8", every="1m", path="/rpm", agg="max,count")
+    buckets = past.history(from_=f"{epoch}:5", to=f"{epoch}:8", every="1m", path="/rpm", agg="max,count", time="stored")
     assert (buckets["max"], buckets["count"], buckets["seq"]) == ([5, 6, 7], [1, 1, 1], 8)
+
+
+def test_buckets_that_go_by_measured_time_do_not_begin_at_a_position(past: Past) -> None:
+    past.publish("lab/motor", {"rpm": 99}, measured_at_utc="2026-11-25T10:01:30Z")
+    assert "time=stored" in past.refused(422, "bad_range", from_=past.position(), every="1h")
+    assert "time=stored" in past.refused(422, "bad_range", from_=past.position(), points=10)
+
+
+def test_buckets_up_to_a_position_have_every_reading_up_to_it_whenever_it_was_measured(past: Past) -> None:
+    past.publish("lab/motor", {"rpm": 98}, measured_at_utc="2026-11-25T10:01:30Z")
+    past.publish("lab/motor", {"rpm": 99}, measured_at_utc="2026-11-25T10:30:59Z")
+    past.publish("lab/motor", {"rpm": 1})
+    epoch = past.position().partition(":")[0]
+    for seq, counted in ((32, 32), (31, 31), (30, 30)):
+        for many in ({"every": "1s", "from": START}, {"every": "1h"}, {"points": 100}):
+            question = {"path": "/rpm", "agg": "count", "to": f"{epoch}:{seq}", **many}
+            assert sum(past.history(**question)["count"]) == counted
+            several = past.get(f"/api/history?{urlencode({'devices': 'lab/*', **question})}")
+            assert sum(several["series"][0]["count"]) == counted
+
+
+def test_an_empty_range_has_no_buckets_as_it_has_no_entries(past: Past) -> None:
+    at, position = "2026-11-25T10:05:30Z", f"{past.position().partition(':')[0]}:5"
+    for bound, how in ((at, {}), ("now", {}), (position, {"time": "stored"})):
+        for many in ({"every": "1h"}, {"points": 10}):
+            answer = past.history(from_=bound, to=bound, path="/rpm", agg="count", fill="null", **many, **how)
+            assert (answer["time_ms"], answer["count"]) == ([], [])
+        assert past.history(from_=bound, to=bound)["entries"] == []
+
+
+def test_nothing_is_carried_into_the_future(past: Past) -> None:
+    answer = past.history(
+        from_="2026-11-25T10:20:00Z",
+        to="2026-11-25T13:00:00Z",
+        every="1h",
+        path="/rpm",
+        agg="last,sum",
+        fill="previous",
+    )
+    assert (answer["last"], answer["sum"]) == ([29, None, None], [435, None, None])
 
 
 def test_pages_go_on_where_the_one_before_ended_while_more_is_stored(past: Past) -> None:
@@ -318,7 +359,7 @@ def test_a_cursor_is_of_its_query_alone(past: Past) -> None:
 def test_positions_that_are_not_of_this_log_are_refused(past: Past) -> None:
     epoch = past.position().partition(":")[0]
     past.refused(404, "ahead", to=f"{epoch}:31")
-    past.refused(404, "ahead", from_=f"{epoch}:31", points="5")
+    past.refused(404, "ahead", from_=f"{epoch}:31", points="5", time="stored")
     past.refused(410, "unknown_epoch", from_="00000000-00000000:3")
 
 
@@ -377,7 +418,7 @@ def test_what_a_log_in_memory_has_dropped_is_said() -> None:
         epoch = answer["epoch"]
         problem = assert_problem(httpx.get(f"{server.url}/api/data?at={epoch}:3"), 410, "truncated")
         assert "reaches back to position" in problem["detail"]
-        buckets = httpx.get(f"{server.url}/api/data/d1/history?every=1d&agg=last&from={epoch}:3").json()
+        buckets = httpx.get(f"{server.url}/api/data/d1/history?every=1d&agg=last&time=stored&from={epoch}:3").json()
         assert buckets["last"] == ["x" * 1_000]
 
 

@@ -24,7 +24,11 @@ AT = parameter(
 )
 # Defaults of what only entries, or only buckets, have stand in words: a page that fills them in would ask for both.
 PARAMETERS = (
-    parameter("from", {**TEXT, "examples": ["-1h"]}, f"the beginning; {_BOUND}. Buckets: 24 hours before the end"),
+    parameter(
+        "from",
+        {**TEXT, "examples": ["-1h"]},
+        f"the beginning; {_BOUND}. Buckets: 24 hours before the end; a position only with `time=stored`",
+    ),
     parameter("to", {**TEXT, "examples": ["now"]}, "the end, which is not in the range; the same. Buckets: now"),
     parameter(
         "path",
@@ -64,7 +68,7 @@ PARAMETERS = (
         "fill",
         {"enum": list(FILLS)},
         "buckets: what stands where nothing was: no row, as it is by default, a row of nulls, the row before, or a line"
-        " between both sides",
+        " between both sides. `count` is 0 there; `sum`, `min_t` and `max_t` are null, as is what is after now",
     ),
     parameter("tz", {**TEXT, "examples": ["Europe/Berlin"]}, "buckets: the calendar's zone, by IANA; UTC by default"),
     parameter("format", {"enum": list(FORMATS)}, "instead of the header `Accept`"),

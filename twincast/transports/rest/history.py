@@ -15,7 +15,7 @@ from twincast.history.fill import filled
 from twincast.history.moments import place_of, stored_us
 from twincast.history.query import READINGS, BucketsQuery, EntriesPage, EntriesQuery, Series
 from twincast.history.request import PARAMETERS, Asked, Buckets, Format, Span, default_span, parse_request
-from twincast.history.times import DAY_US, text_of
+from twincast.history.times import DAY_US, MAX_US, text_of
 from twincast.history.widths import Every
 from twincast.transports.answer import CSV, JSON, NDJSON, Answer, metered, whole_if_small
 from twincast.transports.documents import history as documented
@@ -136,7 +136,7 @@ class _Past:
         check_id(name, "`device_id`")
         if not asking.principal.may("read", name):
             raise no_such_device(name)
-        span = await _span(asked, asking)
+        span = await _span(asked, asking, (name,))
         if asked.buckets is not None:
             return await self._buckets(request, asked.buckets, span, (name,), is_one=True)
         query = asked.page(name, asking.log) if asked.cursor else asked.entries((name,), span)
@@ -156,10 +156,10 @@ class _Past:
         asking, asked = request.asking, request.asked
         if asked.cursor:
             raise ValidationFailed("a cursor is of one device: it goes with the device's own address, or `device_id`")
-        span = await _span(asked, asking)
         wanted = subscription_to(rules_of_query({"devices": patterns})).wanted.names("data_update")
         selected = asking.names(wanted)
         names = tuple(await asking.of(lambda history: history.names(selected)))
+        span = await _span(asked, asking, names)
         if asked.buckets is not None:
             return await self._buckets(request, asked.buckets, span, names, is_one=False)
         query = asked.entries(names, span)
@@ -181,7 +181,9 @@ class _Past:
             await asking.check_known(names[0])
         found = await self._found(asking, query.until_seq, query)
         shown = [
-            filled(each, query.edges, query.aggregates, buckets.fill) for each in series if is_one or each.starts_us
+            filled(each, query.edges, query.aggregates, buckets.fill, asking.now_us)
+            for each in series
+            if is_one or each.starts_us
         ]
         if request.format == "csv":
             return request.answer(lines.buckets_csv(shown, query.aggregates), found)
@@ -201,7 +203,7 @@ class _Past:
         return _Found(asking.hub.state.epoch, seq, reaches_back_to)
 
 
-async def _span(asked: Asked, asking: Asking) -> Span:
+async def _span(asked: Asked, asking: Asking, names: tuple[str, ...]) -> Span:
     """Return the range that is asked for: of the log as it is now, or as of a position.
 
     Raises:
@@ -216,13 +218,27 @@ async def _span(asked: Asked, asking: Asking) -> Span:
         if asked.buckets is not None:
             to_us = await _stored_behind(max(0, until.seq - 1), asking) + 1
             span = span._replace(to_us=to_us, from_us=since if isinstance(since, int) else to_us - DAY_US)
+            span = span._replace(to_us=await _end_of(span, asked, asking, names))
     if isinstance(since, Position):
         span = span._replace(after_seq=asking.check_position(since))
         if asked.buckets is not None:  # whole ones, from the one that has the first entry behind the position
-            span = span._replace(from_us=await _stored_behind(since.seq, asking))
+            span = span._replace(from_us=min(await _stored_behind(since.seq, asking), span.to_us))
     if span.from_us > span.to_us:
         raise BadRange(f"`from` is {text_of(span.from_us)}, later than `to`, {text_of(span.to_us)}")
     return span
+
+
+async def _end_of(span: Span, asked: Asked, asking: Asking, names: tuple[str, ...]) -> int:
+    """Return the end of a range that ends with an entry: behind the time of each one up to it.
+
+    Readings may be of a time that is ahead of the one at which the entry was stored.
+    """
+    query = EntriesQuery(
+        *(names, frozenset(READINGS), span.to_us, MAX_US + 1, 0, span.until_seq), by_stored=asked.by_stored, limit=1
+    )
+    pages = await asking.of(lambda history: history.entries(query))
+    newest = (place_of(entry, by_stored=asked.by_stored).at_us for page in pages for entry in page.entries)
+    return max(newest, default=span.to_us - 1) + 1
 
 
 async def _stored_behind(seq: int, asking: Asking) -> int:
