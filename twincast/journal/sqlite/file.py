@@ -89,6 +89,7 @@ class SqliteFile:
         self._synchronous = synchronous
         self.has_erasures = False
         """Whether the history of a device is to be erased; see `erasing`."""
+        self._gone: set[Part] = set()
         self.parts: Sequence[Part] = ()
         """The closed partitions of the log whose files are there, oldest first."""
         self.summaries: Sequence[Part] = ()
@@ -404,16 +405,17 @@ class SqliteFile:
     def _know(self, named: Sequence[Part]) -> None:
         there = present(self._path, named)
         self.parts, self.summaries = catalog.of_log(there), catalog.summaries(there)
+        gone = set(named).difference(there)
+        for part in sorted(gone - self._gone):  # each is said once, when it is noticed
+            logger.error(
+                "the file %s of the log's history is gone: entries %d to %d are missing, and readers are told so",
+                *(path_of(self._path, part), part.first_seq, part.last_seq),
+            )
+        self._gone = gone
 
     def _find_parts(self) -> None:
         named = catalog.parts(self._db)
         self._know(named)
-        for part in named:
-            if part not in self.parts and part not in self.summaries:
-                logger.error(
-                    "the file %s of the log's history is gone: entries %d to %d are missing, and readers are told so",
-                    *(path_of(self._path, part), part.first_seq, part.last_seq),
-                )
         remove_unnamed(self._path, named)
         remove_open_end(self._path)
 

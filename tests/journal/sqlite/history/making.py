@@ -96,3 +96,22 @@ def close_log(path: str, entries: int) -> None:
             file.add_part(part)
         while (until := file.look(at(0)).until) is not None:
             file.trim(until)
+
+
+def damaged(file: Path) -> bytes:
+    """Damage a partition but for its first page; return what it was."""
+    content = file.read_bytes()
+    file.write_bytes(content[:4_096] + b"\xff" * (len(content) - 4_096))
+    return content
+
+
+def removed(file: Path) -> bytes:
+    """Remove a partition; return what it was."""
+    content = file.read_bytes()
+    file.unlink()
+    return content
+
+
+def put_back(file: Path, content: bytes) -> None:
+    """Put a partition in its place again."""
+    file.write_bytes(content)

@@ -18,7 +18,7 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes import batch_of
-from tests.journal.sqlite.history.making import at, log_of
+from tests.journal.sqlite.history.making import at, damaged, log_of, put_back, removed
 from twincast.core.batch import Batch
 from twincast.core.idempotency import IdempotencyKey
 from twincast.core.model import KINDS, Control, DataUpdate, Deleted, Entry, Erased, Late
@@ -28,7 +28,7 @@ from twincast.journal.retention import Retention
 from twincast.journal.sqlite import erasures
 from twincast.journal.sqlite.backup import back_up
 from twincast.journal.sqlite.health import facts, problems
-from twincast.journal.sqlite.history import schedule, slices
+from twincast.journal.sqlite.history import erasing, schedule, slices
 from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import file_name, folder_of, summary_name
@@ -214,6 +214,46 @@ async def test_a_partition_that_is_not_of_the_device_keeps_its_file(path: Path) 
             file = str(Path(folder_of(str(path)), name))
             assert bytes_of(path)[file] == files[file]
     assert problems(str(path)) == []
+
+
+async def test_a_partition_that_cannot_be_written_anew_keeps_none_of_the_others_from_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "AGAIN_S", 0.05)
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 260)
+    file = Path(folder_of(str(path)), file_name(51))
+    async with opened(path) as (journal, _):
+        content = damaged(file)
+        await erase(journal)
+        await eventually_async(
+            lambda: f"{file} is damaged: put the file" in (journal.space().problem or ""), "it fails"
+        )
+        assert holding(path) == [], "the others have nothing of it"
+        assert [each.device_id for each in await journal.erasures()] == [GONE]
+        put_back(file, content)
+        await journal.erased()
+        assert await journal.erasures() == []
+        assert holding(path) == []
+        await eventually_async(lambda: journal.space().problem is None, "it goes on")
+    assert problems(str(path)) == []
+
+
+async def test_a_partition_that_is_gone_keeps_none_of_the_others_from_it_and_is_said_once(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "AGAIN_S", 0.05)
+    file = Path(folder_of(str(path)), file_name(51))
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 260)
+        removed(file)
+        await erase(journal)
+        await journal.erased()
+        assert await journal.erasures() == []
+        assert holding(path) == []
+    assert caplog.text.count(f"the file {file} of the log's history is gone: entries 51 to 100 are missing") == 1
+    (lack,) = problems(str(path))
+    assert lack == f"{file} is gone: the log lacks the entries from 51 to 100"
 
 
 async def test_it_is_carried_out_by_the_next_run_if_this_one_ends_before(path: Path) -> None:

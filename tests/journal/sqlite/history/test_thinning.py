@@ -1,5 +1,6 @@
 """The history of some devices is kept for a shorter time: closed partitions are written anew without them."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes import batch_of
-from tests.journal.sqlite.history.making import rows
+from tests.journal.sqlite.history.making import damaged, put_back, rows
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.pattern import pattern_set
 from twincast.errors import SettingUnusable, Truncated
@@ -193,11 +194,47 @@ async def test_what_is_failing_is_said_and_tried_again(
         await append(journal, clock, 1, 48)
         clock.at_us += 35 * MINUTE_US
         await append(journal, clock, 49, 1)
-        await until(lambda: "kept for longer than it is to be: the disk is full" in (journal.space().problem or ""))
+        await until(lambda: "000000000001.db: the disk is full" in (journal.space().problem or ""))
         assert {kind for _, kind in kinds(path)} == {"closed"}
         fails[0] = False
         await until(lambda: [kind for _, kind in kinds(path)][:2] == ["thinned", "thinned"])
         await until(lambda: journal.space().problem is None)
+
+
+async def test_a_damaged_partition_keeps_none_of_the_others_from_it(tmp_path: Path, clock: Clock) -> None:
+    path = str(tmp_path / "journal.db")
+    async with opened(path, clock) as journal:
+        await append(journal, clock, 1, 48)
+    file = Path(folder_of(path), "000000000001.db")
+    content = damaged(file)
+    async with opened(path, clock) as journal:
+        clock.at_us += 35 * MINUTE_US
+        await append(journal, clock, 49, 1)
+        await until(lambda: f"{file} is damaged: put the file" in (journal.space().problem or ""))
+        await until(lambda: [kind for _, kind in kinds(path)][:2] == ["closed", "thinned"])
+        put_back(file, content)
+        await until(lambda: [kind for _, kind in kinds(path)][:2] == ["thinned", "thinned"])
+        await until(lambda: journal.space().problem is None)
+    assert problems(path) == []
+
+
+async def test_a_partition_that_is_written_anew_while_it_waits_is_thinned_as_it_is_then(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "journal.db")
+    async with opened(path, clock) as journal:
+        await append(journal, clock, 1, 48)
+        clock.at_us += 5 * MINUTE_US
+        async with journal._thinning._lock:
+            clock.at_us += 30 * MINUTE_US
+            await asyncio.sleep(0.2)  # by now it waits
+            [part] = [part for part in journal._file.parts if part.first_seq == 1]
+            anew = part._replace(file="000000000001-1.db")
+            os.rename(Path(folder_of(path), part.file), Path(folder_of(path), anew.file))
+            await journal._worker.do(journal._file.replace_part, part, anew)
+        await until(lambda: kinds(path)[0] == ("000000000001-2.db", "thinned"))
+    assert "longer than it is to be" not in caplog.text
+    assert problems(path) == []
 
 
 def test_what_is_no_pattern_is_refused() -> None:

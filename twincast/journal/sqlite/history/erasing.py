@@ -3,6 +3,7 @@
 In this order, and again from the beginning after a crash: the log's rows, so that nothing more is closed of them; the
 closed partitions, each written anew in another process; what is open or indexed of them; the file's free pages; and at
 last the -wal. Only then it is noted that this is done. What is asked meanwhile leaves out what is still there.
+A partition that cannot be written anew keeps none of the rest from it, and the deletion from being noted as done.
 """
 
 import asyncio
@@ -58,6 +59,8 @@ class Erasing:
         self._lock = lock
         self._now_utc = now_utc
         self._replaced: set[str] = set()
+        self._clean: set[str] = set()
+        self._clean_of: Erasures = {}
         self._forgetting: list[Callable[[], Awaitable[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -116,18 +119,38 @@ class Erasing:
         while file.checkpoint_seq < until:  # which has the values of the twins
             await do(file.checkpoint, until)
         await self._erase_rows(erasures, until)
-        clean: set[str] = set()
-        while part := next(self._unclean(until, clean), None):  # some may be dropped meanwhile, and leave their sums
-            clean.add(part.sha256)
-            clean.add(await self._rewrite(part, erasures))
+        failed = await self._rewrite_all(erasures, until)
         for forget in self._forgetting:
             await forget()
         await asyncio.get_running_loop().run_in_executor(None, self._remove_replaced)
         await self._write_over_free_pages()
         await self._empty_wal()
+        if failed:
+            raise failed
         noted = partial(rows.note_erased, erasures=pending, now_utc=self._now_utc())
         await do(partial(file.change, noted, is_synced=True))
         await do(file.erasing)
+
+    async def _rewrite_all(self, erasures: Erasures, until: int) -> JournalUnavailable | None:
+        """Put partitions without the devices in the place of all that have something of them.
+
+        Returns:
+            What keeps it from the first one that it failed for.
+        """
+        if erasures != self._clean_of:  # what a digest says of a file holds for as long as the same is looked for
+            self._clean, self._clean_of = set(), erasures
+        tried: set[str] = set()
+        failed: JournalUnavailable | None = None
+        while part := next(self._unclean(until, tried | self._clean), None):  # meanwhile some may leave their sums
+            tried.add(part.sha256)
+            try:
+                anew = await self._rewrite(part, erasures)
+            except (JournalUnavailable, OSError) as error:
+                path, loop = files.path_of(self._path, part), asyncio.get_running_loop()
+                failed = failed or await loop.run_in_executor(None, files.failing, path, part, error)
+            else:
+                self._clean |= {part.sha256, anew}
+        return failed
 
     def _unclean(self, until: int, clean: Container[str]) -> Iterator[Part]:
         """Yield the partitions, and what is left of some, that may have something from before a position."""

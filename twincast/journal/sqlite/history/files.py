@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import apsw
 
+from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite.history.catalog import Part, has_parts
 from twincast.journal.sqlite.history.catalog import parts as parts_of
 from twincast.journal.sqlite.history.layout import file_name, folder_of, open_partition
@@ -21,6 +22,8 @@ _OURS = re.compile(r"\d{12,}(-\d+)?(\.rollup)?\.db|.*\.new(-copy|-scratch)?")
 OPEN_END = "open.db"
 """The index of what is not closed, while a server runs."""
 FOLDER_MODE = 0o700
+FROM_A_BACKUP = "put the file of the same name from a backup in its place"
+"""What a person can do about a partition."""
 
 
 def path_of(journal: str, part: Part) -> str:
@@ -42,6 +45,17 @@ def digest(path: str) -> str:
     """Return a file's SHA-256, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def failing(path: str, part: Part, error: Exception) -> JournalUnavailable:
+    """Return what keeps something from being done with a partition: with its file, and what a person is to do."""
+    try:
+        is_whole = digest(path) == part.sha256
+    except FileNotFoundError:
+        return JournalUnavailable(f"{path} is gone: {FROM_A_BACKUP}")
+    except OSError as unreadable:
+        return JournalUnavailable(f"{path} cannot be read: {unreadable.strerror}")
+    return JournalUnavailable(f"{path}: {error}" if is_whole else f"{path} is damaged: {FROM_A_BACKUP}")
 
 
 def new_file(journal: str, first_seq: int) -> str:

@@ -154,8 +154,8 @@ def summary_name(first_seq: int) -> str:
 
 
 def address_of(path: str) -> str:
-    """Return the URI by which SQLite opens a partition without locks: nothing changes it."""
-    return f"file:{quote(os.path.abspath(path))}?immutable=1"
+    """Return the URI by which SQLite opens a partition without locks: nothing changes it, or makes it anew."""
+    return f"file:{quote(os.path.abspath(path))}?mode=ro&immutable=1"
 
 
 def open_partition(path: str, *, vfs: str | None = None) -> apsw.Connection:

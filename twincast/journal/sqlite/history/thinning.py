@@ -11,6 +11,8 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import NamedTuple
 
+import apsw
+
 from twincast.core.pattern import Pattern
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import Retention
@@ -121,22 +123,31 @@ class Thinning:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
-        """Thin what is due.
+        """Thin what is due. What keeps it from one partition keeps it from no other.
 
         Not the newest partition, from which the next one takes its twins; nor what the journal itself still has, or
         clients may resume from.
         """
         end = min(await self._worker.do(self._file.hot_since), self._file.seq - self._keep_entries)
-        for part in self._file.parts[:-1]:
-            if part.last_seq > end:
-                return
-            now_us = time_us(self._now_utc())
-            due = tuple(part.stored_max_us < now_us - rule.keep_us for rule in self._rules)
-            if not any(due) or (part.sha256, due) in self._seen:
-                continue
+        failed: JournalUnavailable | None = None
+        for first_seq in [part.first_seq for part in self._file.parts[:-1] if part.last_seq <= end]:
             async with self._lock:
-                await self._thin(part, due)
-            self._seen.add((part.sha256, due))
+                part = next((part for part in self._file.parts[:-1] if part.first_seq == first_seq), None)
+                if part is None:  # it was dropped meanwhile; one that was written anew is what it is now
+                    continue
+                now_us = time_us(self._now_utc())
+                due = tuple(part.stored_max_us < now_us - rule.keep_us for rule in self._rules)
+                if not any(due) or (part.sha256, due) in self._seen:
+                    continue
+                try:
+                    await self._thin(part, due)
+                except (JournalUnavailable, OSError, apsw.Error) as error:
+                    path, loop = files.path_of(self._path, part), asyncio.get_running_loop()
+                    failed = failed or await loop.run_in_executor(None, files.failing, path, part, error)
+                else:
+                    self._seen.add((part.sha256, due))
+        if failed:
+            raise failed
 
     async def _thin(self, part: Part, due: Sequence[bool]) -> None:
         """Put a partition without devices that are due in the place of one, if that has any of them.
