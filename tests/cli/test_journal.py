@@ -50,6 +50,16 @@ def test_a_journal_is_backed_up_checked_and_put_back(journal: Path) -> None:
     assert run(journal, "check").returncode == 0
 
 
+@pytest.mark.parametrize("command", ["backup", "restore", "check"])
+def test_a_file_in_place_of_a_backup_is_said_to_be_one(journal: Path, command: str) -> None:
+    (journal.parent / "note.txt").write_text("x")
+    refused = run(journal, command, "note.txt")
+    assert refused.returncode == 1
+    assert "note.txt is a file; a backup is a folder" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert "Errno" not in refused.stderr and "Not a directory" not in refused.stderr
+
+
 def test_a_server_that_runs_is_backed_up_and_described_and_nothing_is_put_under_it(
     server_process: StartServer, tmp_path: Path
 ) -> None:
@@ -83,7 +93,9 @@ def test_info_says_how_full_a_journal_is_and_for_how_long_its_disk_lasts(journal
     room_bytes = facts["disk_free_bytes"] + facts["free_bytes"]
     assert facts["full_in_s"] == round(room_bytes / facts["growth_bytes_per_s"], 1)
     said = run(journal, "info").stdout
-    assert re.search(r"full in s .*\((\d|,)+ years\)", said) and re.search(r"file bytes .*\(\d+\.\d KB\)", said)
+    assert re.search(r"disk full in +(\d|,)+ years *\n", said) and re.search(r" file +\d+\.\d KB *\n", said)
+    assert re.search(r" growth +\d+ bytes/s *\n", said) and re.search(r"a server runs on it +no *\n", said)
+    assert not re.search(r"True|False|_| in s |bytes per s", said)
 
 
 def test_a_backup_is_made_again_and_the_journal_remembers_where(journal: Path) -> None:

@@ -22,4 +22,10 @@ def test_an_axis_need_not_begin_at_zero() -> None:
 
 
 def test_the_axis_says_when_it_begins_and_ends() -> None:
-    assert list(axis("10:00", "11:00", 20, 3)) == ["   └" + "─" * 20, "    10:00" + " " * 10 + "11:00"]
+    assert list(axis("10:00", "11:00", 20, 3, 80)) == ["   └" + "─" * 20, "    10:00" + " " * 10 + "11:00"]
+
+
+def test_times_that_are_longer_than_the_axis_stand_together_and_fit_the_terminal() -> None:
+    assert list(axis("10:00", "11:00", 6, 3, 80)) == ["   └" + "─" * 6, "    10:00 to 11:00"]
+    assert list(axis("10:00", "11:00", 6, 3, 12)) == ["   └" + "─" * 6, "    10:00 to", "    11:00"]
+    assert list(axis("10:00", "11:00", 3, 5, 9)) == ["     └" + "─" * 3, " 10:00 to", " 11:00"]

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests import warm
 from tests.cli.commands import TWINCAST, assert_one_line, run
-from tests.running import ROOT, ServerProcess, free_port
+from tests.running import ROOT, ServerProcess, eventually, free_port
 from twincast.cli.serve import FIRST_SETTINGS, settings_table
 from twincast.settings import Settings
 
@@ -94,3 +95,20 @@ def test_serve_says_where_the_dashboard_is_and_ends_cleanly_at_ctrl_c(server: Se
     assert f"{server.url}/dashboard" in printed
     assert "Traceback" not in printed
     assert server.process.returncode == 0
+
+
+def test_a_second_ctrl_c_ends_it_at_once_in_one_line(server: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as half:
+        half.sendall(b"POST /api/data HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
+        eventually(lambda: server.get("/api/status")["ok"], "it has read what came before")
+        server.process.send_signal(signal.SIGINT)
+        eventually(lambda: not _listens(server.port), "it waits for the request that is under way")
+        printed = server.stop(signal.SIGINT)
+    assert "Traceback" not in printed and "ERROR" not in printed
+    assert printed.count("stopped at once, as a second signal asked") == 1
+    assert server.process.returncode == 0
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -72,13 +72,30 @@ def test_the_devices_of_an_address_have_a_chart_each_whatever_they_say(
     page = watched(served, open_page)
     show(page, "#?devices=hall/*")
     expect(page.locator("#wall-title")).to_have_text("hall/*")
-    expect(page.locator("#wall-count")).to_have_text("3 devices")
+    expect(page.locator("#wall-count")).to_have_text("3 devices; 1 more has nothing to draw")
     assert tiles(page) == ["hall/a", "hall/b", "hall/c"]
     assert page.locator(".tile b").all_inner_texts() == ["3", "6", "shut"]
     assert page.locator(".tile header span").all_inner_texts() == ["", "rpm", ""]
     eventually(lambda: all(is_drawn(page, name) for name in tiles(page)), "all are drawn")
     show(page, "#?devices=hall/a&devices=office/*")
     eventually(lambda: tiles(page) == ["hall/a", "office/d"], "the other devices")
+
+
+def test_a_view_that_an_address_cannot_mean_is_said(served: ServerProcess, open_page: OpenPage) -> None:
+    push_past(served, "hall/a", [1, 2, 3])
+    page = watched(served, open_page)
+    turned = "from=2026-11-26T10:00:00Z&to=2026-11-25T10:00:00Z"
+    show(page, f"#?devices=hall/*&{turned}")
+    note = page.locator("#wall-note")
+    expect(note).to_have_text("The address's time span is not shown: its end is not after its beginning.")
+    page.locator("#wall-ranges [data-range='7d']").click()
+    expect(note).to_have_text("")
+    show(page, "#?devices=hall/*&from=yesterday")
+    expect(note).to_have_text("The address's time span is not shown: from and to must both be times.")
+    show(page, "#?devices=hall/*&range=3h")
+    expect(note).to_have_text("The address's range is not shown: it must be one of 1h, 24h, 7d, 30d, all.")
+    show(page, f"#hall/a?{turned}")
+    expect(page.locator("#chart-note")).to_contain_text("its end is not after its beginning")
 
 
 def test_history_meets_live_on_every_chart_by_one_connection_for_all(

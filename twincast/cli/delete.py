@@ -1,12 +1,14 @@
 """`twincast delete`: one device that is no more, with its history or without."""
 
+import os
 from typing import Annotated
 
 import typer
 
 from twincast import client
 from twincast.cli.options import Device, Fingerprint, Url, commands, server_url
-from twincast.cli.terminal import out
+from twincast.cli.terminal import err, out
+from twincast.errors import NoSuchDevice, NotPermitted
 
 app = commands()
 
@@ -23,9 +25,9 @@ def command(
     fingerprint: Fingerprint = None,
 ) -> None:
     """Delete a device: its newest state goes, and everyone who watches is told. A later reading makes it anew."""
-    if history and not yes:
-        typer.confirm(f"Erase all that the log has of {device}? It cannot be brought back.", abort=True)
     with client.Rest(server_url(url, fingerprint)) as rest:
+        if history and not yes:
+            _ask(rest, device)
         event = rest.delete(device, history=history)
         pending = [each for each in rest.erasures() if each["seq"] == event["seq"]] if history else []
     if not history:
@@ -34,3 +36,29 @@ def command(
     out.print(f"erased {device}, as number {event['seq']:,}: no answer has anything of it any more")
     for each in pending:
         out.print(f"its {' and the '.join(each['pending'])} still have some of it, which the server erases now")
+
+
+def _ask(rest: client.Rest, device: str) -> None:
+    """Ask whether it shall be, once there is something to ask about.
+
+    Raises:
+        NoSuchDevice: there is not.
+        typer.Exit: it shall not.
+        typer.Abort: Ctrl-C, or the end of the input.
+    """
+    try:
+        rest.history(device, limit=1)
+    except NotPermitted:  # a key that may not read can still delete
+        pass
+    except NoSuchDevice as error:
+        if "TWINCAST_TOKEN" not in os.environ:
+            raise
+        raise NoSuchDevice(f"{error}, or none that this key may read; with --yes it is deleted unseen") from None
+    is_wanted = False
+    try:
+        is_wanted = typer.confirm(f"Erase all that the log has of {device}? It cannot be brought back.")
+    finally:
+        if not is_wanted:
+            err.print("nothing was erased")
+    if not is_wanted:
+        raise typer.Exit(1)

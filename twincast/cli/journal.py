@@ -204,9 +204,8 @@ def info(journal: str, *, as_json: bool) -> None:
         return
     table = rich_table.Table(box=None, show_header=False)
     for name in facts.__struct_fields__:
-        value = getattr(facts, name)
         if name != "backups":
-            table.add_row(name.replace("_", " "), _shown(name, value))
+            table.add_row(_NAMED.get(name, name.replace("_", " ")), _shown(name, getattr(facts, name)))
     out.console.print(table)
     for made in facts.backups:
         out.print(f" backup of {made.at_utc}, up to entry {made.seq:,}: {made.place} on {made.host}")
@@ -230,16 +229,34 @@ def _file_of(journal: str) -> str:
     return path
 
 
+_NAMED = {
+    "oldest_at_utc": "oldest, UTC",
+    "newest_at_utc": "newest, UTC",
+    "created_at_utc": "made, UTC",
+    "file_bytes": "file",
+    "wal_bytes": "-wal",
+    "history_bytes": "closed partitions",
+    "free_bytes": "free in the file",
+    "disk_free_bytes": "free on the disk",
+    "growth_bytes_per_s": "growth",
+    "full_in_s": "disk full in",
+    "is_served": "a server runs on it",
+    "erasing": "histories being erased",
+    "backups_with_erased": "backups with erased histories",
+}
+"""How a person is told what a fact is, where its name is not that already."""
+
+
 def _shown(name: str, value: object) -> str:
-    if value is None:
-        return "not known"
-    if name.endswith(("_bytes", "_bytes_per_s")) and isinstance(value, int | float):
-        return f"{value:,} ({in_bytes(value)})"
-    if name.endswith("_in_s") and isinstance(value, float):
-        return f"{value:,} ({in_time(value)})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        units = {"_bytes_per_s": lambda pace: f"{in_bytes(pace)}/s", "_bytes": in_bytes, "_in_s": in_time}
+        say = next((say for end, say in units.items() if name.endswith(end)), "{:,}".format)
+        return say(value)
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return f"{value:,}" if type(value) is int else str(value)
+    return "not known" if value is None else str(value)
 
 
 @contextmanager

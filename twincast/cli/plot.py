@@ -35,10 +35,26 @@ def plot(lows: Numbers, highs: Numbers, averages: Numbers, *, height: int) -> It
         yield f"{labels[row].rjust(width)} {_TICK}{''.join(column[row] for column in columns)}".rstrip()
 
 
-def axis(begin: str, end: str, columns: int, indent: int) -> Iterator[str]:
-    """Yield the axis of time below a plot, with the times at its ends."""
+def axis(begin: str, end: str, columns: int, indent: int, width: int) -> Iterator[str]:
+    """Yield the axis of time below a plot, with the times at its ends.
+
+    Args:
+        begin: the time of the first column.
+        end: that of the last one.
+        columns: how many there are.
+        indent: how many characters stand before the axis.
+        width: the terminal's; two times that are longer than it have a line each.
+    """
     yield f"{' ' * indent}{_CORNER}{'─' * columns}"
-    yield f"{' ' * (indent + 1)}{begin}{end.rjust(max(len(end) + 1, columns - len(begin)))}"
+    before = " " * (indent + 1)
+    if len(begin) + 1 + len(end) <= columns:
+        yield f"{before}{begin}{end.rjust(columns - len(begin))}"
+    elif len(both := f"{before}{begin} to {end}") <= width:
+        yield both
+    else:
+        before = " " * max(0, min(indent + 1, width - len(begin) - 3))
+        yield f"{before}{begin} to"
+        yield f"{before}{end}"
 
 
 def short(number: float) -> str:

@@ -124,8 +124,11 @@ def _settle_memory() -> None:
 
 
 def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:
-    # An error of the application's start is raised below, once, in words for the person who started it.
-    logging.getLogger("uvicorn.error").addFilter(lambda _: app.startup_error is None)
+    # An error of the application's start is raised below, once, in words for the person who started it. A second
+    # signal cancels the application where it is; Starlette reports that with its traceback, and it is no error.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: app.startup_error is None and not (server.force_exit and _is_traceback(record))
+    )
     signal.signal(signal.SIGTERM, exit_quietly)
     try:
         server.run(sockets=listeners)
@@ -134,7 +137,13 @@ def _run(server: "Server", app: App, listeners: list[socket.socket]) -> int:
             raise
     if app.startup_error is not None:
         raise app.startup_error
+    if server.force_exit:
+        logger.warning("stopped at once, as a second signal asked: requests that were under way were not answered")
     return 0
+
+
+def _is_traceback(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None or str(record.msg).startswith("Traceback")
 
 
 def certificate_of(settings: Settings) -> Certificate | None:

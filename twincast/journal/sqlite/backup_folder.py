@@ -10,7 +10,16 @@ import apsw
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Position
 from twincast.errors import BackupUnusable
-from twincast.journal.sqlite.backup_manifest import JOURNAL, MANIFEST, NEW, Manifest, is_file, journal_of, read_manifest
+from twincast.journal.sqlite.backup_manifest import (
+    JOURNAL,
+    MANIFEST,
+    NEW,
+    Manifest,
+    is_file,
+    journal_of,
+    no_folder,
+    read_manifest,
+)
 from twincast.journal.sqlite.failing import in_words
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.path_lock import FolderLock
@@ -141,5 +150,7 @@ def said_of(folder: str) -> Iterator[None]:
         raise
     except apsw.Error as error:
         raise BackupUnusable(f"the backup failed: {in_words(error)}") from None
+    except NotADirectoryError as error:
+        raise no_folder(str(error.filename or folder)) from None
     except OSError as error:
         raise BackupUnusable(f"{error.filename or folder} cannot be used: {error.strerror}") from None

@@ -62,6 +62,11 @@ class Manifest(Struct, omit_defaults=True):
     """What the journal's catalog names, and is in no file any more."""
 
 
+def no_folder(place: str) -> BackupUnusable:
+    """Return what is said of a file where a folder must be."""
+    return BackupUnusable(f"{place} is a file; a backup is a folder, such as `twincast journal backup` makes")
+
+
 def read_manifest(folder: str) -> Manifest:
     """Return the manifest of a backup.
 
@@ -70,6 +75,8 @@ def read_manifest(folder: str) -> Manifest:
     """
     try:
         text = Path(folder, MANIFEST).read_bytes()
+    except NotADirectoryError:
+        raise no_folder(folder) from None
     except OSError as error:
         raise BackupUnusable(
             f"{folder} is no backup, or was not finished: its {MANIFEST} cannot be read: {error.strerror}"

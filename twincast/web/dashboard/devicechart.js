@@ -13,7 +13,7 @@ import { PartList } from "./partlist.js";
 import { askTable } from "./past.js";
 import { drawablePaths, partAt, readPointer, writePointer } from "./pointer.js";
 import { Selection } from "./selection.js";
-import { RANGES, askedOf, edgesOf, moved, readView, viewBetween, viewOf, writeView, zoomed } from "./view.js";
+import { RANGES, askedOf, edgesOf, moved, readView, viewBetween, viewOf, viewProblem, writeView, zoomed } from "./view.js";
 
 const POINT_PX = 6;
 
@@ -243,7 +243,7 @@ export class DeviceChart {
     say(byId("chart-now"), found ? sayValue(found.value) : sayValue(newest));
     this.#showLegend();
     const problem = this.#problem || this.#past.problem;
-    say(byId("chart-note"), problem ? `History is not to be had: ${problem}.` : this.#note(found));
+    say(byId("chart-note"), problem ? `History is not to be had: ${problem}.` : viewProblem(this.#parameters) || this.#note(found));
   }
 
   #showLegend() {

@@ -50,6 +50,22 @@ export function readView(parameters) {
   return range && Object.hasOwn(RANGES, range) ? viewOf(range) : ORDINARY;
 }
 
+/**
+ * What of an address is no view, in words; empty if all of it is one, or it has none.
+ * @param {URLSearchParams} parameters
+ */
+export function viewProblem(parameters) {
+  const [from, to, range] = ["from", "to", "range"].map((name) => parameters.get(name));
+  if (from !== null || to !== null) {
+    const [fromMs, toMs] = [from, to].map((text) => Date.parse(text ?? ""));
+    if (fromMs < toMs) return "";
+    const why = fromMs >= toMs ? "its end is not after its beginning" : "from and to must both be times";
+    return `The address's time span is not shown: ${why}.`;
+  }
+  if (range === null || Object.hasOwn(RANGES, range)) return "";
+  return `The address's range is not shown: it must be one of ${Object.keys(RANGES).join(", ")}.`;
+}
+
 /** @param {View} view @param {URLSearchParams} parameters that get it; others in them stay */
 export function writeView({ range, isChosen, fromMs, toMs }, parameters) {
   for (const name of ["range", "from", "to"]) parameters.delete(name);

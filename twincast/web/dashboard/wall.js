@@ -7,7 +7,7 @@ import { byId, say } from "./dom.js";
 import { count } from "./format.js";
 import { LivePast } from "./livepast.js";
 import { drawablePaths, drawnAs, partAt, writePointer } from "./pointer.js";
-import { RANGES, askedOf, edgesOf, readView, viewBetween, viewOf, writeView } from "./view.js";
+import { RANGES, askedOf, edgesOf, readView, viewBetween, viewOf, viewProblem, writeView } from "./view.js";
 
 const CHARTS_MAX = 100;
 const TOGETHER_MAX = 25; // devices of one request, and of one connection behind it
@@ -98,7 +98,7 @@ export class Wall {
     const firsts = this.#pasts.flatMap(({ past }) => past.series.map(({ firstMs }) => firstMs)).filter((atMs) => atMs !== null);
     this.#grid.draw(edgesOf(this.#shown, serverNowMs(), firsts.length ? Math.min(...firsts) : null), serverNowMs());
     const problem = this.#pasts.map(({ past }) => past.problem).find(Boolean);
-    say(byId("wall-note"), problem ? `History is not to be had: ${problem}.` : "");
+    say(byId("wall-note"), problem ? `History is not to be had: ${problem}.` : viewProblem(this.#parameters));
   }
 
   /** Makes the charts, if there are other devices than before, or others of their parts can be drawn. */
@@ -111,10 +111,10 @@ export class Wall {
     const devices = liked.filter((device) => partOf(device) !== undefined);
     const shown = devices.slice(0, CHARTS_MAX);
     const known = JSON.stringify(shown.map((device) => [device.id, partOf(device)]));
+    say(byId("wall-count"), sayCount(devices.length, liked.length - devices.length));
     if (known === this.#known) return;
     this.#known = known;
     say(byId("wall-title"), filters.join(", ") || "All devices");
-    say(byId("wall-count"), sayCount(devices.length));
     for (const { past } of this.#pasts) past.close();
     this.#pasts = together(shown).map((some) => this.#pastOf(some));
     const places = new Map(this.#pasts.flatMap(({ past, devices: some }) => some.map((device, index) => [device, { past, index }])));
@@ -184,8 +184,9 @@ function together(devices) {
   return parts.map(({ some }) => some);
 }
 
-function sayCount(devices) {
+function sayCount(devices, others) {
   if (!devices) return "No device that can be drawn";
   const all = `${count(devices)} ${devices === 1 ? "device" : "devices"}`;
-  return devices > CHARTS_MAX ? `The first ${CHARTS_MAX} of ${all}` : all;
+  const drawn = devices > CHARTS_MAX ? `The first ${CHARTS_MAX} of ${all}` : all;
+  return others ? `${drawn}; ${count(others)} more ${others === 1 ? "has" : "have"} nothing to draw` : drawn;
 }
