@@ -40,6 +40,7 @@ TwincastError
 │   │   └── SpoolFull        in its spool, or on the disk of that
 │   └── ServerUnreachable    a client found nobody at the address, or not a twincast server
 ├── StateFull                more devices, or more state, than the server or an identity may have
+├── HistoryDamaged           a closed partition that a question is about is not what was written
 ├── JournalUnusable          the journal cannot be opened: not one, read-only, newer, in use
 ├── BackupUnusable           a backup cannot be made there, or what is there cannot be put back
 ├── AddressUnusable          the server cannot, or should not, listen there
@@ -371,6 +372,13 @@ class StateFull(TwincastError):
 
     code = "state_full"
     http_status = 507
+
+
+class HistoryDamaged(TwincastError):
+    """A closed partition that a question is about is not what was written: it stays so until its file is put back."""
+
+    code = "history_damaged"
+    http_status = 500
 
 
 class JournalUnusable(TwincastError):

@@ -9,12 +9,13 @@ from twincast.errors import JournalUnavailable
 
 
 @contextmanager
-def unavailable_if_failing() -> Iterator[None]:
-    """Raise what SQLite raises as JournalUnavailable, with the reason in words."""
+def unavailable_if_failing(path: str = "") -> Iterator[None]:
+    """Raise what SQLite raises as JournalUnavailable, with the reason in words, and the file if one is given."""
     try:
         yield
     except apsw.Error as error:
-        raise JournalUnavailable(f"the journal cannot use its disk: {in_words(error)}") from error
+        file = f"{path}: " if path else ""
+        raise JournalUnavailable(f"the journal cannot use its disk: {file}{in_words(error)}") from error
 
 
 _WORDS: dict[type[Exception], str] = {

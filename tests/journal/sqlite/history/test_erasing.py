@@ -23,7 +23,9 @@ from twincast.core.batch import Batch
 from twincast.core.idempotency import IdempotencyKey
 from twincast.core.model import KINDS, Control, DataUpdate, Deleted, Entry, Erased, Late
 from twincast.core.pattern import pattern_set
-from twincast.history.query import EntriesQuery, Names
+from twincast.errors import HistoryDamaged, JournalUnavailable
+from twincast.history.pointer import Pointer
+from twincast.history.query import BucketsQuery, EntriesQuery, Names
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite import erasures
 from twincast.journal.sqlite.backup import back_up
@@ -366,3 +368,30 @@ async def test_whoever_asks_meanwhile_gets_what_there_is_and_nothing_of_it(path:
         assert asked
         assert holding(path) == []
     assert problems(str(path)) == []
+
+
+async def test_who_asks_for_what_is_damaged_is_told_the_file_and_the_log_says_it_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = Path(folder_of(str(path)), file_name(51))
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 260)
+    content = damaged(file)
+    buckets = BucketsQuery(("d1",), (Pointer("/x"),), [0, 1 << 60], ("p50",), 260)
+    async with opened(path) as (_, history):
+        for _ in range(2):
+            for asked in (told(history, "d1"), history.buckets(buckets)):
+                with pytest.raises(HistoryDamaged, match=f"the file {file.name} of the log's history is damaged"):
+                    await asked
+        assert caplog.text.count(f"{file} is damaged") == 1
+        put_back(file, content)
+        assert len(await told(history, "d1")) == 87
+
+
+async def test_a_damaged_file_is_named_to_who_reads_the_log(path: Path) -> None:
+    file = Path(folder_of(str(path)), file_name(51))
+    async with opened(path) as (journal, _):
+        await fill(journal, 1, 260)
+        damaged(file)
+        with pytest.raises(JournalUnavailable, match=str(file)):
+            await journal.read(50, 10)

@@ -55,7 +55,7 @@ class ClosedLog:
                 if entries:
                     break
                 raise self._truncated(since, until)
-            with unavailable_if_failing():
+            with unavailable_if_failing(path_of(self._journal, part)):
                 rows = self._open.get(part).execute(_READ, (since, min(until, part.last_seq), limit - len(entries)))
                 with closing(rows):
                     for entry in _entries(rows, epoch):

@@ -164,7 +164,7 @@ def open_partition(path: str, *, vfs: str | None = None) -> apsw.Connection:
     Raises:
         JournalUnavailable: it is gone, is something else, of a newer layout, or the disk does not give it.
     """
-    with unavailable_if_failing():
+    with unavailable_if_failing(path):
         db = apsw.Connection(address_of(path), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
         try:
             kind, version = db.pragma("application_id"), db.pragma("user_version")

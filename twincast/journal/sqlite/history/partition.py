@@ -10,11 +10,12 @@ from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.history.buckets import EDGE_TABLE
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.events import claim_of, event_of
-from twincast.journal.sqlite.history.files import OPEN_MAX, path_of
+from twincast.journal.sqlite.history.files import OPEN_MAX, digest, path_of
 from twincast.journal.sqlite.history.layout import IS_MARK, open_partition
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.parts import add_part_of
 from twincast.journal.sqlite.history.sorted_run import Columns, SortedRun
+from twincast.journal.sqlite.history.turns import Steps
 
 _ROLLED_DEVICE = "r.device = :device"
 _WITHIN = " and entry.seq > :since and entry.seq <= :until"
@@ -108,6 +109,7 @@ class Partitions:
         self._journal = journal
         self._vfs = vfs
         self._open: OrderedDict[tuple[str, str], Partition] = OrderedDict()
+        self._last: Part | None = None
 
     def get(self, part: Part) -> Partition:
         """Return a partition, open.
@@ -115,11 +117,12 @@ class Partitions:
         Raises:
             JournalUnavailable: it cannot be read.
         """
-        key = part.file, part.sha256
+        key, self._last = (part.file, part.sha256), part
         partition = self._open.pop(key, None)
         if partition is None:
-            with unavailable_if_failing():
-                partition = Partition(part, open_partition(path_of(self._journal, part), vfs=self._vfs))
+            path = path_of(self._journal, part)
+            with unavailable_if_failing(path):
+                partition = Partition(part, open_partition(path, vfs=self._vfs))
             while len(self._open) >= OPEN_MAX:
                 self._open.popitem(last=False)  # and not closed: a query may be at work on it
         self._open[key] = partition
@@ -129,6 +132,26 @@ class Partitions:
         """Let go of those that are no longer part of the log."""
         for key in self._open.keys() - {(part.file, part.sha256) for part in parts}:
             del self._open[key]
+
+    def damaged(self) -> Steps[str | None]:
+        """Find a file that is not what was written, among those that were read last; return its path, and let it go.
+
+        It reads whole files, a step each: to be asked once reading has failed.
+        """
+        last = [] if self._last is None else [self._last]
+        for part in [*last, *(each.part for each in reversed(self._open.values()))]:
+            yield
+            path = path_of(self._journal, part)
+            try:
+                if digest(path) == part.sha256:
+                    continue
+            except FileNotFoundError:
+                continue  # one that is gone is said elsewhere, and no longer asked
+            except OSError:
+                pass
+            self._open.pop((part.file, part.sha256), None)
+            return path
+        return None
 
     def close(self) -> None:
         """Let go of all."""

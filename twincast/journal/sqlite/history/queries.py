@@ -1,5 +1,6 @@
 """Queries of a journal's history, in steps: of partitions, of slices over the open end, and of the log behind them."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ import apsw
 from twincast.core.erasure import Erasures
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
-from twincast.errors import JournalUnavailable, Truncated
+from twincast.errors import HistoryDamaged, JournalUnavailable, Truncated
 from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 from twincast.journal.sqlite.erasures import erasures_of
@@ -20,7 +21,7 @@ from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.history import catalog, pages, states
 from twincast.journal.sqlite.history.buckets import Buckets
 from twincast.journal.sqlite.history.catalog import Part
-from twincast.journal.sqlite.history.files import present
+from twincast.journal.sqlite.history.files import FROM_A_BACKUP, present
 from twincast.journal.sqlite.history.layout import MARK_KINDS
 from twincast.journal.sqlite.history.names import names_behind, names_in, names_summed
 from twincast.journal.sqlite.history.open_end import OpenEnd, prepare
@@ -33,6 +34,8 @@ from twincast.journal.sqlite.history.slices import Slice, Slices
 from twincast.journal.sqlite.history.sorted_run import SortedRun
 from twincast.journal.sqlite.history.states import OpenState
 from twincast.journal.sqlite.history.turns import Steps
+
+logger = logging.getLogger("twincast.journal")
 
 T = TypeVar("T")
 TRIES = 3
@@ -89,6 +92,7 @@ class Queries:
             prepare(self._slices)
         self._partitions = Partitions(self._path)
         self._numbers = count(1)
+        self._damaged: set[str] = set()
 
     def close(self) -> None:
         """Release the files."""
@@ -127,9 +131,20 @@ class Queries:
 
         Raises:
             JournalUnavailable: a disk does not give it.
+            HistoryDamaged: a partition is not what was written.
         """
         with unavailable_if_failing():
-            return (yield from self._steady(query))
+            try:
+                return (yield from self._steady(query))
+            except (apsw.Error, JournalUnavailable) as error:
+                path = yield from self._partitions.damaged()
+                if path is None:
+                    raise
+                if path not in self._damaged:  # each is said once
+                    self._damaged.add(path)
+                    logger.error("%s is damaged, so what asks for its entries is refused: %s", path, FROM_A_BACKUP)
+                name = os.path.basename(path)
+                raise HistoryDamaged(f"the file {name} of the log's history is damaged: {FROM_A_BACKUP}") from error
 
     def _steady(self, query: Callable[[], Steps[T]]) -> Steps[T]:
         """Work on a query, and once more if what it read from was closed, trimmed, dropped or erased meanwhile."""
