@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TypeVar
 
@@ -406,12 +406,23 @@ class SqliteFile:
         there = present(self._path, named)
         self.parts, self.summaries = catalog.of_log(there), catalog.summaries(there)
         gone = set(named).difference(there)
+        self._say_gone(gone)
+        self._gone = gone
+
+    def note_gone(self, gone: Iterable[Part]) -> None:
+        """Take note, from any thread, of partitions whose files a reader has not found.
+
+        Those that were dropped or replaced meanwhile are none: they leave the catalog before their files go.
+        """
+        self._say_gone({*self.parts, *self.summaries}.intersection(gone))
+
+    def _say_gone(self, gone: set[Part]) -> None:
         for part in sorted(gone - self._gone):  # each is said once, when it is noticed
+            self._gone.add(part)
             logger.error(
                 "the file %s of the log's history is gone: entries %d to %d are missing, and readers are told so",
                 *(path_of(self._path, part), part.first_seq, part.last_seq),
             )
-        self._gone = gone
 
     def _find_parts(self) -> None:
         named = catalog.parts(self._db)

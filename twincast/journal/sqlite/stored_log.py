@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 from twincast.core.batch import Committed
 from twincast.core.erasure import Erasure
@@ -10,6 +10,7 @@ from twincast.core.model import Entry, Snapshot
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.erasing import Erasing
 from twincast.journal.sqlite.history.schedule import Closing
 from twincast.journal.sqlite.history.thinning import Thinning
@@ -116,6 +117,10 @@ class StoredLog:
 
     async def _forget_read(self) -> None:
         await self._reader_worker.do(self._reader.forget)
+
+    def note_gone(self, gone: Iterable[Part]) -> None:
+        """Take note, from any thread, of partitions whose files a reader has not found."""
+        self._file.note_gone(gone)
 
     @property
     def oldest_since(self) -> int:

@@ -395,3 +395,16 @@ async def test_a_damaged_file_is_named_to_who_reads_the_log(path: Path) -> None:
         damaged(file)
         with pytest.raises(JournalUnavailable, match=str(file)):
             await journal.read(50, 10)
+
+
+async def test_a_file_that_goes_meanwhile_is_said_once_by_who_asks_first(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = Path(folder_of(str(path)), file_name(51))
+    async with opened(path) as (journal, history):
+        await fill(journal, 1, 260)
+        removed(file)
+        for _ in range(2):
+            assert len(await told(history, "d1")) < 87
+        await fill(journal, 261, 320)  # by a partition
+        assert caplog.text.count(f"the file {file} of the log's history is gone: entries 51 to 100") == 1

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 from twincast.core.model import Entry, Snapshot
 from twincast.errors import Stopping
 from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
-from twincast.journal.sqlite.history.queries import Facts, Queries
+from twincast.journal.sqlite.history.queries import Queries
 from twincast.journal.sqlite.history.slices import BLOCK_ENTRIES
 from twincast.journal.sqlite.history.turns import Steps, Turns
 from twincast.journal.sqlite.stored_log import StoredLog
@@ -107,7 +107,7 @@ class SqliteHistory:
         return await self._turns.do(self._queries.steady(query))
 
 
-def _opened(path: str, journal: Facts) -> Steps[Queries]:
-    queries = Queries(path, journal)
+def _opened(path: str, journal: StoredLog) -> Steps[Queries]:
+    queries = Queries(path, journal, note_gone=journal.note_gone)
     yield
     return queries

@@ -75,18 +75,22 @@ class Queries:
     Steps end where other queries may have their turn, some milliseconds apart.
     """
 
-    def __init__(self, path: str, facts: Facts) -> None:
+    def __init__(
+        self, path: str, facts: Facts, *, note_gone: Callable[[Sequence[Part]], None] = lambda gone: None
+    ) -> None:
         """Open files beside a journal.
 
         Args:
             path: its file.
             facts: what it says of its log, at each moment.
+            note_gone: is told of partitions whose files are not there.
 
         Raises:
             JournalUnavailable: the disk does not give it.
         """
         self._path = os.path.realpath(path)
         self._facts = facts
+        self._note_gone = note_gone
         with unavailable_if_failing():
             self._slices = Slices(self._path)
             prepare(self._slices)
@@ -178,6 +182,8 @@ class Queries:
         since = max(closed, closed if oldest is None else oldest - 1)
         head = max(since, head or 0)
         there = present(self._path, parts)
+        if len(there) < len(parts):
+            self._note_gone([part for part in parts if part not in there])
         log, summaries = catalog.of_log(there), catalog.summaries(there)
         # Behind the rest: whatever is erased, and still there, is known by then.
         return Cut(log, summaries, since, head if until is None else min(head, until), erasures_of(db, "hot"))
