@@ -53,3 +53,22 @@ async def test_settings_without_effect_are_said(caplog: pytest.LogCaptureFixture
         stores = await open_stores(url, memory_max_bytes=1 << 20, retention=kept)
         await stores.close()
         assert said in caplog.text
+
+
+async def test_a_longer_time_for_some_devices_than_for_the_log_is_said_to_be_without_effect(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    kept = Retention(keep_s=400.0, keep_for=(("lab/*", 500.0), ("hall/*", 100.0)))
+    stores = await open_stores(f"sqlite:{tmp_path}/j.db", memory_max_bytes=1 << 20, retention=kept)
+    await stores.close()
+    assert "--keep-for of 'lab/*' has no effect" in caplog.text
+    assert "hall" not in caplog.text
+    assert Retention(keep_for=(("lab/*", 500.0),)).keep_for_in_vain == []
+
+
+async def test_a_shorter_time_for_some_devices_is_said_to_be_without_effect_in_memory(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept = Retention(keep_for=(("lab/*", 500.0),))
+    await (await open_stores("memory:", memory_max_bytes=1 << 20, retention=kept)).close()
+    assert "apply to a journal on disk only" in caplog.text

@@ -221,6 +221,8 @@ async def open_stores(
             )
         memory = MemoryJournal(max_bytes=memory_max_bytes)
         return Stores(memory, MemoryAccessStore(memory.trail), memory.history)
+    for text in retention.keep_for_in_vain:
+        logger.warning("--keep-for of %r has no effect: --keep keeps nothing of the log for longer than that", text)
     if retention.needs_partitions and not retention.closes_at_entries:
         logger.warning(
             "--keep-rollups and --keep-for are of closed partitions, and nothing is closed: partition_entries is 0,"

@@ -1,5 +1,6 @@
 """How much of the log is kept, when there is more than that, and when a part of it is closed; pure."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -80,6 +81,12 @@ class Retention(NamedTuple):
     def needs_partitions(self) -> bool:
         """Whether anything is to be done that is done with closed partitions alone."""
         return self.keep_rollups_s is not None or bool(self.keep_for)
+
+    @property
+    def keep_for_in_vain(self) -> Sequence[str]:
+        """The patterns of `keep_for` whose devices are kept for no shorter a time than the log is."""
+        keep_s = self.keep_s
+        return [] if keep_s is None else [text for text, for_s in self.keep_for if for_s >= keep_s]
 
     @property
     def aged_entries(self) -> int:
