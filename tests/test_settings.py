@@ -1,5 +1,6 @@
 """What a user can set, by flag, environment or file."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,11 @@ def test_the_history_of_some_devices_is_kept_by_a_pattern_and_a_time(monkeypatch
     assert pattern_and_seconds("a=b=1.5h") == ("a=b", 5_400.0)
     monkeypatch.setenv("TWINCAST_KEEP_FOR", '["lab/*=7d"]')
     assert Settings().keep_for == ("lab/*=7d",)
+    monkeypatch.setenv("TWINCAST_KEEP_FOR", "lab/*=7d")
+    said = 'TWINCAST_KEEP_FOR: a list is JSON, with its quotes, such as ["lab/*=7d"]'
+    with pytest.raises(SettingUnusable, match=re.escape(said)):
+        Settings()
+    monkeypatch.delenv("TWINCAST_KEEP_FOR")
     for rule, said in (
         ("lab/*", "must be a pattern and a time, such as lab"),
         ("=7d", "must be a pattern and a time"),

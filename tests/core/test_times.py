@@ -104,6 +104,14 @@ def test_what_is_no_time_with_a_zone_is_refused(text: str) -> None:
     assert refusal.value.code == "bad_time"
 
 
+@pytest.mark.parametrize(
+    ("zone", "said"), [("+24:00", "hours of a zone must be in 0..23"), ("-01:60", "minutes of a zone must be in 0..59")]
+)
+def test_a_zone_that_cannot_be_is_named(zone: str, said: str) -> None:
+    with pytest.raises(BadTime, match=said):
+        read_time(f"2026-11-27T04:16:10{zone}", "it")
+
+
 def test_a_refusal_is_short_however_long_the_text() -> None:
     with pytest.raises(BadTime) as refusal:
         read_time("2" * 100_000, "it")

@@ -25,6 +25,7 @@ from twincast.journal import Journal, Stores, open_stores
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.history import schedule
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.journal.url import required_file_of
 from twincast.testing import eventually_async
 from twincast.wire.messages import encode
 
@@ -475,6 +476,16 @@ async def test_a_restart_keeps_everything_and_goes_on_counting(reopened: Open, d
 async def test_an_unknown_url_is_refused_with_those_that_are_known(url: str) -> None:
     with pytest.raises(JournalUnusable, match="`sqlite:PATH`, `memory:` or `nats://"):
         await open_stores(url, memory_max_bytes=0)
+
+
+@pytest.mark.parametrize("path", ["/tmp/x/twincast.db", "./twincast.db", "twincast.db"])
+async def test_the_path_of_a_file_is_answered_with_the_url_to_write(path: str) -> None:
+    with pytest.raises(JournalUnusable, match=f"write sqlite:{path}"):
+        await open_stores(path, memory_max_bytes=0)
+    with pytest.raises(JournalUnusable, match=f"write sqlite:{path}"):
+        required_file_of(path)
+    with pytest.raises(JournalUnusable, match=r"'memory:' has no file$"):
+        required_file_of("memory:")
 
 
 async def test_the_audit_trail_is_read_newest_first_from_any_place(stores: Stores) -> None:

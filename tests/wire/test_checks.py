@@ -6,6 +6,8 @@ from msgspec import Raw
 from twincast.core.model import Control, DataUpdate, Deleted
 from twincast.errors import TooLarge, ValidationFailed
 from twincast.wire.checks import check_command, check_value_sizes
+from twincast.wire.client_messages import decode_message
+from twincast.wire.requests import decode_reading, decode_readings
 
 
 def test_a_value_and_the_args_of_a_command_may_be_as_long_as_the_limit_and_no_longer() -> None:
@@ -31,3 +33,15 @@ def test_args_are_an_object_without_white_space_and_an_empty_one_if_there_are_no
     ]
     with pytest.raises(ValidationFailed, match="`args` must be a JSON object"):
         check_command("a", "on", Raw(b"[1]"))
+
+
+@pytest.mark.parametrize("given", [b"1764200000", b"[]", b"true"])
+def test_a_measured_time_that_is_no_text_is_answered_with_one_that_is(given: bytes) -> None:
+    reading = b'{"device_id": "a", "value": 1, "measured_at_utc": %s}' % given
+    said = r"expected a text in ISO 8601 with its zone, such as .*, at `\$(\[.+\])?\.measured_at_utc`"
+    with pytest.raises(ValidationFailed, match=said):
+        decode_reading(reading, "rest")
+    with pytest.raises(ValidationFailed, match=said):
+        decode_readings(b"[%s]" % reading, "rest", 10)
+    with pytest.raises(ValidationFailed, match=said):
+        decode_message(b'{"type": "telemetry", %s' % reading[1:])

@@ -17,6 +17,7 @@ _COMMON_TIME = re.compile(
 _SHOWN_MAX_CHARS = 64
 _NORMAL_CHARS, _UTC = len("2026-11-27T04:16:10.123456+00:00"), "+00:00"
 _SECONDS_MAX, _LEAP_SECOND = 59, 60
+_HOUR_MAX, _MINUTE_MAX = 23, 59
 
 
 def read_time(text: str, what: str) -> str:
@@ -52,7 +53,7 @@ def _read_any_time(text: str, what: str) -> str:
     *parts, fraction, sign, hours, minutes = found.groups()
     year, month, day, hour, minute, second = map(int, parts)
     try:
-        offset = timedelta(hours=int(hours or 0), minutes=_below_sixty(minutes or "0"))
+        offset = timedelta(hours=_at_most(hours, _HOUR_MAX, "hours"), minutes=_at_most(minutes, _MINUTE_MAX, "minutes"))
         time = datetime(year, month, day, hour, minute, min(second, _SECONDS_MAX), tzinfo=_zone(sign, offset))
         if second == _LEAP_SECOND:
             time += timedelta(seconds=1)
@@ -110,7 +111,9 @@ def _zone(sign: str | None, offset: timedelta) -> timezone:
     return timezone(-offset if sign == "-" else offset)
 
 
-def _below_sixty(minutes: str) -> int:
-    if int(minutes) > _SECONDS_MAX:
-        raise ValueError("the minutes of a zone must be in 0..59")
-    return int(minutes)
+def _at_most(text: str | None, maximum: int, what: str) -> int:
+    """Return a number of a zone, 0 if it is not there."""
+    number = int(text or 0)
+    if number > maximum:
+        raise ValueError(f"the {what} of a zone must be in 0..{maximum}")
+    return number

@@ -34,7 +34,14 @@ class JournalUrl(NamedTuple):
             return cls("nats", "")
         raise JournalUnusable(
             f"a journal is `sqlite:PATH`, `memory:` or `nats://HOST:PORT/NAME`; this begins with {kind[:20]!r}"
+            f"{_hint(url)}"
         )
+
+
+def _hint(url: str) -> str:
+    """Return what to write instead of the path of a file; nothing for what is none."""
+    is_path = url.startswith(("/", "./", "../", "~")) or (":" not in url and "." in url)
+    return f"; for that file write sqlite:{url[:80]}" if is_path else ""
 
 
 def catches_up(url: str) -> bool:
@@ -94,7 +101,7 @@ def required_file_of(url: str) -> str:
         )
     path = file_of(url)
     if path is None:
-        raise JournalUnusable(f"this needs a journal on disk, such as {_EXAMPLE}; {url[:80]!r} has no file")
+        raise JournalUnusable(f"this needs a journal on disk, such as {_EXAMPLE}; {url[:80]!r} has no file{_hint(url)}")
     return path
 
 

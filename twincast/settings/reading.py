@@ -90,9 +90,15 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "a text",
     "string_unicode": "a text in UTF-8",
-    "tuple_type": 'a list in JSON, such as ["twin.example.org"]',
 }
 """What a setting must be, by what pydantic finds wrong with it."""
+_LISTS = {
+    "allow_origin": '["https://twin.example.org"]',
+    "trusted_proxy": '["10.0.0.0/8"]',
+    "jwt_algorithm": '["EdDSA"]',
+    "keep_for": '["lab/*=7d"]',
+}
+"""Of the settings that are lists, what may be in one; of all others it is the name of a host."""
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -103,6 +109,8 @@ def _problem(problem: Any, given: dict[str, Any]) -> str:
         said = str(context["error"])
     elif kind == "literal_error":
         said = f"must be {context['expected']}"
+    elif kind == "tuple_type":
+        said = f"must be a list in JSON, such as {_list_example(name)}"
     else:
         said = f"must be {_EXPECTED.get(kind) or ' and '.join(bounds) or 'something else'}"
     return f"{_where(name, given)}: {said}"
@@ -120,4 +128,8 @@ def _unread(error: SettingsError) -> str:
     """Say which variable is no JSON: pydantic-settings names the field, and only in a sentence."""
     field = re.search(r'field "(\w+)"', str(error))
     where = "a list of the settings" if field is None else _where(field[1], {})
-    return f'{where}: a list is JSON, with its quotes, such as ["twin.example.org"]'
+    return f"{where}: a list is JSON, with its quotes, such as {_list_example('' if field is None else field[1])}"
+
+
+def _list_example(field: str) -> str:
+    return _LISTS.get(field, '["twin.example.org"]')

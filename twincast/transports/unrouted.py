@@ -40,10 +40,18 @@ async def _as_problem(request: Request, error: Exception) -> Response:
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"allow": _allowed(request, path), **_SAFE})
     if is_wrong_method:
         allow = _allowed(request, path)
-        return _problem_response(MethodNotAllowed(f"{path} takes {allow}, not {request.method}"), {"allow": allow})
+        return _problem_response(
+            MethodNotAllowed(f"{_as_sent(request)} takes {allow}, not {request.method}"), {"allow": allow}
+        )
     if error.status_code == NotFound.http_status:
         return _nothing_here(request, path)
     return _problem_response(BadMessage(error.detail))
+
+
+def _as_sent(request: Request) -> str:
+    """Return the path of a request as its address has it: a `/` in a name is `%2F`, where the server says so."""
+    raw_path: bytes | None = request.scope.get("raw_path")
+    return quote(request.scope["path"]) if raw_path is None else raw_path.partition(b"?")[0].decode("latin-1")
 
 
 def _nothing_here(request: Request, path: str) -> Response:

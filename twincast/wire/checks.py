@@ -62,6 +62,13 @@ def not_json(error: Exception) -> TwincastError:
     return MalformedJson(f"expected JSON: {error}")
 
 
+_NO_TEXT, _IN_MEASURED = "Expected `str", ".measured_at_utc`"
+
+
 def explain(error: msgspec.ValidationError) -> str:
     """Return what is wrong with the shape of a message, and where in it."""
-    return str(error).replace(" - at `$", " at `$")
+    said = str(error)
+    if said.endswith(_IN_MEASURED) and said.startswith(_NO_TEXT):
+        where = said.rpartition(" - at ")[2]
+        return f'expected a text in ISO 8601 with its zone, such as "2026-11-27T04:16:10.25Z", at {where}'
+    return said.replace(" - at `$", " at `$")

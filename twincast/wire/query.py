@@ -18,6 +18,7 @@ _PARAMETERS = frozenset(
 )
 _OFTEN = (("%2A", "*"), ("%2F", "/"), ("%2a", "*"), ("%2f", "/"))
 """What patterns and names are full of. The library decodes one at a time, which costs more than all the rest."""
+_NO_PARAMETERS = "this address has no parameters"
 _OF_NO_MEANING = frozenset({"_"})
 """What a request library adds, so that no cache on the way answers."""
 
@@ -111,9 +112,8 @@ def decode_query(query: str, names: Collection[str], *former_names: str) -> dict
     except ValueError:
         raise ValidationFailed("an address must have at most 2,000 parameters, in percent-encoded UTF-8") from None
     if unknown := sorted(set(given).difference(names, former_names, _OF_NO_MEANING)):
-        raise ValidationFailed(
-            f"the parameters of this address are {', '.join(sorted(names))}; not {unknown[0][:40]!r}"
-        )
+        known = f"the parameters of this address are {', '.join(sorted(names))}" if names else _NO_PARAMETERS
+        raise ValidationFailed(f"{known}; not {unknown[0][:40]!r}")
     return given
 
 

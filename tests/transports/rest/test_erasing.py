@@ -30,6 +30,12 @@ def server(request: pytest.FixtureRequest, path: Path) -> Iterator[Server]:
         yield server
 
 
+def test_the_list_takes_no_parameters(server: Server) -> None:
+    problem = assert_problem(httpx.get(f"{server.url}/api/erasures?x=1"), 422, "validation_failed")
+    assert problem["detail"] == "this address has no parameters; not 'x'"
+    assert_problem(httpx.get(f"{server.url}/api/cluster?x=1"), 422, "validation_failed")
+
+
 def publish(server: Server, device: str, value: Any) -> None:
     httpx.post(f"{server.url}/api/data", json={"device_id": device, "value": value}).raise_for_status()
 

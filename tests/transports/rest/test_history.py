@@ -247,7 +247,9 @@ def test_a_device_is_named_in_the_path_or_by_a_parameter(past: Past) -> None:
     assert_problem(problem, 404, "not_found")
 
 
-@pytest.mark.parametrize("query", ["", "device_id=a&devices=b", "device_id=a&device_id=b"])
+@pytest.mark.parametrize(
+    "query", ["", "device_id=a&devices=b", "device_id=a&device_id=b", "devices=", "devices=&every=1h"]
+)
 def test_history_is_of_one_device_or_of_patterns(past: Past, query: str) -> None:
     assert_problem(past.http.get(f"/api/history?{query}"), 422, "validation_failed")
 

@@ -16,6 +16,7 @@ from twincast.transports.answer import Answer
 from twincast.transports.operation import Call, Operation
 from twincast.transports.parts import Parts
 from twincast.wire.messages import encode
+from twincast.wire.query import decode_query
 
 SQLITE = "application/vnd.sqlite3"
 PIECE_BYTES = 256 * 1024
@@ -75,6 +76,7 @@ class _Servers:
         time.
         """
         _require_administrator(call)
+        decode_query(call.query, ())
         servers = self._parts.servers
         if servers is None:
             raise NotFound("this server shares its log with no other; `twincast journal backup` copies it")
@@ -97,6 +99,7 @@ class _Servers:
         Needs the right `admin` on `*`. A server that shares its log with no other is the only one of its list.
         """
         _require_administrator(call)
+        decode_query(call.query, ())
         servers = self._parts.servers
         return Answer(encode(self._alone() if servers is None else seen(servers)))
 

@@ -119,6 +119,7 @@ class _Erasing:
         """
         principal = call.caller.principal
         principal.require_at_all("admin")
+        decode_query(call.query, ())
         found = await self._parts.hub.erasures()
         self._parts.admission.recheck(principal)
         told = [

@@ -123,6 +123,8 @@ class _Past:
         names = given.get("device_id", [])
         if len(names) > 1 or bool(names) == ("devices" in given):
             raise ValidationFailed("`device_id` names the one device, or `devices` has patterns: one of them is needed")
+        if not names and not any(given["devices"]):
+            raise ValidationFailed("`devices` must have a pattern, such as `lab/*`, or `*` for all; this one is empty")
         request = _Request.read(call, asking, given)
         return await (self._of_one(request, names[0]) if names else self._of_many(request, given["devices"]))
 
