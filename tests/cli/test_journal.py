@@ -148,8 +148,20 @@ def test_a_journal_is_compacted_while_no_server_runs(journal: Path) -> None:
     with closing(SqliteFile(str(journal))):
         refused = run(journal, "compact")
     assert refused.returncode == 1
-    assert "in use by another server" in refused.stderr
+    assert f"a server runs on {journal}. A journal is compacted while" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_partition_that_is_gone_is_said_when_a_journal_is_compacted(journal: Path) -> None:
+    with closing(SqliteFile(str(journal))) as file:
+        file.append(batch_of([DataUpdate("lamp", Raw(b"2"), "2026-11-23T16:25:00.123456+00:00", "rest")] * 50))
+    close_log(str(journal), 15)
+    lost = Path(folder_of(str(journal))) / "000000000016.db"
+    lost.unlink()
+    said = run(journal, "compact")
+    assert said.returncode == 1
+    assert said.stdout.startswith(f"{lost} is gone: put the file of the same name")
+    assert "bytes instead of" in said.stderr
 
 
 def test_damage_is_said_with_the_exit_status(journal: Path) -> None:

@@ -84,8 +84,12 @@ def _info(
 
 @app.command("compact")
 def _compact(journal: Journal = None) -> None:
-    """Make a journal smaller: merge small partitions, and give free room back to the disk. No server may run on it."""
-    compact(journal_url(journal))
+    """Make a journal smaller: merge small partitions, and give free room back to the disk. No server may run on it.
+
+    Partitions that are gone or damaged are named, with exit status 1; they stay as they are.
+    """
+    if not compact(journal_url(journal)):
+        raise typer.Exit(1)
 
 
 @app.command("move")
@@ -148,13 +152,16 @@ def back_up(journal: str, folder: str, version: str) -> bool:
     return not made.lost
 
 
-def compact(journal: str) -> None:
-    """Make a journal smaller."""
+def compact(journal: str) -> bool:
+    """Make a journal smaller; return whether its partitions are what was written."""
     path = _file_of(journal)
     with _progress_of_stages(progress.MofNCompleteColumn) as told:
         made = sqlite_compact.compact(path, now_utc=_now_utc(), progress=told)
     merged = f", {made.parts_before:,} partitions are {made.parts_after:,}" * (made.parts_before != made.parts_after)
     _say(f"{path} takes {made.bytes_after:,} bytes instead of {made.bytes_before:,}{merged}.")
+    for problem in made.problems:
+        out.print(problem)
+    return not made.problems
 
 
 def restore(journal: str, folder: str, *, force: bool) -> None:

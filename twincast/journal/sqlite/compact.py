@@ -20,7 +20,7 @@ from twincast.journal.sqlite.history.build import build
 from twincast.journal.sqlite.history.catalog import CLOSED, Part, has_parts
 from twincast.journal.sqlite.history.files import path_of
 from twincast.journal.sqlite.history.span import copy_parts
-from twincast.journal.sqlite.lock import ServerLock
+from twincast.journal.sqlite.lock import ServerLock, serves_the_file
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.machine import free_bytes
 
@@ -44,10 +44,14 @@ class Compacted(NamedTuple):
     bytes_after: int
     parts_before: int
     parts_after: int
+    problems: Sequence[str]
+    """What is wrong with partitions, in words: each stays as it is, and is not merged."""
 
 
 def compact(path: str, *, now_utc: str, progress: Progress, vfs: str | None = None) -> Compacted:
     """Merge small neighbouring partitions of a journal, and make its file as small as what is in it.
+
+    All partitions are read first. Those that are gone or were changed are named, and stay as they are.
 
     Args:
         path: its file, which no server may have open. Nobody else can write it meanwhile.
@@ -69,11 +73,13 @@ def compact(path: str, *, now_utc: str, progress: Progress, vfs: str | None = No
         db.pragma("synchronous", "full")
         before = catalog.parts(db) if has_parts(db) else []
         bytes_before = _size(path, before)
-        _merge(db, path, before, now_utc, progress)
+        found = {part: files.problem_of(path_of(path, part), part) for part in before}
+        _merge(db, path, [part for part in before if found[part] is None], now_utc, progress)
         _vacuum(db, path, progress)
         after = catalog.parts(db) if has_parts(db) else []
         files.remove_unnamed(path, after)
-        return Compacted(bytes_before, _size(path, after), len(before), len(after))
+        problems = [problem for problem in found.values() if problem is not None]
+        return Compacted(bytes_before, _size(path, after), len(before), len(after), problems)
 
 
 def groups(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
@@ -182,7 +188,8 @@ def _locked(path: str) -> Iterator[None]:
     try:
         lock = ServerLock(path)
     except JournalUnusable as error:
-        raise JournalUnusable(f"{error.message}. A journal is compacted while no server runs on it") from None
+        said = f"a server runs on {path}" if serves_the_file(path) else error.message
+        raise JournalUnusable(f"{said}. A journal is compacted while no server runs on it") from None
     try:
         yield
     finally:

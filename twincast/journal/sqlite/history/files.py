@@ -47,15 +47,19 @@ def digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def failing(path: str, part: Part, error: Exception) -> JournalUnavailable:
-    """Return what keeps something from being done with a partition: with its file, and what a person is to do."""
+def problem_of(path: str, part: Part) -> str | None:
+    """Return what is wrong with a partition's file, and what a person is to do; None if nothing is. Reads all of it."""
     try:
-        is_whole = digest(path) == part.sha256
+        return None if digest(path) == part.sha256 else f"{path} is damaged: {FROM_A_BACKUP}"
     except FileNotFoundError:
-        return JournalUnavailable(f"{path} is gone: {FROM_A_BACKUP}")
-    except OSError as unreadable:
-        return JournalUnavailable(f"{path} cannot be read: {unreadable.strerror}")
-    return JournalUnavailable(f"{path}: {error}" if is_whole else f"{path} is damaged: {FROM_A_BACKUP}")
+        return f"{path} is gone: {FROM_A_BACKUP}"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+
+
+def failing(path: str, part: Part, error: Exception) -> JournalUnavailable:
+    """Return what keeps something from being done with a partition, with its file."""
+    return JournalUnavailable(problem_of(path, part) or f"{path}: {error}")
 
 
 def new_file(journal: str, first_seq: int) -> str:
