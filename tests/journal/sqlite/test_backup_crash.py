@@ -17,24 +17,28 @@ from tests.running import ROOT
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.reader import LogReader
+from twincast.testing import eventually
 
+LIVES_S = 0.1
+"""How long a backup is let alone at the longest; the first one not at all."""
 FILLED = 3_000
 """How many entries there are before the first backup."""
-LONGEST_S = 0.8
 
 
 def journal(*words: str) -> list[str]:
     return [sys.executable, "-m", "twincast", "journal", *words]
 
 
-def kill_while_backing_up(path: str, folder: Path, chance: random.Random) -> None:
+def kill_while_backing_up(path: str, folder: Path, lives_s: float) -> None:
+    """Make a backup, and kill it so long after it has begun to write."""
     with warm.Popen(
         journal("backup", str(folder), "--journal", f"sqlite:{path}"),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        time.sleep(chance.random() * LONGEST_S)
+        eventually(folder.exists, "it has begun")
+        time.sleep(lives_s)
         process.send_signal(signal.SIGKILL)
 
 
@@ -83,7 +87,7 @@ def test_kill_nine_while_backing_up_leaves_a_whole_backup_or_none(tmp_path: Path
             for number in range(KILLS):
                 writing.send_signal(signal.SIGCONT)
                 folder, copy = tmp_path / f"backup {number}", tmp_path / "restored" / "journal.db"
-                kill_while_backing_up(path, folder, chance)
+                kill_while_backing_up(path, folder, chance.uniform(0.0, LIVES_S) if number else 0.0)
                 writing.send_signal(signal.SIGSTOP)
                 copy.parent.mkdir()
                 refused = restored(folder, copy)
