@@ -13,8 +13,8 @@ from twincast.app import App, create_app
 from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.opening import Opening
 from twincast.errors import LogReplaced, TwincastError
-from twincast.journal import Stores
 from twincast.journal.memory import MemoryAccessStore, MemoryJournal
+from twincast.journal.stores import Stores
 from twincast.server.process import Server as ServerProcess
 from twincast.server.process import configured, listen
 from twincast.settings import Settings

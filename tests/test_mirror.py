@@ -64,7 +64,7 @@ PAGES = {
     "journal/sqlite/test_trim.py": ["journal/sqlite/trim_schedule"],
     "journal/sqlite/test_pairing.py": ["journal/key_rules"],
     "journal/test_scanned_history.py": ["journal/memory_history"],
-    "journal/test_contract.py": ["core/counters", "journal/sqlite/producers"],
+    "journal/test_contract.py": ["core/counters", "journal/sqlite/producers", "journal/stores"],
     "server/test_exposure.py": ["server/lan"],
     "server/test_http.py": ["transports/compression"],
     "cluster/test_local.py": ["journal/local"],

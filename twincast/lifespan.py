@@ -26,9 +26,9 @@ from twincast.core.quotas import Quotas
 from twincast.errors import JournalUnavailable, LoginUnusable, LogReplaced, TwincastError
 from twincast.hub.hub import Hub
 from twincast.hub.past import Past
-from twincast.journal import Stores, open_stores
 from twincast.journal.jetstream.commit import FOLD_VERSION
 from twincast.journal.retention import Retention
+from twincast.journal.stores import Stores, open_stores
 from twincast.journal.url import catches_up
 from twincast.later import later
 from twincast.settings import Settings

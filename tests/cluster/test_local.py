@@ -17,11 +17,11 @@ from twincast.cluster.engine import running_in
 from twincast.cluster.local import held, reached, refuse_other_history
 from twincast.core.model import DataUpdate
 from twincast.errors import JournalUnusable
-from twincast.journal import open_stores
 from twincast.journal.jetstream.address import TOKEN, NatsAddress
 from twincast.journal.jetstream.link import Link
 from twincast.journal.local import LocalLog
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.journal.stores import open_stores
 from twincast.journal.url import local_log_of, required_file_of
 
 

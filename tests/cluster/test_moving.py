@@ -13,10 +13,10 @@ from twincast.cluster.local import held, refuse_other_history
 from twincast.cluster.moving import move
 from twincast.core.audit import Actor
 from twincast.errors import JournalUnusable
-from twincast.journal import open_stores
 from twincast.journal.jetstream import move_in
 from twincast.journal.local import LocalLog
 from twincast.journal.sqlite.access_file import AccessFile
+from twincast.journal.stores import open_stores
 
 ME = Actor("local:me", "command line")
 

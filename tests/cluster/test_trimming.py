@@ -12,8 +12,8 @@ from twincast.cluster.trimming import StreamTrim, stored_by
 from twincast.core.model import DataUpdate, Deleted
 from twincast.core.peers import Heartbeat, Member
 from twincast.core.space import Space
-from twincast.journal import open_stores
 from twincast.journal.jetstream.stream import stream_facts
+from twincast.journal.stores import open_stores
 
 
 def members(*stored: int) -> list[Member]:

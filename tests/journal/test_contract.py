@@ -21,10 +21,10 @@ from twincast.core.producers import WINDOW_LINES, ProducerMark
 from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.history.query import EntriesQuery, Names
-from twincast.journal import Journal, Stores, open_stores
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.history import schedule
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.journal.stores import Journal, Stores, open_stores
 from twincast.journal.url import required_file_of
 from twincast.testing import eventually_async
 from twincast.wire.messages import encode

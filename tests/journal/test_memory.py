@@ -6,8 +6,8 @@ from msgspec import Raw
 from tests.fakes import CountingBatch, CountingEntries, batch_of
 from twincast.core.model import DataUpdate
 from twincast.errors import Truncated
-from twincast.journal import open_stores
 from twincast.journal.memory import MemoryJournal
+from twincast.journal.stores import open_stores
 from twincast.journal.tail import ENTRY_BYTES
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from twincast.errors import SettingUnusable
-from twincast.journal import open_stores
 from twincast.journal.retention import (
     AGED_PARTITION_ENTRIES,
     AGED_SUMMED_ENTRIES,
@@ -14,6 +13,7 @@ from twincast.journal.retention import (
     PARTITION_MAX_AGE_S,
     Retention,
 )
+from twincast.journal.stores import open_stores
 
 
 def test_a_bound_without_room_for_what_clients_resume_from_is_refused_with_what_to_do() -> None:

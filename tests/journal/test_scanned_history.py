@@ -23,7 +23,7 @@ from twincast.history import History
 from twincast.history.pointer import Pointer
 from twincast.history.query import BucketsQuery, EntriesQuery, Names, Place, Series
 from twincast.history.times import MAX_US, MIN_US
-from twincast.journal import open_stores
+from twincast.journal.stores import open_stores
 
 EVERYBODY = Names(pattern_set(frozenset({"*"})), pattern_set(frozenset({"*"})))
 MANY_BYTES = 1 << 26

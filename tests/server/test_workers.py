@@ -23,7 +23,7 @@ from tests.credentials import bearer
 from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast.cluster.engine import Engine
 from twincast.errors import JournalUnusable
-from twincast.journal import open_stores
+from twincast.journal.stores import open_stores
 
 
 class Workers(ServerProcess):

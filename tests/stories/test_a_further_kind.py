@@ -26,8 +26,8 @@ from twincast.core.state import State
 from twincast.delivery.session import Session
 from twincast.errors import NotPermitted, TwincastError
 from twincast.hub.hub import Hub
-from twincast.journal import Stores, open_stores
 from twincast.journal.sqlite import entries
+from twincast.journal.stores import Stores, open_stores
 from twincast.wire.checks import check_value_sizes
 from twincast.wire.messages import encode_all
 

@@ -20,7 +20,7 @@ from tests.conftest import JournalUrl, StartServer
 from tests.running import DEADLINE_S, ServerProcess
 from twincast.core.model import DataUpdate, Deleted, Entry
 from twincast.hub.hub import Hub
-from twincast.journal import open_stores
+from twincast.journal.stores import open_stores
 from twincast.testing import eventually_async
 
 PLAIN = "application/json"

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twincast import journal as journals
 from twincast.cluster.engine import running_in
 from twincast.core.audit import AuditRecord
 from twincast.errors import JournalUnusable
+from twincast.journal import stores
 from twincast.journal.jetstream.address import TOKEN, NatsAddress
 from twincast.journal.local import LocalLog
 from twincast.journal.sqlite.access_file import AccessFile
@@ -66,9 +66,9 @@ class KeyStore:
             JournalUnavailable: NATS does not answer.
         """
         if self._local is None:
-            return journals.has_keys(self.journal)
+            return stores.has_keys(self.journal)
         if not self._local.is_there:  # the file of one server, if there is any, is to be moved there first
-            return journals.has_keys(f"sqlite:{self._local.path}")
+            return stores.has_keys(f"sqlite:{self._local.path}")
         from twincast.journal.jetstream import access_log  # noqa: PLC0415  # comes with an extra
 
         with self._reached(make=False) as address:

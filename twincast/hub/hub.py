@@ -26,7 +26,7 @@ from twincast.hub.intake import Intake
 from twincast.hub.readback import ReadBack
 from twincast.hub.reads import Reads
 from twincast.hub.waits import PositionWaits
-from twincast.journal import Journal
+from twincast.journal.stores import Journal
 from twincast.wire.messages import SizeLimits, encode_all
 
 COME_S = 3.0

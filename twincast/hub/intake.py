@@ -31,8 +31,8 @@ from twincast.errors import (
     TooLarge,
     TwincastError,
 )
-from twincast.journal import Journal
 from twincast.journal.bell import Bell
+from twincast.journal.stores import Journal
 
 
 class Intake:

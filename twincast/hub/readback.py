@@ -9,7 +9,7 @@ from twincast.delivery.cache import Cache
 from twincast.delivery.cast import Cast
 from twincast.delivery.stream import OnBlock
 from twincast.errors import TwincastError
-from twincast.journal import Journal
+from twincast.journal.stores import Journal
 from twincast.wire.messages import encode
 
 logger = logging.getLogger("twincast.replay")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twincast.journal import Stores, open_stores
+from twincast.journal.stores import Stores, open_stores
 from twincast.testing import Nats
 
 _names = itertools.count(1)

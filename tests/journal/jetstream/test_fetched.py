@@ -16,11 +16,11 @@ from tests.journal.jetstream.test_journal import has_folded, log_of, names_in, s
 from twincast.core.keys import Key
 from twincast.core.model import DataUpdate
 from twincast.errors import JournalUnusable
-from twincast.journal import Stores
 from twincast.journal.jetstream.fetched import check_fetched, receiving
 from twincast.journal.jetstream.key_log import KeyLog
 from twincast.journal.jetstream.key_verbs import adding
 from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.stores import Stores
 
 
 def reading(number: int) -> DataUpdate:

@@ -21,12 +21,12 @@ from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord
 from twincast.core.model import Control, DataUpdate, Deleted, Position
 from twincast.core.producers import NumberedLine, ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable, KeyReused, LinePassed, LogReplaced, TooLarge
-from twincast.journal import Stores, open_stores
 from twincast.journal.jetstream import copy_file, stream, writer
 from twincast.journal.jetstream import journal as jetstream
 from twincast.journal.jetstream.commit import Commit, commit_of, encode_commit
 from twincast.journal.jetstream.journal import JetStreamJournal
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.journal.stores import Stores, open_stores
 from twincast.testing import Nats, eventually_async
 from twincast.wire.messages import encode
 

@@ -21,7 +21,6 @@ from twincast.core.lineage import Generation
 from twincast.core.model import DataUpdate, Deleted, Position
 from twincast.core.peers import Heartbeat, encode_heartbeat
 from twincast.errors import JournalUnavailable, JournalUnusable, TooLarge, TwincastError
-from twincast.journal import Stores
 from twincast.journal.jetstream import move_in as moving
 from twincast.journal.jetstream.address import NatsAddress
 from twincast.journal.jetstream.commit import decode_commit
@@ -35,6 +34,7 @@ from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.source import JournalSource
+from twincast.journal.stores import Stores
 from twincast.testing import Nats
 
 ACTOR = Actor("local:me", "")

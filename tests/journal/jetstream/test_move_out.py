@@ -14,12 +14,12 @@ from tests.journal.jetstream.test_journal import names_in, shared, stored
 from twincast.core.audit import Actor
 from twincast.core.model import DataUpdate, Position
 from twincast.errors import JournalUnusable
-from twincast.journal import Stores, open_stores
 from twincast.journal.jetstream import move_in
 from twincast.journal.jetstream.address import NatsAddress
 from twincast.journal.jetstream.move_in import move_in as to_shared
 from twincast.journal.jetstream.move_out import move_copy_out, move_out
 from twincast.journal.sqlite.source import JournalSource
+from twincast.journal.stores import Stores, open_stores
 from twincast.testing import Nats
 
 

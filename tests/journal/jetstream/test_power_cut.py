@@ -15,7 +15,7 @@ from tests.fakes import batch_of
 from tests.journal.jetstream.power_cut import FailingPower, failing_power
 from twincast.core.model import DataUpdate
 from twincast.errors import JournalUnavailable
-from twincast.journal import Stores, open_stores
+from twincast.journal.stores import Stores, open_stores
 from twincast.testing import Nats
 
 BEFORE_THE_CUT = 60

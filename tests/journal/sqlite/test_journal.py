@@ -12,13 +12,13 @@ from msgspec import Raw
 from tests.fakes import batch_of
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
-from twincast.journal import open_stores
 from twincast.journal.sqlite import checkpoint, stored_log
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import journal as sqlite
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.reader import LogReader
+from twincast.journal.stores import open_stores
 
 DEADLINE_S = 10
 

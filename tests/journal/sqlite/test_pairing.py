@@ -15,8 +15,8 @@ from twincast.core.keys import AccessStore, Key, Pairing
 from twincast.core.rights import Rights
 from twincast.errors import CredentialExpired, Unauthenticated
 from twincast.hub.hub import system_now_utc
-from twincast.journal import open_stores
 from twincast.journal.sqlite.access_file import AccessFile
+from twincast.journal.stores import open_stores
 
 NOW_S = int(time.time())
 DEADLINE_S = 20

@@ -2,8 +2,12 @@
 
 import asyncio
 import os
+import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from hashlib import sha256
 from pathlib import Path
 
 import apsw
@@ -12,6 +16,7 @@ from msgspec import Raw
 
 from tests.fakes import batch_of
 from tests.journal.sqlite.history.making import at, rows
+from tests.running import ROOT
 from twincast.core.audit import Actor
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.errors import JournalUnavailable, Truncated
@@ -19,7 +24,7 @@ from twincast.journal import retention
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
-from twincast.journal.sqlite.history import schedule, span, writing_out
+from twincast.journal.sqlite.history import files, schedule, span, writing_out
 from twincast.journal.sqlite.history.closer import Closed, Job
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.paced import Share
@@ -421,3 +426,16 @@ def test_a_steady_load_is_kept_up_with_at_any_speed_that_leaves_half_a_core() ->
             takes_s = 5e-6 * 1e6 / schedule.share(5e-6, entries_per_s, lag)
             lag = max(0.0, lag + takes_s * entries_per_s / 1e6 - 1)
         assert lag < 5
+
+
+def test_the_process_that_closes_imports_nothing_of_the_server() -> None:
+    """What it takes to start is taken from whatever is live on that core."""
+    code = f"import sys, {schedule._PROCESS}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"asyncio", "fastapi", "uvicorn", "twincast.journal.sqlite.file"}.isdisjoint(loaded.split())
+
+
+def test_a_digest_is_the_sha256_of_the_file_however_much_it_rests(tmp_path: Path) -> None:
+    file = tmp_path / "partition.db"
+    file.write_bytes(random.Random(1).randbytes(600_001))
+    assert files.digest(str(file)) == files.digest(str(file), share=0.5) == sha256(file.read_bytes()).hexdigest()

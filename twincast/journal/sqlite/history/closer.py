@@ -97,7 +97,13 @@ def close(job: Job) -> Closed:
         with suppress(FileNotFoundError):
             os.unlink(copy)
     files.sync(job.new)
-    return Closed(*built, os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s)
+    return Closed(
+        *built, os.path.getsize(job.new), files.digest(job.new, share=job.share), time.process_time() - began_s
+    )
+
+
+def _facts(path: str, share: float) -> tuple[int, str]:
+    return os.path.getsize(path), files.digest(path, share=share)
 
 
 def write_anew(job: Rewriting) -> Closed:
@@ -112,7 +118,9 @@ def write_anew(job: Rewriting) -> Closed:
     if built is None:
         return _nothing("")
     files.sync(job.new)
-    return Closed(*built, os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s)
+    return Closed(
+        *built, os.path.getsize(job.new), files.digest(job.new, share=job.share), time.process_time() - began_s
+    )
 
 
 def sum_up(job: Summing) -> Closed:
@@ -125,8 +133,7 @@ def sum_up(job: Summing) -> Closed:
     with written_out(job.new):
         summarise(job.source, job.new, share=job.share)
     files.sync(job.new)
-    facts = os.path.getsize(job.new), files.digest(job.new), time.process_time() - began_s
-    return Closed(0, 0, 0, 0, 0, *facts)
+    return Closed(0, 0, 0, 0, 0, *_facts(job.new, job.share), time.process_time() - began_s)
 
 
 def close_in_words(job: Work) -> Closed:

@@ -14,6 +14,7 @@ from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite.history.catalog import Part, has_parts
 from twincast.journal.sqlite.history.catalog import parts as parts_of
 from twincast.journal.sqlite.history.layout import file_name, folder_of, open_partition
+from twincast.journal.sqlite.history.paced import Share
 from twincast.machine import sync_folder
 
 OPEN_MAX = 64
@@ -24,6 +25,7 @@ OPEN_END = "open.db"
 FOLDER_MODE = 0o700
 FROM_A_BACKUP = "put the file of the same name from a backup in its place"
 """What a person can do about a partition."""
+_BLOCK_BYTES = 256 << 10
 
 
 def path_of(journal: str, part: Part) -> str:
@@ -41,10 +43,14 @@ def found(db: apsw.Connection, journal: str) -> list[Part]:
     return present(journal, parts_of(db)) if has_parts(db) else []
 
 
-def digest(path: str) -> str:
-    """Return a file's SHA-256, in hexadecimal."""
+def digest(path: str, *, share: float = 1) -> str:
+    """Return a file's SHA-256, in hexadecimal; `share` is how much of a core that takes."""
+    seen, pause = hashlib.sha256(), Share(share)
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK_BYTES):
+            seen.update(block)
+            pause.rest()
+    return seen.hexdigest()
 
 
 def problem_of(path: str, part: Part) -> str | None:
