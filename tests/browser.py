@@ -73,7 +73,8 @@ def witnessed_pages(browser: Browser) -> Iterator[OpenPage]:
     yield open_one
     for context in contexts:
         context.close()
-    assert [wrong for witness in witnesses for wrong in witness.wrongs] == []
+    wrongs = [wrong for witness in witnesses for wrong in witness.wrongs]
+    assert wrongs == [], wrongs
 
 
 def is_within_reach(locator: Locator) -> bool:

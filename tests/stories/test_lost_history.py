@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from twincast.client import Rest, connect
-from twincast.errors import JournalUnavailable, Truncated
+from twincast.errors import HistoryDamaged, Truncated
 from twincast.journal.sqlite.health import problems
 from twincast.testing import Clock, Server, eventually
 
@@ -102,9 +102,9 @@ async def test_a_file_that_is_damaged_is_said_with_a_code_and_ends_nothing(log: 
         await asyncio.to_thread(log.server.stop)
         log.damage(LOST)
         await asyncio.to_thread(log.server.start)
-        with pytest.raises(JournalUnavailable, match="damaged"):
+        with pytest.raises(HistoryDamaged, match="damaged"):
             rest.history("meter", limit=None)
-        with pytest.raises(JournalUnavailable, match="damaged"):
+        with pytest.raises(HistoryDamaged, match="damaged"):
             rest.history("meter", every="1s", agg="last", from_="2026-11-25T10:01:50Z", to="2026-11-25T10:02:00Z")
         assert len(rest.history("meter", from_="2026-11-25T10:03:20Z", limit=None).entries) == (READINGS - 200) // 2
         assert rest.status()["ok"]

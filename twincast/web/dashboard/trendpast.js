@@ -42,6 +42,7 @@ export class TrendPast {
   async #load() {
     this.#timer = 0;
     const { devices, paths } = batchOf(this.#seen.filter(({ isTrendWhole, isGone, trend }) => trend && !isTrendWhole && !isGone));
+    this.#seen = []; // a device that goes is not kept here
     if (!devices.length) return;
     this.#isAsking = true;
     const asked = new Map(devices.map((device) => [device, writePointer(device.path)]));
@@ -54,6 +55,7 @@ export class TrendPast {
       else for (const device of devices) device.isTrendWhole = true; // nothing is to be had
     }
     this.#isAsking = false;
+    this.#seen = [];
     this.#onNeed(); // what still lacks its past is seen again
   }
 
