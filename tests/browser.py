@@ -16,6 +16,8 @@ DEADLINE_MS = 20_000
 CHROMIUM_ENV = "TWINCAST_CHROMIUM"
 NETWORK_GONE = "net::ERR_"
 """What Chromium notes by itself when a server is gone. No page can prevent it."""
+REFUSED = "status of 401"
+"""The same of a call for which a login is needed: a page that asks while the first key is made learns of it so."""
 
 
 def chromium() -> str:
@@ -37,14 +39,15 @@ def open_browser() -> Iterator[Browser]:
 class Witness:
     """Sees what a page does that it must not: violate its policy, print errors, raise, or open dialogs."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, *, may_be_refused: bool = False) -> None:
         self.wrongs: list[str] = []
+        self._expected = (NETWORK_GONE, REFUSED) if may_be_refused else (NETWORK_GONE,)
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.wrongs.append(f"raised: {error}"))
         page.on("dialog", self._dismiss)
 
     def _hear(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"} and NETWORK_GONE not in message.text:
+        if message.type in {"error", "warning"} and not any(text in message.text for text in self._expected):
             self.wrongs.append(f"printed: {message.text}")
 
     def _dismiss(self, dialog: Any) -> None:
@@ -58,14 +61,14 @@ def witnessed_pages(browser: Browser) -> Iterator[OpenPage]:
     contexts: list[BrowserContext] = []
     witnesses: list[Witness] = []
 
-    def open_one(url: str, *, has_own_clock: bool = False, **how: Any) -> Page:
+    def open_one(url: str, *, has_own_clock: bool = False, may_be_refused: bool = False, **how: Any) -> Page:
         context = browser.new_context(**{**SCREEN, **how})
         context.set_default_timeout(DEADLINE_MS)
         contexts.append(context)
         page = context.new_page()
         if has_own_clock:
             page.clock.install()
-        witnesses.append(Witness(page))
+        witnesses.append(Witness(page, may_be_refused=may_be_refused))
         page.goto(url)
         return page
 
