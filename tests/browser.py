@@ -6,11 +6,15 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
+from tests.running import ROOT
 from tests.tools import program
 
 OpenPage = Callable[..., Page]
 SCREEN: Any = {"viewport": {"width": 1440, "height": 900}}
 PHONE: Any = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+PROGRAM = ROOT / "twincast" / "web" / "dashboard" / "app.js"
+"""The page's program as it is written, which loads its other modules one by one."""
 
 DEADLINE_MS = 20_000
 CHROMIUM_ENV = "TWINCAST_CHROMIUM"
@@ -61,13 +65,17 @@ def witnessed_pages(browser: Browser) -> Iterator[OpenPage]:
     contexts: list[BrowserContext] = []
     witnesses: list[Witness] = []
 
-    def open_one(url: str, *, has_own_clock: bool = False, may_be_refused: bool = False, **how: Any) -> Page:
+    def open_one(
+        url: str, *, has_own_clock: bool = False, may_be_refused: bool = False, in_modules: bool = False, **how: Any
+    ) -> Page:
         context = browser.new_context(**{**SCREEN, **how})
         context.set_default_timeout(DEADLINE_MS)
         contexts.append(context)
         page = context.new_page()
         if has_own_clock:
             page.clock.install()
+        if in_modules:  # as a program that comes in one file, it has nothing that a test could reach
+            page.route("**/dashboard/app.js", lambda route: route.fulfill(path=PROGRAM, content_type="text/javascript"))
         witnesses.append(Witness(page, may_be_refused=may_be_refused))
         page.goto(url)
         return page

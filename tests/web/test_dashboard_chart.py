@@ -66,7 +66,7 @@ def push_past(
 
 def watched(served: ServerProcess, open_page: OpenPage, **how: Any) -> Page:
     """The page, connected, which notes what its chart draws."""
-    page = open_page(f"{served.url}/dashboard", **how)
+    page = open_page(f"{served.url}/dashboard", in_modules=True, **how)
     expect(page.locator("#link-phase")).to_have_text("Live")
     page.evaluate(WATCHED)
     return page
@@ -170,6 +170,52 @@ def test_a_chart_goes_on_where_it_was_when_the_server_comes_back(
 
 
 # What is drawn
+
+
+def test_a_chart_draws_once_at_once_and_nothing_after_it_was_cleared(
+    served: ServerProcess, open_page: OpenPage
+) -> None:
+    page = watched(served, open_page)
+    push_past(served, "d", [{"n": 1, "s": "on"}, {"n": 2, "s": "off"}])
+    drawings = page.evaluate(
+        """async () => {
+            const { Chart } = await import('/dashboard/chart.js');
+            const { palette } = await import('/dashboard/palette.js');
+            const x = [0, 1000, 2000];
+            const number = { x, y: [1, null, 3], min: null, max: null, gaps: [[0, 1000]], usualMs: 1000 };
+            const sums = { ...number, min: [1, null, 2], max: [2, null, 4] };
+            const state = { ...number, y: ['on', null, 'off'] };
+            const lines = [['number', number], ['number', sums], ['state', state]]
+                .map(([kind, drawn], index) => ({ label: String(index), color: 'rgb(1, 2, 3)', kind, drawn }));
+            const counts = [];
+            const choices = lines.map((line) => [line]).concat([lines]);
+            for (const more of ['', 'again', 'wider', 'sharper']) {
+                for (const chosen of choices) {
+                    let drawings = 0;
+                    const host = document.body.appendChild(document.createElement('div'));
+                    const chart = new Chart(host, { onSpan() {}, onPoint() {}, onDrawn() { drawings += 1; } });
+                    const marks = [{ atMs: 500, type: 'control' }];
+                    const picture = { lines: chosen, marks, fromMs: 0, toMs: 2000, nowMs: 2000 };
+                    chart.draw(picture, { width: 300, height: 200 }, palette());
+                    const first = drawings;
+                    if (more === 'again') chart.draw(picture, { width: 300, height: 200 }, palette());
+                    if (more === 'wider') chart.draw(picture, { width: 400, height: 200 }, palette());
+                    if (more === 'sharper') dispatchEvent(new CustomEvent('dppxchange'));
+                    chart.clear();
+                    const shown = drawings;
+                    await new Promise((soon) => setTimeout(() => requestAnimationFrame(soon), 20));
+                    counts.push([more, first, shown, more === 'sharper' ? shown : drawings, host.childElementCount]);
+                    host.remove();
+                }
+            }
+            return counts;
+        }"""
+    )
+    assert drawings == [
+        [more, 1, shown, shown, 0]
+        for more, shown in (("", 1), ("again", 2), ("wider", 2), ("sharper", 1))
+        for _ in range(4)
+    ]
 
 
 def test_one_reading_is_a_point_with_its_time(served: ServerProcess, open_page: OpenPage) -> None:

@@ -26,6 +26,9 @@ const DOT_ROOM_PX = 9; // where points are further apart each one is a dot
  * @property {number} nowMs up to where states hold
  */
 
+/** What is shown of a chart that was cleared, whoever still draws it. @type {Picture} */
+const NOTHING = { lines: [], marks: [], fromMs: 0, toMs: 0, nowMs: 0 };
+
 export class Chart {
   #host;
   #onSpan;
@@ -34,8 +37,7 @@ export class Chart {
   #plot = null;
   #make = "";
   #size = { width: 0, height: 0 };
-  /** @type {Picture|null} */
-  #picture = null;
+  #picture = NOTHING;
   #colors = null;
 
   /**
@@ -65,15 +67,20 @@ export class Chart {
    */
   draw(picture, size, colors) {
     const make = JSON.stringify(picture.lines.map(({ label, color, kind, drawn }) => [label, color, kind, drawn.min !== null]));
-    if (make !== this.#make || colors !== this.#colors) this.#rebuild(make, picture, size, colors);
-    this.#picture = picture;
     const data = dataOf(picture.lines);
-    this.#plot.batch(() => {
-      if (size.width !== this.#size.width || size.height !== this.#size.height) this.#plot.setSize(size);
-      this.#plot.setData(data, false);
-      this.#plot.setScale("x", { min: picture.fromMs, max: picture.toMs });
-    });
+    const edges = { min: picture.fromMs, max: picture.toMs };
+    if (make !== this.#make || colors !== this.#colors) this.clear();
+    this.#picture = picture;
+    if (this.#plot) {
+      this.#plot.batch((plot) => {
+        if (size.width !== this.#size.width || size.height !== this.#size.height) plot.setSize(size);
+        plot.setData(data, false);
+        plot.setScale("x", edges);
+      });
+    } else this.#build(data, edges, size, colors);
     this.#size = size;
+    this.#make = make;
+    this.#colors = colors;
   }
 
   /** Points at a time, as a mouse does. @param {number|null} atMs */
@@ -87,16 +94,19 @@ export class Chart {
     this.#plot?.destroy();
     this.#plot = null;
     this.#make = "";
-    this.#picture = null;
+    this.#picture = NOTHING;
   }
 
-  #rebuild(make, picture, size, colors) {
-    this.clear();
-    this.#picture = picture;
-    this.#make = make;
-    this.#colors = colors;
-    this.#size = size;
-    this.#plot = new uPlot(this.#options(size, colors), dataOf(picture.lines), this.#host);
+  /** Draws at once: by itself the plot would do so a step later, when this may have been cleared, and then a second time. */
+  #build(data, edges, size, colors) {
+    new uPlot(this.#options(size, colors), data, (plot, begin) => {
+      this.#plot = plot;
+      this.#host.append(plot.root);
+      plot.batch(() => {
+        begin();
+        plot.setScale("x", edges);
+      });
+    });
   }
 
   #options({ width, height }, colors) {

@@ -79,6 +79,7 @@ export class ChartGrid {
     this.#sight?.disconnect();
     for (const { chart } of this.#tiles) chart.clear();
     this.#tiles = [];
+    this.#pointed = null;
     this.#sheets.clear();
     this.#inner.replaceChildren();
     this.#room = "";
