@@ -3,6 +3,7 @@
 import { brief, numberAt, numericPaths } from "./json.js";
 import { Trend } from "./trend.js";
 
+const GONE_MAX = 1_000; // beside as many as there are devices
 const REORDER_INTERVAL_MS = 400; // rows that change places faster than this cannot be read, let alone clicked
 
 const collate = new Intl.Collator(undefined, { numeric: true }).compare;
@@ -88,12 +89,15 @@ const ORDERS = {
 
 /** @typedef {keyof typeof ORDERS} Column */
 
+/** What filters select, as long as nobody has asked. */
+const NONE_LIKED = { of: null, key: "", rows: [] };
+
 export class Store {
   #ordered = [];
   #newcomers = [];
   #rows = [];
-  #liked = { of: null, key: "", rows: [] };
-  #hasGone = false;
+  #liked = NONE_LIKED;
+  #gone = 0; // how many of the ordered ones and the newcomers
   #isStale = true;
   #reorderedAtMs = -Infinity;
 
@@ -125,6 +129,8 @@ export class Store {
       this.#newcomers.push(device);
     }
     this.#ordered = [];
+    this.#liked = NONE_LIKED;
+    this.#gone = 0;
     this.#isStale = true;
   }
 
@@ -157,7 +163,9 @@ export class Store {
     const device = this.devices.get(id);
     if (!device) return null;
     this.devices.delete(id);
-    device.isGone = this.#hasGone = this.#isStale = true;
+    device.isGone = this.#isStale = true;
+    this.#gone += 1;
+    if (this.#gone > this.devices.size + GONE_MAX) this.#leaveOutGone(); // nobody may look for long
     return device;
   }
 
@@ -212,10 +220,11 @@ export class Store {
 
   /** All that went since the last time leave together; each by itself would cost a walk through all others. */
   #leaveOutGone() {
-    if (!this.#hasGone) return;
-    this.#hasGone = false;
+    if (!this.#gone) return;
+    this.#gone = 0;
     this.#ordered = this.#ordered.filter((device) => !device.isGone);
     this.#newcomers = this.#newcomers.filter((device) => !device.isGone);
+    this.#liked = NONE_LIKED;
   }
 
   /** Merges new devices into the order of names; sorting all of them again for each newcomer would cost a frame. */

@@ -113,11 +113,12 @@ export class TimelineView {
   /** Asks for the readings around each command. */
   async #frame() {
     const reading = [["kinds", "data_update"], ["time", "stored"], ["limit", 1]];
-    await Promise.all(this.#timeline.unframed.map(async (command) => {
+    const timeline = this.#timeline; // another one is begun when a device is opened meanwhile
+    await Promise.all(timeline.unframed.map(async (command) => {
       command.isFramed = true;
       const at = `${this.#epoch}:${command.seq}`;
       const answers = await Promise.all([this.#get([...reading, ["to", at]]), this.#get([...reading, ["from", at], ["order", "asc"]])]);
-      this.#timeline.add(answers.flatMap(({ entries }) => entries.map(happeningOf)));
+      timeline.add(answers.flatMap(({ entries }) => entries.map(happeningOf)));
     }));
   }
 

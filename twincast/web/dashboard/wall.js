@@ -87,6 +87,7 @@ export class Wall {
     this.#pasts = [];
     this.#grid.clear();
     this.#known = "";
+    this.#liked = null;
     this.#panel.hidden = true;
     delete document.body.dataset.wall;
   }
