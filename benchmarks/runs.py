@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import uvloop
 
 from benchmarks.history import fleets
-from benchmarks.loads import catch_up, delivery, failover, fanout, history, idle, jetstream, latency, page, rest
+from benchmarks.loads import catch_up, charts, delivery, failover, fanout, history, idle, jetstream, latency, page, rest
 from benchmarks.machine import LOAD_CORE, use_core
 from benchmarks.peers import (
     DurableStreams,
@@ -214,6 +214,35 @@ def page_cost(system: Twincast) -> Run:
     return run
 
 
+def chart_paint(system: Twincast) -> Run:
+    """Milliseconds from opening a device's page until its month is seen, with nothing of the page in the browser."""
+
+    def run(_seconds: float) -> Iterator[Sample]:
+        use_core(None)
+        with system.running(core=None) as (_, port):
+            url = f"http://127.0.0.1:{port}"
+            device = charts.fill_month(url)
+            yield "device page with a month, first paint, ms", system.name, charts.first_paint_ms(url, device)
+
+    return run
+
+
+def chart_frames(system: Twincast) -> Run:
+    """Milliseconds of a frame, while fifty charts of 10,000 readings are scrolled and each grows each second."""
+
+    def run(seconds: float) -> Iterator[Sample]:
+        use_core(None)
+        with system.running(core=None) as (_, port):
+            url = f"http://127.0.0.1:{port}"
+            charts.fill_wall(url)
+            frames = charts.frames_of_wall(url, PAGE_S * seconds / SECONDS)
+        yield "frame of 50 charts, median, ms", system.name, frames.median_ms
+        yield "frame of 50 charts, p95, ms", system.name, frames.p95_ms
+        yield "frame of 50 charts, longest, ms", system.name, frames.longest_ms
+
+    return run
+
+
 def single_devices(clients: int) -> Run:
     """Updates a second, when each of so many clients follows one device."""
 
@@ -376,6 +405,7 @@ LOADS: dict[str, list[Run]] = {
     "idle": [memory_of_idle(system) for system in (MEMORY, NATS, UWS, NAIVE)],
     "history": [history.of_a_fleet, history.of_one_at_1_hz, history.of_states],
     "page": [page_cost(MEMORY)] if page.is_here() else [],
+    "charts": [chart_paint(SQLITE), chart_frames(SQLITE)] if page.is_here() else [],
 }
 
 TARGETS = (
@@ -432,6 +462,9 @@ TARGETS = (
         for fleet in (fleets.A, fleets.B)
         for where, bound in (("in partitions", 65.0), ("in all", 85.0))
     ),
+    Target("device page with a month, first paint, ms", SQLITE.name, None, at_most=300.0),
+    Target("frame of 50 charts, median, ms", SQLITE.name, None, at_most=17.0),
+    Target("frame of 50 charts, p95, ms", SQLITE.name, None, at_most=33.5),
     Target("idle connection, bytes", MEMORY.name, None, at_most=8_192),
     Target("page at 20 updates/s, % of a core", MEMORY.name, None, at_most=8.0),
     Target("restart, s", SQLITE.name, None, at_most=2.0),

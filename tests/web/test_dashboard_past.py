@@ -86,7 +86,7 @@ def test_a_trend_has_the_newest_readings_once_also_those_stored_while_it_begins(
 
     publisher = Thread(target=publish)
     publisher.start()
-    page = open_page(f"{served.url}/dashboard")
+    page = open_page(f"{served.url}/dashboard", in_modules=True)
     page.evaluate(TRENDS)
     eventually(lambda: len(page.evaluate("window.trend ?? []")) == POINTS, "a trend")
     stop.set()

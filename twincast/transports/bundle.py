@@ -1,49 +1,93 @@
-"""Several ES modules as one file, for programs that keep a copy of `client.js` and nothing else.
+"""Several ES modules as one file.
+
+A program keeps a copy of `client.js` and nothing else; a page would wait for one request after the other.
 
 Each module becomes a function that is called once and returns what it exports; the first one stays as it is. What is
-understood is what this package's own modules write: imports by name, and exports in front of what they name.
+understood is what this package's own modules and those beside them write: imports by name or of a default, and exports
+in front of what they name or in braces at the end.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 _IMPORT = re.compile(r'^(import|export) \{ ([^}]+) \} from "(\./[\w./-]+\.js)";$', re.MULTILINE)
+_DEFAULT_IMPORT = re.compile(r'^import (\w+)(?= from "\./[\w./-]+\.js";$)', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))", re.MULTILINE)
-_NO_EXPORTS = re.compile(r"^export \{\};$", re.MULTILINE)
+_EXPORTS = re.compile(r"^export \{([^}]*)\};$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*/\*.*?\*/", re.MULTILINE | re.DOTALL)
+_NAMES = re.compile(r"\w+(?: as \w+)?")
+_NOWHERE: Mapping[Path, Path] = {}
 
 
-def bundled(entry: Path) -> str:
+class _Module(NamedTuple):
+    """A module that is in the file: the constant that has what it exports, and the names of that."""
+
+    name: str
+    exported: frozenset[str]
+
+
+def bundled(entry: Path, elsewhere: Mapping[Path, Path] = _NOWHERE) -> str:
     """Return a module and all that it imports, directly or not, as the text of one module.
+
+    Args:
+        entry: the file of the module that imports the others.
+        elsewhere: the files of modules that are served in other places than they are in.
 
     Raises:
         ValueError: a module imports or exports in a way that is not understood.
     """
-    parts: dict[Path, str] = {}
-    text = _inlined(entry, parts, {})
-    return "".join((*parts.values(), text))
+    return _Bundle(elsewhere).of(entry)
 
 
-def _inlined(module: Path, parts: dict[Path, str], names: dict[Path, str]) -> str:
-    """Return a module's text with its imports taken from others, which are added to the parts before it."""
+class _Bundle:
+    """The modules of one file, by their own files: each after those that it imports."""
 
-    def taken(found: re.Match[str]) -> str:
-        kind, wanted, place = found.groups()
-        other = (module.parent / place).resolve()
-        if other not in names:
-            names[other] = f"$module{len(names)}"
-            parts[other] = _called(_inlined(other, parts, names), names[other])
-        taking = f"const {{ {wanted.replace(' as ', ': ')} }} = {names[other]};"
-        return taking if kind == "import" else f"{taking}\nexport {{ {wanted} }};"
+    def __init__(self, elsewhere: Mapping[Path, Path]) -> None:
+        self._elsewhere = elsewhere
+        self._modules: dict[Path, _Module | None] = {}
+        self._parts: list[str] = []
 
-    text = _IMPORT.sub(taken, module.read_text(encoding="utf-8"))
-    if re.search(r"^import\b", text, re.MULTILINE):
-        raise ValueError(f"{module.name} imports in a way that is not understood")
-    return text
+    def of(self, entry: Path) -> str:
+        text = self._inlined(entry)
+        return "".join((*self._parts, text))
+
+    def _inlined(self, file: Path) -> str:
+        """Return a module's text with its imports taken from others, which are added to the parts before it."""
+
+        def taken(found: re.Match[str]) -> str:
+            kind, wanted, place = found.groups()
+            other = self._module((file.parent / place).resolve())
+            if other is None or not {each.split(" as ")[0] for each in wanted.split(", ")} <= other.exported:
+                raise ValueError(f"{file.name} imports of {place} what is not there, or not yet")
+            taking = f"const {{ {wanted.replace(' as ', ': ')} }} = {other.name};"
+            return taking if kind == "import" else f"{taking}\nexport {{ {wanted} }};"
+
+        text = _DEFAULT_IMPORT.sub(r"import { default as \1 }", file.read_text(encoding="utf-8"))
+        text = _IMPORT.sub(taken, text)
+        if re.search(r"^import\b", text, re.MULTILINE):
+            raise ValueError(f"{file.name} imports in a way that is not understood")
+        return text
+
+    def _module(self, file: Path) -> _Module | None:
+        """Return a module that has been added; None if it is only being added: it imports itself by way of others."""
+        if file not in self._modules:
+            self._modules[file] = None
+            text = self._inlined(self._elsewhere.get(file, file))
+            module, part = _called(text, f"$module{len(self._parts)}")
+            self._modules[file] = module
+            self._parts.append(part)
+        return self._modules[file]
 
 
-def _called(text: str, name: str) -> str:
-    exported = ", ".join(_EXPORT.findall(text))
-    text = _NO_EXPORTS.sub("", _EXPORT.sub("", text))
+def _called(text: str, name: str) -> tuple[_Module, str]:
+    """Return what a module of this text is known as, and the text of a constant that has all that it exports."""
+    code = _COMMENT.sub("", text)
+    listed = [each.split(" as ") for names in _EXPORTS.findall(code) for each in _NAMES.findall(names)]
+    exported = {own: own for own in _EXPORT.findall(code)} | {each[-1]: each[0] for each in listed}
+    text = _EXPORTS.sub("", _EXPORT.sub("", text))
     if re.search(r"^export\b", text, re.MULTILINE):
         raise ValueError("a module exports in a way that is not understood")
-    return f"const {name} = (() => {{\n{text}\nreturn {{ {exported} }};\n}})();\n"
+    members = ", ".join(f"{other}: {own}" for other, own in exported.items())
+    return _Module(name, frozenset(exported)), f"const {name} = (() => {{\n{text}\nreturn {{ {members} }};\n}})();\n"
