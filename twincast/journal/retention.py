@@ -58,6 +58,16 @@ class Retention(NamedTuple):
         return self.keep_bytes - HEADROOM_BYTES - CLOSING_BYTES * self.closes_at_entries
 
     @property
+    def closed_max_bytes(self) -> int | None:
+        """The same, beyond which closed partitions go, and sums that are left of some.
+
+        Where sums are left it is less: what comes while the next partition is closed has room, and nothing that was
+        never closed goes for it, of which no sums are left.
+        """
+        bound = self.log_max_bytes
+        return bound - ENTRY_MIN_BYTES * self.closes_at_entries if bound is not None and self.leaves_sums else bound
+
+    @property
     def closes_at_entries(self) -> int:
         """How many entries make a partition here; 0 if there are none: what is kept is too little for several."""
         if self.keep_bytes is None:

@@ -184,6 +184,7 @@ class JetStreamJournal(StoredLog):
                 retention=retention,
                 now_utc=now_utc,
                 closed=trimming.closed,
+                keep_back=trimming.keep_back,
                 making=trimming.making,
             )
             erasing = Erasing(file, worker, address.copy, lock=trimming.making, now_utc=now_utc)

@@ -98,6 +98,7 @@ class SqliteJournal(StoredLog):
                 retention=retention,
                 now_utc=now_utc,
                 closed=trimming.closed,
+                keep_back=trimming.keep_back,
                 making=trimming.making,
             )
             erasing = Erasing(file, worker, path, lock=trimming.making, now_utc=now_utc)

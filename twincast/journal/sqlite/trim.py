@@ -96,6 +96,7 @@ class LogTrim:
         self.lent_pages = 0
         """How many pages are free, but taken for a while by what is written over them."""
         self._slice = SLICE_ENTRIES, SLICE_BYTES
+        self._takes_unclosed = False
         self._audit_seen = 0  # up to here the audit trail has nothing left but what was done to keys
         if retention.keep_bytes is not None:
             db.pragma("journal_size_limit", WAL_MAX_BYTES)
@@ -130,11 +131,11 @@ class LogTrim:
         if oldest_since < hot_since:
             oldest_at_utc = next(part.oldest_at_utc for part in parts if part.first_seq == oldest_since + 1)
         kept_from = newest_seq - max(1, self._retention.keep_entries)  # the newest says where the log goes on
-        over_bytes = 0 if self._retention.log_max_bytes is None else used_bytes - self._retention.log_max_bytes
+        over_bytes = _over(used_bytes, self._retention.closed_max_bytes)
         dropped = self._dropped(parts, kept_from, over_bytes, now_utc)
         over_bytes -= sum(part.bytes for part in dropped)
         forgotten = self._forgotten(summaries, 0 if dropped else over_bytes, now_utc)
-        over_bytes -= sum(part.bytes for part in forgotten)
+        left_bytes = used_bytes - sum(part.bytes for part in (*dropped, *forgotten))
         left = parts[len(dropped) :]
         until = None
         oldest = next((part for part in left if part.last_seq > oldest_since), None)  # others have holes
@@ -142,6 +143,8 @@ class LogTrim:
             oldest_since, oldest_at_utc = aged
         if kept_from > hot_since:
             closed = left or [part for part in summaries if part.last_seq > hot_since]
+            # What was never closed goes last: only once no partition is left to go, and no sum.
+            over_bytes = 0 if dropped else self._over_unclosed(left_bytes)
             until = self._next_slice(hot_since, kept_from, over_bytes, now_utc, closed)
         return Look(
             used_bytes,
@@ -153,7 +156,7 @@ class LogTrim:
             until,
             dropped,
             forgotten,
-            over_bytes > SLACK_BYTES and kept_from <= oldest_since,
+            _over(left_bytes, self._retention.log_max_bytes) > SLACK_BYTES and kept_from <= oldest_since,
         )
 
     def take(self, until: int) -> None:
@@ -195,6 +198,16 @@ class LogTrim:
             elif over_bytes > sum(each.bytes for each in parts[: number - 1]):
                 count = number
         return parts[:count]
+
+    def _over_unclosed(self, used_bytes: int) -> int:
+        """Return how much of what was never closed is too much.
+
+        Once any is, as much goes at once as gives room for closing the next partition undisturbed.
+        """
+        bound = self._retention.closed_max_bytes if self._takes_unclosed else self._retention.log_max_bytes
+        over_bytes = _over(used_bytes, bound)
+        self._takes_unclosed = over_bytes > 0
+        return over_bytes
 
     def _forgotten(self, summaries: Sequence[Part], over_bytes: int, now_utc: str) -> Sequence[Part]:
         """Return what is left of partitions that goes: too old, or the oldest where nothing else is left to go."""
@@ -272,6 +285,10 @@ class LogTrim:
             else:
                 high = middle - 1
         return low
+
+
+def _over(used_bytes: int, bound: int | None) -> int:
+    return 0 if bound is None else used_bytes - bound
 
 
 def _between(usual: int, needed: int) -> int:

@@ -77,6 +77,7 @@ class TrimSchedule:
         self.making = asyncio.Lock()
         """Held by whoever makes partitions or what is left of some, or puts others in their place."""
         self._summaries = Summaries(self._path, now_utc=now_utc, made=self.closed, making=self.making)
+        self._kept_back: Part | None = None
         self.followed: dict[object, int] = {}
         """The position that each follower of the journal has read up to; later entries stay."""
         self.oldest_since = self._look.oldest_since
@@ -107,6 +108,13 @@ class TrimSchedule:
         """Take note that another partition was closed, or one summed up: what it has may go off the log."""
         if not self._is_busy:
             self._begin(None)
+
+    def keep_back(self, part: Part | None) -> None:
+        """Have a partition stay for as long as the next one is closed, which takes its twins from it; None ends that.
+
+        A drop of it that is under way in the journal's thread is not held up.
+        """
+        self._kept_back = part
 
     def close(self) -> None:
         """Begin no further slice. One that has begun in the thread ends there."""
@@ -155,17 +163,18 @@ class TrimSchedule:
             at_least = min(self.followed.values(), default=self._seq)
             dropped = self._ready([part for part in due.dropped if part.last_seq <= at_least])
             until = _until(due, dropped)
-            if until is not None and not self._file.parts:
-                until = min(until, at_least)
+            if until is not None:  # no further than what was closed meanwhile, if anything was
+                until = min(until, self._file.parts[-1].last_seq if self._file.parts else at_least)
             self._go_before(until, dropped)
         left = self._summaries.of(dropped)
         self._worker.do(self._work, until, (*forgotten, *dropped), left).add_done_callback(self._worked)
 
     def _ready(self, parts: Sequence[Part]) -> tuple[Part, ...]:
         """Return those that may be dropped now, as what is to be left of them is made; have the next one made."""
+        parts = tuple(takewhile(lambda part: part != self._kept_back, parts))
         oldest_us = self._retention.oldest_rollup_us(self._now_utc())
         if oldest_us is None:
-            return tuple(parts)
+            return parts
         return tuple(takewhile(lambda part: part.stored_max_us < oldest_us or self._summaries.has(part), parts))
 
     def _go_before(self, until: int | None, dropped: Sequence[Part]) -> None:

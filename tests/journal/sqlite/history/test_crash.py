@@ -10,6 +10,7 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.journal.sqlite.history.writer import BATCH, text_of, time_of
@@ -24,6 +25,19 @@ from twincast.testing import eventually
 KILLS = int(os.environ.get("TWINCAST_TEST_KILLS", "5"))
 CONTROL_KILLS_MAX = 40
 PARTITION = 400
+WATCH = """
+create table was_closed (first_seq integer primary key, last_seq integer not null);
+create table was_summed (first_seq integer primary key, last_seq integer not null);
+create table was_lost (seq integer primary key, parts integer not null);
+create trigger closes after insert on part when new.kind = 'closed'
+begin insert into was_closed values (new.first_seq, new.last_seq); end;
+create trigger sums after insert on part when new.kind = 'rollup'
+begin insert into was_summed values (new.first_seq, new.last_seq); end;
+create trigger loses after delete on log
+when not exists (select 1 from was_closed where old.seq between first_seq and last_seq)
+begin insert into was_lost values (old.seq, (select count(*) from part)); end;
+"""
+"""Has the journal itself remember, in the very transactions, what it has closed, summed up, and lost unclosed."""
 
 
 def killed(path: str, keep_bytes: int, where: str, left: str, chance: random.Random, *fault: str) -> int:
@@ -43,6 +57,34 @@ def killed(path: str, keep_bytes: int, where: str, left: str, chance: random.Ran
             if line.endswith("\n"):
                 acknowledged = int(line)
     return acknowledged
+
+
+def watch(path: str) -> None:
+    """Make a journal that remembers what becomes of its log; see `unsummed`."""
+    SqliteFile(path).close()
+    with closing(apsw.Connection(path)) as db:
+        db.execute(WATCH)
+
+
+def unsummed(path: str) -> list[str]:
+    """Return what is gone without a sum of it, although it was closed; or went unclosed before its turn."""
+    with closing(apsw.Connection(path)) as db:
+
+        def spans(sql: str) -> list[tuple[int, int]]:
+            return [(int(first), int(last)) for first, last in db.execute(f"{sql} order by first_seq")]
+
+        of_part = "select first_seq, last_seq from part where kind ="
+        closed, summed = (spans(f"select first_seq, last_seq from {name}") for name in ("was_closed", "was_summed"))
+        left = spans(f"{of_part} 'rollup'")
+        found = [
+            f"of {first} to {last} there never were any sums"
+            for first, last in sorted({*closed} - {*summed} - {*spans(f"{of_part} 'closed'")})
+        ]
+        if left != summed[len(summed) - len(left) :]:
+            found.append("newer sums went before older ones")
+        # Only `keep_bytes` takes what was never closed, if who closes it is killed again and again; and last of all.
+        needless = spans("select min(seq) as first_seq, max(seq) from was_lost where parts > 0 having count(*) > 0")
+        return found + [f"{first} to {last} went unclosed, before partitions or sums" for first, last in needless]
 
 
 def wait_for_names(folder: str, names: list[str]) -> None:
@@ -71,7 +113,6 @@ def damage(path: str, acknowledged: int, *, is_bounded: bool) -> list[str]:
     ]:
         found.append("the log is not what was written")
     found += problems(path)
-    # Of what is gone there may be no sums: who is killed often closes late, and `keep_bytes` takes what is not closed.
     if any(one.last_seq >= other.first_seq for one, other in pairwise(summaries)):
         found.append("there are two sums of the same")
     if not found:
@@ -89,10 +130,12 @@ def test_kill_nine_at_any_moment_loses_nothing_and_leaves_no_file_half(
 ) -> None:
     path, chance = str(tmp_path / "journal.db"), random.Random(keep_bytes)
     closed = summed = 0
+    watch(path)
     for number in range(KILLS):
         where = "here" if number % 4 else "apart"  # in a thread, which is sooner at work; in a process of its own
         acknowledged = killed(path, keep_bytes, where, left, chance)
         assert damage(path, acknowledged, is_bounded=bool(keep_bytes)) == [], f"kill {number}"
+        assert left == "nothing" or unsummed(path) == [], f"kill {number}"
         with closing(SqliteFile(path)) as file:
             closed += len(file.parts)
             summed += len(file.summaries)
@@ -108,3 +151,15 @@ def test_if_a_file_had_its_name_after_the_catalog_a_kill_would_damage_something(
         if damage(path, acknowledged, is_bounded=False):
             return
     pytest.fail(f"{CONTROL_KILLS_MAX} kills were survived by what cannot survive them")
+
+
+def test_if_partitions_were_dropped_without_their_sums_a_kill_would_show_it(tmp_path: Path) -> None:
+    """The control of the sums: the same test must find that."""
+    path, chance = str(tmp_path / "journal.db"), random.Random(1)
+    watch(path)
+    for _ in range(CONTROL_KILLS_MAX):
+        killed(path, 700_000, "here", "sums", chance, "not summed")
+        eventually(lambda: not serves_the_file(path), "it is let go")
+        if any("there never were any sums" in each for each in unsummed(path)):
+            return
+    pytest.fail(f"{CONTROL_KILLS_MAX} kills did not show that sums are lost")

@@ -22,10 +22,11 @@ from twincast.core.model import Control, DataUpdate, Entry
 from twincast.errors import JournalUnavailable, Truncated
 from twincast.journal import retention
 from twincast.journal.retention import KEEP_ALL, Retention
+from twincast.journal.sqlite import trim, trim_schedule
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.history import files, schedule, span, writing_out
-from twincast.journal.sqlite.history.closer import Closed, Job
+from twincast.journal.sqlite.history.closer import Closed, Job, Work
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.paced import Share
 from twincast.journal.sqlite.journal import SqliteJournal
@@ -273,6 +274,84 @@ async def test_too_much_goes_by_whole_partitions_and_the_bound_holds(
         assert 0 < journal.oldest_since < 90
         assert values(await journal.read(journal.oldest_since, 200))[-1] == 100
     assert problems(path) == []
+
+
+class Gate:
+    """Holds up who closes, until it is let through; then it is done in a thread."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[int, int]] = []
+        self.is_whole: list[bool] = []
+        """Of what was made, whether it has all twins from before it."""
+        self._may_pass = asyncio.Semaphore(0)
+
+    def let_through(self, number: int = 1) -> None:
+        for _ in range(number):
+            self._may_pass.release()
+
+    async def __call__(self, job: Work) -> Closed:
+        if not isinstance(job, Job):
+            return await schedule.made_here(job)
+        self.spans.append((job.first, job.last))
+        await self._may_pass.acquire()
+        made = await schedule.made_here(job)
+        if not made.problem:
+            told = rows(Path(job.new), "select value from about where name = 'state_is_whole'")
+            self.is_whole.append(told == [("1",)])
+        return made
+
+
+async def test_a_partition_is_not_dropped_while_the_next_one_takes_its_twins_from_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, now = Gate(), at(50)
+    monkeypatch.setattr(schedule, "made_apart", gate)
+    async with opened(path, Retention(keep_s=100.0, partition_entries=10, keep_entries=5), lambda: now) as journal:
+        gate.let_through()
+        for reading in readings(1, 25):
+            await journal.append(batch_of([reading]))
+        await until(lambda: gate.spans == [(1, 10), (11, 20)])
+        now = at(79_000)
+        journal._trimming.closed()
+        await until(lambda: bool(journal._trimming._look.dropped) and not journal._trimming._is_busy)
+        assert exists(path, "000000000001.db")
+        gate.let_through()
+        await until(lambda: len(gate.is_whole) == 2)
+        assert gate.is_whole == [True, True]
+        await until(lambda: names_in(path) == [])
+        assert journal.oldest_since == 20
+
+
+async def test_where_sums_are_left_what_is_being_closed_is_left_in_peace_once_it_was_not(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "HEADROOM_BYTES", 0)
+    monkeypatch.setattr(retention, "CLOSING_BYTES", 1)
+    monkeypatch.setattr(trim, "SLACK_BYTES", 0)
+    for module in trim, trim_schedule:
+        monkeypatch.setattr(module, "SLICE_ENTRIES", 50)
+    gate = Gate()
+    monkeypatch.setattr(schedule, "made_apart", gate)
+    kept = Retention(keep_bytes=700_000, partition_entries=1_000, keep_entries=5, keep_rollups_s=1e9)
+    async with opened(path, kept) as journal:
+
+        async def write(count: int) -> None:
+            for first in range(journal._file.seq + 1, journal._file.seq + count, 50):
+                await journal.append(batch_of(readings(first, 50)))
+                await until(lambda: not journal._trimming._is_busy)
+
+        while not (gone := journal._file.hot_since()):
+            await write(50)
+        assert gate.spans == [(1, 1_000)]
+        gate.let_through()
+        await until(lambda: len(gate.spans) == 2)
+        assert gate.spans[1] == (gone + 1, gone + 1_000), "what is left of it is closed at once"
+        await write(500)
+        assert journal._file.hot_since() == gone
+        gate.let_through(100)
+        await journal.closed()
+        assert journal._closing.problem is None
+        assert len(gate.is_whole) == len(gate.spans) - 1
 
 
 def test_what_is_kept_is_at_least_several_partitions_or_nothing_is_closed() -> None:

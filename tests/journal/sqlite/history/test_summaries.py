@@ -16,6 +16,7 @@ from msgspec import Raw
 from tests.fakes import batch_of
 from tests.journal.sqlite.history.logs import OpenLog, drive
 from tests.journal.sqlite.history.making import close_log, reading, rows, write
+from tests.journal.sqlite.history.test_power_cut import left_of
 from tests.journal.sqlite.history.test_queries import (
     DAY,
     HOUR,
@@ -427,6 +428,24 @@ async def test_under_a_bound_in_bytes_the_oldest_sums_go_when_nothing_else_can(
     finally:
         await journal.close()
     assert problems(path) == []
+
+
+def test_what_was_never_closed_goes_once_neither_partitions_nor_sums_are_left_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "HEADROOM_BYTES", 0)
+    monkeypatch.setattr(retention, "CLOSING_BYTES", 1)
+    path = tmp_path / "journal.db"
+    write(path, [reading("d", str(n), n) for n in range(1, 61)])
+    close_log(str(path), 20)
+    kept = Retention(keep_bytes=1_000, keep_entries=5, partition_entries=20, keep_rollups_s=1e9)
+    with closing(SqliteFile(str(path), retention=kept)) as file:
+        look = file.look(text_of(START_US))
+        assert (look.hot_since, look.dropped, look.forgotten, look.until) == (40, file.parts, [], None)
+        file.drop(look.dropped, [left_of(str(path), part) for part in look.dropped])
+        assert len(file.summaries) == 2
+        look = file.look(text_of(START_US))
+        assert (look.dropped, look.forgotten, look.until) == ([], file.summaries, 55)
 
 
 def part_of(first: int, last: int) -> catalog.Part:

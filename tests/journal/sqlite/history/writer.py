@@ -17,6 +17,7 @@ from twincast.journal.retention import Retention
 from twincast.journal.sqlite import trim
 from twincast.journal.sqlite.history import files, schedule
 from twincast.journal.sqlite.history.layout import file_name
+from twincast.journal.sqlite.history.summaries import Summaries
 from twincast.journal.sqlite.history.times import iso
 from twincast.journal.sqlite.journal import SqliteJournal
 
@@ -59,9 +60,16 @@ def named_too_early() -> None:
     files.settle = settle
 
 
+def not_summed() -> None:
+    """Have the catalog not be told of the sums of what is dropped: the control of these."""
+    Summaries.of = lambda self, parts: []  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     if sys.argv[6:] == ["named too early"]:
         named_too_early()
+    if sys.argv[6:] == ["not summed"]:
+        not_summed()
     if sys.argv[4] == "here":
         schedule.made_apart = schedule.made_here
     trim.SLICE_ENTRIES = 100

@@ -62,6 +62,7 @@ class Closing:
         retention: Retention,
         now_utc: Callable[[], str],
         closed: Callable[[], None],
+        keep_back: Callable[[Part | None], None],
         making: asyncio.Lock,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +75,7 @@ class Closing:
             retention: what is kept, and how much is closed at once.
             now_utc: the clock that entries are stamped by.
             closed: is called when a partition has been closed.
+            keep_back: has a partition stay, until it is called with another one or none.
             making: is held by whoever makes partitions.
             clock_s: a clock, for how fast entries come.
         """
@@ -84,6 +86,7 @@ class Closing:
         self._age_s, self._aged_entries = retention.closes_at_age_s, retention.aged_entries
         self._now_utc = now_utc
         self._closed = closed
+        self._keep_back = keep_back
         self._clock_s = clock_s
         self._seq = file.seq
         self._since = file.closed_seq()
@@ -129,6 +132,8 @@ class Closing:
                 async with self._making:
                     await self._close(span)
             except (JournalUnavailable, OSError) as error:
+                if await self._has_gone(span):
+                    continue
                 if self.problem is None:
                     logger.warning("the log is not closed from %d to %d, and goes on as it is: %s", *span, error)
                 self.problem = str(error)
@@ -136,6 +141,12 @@ class Closing:
             else:
                 self.problem = None
                 self._closed()
+
+    async def _has_gone(self, span: Span) -> bool:
+        """Return whether the log begins behind the first entry of a span by now, so that another one is due."""
+        with suppress(JournalUnavailable):
+            return await self._worker.do(self._file.closed_seq) >= span.first
+        return False
 
     async def _due(self) -> Span | None:
         """Return what is to be closed now: a full partition, or for its age what there is."""
@@ -160,25 +171,26 @@ class Closing:
         Raises:
             JournalUnavailable, OSError: it is not; the log has what it had.
         """
-        parts, loop = self._file.parts, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._check_room, span)
-        before = parts[-1] if parts and parts[-1].last_seq + 1 == span.first and parts[-1].kind == CLOSED else None
         new = await loop.run_in_executor(None, files.new_file, self._path, span.first)
-        job = Job(
-            journal=self._path,
-            new=new,
-            first=span.first,
-            last=span.last,
-            log=self._file.epoch,
-            before=None if before is None else files.path_of(self._path, before),
-            share=self._share(span),
-        )
         try:
+            before = await self._before(span)
+            job = Job(
+                journal=self._path,
+                new=new,
+                first=span.first,
+                last=span.last,
+                log=self._file.epoch,
+                before=None if before is None else files.path_of(self._path, before),
+                share=self._share(span),
+            )
             made = await made_apart(job)
             if made.problem:
                 raise JournalUnavailable(made.problem)
             name = await loop.run_in_executor(None, files.settle, new, span.first)
         finally:
+            self._keep_back(None)
             await loop.run_in_executor(None, files.remove_unfinished, new)
         self._cpu_s = made.cpu_s / made.entries
         part = Part(
@@ -197,6 +209,15 @@ class Closing:
         )
         await asyncio.shield(self._worker.do(self._file.add_part, part))  # what has begun in the thread ends there
         logger.info("closed the log from %d to %d: %d bytes, %.1f s of a core", *span, made.bytes, made.cpu_s)
+
+    async def _before(self, span: Span) -> Part | None:
+        """Return the partition before a span, which is kept back until that is closed; None if there is none."""
+        parts = self._file.parts
+        if not parts or parts[-1].last_seq + 1 != span.first or parts[-1].kind != CLOSED:
+            return None
+        self._keep_back(parts[-1])
+        await self._worker.do(self._file.closed_seq)  # a drop of it that has begun ends before that
+        return parts[-1] if parts[-1] in self._file.parts else None
 
     def _check_room(self, span: Span) -> None:
         """Check that the disk has room for the copy and the new file: commits need what is left of it."""
