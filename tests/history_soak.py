@@ -10,7 +10,13 @@ import sys
 import pytest
 
 HERE = "tests/journal/sqlite"
-FILES = (f"{HERE}/history/test_crash.py", f"{HERE}/history/test_power_cut.py", f"{HERE}/test_backup_crash.py")
+TESTS = (
+    f"{HERE}/history/test_crash.py",
+    f"{HERE}/history/test_power_cut.py",
+    f"{HERE}/test_backup_crash.py",
+    f"{HERE}/history/test_erasing.py::test_kill_9_at_any_moment_delays_it_and_loses_nothing",
+    f"{HERE}/history/test_erasing_power_cut.py",
+)
 
 
 def main() -> int:
@@ -20,7 +26,7 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=200, help="cut the power so many times, in each way of keeping")
     plan = parser.parse_args()
     os.environ.update(TWINCAST_TEST_KILLS=str(plan.kills), TWINCAST_TEST_CUTS=str(plan.cuts))
-    return int(pytest.main([*FILES, "-p", "no:cacheprovider", "--durations=0", "-v"]))
+    return int(pytest.main([*TESTS, "-p", "no:cacheprovider", "--durations=0", "-v"]))
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ class _Disk:
 
     def __init__(self, chance: random.Random, calls_left: int) -> None:
         self._chance = chance
-        self._calls_left = calls_left
+        self.calls_left = calls_left
         self.synced: dict[str, bytearray] = {}
         self.unsynced: dict[str, list[tuple[int, bytes | None]]] = {}
 
     def spend(self) -> None:
         """Count one call that changes the disk; the last one that it has power for never happens."""
-        self._calls_left -= 1
-        if self._calls_left < 0:
+        self.calls_left -= 1
+        if self.calls_left < 0:
             raise PowerCut
 
     def sync(self, name: str) -> None:
@@ -103,6 +103,15 @@ class FailingPower:
     def spend(self) -> None:
         """Count a call to another part of the disk. Raises PowerCut when there is no power."""
         self._disk.spend()
+
+    def cut_after(self, calls: int) -> None:
+        """Have power for so many calls from now on."""
+        self._disk.calls_left = calls
+
+    @property
+    def calls_left(self) -> int:
+        """For how many calls there is power; negative once one had none."""
+        return self._disk.calls_left
 
     def know(self, path: Path) -> None:
         """Have a file that is there on the disk already."""

@@ -1,11 +1,16 @@
 """The folder of closed partitions on a disk whose power is cut."""
 
+import errno
 import os
 import random
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from tests.journal.sqlite.power_cut import FailingPower
+import pytest
+
+from tests.journal.sqlite.power_cut import FailingPower, PowerCut
+from twincast.journal.sqlite.history import files
 
 
 class HistoryDisk:
@@ -23,6 +28,18 @@ class HistoryDisk:
         self._names = self._now()
         for name, number in self._names.items():
             self._synced[number] = Path(self._folder, name).read_bytes()
+
+    def put_in(self, monkeypatch: pytest.MonkeyPatch, *, syncs: bool = True) -> None:
+        """Have what this process does to partitions come here from now on; without power it is an OSError.
+
+        Args:
+            monkeypatch: has it come here.
+            syncs: whether content is synced when that is asked for.
+        """
+        monkeypatch.setattr(files, "sync", _failing(self.sync) if syncs else lambda path: None)
+        monkeypatch.setattr(files, "sync_folder", _failing(self.sync_folder))
+        for name in "replace", "unlink":
+            monkeypatch.setattr(os, name, _failing(self._spending(getattr(os, name))))
 
     def sync(self, path: str) -> None:
         """Have the content of a file on the platters."""
@@ -52,7 +69,26 @@ class HistoryDisk:
                 content = whole[: self._chance.randrange(len(whole) + 1)]
             Path(folder, name).write_bytes(content)
 
+    def _spending(self, call: Any) -> Any:
+        def spent(*arguments: Any, **named: Any) -> Any:
+            self._power.spend()
+            return call(*arguments, **named)
+
+        return spent
+
     def _now(self) -> dict[str, int]:
         with suppress(FileNotFoundError):
             return {entry.name: entry.inode() for entry in os.scandir(self._folder)}
         return {}
+
+
+def _failing(call: Any) -> Any:
+    """Return a call that fails as those of the system do."""
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        try:
+            return call(*arguments, **named)
+        except PowerCut:
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+
+    return failing
