@@ -57,7 +57,10 @@ PAGES = {
     "journal/sqlite/history/test_summaries.py": ["journal/sqlite/history/summary"],
     "journal/sqlite/test_backup.py": ["journal/sqlite/backup_manifest", "journal/sqlite/history/merge"],
     "journal/sqlite/test_backup_parts.py": ["journal/sqlite/backup_folder"],
-    "journal/sqlite/test_journal.py": ["journal/sqlite/failing", "journal/sqlite/reader", "journal/sqlite/stored_log"],
+    "journal/sqlite/test_journal.py": [
+        *("journal/sqlite/failing", "journal/sqlite/open_journal", "journal/sqlite/reader"),
+        *("journal/sqlite/stored_log", "journal/sqlite/upkeep"),
+    ],
     "journal/sqlite/test_reserve.py": [
         *("journal/sqlite/access_file", "journal/sqlite/access_store", "journal/sqlite/key_tables"),
     ],

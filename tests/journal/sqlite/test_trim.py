@@ -25,6 +25,7 @@ from twincast.journal.sqlite import trim_schedule
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.journal import SqliteJournal
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.trim_schedule import TrimSchedule
 from twincast.journal.sqlite.worker import Worker
@@ -237,7 +238,7 @@ async def test_a_full_disk_is_told_while_it_lasts_and_trimmed_again_later(
         file.append(batch_of(readings(120, at(1))))
         disk.is_full = True
         bounds = Retention(keep_s=60)
-        trimming = TrimSchedule(file, worker, path, retention=bounds, now_utc=lambda: at(59))
+        trimming = TrimSchedule(OpenJournal(file, worker, bounds, lambda: at(59)))
         trimming.start()
         await eventually_async(lambda: trimming.space().problem, "the status says it")
         assert "full" in (trimming.space().problem or "")

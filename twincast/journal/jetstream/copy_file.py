@@ -276,17 +276,17 @@ class CopyFile(SqliteFile):
             return
         if shared is None:
             raise NotACopy(
-                f"{self._path} is a journal of its own, not a copy of the shared log {self._name!r}: name another file"
+                f"{self.path} is a journal of its own, not a copy of the shared log {self._name!r}: name another file"
                 f" by `?copy=FILE`, or have the log hold it by `twincast journal move`"
             )
         if shared != self._name:
             raise NotACopy(
-                f"{self._path} is the copy of another shared log, {shared!r}: name another file by `?copy=FILE`"
+                f"{self.path} is the copy of another shared log, {shared!r}: name another file by `?copy=FILE`"
             )
         self.place = Place(*map(int, meta[PLACE].split()))
         self.version = int(meta.get(VERSION, "1"))
         if meta["epoch"] != self._log:
-            raise CopyOfAnotherLog(self._path, self._name, meta["epoch"])
+            raise CopyOfAnotherLog(self.path, self._name, meta["epoch"])
 
     def _is_new(self, meta: Mapping[str, str]) -> bool:
         return meta["epoch"] == self._log and not self._db.execute("select exists (select 1 from generation)").get

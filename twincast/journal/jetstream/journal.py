@@ -45,12 +45,10 @@ from twincast.journal.jetstream.writer import CommitWriter, WriteFailed
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.backup import copied
 from twincast.journal.sqlite.erasures import note_stream
-from twincast.journal.sqlite.history.erasing import Erasing
-from twincast.journal.sqlite.history.schedule import Closing
-from twincast.journal.sqlite.history.thinning import Thinning
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.stored_log import StoredLog
-from twincast.journal.sqlite.trim_schedule import TrimSchedule, system_now_utc
+from twincast.journal.sqlite.trim_schedule import system_now_utc
 from twincast.journal.sqlite.worker import Worker
 from twincast.journal.tail import ENTRY_BYTES, up_to_bytes
 
@@ -81,21 +79,9 @@ class JetStreamJournal(StoredLog):
     """See Journal. Lives on one event loop."""
 
     def __init__(
-        self,
-        link: Link,
-        address: NatsAddress,
-        file: CopyFile,
-        worker: Worker,
-        *,
-        reader: LogReader,
-        trimming: TrimSchedule,
-        closing: Closing,
-        erasing: Erasing,
-        thinning: Thinning,
+        self, link: Link, address: NatsAddress, file: CopyFile, opened: OpenJournal, reader: LogReader
     ) -> None:
-        super().__init__(
-            file, worker, reader, trimming, closing, erasing=erasing, thinning=thinning, tail_max_bytes=TAIL_MAX_BYTES
-        )
+        super().__init__(opened, reader, tail_max_bytes=TAIL_MAX_BYTES)
         self._copy = file
         self.link, self.address = link, address
         """The connection and where it leads, for what servers tell each other beside the log."""
@@ -157,52 +143,19 @@ class JetStreamJournal(StoredLog):
         worker = Worker("journal")
         try:
             file = await open_copy(link, address, facts, worker, retention)
-            assemble = partial(cls._assembled, link, address, file, worker, retention=retention, now_utc=now_utc)
-            return await worker.do(assemble)
+            opened = OpenJournal(file, worker, retention, now_utc)
+            return await worker.do(cls._assembled, link, address, file, opened)
         except BaseException:
             worker.abandon()
             raise
 
     @classmethod
-    def _assembled(
-        cls,
-        link: Link,
-        address: NatsAddress,
-        file: CopyFile,
-        worker: Worker,
-        *,
-        retention: Retention,
-        now_utc: Callable[[], str],
-    ) -> Self:
+    def _assembled(cls, link: Link, address: NatsAddress, file: CopyFile, opened: OpenJournal) -> Self:
         with ExitStack() as undo:
             undo.callback(file.close)
             reader = LogReader(address.copy, file.lineage.epoch)
             undo.callback(reader.close)
-            trimming = TrimSchedule(file, worker, address.copy, retention=retention, now_utc=now_utc)
-            closing = Closing(
-                *(file, worker, address.copy),
-                retention=retention,
-                now_utc=now_utc,
-                closed=trimming.closed,
-                keep_back=trimming.keep_back,
-                making=trimming.making,
-            )
-            erasing = Erasing(file, worker, address.copy, lock=trimming.making, now_utc=now_utc)
-            thinning = Thinning(
-                *(file, worker, address.copy),
-                retention=retention,
-                lock=trimming.making,
-                now_utc=now_utc,
-                thinned=trimming.closed,
-            )
-            journal = cls(
-                *(link, address, file, worker),
-                reader=reader,
-                trimming=trimming,
-                closing=closing,
-                erasing=erasing,
-                thinning=thinning,
-            )
+            journal = cls(link, address, file, opened, reader)
             undo.pop_all()
             return journal
 
@@ -229,7 +182,7 @@ class JetStreamJournal(StoredLog):
         self._tail.skip_to(self._fold.seq)
         self._is_open = True
         self._has_stored_some.set()
-        self._start()
+        self._upkeep.start()
 
     async def _wait_moved(self, at_most_s: float | None = None) -> None:
         self._moved.clear()
@@ -468,7 +421,7 @@ class JetStreamJournal(StoredLog):
         folded = self._fold.take(stream_seq, stamp_ns, data, commit, None if own is None else own.entries)
         if folded.carried is not None and folded.carried.since:
             self._tail.skip_to(self._fold.seq)
-            self._trimming.begins(self._fold.seq)
+            self._upkeep.trimming.begins(self._fold.seq)
         self._keep(Step(folded), len(data))
         if own is not None:
             own.settle(folded)

@@ -99,31 +99,32 @@ class SqliteFile:
         """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
         self.appended_bytes = 0
         """How much text was appended since this was opened."""
-        self._path = os.path.realpath(path)
+        self.path = os.path.realpath(path)
+        """The file, with links resolved."""
         with ExitStack() as undo:
-            refuse_lonely_wal(self._path)
-            self._lock = ServerLock(self._path)
+            refuse_lonely_wal(self.path)
+            self._lock = ServerLock(self.path)
             undo.callback(self._lock.release)
             try:
-                self._db = open_with_its_wal(self._path, vfs=vfs)
+                self._db = open_with_its_wal(self.path, vfs=vfs)
                 undo.callback(self._db.close, True)
                 self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
                 self._prepare(synchronous)
-                self._trim = LogTrim(self._db, retention, self._path, vfs=vfs)
+                self._trim = LogTrim(self._db, retention, self.path, vfs=vfs)
                 self._find_parts()
                 self._db.execute("pragma secure_delete = fast").fetchall()
                 self.has_erasures = bool(erasures.pending(self._db))
             except apsw.Error as error:
-                raise JournalUnusable(_why_unusable(self._path, error)) from None
+                raise JournalUnusable(_why_unusable(self.path, error)) from None
             try:
                 self._lock.shield()
                 undo.callback(self._lock.unshield)
-                self.guard = Guard(path, self._path)
+                self.guard = Guard(path, self.path)
                 """Whether what is appended will be found again. To be asked before each append."""
             except OSError as error:
                 raise JournalUnusable(f"the journal {path} cannot be opened: {in_words(error)}") from None
             undo.pop_all()
-        self._reserve = Reserve(self._path)
+        self._reserve = Reserve(self.path)
         with suppress(JournalUnavailable):  # a full disk may be read, and says so with the first append
             self._reserve.fill()
         self._is_reserve_short = not self._reserve.is_whole
@@ -403,7 +404,7 @@ class SqliteFile:
             )
 
     def _know(self, named: Sequence[Part]) -> None:
-        there = present(self._path, named)
+        there = present(self.path, named)
         self.parts, self.summaries = catalog.of_log(there), catalog.summaries(there)
         gone = set(named).difference(there)
         self._say_gone(gone)
@@ -421,14 +422,14 @@ class SqliteFile:
             self._gone.add(part)
             logger.error(
                 "the file %s of the log's history is gone: entries %d to %d are missing, and readers are told so",
-                *(path_of(self._path, part), part.first_seq, part.last_seq),
+                *(path_of(self.path, part), part.first_seq, part.last_seq),
             )
 
     def _find_parts(self) -> None:
         named = catalog.parts(self._db)
         self._know(named)
-        remove_unnamed(self._path, named)
-        remove_open_end(self._path)
+        remove_unnamed(self.path, named)
+        remove_open_end(self.path)
 
     def checkpoint(self, until: int | None = None) -> None:
         """Fold the next slice of the log into the checkpoint, up to a position if one is given.
@@ -527,13 +528,13 @@ class SqliteFile:
     def _prepare(self, synchronous: str) -> None:
         db = self._db
         if db.readonly("main"):
-            raise JournalUnusable(f"the journal {self._path} is read-only; the server must be able to write it")
+            raise JournalUnusable(f"the journal {self.path} is read-only; the server must be able to write it")
         kind, version = db.pragma("application_id"), db.pragma("user_version")
         if kind != APPLICATION_ID and db.execute("select count(*) from sqlite_schema").get:
-            raise JournalUnusable(f"{self._path} is an SQLite database, but not a twincast journal")
+            raise JournalUnusable(f"{self.path} is an SQLite database, but not a twincast journal")
         if version > SCHEMA_VERSION:
             raise JournalUnusable(
-                f"the journal {self._path} is of version {version}, written by a newer twincast; "
+                f"the journal {self.path} is of version {version}, written by a newer twincast; "
                 f"this one reads version {SCHEMA_VERSION}"
             )
         db.pragma("journal_mode", "wal")
@@ -562,14 +563,14 @@ class SqliteFile:
         """
         if (moved_to := meta.get(MOVED_TO)) is not None:
             raise JournalUnusable(
-                f"the log of {self._path} was moved to {moved_to}, and goes on there: serve that one. To go on here"
+                f"the log of {self.path} was moved to {moved_to}, and goes on there: serve that one. To go on here"
                 f" instead, without what came since, remove the mark: delete from meta where name = '{MOVED_TO}'"
             )
         shared = meta.get(COPY_OF)
         if shared is not None:
             raise JournalUnusable(
-                f"{self._path} is a server's copy of the shared log {shared!r}; a journal of its own is made of it by"
-                f" `twincast journal move {self._path} sqlite:OTHER.db`"
+                f"{self.path} is a server's copy of the shared log {shared!r}; a journal of its own is made of it by"
+                f" `twincast journal move {self.path} sqlite:OTHER.db`"
             )
 
     def _begin_generation(self) -> list[Generation]:

@@ -18,12 +18,10 @@ from twincast.errors import JournalUnavailable
 from twincast.journal.outage import Outage
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite.file import SqliteFile
-from twincast.journal.sqlite.history.erasing import Erasing
-from twincast.journal.sqlite.history.schedule import Closing
-from twincast.journal.sqlite.history.thinning import Thinning
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.stored_log import StoredLog
-from twincast.journal.sqlite.trim_schedule import TrimSchedule, system_now_utc
+from twincast.journal.sqlite.trim_schedule import system_now_utc
 from twincast.journal.sqlite.worker import Worker
 from twincast.journal.tail import TEXT_BYTES
 
@@ -39,20 +37,9 @@ class SqliteJournal(StoredLog):
     batch_max_bytes: int | None = None
     """See Journal.batch_max_bytes. The bound of the open batch suffices."""
 
-    def __init__(
-        self,
-        file: SqliteFile,
-        worker: Worker,
-        reader: LogReader,
-        trimming: TrimSchedule,
-        closing: Closing,
-        *,
-        erasing: Erasing,
-        thinning: Thinning,
-    ) -> None:
-        super().__init__(
-            file, worker, reader, trimming, closing, erasing=erasing, thinning=thinning, tail_max_bytes=TAIL_MAX_BYTES
-        )
+    def __init__(self, opened: OpenJournal, reader: LogReader) -> None:
+        super().__init__(opened, reader, tail_max_bytes=TAIL_MAX_BYTES)
+        file = opened.file
         self._is_settled = False
         self._outage = Outage()
         self.keys = file.idempotency_keys()
@@ -82,7 +69,7 @@ class SqliteJournal(StoredLog):
         except BaseException:
             worker.abandon()
             raise
-        journal._start()
+        journal._upkeep.start()
         return journal
 
     @classmethod
@@ -92,24 +79,7 @@ class SqliteJournal(StoredLog):
             undo.callback(file.close)
             reader = LogReader(path, file.lineage.epoch)
             undo.callback(reader.close)
-            trimming = TrimSchedule(file, worker, path, retention=retention, now_utc=now_utc)
-            closing = Closing(
-                *(file, worker, path),
-                retention=retention,
-                now_utc=now_utc,
-                closed=trimming.closed,
-                keep_back=trimming.keep_back,
-                making=trimming.making,
-            )
-            erasing = Erasing(file, worker, path, lock=trimming.making, now_utc=now_utc)
-            thinning = Thinning(
-                *(file, worker, path),
-                retention=retention,
-                lock=trimming.making,
-                now_utc=now_utc,
-                thinned=trimming.closed,
-            )
-            journal = cls(file, worker, reader, trimming, closing, erasing=erasing, thinning=thinning)
+            journal = cls(OpenJournal(file, worker, retention, now_utc), reader)
             undo.pop_all()
             return journal
 

@@ -9,13 +9,10 @@ from twincast.core.erasure import Erasure
 from twincast.core.model import Entry, Snapshot
 from twincast.core.space import Space
 from twincast.errors import JournalUnavailable, Truncated
-from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history.catalog import Part
-from twincast.journal.sqlite.history.erasing import Erasing
-from twincast.journal.sqlite.history.schedule import Closing
-from twincast.journal.sqlite.history.thinning import Thinning
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.journal.sqlite.reader import LogReader
-from twincast.journal.sqlite.trim_schedule import TrimSchedule
+from twincast.journal.sqlite.upkeep import Upkeep
 from twincast.journal.sqlite.worker import Worker
 from twincast.journal.tail import LogTail
 
@@ -30,30 +27,15 @@ READ_AGAIN_S = 0.2
 class StoredLog:
     """The end of the log in memory, the rest in the file, whose checkpoint follows behind. Lives on one event loop."""
 
-    def __init__(
-        self,
-        file: SqliteFile,
-        worker: Worker,
-        reader: LogReader,
-        trimming: TrimSchedule,
-        closing: Closing,
-        *,
-        erasing: Erasing,
-        thinning: Thinning,
-        tail_max_bytes: int,
-    ) -> None:
-        self._file = file
-        self._worker = worker
+    def __init__(self, opened: OpenJournal, reader: LogReader, *, tail_max_bytes: int) -> None:
+        file = opened.file
+        self._file, self._worker = file, opened.worker
         self._reader = reader
         # Its own worker, so that a read far back in the log keeps no commit waiting.
         self._reader_worker = Worker("journal reader")
         self._tail = LogTail(file.seq, tail_max_bytes)
-        self._trimming = trimming
-        self._closing = closing
-        self._erasing = erasing
-        self._thinning = thinning
-        for rewriting in erasing, thinning:
-            rewriting.when_rewritten(self._forget_read)
+        self._upkeep = Upkeep(opened)
+        self._upkeep.when_rewritten(self._forget_read)
         self._grown: Callable[[int], None] = _tell_nobody
         self._checkpointing = False
         self._is_closing = False
@@ -64,10 +46,7 @@ class StoredLog:
 
     def _has_stored(self, seq: int) -> None:
         """Take note that the file has what comes up to a position."""
-        self._trimming.appended(seq)
-        self._closing.appended(seq)
-        if self._file.has_erasures:
-            self._erasing.wake()
+        self._upkeep.appended(seq)
         self._grown(seq)
         if not self._checkpointing and not self._is_closing:
             self._go_on_with_checkpoint()
@@ -91,25 +70,17 @@ class StoredLog:
         elif not self._is_closing:
             self._go_on_with_checkpoint()
 
-    def _start(self) -> None:
-        """Begin with what is done behind commits, on the event loop."""
-        self._trimming.start()
-        self._closing.start()
-        self._thinning.start()
-        if self._file.has_erasures:
-            self._erasing.wake()
-
     async def closed(self) -> None:
         """Wait until everything is closed that is to be."""
-        await self._closing.settled()
+        await self._upkeep.closing.settled()
 
     def when_erased(self, forget: Callable[[], Awaitable[None]]) -> None:
         """Have something called whenever histories are erased: it lets go of what it has read of the files."""
-        self._erasing.when_rewritten(forget)
+        self._upkeep.erasing.when_rewritten(forget)
 
     async def erased(self) -> None:
         """Wait until everything is erased that is to be."""
-        await self._erasing.settled()
+        await self._upkeep.erasing.settled()
 
     async def erasures(self) -> Sequence[Erasure]:
         """See Journal.erasures."""
@@ -125,19 +96,11 @@ class StoredLog:
     @property
     def oldest_since(self) -> int:
         """See Journal.oldest_since."""
-        return self._trimming.oldest_since
+        return self._upkeep.trimming.oldest_since
 
     def space(self) -> Space:
         """See Journal.space."""
-        space = self._trimming.space()
-        if space.problem is None and self._closing.problem is not None:
-            space.problem = f"the log is not closed into partitions, and its file grows: {self._closing.problem}"
-        if space.problem is None and self._erasing.problem is not None:
-            space.problem = f"a history that was deleted is not erased yet: {self._erasing.problem}"
-        if space.problem is None and self._thinning.problem is not None:
-            why = self._thinning.problem
-            space.problem = f"the history of some devices is kept for longer than it is to be: {why}"
-        return space
+        return self._upkeep.space()
 
     def recent(self, since: int, limit: int = 1) -> Sequence[Entry]:
         """See Journal.recent."""
@@ -155,7 +118,7 @@ class StoredLog:
 
     async def follow(self, since: int) -> AsyncIterator[Committed]:
         """See Journal.follow."""
-        followed = self._trimming.followed
+        followed = self._upkeep.trimming.followed
         follower = object()
         followed[follower] = since
         try:
@@ -184,11 +147,7 @@ class StoredLog:
     async def close(self) -> None:
         """See Journal.close."""
         self._is_closing = True
-        self._trimming.close()
-        await self._trimming.end()
-        await self._closing.close()
-        await self._erasing.close()
-        await self._thinning.close()
+        await self._upkeep.close()
         for worker, close in ((self._reader_worker, self._reader.close), (self._worker, self._file.close)):
             try:
                 await worker.close(close)

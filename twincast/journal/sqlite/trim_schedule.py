@@ -10,14 +10,12 @@ from itertools import takewhile
 
 from twincast.core.space import PACE_STEP_S, Pace, Space, full_in_s
 from twincast.errors import JournalUnavailable
-from twincast.journal.retention import Retention
-from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import free_of_disk_bytes
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import unlink
 from twincast.journal.sqlite.history.summaries import Summaries
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.journal.sqlite.trim import SLICE_BYTES, SLICE_ENTRIES, Look
-from twincast.journal.sqlite.worker import Worker
 
 logger = logging.getLogger("twincast.journal")
 
@@ -40,33 +38,18 @@ class TrimSchedule:
     does: then the next commit decides. A failure waits AGAIN_S and looks again.
     """
 
-    def __init__(
-        self,
-        file: SqliteFile,
-        worker: Worker,
-        path: str,
-        *,
-        retention: Retention,
-        now_utc: Callable[[], str],
-        clock_s: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, journal: OpenJournal, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Look at a journal that was just opened; see `start`.
 
         Args:
-            file: the open file.
-            worker: the one that appends to it.
-            path: where it is.
-            retention: what is kept.
-            now_utc: the clock that entries are stamped by.
+            journal: the open journal.
             clock_s: when looks are due.
         """
-        self._file = file
-        self._worker = worker
-        self._path = os.path.realpath(path)
-        self._retention = retention
-        self._now_utc = now_utc
+        file = journal.file
+        self._file, self._worker, self._path = file, journal.worker, journal.path
+        self._retention, self._now_utc = journal.retention, journal.now_utc
         self._clock_s = clock_s
-        self._look = file.look(now_utc())
+        self._look = file.look(journal.now_utc())
         self._pace = Pace(clock_s(), self._look.used_bytes)
         self._seq = file.seq
         self._looked_at_seq, self._looked_at_bytes, self._looked_at_s = file.seq, file.appended_bytes, clock_s()
@@ -74,9 +57,7 @@ class TrimSchedule:
         self._is_busy = self._is_closed = False
         self._problem: str | None = None
         self._dropped: tuple[Part, ...] = ()  # out of the log, with files that may go
-        self.making = asyncio.Lock()
-        """Held by whoever makes partitions or what is left of some, or puts others in their place."""
-        self._summaries = Summaries(self._path, now_utc=now_utc, made=self.closed, making=self.making)
+        self._summaries = Summaries(journal, made=self.closed)
         self._kept_back: Part | None = None
         self.followed: dict[object, int] = {}
         """The position that each follower of the journal has read up to; later entries stay."""

@@ -267,8 +267,8 @@ async def test_it_is_carried_out_by_the_next_run_if_this_one_ends_before(path: P
             assert reading.execute("select count(*) from log").get
             await erase(journal)
             await asyncio.sleep(0)
-            journal._erasing._is_closed = True
-            await journal._erasing.close()
+            journal._upkeep.erasing._is_closed = True
+            await journal._upkeep.erasing.close()
     async with opened(path) as (journal, _):
         await journal.erased()
         assert holding(path) == []

@@ -139,7 +139,7 @@ async def _erase_until_the_cut(journal: SqliteJournal, power: FailingPower) -> i
     seq = None
     with suppress(JournalUnavailable, PowerCut):
         seq = await erase(journal)
-    await eventually_async(lambda: power.calls_left < 0 or journal._erasing._task is None, "power or work ends")
+    await eventually_async(lambda: power.calls_left < 0 or journal._upkeep.erasing._task is None, "power or work ends")
     return seq
 
 
@@ -148,7 +148,7 @@ async def damage(found: Cut, before: Known) -> list[str]:
     wrong: list[str] = []
     try:
         async with opened(found.path) as (journal, history):
-            erasing = journal._erasing
+            erasing = journal._upkeep.erasing
             newest = (await journal.read(journal.oldest_since, 10_000))[-1].seq
             if newest == NEWEST and found.seq is None:  # nobody was told that it is deleted
                 if len(await told(history, GONE)) != NEWEST // 3 - journal.oldest_since // 3:

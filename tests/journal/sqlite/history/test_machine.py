@@ -248,7 +248,7 @@ class LivingJournal(RuleBasedStateMachine):
         self._runner.run(self._trimmed())
 
     async def _trimmed(self) -> None:
-        self._journal._trimming.closed()
+        self._journal._upkeep.trimming.closed()
         await self._settled()
 
     @rule(loses_slices=st.booleans())
@@ -261,7 +261,7 @@ class LivingJournal(RuleBasedStateMachine):
 
     async def _settled(self) -> None:
         await self._journal.closed()
-        await eventually_async(lambda: not self._journal._trimming._is_busy, "it is trimmed")
+        await eventually_async(lambda: not self._journal._upkeep.trimming._is_busy, "it is trimmed")
         before, self.oldest_since = self.oldest_since, self._journal.oldest_since
         assert before <= self.oldest_since <= max(0, self.head - KEEP_ENTRIES)
         for entry in self.log[before : self.oldest_since]:

@@ -229,7 +229,7 @@ async def test_what_is_too_old_is_read_no_more_at_once_and_its_file_goes_as_a_wh
         await append(journal, 1, 40)
         await trimmed(path, 36)
         now = at(115)
-        journal._trimming.closed()
+        journal._upkeep.trimming.closed()
         await until(lambda: journal.oldest_since == 14)
         await until(lambda: not exists(path, "000000000001.db"))
         assert names_in(path) == [f"{first:012}.db" for first in (11, 21, 31)]
@@ -238,7 +238,7 @@ async def test_what_is_too_old_is_read_no_more_at_once_and_its_file_goes_as_a_wh
         assert values(await journal.read(14, 100)) == list(range(15, 41))
         assert journal.space().oldest_at_utc == at(15)
         now = at(79_000)
-        journal._trimming.closed()
+        journal._upkeep.trimming.closed()
         await until(lambda: journal.oldest_since == 35)
         assert values(await journal.read(35, 100)) == [36, 37, 38, 39, 40]
     assert problems(path) == []
@@ -254,7 +254,7 @@ async def test_a_clock_that_was_ahead_for_a_while_does_not_keep_everything(path:
             await journal.append(batch_of([DataUpdate("a", Raw(b"%d" % seq), ahead, "rest")]))
         await journal.closed()
         now = at(125)
-        journal._trimming.closed()
+        journal._upkeep.trimming.closed()
         await until(lambda: journal.oldest_since >= 20)
 
 
@@ -312,8 +312,8 @@ async def test_a_partition_is_not_dropped_while_the_next_one_takes_its_twins_fro
             await journal.append(batch_of([reading]))
         await until(lambda: gate.spans == [(1, 10), (11, 20)])
         now = at(79_000)
-        journal._trimming.closed()
-        await until(lambda: bool(journal._trimming._look.dropped) and not journal._trimming._is_busy)
+        journal._upkeep.trimming.closed()
+        await until(lambda: bool(journal._upkeep.trimming._look.dropped) and not journal._upkeep.trimming._is_busy)
         assert exists(path, "000000000001.db")
         gate.let_through()
         await until(lambda: len(gate.is_whole) == 2)
@@ -338,7 +338,7 @@ async def test_where_sums_are_left_what_is_being_closed_is_left_in_peace_once_it
         async def write(count: int) -> None:
             for first in range(journal._file.seq + 1, journal._file.seq + count, 50):
                 await journal.append(batch_of(readings(first, 50)))
-                await until(lambda: not journal._trimming._is_busy)
+                await until(lambda: not journal._upkeep.trimming._is_busy)
 
         while not (gone := journal._file.hot_since()):
             await write(50)
@@ -350,7 +350,7 @@ async def test_where_sums_are_left_what_is_being_closed_is_left_in_peace_once_it
         assert journal._file.hot_since() == gone
         gate.let_through(100)
         await journal.closed()
-        assert journal._closing.problem is None
+        assert journal._upkeep.closing.problem is None
         assert len(gate.is_whole) == len(gate.spans) - 1
 
 
@@ -375,7 +375,7 @@ async def test_what_is_old_is_closed_if_it_is_enough(path: str, monkeypatch: pyt
         await append(journal, 1, 20)
         assert not journal._file.parts
         now = at(1_100)
-        journal._closing._looks_at_s = 0
+        journal._upkeep.closing._looks_at_s = 0
         await append(journal, 21, 1)
         assert [(part.first_seq, part.last_seq) for part in journal._file.parts] == [(1, 21)]
 
@@ -392,7 +392,7 @@ async def test_the_audit_trail_keeps_what_partitions_have_and_loses_what_is_drop
         await trimmed(path, 26)
         assert rows(Path(path), "select count(*), min(seq) from audit") == [(30, 1)]
         now = at(111)
-        journal._trimming.closed()
+        journal._upkeep.trimming.closed()
         await until(lambda: len(journal._file.parts) == 2)
         assert rows(Path(path), "select count(*), min(seq) from audit") == [(20, 11)]
 

@@ -225,7 +225,7 @@ async def test_a_partition_that_is_written_anew_while_it_waits_is_thinned_as_it_
     async with opened(path, clock) as journal:
         await append(journal, clock, 1, 48)
         clock.at_us += 5 * MINUTE_US
-        async with journal._thinning._lock:
+        async with journal._upkeep.thinning._making:
             clock.at_us += 30 * MINUTE_US
             await asyncio.sleep(0.2)  # by now it waits
             [part] = [part for part in journal._file.parts if part.first_seq == 1]

@@ -19,12 +19,11 @@ import apsw
 from twincast.core.erasure import Erasure, Erasures, up_to
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import erasures as rows
-from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history import files, schedule
 from twincast.journal.sqlite.history.catalog import ROLLUP, Part
 from twincast.journal.sqlite.history.closer import Rewriting
 from twincast.journal.sqlite.history.layout import folder_of, summary_name
-from twincast.journal.sqlite.worker import Worker
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
@@ -41,23 +40,10 @@ SHARE = 0.3
 class Erasing:
     """Erases what is to be erased in an open journal. Lives on one event loop."""
 
-    def __init__(
-        self, file: SqliteFile, worker: Worker, path: str, *, lock: asyncio.Lock, now_utc: Callable[[], str]
-    ) -> None:
-        """Begin with `wake`.
-
-        Args:
-            file: the open file.
-            worker: the one that appends to it.
-            path: where it is.
-            lock: is held by whoever makes partitions, or puts some in the place of others.
-            now_utc: the clock that entries are stamped by.
-        """
-        self._file = file
-        self._worker = worker
-        self._path = path
-        self._lock = lock
-        self._now_utc = now_utc
+    def __init__(self, journal: OpenJournal) -> None:
+        """Begin with `wake`."""
+        self._file, self._worker, self._path = journal.file, journal.worker, journal.path
+        self._now_utc, self._making = journal.now_utc, journal.making
         self._replaced: set[str] = set()
         self._clean: set[str] = set()
         self._clean_of: Erasures = {}
@@ -96,7 +82,7 @@ class Erasing:
                 pending = await self._worker.do(self._file.erasing)
                 if not pending:
                     return
-                async with self._lock:
+                async with self._making:
                     await self._carry_out(pending)
             except (JournalUnavailable, OSError) as error:
                 if self.problem is None:

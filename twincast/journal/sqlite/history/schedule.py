@@ -17,12 +17,11 @@ from typing import NamedTuple
 import msgspec
 
 from twincast.errors import JournalUnavailable
-from twincast.journal.retention import CLOSING_BYTES, Retention
-from twincast.journal.sqlite.file import SqliteFile
+from twincast.journal.retention import CLOSING_BYTES
 from twincast.journal.sqlite.history import closer, files
 from twincast.journal.sqlite.history.catalog import CLOSED, Part
 from twincast.journal.sqlite.history.closer import Closed, Job, Work
-from twincast.journal.sqlite.worker import Worker
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
@@ -55,36 +54,25 @@ class Closing:
 
     def __init__(
         self,
-        file: SqliteFile,
-        worker: Worker,
-        path: str,
+        journal: OpenJournal,
         *,
-        retention: Retention,
-        now_utc: Callable[[], str],
         closed: Callable[[], None],
         keep_back: Callable[[Part | None], None],
-        making: asyncio.Lock,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Close parts of a journal that was just opened; see `start`.
 
         Args:
-            file: the open file.
-            worker: the one that appends to it.
-            path: where it is.
-            retention: what is kept, and how much is closed at once.
-            now_utc: the clock that entries are stamped by.
+            journal: the open journal.
             closed: is called when a partition has been closed.
             keep_back: has a partition stay, until it is called with another one or none.
-            making: is held by whoever makes partitions.
             clock_s: a clock, for how fast entries come.
         """
-        self._file = file
-        self._worker = worker
-        self._path = path
+        file, retention = journal.file, journal.retention
+        self._file, self._worker, self._path = file, journal.worker, journal.path
+        self._now_utc, self._making = journal.now_utc, journal.making
         self._entries = retention.closes_at_entries
         self._age_s, self._aged_entries = retention.closes_at_age_s, retention.aged_entries
-        self._now_utc = now_utc
         self._closed = closed
         self._keep_back = keep_back
         self._clock_s = clock_s
@@ -94,7 +82,6 @@ class Closing:
         self._began_seq, self._began_s = file.seq, clock_s()
         self._looks_at_s = clock_s()
         self._task: asyncio.Task[None] | None = None
-        self._making = making
         self.problem: str | None = None
         """Why nothing is closed; None if it is, or nothing is due."""
 

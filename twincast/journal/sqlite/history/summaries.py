@@ -16,6 +16,7 @@ from twincast.journal.sqlite.history.catalog import ROLLUP, Part
 from twincast.journal.sqlite.history.closer import Summing
 from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.history.schedule import AGAIN_S, ROOM_BYTES, SHARE_MIN
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
@@ -24,21 +25,15 @@ logger = logging.getLogger("twincast.journal")
 class Summaries:
     """What is left of partitions that are kept no longer, made when it is asked for. Lives on one event loop."""
 
-    def __init__(
-        self, path: str, *, now_utc: Callable[[], str], made: Callable[[], None], making: asyncio.Lock
-    ) -> None:
+    def __init__(self, journal: OpenJournal, *, made: Callable[[], None]) -> None:
         """Make nothing yet.
 
         Args:
-            path: the journal.
-            now_utc: the clock that entries are stamped by.
+            journal: the open journal.
             made: is called when one has been made.
-            making: is held by whoever makes partitions.
         """
-        self._path = path
-        self._now_utc = now_utc
+        self._path, self._now_utc, self._making = journal.path, journal.now_utc, journal.making
         self._made = made
-        self._making = making
         self._found: dict[str, Part | None] = {}  # by the partition's digest; None: it cannot be read any more
         self._task: asyncio.Task[None] | None = None
         self.problem: str | None = None

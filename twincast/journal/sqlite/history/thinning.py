@@ -16,14 +16,13 @@ import apsw
 from twincast.core.pattern import Pattern
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import Retention
-from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history import files, schedule
 from twincast.journal.sqlite.history.catalog import THINNED, Part
 from twincast.journal.sqlite.history.closer import Closed, Rewriting
 from twincast.journal.sqlite.history.layout import open_partition
 from twincast.journal.sqlite.history.rewrite import EVERYTHING
 from twincast.journal.sqlite.history.times import time_us
-from twincast.journal.sqlite.worker import Worker
+from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
@@ -58,35 +57,16 @@ def rules_of(retention: Retention) -> Sequence[Rule]:
 class Thinning:
     """Thins the partitions of an open journal, the oldest first. Lives on one event loop."""
 
-    def __init__(
-        self,
-        file: SqliteFile,
-        worker: Worker,
-        path: str,
-        *,
-        retention: Retention,
-        lock: asyncio.Lock,
-        now_utc: Callable[[], str],
-        thinned: Callable[[], None],
-    ) -> None:
+    def __init__(self, journal: OpenJournal, *, thinned: Callable[[], None]) -> None:
         """Begin with `start`.
 
         Args:
-            file: the open file.
-            worker: the one that appends to it.
-            path: where it is.
-            retention: how long what is kept.
-            lock: is held by whoever makes partitions, or puts some in the place of others.
-            now_utc: the clock that entries are stamped by.
+            journal: the open journal.
             thinned: is called when a partition has been thinned.
         """
-        self._file = file
-        self._worker = worker
-        self._path = path
-        self._rules = rules_of(retention)
-        self._keep_entries = retention.keep_entries
-        self._lock = lock
-        self._now_utc = now_utc
+        self._file, self._worker, self._path = journal.file, journal.worker, journal.path
+        self._now_utc, self._making = journal.now_utc, journal.making
+        self._rules, self._keep_entries = rules_of(journal.retention), journal.retention.keep_entries
         self._thinned = thinned
         self._forgetting: list[Callable[[], Awaitable[None]]] = []
         self._seen: set[tuple[str, tuple[bool, ...]]] = set()
@@ -131,7 +111,7 @@ class Thinning:
         end = min(await self._worker.do(self._file.hot_since), self._file.seq - self._keep_entries)
         failed: JournalUnavailable | None = None
         for first_seq in [part.first_seq for part in self._file.parts[:-1] if part.last_seq <= end]:
-            async with self._lock:
+            async with self._making:
                 part = next((part for part in self._file.parts[:-1] if part.first_seq == first_seq), None)
                 if part is None:  # it was dropped meanwhile; one that was written anew is what it is now
                     continue
