@@ -33,7 +33,10 @@ PAGES = {
     "hub/test_hub.py": ["core/audit"],
     "inside/test_inside.py": ["inside/application", "inside/feeding", "inside/party", "inside/running", "inside/state"],
     "journal/jetstream/test_access_log.py": ["journal/jetstream/key_verbs"],
-    "journal/sqlite/test_file.py": ["journal/sqlite/checkpoint", "journal/sqlite/health", "journal/url"],
+    "journal/sqlite/test_file.py": [
+        *("journal/sqlite/checkpoint", "journal/sqlite/health", "journal/sqlite/idempotency", "journal/url"),
+    ],
+    "journal/sqlite/test_schema.py": ["journal/sqlite/generations"],
     "journal/jetstream/test_fold.py": ["journal/jetstream/commit"],
     "journal/jetstream/test_move_in.py": ["journal/sqlite/source"],
     "journal/jetstream/test_journal.py": [

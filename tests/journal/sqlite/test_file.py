@@ -23,7 +23,7 @@ from twincast.core.keys import Key, Pairing
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Late, Twin
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable, Truncated
-from twincast.journal.sqlite import checkpoint
+from twincast.journal.sqlite import checkpoint, idempotency
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.access_file import AccessFile
@@ -330,16 +330,16 @@ def test_keys_of_a_batch_that_was_not_stored_are_not_stored(file: SqliteFile) ->
 
 
 def test_keys_that_no_longer_count_are_not_returned_and_go(file: SqliteFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 4)
+    monkeypatch.setattr(idempotency, "WINDOW_ENTRIES", 4)
     for number in range(10):
         file.append(batch_of([reading("a")], keys={f"k{number}": (1, "01")}))
     assert [record.key for record in file.idempotency_keys()] == ["k6", "k7", "k8", "k9"]
-    monkeypatch.setattr(sqlite_file, "KEYS_MAX", 2)
+    monkeypatch.setattr(idempotency, "KEYS_MAX", 2)
     assert [record.key for record in file.idempotency_keys()] == ["k8", "k9"]
     file.checkpoint()
     assert [record.key for record in file.idempotency_keys()] == ["k8", "k9"]
-    monkeypatch.setattr(sqlite_file, "KEYS_MAX", 100)
-    monkeypatch.setattr(sqlite_file, "WINDOW_ENTRIES", 100)
+    monkeypatch.setattr(idempotency, "KEYS_MAX", 100)
+    monkeypatch.setattr(idempotency, "WINDOW_ENTRIES", 100)
     assert [record.key for record in file.idempotency_keys()] == ["k6", "k7", "k8", "k9"]
 
 

@@ -19,6 +19,7 @@ from twincast.core.model import Control, DataUpdate, Deleted, Entry, Position
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import file as sqlite_file
+from twincast.journal.sqlite import generations
 from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.reader import LogReader
@@ -283,7 +284,8 @@ def test_each_start_opens_a_generation_where_the_log_ends(tmp_path: Path) -> Non
 def test_only_the_newest_runs_are_kept_and_positions_of_older_ones_are_of_another_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "GENERATIONS_MAX", 3)
+    for module in sqlite_file, generations:
+        monkeypatch.setattr(module, "GENERATIONS_MAX", 3)
     path = tmp_path / "journal.db"
     epochs: list[str] = []
     for _ in range(6):

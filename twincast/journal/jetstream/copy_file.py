@@ -29,7 +29,7 @@ from twincast.journal.jetstream.key_changes import KeyChange, KeyTable
 from twincast.journal.jetstream.link import Link
 from twincast.journal.jetstream.stream import StreamFacts, begins_at, fork_if_cut
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite import checkpoint
+from twincast.journal.sqlite import checkpoint, generations
 from twincast.journal.sqlite.entries import Insertion, insertion_of_readings, insertion_of_rows
 from twincast.journal.sqlite.erasures import newest_in_stream
 from twincast.journal.sqlite.failing import unavailable_if_failing
@@ -212,7 +212,7 @@ class CopyFile(SqliteFile):
                 if step.change is not None:
                     store_change(self._db, step.change, step.folded.place.stream_seq, step.at_utc)
                 if step.folded.generation is not None:
-                    self._store_generation(step.folded.generation)
+                    generations.store(self._db, step.folded.generation)
             self._store_writers([step.folded.writer for step in steps if step.folded.writer is not None])
             place = steps[-1].folded.place
             self._db.execute("update meta set value = ? where name = ?", (_text_of(place), PLACE))
@@ -289,15 +289,14 @@ class CopyFile(SqliteFile):
             raise CopyOfAnotherLog(self.path, self._name, meta["epoch"])
 
     def _is_new(self, meta: Mapping[str, str]) -> bool:
-        return meta["epoch"] == self._log and not self._db.execute("select exists (select 1 from generation)").get
+        return meta["epoch"] == self._log and not generations.has_any(self._db)
 
     def _begin_generation(self) -> list[Generation]:
         """Return the generations of the shared log as far as this copy knows them; a start here begins none."""
-        if not self._db.execute("select exists (select 1 from generation)").get:
+        if not generations.has_any(self._db):
             with self._db:
-                self._store_generation(self._first)
-        rows = self._db.execute("select name, begin_seq from generation order by id")
-        self._generations = [Generation(*row) for row in rows]
+                generations.store(self._db, self._first)
+        self._generations = generations.read(self._db)
         return self._generations
 
 

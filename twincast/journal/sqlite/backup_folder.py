@@ -10,6 +10,7 @@ import apsw
 from twincast.core.lineage import Generation, Lineage
 from twincast.core.model import Position
 from twincast.errors import BackupUnusable
+from twincast.journal.sqlite import generations
 from twincast.journal.sqlite.backup_manifest import (
     JOURNAL,
     MANIFEST,
@@ -62,7 +63,7 @@ def check_goes_on(source: apsw.Connection, folder: str, earlier: Manifest) -> No
     newest = source.execute("select coalesce(max(seq), 0) from log").get
     runs = [Generation("", 0)]
     if source.execute("select count(*) from sqlite_schema where name = 'generation'").get:
-        runs = [Generation(*row) for row in source.execute("select name, begin_seq from generation order by id")]
+        runs = generations.read(source)
     if not Lineage(log, runs).why_not(Position(earlier.epoch, earlier.seq), newest):
         return
     if earlier.epoch.partition("-")[0] == log:

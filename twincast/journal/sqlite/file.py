@@ -17,13 +17,14 @@ from twincast.core.audit import CommandOrigin
 from twincast.core.batch import Batch, Committed
 from twincast.core.counters import SECONDS, Histogram
 from twincast.core.erasure import Erasure, erasures_in
-from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
+from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
-from twincast.journal.sqlite import checkpoint, erasures
+from twincast.journal.sqlite import checkpoint, erasures, generations
+from twincast.journal.sqlite import idempotency as sqlite_idempotency
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite import schema as sqlite_schema
 from twincast.journal.sqlite.entries import Appending, audit_sql
@@ -57,10 +58,6 @@ MOVED_TO = "moved_to"
 """In the table `meta`, the URL of the journal that has this log now."""
 
 _NEWEST = "select coalesce(max(seq), 0) from log"
-
-_APPEND_KEYS = """
-insert into receipt select value ->> 1, value ->> 2, value ->> 0, value ->> 3 from jsonb_each(?)
-"""
 
 
 class SqliteFile:
@@ -162,7 +159,7 @@ class SqliteFile:
             if self._is_reserve_short:
                 self._reserve.fill()
             if self._unstored is not None:
-                self._store_generation(self._unstored)
+                generations.store(self._db, self._unstored)
             # Not in the statement below: one that reads the table that it adds to keeps all rows in a temporary one.
             if self._db.execute(_NEWEST).get != self.seq:
                 with closing(self._db.execute(FOREIGN_ROWS, (self.seq,))) as rows:
@@ -191,7 +188,7 @@ class SqliteFile:
         self, keys: Sequence[IdempotencyRecord], marks: Sequence[ProducerMark], origins: Sequence[CommandOrigin]
     ) -> None:
         if keys:
-            self._db.execute(_APPEND_KEYS, (encode(keys).decode(),))
+            sqlite_idempotency.append(self._db, keys)
         if origins:
             self._db.execute(self._audit_sql, (encode(origins).decode(),))
         if marks:
@@ -444,7 +441,7 @@ class SqliteFile:
         until = min(self.seq if until is None else until, self._checkpoint_seq + slice_entries)
         with self._without_sync(), self._transaction():
             checkpoint.take(self._db, self._checkpoint_seq, until)
-            self._db.execute("delete from receipt where first_seq <= ?", (until - WINDOW_ENTRIES,))
+            sqlite_idempotency.clear(self._db, until)
             if self._has_passed_marks:
                 sqlite_producers.clear(self._db)
         self._has_passed_marks = False
@@ -457,12 +454,7 @@ class SqliteFile:
             JournalUnavailable: the disk does not give them.
         """
         with unavailable_if_failing():
-            rows = self._db.execute(
-                "select key, first_seq, last_seq, digest from receipt"
-                " where first_seq > ? order by first_seq desc limit ?",
-                (self.seq - WINDOW_ENTRIES, KEYS_MAX),
-            ).fetchall()
-        return [IdempotencyRecord(*row) for row in reversed(rows)]
+            return sqlite_idempotency.read(self._db, self.seq)
 
     def marks(self) -> list[ProducerMark]:
         """Return up to where the lines of the producers that wrote last are stored, in the order of seq.
@@ -577,29 +569,16 @@ class SqliteFile:
         """Note for good that a run begins here; return the runs that are known, oldest first.
 
         A disk that takes nothing now gets the note with the first entries: they must not stand in the log without it,
-        for they would count as of the run before. Only the oldest runs are forgotten: without one between two others,
-        the end of the one before it would be wrong.
+        for they would count as of the run before.
         """
-        rows = self._db.execute("select name, begin_seq from generation order by id")
-        generations = [Generation(*row) for row in rows]
-        taken = {generation.name for generation in generations}
-        while (name := secrets.token_hex(4)) in taken:
-            pass
-        generations.append(Generation(name, self.seq))
+        known = generations.read(self._db)
+        begun = generations.new(known, self.seq)
         try:
             with self._atomically():
-                self._store_generation(generations[-1])
+                generations.store(self._db, begun)
         except (apsw.FullError, apsw.IOError):
-            self._unstored = generations[-1]
-        return generations[-GENERATIONS_MAX:]
-
-    def _store_generation(self, generation: Generation) -> None:
-        self._db.execute(
-            "insert into generation (name, begin_seq, began_at_utc)"
-            " values (?, ?, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))",
-            generation,
-        )
-        self._db.execute("delete from generation where id <= (select max(id) from generation) - ?", (GENERATIONS_MAX,))
+            self._unstored = begun
+        return [*known, begun][-GENERATIONS_MAX:]
 
     @contextmanager
     def _without_sync(self) -> Iterator[None]:

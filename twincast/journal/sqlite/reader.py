@@ -8,8 +8,8 @@ import apsw
 
 from twincast.core.batch import Committed
 from twincast.core.erasure import without_erased
-from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.model import Entry, Erased, Late
+from twincast.journal.sqlite import idempotency as sqlite_idempotency
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 from twincast.journal.sqlite.erasures import erasures_of
@@ -18,15 +18,6 @@ from twincast.journal.sqlite.history.closed_log import ClosedLog
 from twincast.journal.tail import up_to_bytes
 
 _READ = f"select {LOG_COLUMNS} from log where seq > ? order by seq limit ?"
-
-# Those whose last entry is between two positions. The entries of one key are neighbours, so no other key is among
-# them: at most one key begins up to the first position and ends after it.
-_READ_KEYS = """
-select key, first_seq, last_seq, digest from receipt
-where first_seq >= coalesce((select max(first_seq) from receipt where first_seq <= ?1), 0)
-  and first_seq <= ?2 and last_seq > ?1 and last_seq <= ?2
-order by first_seq
-"""
 
 
 class LogReader:
@@ -93,7 +84,7 @@ class LogReader:
         entries = self.read(since, limit, max_bytes)
         with unavailable_if_failing():
             until = entries[-1].seq
-            keys = tuple(IdempotencyRecord(*row) for row in self._db.execute(_READ_KEYS, (since, until)))
+            keys = tuple(sqlite_idempotency.read_between(self._db, since, until))
             marks = tuple(sqlite_producers.read_between(self._db, since, until))
         has_late = any(isinstance(entry, Late | Erased) for entry in entries)
         return Committed(tuple(entries), keys, marks, has_late=has_late)

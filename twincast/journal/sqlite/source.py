@@ -13,11 +13,12 @@ import apsw
 import msgspec
 
 from twincast.core.audit import AuditRecord, CommandOrigin
-from twincast.core.idempotency import KEYS_MAX, WINDOW_ENTRIES, IdempotencyRecord
+from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.keys import Key, Pairing
 from twincast.core.model import Entry
 from twincast.core.producers import ProducerMark
 from twincast.errors import JournalUnusable
+from twincast.journal.sqlite import idempotency as sqlite_idempotency
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 from twincast.journal.sqlite.failing import in_words
@@ -146,11 +147,7 @@ class JournalSource:
 
     def idempotency_keys(self) -> list[IdempotencyRecord]:
         """Return the idempotency keys that still count, oldest first."""
-        rows = self._db.execute(
-            "select key, first_seq, last_seq, digest from receipt where first_seq > ? order by first_seq desc limit ?",
-            (self.newest - WINDOW_ENTRIES, KEYS_MAX),
-        ).fetchall()
-        return [IdempotencyRecord(*row) for row in reversed(rows)]
+        return sqlite_idempotency.read(self._db, self.newest)
 
     def marks(self) -> list[ProducerMark]:
         """Return up to where the lines of producers are stored, in the order of seq."""
