@@ -40,8 +40,7 @@ PAGES = {
     "journal/jetstream/test_fold.py": ["journal/jetstream/commit"],
     "journal/jetstream/test_move_in.py": ["journal/sqlite/source"],
     "journal/jetstream/test_journal.py": [
-        *("journal/jetstream/copy_file", "journal/jetstream/reader"),
-        *("journal/jetstream/unstored", "journal/jetstream/writer"),
+        *("journal/jetstream/reader", "journal/jetstream/unstored", "journal/jetstream/writer"),
     ],
     "journal/sqlite/history/test_erasing.py": ["journal/sqlite/erasures"],
     "journal/sqlite/history/test_build.py": ["journal/sqlite/history/layout", "journal/sqlite/history/times"],

@@ -87,6 +87,9 @@ class NotACopy(JournalUnusable):
 class CopyFile(SqliteFile):
     """The open copy, locked against a second server. All methods must be called in one thread."""
 
+    _notes_deletions = False
+    """See SqliteFile. The fold says which deletions are remembered; they are stored with its steps."""
+
     def __init__(self, path: str, name: str, log: str, first: Generation, *, retention: Retention = KEEP_ALL) -> None:
         """Open or create.
 
@@ -250,9 +253,6 @@ class CopyFile(SqliteFile):
     def _store_deletions(self, deletions: Iterable[tuple[str, str, int]]) -> None:
         self._db.executemany("replace into deletion values (?, ?, ?)", deletions)
         checkpoint.keep_deletions(self._db)
-
-    def _checkpoint_deletions(self, until: int) -> None:
-        """See SqliteFile. Which deletions are remembered is the fold's business; they are stored with its steps."""
 
     def _store_writers(self, writers: Sequence[Writer]) -> None:
         newest = {writer.by: writer for writer in writers}

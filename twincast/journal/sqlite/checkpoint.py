@@ -49,13 +49,21 @@ select device_id, deleted_at_utc from (
 """
 
 
-def take(db: apsw.Connection, since: int, until: int) -> None:
-    """Fold the log between two positions into the checkpoint, which is as of the first. Within a transaction."""
+def take(db: apsw.Connection, since: int, until: int, *, notes_deletions: bool) -> None:
+    """Fold the log between two positions into the checkpoint, which is as of the first. Within a transaction.
+
+    Args:
+        db: the connection.
+        since: the first position.
+        until: the second one.
+        notes_deletions: whether to remember when devices were deleted; else that is stored beside the entries.
+    """
     span = (since, until)
     if db.execute(_HAS_DELETIONS, span).get:
         db.execute(_FORGET_DELETED, span)
-        db.execute(_NOTE_DELETIONS, span)
-        keep_deletions(db)
+        if notes_deletions:
+            db.execute(_NOTE_DELETIONS, span)
+            keep_deletions(db)
     db.execute(_TAKE, span)
     move_to(db, until)
 

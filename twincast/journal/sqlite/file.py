@@ -63,6 +63,9 @@ _NEWEST = "select coalesce(max(seq), 0) from log"
 class SqliteFile:
     """An open journal file, locked against a second server. All methods must be called in one thread."""
 
+    _notes_deletions = True
+    """Whether the checkpoint remembers when devices were deleted."""
+
     def __init__(
         self, path: str, *, retention: Retention = KEEP_ALL, vfs: str | None = None, synchronous: str = "full"
     ) -> None:
@@ -440,7 +443,7 @@ class SqliteFile:
         slice_entries = max(self._checkpoint_entries, (self.seq - self._checkpoint_seq) // CHECKPOINT_PART)
         until = min(self.seq if until is None else until, self._checkpoint_seq + slice_entries)
         with self._without_sync(), self._transaction():
-            checkpoint.take(self._db, self._checkpoint_seq, until)
+            checkpoint.take(self._db, self._checkpoint_seq, until, notes_deletions=self._notes_deletions)
             sqlite_idempotency.clear(self._db, until)
             if self._has_passed_marks:
                 sqlite_producers.clear(self._db)
