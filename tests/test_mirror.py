@@ -65,6 +65,7 @@ PAGES = {
     ],
     "journal/sqlite/test_reserve.py": [
         *("journal/sqlite/access_file", "journal/sqlite/access_store", "journal/sqlite/key_tables"),
+        "journal/sqlite/transactions",
     ],
     "journal/sqlite/test_trim.py": ["journal/sqlite/trim_schedule"],
     "journal/sqlite/test_pairing.py": ["journal/key_rules"],

@@ -199,7 +199,7 @@ class CopyFile(SqliteFile):
             return
         committed = [step.folded.committed for step in steps if step.folded.committed is not None]
         erasing: list[Erasure] = []
-        with self._transaction(self.sync_s):
+        with self._transactions.begin(sync_s=self.sync_s):
             pieces = _in_pieces([stretch.entries for stretch in committed])
             for each in pieces:
                 self._db.execute(*each)

@@ -6,9 +6,8 @@ Other programs may read it while the server runs; its schema is in journal/sqlit
 import logging
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import TypeVar
 
 import apsw
@@ -38,6 +37,7 @@ from twincast.journal.sqlite.history.times import time_us
 from twincast.journal.sqlite.lock import ServerLock, why_not_usable
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from twincast.journal.sqlite.transactions import Transactions
 from twincast.journal.sqlite.trim import LogTrim, Look
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.wire.messages import encode, encode_all
@@ -86,7 +86,6 @@ class SqliteFile:
         self.seq: int
         self._checkpoint_seq: int
         self._has_passed_marks = True
-        self._synchronous = synchronous
         self.has_erasures = False
         """Whether the history of a device is to be erased; see `erasing`."""
         self._gone: set[Part] = set()
@@ -109,6 +108,7 @@ class SqliteFile:
                 self._db = open_with_its_wal(self.path, vfs=vfs)
                 undo.callback(self._db.close, True)
                 self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+                self._transactions = Transactions(self._db, Reserve(self.path), synchronous=synchronous)
                 self._prepare(synchronous)
                 self._trim = LogTrim(self._db, retention, self.path, vfs=vfs)
                 self._find_parts()
@@ -124,15 +124,11 @@ class SqliteFile:
             except OSError as error:
                 raise JournalUnusable(f"the journal {path} cannot be opened: {in_words(error)}") from None
             undo.pop_all()
-        self._reserve = Reserve(self.path)
-        with suppress(JournalUnavailable):  # a full disk may be read, and says so with the first append
-            self._reserve.fill()
-        self._is_reserve_short = not self._reserve.is_whole
+        self._transactions.fill_reserve()
 
     def look_at_reserve(self) -> None:
         """See whether a change of keys used the reserve. To be called before each append, from any thread."""
-        if not self._reserve.is_whole:
-            self._is_reserve_short = True
+        self._transactions.look_at_reserve()
 
     @property
     def checkpoint_seq(self) -> int:
@@ -158,9 +154,7 @@ class SqliteFile:
             JournalUnavailable: nothing of the batch was stored.
         """
         first = self.seq + 1
-        with self._transaction(self.sync_s):
-            if self._is_reserve_short:
-                self._reserve.fill()
+        with self._transactions.begin(needs_reserve=True, sync_s=self.sync_s):
             if self._unstored is not None:
                 generations.store(self._db, self._unstored)
             # Not in the statement below: one that reads the table that it adds to keeps all rows in a temporary one.
@@ -178,7 +172,6 @@ class SqliteFile:
             erasing = () if insertion.is_of_readings else self._note_erasures(batch.entries)
         self.has_erasures |= bool(erasing)
         self._unstored = None
-        self._is_reserve_short = False
         self.seq = committed.seqs[-1]
         self.appended_bytes += sum(map(len, texts))
         return committed
@@ -235,12 +228,9 @@ class SqliteFile:
         Raises:
             JournalUnavailable: nothing is changed.
         """
-        with self._with_sync() if is_synced else self._without_sync(), self._transaction():
-            if self._is_reserve_short:
-                self._reserve.fill()
-            result = work(self._db)
-        self._is_reserve_short = False
-        return result
+        begin = self._transactions.synced if is_synced else self._transactions.unsynced
+        with begin(needs_reserve=True):
+            return work(self._db)
 
     def overwrite(self, *, is_all: bool) -> None:
         """Write zeros over what is deleted from now on: of whole pages too, or only where that costs nothing."""
@@ -277,7 +267,7 @@ class SqliteFile:
             JournalUnavailable: the log is as it was.
         """
         self.guard.check()
-        with self._with_sync(), self._transaction():
+        with self._transactions.synced():
             is_there = old in catalog.parts(self._db)
             if is_there:
                 catalog.add(self._db, new)
@@ -334,7 +324,7 @@ class SqliteFile:
             JournalUnavailable: it is none; the log has its entries as before.
         """
         self.guard.check()
-        with self._with_sync(), self._transaction():
+        with self._transactions.synced():
             catalog.add(self._db, part)
         self._know(catalog.parts(self._db))
 
@@ -351,7 +341,7 @@ class SqliteFile:
         Raises:
             JournalUnavailable: the log is as it was.
         """
-        with self._with_sync(), self._transaction():
+        with self._transactions.synced():
             gone = [part for part in catalog.parts(self._db) if part in parts]
             firsts = {part.first_seq for part in gone}
             catalog.remove(self._db, gone)
@@ -377,15 +367,12 @@ class SqliteFile:
         """
         if until > self._checkpoint_seq:
             self.checkpoint(until)
-        with self._without_sync(), self._transaction():
-            if self._is_reserve_short:
-                self._reserve.fill()
+        with self._transactions.unsynced(needs_reserve=True):
             until = min(until, self._checkpoint_seq)
             if self.parts:
                 self._check_parts(until)
             self._trim.take(until)
             took = None if self.parts else self._trim.take_audit(until)
-        self._is_reserve_short = False
         if took is not None:
             self._trim.took(took)
 
@@ -442,7 +429,7 @@ class SqliteFile:
         """
         slice_entries = max(self._checkpoint_entries, (self.seq - self._checkpoint_seq) // CHECKPOINT_PART)
         until = min(self.seq if until is None else until, self._checkpoint_seq + slice_entries)
-        with self._without_sync(), self._transaction():
+        with self._transactions.unsynced():
             checkpoint.take(self._db, self._checkpoint_seq, until, notes_deletions=self._notes_deletions)
             sqlite_idempotency.clear(self._db, until)
             if self._has_passed_marks:
@@ -577,49 +564,11 @@ class SqliteFile:
         known = generations.read(self._db)
         begun = generations.new(known, self.seq)
         try:
-            with self._atomically():
+            with self._transactions.atomically():
                 generations.store(self._db, begun)
         except (apsw.FullError, apsw.IOError):
             self._unstored = begun
         return [*known, begun][-GENERATIONS_MAX:]
-
-    @contextmanager
-    def _without_sync(self) -> Iterator[None]:
-        """Leave it to the next append to sync what is written here; see `append` for what must be synced at once."""
-        self._db.pragma("synchronous", "normal" if self._synchronous == "full" else self._synchronous)
-        try:
-            yield
-        finally:
-            self._db.pragma("synchronous", self._synchronous)
-
-    @contextmanager
-    def _with_sync(self) -> Iterator[None]:
-        """Have what is written here on the disk at once, also in a copy, which is else not synced."""
-        self._db.pragma("synchronous", "full")
-        try:
-            yield
-        finally:
-            self._db.pragma("synchronous", self._synchronous)
-
-    @contextmanager
-    def _transaction(self, sync_s: Histogram | None = None) -> Iterator[None]:
-        with unavailable_if_failing(), self._atomically(sync_s):
-            yield
-
-    @contextmanager
-    def _atomically(self, sync_s: Histogram | None = None) -> Iterator[None]:
-        try:
-            self._db.execute("begin immediate")
-            yield
-            began_s = time.perf_counter()
-            self._db.execute("commit")
-            if sync_s is not None:
-                sync_s.add(time.perf_counter() - began_s)
-        except BaseException:
-            self._is_reserve_short = True  # perhaps: the room that the next one finds may be a reserve in use
-            if self._db.in_transaction:
-                self._db.execute("rollback")
-            raise
 
 
 def _why_unusable(path: str, error: apsw.Error) -> str:
