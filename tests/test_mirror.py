@@ -34,7 +34,8 @@ PAGES = {
     "inside/test_inside.py": ["inside/application", "inside/feeding", "inside/party", "inside/running", "inside/state"],
     "journal/jetstream/test_access_log.py": ["journal/jetstream/key_verbs"],
     "journal/sqlite/test_file.py": [
-        *("journal/sqlite/checkpoint", "journal/sqlite/health", "journal/sqlite/idempotency", "journal/url"),
+        *("journal/sqlite/checkpoint", "journal/sqlite/health", "journal/sqlite/idempotency"),
+        *("journal/sqlite/opening", "journal/url"),
     ],
     "journal/sqlite/test_schema.py": ["journal/sqlite/generations"],
     "journal/jetstream/test_fold.py": ["journal/jetstream/commit"],

@@ -11,9 +11,9 @@ from twincast.cluster.engine import Engine, FolderInUse, running_in
 from twincast.errors import JournalUnusable
 from twincast.journal.local import SCHEME, LocalLog
 from twincast.journal.sqlite.access_file import has_keys
-from twincast.journal.sqlite.file import MOVED_TO
 from twincast.journal.sqlite.health import reading
 from twincast.journal.sqlite.path_lock import NameLock
+from twincast.journal.sqlite.schema import MOVED_TO
 from twincast.machine import OWNER_ALONE, quoted
 
 try:

@@ -27,9 +27,9 @@ from twincast.journal.sqlite import checkpoint, idempotency
 from twincast.journal.sqlite import file as sqlite_file
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.access_file import AccessFile
-from twincast.journal.sqlite.file import COPY_OF, SqliteFile
+from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.reader import LogReader
-from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from twincast.journal.sqlite.schema import APPLICATION_ID, COPY_OF, SCHEMA_VERSION
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
 

@@ -33,9 +33,10 @@ from twincast.journal.sqlite import checkpoint, generations
 from twincast.journal.sqlite.entries import Insertion, insertion_of_readings, insertion_of_rows
 from twincast.journal.sqlite.erasures import newest_in_stream
 from twincast.journal.sqlite.failing import unavailable_if_failing
-from twincast.journal.sqlite.file import COPY_OF, SqliteFile
+from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.lock import JournalInUse
+from twincast.journal.sqlite.schema import COPY_OF
 from twincast.journal.sqlite.worker import Worker
 
 logger = logging.getLogger("twincast.journal")

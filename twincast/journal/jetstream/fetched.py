@@ -25,11 +25,11 @@ from twincast.journal.jetstream.key_log import KeyLog
 from twincast.journal.jetstream.link import Link
 from twincast.journal.jetstream.stream import StreamFacts, begins_at, has_message, required_stream
 from twincast.journal.sqlite.failing import in_words
-from twincast.journal.sqlite.file import COPY_OF
 from twincast.journal.sqlite.health import problems_of, refuse_others
 from twincast.journal.sqlite.history import catalog
 from twincast.journal.sqlite.key_tables import AFTER_ALL, read_audit
 from twincast.journal.sqlite.lock import ServerLock
+from twincast.journal.sqlite.schema import COPY_OF
 from twincast.machine import sync_folder
 
 

@@ -23,9 +23,9 @@ from twincast.journal.jetstream.move_in import Progress, refuse_served
 from twincast.journal.jetstream.stream import required_stream
 from twincast.journal.sqlite.backup import copy_journal
 from twincast.journal.sqlite.failing import in_words
-from twincast.journal.sqlite.file import COPY_OF
 from twincast.journal.sqlite.health import problems_of, reading
 from twincast.journal.sqlite.lock import serves_the_file
+from twincast.journal.sqlite.schema import COPY_OF
 from twincast.machine import sync_folder
 
 TELL_S = 0.2

@@ -20,7 +20,7 @@ from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.key_rules import key_in_use, refuse_name_in_use, said_of
 from twincast.journal.sqlite import pairing as sqlite_pairing
 from twincast.journal.sqlite.failing import in_words, unavailable_if_failing
-from twincast.journal.sqlite.file import COPY_OF, MOVED_TO, SqliteFile
+from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.key_tables import (
     AFTER_ALL,
     changing,
@@ -32,6 +32,7 @@ from twincast.journal.sqlite.key_tables import (
 )
 from twincast.journal.sqlite.lock import serves_the_file, serves_the_name
 from twincast.journal.sqlite.reserve import Reserve
+from twincast.journal.sqlite.schema import COPY_OF, MOVED_TO
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 
 T = TypeVar("T")

@@ -25,7 +25,6 @@ from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import checkpoint, erasures, generations
 from twincast.journal.sqlite import idempotency as sqlite_idempotency
 from twincast.journal.sqlite import producers as sqlite_producers
-from twincast.journal.sqlite import schema as sqlite_schema
 from twincast.journal.sqlite.entries import Appending, audit_sql
 from twincast.journal.sqlite.failing import in_words, unavailable_if_failing
 from twincast.journal.sqlite.foreign_rows import FOREIGN_ROWS, accept
@@ -34,10 +33,11 @@ from twincast.journal.sqlite.history import catalog
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import path_of, present, remove_open_end, remove_unnamed
 from twincast.journal.sqlite.history.times import time_us
-from twincast.journal.sqlite.lock import ServerLock, why_not_usable
+from twincast.journal.sqlite.lock import ServerLock
+from twincast.journal.sqlite.opening import prepare, why_unusable
 from twincast.journal.sqlite.reserve import Reserve
-from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
-from twincast.journal.sqlite.transactions import Transactions
+from twincast.journal.sqlite.schema import COPY_OF, MOVED_TO
+from twincast.journal.sqlite.transactions import BUSY_TIMEOUT_MS, Transactions
 from twincast.journal.sqlite.trim import LogTrim, Look
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.wire.messages import encode, encode_all
@@ -45,17 +45,11 @@ from twincast.wire.messages import encode, encode_all
 logger = logging.getLogger("twincast.journal")
 
 T = TypeVar("T")
-BUSY_TIMEOUT_MS = 10_000
-"""How long to wait for another program that writes: `twincast keys` locks the file for the length of a commit."""
 CHECKPOINT_ENTRIES = 4_000
 """How many entries of the log one slice folds into the checkpoint: a few milliseconds, for which commits wait."""
 CHECKPOINT_PART = 4
 """Where commits are larger than that, a slice takes this part of what the checkpoint lacks. So it never lacks more than
 a few commits, which a start would have to replay."""
-COPY_OF = "copy_of"
-"""In the table `meta`, of which shared log a file is the copy."""
-MOVED_TO = "moved_to"
-"""In the table `meta`, the URL of the journal that has this log now."""
 
 _NEWEST = "select coalesce(max(seq), 0) from log"
 
@@ -105,17 +99,9 @@ class SqliteFile:
             self._lock = ServerLock(self.path)
             undo.callback(self._lock.release)
             try:
-                self._db = open_with_its_wal(self.path, vfs=vfs)
-                undo.callback(self._db.close, True)
-                self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
-                self._transactions = Transactions(self._db, Reserve(self.path), synchronous=synchronous)
-                self._prepare(synchronous)
-                self._trim = LogTrim(self._db, retention, self.path, vfs=vfs)
-                self._find_parts()
-                self._db.execute("pragma secure_delete = fast").fetchall()
-                self.has_erasures = bool(erasures.pending(self._db))
+                self._open(undo, retention, vfs, synchronous)
             except apsw.Error as error:
-                raise JournalUnusable(_why_unusable(self.path, error)) from None
+                raise JournalUnusable(why_unusable(self.path, error)) from None
             try:
                 self._lock.shield()
                 undo.callback(self._lock.unshield)
@@ -125,6 +111,18 @@ class SqliteFile:
                 raise JournalUnusable(f"the journal {path} cannot be opened: {in_words(error)}") from None
             undo.pop_all()
         self._transactions.fill_reserve()
+
+    def _open(self, undo: ExitStack, retention: Retention, vfs: str | None, synchronous: str) -> None:
+        """Open the database, and see what it has. Raises what SQLite raises."""
+        self._db = open_with_its_wal(self.path, vfs=vfs)
+        undo.callback(self._db.close, True)
+        self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self._transactions = Transactions(self._db, Reserve(self.path), synchronous=synchronous)
+        self._begin(prepare(self._db, self.path, synchronous=synchronous, new_name=self._new_name()))
+        self._trim = LogTrim(self._db, retention, self.path, vfs=vfs)
+        self._find_parts()
+        self._db.execute("pragma secure_delete = fast").fetchall()
+        self.has_erasures = bool(erasures.pending(self._db))
 
     def look_at_reserve(self) -> None:
         """See whether a change of keys used the reserve. To be called before each append, from any thread."""
@@ -507,28 +505,11 @@ class SqliteFile:
             finally:
                 self._db.close()
 
-    def _prepare(self, synchronous: str) -> None:
-        db = self._db
-        if db.readonly("main"):
-            raise JournalUnusable(f"the journal {self.path} is read-only; the server must be able to write it")
-        kind, version = db.pragma("application_id"), db.pragma("user_version")
-        if kind != APPLICATION_ID and db.execute("select count(*) from sqlite_schema").get:
-            raise JournalUnusable(f"{self.path} is an SQLite database, but not a twincast journal")
-        if version > SCHEMA_VERSION:
-            raise JournalUnusable(
-                f"the journal {self.path} is of version {version}, written by a newer twincast; "
-                f"this one reads version {SCHEMA_VERSION}"
-            )
-        db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", synchronous)
-        if kind != APPLICATION_ID:
-            sqlite_schema.create(db, self._new_name())
-        elif version < SCHEMA_VERSION:
-            sqlite_schema.upgrade(db, version)
-        meta = dict(db.execute("select name, value from meta"))
+    def _begin(self, meta: Mapping[str, str]) -> None:
+        """Begin a run on the log, where that ends."""
         self._check_owner(meta)
         self.epoch = meta["epoch"]
-        self.seq = db.execute("select coalesce(max(seq), 0) from log").get
+        self.seq = self._db.execute(_NEWEST).get
         self._checkpoint_seq = int(meta[checkpoint.SEQ])
         self.lineage = Lineage(self.epoch, self._begin_generation())
 
@@ -569,15 +550,3 @@ class SqliteFile:
         except (apsw.FullError, apsw.IOError):
             self._unstored = begun
         return [*known, begun][-GENERATIONS_MAX:]
-
-
-def _why_unusable(path: str, error: apsw.Error) -> str:
-    if isinstance(error, apsw.NotADBError):
-        return f"{path} is not a journal: the file is something else"
-    if isinstance(error, apsw.CantOpenError | apsw.PermissionsError) and (why := why_not_usable(path)):
-        return f"the journal {path} cannot be opened: {why}"
-    if isinstance(error, apsw.ReadOnlyError):
-        return f"the journal {path} is read-only; the server must be able to write it"
-    if isinstance(error, apsw.FullError):
-        return f"the disk of the journal {path} is full"
-    return f"the journal {path} cannot be opened: {in_words(error)}"

@@ -11,7 +11,7 @@ from twincast.core.audit import AuditRecord
 from twincast.core.keys import Key
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.sqlite.failing import unavailable_if_failing
-from twincast.journal.sqlite.file import BUSY_TIMEOUT_MS
+from twincast.journal.sqlite.transactions import BUSY_TIMEOUT_MS
 from twincast.wire.messages import encode
 
 _KEYS = "select id, name, digest, grants, created_at_utc, rate_per_s, expires_s, revoked_at_utc from access_key"

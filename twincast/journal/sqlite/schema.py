@@ -10,6 +10,10 @@ from twincast.journal.sqlite.entries import entry_of
 
 APPLICATION_ID = 0x5457494E  # "TWIN", where `file` and SQLite look for a file's kind
 SCHEMA_VERSION = 10
+COPY_OF = "copy_of"
+"""In the table `meta`, of which shared log a file is the copy."""
+MOVED_TO = "moved_to"
+"""In the table `meta`, the URL of the journal that has this log now."""
 
 _LOG = """
 create table meta (name text primary key, value text not null) without rowid;

@@ -22,14 +22,15 @@ from twincast.journal.sqlite import idempotency as sqlite_idempotency
 from twincast.journal.sqlite import producers as sqlite_producers
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 from twincast.journal.sqlite.failing import in_words
-from twincast.journal.sqlite.file import BUSY_TIMEOUT_MS, COPY_OF, MOVED_TO, SqliteFile
+from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import reading, refuse_others
 from twincast.journal.sqlite.history.catalog import reaches_back_to
 from twincast.journal.sqlite.history.files import OpenPartitions, found
 from twincast.journal.sqlite.history.layout import newest_stored
 from twincast.journal.sqlite.key_tables import read_keys
 from twincast.journal.sqlite.lock import ServerLock
-from twincast.journal.sqlite.schema import SCHEMA_VERSION
+from twincast.journal.sqlite.schema import COPY_OF, MOVED_TO, SCHEMA_VERSION
+from twincast.journal.sqlite.transactions import BUSY_TIMEOUT_MS
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 
 STRETCH_ENTRIES, STRETCH_BYTES = 5_000, 512 << 10

@@ -11,6 +11,9 @@ from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.reserve import Reserve
 
+BUSY_TIMEOUT_MS = 10_000
+"""How long to wait for another program that writes: `twincast keys` locks the file for the length of a commit."""
+
 
 class Transactions:
     """The transactions of one connection. All methods but `look_at_reserve` must be called in its thread."""
