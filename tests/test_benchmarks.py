@@ -298,7 +298,7 @@ def test_a_fleet_is_the_same_log_in_partitions_as_in_one_table(tmp_path: Path, m
     assert log_of(path) == whole[-fleet.partition_entries :]
     file = SqliteFile(str(path))
     try:
-        assert (file.seq, len(file.parts)) == (len(whole), len(fleet.spans))
+        assert (file.seq, len(file.partitions.parts)) == (len(whole), len(fleet.spans))
         assert {name: twin.seq for name, twin in file.snapshot().twins.items()} == {row[2]: row[0] for row in whole}
     finally:
         file.close()

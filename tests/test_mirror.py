@@ -55,7 +55,7 @@ PAGES = {
     "journal/sqlite/history/test_schedule.py": [
         *("journal/sqlite/history/catalog", "journal/sqlite/history/closed_log", "journal/sqlite/history/closer"),
         *("journal/sqlite/history/files", "journal/sqlite/history/process", "journal/sqlite/history/span"),
-        "journal/sqlite/history/writing_out",
+        *("journal/sqlite/history/writing_out", "journal/sqlite/partitions"),
     ],
     "journal/sqlite/history/test_summaries.py": ["journal/sqlite/history/summary"],
     "journal/sqlite/test_backup.py": ["journal/sqlite/backup_manifest", "journal/sqlite/history/merge"],

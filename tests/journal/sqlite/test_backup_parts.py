@@ -129,7 +129,7 @@ def test_what_the_journal_has_dropped_goes_from_the_backup_too(path: Path, folde
 
 
 def drop(path: Path, file: SqliteFile) -> None:
-    files.unlink(str(path), file.drop(file.parts[:1]))
+    files.unlink(str(path), file.partitions.drop(file.partitions.parts[:1]))
 
 
 def test_a_file_of_the_same_name_that_is_another_stays_until_the_end_and_gets_another_name_beside(
@@ -176,8 +176,8 @@ def test_what_went_meanwhile_is_not_in_it_and_what_was_replaced_meanwhile_is_tak
 
 def rename(path: Path, file: SqliteFile, before: str, after: str) -> None:
     os.rename(Path(folder_of(str(path))) / before, Path(folder_of(str(path))) / after)
-    [part] = [part for part in file.parts if part.file == before]
-    file.add_part(part._replace(file=after))
+    [part] = [part for part in file.partitions.parts if part.file == before]
+    file.partitions.add(part._replace(file=after))
 
 
 def test_a_journal_that_lacks_what_the_backup_has_does_not_replace_it(path: Path, folder: Path, tmp_path: Path) -> None:

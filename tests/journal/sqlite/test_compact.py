@@ -107,7 +107,7 @@ def test_a_merged_partition_is_what_it_would_be_had_it_been_closed_so(path: Path
 def made_at_once(path: Path, other: Path) -> None:
     """Make a journal with the entries of another one, closed in parts of twice the size."""
     with closing(SqliteFile(str(path))) as file:
-        named = [Path(folder_of(str(path))) / part.file for part in file.parts]
+        named = [Path(folder_of(str(path))) / part.file for part in file.partitions.parts]
     log = [row for each in named for row in log_of(each)] + log_of(path, 801)
     write_rows(other, log)
     SqliteFile(str(other)).close()

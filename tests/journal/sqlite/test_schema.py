@@ -181,7 +181,7 @@ def test_the_log_of_an_older_version_is_closed_as_it_was(tmp_path: Path, version
     write(path, version, ENTRIES * 5)
     close_log(str(path), 6)
     with closing(SqliteFile(str(path))) as file, closing(LogReader(str(path), LOG)) as reader:
-        assert [(part.first_seq, part.last_seq) for part in file.parts] == [(1, 6), (7, 12), (13, 18)]
+        assert [(part.first_seq, part.last_seq) for part in file.partitions.parts] == [(1, 6), (7, 12), (13, 18)]
         assert query(path, "select count(*) from log") == [(2,)]
         log = reader.read(0, 100)
     assert [(entry.kind, entry.subject, entry.detail, entry.payload, entry.timestamp_utc) for entry in log] == [

@@ -3,10 +3,9 @@
 Other programs may read it while the server runs; its schema is in journal/sqlite/schema.
 """
 
-import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from twincast.core.idempotency import IdempotencyRecord
 from twincast.core.lineage import GENERATIONS_MAX, Generation, Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.core.producers import ProducerMark
-from twincast.errors import JournalUnavailable, JournalUnusable
+from twincast.errors import JournalUnusable
 from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import checkpoint, erasures, generations
 from twincast.journal.sqlite import idempotency as sqlite_idempotency
@@ -29,20 +28,16 @@ from twincast.journal.sqlite.entries import Appending, audit_sql
 from twincast.journal.sqlite.failing import in_words, unavailable_if_failing
 from twincast.journal.sqlite.foreign_rows import FOREIGN_ROWS, accept
 from twincast.journal.sqlite.guard import Guard
-from twincast.journal.sqlite.history import catalog
-from twincast.journal.sqlite.history.catalog import Part
-from twincast.journal.sqlite.history.files import path_of, present, remove_open_end, remove_unnamed
 from twincast.journal.sqlite.history.times import time_us
 from twincast.journal.sqlite.lock import ServerLock
 from twincast.journal.sqlite.opening import prepare, why_unusable
+from twincast.journal.sqlite.partitions import Partitions
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.schema import COPY_OF, MOVED_TO
 from twincast.journal.sqlite.transactions import BUSY_TIMEOUT_MS, Transactions
 from twincast.journal.sqlite.trim import LogTrim, Look
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.wire.messages import encode, encode_all
-
-logger = logging.getLogger("twincast.journal")
 
 T = TypeVar("T")
 CHECKPOINT_ENTRIES = 4_000
@@ -82,11 +77,6 @@ class SqliteFile:
         self._has_passed_marks = True
         self.has_erasures = False
         """Whether the history of a device is to be erased; see `erasing`."""
-        self._gone: set[Part] = set()
-        self.parts: Sequence[Part] = ()
-        """The closed partitions of the log whose files are there, oldest first."""
-        self.summaries: Sequence[Part] = ()
-        """What is left of older ones, by hour and day."""
         self._appending, self._audit_sql = Appending(), audit_sql()
         self.sync_s = Histogram(SECONDS)
         """How long SQLite's COMMIT of an append took: it writes the -wal and syncs it."""
@@ -120,9 +110,15 @@ class SqliteFile:
         self._transactions = Transactions(self._db, Reserve(self.path), synchronous=synchronous)
         self._begin(prepare(self._db, self.path, synchronous=synchronous, new_name=self._new_name()))
         self._trim = LogTrim(self._db, retention, self.path, vfs=vfs)
-        self._find_parts()
+        self.partitions = Partitions(
+            *(self._db, self.path), transactions=self._transactions, trim=self._trim, check_files=self._check_files
+        )
+        """Those of the log that are closed."""
         self._db.execute("pragma secure_delete = fast").fetchall()
         self.has_erasures = bool(erasures.pending(self._db))
+
+    def _check_files(self) -> None:
+        self.guard.check()
 
     def look_at_reserve(self) -> None:
         """See whether a change of keys used the reserve. To be called before each append, from any thread."""
@@ -255,24 +251,6 @@ class SqliteFile:
                 self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
         return True
 
-    def replace_part(self, old: Part, new: Part) -> bool:
-        """Put a partition in the place of one, whose file may go then; its own is on the disk, under its name.
-
-        Returns:
-            False if the old one is no longer part of the log: the new one is not, then.
-
-        Raises:
-            JournalUnavailable: the log is as it was.
-        """
-        self.guard.check()
-        with self._transactions.synced():
-            is_there = old in catalog.parts(self._db)
-            if is_there:
-                catalog.add(self._db, new)
-        self._know(catalog.parts(self._db))
-        self._trim.keep_only(self.parts)
-        return is_there
-
     def look(self, now_utc: str) -> Look:
         """Return how full the file is, and up to which position the next slice of the log should be trimmed.
 
@@ -283,7 +261,8 @@ class SqliteFile:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            return self._trim.look(self.seq, self.appended_bytes, now_utc, self.parts, self.summaries)
+            parts, summaries = self.partitions.parts, self.partitions.summaries
+            return self._trim.look(self.seq, self.appended_bytes, now_utc, parts, summaries)
 
     def hot_since(self) -> int:
         """Return the position before the oldest entry that is in the journal itself.
@@ -301,9 +280,7 @@ class SqliteFile:
             JournalUnavailable: the disk does not give it.
         """
         with unavailable_if_failing():
-            # What is left of a partition counts too: the log may still have its entries, which are not closed again.
-            closed = (part.last_seq for part in (*self.parts[-1:], *self.summaries[-1:]))
-            return max(self._trim.hot_since(self.seq), *closed, 0)
+            return max(self._trim.hot_since(self.seq), self.partitions.closed_seq)
 
     def is_older(self, seq: int, age_s: float, now_utc: str) -> bool:
         """Return whether an entry was stored so long ago.
@@ -314,44 +291,6 @@ class SqliteFile:
         with unavailable_if_failing():
             at_utc = self._db.execute("select timestamp_utc from log where seq = ?", (seq,)).get
         return at_utc is not None and time_us(now_utc) - time_us(at_utc) > age_s * 1e6
-
-    def add_part(self, part: Part) -> None:
-        """Make a closed partition part of the log; its file is on the disk, under its name.
-
-        Raises:
-            JournalUnavailable: it is none; the log has its entries as before.
-        """
-        self.guard.check()
-        with self._transactions.synced():
-            catalog.add(self._db, part)
-        self._know(catalog.parts(self._db))
-
-    def drop(self, parts: Sequence[Part], left: Sequence[Part] = ()) -> Sequence[Part]:
-        """Take the oldest partitions out of the log, and what the audit trail says of them.
-
-        Args:
-            parts: the partitions; or what is left of some.
-            left: what is left of them, if anything; the files are on the disk, under their names.
-
-        Returns:
-            Those whose files may go. One that was replaced meanwhile stays, and what is left of it is not taken.
-
-        Raises:
-            JournalUnavailable: the log is as it was.
-        """
-        with self._transactions.synced():
-            gone = [part for part in catalog.parts(self._db) if part in parts]
-            firsts = {part.first_seq for part in gone}
-            catalog.remove(self._db, gone)
-            for part in left:
-                if part.first_seq in firsts:
-                    catalog.add(self._db, part)
-            of_log = catalog.of_log(gone)
-            took = self._trim.take_audit(of_log[-1].last_seq) if of_log else None
-        if took is not None:
-            self._trim.took(took)
-        self._know(catalog.parts(self._db))
-        return gone
 
     def trim(self, until: int) -> None:
         """Take the oldest entries off the log, up to a position that `look` has found; never what no checkpoint has.
@@ -367,54 +306,12 @@ class SqliteFile:
             self.checkpoint(until)
         with self._transactions.unsynced(needs_reserve=True):
             until = min(until, self._checkpoint_seq)
-            if self.parts:
-                self._check_parts(until)
+            if self.partitions.parts:
+                self.partitions.check(self._trim.hot_since(self.seq), until)
             self._trim.take(until)
-            took = None if self.parts else self._trim.take_audit(until)
+            took = None if self.partitions.parts else self._trim.take_audit(until)
         if took is not None:
             self._trim.took(took)
-
-    def _check_parts(self, until: int) -> None:
-        """Check that partitions have what is taken off the log, whose last copy that would else have been.
-
-        What is older than the oldest of them has been dropped.
-        """
-        named = catalog.parts(self._db)
-        self._know(named)
-        since = self._trim.hot_since(self.seq)
-        needed = [part for part in catalog.of_log(named) if part.last_seq > since and part.first_seq <= until]
-        if not set(needed) <= set(self.parts):
-            raise JournalUnavailable(
-                "a file of the log's closed partitions is gone, so the log keeps what it has of it"
-            )
-
-    def _know(self, named: Sequence[Part]) -> None:
-        there = present(self.path, named)
-        self.parts, self.summaries = catalog.of_log(there), catalog.summaries(there)
-        gone = set(named).difference(there)
-        self._say_gone(gone)
-        self._gone = gone
-
-    def note_gone(self, gone: Iterable[Part]) -> None:
-        """Take note, from any thread, of partitions whose files a reader has not found.
-
-        Those that were dropped or replaced meanwhile are none: they leave the catalog before their files go.
-        """
-        self._say_gone({*self.parts, *self.summaries}.intersection(gone))
-
-    def _say_gone(self, gone: set[Part]) -> None:
-        for part in sorted(gone - self._gone):  # each is said once, when it is noticed
-            self._gone.add(part)
-            logger.error(
-                "the file %s of the log's history is gone: entries %d to %d are missing, and readers are told so",
-                *(path_of(self.path, part), part.first_seq, part.last_seq),
-            )
-
-    def _find_parts(self) -> None:
-        named = catalog.parts(self._db)
-        self._know(named)
-        remove_unnamed(self.path, named)
-        remove_open_end(self.path)
 
     def checkpoint(self, until: int | None = None) -> None:
         """Fold the next slice of the log into the checkpoint, up to a position if one is given.

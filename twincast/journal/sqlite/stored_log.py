@@ -91,7 +91,7 @@ class StoredLog:
 
     def note_gone(self, gone: Iterable[Part]) -> None:
         """Take note, from any thread, of partitions whose files a reader has not found."""
-        self._file.note_gone(gone)
+        self._file.partitions.note_gone(gone)
 
     @property
     def oldest_since(self) -> int:

@@ -47,6 +47,7 @@ class TrimSchedule:
         """
         file = journal.file
         self._file, self._worker, self._path = file, journal.worker, journal.path
+        self._partitions = file.partitions
         self._retention, self._now_utc = journal.retention, journal.now_utc
         self._clock_s = clock_s
         self._look = file.look(journal.now_utc())
@@ -73,7 +74,7 @@ class TrimSchedule:
         self._seq = newest_seq
         if self._is_busy:
             return
-        is_much = (self._retention.is_bounded or self._file.parts) and (
+        is_much = (self._retention.is_bounded or self._partitions.parts) and (
             newest_seq - self._looked_at_seq >= SLICE_ENTRIES
             or self._file.appended_bytes - self._looked_at_bytes >= SLICE_BYTES
         )
@@ -145,7 +146,7 @@ class TrimSchedule:
             dropped = self._ready([part for part in due.dropped if part.last_seq <= at_least])
             until = _until(due, dropped)
             if until is not None:  # no further than what was closed meanwhile, if anything was
-                until = min(until, self._file.parts[-1].last_seq if self._file.parts else at_least)
+                until = min(until, self._partitions.parts[-1].last_seq if self._partitions.parts else at_least)
             self._go_before(until, dropped)
         left = self._summaries.of(dropped)
         self._worker.do(self._work, until, (*forgotten, *dropped), left).add_done_callback(self._worked)
@@ -162,7 +163,7 @@ class TrimSchedule:
         """Before the oldest is gone: who resumes from there is refused now, and reads nothing that is about to go."""
         if dropped:
             self.oldest_since = max(self.oldest_since, dropped[-1].last_seq)
-        if until is not None and not self._file.parts:
+        if until is not None and not self._partitions.parts:
             self.oldest_since = max(self.oldest_since, until)
 
     def _work(self, until: int | None, gone: Sequence[Part], left: Sequence[Part]) -> tuple[Look, float]:
@@ -171,7 +172,7 @@ class TrimSchedule:
         if until is not None or gone:
             self._file.guard.check()
         if gone:
-            self._dropped = (*self._dropped, *self._file.drop(gone, left))
+            self._dropped = (*self._dropped, *self._partitions.drop(gone, left))
         if until is not None:
             self._file.trim(until)
         return self._file.look(self._now_utc()), self._clock_s() - began_s
@@ -204,7 +205,7 @@ class TrimSchedule:
         at_least = min(self.followed.values(), default=self._seq)
         dropped = self._ready([part for part in look.dropped if part.last_seq <= at_least])
         is_possible = bool(look.forgotten or dropped) or (
-            _until(look, dropped) is not None and (bool(self._file.parts) or at_least > look.oldest_since)
+            _until(look, dropped) is not None and (bool(self._partitions.parts) or at_least > look.oldest_since)
         )
         if is_possible:
             self._is_busy = True

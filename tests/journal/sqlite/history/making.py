@@ -88,12 +88,12 @@ def close_log(path: str, entries: int) -> None:
     with closing(SqliteFile(path, retention=Retention(keep_entries=1))) as file:
         while file.seq - (since := file.closed_seq()) > entries:
             new, first, last = files.new_file(path, since + 1), since + 1, since + entries
-            before = files.path_of(path, file.parts[-1]) if file.parts else None
+            before = files.path_of(path, file.partitions.parts[-1]) if file.partitions.parts else None
             made = close(Job(path, new, first, last, file.epoch, before, share=1))
             times = made.min_us, made.max_us, made.stored_min_us, made.stored_max_us
             name = files.settle(new, first)
             part = Part(first, last, name, *times, made.entries, made.bytes, made.sha256, CLOSED, at(0))
-            file.add_part(part)
+            file.partitions.add(part)
         while (until := file.look(at(0)).until) is not None:
             file.trim(until)
 

@@ -100,8 +100,8 @@ def damage(path: str, acknowledged: int, *, is_bounded: bool) -> list[str]:
     found = []
     eventually(lambda: not serves_the_file(path), "it is let go")
     with closing(SqliteFile(path)) as file:
-        oldest_since, newest, parts = file.look("2026-11-23T16:24:00+00:00").oldest_since, file.seq, file.parts
-        summaries = file.summaries
+        oldest_since, newest = file.look("2026-11-23T16:24:00+00:00").oldest_since, file.seq
+        parts, summaries = file.partitions.parts, file.partitions.summaries
         if newest not in {acknowledged, acknowledged + BATCH}:
             found.append(f"{acknowledged} was acknowledged, and the log ends with {newest}")
         if oldest_since and not is_bounded:
@@ -137,8 +137,8 @@ def test_kill_nine_at_any_moment_loses_nothing_and_leaves_no_file_half(
         assert damage(path, acknowledged, is_bounded=bool(keep_bytes)) == [], f"kill {number}"
         assert left == "nothing" or unsummed(path) == [], f"kill {number}"
         with closing(SqliteFile(path)) as file:
-            closed += len(file.parts)
-            summed += len(file.summaries)
+            closed += len(file.partitions.parts)
+            summed += len(file.partitions.summaries)
     assert closed
     assert bool(summed) == (left == "sums")
 

@@ -77,8 +77,8 @@ async def filled(tmp_path: Path) -> Path:
     async with opened(path) as (journal, _):
         await fill(journal, 1, CLOSED)
     with closing(SqliteFile(str(path))) as file:
-        for part in file.parts[:2]:
-            files.unlink(str(path), file.drop([part], [left_of(str(path), part)]))
+        for part in file.partitions.parts[:2]:
+            files.unlink(str(path), file.partitions.drop([part], [left_of(str(path), part)]))
     assert len(holding(path)) == 6, "two sums, three partitions and the journal have it"
     return path
 
@@ -176,7 +176,7 @@ async def damage(found: Cut, before: Known) -> list[str]:
 
 def _unnamed(path: Path) -> list[str]:
     with closing(SqliteFile(str(path))) as file:
-        named = sorted(part.file for part in (*file.parts, *file.summaries))
+        named = sorted(part.file for part in (*file.partitions.parts, *file.partitions.summaries))
     names = sorted(os.listdir(folder_of(str(path))))
     return [] if names == named else [f"there are {names}, and the catalog has {named}"]
 

@@ -241,7 +241,7 @@ class LivingJournal(RuleBasedStateMachine):
     @rule()
     def closes(self) -> None:
         self._runner.run(self._settled())
-        self.closed = len(self._journal._file.parts)
+        self.closed = len(self._journal._file.partitions.parts)
 
     @rule()
     def trims_and_drops(self) -> None:

@@ -55,11 +55,11 @@ def close_next(file: SqliteFile, journal: str, first: int) -> None:
     """Close a span as the schedule does, in this thread."""
     last = first + PARTITION - 1
     new = files.new_file(journal, first)
-    before = files.path_of(journal, file.parts[-1]) if file.parts else None
+    before = files.path_of(journal, file.partitions.parts[-1]) if file.partitions.parts else None
     made = close(Job(journal, new, first, last, file.epoch, before, share=1))
     name = files.settle(new, first)
     times = made.min_us, made.max_us, made.stored_min_us, made.stored_max_us
-    file.add_part(Part(first, last, name, *times, made.entries, made.bytes, made.sha256, CLOSED, NOW_UTC))
+    file.partitions.add(Part(first, last, name, *times, made.entries, made.bytes, made.sha256, CLOSED, NOW_UTC))
 
 
 def left_of(journal: str, part: Part) -> Part:
@@ -73,13 +73,13 @@ def left_of(journal: str, part: Part) -> Part:
 
 def thin_oldest(file: SqliteFile, journal: str) -> None:
     """Write the oldest partition anew without a device, as `thinning` does, in this thread."""
-    for part in file.parts[:-1]:
+    for part in file.partitions.parts[:-1]:
         if part.kind == CLOSED and part.last_seq <= file.hot_since():
             new = files.new_file(journal, part.first_seq)
             source = files.path_of(journal, part)
             made = write_anew(Rewriting(source, new, without=[("d3", EVERYTHING)], keeps_places=False, share=1))
             name = files.settle_anew(new, part.file)
-            file.replace_part(part, thinned_part(part, name, made))
+            file.partitions.replace(part, thinned_part(part, name, made))
             files.unlink(journal, [part])
             return
 
@@ -102,7 +102,7 @@ def write_until_the_cut(file: SqliteFile, journal: str, kept: Retention, chance:
             look = file.look(NOW_UTC)
             if gone := (*look.forgotten, *look.dropped):
                 is_left = kept.keep_rollups_s is not None
-                file.drop(gone, [left_of(journal, part) for part in look.dropped] if is_left else ())
+                file.partitions.drop(gone, [left_of(journal, part) for part in look.dropped] if is_left else ())
                 files.unlink(journal, gone)
             if look.until is not None:
                 file.trim(look.until)
@@ -129,7 +129,8 @@ def is_damaged(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, kept:
     try:
         file = SqliteFile(str(after))
         reader = LogReader(str(after), file.lineage.epoch)
-        oldest_since, newest, parts = file.look(NOW_UTC).oldest_since, file.seq, (*file.parts, *file.summaries)
+        oldest_since, newest = file.look(NOW_UTC).oldest_since, file.seq
+        parts = (*file.partitions.parts, *file.partitions.summaries)
         log = reader.read(oldest_since, limit=1_000_000)
         reader.close()
         twins = file.snapshot().twins

@@ -373,11 +373,11 @@ async def test_what_is_old_is_closed_if_it_is_enough(path: str, monkeypatch: pyt
     kept = Retention(keep_s=4_000.0, partition_entries=100)
     async with opened(path, kept, lambda: now) as journal:
         await append(journal, 1, 20)
-        assert not journal._file.parts
+        assert not journal._file.partitions.parts
         now = at(1_100)
         journal._upkeep.closing._looks_at_s = 0
         await append(journal, 21, 1)
-        assert [(part.first_seq, part.last_seq) for part in journal._file.parts] == [(1, 21)]
+        assert [(part.first_seq, part.last_seq) for part in journal._file.partitions.parts] == [(1, 21)]
 
 
 @pytest.mark.usefixtures("here")
@@ -393,7 +393,7 @@ async def test_the_audit_trail_keeps_what_partitions_have_and_loses_what_is_drop
         assert rows(Path(path), "select count(*), min(seq) from audit") == [(30, 1)]
         now = at(111)
         journal._upkeep.trimming.closed()
-        await until(lambda: len(journal._file.parts) == 2)
+        await until(lambda: len(journal._file.partitions.parts) == 2)
         assert rows(Path(path), "select count(*), min(seq) from audit") == [(20, 11)]
 
 
@@ -417,7 +417,7 @@ async def test_a_closing_that_fails_is_said_and_tried_again(
         fails = False
         await journal.closed()
         assert journal.space().problem is None
-        assert len(journal._file.parts) == 1
+        assert len(journal._file.partitions.parts) == 1
 
 
 @pytest.mark.usefixtures("here")
@@ -434,7 +434,7 @@ async def test_a_disk_without_room_for_a_partition_is_left_to_commits(
         assert not exists(path)
         room = 17 << 20
         await journal.closed()
-        assert len(journal._file.parts) == 1
+        assert len(journal._file.partitions.parts) == 1
 
 
 async def test_a_process_that_dies_is_a_closing_that_fails(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,7 +448,7 @@ async def test_where_no_process_can_be_started_a_thread_does_it(path: str, monke
     monkeypatch.setattr("sys.executable", "")
     async with opened(path) as journal:
         await append(journal, 1, 12)
-        assert len(journal._file.parts) == 1
+        assert len(journal._file.partitions.parts) == 1
 
 
 async def test_a_journal_that_is_closed_ends_the_process_and_leaves_nothing_half(path: str) -> None:

@@ -441,11 +441,11 @@ def test_what_was_never_closed_goes_once_neither_partitions_nor_sums_are_left_to
     kept = Retention(keep_bytes=1_000, keep_entries=5, partition_entries=20, keep_rollups_s=1e9)
     with closing(SqliteFile(str(path), retention=kept)) as file:
         look = file.look(text_of(START_US))
-        assert (look.hot_since, look.dropped, look.forgotten, look.until) == (40, file.parts, [], None)
-        file.drop(look.dropped, [left_of(str(path), part) for part in look.dropped])
-        assert len(file.summaries) == 2
+        assert (look.hot_since, look.dropped, look.forgotten, look.until) == (40, file.partitions.parts, [], None)
+        file.partitions.drop(look.dropped, [left_of(str(path), part) for part in look.dropped])
+        assert len(file.partitions.summaries) == 2
         look = file.look(text_of(START_US))
-        assert (look.dropped, look.forgotten, look.until) == ([], file.summaries, 55)
+        assert (look.dropped, look.forgotten, look.until) == ([], file.partitions.summaries, 55)
 
 
 def part_of(first: int, last: int) -> catalog.Part:
@@ -467,11 +467,11 @@ def test_sums_of_a_partition_that_was_written_anew_meanwhile_are_not_taken(tmp_p
     write(path, [reading("d", str(n), n) for n in range(1, 31)])
     close_log(str(path), 10)
     with closing(SqliteFile(str(path))) as file:
-        before = list(file.parts)
-        assert file.drop([before[0]._replace(sha256="of the one before")], [part_of(1, 10)]) == []
-        assert (file.parts, file.summaries) == (before, [])
-        assert file.drop(before[:1]) == before[:1]
-        assert (file.parts, file.summaries) == (before[1:], [])
+        before = list(file.partitions.parts)
+        assert file.partitions.drop([before[0]._replace(sha256="of the one before")], [part_of(1, 10)]) == []
+        assert (file.partitions.parts, file.partitions.summaries) == (before, [])
+        assert file.partitions.drop(before[:1]) == before[:1]
+        assert (file.partitions.parts, file.partitions.summaries) == (before[1:], [])
 
 
 def test_sums_that_would_go_before_their_entries_are_refused() -> None:

@@ -228,10 +228,10 @@ async def test_a_partition_that_is_written_anew_while_it_waits_is_thinned_as_it_
         async with journal._upkeep.thinning._making:
             clock.at_us += 30 * MINUTE_US
             await asyncio.sleep(0.2)  # by now it waits
-            [part] = [part for part in journal._file.parts if part.first_seq == 1]
+            [part] = [part for part in journal._file.partitions.parts if part.first_seq == 1]
             anew = part._replace(file="000000000001-1.db")
             os.rename(Path(folder_of(path), part.file), Path(folder_of(path), anew.file))
-            await journal._worker.do(journal._file.replace_part, part, anew)
+            await journal._worker.do(journal._file.partitions.replace, part, anew)
         await until(lambda: kinds(path)[0] == ("000000000001-2.db", "thinned"))
     assert "longer than it is to be" not in caplog.text
     assert problems(path) == []

@@ -43,6 +43,7 @@ class Erasing:
     def __init__(self, journal: OpenJournal) -> None:
         """Begin with `wake`."""
         self._file, self._worker, self._path = journal.file, journal.worker, journal.path
+        self._partitions = journal.file.partitions
         self._now_utc, self._making = journal.now_utc, journal.making
         self._replaced: set[str] = set()
         self._clean: set[str] = set()
@@ -140,7 +141,7 @@ class Erasing:
 
     def _unclean(self, until: int, clean: Container[str]) -> Iterator[Part]:
         """Yield the partitions, and what is left of some, that may have something from before a position."""
-        for part in (*self._file.parts, *self._file.summaries):
+        for part in (*self._partitions.parts, *self._partitions.summaries):
             if part.first_seq < until and part.sha256 not in clean:
                 yield part
 
@@ -183,7 +184,7 @@ class Erasing:
                 stored_max_us=facts.stored_max_us,
                 entries=facts.entries,
             )
-        replaced = self._worker.do(self._file.replace_part, part, anew)
+        replaced = self._worker.do(self._partitions.replace, part, anew)
         is_part = await asyncio.shield(replaced)  # what has begun in the thread ends there
         self._replaced.add(old if is_part else files.path_of(self._path, anew))
         if part.kind != ROLLUP:  # what was made of it before, to be left of it, is no longer wanted
@@ -197,7 +198,7 @@ class Erasing:
             raise JournalUnavailable(f"that takes {needed:,} bytes for a while, and {free:,} of the disk are free")
 
     def _remove_replaced(self) -> None:
-        named = {files.path_of(self._path, part) for part in (*self._file.parts, *self._file.summaries)}
+        named = {files.path_of(self._path, part) for part in (*self._partitions.parts, *self._partitions.summaries)}
         self._replaced -= named
         for path in tuple(self._replaced):
             with suppress(FileNotFoundError):

@@ -70,6 +70,7 @@ class Closing:
         """
         file, retention = journal.file, journal.retention
         self._file, self._worker, self._path = file, journal.worker, journal.path
+        self._partitions = file.partitions
         self._now_utc, self._making = journal.now_utc, journal.making
         self._entries = retention.closes_at_entries
         self._age_s, self._aged_entries = retention.closes_at_age_s, retention.aged_entries
@@ -194,17 +195,17 @@ class Closing:
             kind=CLOSED,
             closed_at_utc=self._now_utc(),
         )
-        await asyncio.shield(self._worker.do(self._file.add_part, part))  # what has begun in the thread ends there
+        await asyncio.shield(self._worker.do(self._partitions.add, part))  # what has begun in the thread ends there
         logger.info("closed the log from %d to %d: %d bytes, %.1f s of a core", *span, made.bytes, made.cpu_s)
 
     async def _before(self, span: Span) -> Part | None:
         """Return the partition before a span, which is kept back until that is closed; None if there is none."""
-        parts = self._file.parts
+        parts = self._partitions.parts
         if not parts or parts[-1].last_seq + 1 != span.first or parts[-1].kind != CLOSED:
             return None
         self._keep_back(parts[-1])
         await self._worker.do(self._file.closed_seq)  # a drop of it that has begun ends before that
-        return parts[-1] if parts[-1] in self._file.parts else None
+        return parts[-1] if parts[-1] in self._partitions.parts else None
 
     def _check_room(self, span: Span) -> None:
         """Check that the disk has room for the copy and the new file: commits need what is left of it."""

@@ -65,6 +65,7 @@ class Thinning:
             thinned: is called when a partition has been thinned.
         """
         self._file, self._worker, self._path = journal.file, journal.worker, journal.path
+        self._partitions = journal.file.partitions
         self._now_utc, self._making = journal.now_utc, journal.making
         self._rules, self._keep_entries = rules_of(journal.retention), journal.retention.keep_entries
         self._thinned = thinned
@@ -110,9 +111,9 @@ class Thinning:
         """
         end = min(await self._worker.do(self._file.hot_since), self._file.seq - self._keep_entries)
         failed: JournalUnavailable | None = None
-        for first_seq in [part.first_seq for part in self._file.parts[:-1] if part.last_seq <= end]:
+        for first_seq in [part.first_seq for part in self._partitions.parts[:-1] if part.last_seq <= end]:
             async with self._making:
-                part = next((part for part in self._file.parts[:-1] if part.first_seq == first_seq), None)
+                part = next((part for part in self._partitions.parts[:-1] if part.first_seq == first_seq), None)
                 if part is None:  # it was dropped meanwhile; one that was written anew is what it is now
                     continue
                 now_us = time_us(self._now_utc())
@@ -154,7 +155,7 @@ class Thinning:
             name = await loop.run_in_executor(None, files.settle_anew, new, part.file)
         finally:
             await loop.run_in_executor(None, files.remove_unfinished, new)
-        replaced = self._worker.do(partial(self._file.replace_part, part, thinned_part(part, name, facts)))
+        replaced = self._worker.do(partial(self._partitions.replace, part, thinned_part(part, name, facts)))
         if await asyncio.shield(replaced):  # what has begun in the thread ends there
             await loop.run_in_executor(None, files.unlink, self._path, [part])
             logger.info("thinned the log from %d to %d, of %d devices", *part[:2], len(gone))
