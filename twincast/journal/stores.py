@@ -213,14 +213,14 @@ async def open_stores(
         )
     kind, path = JournalUrl.parse(url)
     if kind == "memory":
-        if retention.is_bounded or retention.needs_partitions:
-            logger.warning(
-                "--keep and its like apply to a journal on disk only; one in memory keeps the newest %d bytes"
-                " (--memory-journal-max-bytes)",
-                memory_max_bytes,
-            )
-        memory = MemoryJournal(max_bytes=memory_max_bytes)
-        return Stores(memory, MemoryAccessStore(memory.trail), memory.history)
+        return _open_in_memory(memory_max_bytes, retention)
+    _warn_of_no_effect(retention)
+    if kind == "nats":
+        return await _open_shared(url, retention, now_utc, opening)
+    return await _open_file(path, retention, now_utc)
+
+
+def _warn_of_no_effect(retention: Retention) -> None:
     for text in retention.keep_for_in_vain:
         logger.warning("--keep-for of %r has no effect: --keep keeps nothing of the log for longer than that", text)
     if retention.needs_partitions and not retention.closes_at_entries:
@@ -228,8 +228,20 @@ async def open_stores(
             "--keep-rollups and --keep-for are of closed partitions, and nothing is closed: partition_entries is 0,"
             " or --keep-bytes has no room for several"
         )
-    if kind == "nats":
-        return await _open_shared(url, retention, now_utc, opening)
+
+
+def _open_in_memory(max_bytes: int, retention: Retention) -> Stores:
+    if retention.is_bounded or retention.needs_partitions:
+        logger.warning(
+            "--keep and its like apply to a journal on disk only; one in memory keeps the newest %d bytes"
+            " (--memory-journal-max-bytes)",
+            max_bytes,
+        )
+    memory = MemoryJournal(max_bytes=max_bytes)
+    return Stores(memory, MemoryAccessStore(memory.trail), memory.history)
+
+
+async def _open_file(path: str, retention: Retention, now_utc: Callable[[], str]) -> Stores:
     async with AsyncExitStack() as undo:
         journal = await SqliteJournal.open(path, retention=retention, now_utc=now_utc)
         undo.push_async_callback(journal.close)
