@@ -118,18 +118,11 @@ class LogTrim:
             parts: the closed partitions, oldest first.
             summaries: what is left of older ones.
         """
-        self._slice = (
-            _between(SLICE_ENTRIES, 2 * (newest_seq - self._newest_seq) if self._newest_seq else 0),
-            _between(SLICE_BYTES, 2 * (appended_bytes - self._appended_bytes)),
-        )
-        self._newest_seq, self._appended_bytes = newest_seq, appended_bytes
+        self._fit_slice(newest_seq, appended_bytes)
         free_pages = int(self._db.pragma("freelist_count")) + self.lent_pages
         history_bytes = sum(part.bytes for part in (*parts, *summaries))
         used_bytes = (int(self._db.pragma("page_count")) - free_pages) * self._page_bytes + history_bytes
-        hot_since, oldest_at_utc = self._oldest(newest_seq)
-        oldest_since = reaches_back_to(parts, hot_since)
-        if oldest_since < hot_since:
-            oldest_at_utc = next(part.oldest_at_utc for part in parts if part.first_seq == oldest_since + 1)
+        hot_since, hot_at_utc = self._oldest(newest_seq)
         kept_from = newest_seq - max(1, self._retention.keep_entries)  # the newest says where the log goes on
         over_bytes = _over(used_bytes, self._retention.closed_max_bytes)
         dropped = self._dropped(parts, kept_from, over_bytes, now_utc)
@@ -137,10 +130,12 @@ class LogTrim:
         forgotten = self._forgotten(summaries, 0 if dropped else over_bytes, now_utc)
         left_bytes = used_bytes - sum(part.bytes for part in (*dropped, *forgotten))
         left = parts[len(dropped) :]
-        until = None
+        oldest_since = reaches_back_to(parts, hot_since)
+        oldest_at_utc = hot_at_utc if oldest_since == hot_since else _stored_at(parts, oldest_since + 1)
         oldest = next((part for part in left if part.last_seq > oldest_since), None)  # others have holes
         if oldest and (aged := self._aged_of(oldest, kept_from, now_utc)) is not None and aged[0] > oldest_since:
             oldest_since, oldest_at_utc = aged
+        until = None
         if kept_from > hot_since:
             closed = left or [part for part in summaries if part.last_seq > hot_since]
             # What was never closed goes last: only once no partition is left to go, and no sum.
@@ -158,6 +153,14 @@ class LogTrim:
             forgotten,
             _over(left_bytes, self._retention.log_max_bytes) > SLACK_BYTES and kept_from <= oldest_since,
         )
+
+    def _fit_slice(self, newest_seq: int, appended_bytes: int) -> None:
+        """Let the next slice be as large as it takes to keep up with what came since the last look."""
+        self._slice = (
+            _between(SLICE_ENTRIES, 2 * (newest_seq - self._newest_seq) if self._newest_seq else 0),
+            _between(SLICE_BYTES, 2 * (appended_bytes - self._appended_bytes)),
+        )
+        self._newest_seq, self._appended_bytes = newest_seq, appended_bytes
 
     def take(self, until: int) -> None:
         """Take off the journal itself what is in it up to a position. Within a transaction."""
@@ -289,6 +292,11 @@ class LogTrim:
 
 def _over(used_bytes: int, bound: int | None) -> int:
     return 0 if bound is None else used_bytes - bound
+
+
+def _stored_at(parts: Sequence[Part], first_seq: int) -> str:
+    """Return when the first entry of the partition was stored that begins at a position."""
+    return next(part.oldest_at_utc for part in parts if part.first_seq == first_seq)
 
 
 def _between(usual: int, needed: int) -> int:
