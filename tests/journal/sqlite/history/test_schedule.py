@@ -5,8 +5,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +15,9 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes import batch_of
+from tests.journal.sqlite.history import open_journals
 from tests.journal.sqlite.history.making import at, rows
+from tests.journal.sqlite.history.open_journals import names_in, until
 from tests.running import ROOT
 from twincast.core.audit import Actor
 from twincast.core.model import Control, DataUpdate, Entry
@@ -30,7 +32,6 @@ from twincast.journal.sqlite.history.closer import Closed, Job, Work
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.paced import Share
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.testing import eventually_async
 
 TINY = Retention(partition_entries=10, keep_entries=5)
 NOW = at(80_000)
@@ -41,21 +42,10 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "journal.db")
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Close in a thread, which is begun faster than a process."""
-    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
-
-
-@asynccontextmanager
-async def opened(
-    path: str, kept: Retention = TINY, now: Callable[[], str] = lambda: NOW
-) -> AsyncIterator[SqliteJournal]:
-    journal = await SqliteJournal.open(path, retention=kept, now_utc=now)
-    try:
-        yield journal
-    finally:
-        await journal.close()
+def opened(
+    path: str, kept: Retention = TINY, now_utc: Callable[[], str] = lambda: NOW
+) -> AbstractAsyncContextManager[SqliteJournal]:
+    return open_journals.opened(path, kept, now_utc)
 
 
 def readings(first: int, count: int, at_utc: Callable[[int], str] = at) -> list[Entry]:
@@ -79,18 +69,9 @@ async def trimmed(path: str, oldest: int) -> None:
     await until(lambda: hot(path)[0] == oldest)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    await eventually_async(condition, "what is done in the background")
-
-
 def exists(path: str, *names: str) -> bool:
     """Return whether a file of the folder of partitions is there; or the folder, without a name."""
     return Path(folder_of(path), *names).exists()
-
-
-def names_in(path: str) -> list[str]:
-    """Return what is in the folder of partitions."""
-    return sorted(os.listdir(folder_of(path))) if exists(path) else []
 
 
 def leave(path: str, *names: str) -> None:
@@ -144,7 +125,7 @@ async def test_nothing_is_closed_where_partitions_are_turned_off(path: str) -> N
     assert not exists(path)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_a_restart_goes_on_with_closing_and_removes_what_a_crash_has_left(path: str) -> None:
     async with opened(path, Retention(partition_entries=0)) as journal:
         await append(journal, 1, 25)
@@ -163,7 +144,7 @@ async def test_a_restart_goes_on_with_closing_and_removes_what_a_crash_has_left(
     assert problems(path) == []
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_followers_resume_from_partitions_and_go_on_with_what_comes(path: str) -> None:
     async with opened(path) as journal:
         await append(journal, 1, 34)
@@ -181,7 +162,7 @@ async def test_followers_resume_from_partitions_and_go_on_with_what_comes(path: 
         assert seen == list(range(1, 55))
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_a_partition_whose_file_is_gone_is_a_hole_that_is_told(path: str) -> None:
     async with opened(path) as journal:
         await append(journal, 1, 40)
@@ -200,7 +181,7 @@ async def test_a_partition_whose_file_is_gone_is_a_hole_that_is_told(path: str) 
     assert "lacks the entries from 11 to 20" in found[0]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_a_file_that_was_changed_is_found_by_its_digest(path: str) -> None:
     async with opened(path) as journal:
         await append(journal, 1, 20)
@@ -209,7 +190,7 @@ async def test_a_file_that_was_changed_is_found_by_its_digest(path: str) -> None
     assert problems(path) == [f"{file} was changed since it was closed: its SHA-256 is not that of the catalog"]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_the_log_keeps_what_a_lost_file_had_and_it_does_still_have(path: str) -> None:
     async with opened(path, TINY._replace(keep_entries=1_000)) as journal:
         await append(journal, 1, 20)
@@ -221,7 +202,7 @@ async def test_the_log_keeps_what_a_lost_file_had_and_it_does_still_have(path: s
     assert hot(path)[0] == 1
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_what_is_too_old_is_read_no_more_at_once_and_its_file_goes_as_a_whole(path: str) -> None:
     now = at(50)
     kept = Retention(keep_s=100.0, partition_entries=10, keep_entries=5)
@@ -244,7 +225,7 @@ async def test_what_is_too_old_is_read_no_more_at_once_and_its_file_goes_as_a_wh
     assert problems(path) == []
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_a_clock_that_was_ahead_for_a_while_does_not_keep_everything(path: str) -> None:
     now = at(50)
     kept = Retention(keep_s=100.0, partition_entries=10, keep_entries=5)
@@ -258,7 +239,7 @@ async def test_a_clock_that_was_ahead_for_a_while_does_not_keep_everything(path:
         await until(lambda: journal.oldest_since >= 20)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_too_much_goes_by_whole_partitions_and_the_bound_holds(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,7 +347,7 @@ def test_what_is_kept_is_at_least_several_partitions_or_nothing_is_closed() -> N
     assert Retention().closes_at_age_s == 31 * 86_400
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_what_is_old_is_closed_if_it_is_enough(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "AGED_PARTITION_ENTRIES", 8)
     now = at(50)
@@ -380,7 +361,7 @@ async def test_what_is_old_is_closed_if_it_is_enough(path: str, monkeypatch: pyt
         assert [(part.first_seq, part.last_seq) for part in journal._file.partitions.parts] == [(1, 21)]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_the_audit_trail_keeps_what_partitions_have_and_loses_what_is_dropped(path: str) -> None:
     now = at(50)
     kept = Retention(keep_s=100.0, partition_entries=10, keep_entries=5)
@@ -420,7 +401,7 @@ async def test_a_closing_that_fails_is_said_and_tried_again(
         assert len(journal._file.partitions.parts) == 1
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("made_here")
 async def test_a_disk_without_room_for_a_partition_is_left_to_commits(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from msgspec import Raw
 from tests.fakes import batch_of
 from tests.journal.sqlite.history.logs import OpenLog, drive
 from tests.journal.sqlite.history.making import close_log, reading, rows, write
+from tests.journal.sqlite.history.open_journals import MINUTE_US, START_US, Clock, names_in, opened, until
 from tests.journal.sqlite.history.test_power_cut import left_of
 from tests.journal.sqlite.history.test_queries import (
     DAY,
@@ -44,12 +45,9 @@ from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.history.queries import Queries
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.sqlite.trim import Look
-from twincast.testing import eventually_async
 
 SUMS: tuple[Aggregate, ...] = ("avg", "min", "max", "sum", "count", "min_t", "max_t")
 ALL = pattern_set(frozenset(["*"]))
-MINUTE_US = 60_000_000
-START_US = 1_800_000_000_000_000
 
 
 def sum_up_oldest(file: OpenLog, count: int) -> None:
@@ -223,25 +221,9 @@ def test_devices_of_which_only_sums_are_left_are_still_known(tmp_path: Path) -> 
 # Of a journal that is open.
 
 
-class Clock:
-    """The clock that entries are stamped by."""
-
-    def __init__(self) -> None:
-        self.at_us = START_US
-
-    def __call__(self) -> str:
-        return text_of(self.at_us)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in threads, which are begun faster than processes; and look often."""
-    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+def often(monkeypatch: pytest.MonkeyPatch, made_here: None) -> None:
+    """Look often for what is to be dropped, and sum it up in this process."""
     monkeypatch.setattr("twincast.journal.sqlite.trim_schedule.AGED_LOOK_S", 0.02)
     monkeypatch.setattr("twincast.journal.sqlite.trim_schedule.AGAIN_S", 0.02)
     monkeypatch.setattr(summaries, "AGAIN_S", 0.02)
@@ -257,10 +239,6 @@ async def append(journal: SqliteJournal, clock: Clock, count: int) -> None:
     await journal.closed()
 
 
-def names_in(path: str) -> list[str]:
-    return sorted(name for name in os.listdir(folder_of(path)) if name != "open.db")
-
-
 def bytes_in(path: str) -> int:
     return sum(os.path.getsize(Path(folder_of(path)) / name) for name in names_in(path))
 
@@ -269,17 +247,12 @@ def leave_half(path: str) -> None:
     Path(path).write_bytes(b"half")
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    await eventually_async(condition, "what is done in the background")
-
-
 SUMMED = [summary_name(1), summary_name(11)]
 
 
 async def test_sums_are_left_of_what_is_dropped_and_go_when_they_are_too_old(tmp_path: Path, clock: Clock) -> None:
     path = str(tmp_path / "journal.db")
-    journal = await SqliteJournal.open(path, retention=KEPT, now_utc=clock)
-    try:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 28)
         clock.at_us += 59 * MINUTE_US
         await append(journal, clock, 1)
@@ -294,16 +267,13 @@ async def test_sums_are_left_of_what_is_dropped_and_go_when_they_are_too_old(tmp
         assert problems(path) == []
         clock.at_us += 86_400_000_000
         await until(lambda: names_in(path) == [])
-    finally:
-        await journal.close()
     assert rows(Path(path), "select * from part") == []
     assert problems(path) == []
 
 
 async def test_a_history_that_is_deleted_is_in_no_sum_either(tmp_path: Path, clock: Clock) -> None:
     path = str(tmp_path / "journal.db")
-    journal = await SqliteJournal.open(path, retention=KEPT, now_utc=clock)
-    try:
+    async with opened(path, KEPT, clock) as journal:
         for n in range(28):
             clock.at_us += MINUTE_US
             await journal.append(batch_of([DataUpdate("me" if n % 2 else "d", Raw(b"%d" % n), clock(), "rest")]))
@@ -317,8 +287,6 @@ async def test_a_history_that_is_deleted_is_in_no_sum_either(tmp_path: Path, clo
         left = [name for name in names_in(path) if "rollup" in name]
         assert left == [f"{first:012}-1.rollup.db" for first in (1, 11)]
         assert all(devices_in(path, name) == ["d"] for name in left)
-    finally:
-        await journal.close()
     assert problems(path) == []
 
 
@@ -329,17 +297,15 @@ def devices_in(path: str, name: str) -> list[str]:
 
 async def test_what_is_left_survives_a_restart_without_the_setting(tmp_path: Path, clock: Clock) -> None:
     path = str(tmp_path / "journal.db")
-    journal = await SqliteJournal.open(path, retention=KEPT, now_utc=clock)
-    await append(journal, clock, 28)
-    clock.at_us += 60 * MINUTE_US
-    await append(journal, clock, 1)
-    await until(lambda: names_in(path) == SUMMED)
-    await journal.close()
+    async with opened(path, KEPT, clock) as journal:
+        await append(journal, clock, 28)
+        clock.at_us += 60 * MINUTE_US
+        await append(journal, clock, 1)
+        await until(lambda: names_in(path) == SUMMED)
     assert names_in(path) == SUMMED
-    journal = await SqliteJournal.open(path, retention=KEPT._replace(keep_rollups_s=None), now_utc=clock)
-    await append(journal, clock, 30)
-    assert set(SUMMED) < set(names_in(path))
-    await journal.close()
+    async with opened(path, KEPT._replace(keep_rollups_s=None), clock) as journal:
+        await append(journal, clock, 30)
+        assert set(SUMMED) < set(names_in(path))
     assert problems(path) == []
 
 
@@ -347,9 +313,8 @@ async def test_without_room_for_the_sums_the_entries_stay_and_it_is_said(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, room = str(tmp_path / "journal.db"), [0]
-    journal = await SqliteJournal.open(path, retention=KEPT, now_utc=clock)
     monkeypatch.setattr(summaries, "free_bytes", lambda _path: room[0])
-    try:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 28)
         clock.at_us += 60 * MINUTE_US
         await append(journal, clock, 1)
@@ -358,8 +323,6 @@ async def test_without_room_for_the_sums_the_entries_stay_and_it_is_said(
         room[0] = 1 << 40
         await until(lambda: names_in(path) == SUMMED)
         await until(lambda: journal.space().problem is None)
-    finally:
-        await journal.close()
 
 
 async def test_of_a_damaged_partition_nothing_is_left_and_the_others_are_not_held_up(
@@ -371,9 +334,8 @@ async def test_of_a_damaged_partition_nothing_is_left_and_the_others_are_not_hel
         return await schedule.made_here(job)
 
     path = str(tmp_path / "journal.db")
-    journal = await SqliteJournal.open(path, retention=KEPT, now_utc=clock)
     monkeypatch.setattr(schedule, "made_apart", failing)
-    try:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 28)
         file = Path(folder_of(path)) / "000000000001.db"
         file.write_bytes(file.read_bytes()[:-1] + b"!")
@@ -381,8 +343,6 @@ async def test_of_a_damaged_partition_nothing_is_left_and_the_others_are_not_hel
         await append(journal, clock, 1)
         await until(lambda: names_in(path) == SUMMED[1:])
         assert journal.space().problem is None
-    finally:
-        await journal.close()
 
 
 async def test_an_end_while_sums_are_made_leaves_the_entries(
@@ -399,13 +359,12 @@ async def test_an_end_while_sums_are_made_leaves_the_entries(
         raise AssertionError
 
     path = str(tmp_path / "journal.db")
-    journal = await SqliteJournal.open(path, retention=KEPT, now_utc=clock)
     monkeypatch.setattr(schedule, "made_apart", endless)
-    await append(journal, clock, 28)
-    clock.at_us += 60 * MINUTE_US
-    await append(journal, clock, 1)
-    await asyncio.wait_for(begun.wait(), 30)
-    await journal.close()
+    async with opened(path, KEPT, clock) as journal:
+        await append(journal, clock, 28)
+        clock.at_us += 60 * MINUTE_US
+        await append(journal, clock, 1)
+        await asyncio.wait_for(begun.wait(), 30)
     assert names_in(path) == [f"{first:012}.db" for first in (1, 11)]
     assert problems(path) == []
 
@@ -418,15 +377,12 @@ async def test_under_a_bound_in_bytes_the_oldest_sums_go_when_nothing_else_can(
     monkeypatch.setattr("twincast.journal.sqlite.trim.SLACK_BYTES", 0)
     path = str(tmp_path / "journal.db")
     kept = Retention(keep_bytes=300_000, keep_entries=5, partition_entries=10, keep_rollups_s=86_400.0)
-    journal = await SqliteJournal.open(path, retention=kept, now_utc=clock)
-    try:
+    async with opened(path, kept, clock) as journal:
         await append(journal, clock, 100)
         await until(lambda: journal.space().used_bytes <= 300_000 and "000000000001.rollup.db" not in names_in(path))
         left = [name for name in names_in(path) if "rollup" in name]
         assert left, "the newer ones stay"
         assert left == sorted(left)[-len(left) :]
-    finally:
-        await journal.close()
     assert problems(path) == []
 
 

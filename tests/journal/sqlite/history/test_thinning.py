@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ from msgspec import Raw
 
 from tests.fakes import batch_of
 from tests.journal.sqlite.history.making import damaged, put_back, rows
+from tests.journal.sqlite.history.open_journals import MINUTE_US, START_US, Clock, names_in, opened, until
 from twincast.core.model import Control, DataUpdate, Entry
 from twincast.core.pattern import pattern_set
 from twincast.errors import SettingUnusable, Truncated
 from twincast.history.pointer import Pointer
 from twincast.history.query import BucketsQuery, EntriesQuery, Names
-from twincast.history.times import text_of
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.history import schedule, thinning
@@ -24,43 +23,15 @@ from twincast.journal.sqlite.history.closer import Closed, Job, Rewriting
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.testing import eventually_async
 
-MINUTE_US = 60_000_000
-START_US = 1_800_000_000_000_000
 KEPT = Retention(keep_entries=5, partition_entries=10, keep_for=(("lab/kept", 1e9), ("lab/*", 3_600.0)))
 EVERYTHING = pattern_set(frozenset(["*"]))
 
 
-class Clock:
-    """The clock that entries are stamped by."""
-
-    def __init__(self) -> None:
-        self.at_us = START_US
-
-    def __call__(self) -> str:
-        return text_of(self.at_us)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in threads, which are begun faster than processes; and look often."""
-    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+def often(monkeypatch: pytest.MonkeyPatch, made_here: None) -> None:
+    """Look often for what is to be thinned, and thin it in this process."""
     monkeypatch.setattr(thinning, "LOOK_S", 0.02)
-
-
-@asynccontextmanager
-async def opened(path: str, clock: Clock, kept: Retention = KEPT) -> AsyncIterator[SqliteJournal]:
-    journal = await SqliteJournal.open(path, retention=kept, now_utc=clock)
-    try:
-        yield journal
-    finally:
-        await journal.close()
 
 
 def entry(n: int, clock: Clock) -> Entry:
@@ -76,10 +47,6 @@ async def append(journal: SqliteJournal, clock: Clock, first: int, count: int) -
     await journal.closed()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    await eventually_async(condition, "what is done in the background")
-
-
 def kinds(path: str) -> Sequence[tuple[str, str]]:
     return [(str(file), str(kind)) for file, kind in rows(Path(path), "select file, kind from part order by first_seq")]
 
@@ -88,15 +55,11 @@ def devices(path: str, file: str) -> set[str]:
     return {str(name) for (name,) in rows(Path(folder_of(path), file), "select distinct device_id from log")}
 
 
-def names_in(path: str) -> list[str]:
-    return sorted(name for name in os.listdir(folder_of(path)) if name != "open.db")
-
-
 async def test_old_partitions_lose_the_devices_that_are_kept_for_less_and_nothing_else(
     tmp_path: Path, clock: Clock
 ) -> None:
     path = str(tmp_path / "journal.db")
-    async with opened(path, clock) as journal:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 1, 48)
         assert {kind for _, kind in kinds(path)} == {"closed"}
         clock.at_us += 35 * MINUTE_US  # the first two are older than an hour then
@@ -121,7 +84,7 @@ async def test_old_partitions_lose_the_devices_that_are_kept_for_less_and_nothin
 
 async def test_history_reads_what_is_left_and_states_and_positions_do_not(tmp_path: Path, clock: Clock) -> None:
     path = str(tmp_path / "journal.db")
-    async with opened(path, clock) as journal:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 1, 48)
         history = await SqliteHistory.open(path, journal)
         clock.at_us += 35 * MINUTE_US
@@ -149,7 +112,7 @@ async def test_history_reads_what_is_left_and_states_and_positions_do_not(tmp_pa
 async def test_a_partition_of_which_nothing_is_left_keeps_its_place(tmp_path: Path, clock: Clock) -> None:
     path = str(tmp_path / "journal.db")
     kept = KEPT._replace(keep_for=(("*", 3_600.0),))
-    async with opened(path, clock, kept) as journal:
+    async with opened(path, kept, clock) as journal:
         await append(journal, clock, 1, 48)
         history = await SqliteHistory.open(path, journal)
         clock.at_us += 60 * MINUTE_US
@@ -167,7 +130,7 @@ async def test_a_partition_of_which_nothing_is_left_keeps_its_place(tmp_path: Pa
 async def test_a_longer_time_comes_later(tmp_path: Path, clock: Clock) -> None:
     path = str(tmp_path / "journal.db")
     kept = KEPT._replace(keep_for=(("hall", 7_200.0), ("lab/a", 3_600.0)))
-    async with opened(path, clock, kept) as journal:
+    async with opened(path, kept, clock) as journal:
         await append(journal, clock, 1, 48)
         clock.at_us += 35 * MINUTE_US
         await append(journal, clock, 49, 1)
@@ -190,7 +153,7 @@ async def test_what_is_failing_is_said_and_tried_again(
         return await schedule.made_here(job)
 
     monkeypatch.setattr(schedule, "made_apart", failing)
-    async with opened(path, clock) as journal:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 1, 48)
         clock.at_us += 35 * MINUTE_US
         await append(journal, clock, 49, 1)
@@ -203,11 +166,11 @@ async def test_what_is_failing_is_said_and_tried_again(
 
 async def test_a_damaged_partition_keeps_none_of_the_others_from_it(tmp_path: Path, clock: Clock) -> None:
     path = str(tmp_path / "journal.db")
-    async with opened(path, clock) as journal:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 1, 48)
     file = Path(folder_of(path), "000000000001.db")
     content = damaged(file)
-    async with opened(path, clock) as journal:
+    async with opened(path, KEPT, clock) as journal:
         clock.at_us += 35 * MINUTE_US
         await append(journal, clock, 49, 1)
         await until(lambda: f"{file} is damaged: put the file" in (journal.space().problem or ""))
@@ -222,7 +185,7 @@ async def test_a_partition_that_is_written_anew_while_it_waits_is_thinned_as_it_
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = str(tmp_path / "journal.db")
-    async with opened(path, clock) as journal:
+    async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 1, 48)
         clock.at_us += 5 * MINUTE_US
         async with journal._upkeep.thinning._making:

@@ -1,0 +1,17 @@
+"""Fixtures for tests of what is done to journals that are open."""
+
+import pytest
+
+from tests.journal.sqlite.history.open_journals import Clock
+from twincast.journal.sqlite.history import schedule
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make partitions in a thread, which is begun faster than a process."""
+    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
