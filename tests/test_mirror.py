@@ -53,7 +53,8 @@ PAGES = {
         *("journal/sqlite/history/ranges", "journal/sqlite/history/sums"),
     ],
     "journal/sqlite/history/test_schedule.py": [
-        *("journal/sqlite/history/catalog", "journal/sqlite/history/closed_log", "journal/sqlite/history/closer"),
+        *("journal/sqlite/history/apart", "journal/sqlite/history/catalog", "journal/sqlite/history/closed_log"),
+        "journal/sqlite/history/closer",
         *("journal/sqlite/history/files", "journal/sqlite/history/process", "journal/sqlite/history/span"),
         *("journal/sqlite/history/writing_out", "journal/sqlite/partitions"),
     ],

@@ -22,7 +22,7 @@ from twincast.core.state import State
 from twincast.errors import JournalUnusable, Truncated
 from twincast.history.query import EntriesQuery, Names
 from twincast.journal.retention import Retention
-from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history import apart
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.stores import Journal, Stores, open_stores
 from twincast.journal.url import required_file_of
@@ -43,7 +43,7 @@ def open_kind(kind: str, journal_url: JournalUrl, monkeypatch: pytest.MonkeyPatc
     """Open a journal of each kind, the same at each call; "closed" is SQLite's with most of it in partitions."""
     if kind != "closed":
         return lambda: open_stores(journal_url(kind), memory_max_bytes=64 * 1024 * 1024)
-    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+    monkeypatch.setattr(apart, "made_apart", apart.made_here)
     monkeypatch.setattr(SqliteJournal, "append", _append_and_close)
     retention = Retention(partition_entries=3, keep_entries=1)
     return lambda: open_stores(journal_url("sqlite"), memory_max_bytes=0, retention=retention)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.journal.sqlite.history.open_journals import Clock
-from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history import apart
 
 
 @pytest.fixture
@@ -14,4 +14,4 @@ def clock() -> Clock:
 @pytest.fixture
 def made_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make partitions in a thread, which is begun faster than a process."""
-    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+    monkeypatch.setattr(apart, "made_apart", apart.made_here)

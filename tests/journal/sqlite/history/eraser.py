@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.journal.sqlite.history import test_erasing as erasing
 from twincast.journal.sqlite import erasures
-from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history import apart
 
 
 async def erase(path: Path) -> None:
@@ -21,6 +21,6 @@ async def erase(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    schedule.made_apart = schedule.made_here
+    apart.made_apart = apart.made_here
     erasures.SLICE_ENTRIES, erasures.ZEROS_PAGES = 7, 3
     asyncio.run(erase(Path(sys.argv[1])))

@@ -30,7 +30,7 @@ from twincast.journal.retention import Retention
 from twincast.journal.sqlite import erasures
 from twincast.journal.sqlite.backup import back_up
 from twincast.journal.sqlite.health import facts, problems
-from twincast.journal.sqlite.history import erasing, schedule, slices
+from twincast.journal.sqlite.history import apart, erasing, slices
 from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import file_name, folder_of, summary_name
@@ -52,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have several slices of everything, made in this process."""
-    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+    monkeypatch.setattr(apart, "made_apart", apart.made_here)
     for module in "slices", "history":
         monkeypatch.setattr(f"twincast.journal.sqlite.history.{module}.BLOCK_ENTRIES", 10)
     monkeypatch.setattr(slices, "SLICE_ENTRIES", 20)

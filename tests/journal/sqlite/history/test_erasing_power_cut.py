@@ -34,7 +34,7 @@ from twincast.journal.sqlite import erasures
 from twincast.journal.sqlite import journal as sqlite_journal
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import problems
-from twincast.journal.sqlite.history import dense, erasing, files, schedule, slices
+from twincast.journal.sqlite.history import apart, dense, erasing, files, slices
 from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
@@ -60,7 +60,7 @@ class Known(NamedTuple):
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have several slices of everything, made in this process."""
-    monkeypatch.setattr(schedule, "made_apart", schedule.made_here)
+    monkeypatch.setattr(apart, "made_apart", apart.made_here)
     for module in "slices", "history":
         monkeypatch.setattr(f"twincast.journal.sqlite.history.{module}.BLOCK_ENTRIES", 5)
     monkeypatch.setattr(slices, "SLICE_ENTRIES", 20)

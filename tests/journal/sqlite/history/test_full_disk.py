@@ -15,7 +15,7 @@ from twincast.core.model import DataUpdate
 from twincast.history.query import EntriesQuery
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.health import problems
-from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history import apart, schedule
 from twincast.journal.sqlite.history.closer import Closed, Job
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
@@ -63,7 +63,7 @@ async def test_a_disk_that_becomes_full_while_the_log_is_closed_loses_nothing(
     disk: Disk, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     """`share` says how much of what closing takes is there: so it fails in the copy, or in the new file."""
-    made, may_close, began = schedule.made_here, asyncio.Semaphore(0), 0
+    made, may_close, began = apart.made_here, asyncio.Semaphore(0), 0
 
     async def later(job: Job) -> Closed:
         nonlocal began
@@ -71,12 +71,12 @@ async def test_a_disk_that_becomes_full_while_the_log_is_closed_loses_nothing(
         await may_close.acquire()
         return await made(job)
 
-    monkeypatch.setattr(schedule, "made_apart", later)
+    monkeypatch.setattr(apart, "made_apart", later)
     monkeypatch.setattr(schedule, "AGAIN_S", 0.05)
     path = str(disk.path / "journal.db")
     journal = await SqliteJournal.open(path, retention=Retention(partition_entries=PARTITION, keep_entries=1_000))
     await append(journal, 1, ENTRIES)
-    monkeypatch.setattr(schedule, "ROOM_BYTES", -(1 << 40))  # what it looks at first says that there is room
+    monkeypatch.setattr(apart, "ROOM_BYTES", -(1 << 40))  # what it looks at first says that there is room
     await eventually_async(lambda: began == 1, "it is about to be closed")
     disk.resize(disk.used_kib() + round(share * PARTITION * 0.15))
     may_close.release()

@@ -38,7 +38,7 @@ from twincast.history.times import text_of
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite import erasures, trim
 from twincast.journal.sqlite.health import problems
-from twincast.journal.sqlite.history import schedule
+from twincast.journal.sqlite.history import apart
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.journal import SqliteJournal
@@ -117,7 +117,7 @@ class LivingJournal(RuleBasedStateMachine):
         self._undo = ExitStack()
         for module, sizes in SMALL.items():
             self._undo.enter_context(patch.multiple(module, **sizes))
-        self._undo.enter_context(patch.object(schedule, "made_apart", schedule.made_here))
+        self._undo.enter_context(patch.object(apart, "made_apart", apart.made_here))
         self._undo.enter_context(patch.object(trim, "SLICE_ENTRIES", 3))
         self._undo.enter_context(patch.object(erasures, "SLICE_ENTRIES", 7))
         folder = self._undo.enter_context(TemporaryDirectory())

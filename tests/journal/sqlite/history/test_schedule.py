@@ -27,7 +27,7 @@ from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import trim, trim_schedule
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
-from twincast.journal.sqlite.history import files, schedule, span, writing_out
+from twincast.journal.sqlite.history import apart, files, schedule, span, writing_out
 from twincast.journal.sqlite.history.closer import Closed, Job, Work
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.paced import Share
@@ -272,10 +272,10 @@ class Gate:
 
     async def __call__(self, job: Work) -> Closed:
         if not isinstance(job, Job):
-            return await schedule.made_here(job)
+            return await apart.made_here(job)
         self.spans.append((job.first, job.last))
         await self._may_pass.acquire()
-        made = await schedule.made_here(job)
+        made = await apart.made_here(job)
         if not made.problem:
             told = rows(Path(job.new), "select value from about where name = 'state_is_whole'")
             self.is_whole.append(told == [("1",)])
@@ -286,7 +286,7 @@ async def test_a_partition_is_not_dropped_while_the_next_one_takes_its_twins_fro
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, now = Gate(), at(50)
-    monkeypatch.setattr(schedule, "made_apart", gate)
+    monkeypatch.setattr(apart, "made_apart", gate)
     async with opened(path, Retention(keep_s=100.0, partition_entries=10, keep_entries=5), lambda: now) as journal:
         gate.let_through()
         for reading in readings(1, 25):
@@ -312,7 +312,7 @@ async def test_where_sums_are_left_what_is_being_closed_is_left_in_peace_once_it
     for module in trim, trim_schedule:
         monkeypatch.setattr(module, "SLICE_ENTRIES", 50)
     gate = Gate()
-    monkeypatch.setattr(schedule, "made_apart", gate)
+    monkeypatch.setattr(apart, "made_apart", gate)
     kept = Retention(keep_bytes=700_000, partition_entries=1_000, keep_entries=5, keep_rollups_s=1e9)
     async with opened(path, kept) as journal:
 
@@ -381,12 +381,12 @@ async def test_the_audit_trail_keeps_what_partitions_have_and_loses_what_is_drop
 async def test_a_closing_that_fails_is_said_and_tried_again(
     path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, fails = schedule.made_here, True
+    made, fails = apart.made_here, True
 
     async def sometimes(job: Job) -> Closed:
         return Closed(0, 0, 0, 0, 0, 0, "", 0.0, "it is full") if fails else await made(job)
 
-    monkeypatch.setattr(schedule, "made_apart", sometimes)
+    monkeypatch.setattr(apart, "made_apart", sometimes)
     monkeypatch.setattr(schedule, "AGAIN_S", 0.01)
     async with opened(path) as journal:
         for reading in readings(1, 12):
@@ -406,7 +406,7 @@ async def test_a_disk_without_room_for_a_partition_is_left_to_commits(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = 16 << 20
-    monkeypatch.setattr(schedule, "free_bytes", lambda path: room)
+    monkeypatch.setattr(apart, "free_bytes", lambda path: room)
     monkeypatch.setattr(schedule, "AGAIN_S", 0.01)
     async with opened(path) as journal:
         for reading in readings(1, 12):
@@ -419,10 +419,10 @@ async def test_a_disk_without_room_for_a_partition_is_left_to_commits(
 
 
 async def test_a_process_that_dies_is_a_closing_that_fails(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "_PROCESS", "twincast.version")
+    monkeypatch.setattr(apart, "_PROCESS", "twincast.version")
     job = Job(path, f"{path}.new", 1, 10, "log", None, share=1)
     with pytest.raises(JournalUnavailable, match="has ended with status"):
-        await schedule.made_apart(job)
+        await apart.made_apart(job)
 
 
 async def test_where_no_process_can_be_started_a_thread_does_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,7 +490,7 @@ def test_a_steady_load_is_kept_up_with_at_any_speed_that_leaves_half_a_core() ->
 
 def test_the_process_that_closes_imports_nothing_of_the_server() -> None:
     """What it takes to start is taken from whatever is live on that core."""
-    code = f"import sys, {schedule._PROCESS}; print(*sys.modules)"
+    code = f"import sys, {apart._PROCESS}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {"asyncio", "fastapi", "uvicorn", "twincast.journal.sqlite.file"}.isdisjoint(loaded.split())
 

@@ -39,7 +39,7 @@ from twincast.journal.retention import Retention
 from twincast.journal.sqlite import trim_schedule
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
-from twincast.journal.sqlite.history import catalog, files, rollup, schedule, summaries
+from twincast.journal.sqlite.history import apart, catalog, files, rollup, summaries
 from twincast.journal.sqlite.history.closer import Closed, Job, Summing, sum_up
 from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.history.queries import Queries
@@ -312,10 +312,11 @@ async def test_what_is_left_survives_a_restart_without_the_setting(tmp_path: Pat
 async def test_without_room_for_the_sums_the_entries_stay_and_it_is_said(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, room = str(tmp_path / "journal.db"), [0]
-    monkeypatch.setattr(summaries, "free_bytes", lambda _path: room[0])
+    path, room = str(tmp_path / "journal.db"), [1 << 40]
+    monkeypatch.setattr(apart, "free_bytes", lambda _path: room[0])
     async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 28)
+        room[0] = 0
         clock.at_us += 60 * MINUTE_US
         await append(journal, clock, 1)
         await until(lambda: "the oldest entries stay" in (journal.space().problem or ""))
@@ -331,10 +332,10 @@ async def test_of_a_damaged_partition_nothing_is_left_and_the_others_are_not_hel
     async def failing(job: Job | Summing) -> Closed:
         if isinstance(job, Summing) and job.source.endswith("000000000001.db"):
             return Closed(0, 0, 0, 0, 0, 0, "", 0.0, "it is damaged")
-        return await schedule.made_here(job)
+        return await apart.made_here(job)
 
     path = str(tmp_path / "journal.db")
-    monkeypatch.setattr(schedule, "made_apart", failing)
+    monkeypatch.setattr(apart, "made_apart", failing)
     async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 28)
         file = Path(folder_of(path)) / "000000000001.db"
@@ -352,14 +353,14 @@ async def test_an_end_while_sums_are_made_leaves_the_entries(
 
     async def endless(job: Job | Summing) -> Closed:
         if isinstance(job, Job):
-            return await schedule.made_here(job)
+            return await apart.made_here(job)
         leave_half(job.new)
         begun.set()
         await asyncio.sleep(3_600)
         raise AssertionError
 
     path = str(tmp_path / "journal.db")
-    monkeypatch.setattr(schedule, "made_apart", endless)
+    monkeypatch.setattr(apart, "made_apart", endless)
     async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 28)
         clock.at_us += 60 * MINUTE_US

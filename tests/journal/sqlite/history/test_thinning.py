@@ -18,7 +18,7 @@ from twincast.history.pointer import Pointer
 from twincast.history.query import BucketsQuery, EntriesQuery, Names
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.health import facts, problems
-from twincast.journal.sqlite.history import schedule, thinning
+from twincast.journal.sqlite.history import apart, thinning
 from twincast.journal.sqlite.history.closer import Closed, Job, Rewriting
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
@@ -150,9 +150,9 @@ async def test_what_is_failing_is_said_and_tried_again(
     async def failing(job: Job | Rewriting) -> Closed:
         if isinstance(job, Rewriting) and fails[0]:
             return Closed(0, 0, 0, 0, 0, 0, "", 0.0, "the disk is full")
-        return await schedule.made_here(job)
+        return await apart.made_here(job)
 
-    monkeypatch.setattr(schedule, "made_apart", failing)
+    monkeypatch.setattr(apart, "made_apart", failing)
     async with opened(path, KEPT, clock) as journal:
         await append(journal, clock, 1, 48)
         clock.at_us += 35 * MINUTE_US

@@ -15,7 +15,7 @@ from twincast.core.model import DataUpdate
 from twincast.journal import retention
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite import trim
-from twincast.journal.sqlite.history import files, schedule
+from twincast.journal.sqlite.history import apart, files
 from twincast.journal.sqlite.history.layout import file_name
 from twincast.journal.sqlite.history.summaries import Summaries
 from twincast.journal.sqlite.history.times import iso
@@ -71,7 +71,7 @@ if __name__ == "__main__":
     if sys.argv[6:] == ["not summed"]:
         not_summed()
     if sys.argv[4] == "here":
-        schedule.made_apart = schedule.made_here
+        apart.made_apart = apart.made_here
     trim.SLICE_ENTRIES = 100
     retention.HEADROOM_BYTES, retention.CLOSING_BYTES = 0, 1
     entries, keep_bytes = int(sys.argv[2]), int(sys.argv[3]) or None

@@ -19,12 +19,10 @@ import apsw
 from twincast.core.erasure import Erasure, Erasures, up_to
 from twincast.errors import JournalUnavailable
 from twincast.journal.sqlite import erasures as rows
-from twincast.journal.sqlite.history import files, schedule
+from twincast.journal.sqlite.history import apart, files
 from twincast.journal.sqlite.history.catalog import ROLLUP, Part
-from twincast.journal.sqlite.history.closer import Rewriting
 from twincast.journal.sqlite.history.layout import folder_of, summary_name
 from twincast.journal.sqlite.open_journal import OpenJournal
-from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
 
@@ -33,8 +31,6 @@ AGAIN_S = 30.0
 BUSY_S = 0.05
 """The same for one that a reader of the file is in the way of."""
 PAUSE_MAX_S = 0.1
-SHARE = 0.3
-"""How much of a core it takes to write a partition anew."""
 
 
 class Erasing:
@@ -160,42 +156,17 @@ class Erasing:
 
     async def _rewrite(self, part: Part, erasures: Erasures) -> str:
         """Put a partition without the devices in the place of one, if that has anything of them; return its digest."""
-        loop = asyncio.get_running_loop()
-        old = files.path_of(self._path, part)
-        await loop.run_in_executor(None, self._check_room, part)
-        new = await loop.run_in_executor(None, files.new_file, self._path, part.first_seq)
         without = [(device_id, seq - 1) for device_id, seq in erasures.items()]
-        job = Rewriting(source=old, new=new, without=without, keeps_places=True, share=SHARE)
-        try:
-            facts = await schedule.made_apart(job)
-            if facts.problem:
-                raise JournalUnavailable(facts.problem)
-            if not facts.bytes:
-                return part.sha256
-            name = await loop.run_in_executor(None, files.settle_anew, new, part.file)
-        finally:
-            await loop.run_in_executor(None, files.remove_unfinished, new)
-        anew = part._replace(file=name, bytes=facts.bytes, sha256=facts.sha256)
-        if facts.entries:
-            anew = anew._replace(
-                min_us=facts.min_us,
-                max_us=facts.max_us,
-                stored_min_us=facts.stored_min_us,
-                stored_max_us=facts.stored_max_us,
-                entries=facts.entries,
-            )
+        made, name = await apart.rewritten(self._path, part, without, keeps_places=True)
+        if not name:
+            return part.sha256
+        anew = apart.part_anew(part, name, made)
         replaced = self._worker.do(self._partitions.replace, part, anew)
         is_part = await asyncio.shield(replaced)  # what has begun in the thread ends there
-        self._replaced.add(old if is_part else files.path_of(self._path, anew))
+        self._replaced.add(files.path_of(self._path, part if is_part else anew))
         if part.kind != ROLLUP:  # what was made of it before, to be left of it, is no longer wanted
             self._replaced.add(os.path.join(folder_of(self._path), summary_name(part.first_seq)))
         return anew.sha256
-
-    def _check_room(self, part: Part) -> None:
-        """Check that the disk has room for another file like this one: commits need what is left of it."""
-        needed = 2 * part.bytes + schedule.ROOM_BYTES
-        if (free := free_bytes(self._path)) < needed:
-            raise JournalUnavailable(f"that takes {needed:,} bytes for a while, and {free:,} of the disk are free")
 
     def _remove_replaced(self) -> None:
         named = {files.path_of(self._path, part) for part in (*self._partitions.parts, *self._partitions.summaries)}

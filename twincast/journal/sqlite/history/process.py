@@ -1,7 +1,7 @@
 """The process that makes one partition: `python -m twincast.journal.sqlite.history.process`, with a job on its input.
 
 So neither the interpreter's lock nor a long statement holds up the server. It runs at normal priority, for a process
-that is nice may keep a read of the journal open for seconds; it rests instead. `schedule` starts it, and nobody else.
+that is nice may keep a read of the journal open for seconds; it rests instead. `apart` starts it, and nobody else.
 """
 
 import os

@@ -7,22 +7,18 @@ file is whole and on the disk. What is left over goes at the next start.
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
-
-import msgspec
 
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import CLOSING_BYTES
-from twincast.journal.sqlite.history import closer, files
+from twincast.journal.sqlite.history import apart, files
 from twincast.journal.sqlite.history.catalog import CLOSED, Part
-from twincast.journal.sqlite.history.closer import Closed, Job, Work
+from twincast.journal.sqlite.history.closer import Job
 from twincast.journal.sqlite.open_journal import OpenJournal
-from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
 
@@ -30,8 +26,6 @@ LOOK_S = 60.0
 """How often the age of what is not closed is looked at."""
 AGAIN_S = 30.0
 """After how long a failed closing is tried again."""
-ROOM_BYTES = 16 << 20
-"""So much of the disk is left to commits meanwhile, at least."""
 SHARE_MIN, SHARE_MAX = 0.15, 1.0
 SHARE_FULL = 0.7
 """At its share a closing takes this part of the time in which as much is appended again."""
@@ -39,7 +33,6 @@ SHARE_BESIDE = 0.2
 """Where that is not enough it takes no more than this at first: commits come first, and what is to be closed waits."""
 FIRST_CPU_S = 6e-6
 """What an entry is taken to cost before one was closed."""
-_PROCESS = "twincast.journal.sqlite.history.process"
 
 
 class Span(NamedTuple):
@@ -159,8 +152,8 @@ class Closing:
         Raises:
             JournalUnavailable, OSError: it is not; the log has what it had.
         """
+        await apart.check_room(self._path, self._needed_bytes(span))
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._check_room, span)
         new = await loop.run_in_executor(None, files.new_file, self._path, span.first)
         try:
             before = await self._before(span)
@@ -173,13 +166,9 @@ class Closing:
                 before=None if before is None else files.path_of(self._path, before),
                 share=self._share(span),
             )
-            made = await made_apart(job)
-            if made.problem:
-                raise JournalUnavailable(made.problem)
-            name = await loop.run_in_executor(None, files.settle, new, span.first)
+            made, name = await apart.settled(job, partial(files.settle, new, span.first))
         finally:
             self._keep_back(None)
-            await loop.run_in_executor(None, files.remove_unfinished, new)
         self._cpu_s = made.cpu_s / made.entries
         part = Part(
             first_seq=span.first,
@@ -207,13 +196,11 @@ class Closing:
         await self._worker.do(self._file.closed_seq)  # a drop of it that has begun ends before that
         return parts[-1] if parts[-1] in self._partitions.parts else None
 
-    def _check_room(self, span: Span) -> None:
-        """Check that the disk has room for the copy and the new file: commits need what is left of it."""
+    def _needed_bytes(self, span: Span) -> int:
+        """Return how much room the copy and the new file take, at most."""
         entries, size_bytes = span.last - span.first + 1, os.path.getsize(self._path)
         entry_bytes = size_bytes / max(1, self._seq - self._since)  # at most: some of it may be free, or something else
-        needed = round(entries * max(CLOSING_BYTES, 2 * entry_bytes)) + ROOM_BYTES
-        if (free := free_bytes(self._path)) < needed:
-            raise JournalUnavailable(f"that takes {needed:,} bytes for a while, and {free:,} of the disk are free")
+        return round(entries * max(CLOSING_BYTES, 2 * entry_bytes))
 
     def _share(self, span: Span) -> float:
         """Return how much of a core the next closing takes, by how fast entries came since the one before."""
@@ -243,41 +230,3 @@ def share(entry_cpu_s: float, entries_per_s: float, lag: float) -> float:
     keeping_up = entry_cpu_s * entries_per_s / SHARE_FULL * (1 + lag)
     at_first = SHARE_BESIDE * max(1.0, lag - 1)
     return min(SHARE_MAX, at_first if keeping_up > at_first else max(keeping_up, SHARE_MIN * (1 + lag)))
-
-
-async def made_apart(job: Work) -> Closed:
-    """Do a job in a process of its own; in a thread where there can be none.
-
-    Raises:
-        JournalUnavailable: the process has failed.
-    """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *_command(), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
-        )
-    except (OSError, NotImplementedError):
-        return await made_here(job)
-    try:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(msgspec.json.encode(job) + b"\n")  # it stays open: its end tells the process of ours
-        answer = await process.stdout.readline()
-        status = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
-    if not answer:
-        raise JournalUnavailable(f"the process that closes it has ended with status {status}")
-    return msgspec.json.decode(answer, type=Closed)
-
-
-async def made_here(job: Work) -> Closed:
-    """Do a job in a thread, where the interpreter's lock is in the way, but whose statements rest all the same."""
-    return await asyncio.get_running_loop().run_in_executor(None, closer.close_in_words, job)
-
-
-def _command() -> list[str]:
-    # Without -P Python looks for modules in the working directory first, where any file may have the name of one.
-    root = Path(__file__).parents[4]
-    safely = [] if root == Path.cwd() else ["-P"]
-    return [sys.executable, *safely, "-m", _PROCESS]

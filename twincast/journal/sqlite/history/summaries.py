@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from twincast.errors import JournalUnavailable
-from twincast.journal.sqlite.history import files, schedule
+from twincast.journal.sqlite.history import apart, files
 from twincast.journal.sqlite.history.catalog import ROLLUP, Part
 from twincast.journal.sqlite.history.closer import Summing
 from twincast.journal.sqlite.history.layout import folder_of, summary_name
-from twincast.journal.sqlite.history.schedule import AGAIN_S, ROOM_BYTES, SHARE_MIN
+from twincast.journal.sqlite.history.schedule import AGAIN_S, SHARE_MIN
 from twincast.journal.sqlite.open_journal import OpenJournal
-from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
 
@@ -87,12 +86,11 @@ class Summaries:
         loop, source = asyncio.get_running_loop(), files.path_of(self._path, part)
         if not await loop.run_in_executor(None, os.path.exists, source):
             return None  # another one has taken its place meanwhile
-        if free_bytes(self._path) < part.bytes + ROOM_BYTES:
-            raise JournalUnavailable(f"{part.bytes + ROOM_BYTES:,} bytes of the disk must be free for that")
+        await apart.check_room(self._path, part.bytes)
         name = summary_name(part.first_seq)
         new = os.path.join(folder_of(self._path), f"{name}.{os.getpid()}.new")
         try:
-            made = await schedule.made_apart(Summing(source, new, SHARE_MIN))
+            made = await apart.made_apart(Summing(source, new, SHARE_MIN))
             if made.problem:
                 if await loop.run_in_executor(None, _is_damaged, source, part):
                     logger.error("%s is damaged: nothing is left of it once it is kept no longer", source)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
-from functools import partial
 from typing import NamedTuple
 
 import apsw
@@ -16,21 +15,18 @@ import apsw
 from twincast.core.pattern import Pattern
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import Retention
-from twincast.journal.sqlite.history import files, schedule
+from twincast.journal.sqlite.history import apart, files
 from twincast.journal.sqlite.history.catalog import THINNED, Part
-from twincast.journal.sqlite.history.closer import Closed, Rewriting
+from twincast.journal.sqlite.history.closer import Closed
 from twincast.journal.sqlite.history.layout import open_partition
 from twincast.journal.sqlite.history.rewrite import EVERYTHING
 from twincast.journal.sqlite.history.times import time_us
 from twincast.journal.sqlite.open_journal import OpenJournal
-from twincast.machine import free_bytes
 
 logger = logging.getLogger("twincast.journal")
 
 LOOK_S = 60.0
 """How often it is looked for what is too old."""
-SHARE = 0.3
-"""How much of a core it takes to write a partition anew."""
 
 _DEVICES = """
 select name from device
@@ -141,21 +137,11 @@ class Thinning:
         gone = [name for name in names if self._is_due(name, due)]
         if not gone:
             return
-        needed = 2 * part.bytes + schedule.ROOM_BYTES
-        if free_bytes(self._path) < needed:
-            raise JournalUnavailable(f"{needed:,} bytes of the disk must be free for that")
-        new = await loop.run_in_executor(None, files.new_file, self._path, part.first_seq)
-        job = Rewriting(
-            source=old, new=new, without=[(name, EVERYTHING) for name in gone], keeps_places=False, share=SHARE
-        )
-        try:
-            facts = await schedule.made_apart(job)
-            if facts.problem:
-                raise JournalUnavailable(facts.problem)
-            name = await loop.run_in_executor(None, files.settle_anew, new, part.file)
-        finally:
-            await loop.run_in_executor(None, files.remove_unfinished, new)
-        replaced = self._worker.do(partial(self._partitions.replace, part, thinned_part(part, name, facts)))
+        without = [(name, EVERYTHING) for name in gone]
+        made, name = await apart.rewritten(self._path, part, without, keeps_places=False)
+        if not name:
+            return
+        replaced = self._worker.do(self._partitions.replace, part, thinned_part(part, name, made))
         if await asyncio.shield(replaced):  # what has begun in the thread ends there
             await loop.run_in_executor(None, files.unlink, self._path, [part])
             logger.info("thinned the log from %d to %d, of %d devices", *part[:2], len(gone))
@@ -174,11 +160,6 @@ def _names_in(path: str) -> list[str]:
         return [str(name) for (name,) in db.execute(_DEVICES)]
 
 
-def thinned_part(part: Part, name: str, facts: Closed) -> Part:
+def thinned_part(part: Part, name: str, made: Closed) -> Part:
     """Return what the catalog says of a partition that was thinned; of one without any entries, its old times."""
-    anew = part._replace(file=name, entries=facts.entries, bytes=facts.bytes, sha256=facts.sha256, kind=THINNED)
-    if not facts.entries:
-        return anew
-    return anew._replace(
-        min_us=facts.min_us, max_us=facts.max_us, stored_min_us=facts.stored_min_us, stored_max_us=facts.stored_max_us
-    )
+    return apart.part_anew(part, name, made)._replace(entries=made.entries, kind=THINNED)
