@@ -29,6 +29,7 @@ StartServer = Callable[..., ServerProcess]
 JournalUrl = Callable[[str], str]
 LONG = (
     "test_schemathesis",
+    "test_docs",
     "test_crash",
     "test_elsewhere",
     "test_restart",
