@@ -104,9 +104,9 @@ def test_what_was_not_measured_is_not_judged() -> None:
 
 def test_the_promised_loads_are_there() -> None:
     assert {"fanout-1", "fanout-10", "fanout-100", "fanout-1000", "ingest", "rest", "latency", "idle"} <= set(LOADS)
-    assert {"single", "dashboards", "sse", "resume", "storm", "stalled", "steady", "page"} <= set(LOADS)
+    assert {"single", "dashboards", "sse", "resume", "storm", "stalled", "steady", "page", "charts"} <= set(LOADS)
     assert {"workers", "catch-up", "failover", "closing", "history"} <= set(LOADS)
-    assert len(TARGETS) == (55 if can_limit() else 53)
+    assert len(TARGETS) == (58 if can_limit() else 56)
     assert len(against.TARGETS) == 3
 
 

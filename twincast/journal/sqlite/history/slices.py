@@ -28,6 +28,8 @@ BLOCK_ENTRIES = 1_000
 _UNSYNCED = ("journal_mode = memory", "synchronous = off")
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 _CACHE_KIB = 2_048
+_LOG_CACHE_KIB = 16_384
+"""A page of a device's entries lies on as many pages of the log, which are read again for the next one."""
 _BUSY_TIMEOUT_MS = 1_000
 
 RUN_COLUMNS = """
@@ -134,6 +136,7 @@ class Slices:
         add_part_of(self.db)
         add_function(self.db, "pointer_of", pointer_of)
         run(self.db, "attach ? as hot", (f"file:{quote(self._journal)}?mode=ro",))
+        run(self.db, f"pragma hot.cache_size = {-_LOG_CACHE_KIB}")
         run(self.db, "attach ':memory:' as open")
         run(self.db, _TABLES + _TEMPORARY)
         run(self.db, dense.ROOT)
