@@ -75,3 +75,26 @@ def test_rollups_go_with_their_slice(made: Slices) -> None:
     assert made.db.execute("select min(slice) from open.rollup").get == 2
     assert made.db.execute("select min(slice) from open.piece").get == 2
     made.close()
+
+
+def test_some_dozens_of_devices_have_rollups_of_each_slice_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_ENTRIES", 4_000)
+    log = OpenLog(tmp_path)
+    log.write(
+        DataUpdate(f"d{seq % 40:02}", Raw(b"%d" % seq), text_of(seq * 1_000_000), "rest", seq, EPOCH)
+        for seq in range(1, 10_001)
+    )
+    made = Slices(log.path)
+    while made.go_on(0, 10_000):
+        pass
+    devices = dict(made.db.execute("select name, id from open.device"))
+    for each in devices.values():
+        assert rolled(made.db, each, 10_000) == [Rolled(1, 4_000, 3_600), Rolled(2, 8_000, 3_600)]
+    found = made.db.execute(OF_WIDTH, (3_600, 10_000)).fetchall()
+    of_each = {name: [seq for seq in range(1, 8_001) if seq % 40 == int(name[1:])] for name in devices}
+    assert found == [
+        (name, "", len(seqs), float(sum(seqs)), seqs[0], seqs[-1]) for name, seqs in sorted(of_each.items())
+    ]
+    made.close()

@@ -1,7 +1,8 @@
 """Rollups over the open end, of devices that are much of a slice: what they sent is read as fast as if it were closed.
 
 They grow with the slice, a piece a block: rows of a piece do not change once they are there, so a query that has begun
-adds up what was there then.
+adds up what was there then. Devices that are less of it get theirs once it is full, in one piece: a piece takes ten
+statements, which for some dozens of devices in each block would cost more than all that is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,9 @@ from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.rollup import CONDENSES, total_of
 
 DENSE = 16
-"""Of devices that are this part of a slice there are rollups; of the others there is little to read."""
+"""Of devices that are this part of a slice there are rollups as it grows."""
+DENSE_AT_END = 64
+"""Of devices that are this part of a full slice there are rollups; of the others there is little to read."""
 LEAF_ENTRIES = 2_000
 """The numbers of so many entries are taken out at once: no statement takes more than two milliseconds."""
 _ROLLED_S = tuple(width for width in WIDTHS_S if width <= 3_600)
@@ -48,6 +51,10 @@ create temp table sums (
 _MANY_OF_BLOCK = """
 select d.id from (select device_id from block group by device_id having count(*) >= ?) b
 cross join device d on d.name = b.device_id
+"""
+_MANY_AT_END = """
+select device from run where slice = :slice and device not in (select device from piece where slice = :slice)
+group by device having count(*) >= :least
 """
 _COUNT = "select count(*) from run where slice = :slice and device = :device"
 _LAST_PIECE = """
@@ -112,6 +119,10 @@ class Growing(Protocol):
     def max_us(self) -> int:
         """See Slice."""
 
+    @property
+    def is_full(self) -> bool:
+        """See Slice."""
+
 
 def floor_of(number: str, width: str) -> str:
     """Return the SQL for the last multiple of a width up to a number; a division alone rounds those below 0 up."""
@@ -132,7 +143,9 @@ class Dense:
         self._slice = 0
         self._candidates: set[int] = set()
 
-    def grow(self, growing: Growing, first: int, extent: tuple[int, int], *, least: tuple[int, int]) -> Iterator[None]:
+    def grow(
+        self, growing: Growing, first: int, extent: tuple[int, int], *, least: tuple[int, int], least_at_end: int
+    ) -> Iterator[None]:
         """Sum up what a slice has grown by, in steps.
 
         Args:
@@ -140,6 +153,7 @@ class Dense:
             first: the first entry of the block by which it has grown.
             extent: the first and last time of that block.
             least: how many entries a device has at least in a block, and in a slice, to be much of it.
+            least_at_end: how many to be enough of a slice that is full.
         """
         if growing.number != self._slice:
             self._slice, self._candidates = growing.number, set()
@@ -151,10 +165,18 @@ class Dense:
             if pieces:
                 behind, finest = pieces[0][0] + 1, pieces[0][1]
                 times = extent if behind == first else (growing.min_us, growing.max_us)  # unless a block has failed
-                yield from self._add({**which, "first": behind, "finest": finest}, times)
+                yield from self._add({**which, "first": behind, "finest": finest}, times, LEAF_ENTRIES)
             elif self._db.execute(_COUNT, which).get >= least[1]:
                 yield from self._begin(growing, which)
             yield
+        if growing.is_full:
+            many: list[Any] = self._db.execute(
+                _MANY_AT_END, {"slice": growing.number, "least": least_at_end}
+            ).fetchall()
+            yield
+            for (device,) in many:
+                yield from self._begin(growing, {"slice": growing.number, "device": device, "last": growing.last_seq})
+                yield
 
     def _begin(self, growing: Growing, which: dict[str, int]) -> Iterator[None]:
         """Sum up all that a slice has of a device, from the finest width on at which that condenses."""
@@ -164,17 +186,26 @@ class Dense:
             sql = f"select count(distinct {start}) from run where slice = :slice and device = :device"
             if self._db.execute(sql, which).get * CONDENSES <= entries:
                 whole = growing.min_us, growing.max_us
-                yield from self._add({**which, "first": growing.first_seq, "finest": width}, whole)
+                of_all = growing.last_seq - growing.first_seq + 1
+                step = max(1, LEAF_ENTRIES * of_all // entries)
+                yield from self._add({**which, "first": growing.first_seq, "finest": width}, whole, step)
                 return
-            yield
+            if entries > LEAF_ENTRIES:
+                yield
         self._candidates.discard(which["device"])
 
-    def _add(self, piece: dict[str, int], extent: tuple[int, int]) -> Iterator[None]:
-        """Add the rollups of a piece; all of them are there at once."""
+    def _add(self, piece: dict[str, int], extent: tuple[int, int], step: int) -> Iterator[None]:
+        """Add the rollups of a piece; all of them are there at once.
+
+        Args:
+            piece: which.
+            extent: the first and last time in it.
+            step: of so many positions the numbers are taken out at once.
+        """
         for table in "leaf", "nested", "sums":
             run(self._db, f"delete from {table}")
-        for first in range(piece["first"], piece["last"] + 1, LEAF_ENTRIES):
-            last = min(first + LEAF_ENTRIES - 1, piece["last"])
+        for first in range(piece["first"], piece["last"] + 1, step):
+            last = min(first + step - 1, piece["last"])
             which = {**piece, "first": first, "last": last, "min_us": extent[0], "max_us": extent[1]}
             for sql in _NUMBERS, _NESTED:
                 run(self._db, sql, which)

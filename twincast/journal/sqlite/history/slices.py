@@ -12,7 +12,7 @@ from urllib.parse import quote
 import apsw
 
 from twincast.journal.sqlite.history import dense
-from twincast.journal.sqlite.history.dense import DENSE, Dense
+from twincast.journal.sqlite.history.dense import DENSE, DENSE_AT_END, Dense
 from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK, KINDS, folder_of
 from twincast.journal.sqlite.history.paced import run
@@ -220,7 +220,8 @@ class Slices:
         else:
             self._slices[-1] = added
         least = max(1, BLOCK_ENTRIES // DENSE), max(1, SLICE_ENTRIES // DENSE)
-        self._filling = self._dense.grow(added, first, extent[:2], least=least)
+        at_end = max(1, SLICE_ENTRIES // DENSE_AT_END)
+        self._filling = self._dense.grow(added, first, extent[:2], least=least, least_at_end=at_end)
 
     def _begin_file(self) -> None:
         """Have the slices in a file from now on, made anew; they stay in memory where the folder takes none."""
