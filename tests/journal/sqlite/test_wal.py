@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.fakes import batch_of
 from twincast.core.audit import Actor
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
+from twincast.journal.sqlite import wal
 from twincast.journal.sqlite.access_file import AccessFile
 from twincast.journal.sqlite.file import SqliteFile
 
@@ -80,6 +82,38 @@ def crashed(path: Path, to: Path, *, early: Callable[[Path, Path], None] = backu
     copy_elsewhere(path, to)
     file.close()
     return copy
+
+
+def held(path: Path) -> apsw.Connection:
+    """Have another program keep a journal for itself; return its connection."""
+    other = apsw.Connection(str(path))
+    other.pragma("locking_mode", "exclusive")
+    other.execute("begin immediate")
+    return other
+
+
+def test_a_crashed_pair_is_waited_for_while_another_program_has_it(path: Path, tmp_path: Path) -> None:
+    left = tmp_path / "left.db"
+    crashed(path, left)
+    other = held(left)
+    letting_go = threading.Timer(0.3, other.close)
+    letting_go.start()
+    with closing(SqliteFile(str(left))) as file:
+        assert file.seq == 45_000
+    letting_go.join()
+
+
+def test_a_crashed_pair_that_another_program_keeps_is_not_taken_for_damaged(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wal, "_BUSY_TIMEOUT_MS", 10)
+    left = tmp_path / "left.db"
+    crashed(path, left)
+    with closing(held(left)), pytest.raises(JournalUnusable, match="another program keeps the file for itself") as told:
+        SqliteFile(str(left))
+    assert "move" not in told.value.message
+    with closing(SqliteFile(str(left))) as file:
+        assert file.seq == 45_000
 
 
 def test_a_crashed_pair_is_taken_wherever_it_is_by_now(path: Path, tmp_path: Path) -> None:

@@ -15,6 +15,14 @@ import msgspec
 from twincast.errors import JournalUnusable
 from twincast.journal.sqlite.failing import in_words
 
+_BUSY_TIMEOUT_MS = 10_000
+"""How long to wait for another program that has the file: when a server is killed, who closes a part of the log for it
+goes on for a moment, and perhaps is the one that reads the -wal anew."""
+_NOT_DAMAGE = (
+    *(apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.CantOpenError),
+    *(apsw.ReadOnlyError, apsw.PermissionsError, apsw.NoMemError),
+)
+"""What says nothing of whether a file and a -wal belong together."""
 _WAL_HEADER_BYTES = 32
 _PROBES = 512
 """How many entries before those of the -wal are looked for. Where pages are mixed, most are not found."""
@@ -57,6 +65,7 @@ def open_with_its_wal(path: str, *, vfs: str | None = None, makes_shm: bool = Tr
     """
     db = apsw.Connection(path, vfs=vfs)
     try:
+        db.set_busy_timeout(_BUSY_TIMEOUT_MS)
         if not makes_shm:
             db.pragma("locking_mode", "exclusive")
         if has_changes(path):
@@ -72,6 +81,8 @@ def open_with_its_wal(path: str, *, vfs: str | None = None, makes_shm: bool = Tr
 def _refuse_foreign_wal(db: apsw.Connection, path: str, vfs: str | None) -> None:
     try:
         why = _why_not_together(db, _Alone(path, vfs))
+    except _NOT_DAMAGE:
+        raise
     except apsw.Error as error:
         why = f"together they are damaged ({in_words(error)})"
     if why:
