@@ -24,6 +24,9 @@ AGED_SUMMED_ENTRIES = 1_000
 """The same where sums are left of what is kept no longer, or some devices are kept for less: that is of partitions."""
 KEEP_PARTS, KEEP_BYTES_PARTS = 4, 16
 """What is kept is made of at least so many partitions, each of which goes as a whole: by age, by bytes."""
+LARGE_PARTS = 20
+"""The same of large entries, of which fewer make a partition where sums are left: what is made of one, a copy and the
+new file, then takes no more than is reserved for closing and for what comes meanwhile."""
 CLOSING_BYTES = 192
 """What closing takes of the disk for each entry, beside the entry itself: a copy, and the new file."""
 
@@ -75,6 +78,15 @@ class Retention(NamedTuple):
         fitting = (self.keep_bytes - HEADROOM_BYTES) // KEEP_BYTES_PARTS // CLOSING_BYTES
         least = min(self.partition_entries, PARTITION_MIN_ENTRIES)
         return min(self.partition_entries, fitting) if fitting >= least else 0
+
+    @property
+    def closes_at_bytes(self) -> int | None:
+        """How large a part of the log is closed even if its entries are fewer; None if it may be of any size.
+
+        Without sums nothing is lost by it if entries are so large that they go before enough of them are there.
+        """
+        bound = self.closed_max_bytes
+        return max(1, bound // LARGE_PARTS) if bound is not None and self.leaves_sums else None
 
     @property
     def closes_at_age_s(self) -> float:

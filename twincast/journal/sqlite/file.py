@@ -35,7 +35,7 @@ from twincast.journal.sqlite.partitions import Partitions
 from twincast.journal.sqlite.reserve import Reserve
 from twincast.journal.sqlite.schema import COPY_OF, MOVED_TO
 from twincast.journal.sqlite.transactions import BUSY_TIMEOUT_MS, Transactions
-from twincast.journal.sqlite.trim import LogTrim, Look
+from twincast.journal.sqlite.trim import ROW_BYTES, LogTrim, Look
 from twincast.journal.sqlite.wal import open_with_its_wal, refuse_lonely_wal
 from twincast.wire.messages import encode, encode_all
 
@@ -47,6 +47,10 @@ CHECKPOINT_PART = 4
 a few commits, which a start would have to replay."""
 
 _NEWEST = "select coalesce(max(seq), 0) from log"
+_ENTRY_BYTES = f"""
+select avg(octet_length(value) + octet_length(device_id) + {ROW_BYTES})
+from (select * from log order by seq desc limit 1000)
+"""
 
 
 class SqliteFile:
@@ -281,6 +285,15 @@ class SqliteFile:
         """
         with unavailable_if_failing():
             return max(self._trim.hot_since(self.seq), self.partitions.closed_seq)
+
+    def bytes_behind(self, seq: int) -> int:
+        """Return about how much the entries behind a position take, if they are as large as the newest ones.
+
+        Raises:
+            JournalUnavailable: the disk does not give it.
+        """
+        with unavailable_if_failing():
+            return round((self.seq - seq) * (self._db.execute(_ENTRY_BYTES).get or 0))
 
     def is_older(self, seq: int, age_s: float, now_utc: str) -> bool:
         """Return whether an entry was stored so long ago.

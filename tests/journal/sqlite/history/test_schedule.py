@@ -311,6 +311,7 @@ async def test_where_sums_are_left_what_is_being_closed_is_left_in_peace_once_it
     monkeypatch.setattr(trim, "SLACK_BYTES", 0)
     for module in trim, trim_schedule:
         monkeypatch.setattr(module, "SLICE_ENTRIES", 50)
+    monkeypatch.setattr(retention, "LARGE_PARTS", 1)
     gate = Gate()
     monkeypatch.setattr(apart, "made_apart", gate)
     kept = Retention(keep_bytes=700_000, partition_entries=1_000, keep_entries=5, keep_rollups_s=1e9)

@@ -387,6 +387,33 @@ async def test_under_a_bound_in_bytes_the_oldest_sums_go_when_nothing_else_can(
     assert problems(path) == []
 
 
+async def test_sums_are_left_of_entries_that_are_so_large_that_few_of_them_fit(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "HEADROOM_BYTES", 0)
+    monkeypatch.setattr(retention, "CLOSING_BYTES", 1)
+    monkeypatch.setattr("twincast.journal.sqlite.trim.SLACK_BYTES", 0)
+    path, text = str(tmp_path / "journal.db"), "x" * 20_000
+    kept = Retention(keep_bytes=8_000_000, keep_entries=5, partition_entries=1_000, keep_rollups_s=86_400.0)
+    journal = await SqliteJournal.open(path, retention=kept, now_utc=clock)
+    try:
+        for n in range(1, 601):
+            value = Raw(b'{"n":%d,"text":"%s"}' % (n, text.encode()))
+            await journal.append(batch_of([DataUpdate("d", value, clock(), "rest")]))
+            if n % 5 == 0:
+                await journal.closed()
+        await until(lambda: journal.oldest_since > 0 and not journal._upkeep.trimming._is_busy)
+        spans = [
+            (part.first_seq, part.last_seq)
+            for part in (*journal._file.partitions.summaries, *journal._file.partitions.parts)
+        ]
+        assert [first for first, _ in spans] == [1, *(last + 1 for _, last in spans[:-1])]
+        assert journal.oldest_since == journal._file.partitions.summaries[-1].last_seq
+    finally:
+        await journal.close()
+    assert problems(path) == []
+
+
 def test_what_was_never_closed_goes_once_neither_partitions_nor_sums_are_left_to_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

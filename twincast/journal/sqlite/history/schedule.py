@@ -67,6 +67,8 @@ class Closing:
         self._now_utc, self._making = journal.now_utc, journal.making
         self._entries = retention.closes_at_entries
         self._age_s, self._aged_entries = retention.closes_at_age_s, retention.aged_entries
+        self._bytes = retention.closes_at_bytes
+        self._looks_at_bytes = 0  # at how much that was appended it looks how much is not closed
         self._closed = closed
         self._keep_back = keep_back
         self._clock_s = clock_s
@@ -90,7 +92,8 @@ class Closing:
             return
         waiting = newest_seq - self._since
         is_aged = waiting >= min(self._aged_entries, self._entries) and self._clock_s() >= self._looks_at_s
-        if waiting >= self._entries or is_aged:
+        is_much = self._bytes is not None and self._file.appended_bytes >= self._looks_at_bytes
+        if waiting >= self._entries or is_aged or is_much:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="closing the log")
             self._task.add_done_callback(self._ended)
 
@@ -138,6 +141,11 @@ class Closing:
         waiting = self._seq - self._since
         if self._entries and waiting >= self._entries:
             return Span(self._since + 1, self._since + self._entries)
+        if self._entries and self._bytes is not None:
+            self._looks_at_bytes = self._file.appended_bytes + self._bytes // 4
+            with suppress(JournalUnavailable):
+                if await self._worker.do(self._file.bytes_behind, self._since) >= self._bytes:
+                    return Span(self._since + 1, self._seq)
         self._looks_at_s = self._clock_s() + LOOK_S
         if not self._entries or waiting < min(self._aged_entries, self._entries):
             return None
