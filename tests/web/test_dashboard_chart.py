@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -384,14 +385,19 @@ def test_the_page_of_a_device_keeps_to_its_width(served: ServerProcess, open_pag
     )
 
 
-def test_the_first_chart_of_a_month_comes_with_one_look_at_the_log(served: ServerProcess, open_page: OpenPage) -> None:
-    push_past(served, "d", list(range(FEW)))
+@pytest.mark.parametrize(("readings", "looks"), [(FEW, 2), (5 * FEW, 3), (MANY, 3)])
+def test_no_more_readings_are_asked_for_than_a_chart_draws(
+    served: ServerProcess, open_page: OpenPage, readings: int, looks: int
+) -> None:
+    push_past(served, "d", list(range(readings)))
     page = watched(served, open_page)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     show(page, "#d?range=30d")
-    expect(note(page)).to_have_text(f"{FEW} points, 0 to {FEW - 1}")
-    assert len([url for url in asked if "to=now" in url]) == 1
+    expect(note(page)).to_contain_text(f"{readings:,} {'points' if readings < MANY else 'readings'}")
+    asked = [url for url in asked if "to=now" in url]
+    assert len(asked) == looks
+    assert [url for url in asked if "limit=2000" in url] == (asked[2:] if readings < MANY else [])
 
 
 def test_a_key_that_is_held_asks_for_few_of_the_devices_that_it_passes(
@@ -409,7 +415,8 @@ def test_a_key_that_is_held_asks_for_few_of_the_devices_that_it_passes(
     passed_s = time.monotonic() - begin
     expect(page.locator("#detail-title")).to_have_text("fleet/090")
     expect(note(page)).to_contain_text("One point")
-    assert len([url for url in asked if "to=now" in url]) <= 3 + passed_s / 0.2
+    charted = {parse_qs(urlsplit(url).query)["devices"][0] for url in asked if "to=now" in url}
+    assert len(charted) <= 3 + passed_s / 0.2
     assert len([url for url in asked if "device_id=" in url]) <= 4 + 4 * passed_s / 0.5, "facts and timeline"
 
 

@@ -6,6 +6,7 @@ import { writePointer } from "./pointer.js";
 import { Buckets, Readings } from "./series.js";
 
 const READINGS_MAX = 2_000; // as many as a wide chart can tell apart
+const READINGS_FEW = 200;
 const MARKS_MAX = 500;
 const DEVICES_FEW = 4;
 
@@ -38,19 +39,21 @@ export class PastRefused extends Error {
 export async function askPast(ask, { traces, fromMs, toMs, points, signal }) {
   const { devices, paths, common, beginning, ofPaths } = namesOf({ traces, fromMs, toMs });
   const get = (parameters) => read(ask, "api/history", [...common, ...parameters], signal);
-  const getEvery = () => get([...beginning, ...ofPaths, ["kinds", "data_update,late,control,deleted"], ["limit", READINGS_MAX]]);
-  const getAdded = (from) => Promise.all([
-    get([["from", isoOf(from)], ...ofPaths, ["points", points], ["agg", aggregatesOf(traces)]]),
-    get([...beginning, ["kinds", "control,deleted"], ["limit", MARKS_MAX]]),
+  const getEvery = (limit) => get([...beginning, ...ofPaths, ["kinds", "data_update,late,control,deleted"], ["limit", limit]]);
+  const getAdded = (from) => get([["from", isoOf(from)], ...ofPaths, ["points", points], ["agg", aggregatesOf(traces)]]);
+  const getMarks = () => get([...beginning, ["kinds", "control,deleted"], ["limit", MARKS_MAX]]);
+  // Buckets say how many readings they have: so many are not sent in vain. A few are asked for beside them, and may be all.
+  const isCounted = fromMs !== null && traces.some(({ kind }) => kind === "number");
+  const [few, counted] = await Promise.all([
+    isCounted && devices.length <= DEVICES_FEW ? getEvery(READINGS_FEW) : null, isCounted ? getAdded(fromMs) : null,
   ]);
-  // Buckets say how many readings they have: so those of many devices are not sent in vain.
-  const isMuch = devices.length > DEVICES_FEW && traces.some(({ kind }) => kind === "number");
-  const early = isMuch && fromMs !== null ? await getAdded(fromMs) : null;
-  if (!early || areFew(early[0].series)) {
-    const all = await getEvery();
-    if (!all.devices.some(({ cursor }) => cursor)) return everyReading(all, traces, paths);
+  if (few && isAll(few)) return everyReading(few, traces, paths);
+  if (!counted || areFew(counted.series)) {
+    const all = await getEvery(READINGS_MAX);
+    if (isAll(all)) return everyReading(all, traces, paths);
   }
-  const [added, marked] = early ?? (await getAdded(fromMs ?? (await askFirst(ask, devices, signal)).atMs));
+  const added = counted ?? (await getAdded(fromMs ?? (await askFirst(ask, devices, signal)).atMs));
+  const marked = await getMarks();
   const series = traces.map(({ id, path, kind }) => {
     const columns = added.series.find((each) => each.device_id === id && each.path === writePointer(path));
     return new Buckets(kind, added.every, columns ?? { time_ms: [] });
@@ -88,6 +91,10 @@ function namesOf({ traces, fromMs, toMs }) {
     beginning: fromMs === null ? [] : [["from", isoOf(fromMs)]],
     ofPaths: paths.map((path) => ["path", path]),
   };
+}
+
+function isAll({ devices }) {
+  return !devices.some(({ cursor }) => cursor);
 }
 
 function areFew(series) {
