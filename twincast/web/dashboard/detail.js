@@ -8,7 +8,7 @@ import { stringify } from "./json.js";
 import { readPointer } from "./pointer.js";
 import { ValueTree } from "./valuetree.js";
 
-const REST_MS = 150; // the chart comes first; and a held arrow key goes through devices faster than anybody reads
+const REST_MS = 150; // a held arrow key goes through devices faster than anybody reads
 
 export class Detail {
   #panel = byId("detail");
@@ -20,6 +20,7 @@ export class Detail {
   #seq = -1;
   #treeOf = "";
   #timer = 0;
+  #isPastDue = false;
   #absent = null;
   #onClose;
   #explain;
@@ -67,8 +68,8 @@ export class Detail {
     if (this.#device === device) return;
     this.#letGoOfPast();
     this.#timer = setTimeout(() => {
-      this.#facts.open(device);
-      this.#timeline.open(device.id);
+      this.#isPastDue = true;
+      this.#openPast();
     }, REST_MS);
     this.#device = device;
     this.#seq = -1;
@@ -76,6 +77,14 @@ export class Detail {
     say(byId("detail-title"), device.id);
     this.#show(null);
     this.#showGone("");
+  }
+
+  /** Asks for what else is said of the past: behind the chart, which is looked at first. */
+  #openPast() {
+    if (!this.#isPastDue || this.#chart.isComing) return;
+    this.#isPastDue = false;
+    this.#facts.open(this.#device);
+    this.#timeline.open(this.#device.id);
   }
 
   /** Says that at an address there is no device. @param {import("./address.js").Address} address */
@@ -117,6 +126,7 @@ export class Detail {
 
   #letGoOfPast() {
     clearTimeout(this.#timer);
+    this.#isPastDue = false;
     this.#facts.close();
     this.#timeline.close();
   }
@@ -164,6 +174,7 @@ export class Detail {
     }
     say(byId("detail-updated"), [preciseTime(device.updatedMs), ageText(serverNowMs() - device.updatedMs), ...sourceText(device)].join(" · "));
     this.#chart.draw();
+    this.#openPast();
     this.#facts.draw();
     this.#timeline.draw();
     const { pointers } = this.#chart;

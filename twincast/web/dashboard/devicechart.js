@@ -102,6 +102,11 @@ export class DeviceChart {
     this.#selection.read(null, new URLSearchParams(), null);
   }
 
+  /** Whether what it draws is on its way. */
+  get isComing() {
+    return this.#past.isComing;
+  }
+
   /** What of the address stays when another device is opened: the range. @returns {URLSearchParams} */
   get lasting() {
     const parameters = new URLSearchParams();

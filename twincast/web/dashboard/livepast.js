@@ -28,6 +28,7 @@ export class LivePast {
   #asked = null;
   #answer = null;
   #turn = null;
+  #isAsking = false;
   #feed = null;
   #timer = 0;
   #loadedAtMs = -Infinity;
@@ -53,6 +54,11 @@ export class LivePast {
   /** Whether there is an answer. */
   get isKnown() {
     return this.#answer !== null;
+  }
+
+  /** Whether the first answer is on its way. */
+  get isComing() {
+    return this.#answer === null && this.#isAsking;
   }
 
   /** What the lines show, in order. @returns {import("./past.js").Trace[]} */
@@ -90,6 +96,7 @@ export class LivePast {
     if (!question) return;
     this.#loadedAtMs = performance.now();
     const turn = (this.#turn = new AbortController());
+    this.#isAsking = true;
     try {
       const answer = await askPast(this.#ask, { ...question, signal: turn.signal });
       if (!turn.signal.aborted) this.#begin(question, answer);
@@ -98,6 +105,7 @@ export class LivePast {
       this.problem = error.message;
       if (error.isForNow ?? true) this.#timer = setTimeout(() => this.load(), AGAIN_MS);
     }
+    if (!turn.signal.aborted) this.#isAsking = false; // else another turn has begun, or none is wanted
     this.#onNeed();
   }
 
@@ -111,6 +119,7 @@ export class LivePast {
   #stop() {
     clearTimeout(this.#timer);
     this.#turn?.abort();
+    this.#isAsking = false;
     this.#feed?.close();
     this.#feed = null;
   }
