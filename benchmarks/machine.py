@@ -17,6 +17,9 @@ import psutil
 ROOT = Path(__file__).parents[1]
 SERVER_CORE, LOAD_CORE = 0, 1
 START_TIMEOUT_S = 20.0
+CALM_TIMEOUT_S = 120.0
+CALM_S, CALM_STEP_S, CALM_SHARE = 1.5, 0.5, 0.02
+"""Who takes less than this share of a core for so long rests."""
 _CPUCLOCK_SCHED = 2  # the clock of another process, as clock_getcpuclockid(3) makes it on Linux
 
 
@@ -79,6 +82,16 @@ class ServerProcess:
     def cpu_s(self) -> float:
         """The processor time that the process has used, to the nanosecond: psutil counts in ticks of 10 ms."""
         return time.clock_gettime(~self._process.pid << 3 | _CPUCLOCK_SCHED)
+
+    def wait_until_calm(self, timeout_s: float = CALM_TIMEOUT_S) -> None:
+        """Return once the process has rested for a while. Raises TimeoutError if it does not."""
+        until_s, calm_s = time.monotonic() + timeout_s, 0.0
+        while calm_s < CALM_S:
+            if time.monotonic() > until_s:
+                raise TimeoutError("the server does not come to rest")
+            before_s = self.cpu_s
+            time.sleep(CALM_STEP_S)
+            calm_s = calm_s + CALM_STEP_S if self.cpu_s - before_s < CALM_SHARE * CALM_STEP_S else 0.0
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the process."""

@@ -219,9 +219,10 @@ def chart_paint(system: Twincast) -> Run:
 
     def run(_seconds: float) -> Iterator[Sample]:
         use_core(None)
-        with system.running(core=None) as (_, port):
+        with system.running(core=None) as (process, port):
             url = f"http://127.0.0.1:{port}"
             device = charts.fill_month(url)
+            process.wait_until_calm()  # it indexes what came
             yield "device page with a month, first paint, ms", system.name, charts.first_paint_ms(url, device)
 
     return run
@@ -232,9 +233,10 @@ def chart_frames(system: Twincast) -> Run:
 
     def run(seconds: float) -> Iterator[Sample]:
         use_core(None)
-        with system.running(core=None) as (_, port):
+        with system.running(core=None) as (process, port):
             url = f"http://127.0.0.1:{port}"
             charts.fill_wall(url)
+            process.wait_until_calm()
             frames = charts.frames_of_wall(url, PAGE_S * seconds / SECONDS)
         yield "frame of 50 charts, median, ms", system.name, frames.median_ms
         yield "frame of 50 charts, p95, ms", system.name, frames.p95_ms

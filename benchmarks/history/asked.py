@@ -19,7 +19,6 @@ from twincast.journal.sqlite.history.slices import BLOCK_ENTRIES
 T = TypeVar("T")
 WARM, TIMES = 2, 15
 TIMEOUT_S = 120.0
-_CALM_S, _CALM_CPU_S = 0.5, 0.01
 
 
 class Took(NamedTuple):
@@ -45,12 +44,10 @@ class Asked:
         """
         until_s = time.monotonic() + TIMEOUT_S
         while time.monotonic() < until_s:
-            before_s = self._process.cpu_s
-            time.sleep(_CALM_S)
-            is_calm = self._process.cpu_s - before_s < _CALM_CPU_S
-            if is_calm and _indexed(index) > entries - BLOCK_ENTRIES:
+            self._process.wait_until_calm()
+            if _indexed(index) > entries - BLOCK_ENTRIES:
                 return
-        raise TimeoutError("the server does not come to rest")
+        raise TimeoutError("the server rests, and has not indexed the open end")
 
     def text(self, path: str) -> bytes:
         """Return the body of an answer. Raises Refused if it is not 200."""
