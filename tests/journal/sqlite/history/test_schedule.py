@@ -27,7 +27,7 @@ from twincast.journal.retention import KEEP_ALL, Retention
 from twincast.journal.sqlite import trim, trim_schedule
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import facts, problems
-from twincast.journal.sqlite.history import apart, files, schedule, span, writing_out
+from twincast.journal.sqlite.history import apart, build, files, schedule, span, writing_out
 from twincast.journal.sqlite.history.closer import Closed, Job, Work
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.paced import Share
@@ -500,3 +500,19 @@ def test_a_digest_is_the_sha256_of_the_file_however_much_it_rests(tmp_path: Path
     file = tmp_path / "partition.db"
     file.write_bytes(random.Random(1).randbytes(600_001))
     assert files.digest(str(file)) == files.digest(str(file), share=0.5) == sha256(file.read_bytes()).hexdigest()
+
+
+def test_what_is_removed_as_the_server_has_ended_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, close = tmp_path / "some.new-copy", os.close
+
+    def removing(descriptor: int) -> None:
+        close(descriptor)
+        copy.unlink(missing_ok=True)
+
+    monkeypatch.setattr(os, "close", removing)
+    for begin in span._new_copy, build.prepared:
+        with pytest.raises(apsw.CantOpenError):
+            begin(str(copy))
+    assert not copy.exists()

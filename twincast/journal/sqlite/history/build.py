@@ -31,7 +31,8 @@ from twincast.journal.sqlite.history.times import add_function, add_time_us
 from twincast.machine import OWNER_ALONE
 
 _CACHE_KIB = 4_096
-_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+"""Without leave to make the file, as in `span`."""
 _KIND = f"case type {' '.join(f'when {name!r} then {number}' for number, name in KINDS.items())} end"
 _TWIN_KINDS = f"({READING}, {DELETION})"
 """What makes a device's twin, and what ends it."""
@@ -149,7 +150,7 @@ def build(
 
 
 def prepared(path: str, **attached: str) -> apsw.Connection:
-    """Open a new file without a rollback journal, for one that is not finished is thrown away.
+    """Open a file that is there, empty, without a rollback journal, for one that is not finished is thrown away.
 
     Args:
         path: the file.

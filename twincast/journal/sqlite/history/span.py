@@ -22,7 +22,8 @@ BLOCK_ENTRIES = TICK_ENTRIES
 """Read at once, in one to three milliseconds; each is a tick of the partition."""
 _BUSY_TIMEOUT_MS = 10_000
 _CACHE_KIB = 1_024
-_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+"""SQLite makes no file: one that was removed, as the server has ended, is not made anew, and for everybody to read."""
 
 _COLUMNS = """(
     seq integer primary key, type text, device_id text, value text, command text, source text, stored_us integer,
