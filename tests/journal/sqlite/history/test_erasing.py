@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -349,6 +349,25 @@ async def test_the_index_of_what_is_not_closed_has_it_no_more(path: Path, monkey
         assert holding(path) == []
         assert await told(history, "d1") == others
         assert [one.seq for one in await told(history, GONE)] == [seq]
+
+
+async def test_the_index_is_made_anew_behind_a_deletion_though_nothing_is_written_any_more(path: Path) -> None:
+    async with opened(path, Retention(partition_entries=0)) as (journal, _):
+        await fill(journal, 1, 60)
+        await eventually_async(lambda: indexed_up_to(path) >= 50, "the index")
+        await erase(journal)
+        await journal.erased()
+        await eventually_async(lambda: indexed_up_to(path) >= 50, "the index, made anew")
+
+
+def indexed_up_to(path: Path) -> int:
+    """Return up to which position the index of what is not closed has all; 0 while it is empty, or written."""
+    index = Path(folder_of(str(path)), OPEN_END)
+    if not index.exists():
+        return 0
+    with closing(apsw.Connection(str(index), flags=apsw.SQLITE_OPEN_READONLY)) as db, suppress(apsw.Error):
+        return int(db.execute("select coalesce(max(seq), 0) from run").get)
+    return 0
 
 
 @pytest.mark.parametrize("entries", [0, 50])

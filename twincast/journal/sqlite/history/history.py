@@ -69,6 +69,7 @@ class SqliteHistory:
         with suppress(Stopping):  # then there is nothing left that was read
             await self._turns.do(self._queries.forget())
         self._looked_at = 0
+        self._turns.wake()  # the index is empty, and a log that is quiet does not grow
 
     async def entries(self, query: EntriesQuery) -> Sequence[EntriesPage]:
         """See History.entries."""
