@@ -66,6 +66,20 @@ async def test_a_longer_time_for_some_devices_than_for_the_log_is_said_to_be_wit
     assert Retention(keep_for=(("lab/*", 500.0),)).keep_for_in_vain == []
 
 
+async def test_sums_of_entries_that_are_all_kept_are_said_to_be_without_effect(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for kept in (
+        Retention(keep_rollups_s=4_000.0, keep_s=400.0),
+        Retention(keep_rollups_s=4_000.0, keep_bytes=1 << 30),
+        Retention(keep_rollups_s=4_000.0),
+    ):
+        assert "--keep-rollups has no effect" not in caplog.text
+        stores = await open_stores(f"sqlite:{tmp_path}/j.db", memory_max_bytes=1 << 20, retention=kept)
+        await stores.close()
+    assert "--keep-rollups has no effect" in caplog.text
+
+
 async def test_a_shorter_time_for_some_devices_is_said_to_be_without_effect_in_memory(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
