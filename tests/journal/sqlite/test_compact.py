@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,23 @@ def test_it_is_smaller_and_has_what_it_had(path: Path) -> None:
     assert ("merging partitions", 800, 800) in told
     assert told[-1][0] == "removing free pages" and told[-1][1] == told[-1][2]
     assert run(path).parts_after == 20, "and once more changes nothing"
+
+
+def test_what_a_kill_left_in_the_wal_counts_as_taken_before(path: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed" / "twincast.db"
+    killed.parent.mkdir()
+    with closing(apsw.Connection(str(path))) as db:
+        db.pragma("wal_autocheckpoint", 0)
+        for number in range(200):
+            db.execute("replace into meta (name, value) values ('filler', ?)", (number,))
+        for name in path, Path(f"{path}-wal"):
+            shutil.copy(name, killed.parent)
+        shutil.copytree(folder_of(str(path)), folder_of(str(killed)))
+    sizes = [each.stat().st_size for each in killed.parent.rglob("*") if each.is_file()]
+    assert Path(f"{killed}-wal").stat().st_size > killed.stat().st_size
+    done = run(killed)
+    assert done.bytes_before == sum(sizes)
+    assert done.bytes_after == sum(each.stat().st_size for each in killed.parent.rglob("*.db"))
 
 
 def test_a_merged_partition_is_what_it_would_be_had_it_been_closed_so(path: Path, tmp_path: Path) -> None:

@@ -177,9 +177,11 @@ def _check_room(path: str, needed_bytes: int) -> None:
 
 
 def _size(path: str, parts: Sequence[Part]) -> int:
-    with suppress(OSError):
-        return os.path.getsize(path) + sum(part.bytes for part in parts)
-    return 0
+    size_bytes = sum(part.bytes for part in parts)
+    for name in path, f"{path}-wal":  # behind a kill all of the log may be in the -wal
+        with suppress(OSError):
+            size_bytes += os.path.getsize(name)
+    return size_bytes
 
 
 @contextmanager
