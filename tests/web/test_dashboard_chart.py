@@ -455,6 +455,29 @@ def test_several_parts_and_devices_lie_over_one_another_and_a_link_shows_the_sam
     eventually(lambda: "with" not in address(page), "the address without it")
 
 
+def test_a_plain_value_is_compared_with_the_first_part_of_one_that_has_parts(
+    served: ServerProcess, open_page: OpenPage
+) -> None:
+    push_past(served, "plain", [1, 2])
+    push_past(served, "parts", [{"celsius": 20, "rh": 40}, {"celsius": 21, "rh": 41}])
+    push_past(served, "empty", [{"of": {}}])
+    page = watched(served, open_page)
+    show(page, "#plain?with=parts")
+    eventually(lambda: labels(page) == ["plain", "parts · celsius"], "the part that can be drawn")
+    eventually(lambda: [value for _, value in page.evaluate(ROWS)] == [20, 21], "its line, which is drawn last")
+    push(served, "parts", {"celsius": 22, "rh": 42})
+    expect(page.locator("#chart-legend li b")).to_have_text(["2", "22"])
+    show(page, "#plain?with=empty")
+    expect(page.locator("#chart-legend li b")).to_have_text(["2", "of {}"])
+    push_past(served, "turns", [{"rh": 60}, {"celsius": 30}])
+    show(page, "#parts?path=%2Frh&with=turns")
+    eventually(lambda: [value for _, value in page.evaluate(ROWS)] == [60], "the part that it sends in turns")
+    show(page, "#parts?path=%2Frh&path=%2Fcelsius&with=plain")
+    eventually(lambda: labels(page) == ["parts · rh", "parts · celsius", "plain · Value"], "one line of it")
+    page.locator("#chart-legend button").nth(2).click()
+    eventually(lambda: labels(page) == ["rh", "celsius"], "and none")
+
+
 def test_what_is_seen_is_saved_as_a_table_and_as_a_picture(served: ServerProcess, open_page: OpenPage) -> None:
     push_past(served, "lab/d", [{"x": number} for number in range(FEW)], step_s=10)
     push_past(served, "many", list(range(MANY)), step_s=30)

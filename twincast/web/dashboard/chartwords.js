@@ -10,10 +10,11 @@ export function labelOf(path) {
   return path.join(" › ") || "Value";
 }
 
-/** @param {any} value a number, a state, or nothing @returns {string} */
+/** @param {any} value a number, a state, nothing, or what cannot be drawn @returns {string} */
 export function sayValue(value) {
   if (value === undefined || value === null) return "–";
   if (value === MANY) return "changing";
+  if (typeof value === "object") return brief(value, 40);
   return typeof value === "number" ? measure(value) : String(value).slice(0, 40);
 }
 

@@ -264,9 +264,9 @@ export class DeviceChart {
 
   /** As short as it can be told from the others. */
   #nameOf({ id, path }) {
-    const { others, paths } = this.#selection;
+    const { others, paths, pointers } = this.#selection;
     if (!others.length) return labelOf(path);
-    return paths.length > 1 ? `${id} · ${labelOf(path)}` : id;
+    return paths.length > 1 || !pointers.has(writePointer(path)) ? `${id} · ${labelOf(path)}` : id;
   }
 
   async #saveTable() {

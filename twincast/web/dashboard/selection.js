@@ -1,6 +1,6 @@
 /** What a chart shows of which devices, as an address has it: the parts of the value, and the devices it is compared with. Knows no document. */
 
-import { drawnAs, partAt, readPointer, writePointer } from "./pointer.js";
+import { drawablePaths, drawnAs, partAt, readPointer, writePointer } from "./pointer.js";
 
 const LINES_MAX = 12; // more nobody tells apart
 
@@ -10,6 +10,7 @@ export class Selection {
   #paths = [];
   #isChosen = false; // the part is, by somebody
   #others = [];
+  #own = new Map(); // the part of each device to compare, where it is another; once known it stays, as do the lines
 
   /** @param {(id: string) => any} valueOf the newest value of a device; undefined if there is none */
   constructor(valueOf) {
@@ -24,6 +25,7 @@ export class Selection {
    */
   read(id, parameters, ordinary) {
     this.#id = id;
+    this.#own.clear();
     this.#paths = parameters.getAll("path").map(readPointer);
     this.#isChosen = this.#paths.length > 0;
     if (ordinary) this.offer(ordinary);
@@ -55,6 +57,7 @@ export class Selection {
   /** Draws a part where none is drawn. @param {string[]} path @returns {boolean} whether it is drawn now */
   offer(path) {
     if (this.#paths.length) return false;
+    this.#own.clear();
     this.#paths = [path];
     return true;
   }
@@ -68,6 +71,7 @@ export class Selection {
     const others = this.#paths.filter((each) => writePointer(each) !== pointer);
     const isThere = others.length < this.#paths.length;
     this.#isChosen = true;
+    this.#own.clear();
     this.#paths = !isAdded ? [path] : isThere && others.length ? others : [...others, path].slice(-LINES_MAX);
   }
 
@@ -84,11 +88,27 @@ export class Selection {
     else this.#others = [];
   }
 
-  /** What the lines show: of each device each part, as many as can be told apart. @returns {import("./past.js").Trace[]} */
+  /**
+   * What the lines show: of each device each part, as many as can be told apart. A plain value is compared with the first
+   * part that can be drawn of a value that has parts, and the other way round.
+   * @returns {import("./past.js").Trace[]}
+   */
   traces() {
-    const traces = [this.#id, ...this.#others].flatMap((id) => this.#paths.map((path) => ({
+    const traces = [this.#id, ...this.#others].flatMap((id) => this.#pathsOf(id).map((path) => ({
       id, path, kind: drawnAs(partAt(this.#valueOf(id), path)) ?? drawnAs(partAt(this.#valueOf(this.#id), path)) ?? "number",
     })));
     return traces.slice(0, LINES_MAX);
+  }
+
+  #pathsOf(id) {
+    const value = this.#valueOf(id);
+    if (id === this.#id || value === undefined) return this.#paths;
+    if (!this.#own.has(id)) {
+      // A device may send its parts in turns, so one that is not in its newest value may have a past all the same.
+      const isOther = this.#paths.every((path) => !path.length === (drawnAs(value) === null));
+      this.#own.set(id, isOther ? drawablePaths(value, 1)[0] : undefined);
+    }
+    const own = this.#own.get(id);
+    return own ? [own] : this.#paths;
   }
 }
