@@ -16,7 +16,7 @@ import typer.main
 
 from tests import warm
 from tests.credentials import add_key, certificate
-from tests.running import DEADLINE_S, ROOT
+from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually
 from twincast.cli import main
 from twincast.testing import Server
 
@@ -164,3 +164,25 @@ def test_every_command_is_tried_here() -> None:
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         names |= {f"{name} {inner}" for inner in command.commands} if hasattr(command, "commands") else {name}
     assert names == tried
+
+
+def test_what_comes_to_lie_in_a_checkout_is_not_committed_with_it(tmp_path: Path) -> None:
+    """The first command of the README serves from the checkout, and a key or a token there is nobody else's."""
+    server = ServerProcess(f"sqlite:{tmp_path}/twincast.db", TWINCAST_SELF_SIGNED="1", TWINCAST_PARTITION_ENTRIES="0")
+    try:
+        eventually((tmp_path / "twincast.db-place").exists, "the server")
+        left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    finally:
+        server.kill()
+    assert {"twincast.db-tls-key.pem", "twincast.db-reserve", "twincast.db-wal"} <= left
+    others = {
+        ".env",
+        "fan.cursor",
+        "fan.cursor.lock",
+        "outbox.db",
+        "outbox.db.lock",
+        "twincast.db-workers/nats/nats.conf",
+    }
+    command = ["git", "check-ignore", "--no-index", *sorted(left | others)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert set(ran.stdout.split()) == left | others
