@@ -98,3 +98,25 @@ def test_some_dozens_of_devices_have_rollups_of_each_slice_that_is_full(
         (name, "", len(seqs), float(sum(seqs)), seqs[0], seqs[-1]) for name, seqs in sorted(of_each.items())
     ]
     made.close()
+
+
+def test_a_slice_that_goes_while_it_is_summed_up_leaves_no_rollups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_ENTRIES", 4_000)
+    log = OpenLog(tmp_path)
+    log.write(
+        DataUpdate(f"d{seq % 40:02}", Raw(b"%d" % seq), text_of(seq * 1_000_000), "rest", seq, EPOCH)
+        for seq in range(1, 8_001)
+    )
+    for steps in range(1, 400, 7):
+        made = Slices(log.path)
+        while made.reach(0) < 8_000:
+            made.go_on(0, 8_000)
+        for _ in range(steps):
+            made.go_on(0, 8_000)
+        while made.go_on(4_000, 8_000):
+            pass
+        assert {each for (each,) in made.db.execute("select distinct slice from open.rollup")} == {2}
+        assert made.db.execute("select count(*) from open.piece").get == 40
+        made.close()

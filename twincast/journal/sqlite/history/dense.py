@@ -1,8 +1,8 @@
 """Rollups over the open end, of devices that are much of a slice: what they sent is read as fast as if it were closed.
 
 They grow with the slice, a piece a block: rows of a piece do not change once they are there, so a query that has begun
-adds up what was there then. Devices that are less of it get theirs once it is full, in one piece: a piece takes ten
-statements, which for some dozens of devices in each block would cost more than all that is read.
+adds up what was there then. Devices that are less of it get theirs once it is full and there is time, in one piece: a
+piece takes ten statements, which for some dozens of devices in each block would cost more than all that is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -119,10 +119,6 @@ class Growing(Protocol):
     def max_us(self) -> int:
         """See Slice."""
 
-    @property
-    def is_full(self) -> bool:
-        """See Slice."""
-
 
 def floor_of(number: str, width: str) -> str:
     """Return the SQL for the last multiple of a width up to a number; a division alone rounds those below 0 up."""
@@ -143,9 +139,7 @@ class Dense:
         self._slice = 0
         self._candidates: set[int] = set()
 
-    def grow(
-        self, growing: Growing, first: int, extent: tuple[int, int], *, least: tuple[int, int], least_at_end: int
-    ) -> Iterator[None]:
+    def grow(self, growing: Growing, first: int, extent: tuple[int, int], *, least: tuple[int, int]) -> Iterator[None]:
         """Sum up what a slice has grown by, in steps.
 
         Args:
@@ -153,7 +147,6 @@ class Dense:
             first: the first entry of the block by which it has grown.
             extent: the first and last time of that block.
             least: how many entries a device has at least in a block, and in a slice, to be much of it.
-            least_at_end: how many to be enough of a slice that is full.
         """
         if growing.number != self._slice:
             self._slice, self._candidates = growing.number, set()
@@ -169,14 +162,14 @@ class Dense:
             elif self._db.execute(_COUNT, which).get >= least[1]:
                 yield from self._begin(growing, which)
             yield
-        if growing.is_full:
-            many: list[Any] = self._db.execute(
-                _MANY_AT_END, {"slice": growing.number, "least": least_at_end}
-            ).fetchall()
-            yield
-            for (device,) in many:
-                yield from self._begin(growing, {"slice": growing.number, "device": device, "last": growing.last_seq})
-                yield
+
+    def many_of(self, full: Growing, least: int) -> list[int]:
+        """Return the devices that have so many entries in a slice, and no rollups yet."""
+        return [device for (device,) in self._db.execute(_MANY_AT_END, {"slice": full.number, "least": least})]
+
+    def sum_up(self, full: Growing, device: int) -> Iterator[None]:
+        """Sum up all that a full slice has of a device, in steps, between which nothing else is summed up."""
+        yield from self._begin(full, {"slice": full.number, "device": device, "last": full.last_seq})
 
     def _begin(self, growing: Growing, which: dict[str, int]) -> Iterator[None]:
         """Sum up all that a slice has of a device, from the finest width on at which that condenses."""

@@ -4,6 +4,7 @@ It is made anew at each start, in the background. What it does not have yet, que
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -143,6 +144,9 @@ class Slices:
         self._slices: list[Slice] = []
         self._dense = Dense(self.db)
         self._filling: Iterator[None] | None = None
+        self._filled = 0
+        self._full: deque[Slice] = deque()
+        self._to_sum: deque[tuple[Slice, int]] = deque()
         self.times_emptied = 0
         """How often `empty` was called: a query that began before has perhaps not found all."""
 
@@ -165,6 +169,8 @@ class Slices:
             run(self.db, dense.ROOT)
         self._slices.clear()
         self._dense, self._filling = Dense(self.db), None
+        self._full.clear()
+        self._to_sum.clear()
         self.times_emptied += 1
 
     def between(self, since: int, until: int) -> list[Slice]:
@@ -197,6 +203,13 @@ class Slices:
                 self._filling = filling
         elif head - self.reach(since) >= BLOCK_ENTRIES:
             self._add(self.reach(since) + 1, self.reach(since) + BLOCK_ENTRIES)
+        elif self._to_sum:
+            full, device = self._to_sum.popleft()
+            self._filling, self._filled = self._dense.sum_up(full, device), full.number
+        elif self._full:
+            full = self._full.popleft()
+            least = max(1, SLICE_ENTRIES // DENSE_AT_END)
+            self._to_sum.extend((full, device) for device in self._dense.many_of(full, least))
         else:
             return False
         return True
@@ -220,8 +233,9 @@ class Slices:
         else:
             self._slices[-1] = added
         least = max(1, BLOCK_ENTRIES // DENSE), max(1, SLICE_ENTRIES // DENSE)
-        at_end = max(1, SLICE_ENTRIES // DENSE_AT_END)
-        self._filling = self._dense.grow(added, first, extent[:2], least=least, least_at_end=at_end)
+        self._filling, self._filled = self._dense.grow(added, first, extent[:2], least=least), added.number
+        if added.is_full:
+            self._full.append(added)
 
     def _begin_file(self) -> None:
         """Have the slices in a file from now on, made anew; they stay in memory where the folder takes none."""
@@ -248,6 +262,8 @@ class Slices:
         with self.db:
             for table in "run", "rollup", "piece":
                 run(self.db, f"delete from {table} where slice = ?", (self._slices[0].number,))
-        del self._slices[0]
-        if not self._slices:
+        gone = self._slices.pop(0)
+        self._full = deque(each for each in self._full if each.number != gone.number)
+        self._to_sum = deque(each for each in self._to_sum if each[0].number != gone.number)
+        if self._filled == gone.number:
             self._filling = None
