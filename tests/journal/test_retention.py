@@ -64,6 +64,9 @@ async def test_a_longer_time_for_some_devices_than_for_the_log_is_said_to_be_wit
     assert "--keep-for of 'lab/*' has no effect" in caplog.text
     assert "hall" not in caplog.text
     assert Retention(keep_for=(("lab/*", 500.0),)).keep_for_in_vain == []
+    assert kept._replace(keep_rollups_s=600.0).keep_for_in_vain == []  # the sums of these devices go before others
+    assert kept._replace(keep_rollups_s=450.0).keep_for_in_vain == ["lab/*"]
+    assert Retention(keep_rollups_s=450.0, keep_for=kept.keep_for).keep_for_in_vain == []
 
 
 async def test_sums_of_entries_that_are_all_kept_are_said_to_be_without_effect(

@@ -106,8 +106,10 @@ class Retention(NamedTuple):
 
     @property
     def keep_for_in_vain(self) -> Sequence[str]:
-        """The patterns of `keep_for` whose devices are kept for no shorter a time than the log is."""
+        """The patterns of `keep_for` whose devices are kept for no shorter a time than the log, or its sums if any."""
         keep_s = self.keep_s
+        if keep_s is not None and self.leaves_sums:
+            keep_s = self.keep_rollups_s
         return [] if keep_s is None else [text for text, for_s in self.keep_for if for_s >= keep_s]
 
     @property

@@ -222,7 +222,7 @@ async def open_stores(
 
 def _warn_of_no_effect(retention: Retention) -> None:
     for text in retention.keep_for_in_vain:
-        logger.warning("--keep-for of %r has no effect: --keep keeps nothing of the log for longer than that", text)
+        logger.warning("--keep-for of %r has no effect: nothing of the log is kept for longer than that", text)
     if retention.keep_rollups_s is not None and not retention.is_bounded:
         logger.warning("--keep-rollups has no effect: without --keep and --keep-bytes all entries are kept")
     if retention.needs_partitions and not retention.closes_at_entries:

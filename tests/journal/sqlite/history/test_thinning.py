@@ -142,6 +142,33 @@ async def test_a_longer_time_comes_later(tmp_path: Path, clock: Clock) -> None:
     assert problems(path) == []
 
 
+async def test_what_is_left_of_partitions_is_thinned_too(tmp_path: Path, clock: Clock) -> None:
+    path = str(tmp_path / "journal.db")
+    kept = KEPT._replace(keep_s=1_500.0, keep_rollups_s=1e9, keep_for=(("lab/kept", 7_200.0), ("lab/*", 3_600.0)))
+
+    def summed() -> set[str]:
+        left = [file for file, kind in kinds(path) if kind == "rollup"][0]
+        sql = "select distinct name from rollup join device on device.id = rollup.device"
+        return {str(name) for (name,) in rows(Path(folder_of(path), left), sql)}
+
+    async with opened(path, kept, clock) as journal:
+        await append(journal, clock, 1, 48)
+        await until(lambda: [kind for _, kind in kinds(path)][:1] == ["rollup"])
+        assert summed() == {"hall", "lab/a", "lab/kept"}
+        history = await SqliteHistory.open(path, journal)
+        clock.at_us += 60 * MINUTE_US
+        await until(lambda: summed() == {"hall", "lab/kept"})
+        clock.at_us += 60 * MINUTE_US
+        await until(lambda: summed() == {"hall"})
+        await until(lambda: names_in(path) == sorted(file for file, _ in kinds(path)))
+        edges = (START_US // 3_600_000_000 * 3_600_000_000, START_US + 86_400_000_000)
+        [counted] = await history.buckets(BucketsQuery(("hall",), (Pointer(""),), edges, ("count",), 48))
+        of_hall = [n for n in range(1, 49) if n % 10 != 4 and entry(n, clock).subject == "hall"]
+        assert [cell for cell in counted.columns[0] if cell] == [len(of_hall)]
+        await history.close()
+    assert problems(path) == []
+
+
 async def test_what_is_failing_is_said_and_tried_again(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Writes closed partitions anew without devices whose history is kept for a shorter time than the log's.
+"""Writes closed partitions, and what is left of some, anew without devices of which they are kept for too long by now.
 
 A crash at any step loses nothing: the old file is part of the log until the commit that puts the new one in its place,
 which is whole and on the disk then. What is left over goes at the next start.
@@ -16,7 +16,7 @@ from twincast.core.pattern import Pattern
 from twincast.errors import JournalUnavailable
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.history import apart, files
-from twincast.journal.sqlite.history.catalog import THINNED, Part
+from twincast.journal.sqlite.history.catalog import ROLLUP, THINNED, Part
 from twincast.journal.sqlite.history.closer import Closed
 from twincast.journal.sqlite.history.layout import open_partition
 from twincast.journal.sqlite.history.rewrite import EVERYTHING
@@ -29,8 +29,8 @@ LOOK_S = 60.0
 """How often it is looked for what is too old."""
 
 _DEVICES = """
-select name from device
-where name <> '' and (id in (select device from entry) or id in (select device from state))
+select name from device where name <> ''
+and (id in (select device from entry) or id in (select device from state) or id in (select device from rollup))
 """
 
 
@@ -102,14 +102,13 @@ class Thinning:
     async def _look(self) -> None:
         """Thin what is due. What keeps it from one partition keeps it from no other.
 
-        Not the newest partition, from which the next one takes its twins; nor what the journal itself still has, or
-        clients may resume from.
+        Nor what the journal itself still has, or clients may resume from.
         """
         end = min(await self._worker.do(self._file.hot_since), self._file.seq - self._keep_entries)
         failed: JournalUnavailable | None = None
-        for first_seq in [part.first_seq for part in self._partitions.parts[:-1] if part.last_seq <= end]:
+        for first_seq in [part.first_seq for part in self._candidates() if part.last_seq <= end]:
             async with self._making:
-                part = next((part for part in self._partitions.parts[:-1] if part.first_seq == first_seq), None)
+                part = next((part for part in self._candidates() if part.first_seq == first_seq), None)
                 if part is None:  # it was dropped meanwhile; one that was written anew is what it is now
                     continue
                 now_us = time_us(self._now_utc())
@@ -125,6 +124,10 @@ class Thinning:
                     self._seen.add((part.sha256, due))
         if failed:
             raise failed
+
+    def _candidates(self) -> Sequence[Part]:
+        """Return what may be thinned: not the newest partition, from which the next one takes its twins."""
+        return [*self._partitions.summaries, *self._partitions.parts[:-1]]
 
     async def _thin(self, part: Part, due: Sequence[bool]) -> None:
         """Put a partition without devices that are due in the place of one, if that has any of them.
@@ -162,4 +165,5 @@ def _names_in(path: str) -> list[str]:
 
 def thinned_part(part: Part, name: str, made: Closed) -> Part:
     """Return what the catalog says of a partition that was thinned; of one without any entries, its old times."""
-    return apart.part_anew(part, name, made)._replace(entries=made.entries, kind=THINNED)
+    anew = apart.part_anew(part, name, made)
+    return anew if part.kind == ROLLUP else anew._replace(entries=made.entries, kind=THINNED)
