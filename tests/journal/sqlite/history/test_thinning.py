@@ -147,7 +147,7 @@ async def test_what_is_left_of_partitions_is_thinned_too(tmp_path: Path, clock: 
     kept = KEPT._replace(keep_s=1_500.0, keep_rollups_s=1e9, keep_for=(("lab/kept", 7_200.0), ("lab/*", 3_600.0)))
 
     def summed() -> set[str]:
-        left = [file for file, kind in kinds(path) if kind == "rollup"][0]
+        left = next(file for file, kind in kinds(path) if kind == "rollup")
         sql = "select distinct name from rollup join device on device.id = rollup.device"
         return {str(name) for (name,) in rows(Path(folder_of(path), left), sql)}
 
