@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser import PHONE, OpenPage, witnessed_pages
 from tests.running import ServerProcess, eventually
@@ -74,6 +74,7 @@ def test_the_devices_of_an_address_have_a_chart_each_whatever_they_say(
     expect(page.locator("#wall-title")).to_have_text("hall/*")
     expect(page.locator("#wall-count")).to_have_text("3 devices; 1 more has nothing to draw")
     assert tiles(page) == ["hall/a", "hall/b", "hall/c"]
+    expect(page.locator("#wall-note")).to_have_text("")
     assert page.locator(".tile b").all_inner_texts() == ["3", "6", "shut"]
     assert page.locator(".tile header span").all_inner_texts() == ["", "rpm", ""]
     eventually(lambda: all(is_drawn(page, name) for name in tiles(page)), "all are drawn")
@@ -96,6 +97,28 @@ def test_a_view_that_an_address_cannot_mean_is_said(served: ServerProcess, open_
     expect(note).to_have_text("The address's range is not shown: it must be one of 1h, 24h, 7d, 30d, all.")
     show(page, f"#hall/a?{turned}")
     expect(page.locator("#chart-note")).to_contain_text("its end is not after its beginning")
+
+
+def test_charts_that_wait_for_their_past_say_so_and_so_does_a_page_without_devices(
+    served: ServerProcess, open_page: OpenPage
+) -> None:
+    push_past(served, "hall/a", [1, 2, 3])
+    page = watched(served, open_page)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/history?**", hold)
+    show(page, "#?devices=hall/*")
+    expect(page.locator("#wall-note")).to_have_text("Asking for the past")
+    page.unroute("**/api/history?**")
+    eventually(lambda: bool(held), "it was asked")
+    for route in held:
+        route.continue_()
+    expect(page.locator("#wall-note")).to_have_text("")
+    show(page, "#?devices=nobody/*")
+    expect(page.locator("#wall-count")).to_have_text("No such device")
 
 
 def test_history_meets_live_on_every_chart_by_one_connection_for_all(

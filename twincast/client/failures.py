@@ -19,7 +19,9 @@ from twincast.errors import CredentialExpired, ServerUnreachable, TwincastError,
 FINAL_CLOSE_CODES = range(4500, 5000)
 PASSING_STATUSES = frozenset({408, 421, 425, 426, 429})
 """The statuses from 400 to 499 that can go away although this client stays as it is."""
-WITHOUT_LOGIN = f"{errors.LOGIN_NEEDED}; give it as `token=…` or in the environment variable TWINCAST_TOKEN"
+WITHOUT_LOGIN = (
+    f"{errors.LOGIN_NEEDED}; give it in the environment variable TWINCAST_TOKEN, or in a program as `token=…`"
+)
 
 
 class Retryable(Exception):

@@ -99,7 +99,8 @@ export class Wall {
     const firsts = this.#pasts.flatMap(({ past }) => past.series.map(({ firstMs }) => firstMs)).filter((atMs) => atMs !== null);
     this.#grid.draw(edgesOf(this.#shown, serverNowMs(), firsts.length ? Math.min(...firsts) : null), serverNowMs());
     const problem = this.#pasts.map(({ past }) => past.problem).find(Boolean);
-    say(byId("wall-note"), problem ? `History is not to be had: ${problem}.` : viewProblem(this.#parameters));
+    const silence = this.#pasts.some(({ past }) => past.isComing) ? "Asking for the past" : viewProblem(this.#parameters);
+    say(byId("wall-note"), problem ? `History is not to be had: ${problem}.` : silence);
   }
 
   /** Makes the charts, if there are other devices than before, or others of their parts can be drawn. */
@@ -186,6 +187,7 @@ function together(devices) {
 }
 
 function sayCount(devices, others) {
+  if (!devices && !others) return "No such device";
   if (!devices) return "No device that can be drawn";
   const all = `${count(devices)} ${devices === 1 ? "device" : "devices"}`;
   const drawn = devices > CHARTS_MAX ? `The first ${CHARTS_MAX} of ${all}` : all;
