@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, Thread, Timer
 
 from tests import warm
 from tests.running import DEADLINE_S, ROOT, ServerProcess
 
 TWINCAST = (sys.executable, "-m", "twincast")
+HANGS_S = 60.0
 COMPLETED = "import sys; sys.argv[0] = 'twincast'; from twincast.cli.main import main; main()"
 """The installed command, for a shell that asks it for completions."""
 
@@ -36,15 +38,39 @@ def run(url: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[s
 
 @contextmanager
 def running(url: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a command that does not end by itself; at the end of the context it must have ended."""
+    """Run a command that does not end by itself; at the end of the context it must have ended.
+
+    After a minute it is killed: who waits for a line that does not come reads the end then, and does not hang.
+    """
     command = warm.Popen(
         [*TWINCAST, *words], env=environment(url), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    watchdog = Timer(HANGS_S, command.kill)
+    watchdog.start()
     try:
         yield command
     finally:
+        watchdog.cancel()
         command.kill()
         command.communicate()
+
+
+@contextmanager
+def again_and_again(do: Callable[[], object]) -> Iterator[None]:
+    """Do something until the context ends: a command that has connected is perhaps not subscribed yet."""
+    is_over = Event()
+
+    def repeat() -> None:
+        while not is_over.wait(0.1):
+            do()
+
+    repeating = Thread(target=repeat)
+    repeating.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        repeating.join()
 
 
 def interrupt(command: subprocess.Popen[str]) -> tuple[int, str, str]:
