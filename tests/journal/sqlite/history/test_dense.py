@@ -77,15 +77,21 @@ def test_rollups_go_with_their_slice(made: Slices) -> None:
     made.close()
 
 
+def of_forty(folder: Path, count: int) -> OpenLog:
+    """Write readings of forty devices in turns, one a second."""
+    log = OpenLog(folder)
+    log.write(
+        DataUpdate(f"d{seq % 40:02}", Raw(b"%d" % seq), text_of(seq * 1_000_000), "rest", seq, EPOCH)
+        for seq in range(1, count + 1)
+    )
+    return log
+
+
 def test_some_dozens_of_devices_have_rollups_of_each_slice_that_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "SLICE_ENTRIES", 4_000)
-    log = OpenLog(tmp_path)
-    log.write(
-        DataUpdate(f"d{seq % 40:02}", Raw(b"%d" % seq), text_of(seq * 1_000_000), "rest", seq, EPOCH)
-        for seq in range(1, 10_001)
-    )
+    log = of_forty(tmp_path, 10_000)
     made = Slices(log.path)
     while made.go_on(0, 10_000):
         pass
@@ -104,11 +110,7 @@ def test_a_slice_that_goes_while_it_is_summed_up_leaves_no_rollups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "SLICE_ENTRIES", 4_000)
-    log = OpenLog(tmp_path)
-    log.write(
-        DataUpdate(f"d{seq % 40:02}", Raw(b"%d" % seq), text_of(seq * 1_000_000), "rest", seq, EPOCH)
-        for seq in range(1, 8_001)
-    )
+    log = of_forty(tmp_path, 8_000)
     for steps in range(1, 400, 7):
         made = Slices(log.path)
         while made.reach(0) < 8_000:
