@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from threading import Thread
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.browser import PHONE, OpenPage, witnessed_pages
+from tests.browser import PHONE, SCREEN, OpenPage, witnessed_pages
 from tests.running import ServerProcess, eventually
 from tests.web.test_dashboard_chart import address, assert_same, push, push_past, show, stored, watched
 
@@ -39,6 +40,16 @@ PAINTED = """name => {
     });
 }"""
 """Whether something is painted where a chart is."""
+JUMPS_NOTED = """() => {
+    const seen = [];
+    const observer = new PerformanceObserver((list) => seen.push(...list.getEntries()));
+    observer.observe({ type: 'layout-shift' });
+    window.jumps = () => [...seen, ...observer.takeRecords()]
+        .flatMap(({ sources }) => sources)
+        .filter(({ previousRect, currentRect }) => previousRect.y !== currentRect.y)
+        .map(({ node, previousRect, currentRect }) => [node?.id, previousRect.y, currentRect.y]);
+}"""
+"""Notes what moves up or down from now on, though nobody asked for it."""
 CANVASES = "[...document.querySelectorAll('canvas')].filter((each) => each.checkVisibility() && each.width).length"
 
 
@@ -59,6 +70,23 @@ def tiles(page: Page) -> list[str]:
 
 def is_drawn(page: Page, name: str) -> bool:
     return page.locator(".tile", has_text=name).locator("canvas").count() == 1
+
+
+def history_held(page: Page) -> Callable[[], None]:
+    """Keep what a page asks for of the past unanswered until the function that is returned is called."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def answer() -> None:
+        eventually(lambda: bool(held), "it was asked")
+        page.unroute("**/history?**")
+        for route in held:
+            route.continue_()
+
+    page.route("**/history?**", hold)
+    return answer
 
 
 def test_the_devices_of_an_address_have_a_chart_each_whatever_they_say(
@@ -104,19 +132,11 @@ def test_charts_that_wait_for_their_past_say_so_and_so_does_a_page_without_devic
 ) -> None:
     push_past(served, "hall/a", [1, 2, 3])
     page = watched(served, open_page)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/api/history?**", hold)
+    answer = history_held(page)
     show(page, "#?devices=hall/*")
-    expect(page.locator("#wall-note")).to_have_text("Asking for the past")
-    page.unroute("**/api/history?**")
-    eventually(lambda: bool(held), "it was asked")
-    for route in held:
-        route.continue_()
-    expect(page.locator("#wall-note")).to_have_text("")
+    expect(page.locator("#wall-count")).to_have_text("Asking for the past")
+    answer()
+    expect(page.locator("#wall-count")).to_have_text("1 device")
     show(page, "#?devices=nobody/*")
     expect(page.locator("#wall-count")).to_have_text("No such device")
 
@@ -243,15 +263,32 @@ def test_a_span_that_is_drawn_on_one_chart_is_that_of_all(served: ServerProcess,
     eventually(lambda: "from=" in address(page), "the address has the span")
 
 
+@pytest.mark.parametrize("screen", [PHONE, SCREEN], ids=["phone", "desk"])
+@pytest.mark.parametrize("shown", ["#?devices=*", "#d"])
+def test_nothing_jumps_when_the_past_arrives(
+    served: ServerProcess, open_page: OpenPage, shown: str, screen: dict[str, Any]
+) -> None:
+    push_past(served, "d", [1, 2])
+    page = watched(served, open_page, **screen)
+    answer = history_held(page)
+    show(page, shown)
+    expect(page.get_by_text("Asking for the past").first).to_be_visible()
+    page.evaluate(JUMPS_NOTED)
+    answer()
+    said = {"#d": ("#chart-note", "2 points, 1 to 2"), "#?devices=*": ("#wall-count", "1 device")}[shown]
+    expect(page.locator(said[0])).to_have_text(said[1])
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.evaluate("window.jumps()") == []
+
+
 def test_on_a_phone_charts_stand_one_below_the_other(served: ServerProcess, open_page: OpenPage) -> None:
     for name in ("a", "b"):
         push_past(served, f"a rather long name of a device/{name}", [1, 2])
     page = watched(served, open_page, **PHONE)
     show(page, "#?devices=*")
     expect(page.locator(".tile")).to_have_count(2)
-    first, second = (page.locator(".tile").nth(index).bounding_box() for index in (0, 1))
-    assert first and second
-    assert second["y"] >= first["y"] + first["height"]
+    first, second = page.locator(".tile").evaluate_all("all => all.map((one) => one.getBoundingClientRect().toJSON())")
+    assert second["top"] >= first["bottom"]
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
     page.locator("#wall-close").click()
     expect(page.locator("#wall")).to_be_hidden()

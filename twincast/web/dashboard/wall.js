@@ -28,6 +28,7 @@ export class Wall {
   #shown = viewOf("24h");
   #pasts = [];
   #known = ""; // which devices there are charts of
+  #count = "";
   #liked = null;
   #checkAtMs = 0;
 
@@ -99,8 +100,9 @@ export class Wall {
     const firsts = this.#pasts.flatMap(({ past }) => past.series.map(({ firstMs }) => firstMs)).filter((atMs) => atMs !== null);
     this.#grid.draw(edgesOf(this.#shown, serverNowMs(), firsts.length ? Math.min(...firsts) : null), serverNowMs());
     const problem = this.#pasts.map(({ past }) => past.problem).find(Boolean);
-    const silence = this.#pasts.some(({ past }) => past.isComing) ? "Asking for the past" : viewProblem(this.#parameters);
-    say(byId("wall-note"), problem ? `History is not to be had: ${problem}.` : silence);
+    say(byId("wall-note"), problem ? `History is not to be had: ${problem}.` : viewProblem(this.#parameters));
+    const isComing = this.#pasts.some(({ past }) => past.isComing);
+    say(byId("wall-count"), isComing ? "Asking for the past" : this.#count); // which takes no place of its own
   }
 
   /** Makes the charts, if there are other devices than before, or others of their parts can be drawn. */
@@ -113,7 +115,7 @@ export class Wall {
     const devices = liked.filter((device) => partOf(device) !== undefined);
     const shown = devices.slice(0, CHARTS_MAX);
     const known = JSON.stringify(shown.map((device) => [device.id, partOf(device)]));
-    say(byId("wall-count"), sayCount(devices.length, liked.length - devices.length));
+    this.#count = sayCount(devices.length, liked.length - devices.length);
     if (known === this.#known) return;
     this.#known = known;
     say(byId("wall-title"), filters.join(", ") || "All devices");
