@@ -56,6 +56,7 @@ class TrimSchedule:
         self._looked_at_seq, self._looked_at_bytes, self._looked_at_s = file.seq, file.appended_bytes, clock_s()
         self._timer: asyncio.TimerHandle | None = None
         self._is_busy = self._is_closed = False
+        self._is_stale = False  # there is more to see than the look that is under way may have seen
         self._problem: str | None = None
         self._dropped: tuple[Part, ...] = ()  # out of the log, with files that may go
         self._summaries = Summaries(journal, made=self.closed)
@@ -88,6 +89,7 @@ class TrimSchedule:
 
     def closed(self) -> None:
         """Take note that another partition was closed, or one summed up: what it has may go off the log."""
+        self._is_stale = True
         if not self._is_busy:
             self._begin(None)
 
@@ -136,7 +138,7 @@ class TrimSchedule:
         self._forget_timer()
         if self._is_closed:
             return
-        self._is_busy = True
+        self._is_busy, self._is_stale = True, False
         until: int | None = None
         dropped: tuple[Part, ...] = ()
         forgotten: tuple[Part, ...] = ()
@@ -210,6 +212,8 @@ class TrimSchedule:
         if is_possible:
             self._is_busy = True
             self._later(pause_s, look)
+        elif self._is_stale:
+            self._begin(None)
         elif look.is_due:
             self._later(AGAIN_S, None)
         elif self._retention.keep_s is not None:

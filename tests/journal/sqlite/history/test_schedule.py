@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, closing
 from hashlib import sha256
@@ -223,6 +224,31 @@ async def test_what_is_too_old_is_read_no_more_at_once_and_its_file_goes_as_a_wh
         await until(lambda: journal.oldest_since == 35)
         assert values(await journal.read(35, 100)) == [36, 37, 38, 39, 40]
     assert problems(path) == []
+
+
+@pytest.mark.usefixtures("made_here")
+async def test_what_is_there_to_see_while_the_log_is_looked_at_is_seen_next(path: str) -> None:
+    now, waits, looks, goes_on = at(50), False, threading.Event(), threading.Event()
+
+    def now_utc() -> str:
+        seen = now
+        if waits:
+            looks.set()
+            goes_on.wait()
+        return seen
+
+    kept = Retention(keep_s=1_000.0, partition_entries=10, keep_entries=5)
+    async with opened(path, kept, now_utc) as journal:
+        await append(journal, 1, 40)
+        await trimmed(path, 36)
+        await until(lambda: not journal._upkeep.trimming._is_busy)
+        waits = True
+        journal._upkeep.trimming.closed()
+        await until(looks.is_set)
+        now, waits = at(1_015), False
+        journal._upkeep.trimming.closed()
+        goes_on.set()
+        await until(lambda: journal.oldest_since == 14)
 
 
 @pytest.mark.usefixtures("made_here")
