@@ -100,7 +100,7 @@ async def test_positions_and_states_are_those_that_a_plain_look_finds(
 ) -> None:
     at_us, seq = START_US + round(at_s * 1_000) * 1_000, round(share * len(log))
     async with history_of(places.next(), log) as history:
-        assert await history.position_at(at_us) == brute.position(log, at_us)
+        assert await history.position_at(at_us, EVERYBODY) == brute.position(log, at_us)
         state = brute.state(log, seq)
         for names in (EVERYBODY, only("a"), only("lab/*", "b")):
             snapshot = await history.state_at(seq, names)
@@ -199,7 +199,7 @@ async def test_an_empty_log_has_an_empty_history(places: Places) -> None:
     async with history_of(places.next(), []) as history:
         assert await history.oldest() is None
         assert list(await history.names(EVERYBODY)) == []
-        assert await history.position_at(START_US) == 0
+        assert await history.position_at(START_US, EVERYBODY) == 0
         assert (await history.state_at(0, EVERYBODY)).twins == {}
         assert [page.entries for page in await history.entries(everything("a"))] == [[]]
 
@@ -217,7 +217,7 @@ async def test_a_memory_journal_knows_the_state_before_its_oldest_entry() -> Non
         with pytest.raises(Truncated, match=f"position {since}, not to {since - 1}"):
             await history.state_at(since - 1, EVERYBODY)
         with pytest.raises(Truncated, match="later than that"):
-            await history.position_at(START_US - 1)
+            await history.position_at(START_US - 1, EVERYBODY)
 
 
 async def test_a_file_that_was_trimmed_answers_only_what_its_log_still_tells(tmp_path: Path) -> None:
@@ -237,8 +237,10 @@ async def test_a_file_that_was_trimmed_answers_only_what_its_log_still_tells(tmp
     async with history_of(url, []) as history:
         assert set((await history.state_at(6, EVERYBODY)).twins) == {"still", "moving", "new"}
         assert set((await history.state_at(4, only("still", "new"))).twins) == {"still", "new"}
-        for name in ("moving", "gone"):
-            with pytest.raises(Truncated, match="only at later positions"):
+        for name, oldest in (("moving", 5), ("gone", 6)):
+            with pytest.raises(Truncated, match=f"position {oldest}, not to 4"):
                 await history.state_at(4, only(name))
         with pytest.raises(Truncated, match="position 3, not to 2"):
+            await history.state_at(2, only("still"))
+        with pytest.raises(Truncated, match="position 6, not to 2"):
             await history.state_at(2, EVERYBODY)

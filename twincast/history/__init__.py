@@ -48,20 +48,24 @@ class History(Protocol):
         In microseconds since 1970; None if there are none, or the query asks for what they do not say.
         """
 
-    async def position_at(self, at_us: int) -> int:
+    async def position_at(self, at_us: int, names: Names) -> int:
         """Return the position of the last entry that was stored at a time or before it; 0 before the first one.
 
         Over the whole log, by its order: a clock that went wrong for a while makes no later time answer earlier.
 
+        Args:
+            at_us: the time, in microseconds since 1970.
+            names: the devices whose state is wanted there; of these an error says from where on it is known.
+
         Raises:
-            Truncated: the log no longer reaches back to that time.
+            Truncated: the log no longer reaches back to that time; it names the oldest position that `state_at` takes.
         """
 
     async def state_at(self, seq: int, names: Names) -> Snapshot:
         """Return the twins of the selected devices as of a position that the log has reached.
 
         Raises:
-            Truncated: the log no longer knows the state at this position.
+            Truncated: the log no longer knows the state at this position; it names the oldest at which it does.
         """
 
     async def close(self) -> None:

@@ -64,7 +64,7 @@ class ScannedHistory(ABC):
         """See History.summed_since: a log that is closed nowhere leaves no sums."""
         return None
 
-    async def position_at(self, at_us: int) -> int:
+    async def position_at(self, at_us: int, names: Names) -> int:
         """See History.position_at."""
         found = 0
         async for block in self.blocks(0, self.head, None):
@@ -72,7 +72,7 @@ class ScannedHistory(ABC):
                 if stored_us(entry) <= at_us:
                     found = entry.seq
         if not found and self.oldest_since:
-            raise Truncated(f"the log reaches back to position {self.oldest_since}, which is later than that")
+            raise Truncated(f"the state is known back to position {self.oldest_since}, which is later than that")
         return found
 
     async def close(self) -> None:  # noqa: B027 - a kind with nothing to release has nothing to add
@@ -85,9 +85,9 @@ class ScannedHistory(ABC):
 
 
 def check_reach(seq: int, oldest_since: int) -> None:
-    """Raise Truncated if a log no longer reaches back to a position."""
+    """Raise Truncated if a log, which knows the state before its oldest entry, does not reach back to a position."""
     if seq < oldest_since:
-        raise Truncated(f"the log reaches back to position {oldest_since}, not to {seq}")
+        raise Truncated(f"the state is known back to position {oldest_since}, not to {seq}")
 
 
 def apply_to(twins: dict[str, Twin], entry: Entry) -> None:

@@ -419,7 +419,7 @@ def test_what_a_log_in_memory_has_dropped_is_said() -> None:
         assert answer["reaches_back_to"] <= oldest["timestamp_utc"]
         epoch = answer["epoch"]
         problem = assert_problem(httpx.get(f"{server.url}/api/data?at={epoch}:3"), 410, "truncated")
-        assert "reaches back to position" in problem["detail"]
+        assert "known back to position" in problem["detail"]
         buckets = httpx.get(f"{server.url}/api/data/d1/history?every=1d&agg=last&time=stored&from={epoch}:3").json()
         assert buckets["last"] == ["x" * 1_000]
 

@@ -71,12 +71,16 @@ class Asking:
             raise Ahead(f"the log is at {self.hub.state.seq}, and has not come to {position.seq}")
         return position.seq
 
-    async def position_of(self, text: str) -> int:
+    async def position_of(self, text: str, names: Names) -> int:
         """Return the seq of the log's last entry as of a time or a position.
+
+        Args:
+            text: the time or position.
+            names: the devices whose state is wanted there.
 
         Raises:
             Ahead: it is in the future.
-            Truncated: the log no longer reaches back to it.
+            Truncated: the log no longer reaches back to it; the error names the oldest position that it does.
             BadTime, UnknownEpoch: it is neither.
         """
         bound = parse_bound(text, self.now_us)
@@ -85,7 +89,7 @@ class Asking:
         if bound > self.now_us:
             raise Ahead(f"{text[:64]!r} is in the future; the log has what was stored until now")
         head_seq = self.hub.state.seq
-        return min(await self.of(lambda history: history.position_at(bound)), head_seq)
+        return min(await self.of(lambda history: history.position_at(bound, names)), head_seq)
 
     async def check_known(self, name: str) -> None:
         """Do nothing for a device that the state has, or of which the log holds an entry.

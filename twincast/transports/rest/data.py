@@ -201,8 +201,8 @@ class _Reading:
     async def _snapshot_at(self, asking: Asking, given: dict[str, list[str]], wanted: PatternSet) -> Snapshot:
         if "min_seq" in given:
             raise ValidationFailed("`at` and `min_seq` ask for two states; an address has one of them")
-        seq = await asking.position_of(given["at"][-1])
         names = asking.names(wanted)
+        seq = await asking.position_of(given["at"][-1], names)
         snapshot = await asking.of(lambda history: history.state_at(seq, names))
         asking.recheck()
         return snapshot

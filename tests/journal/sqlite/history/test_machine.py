@@ -7,6 +7,7 @@ brute, which shares nothing with the product; so does the judge of lateness here
 import asyncio
 import math
 import os
+import re
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from tempfile import TemporaryDirectory
@@ -332,9 +333,12 @@ class LivingJournal(RuleBasedStateMachine):
         truth = {name: twin for name, twin in brute.state(self.log, seq).items() if asked.has(name)}
         try:
             snapshot = self._ask(self._history.state_at(seq, asked))
-        except Truncated:
+        except Truncated as error:
             assert self.oldest_since, "everything is there"
             assert seq < self.head, "the newest state is always known"
+            oldest = _named(error)
+            assert seq < oldest <= self.head
+            assert self._ask(self._history.state_at(oldest, asked)).seq == oldest
             return
         assert seq >= self.oldest_since or not truth
         assert {name: (bytes(twin.value), twin.seq) for name, twin in snapshot.twins.items()} == truth
@@ -343,10 +347,11 @@ class LivingJournal(RuleBasedStateMachine):
     def ask_for_a_position(self, data: Any) -> None:
         at_us = self._moment(data)
         try:
-            found = self._ask(self._history.position_at(at_us))
-        except Truncated:
+            found = self._ask(self._history.position_at(at_us, _EVERYBODY))
+        except Truncated as error:
             assert self.oldest_since
             assert brute.position(self._telling_entries, at_us) == 0
+            assert self._ask(self._history.state_at(_named(error), _EVERYBODY)).seq >= self.oldest_since
         else:
             truth = brute.position(self._telling_entries, at_us)
             assert found == truth or not any(truth < each.seq <= found for each in self._telling_entries)
@@ -379,6 +384,14 @@ class LivingJournal(RuleBasedStateMachine):
 
 
 _ALL = pattern_set(frozenset(["*"]))
+_EVERYBODY = Names(_ALL, _ALL)
+
+
+def _named(error: Truncated) -> int:
+    """Return the position that an error names as the oldest one."""
+    found = re.search(r"known back to position (\d+)", error.message)
+    assert found, error.message
+    return int(found[1])
 
 
 def _claim(stored_us: int, ahead_us: int | None) -> Any:

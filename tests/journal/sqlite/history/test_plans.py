@@ -129,7 +129,7 @@ def test_buckets_seek(plans: Plans, queries: Queries, edges: range, is_even: boo
 def test_states_positions_and_names_seek(plans: Plans, queries: Queries) -> None:
     for seq in 0, 599, 900, 1_500, 2_020:
         drive(queries.state_at(seq, ALL))
-        drive(queries.position_at(seq * SECOND))
+        drive(queries.position_at(seq * SECOND, ALL))
     drive(queries.names(ALL))
     drive(queries.oldest())
     check(plans)

@@ -1,5 +1,6 @@
 """Each query and state, compared with a look at every entry of the log; however that is closed, sliced and trimmed."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -31,6 +32,8 @@ from twincast.journal.sqlite.history.queries import Queries
 
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 DEVICES = ("a", "lab/b", "ü", "d")
+_EVERY_NAME = pattern_set(frozenset(["*"]))
+EVERYBODY = Names(_EVERY_NAME, _EVERY_NAME)
 NAMES = st.sampled_from(DEVICES)
 VALUES = st.sampled_from(
     [
@@ -236,7 +239,7 @@ def test_positions_states_and_askedare_those_of_a_look_at_every_entry(data: Any)
         for _ in range(4):
             at_us = _moment(data.draw, log)
             early = [entry.seq for entry in log if stored_us(entry) <= at_us]
-            assert drive(queries.position_at(at_us)) == max(early, default=0)
+            assert drive(queries.position_at(at_us, EVERYBODY)) == max(early, default=0)
         for _ in range(4):
             seq = data.draw(st.integers(0, len(log)))
             asked = Names(
@@ -286,19 +289,68 @@ def test_twins_from_before_a_log_that_was_trimmed_are_not_made_up(tmp_path: Path
         file.db.execute("update meta set value = '5' where name = 'checkpoint_seq'")
     file.trim_up_to(3)
     queries = Queries(file.path, file)
-    everything = pattern_set(frozenset(["*"]))
-    with pytest.raises(Truncated):
-        drive(queries.state_at(4, Names(everything, everything)))  # what b was then is not known any more
-    assert set(drive(queries.state_at(5, Names(everything, everything))).twins) == {"a", "b", "c"}
-    some = Names(pattern_set(frozenset(["a", "c"])), everything)
-    assert {name: twin.seq for name, twin in drive(queries.state_at(4, some)).twins.items()} == {"a": 4, "c": 3}
-    with pytest.raises(Truncated):
-        drive(queries.state_at(2, some))
-    file.close_up_to(5)
-    with pytest.raises(Truncated):
-        drive(queries.state_at(4, Names(everything, everything)))
-    assert {name: twin.seq for name, twin in drive(queries.state_at(4, some)).twins.items()} == {"a": 4, "c": 3}
+    some = Names(pattern_set(frozenset(["a", "c"])), _EVERY_NAME)
+    for closed in False, True:
+        if closed:
+            file.close_up_to(5)
+        with pytest.raises(Truncated):
+            drive(queries.state_at(4, EVERYBODY))  # what b was then is not known any more
+        assert set(drive(queries.state_at(5, EVERYBODY)).twins) == {"a", "b", "c"}
+        assert {name: twin.seq for name, twin in drive(queries.state_at(4, some)).twins.items()} == {"a": 4, "c": 3}
+        with pytest.raises(Truncated):
+            drive(queries.state_at(2, some))
     queries.close()
+
+
+def _named(error: Truncated) -> int:
+    """Return the position that an error names as the oldest one."""
+    found = re.search(r"known back to position (\d+)", error.message)
+    assert found, error.message
+    return int(found[1])
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_a_refused_state_names_the_oldest_position_that_is_answered(data: Any) -> None:
+    """Of a log that has lost its beginning, with what was before it, as where sums alone are left of that."""
+    names = data.draw(st.lists(st.sampled_from("abcde"), min_size=3, max_size=30))
+    log: list[Entry] = [replace(READING, device_id=name, seq=seq) for seq, name in enumerate(names, 1)]
+    trimmed = data.draw(st.integers(1, len(log) - 2))
+    asked = Names(pattern_set(frozenset(data.draw(st.sampled_from([["*"], ["a"], ["b", "c"]])))), _EVERY_NAME)
+    with TemporaryDirectory() as folder:
+        file = OpenLog(Path(folder))
+        file.write(log)
+        with file.db:
+            file.db.execute(
+                "insert into checkpoint (device_id, value, updated_at_utc, source, seq)"
+                " select device_id, value, timestamp_utc, source, max(seq) from log group by device_id"
+            )
+            file.db.execute("update meta set value = ? where name = 'checkpoint_seq'", (str(len(log)),))
+        file.trim_up_to(trimmed)
+        queries = Queries(file.path, file)
+        for closed in sorted(data.draw(st.sets(st.integers(trimmed + 1, len(log)), max_size=2))):
+            file.close_up_to(closed)
+        while data.draw(st.booleans()) and queries.go_on(is_busy=False):
+            pass
+        before: dict[str, Twin] = {}
+        for entry in log[:trimmed]:
+            apply_to(before, entry)
+        behind = {name: names.index(name, trimmed) + 1 for name in {*names[trimmed:]} if asked.has(name)}
+        oldest = max([trimmed, *behind.values()])
+        with pytest.raises(Truncated) as info:
+            drive(queries.position_at(stored_us(log[0]) - 1, asked))
+        assert _named(info.value) == oldest
+        for seq in range(oldest):
+            with pytest.raises(Truncated) as info:
+                drive(queries.state_at(seq, asked))
+            assert _named(info.value) == oldest
+        for seq in range(oldest, len(log) + 1):
+            twins = before.copy()
+            for entry in log[trimmed:seq]:
+                apply_to(twins, entry)
+            assert drive(queries.state_at(seq, asked)).twins == {n: twin for n, twin in twins.items() if asked.has(n)}
+        queries.close()
+        file.db.close()
 
 
 def test_buckets_are_right_while_the_index_of_the_open_end_grows(tmp_path: Path) -> None:

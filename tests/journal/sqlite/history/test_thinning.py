@@ -100,12 +100,12 @@ async def test_history_reads_what_is_left_and_states_and_positions_do_not(tmp_pa
         oldest = await history.oldest()
         assert oldest is not None and oldest.seq == 21  # from where on nothing is lacking
         everything = Names(EVERYTHING, EVERYTHING)
-        with pytest.raises(Truncated):
+        with pytest.raises(Truncated, match="known back to position 20, not to 19"):
             await history.state_at(19, everything)
         assert len((await history.state_at(20, everything)).twins) == 3
-        with pytest.raises(Truncated):
-            await history.position_at(START_US + 5 * MINUTE_US)
-        assert await history.position_at(START_US + 25 * MINUTE_US) == 25
+        with pytest.raises(Truncated, match="known back to position 20, which is later"):
+            await history.position_at(START_US + 5 * MINUTE_US, everything)
+        assert await history.position_at(START_US + 25 * MINUTE_US, everything) == 25
         await history.close()
 
 

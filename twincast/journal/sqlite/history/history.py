@@ -91,9 +91,9 @@ class SqliteHistory:
         """See History.summed_since."""
         return await self._do(lambda: self._queries.summed_since(query))
 
-    async def position_at(self, at_us: int) -> int:
+    async def position_at(self, at_us: int, names: Names) -> int:
         """See History.position_at."""
-        return await self._do(lambda: self._queries.position_at(at_us))
+        return await self._do(lambda: self._queries.position_at(at_us, names))
 
     async def state_at(self, seq: int, names: Names) -> Snapshot:
         """See History.state_at."""

@@ -1,4 +1,4 @@
-"""The names of devices and targets of which the log holds an entry."""
+"""The names of devices and targets of which the log holds an entry, and where the first one of some of them stands."""
 
 import json
 from collections.abc import Callable
@@ -31,6 +31,15 @@ select json_group_array(json_array(id, name, exists (
 )))
 from (select id, name from open.device where id > :after order by id limit :limit) d"""
 _IN_LOG = "select json_group_array(distinct device_id) from hot.log where seq between ? and ? and {kinds}"
+
+_FIRSTS_IN_PARTITION = f"""
+select json_group_array(json_array(0, d.name, first)) from (
+    select device, min(seq) as first from entry indexed by by_seq where seq between ? and ? and {_TWINS} group by device
+) cross join device d on d.id = device"""
+_FIRSTS_IN_LOG = f"""
+select json_group_array(json_array(0, device_id, first)) from (
+    select device_id, min(seq) as first from hot.log where seq between ? and ? and {_TWIN_TYPES} group by device_id
+)"""
 
 
 def names_in(
@@ -65,6 +74,33 @@ def names_behind(
         last = min(first + SCAN_ENTRIES - 1, head)
         found.update(filter(is_wanted, json.loads(slices.db.execute(in_log, (first, last)).get)))
         yield
+
+
+def firsts_in(partition: Partition, span: tuple[int, int], missing: set[str]) -> Steps[int]:
+    """Look in a span of a partition for the first entry that makes or ends a twin, of each device that is missing.
+
+    Those that are found are missing no longer. Return the last of these entries' positions; 0 if there is none.
+    """
+    return (yield from _firsts(partition.db, _FIRSTS_IN_PARTITION, span, missing))
+
+
+def firsts_behind(slices: Slices, cut: tuple[int, int], missing: set[str]) -> Steps[int]:
+    """Look for the same behind a position, up to another one, which no partition has."""
+    since, head = cut
+    return (yield from _firsts(slices.db, _FIRSTS_IN_LOG, (since + 1, head), missing))
+
+
+def _firsts(db: apsw.Connection, sql: str, span: tuple[int, int], missing: set[str]) -> Steps[int]:
+    found = 0
+    for first in range(span[0], span[1] + 1, SCAN_ENTRIES):
+        if not missing:
+            break
+        for _, name, seq in _decode(db.execute(sql, (first, min(first + SCAN_ENTRIES - 1, span[1]))).get):
+            if name in missing:
+                missing.remove(name)
+                found = max(found, seq)
+        yield
+    return found
 
 
 def _add(

@@ -23,7 +23,7 @@ from twincast.journal.sqlite.history.buckets import Buckets
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import FROM_A_BACKUP, present
 from twincast.journal.sqlite.history.layout import MARK_KINDS
-from twincast.journal.sqlite.history.names import names_behind, names_in, names_summed
+from twincast.journal.sqlite.history.names import firsts_behind, firsts_in, names_behind, names_in, names_summed
 from twincast.journal.sqlite.history.open_end import OpenEnd, prepare
 from twincast.journal.sqlite.history.pages import Source
 from twincast.journal.sqlite.history.partition import Partitions
@@ -294,20 +294,34 @@ class Queries:
         row = db.execute(f"select {LOG_COLUMNS} from {table} where seq = ?", (first,)).fetchone()
         return None if row is None else entry_of(row, self._facts.lineage.epoch)
 
-    def position_at(self, stored_us: int) -> Steps[int]:
+    def position_at(self, stored_us: int, names: Names) -> Steps[int]:
         """See History.position_at."""
         cut = self._cut()
         found = yield from position_in_open_end(stored_us, self._slices, cut.since, cut.head)
         found = found or position_in(_whole(cut), self._partitions, stored_us)
-        if not found and (oldest_since := _reach(cut)):
-            raise Truncated(f"the log reaches back to position {oldest_since}, which is later than that")
+        if not found and _reach(cut):
+            oldest = yield from self._oldest_known(cut, self._reach_of_states(cut), names)
+            raise Truncated(f"the state is known back to position {oldest}, which is later than that")
         return found
 
     def state_at(self, seq: int, names: Names) -> Steps[Snapshot]:
         """See History.state_at."""
         cut = self._cut()
-        if seq < (oldest_since := max(_reach(cut), self._facts.oldest_since)):
-            raise Truncated(f"the log reaches back to position {oldest_since}, not to {seq}")
+        reach = self._reach_of_states(cut)
+        known, unknown = yield from self._known_at(cut, max(seq, reach), names)
+        if seq < reach or unknown:
+            oldest = yield from self._known_since(cut, max(seq, reach), unknown)
+            raise Truncated(f"the state is known back to position {oldest}, not to {seq}")
+        erasures = cut.erasures
+        twins = {name: twin for name, twin in known.items() if twin is not None and twin.seq >= erasures.get(name, 0)}
+        return Snapshot(self._facts.lineage.epoch, seq, twins)
+
+    def _reach_of_states(self, cut: Cut) -> int:
+        """Return the position before which no state is told."""
+        return max(_reach(cut), self._facts.oldest_since)
+
+    def _known_at(self, cut: Cut, seq: int, names: Names) -> Steps[tuple[states.Known, set[str]]]:
+        """Return the twins as of a position that the log reaches back to, and the devices of which nothing tells it."""
         known: states.Known = {}
         if seq > cut.since:
             yield from self._state_of_open_end(cut, seq, names, known)
@@ -316,14 +330,13 @@ class Queries:
             part = next((part for part in reversed(whole) if part.first_seq <= seq), whole[0])
             partition = self._partitions.get(part)
             yield from states.twins_of(partition, min(seq, part.last_seq), known, names.has)
-            if not partition.knows_all_before:
-                yield from self._check_known(cut, seq, names, known)
+            if partition.knows_all_before:
+                return known, set()
         elif cut.since:
             states.add_unchanged(self._slices.db, cut.since, known, names.has)
-            yield from self._check_known(cut, seq, names, known)
-        erasures = cut.erasures
-        twins = {name: twin for name, twin in known.items() if twin is not None and twin.seq >= erasures.get(name, 0)}
-        return Snapshot(self._facts.lineage.epoch, seq, twins)
+        else:
+            return known, set()
+        return known, (yield from self._unknown(cut, seq, names, known))
 
     def _state_of_open_end(self, cut: Cut, seq: int, names: Names, known: states.Known) -> Steps[None]:
         with closing(OpenState(self._slices, next(self._numbers))) as state:
@@ -331,8 +344,8 @@ class Queries:
             pairs = yield from state.found(names.has)
             yield from state.read(pairs, known)
 
-    def _check_known(self, cut: Cut, seq: int, names: Names, known: states.Known) -> Steps[None]:
-        """Raise Truncated unless the twins of all devices are known that had an entry since a position.
+    def _unknown(self, cut: Cut, seq: int, names: Names, known: states.Known) -> Steps[set[str]]:
+        """Return the devices that have an entry behind a position, and of which their twin at it is not known.
 
         Of others, the twins from before the oldest entry have not changed. For what has, there is no record of that.
         """
@@ -342,8 +355,21 @@ class Queries:
                 yield from names_in(self._partitions.get(part), found, names.has, of_twins=True)
         behind = max(cut.since, seq), cut.head
         yield from names_behind(self._slices, behind, found, names.has, of_twins=True)
-        if found - known.keys():
-            raise Truncated(f"what the log still holds does not tell the state at {seq}, only at later positions")
+        return found - known.keys()
+
+    def _oldest_known(self, cut: Cut, reach: int, names: Names) -> Steps[int]:
+        """Return the first position, from one on that the log reaches back to, at which all twins are known."""
+        _, unknown = yield from self._known_at(cut, reach, names)
+        return (yield from self._known_since(cut, reach, unknown))
+
+    def _known_since(self, cut: Cut, seq: int, unknown: set[str]) -> Steps[int]:
+        """Return the position from which on also the twins are known that are not known at another one before it."""
+        missing = set(unknown)
+        for part in _whole(cut):
+            if part.last_seq > seq:
+                span = max(seq + 1, part.first_seq), part.last_seq
+                seq = max(seq, (yield from firsts_in(self._partitions.get(part), span, missing)))
+        return max(seq, (yield from firsts_behind(self._slices, (max(seq, cut.since), cut.head), missing)))
 
     @contextmanager
     def _open_end(self, devices: Sequence[str], since: int, cut: Cut) -> Iterator[OpenEnd]:
