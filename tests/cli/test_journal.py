@@ -93,7 +93,7 @@ def test_info_says_how_full_a_journal_is_and_for_how_long_its_disk_lasts(journal
     room_bytes = facts["disk_free_bytes"] + facts["free_bytes"]
     assert facts["full_in_s"] == round(room_bytes / facts["growth_bytes_per_s"], 1)
     said = run(journal, "info").stdout
-    assert re.search(r"disk full in +(\d|,)+ years *\n", said) and re.search(r" file +\d+\.\d KB *\n", said)
+    assert re.search(r"disk full, untrimmed, in +(\d|,)+ years *\n", said) and re.search(r" file +\d+\.\d KB *\n", said)
     assert re.search(r" growth +\d+ bytes/s *\n", said) and re.search(r"a server runs on it +no *\n", said)
     assert not re.search(r"True|False|_| in s |bytes per s", said)
 

@@ -36,17 +36,24 @@ def test_measurements_take_no_more_room_than_an_hour_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free_bytes", "growth", "until_bound_bytes", "lasts_s"),
+    ("free_bytes", "growth", "until_bound_bytes", "until_aged_s", "lasts_s"),
     [
-        (1_000, 10.0, None, 100.0),
-        (1_000, None, None, None),  # not known yet
-        (1_000, 0.0, None, None),  # does not grow
-        (None, 10.0, None, None),  # the disk does not say
-        (1_000, 10.0, 900, None),  # the bound comes first
-        (1_000, 10.0, 1_100, 100.0),  # the disk is smaller than the bound
+        (1_000, 10.0, None, None, 100.0),
+        (1_000, None, None, None, None),  # not known yet
+        (1_000, 0.0, None, None, None),  # does not grow
+        (None, 10.0, None, None, None),  # the disk does not say
+        (1_000, 10.0, 900, None, None),  # the bound comes first
+        (1_000, 10.0, 1_100, None, 100.0),  # the disk is smaller than the bound
+        (1_000, 10.0, None, 90.0, None),  # the oldest goes for its age first
+        (1_000, 10.0, 1_100, 90.0, None),
+        (1_000, 10.0, 1_100, 110.0, 100.0),  # the disk is full before anything is that old
     ],
 )
 def test_a_disk_lasts_as_long_as_there_is_room(
-    free_bytes: int | None, growth: float | None, until_bound_bytes: int | None, lasts_s: float | None
+    free_bytes: int | None,
+    growth: float | None,
+    until_bound_bytes: int | None,
+    until_aged_s: float | None,
+    lasts_s: float | None,
 ) -> None:
-    assert full_in_s(free_bytes, growth, until_bound_bytes) == lasts_s
+    assert full_in_s(free_bytes, growth, until_bound_bytes, until_aged_s) == lasts_s

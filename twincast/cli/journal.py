@@ -246,7 +246,7 @@ _NAMED = {
     "free_bytes": "free in the file",
     "disk_free_bytes": "free on the disk",
     "growth_bytes_per_s": "growth",
-    "full_in_s": "disk full in",
+    "full_in_s": "disk full, untrimmed, in",
     "is_served": "a server runs on it",
     "erasing": "histories being erased",
     "backups_with_erased": "backups with erased histories",

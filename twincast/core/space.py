@@ -32,7 +32,7 @@ class Space(Struct):
     growth_bytes_per_s: float | None
     """How fast it has grown within the last hour; None until a minute of it is known."""
     full_in_s: float | None
-    """When the disk is full at that pace; None if that is not known yet, or if it never is."""
+    """When the disk is full at that pace; None if that is not known yet, or if the oldest goes first and makes room."""
     problem: str | None
     """Why less was trimmed than was asked for."""
 
@@ -61,16 +61,25 @@ class Pace:
         return max(0.0, (self._size_bytes - size_bytes) / (now_s - since_s))
 
 
-def full_in_s(free_bytes: int | None, growth_bytes_per_s: float | None, until_bound_bytes: int | None) -> float | None:
+def full_in_s(
+    free_bytes: int | None,
+    growth_bytes_per_s: float | None,
+    until_bound_bytes: int | None,
+    until_aged_s: float | None = None,
+) -> float | None:
     """Return how long there is room; None if that is not known, or if the room lasts.
 
     Args:
         free_bytes: what there is, on the disk and in the file.
         growth_bytes_per_s: the pace.
         until_bound_bytes: what may still be taken before the oldest goes; None if nothing goes for its size.
+        until_aged_s: in how long the oldest goes for its age, and as much at a time as comes; None if nothing does.
     """
     if free_bytes is None or not growth_bytes_per_s:
         return None
+    lasts_s = free_bytes / growth_bytes_per_s
     if until_bound_bytes is not None and until_bound_bytes <= free_bytes:
         return None
-    return round(free_bytes / growth_bytes_per_s, 1)
+    if until_aged_s is not None and until_aged_s <= lasts_s:
+        return None
+    return round(lasts_s, 1)

@@ -250,6 +250,78 @@ async def test_a_full_disk_is_told_while_it_lasts_and_trimmed_again_later(
     assert len(said) == 2 and "not trimmed" in said[0] and "again" in said[1]
 
 
+class Grown:
+    """A journal that has grown for 100 s, on a disk with as much room as is said."""
+
+    def __init__(self, file: SqliteFile, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s, self._room_bytes = 0.0, 1 << 40
+        self._file, self._worker = file, worker
+        monkeypatch.setattr(trim_schedule, "free_of_disk_bytes", lambda path: self._room_bytes)
+
+    async def under(self, bounds: Retention, now_utc: str = at(2)) -> TrimSchedule:
+        trimming = TrimSchedule(
+            OpenJournal(self._file, self._worker, bounds, lambda: now_utc), clock_s=lambda: self.now_s
+        )
+        self._file.append(batch_of(readings(200, at(1))))
+        self.now_s += 100.0
+        trimming.appended(self._file.seq)
+        await eventually_async(lambda: trimming.space().growth_bytes_per_s, "the pace is known")
+        return trimming
+
+    def full_in_s(self, trimming: TrimSchedule, room_bytes: float) -> float | None:
+        """Return in how long it is full, with so much room on the disk and in the file together."""
+        self._room_bytes = round(room_bytes) - trimming._look.free_bytes
+        return trimming.space().full_in_s
+
+
+@pytest.fixture
+async def grown(path: str, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Grown]:
+    with closing(SqliteFile(path)) as file:
+        yield Grown(file, worker, monkeypatch)
+
+
+@pytest.mark.parametrize("keep_rollups_s", [None, 1e9])
+async def test_a_disk_lasts_if_the_oldest_goes_for_its_size_before_it_is_full(
+    grown: Grown, keep_rollups_s: float | None
+) -> None:
+    bounds = Retention(keep_bytes=2_000_000, keep_entries=10, partition_entries=100, keep_rollups_s=keep_rollups_s)
+    assert bounds.closes_at_entries == 100
+    trimming = await grown.under(bounds)
+    goes_at_bytes = 2_000_000 - retention.CLOSING_BYTES * 100
+    if keep_rollups_s is not None:
+        goes_at_bytes -= retention.ENTRY_MIN_BYTES * 100
+    room_bytes = goes_at_bytes - trimming.space().used_bytes
+    assert grown.full_in_s(trimming, room_bytes) is None
+    growth = trimming.space().growth_bytes_per_s
+    assert growth is not None
+    assert grown.full_in_s(trimming, room_bytes - 1) == pytest.approx(room_bytes / growth, rel=0.01)
+    trimming.close()
+
+
+async def test_a_disk_lasts_if_the_oldest_goes_for_its_age_before_it_is_full(grown: Grown) -> None:
+    hour = Retention(keep_s=3_600.0, keep_entries=10)
+    trimming = await grown.under(hour)
+    growth = trimming.space().growth_bytes_per_s
+    assert growth is not None
+    goes_in_s = 3_600 + 900 - 60  # it is a minute old, and closed with what comes within a quarter of an hour
+    assert grown.full_in_s(trimming, growth * goes_in_s * 1.01) is None
+    assert grown.full_in_s(trimming, growth * goes_in_s * 0.99) == pytest.approx(goes_in_s, rel=0.02)
+    trimming.close()
+    for less in hour._replace(keep_entries=1_000_000), hour._replace(keep_rollups_s=1e9):
+        trimming = await grown.under(less)
+        assert grown.full_in_s(trimming, 1e9) is not None, "this many always stay, or something is left of what goes"
+        trimming.close()
+
+
+async def test_a_bound_that_is_not_kept_is_not_relied_on(grown: Grown, monkeypatch: pytest.MonkeyPatch) -> None:
+    trimming = await grown.under(Retention(keep_bytes=2_000_000, keep_s=3_600.0, keep_entries=10))
+    assert grown.full_in_s(trimming, 1e9) is None
+    trimming._fail(JournalUnavailable("the disk does not take it"))
+    assert trimming.space().problem
+    assert grown.full_in_s(trimming, 1e9) is not None
+    trimming.close()
+
+
 async def test_commits_and_slices_take_turns_and_the_position_moves_with_them(path: str) -> None:
     journal = await SqliteJournal.open(path, retention=Retention(keep_bytes=300_000, keep_entries=10))
     for _ in range(60):

@@ -53,7 +53,8 @@ class Facts(Struct):
     growth_bytes_per_s: float | None
     """How fast the newest 100,000 changes came, in bytes of the file; None if they span no minute."""
     full_in_s: float | None
-    """When the disk is full at that pace, if nothing is trimmed; None if that is not known."""
+    """When the disk is full at that pace if nothing is trimmed: a file does not say what its server keeps; None if that
+    is not known."""
     is_served: bool
     """Whether a server runs on it."""
     backups: list[backups.Backup]

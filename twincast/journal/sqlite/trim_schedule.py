@@ -14,6 +14,7 @@ from twincast.journal.sqlite.health import free_of_disk_bytes
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.files import unlink
 from twincast.journal.sqlite.history.summaries import Summaries
+from twincast.journal.sqlite.history.times import time_us
 from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.journal.sqlite.trim import SLICE_BYTES, SLICE_ENTRIES, Look
 
@@ -112,10 +113,9 @@ class TrimSchedule:
     def space(self) -> Space:
         """Return how full the journal is."""
         look, growth = self._look, self._pace.bytes_per_s(self._clock_s())
+        problem = self._problem or self._summing_problem() or (self._why_short() if look.is_short else None)
         disk_free_bytes = free_of_disk_bytes(self._path)
-        bound, free_bytes = self._retention.log_max_bytes, None
-        if disk_free_bytes is not None:
-            free_bytes = disk_free_bytes + look.free_bytes
+        free_bytes = None if disk_free_bytes is None else disk_free_bytes + look.free_bytes
         return Space(
             file_bytes=_size_bytes(self._path),
             history_bytes=look.history_bytes,
@@ -129,9 +129,31 @@ class TrimSchedule:
             keep_bytes=self._retention.keep_bytes,
             disk_free_bytes=disk_free_bytes,
             growth_bytes_per_s=None if growth is None else round(growth, 1),
-            full_in_s=full_in_s(free_bytes, growth, None if bound is None else bound - look.used_bytes),
-            problem=self._problem or self._summing_problem() or (self._why_short() if look.is_short else None),
+            # Where less goes than should, no bound can be relied on.
+            full_in_s=full_in_s(free_bytes, growth, *((None, None) if problem else self._until_bounds())),
+            problem=problem,
         )
+
+    def _until_bounds(self) -> tuple[int | None, float | None]:
+        """Return how much may still be taken before the oldest goes, and in how long it goes for its age.
+
+        The bytes are those at which a partition goes, or what is left of one: there are some before the bound is
+        reached. Age is no bound where sums are left, for then the journal goes on growing; nor as long as the log has
+        no more entries than those that always stay.
+        """
+        bytes_max, keep_s = self._retention.closed_max_bytes, self._retention.keep_s
+        until_bytes = None if bytes_max is None else bytes_max - self._look.used_bytes
+        if keep_s is None or self._look.oldest_at_utc is None or self._retention.leaves_sums:
+            return until_bytes, None
+        if self._partitions.parts:
+            oldest = self._partitions.parts[0]
+            last_seq, newest_us = oldest.last_seq, float(oldest.stored_max_us)
+        else:  # it may be closed first, with what comes until then
+            last_seq = self._look.oldest_since + 1
+            newest_us = time_us(self._look.oldest_at_utc) + self._retention.closes_at_age_s * 1e6
+        if last_seq > self._seq - self._retention.keep_entries:
+            return until_bytes, None
+        return until_bytes, keep_s + (newest_us - time_us(self._now_utc())) / 1e6
 
     def _begin(self, due: Look | None) -> None:
         """Have the thread trim what is due, if anything is, and look what comes next."""
