@@ -79,8 +79,9 @@ class Simulation:
 
     @property
     def elapsed_s(self) -> float:
-        """How long the fleet has pushed."""
-        return asyncio.get_running_loop().time() - self._began_s
+        """How long the fleet has pushed: its time begins once it is connected, and is not longer than what is asked."""
+        elapsed_s = asyncio.get_running_loop().time() - self._began_s
+        return elapsed_s if self._seconds is None else min(elapsed_s, self._seconds)
 
     @property
     def is_over(self) -> bool:
@@ -93,14 +94,16 @@ class Simulation:
         Raises:
             TwincastError: the server refused a reading for good; it would refuse the others too.
         """
-        self._began_s = asyncio.get_running_loop().time()
         bar = progress.add_task("fleet", total=self._seconds)
         async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client:
-            while not self.is_over:
+            self._began_s = asyncio.get_running_loop().time()
+            is_over = False
+            while not is_over:
+                await asyncio.sleep(TICK_S)
+                is_over = self.is_over  # before the last turn, which sends what is due of all the time
                 await self._catch_up(client)
                 rate = self.stored / max(self.elapsed_s, 0.1)
                 progress.update(bar, completed=self.elapsed_s, description=f"{self.stored:,} stored, {rate:,.0f}/s")
-                await asyncio.sleep(TICK_S)
             await client.settle()
             self._check()
 
