@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +42,19 @@ def test_a_restarted_server_is_at_the_same_address_with_what_its_journal_has(tmp
         log, _, _ = before["epoch"].partition("-")
         assert (after["epoch"].partition("-")[0], after["seq"]) == (log, 1)
         assert after["epoch"] != before["epoch"], "each run has a generation of its own"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no port for a socket that does not listen")
+def test_a_server_that_is_stopped_has_its_port_for_itself_and_answers_nobody() -> None:
+    with Server() as server:
+        server.stop()
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", server.port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+        port = server.port
+        server.start()
+        assert server.port == port and requests.get(f"{server.url}/readyz", timeout=10).ok
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """A real server in the test's own process, on a free port."""
 
 import asyncio
+import socket
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -48,7 +51,7 @@ class Server:
         self._settings = Settings(journal=journal, port=0, **settings)
         self._now_utc = clock or system_now_utc
         self._edge = fast_edge() if edge == "picows" else None
-        self.port = 0
+        self.port = self._kept_port()
         self.start()
 
     @property
@@ -138,6 +141,20 @@ class Server:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.stop)
+
+    def _kept_port(self) -> int:
+        """Return a port that the system gives to nobody else while this server is stopped; 0 if it keeps none so.
+
+        Linux keeps it for a socket that has the address, and does not listen; whoever names it may listen all the same.
+        """
+        if sys.platform != "linux":
+            return 0
+        keeping = socket.socket()
+        keeping.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeping.bind(("127.0.0.1", 0))
+        weakref.finalize(self, keeping.close)
+        port: int = keeping.getsockname()[1]
+        return port
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
