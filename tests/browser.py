@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
-from tests.running import ROOT
+from tests.running import ROOT, eventually
 from tests.tools import program
 
 OpenPage = Callable[..., Page]
@@ -32,6 +32,7 @@ def chromium() -> str:
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Run one headless browser. The sandbox is off, since containers and root have none."""
+    expect.set_options(timeout=DEADLINE_MS)  # by itself it looks for five seconds
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         try:
@@ -80,12 +81,29 @@ def witnessed_pages(browser: Browser) -> Iterator[OpenPage]:
         page.goto(url)
         return page
 
-    expect.set_options(timeout=DEADLINE_MS)
     yield open_one
     for context in contexts:
         context.close()
     wrongs = [wrong for witness in witnesses for wrong in witness.wrongs]
     assert wrongs == [], wrongs
+
+
+@contextmanager
+def passing(page: Page, selector: str) -> Iterator[None]:
+    """Expect an element that a selector finds, within the context or soon behind it, for however short it is there.
+
+    What fades by itself may be over before somebody looks from here; the page sees each of its changes.
+    """
+    page.evaluate(
+        """selector => {
+            window.hasPassed = false;
+            const look = () => { window.hasPassed ||= document.querySelector(selector) !== null; };
+            new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
+        }""",
+        selector,
+    )
+    yield
+    eventually(lambda: page.evaluate("() => window.hasPassed"), f"{selector} is there for a while")
 
 
 def is_within_reach(locator: Locator) -> bool:

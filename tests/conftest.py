@@ -10,20 +10,21 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser
 
 from tests.browser import open_browser
 from tests.fakes import CountedMatches
-from tests.running import ROOT, ServerProcess
+from tests.running import DEADLINE_S, ROOT, ServerProcess, wait_for_answers
 from tests.tools import lacking
 from twincast.testing import Nats
 
 # Whoever runs the tests in the background has Ctrl-C ignored, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test asserts a time, by default neither: how long an example takes is the machine's mood.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+wait_for_answers(DEADLINE_S)
 
 StartServer = Callable[..., ServerProcess]
 JournalUrl = Callable[[str], str]

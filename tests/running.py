@@ -1,16 +1,20 @@
 """Real servers as processes of their own, on free ports, and the one way in which tests wait."""
 
+import inspect
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import httpx
 import requests
 
 from tests import warm
@@ -19,18 +23,54 @@ from twincast import testing
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 30.0
+PORTS = range(12_000, 32_000)
+"""Below those that systems give to whoever asks for any: there somebody else may get one before its server listens."""
+WORKERS_MAX = 16
+"""How many workers have ports of their own; one that runs alone has the last share."""
+
+
+def wait_for_answers(deadline_s: float) -> None:
+    """Have httpx wait so long where a test says nothing; by itself it gives up after five seconds."""
+    waits: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default
+    waits.connect = waits.read = waits.write = waits.pool = deadline_s
+
+
+def ports_of(worker: str) -> range:
+    """Return the ports of one worker of a test run, by its name, such as gw2; no other worker has any of them."""
+    number = int(worker.removeprefix("gw")) if worker.startswith("gw") else WORKERS_MAX - 1
+    share = len(PORTS) // WORKERS_MAX
+    first = PORTS.start + number % WORKERS_MAX * share
+    return range(first, first + share)
+
+
+def _turns() -> Iterator[int]:
+    ports = ports_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
+    begin = random.randrange(len(ports))  # two runs at once hardly meet
+    return itertools.cycle([*ports[begin:], *ports[:begin]])
+
+
+_PORTS = _turns()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    """Return a port that nobody listens on, and that nobody else is given before whoever asked for it listens."""
+    for port in itertools.islice(_PORTS, len(PORTS)):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
         return port
+    raise RuntimeError(f"all ports from {PORTS.start} to {PORTS.stop - 1} are in use")
 
 
 def eventually(condition: Callable[[], T], awaited: str, deadline_s: float = DEADLINE_S) -> T:
     """Wait as the kit does, as long as a process on a busy machine may take."""
     return testing.eventually(condition, awaited, deadline_s)
+
+
+async def eventually_async(condition: Callable[[], T], awaited: str, deadline_s: float = DEADLINE_S) -> T:
+    """Wait as `eventually` does, and let other tasks go on."""
+    return await testing.eventually_async(condition, awaited, deadline_s)
 
 
 class ServerProcess:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import DEADLINE_S
+from tests.running import DEADLINE_S, eventually
 from twincast import lifespan
 from twincast.app import App, create_app
 from twincast.core.batch import Batch, Committed, Placed
@@ -18,7 +18,6 @@ from twincast.journal.stores import Stores
 from twincast.server.process import Server as ServerProcess
 from twincast.server.process import configured, listen
 from twincast.settings import Settings
-from twincast.testing import eventually
 
 URL = "memory:"
 REPLACED = "the stream was deleted and made anew"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.running import DEADLINE_S
+from tests.running import DEADLINE_S, eventually, eventually_async
 from tests.shared_logs import REPLACED, URL, SharedLogs, ThreadedServer
 from twincast.app import create_app
 from twincast.cli.status import status
@@ -26,7 +26,6 @@ from twincast.errors import (
 )
 from twincast.inside import Twincast
 from twincast.settings import Settings
-from twincast.testing import eventually, eventually_async
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import pytest
 
 from tests.access.entrance import Entrance
 from tests.credentials import Issuer, trusting
+from tests.running import eventually_async
 from twincast.access.jwks import StaticKey
 from twincast.access.rates import STEPS_A_UNIT
 from twincast.access.request import Caller
 from twincast.core.rights import ANYONE, Principal, Rate
 from twincast.errors import NotPermitted, Stopping, TooManyConnections, Unauthenticated
-from twincast.testing import eventually_async
 
 STEPS = STEPS_A_UNIT
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.access.entrance import HERE, Entrance, facts_with, use_of
 from tests.credentials import NOW_UTC
+from tests.running import eventually_async
 from twincast.access.authenticator import READER
 from twincast.access.keys import make_key
 from twincast.access.request import Caller
@@ -15,7 +16,6 @@ from twincast.access.revocation import KEYS_UNSEEN_MAX_S
 from twincast.core.keys import Key, Keyring
 from twincast.core.rights import Principal, Rights
 from twincast.errors import CredentialExpired, JournalUnavailable, TwincastError, Unauthenticated
-from twincast.testing import eventually_async
 
 
 async def test_a_revoked_key_ends_its_leases_and_no_others() -> None:

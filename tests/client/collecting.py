@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from tests.running import eventually_async
 from twincast.client import Client, Event
-from twincast.testing import eventually_async
 
 
 @contextlib.asynccontextmanager

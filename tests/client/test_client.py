@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartServer
-from tests.running import DEADLINE_S, free_port
+from tests.running import DEADLINE_S, eventually_async, free_port
 from twincast.client import Event, Link, connect
 from twincast.errors import (
     CredentialExpired,
     ServerUnreachable,
 )
-from twincast.testing import Proxy, Server, eventually_async
+from twincast.testing import Proxy, Server
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

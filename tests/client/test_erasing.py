@@ -11,9 +11,10 @@ import pytest
 
 from tests.client.node_client import CLIENT, node
 from tests.client.test_history import _ask
+from tests.running import eventually
 from twincast.client import Deletion, Rest, connect, sync
 from twincast.errors import NoSuchDevice
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 
 
 def ways(server: Server) -> dict[str, Any]:

@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from tests import warm
+from tests.running import eventually
 from twincast.cli import host, lines, send, simulate, watch
 from twincast.client import Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.errors import LOGIN_NEEDED, TwincastError, Unauthenticated
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 
 SOON_S = 10.0
 WORDS = (LOGIN_NEEDED, "`token=…`", "TWINCAST_TOKEN")

@@ -17,12 +17,11 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from tests.credentials import certificate
-from tests.running import free_port
+from tests.running import eventually_async, free_port
 from twincast.client import Link, connect
 from twincast.client import backoff as waits
 from twincast.client.backoff import Backoff
 from twincast.errors import TwincastError
-from twincast.testing import eventually_async
 
 TABLE = json.loads((Path(__file__).parent / "link_rules.json").read_text())
 HELLO = {

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.running import eventually, eventually_async
 from twincast.client import Client, Event, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.errors import ServerUnreachable, ValidationFailed
-from twincast.testing import Proxy, Server, eventually, eventually_async
+from twincast.testing import Proxy, Server
 
 TIMES = 100
 

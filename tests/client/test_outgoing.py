@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.client.collecting import collecting, got
-from tests.running import DEADLINE_S
+from tests.running import DEADLINE_S, eventually_async
 from twincast.client import Link, connect
 from twincast.errors import (
     BufferFull,
@@ -13,7 +13,7 @@ from twincast.errors import (
     TooLarge,
     ValidationFailed,
 )
-from twincast.testing import Proxy, Server, eventually_async
+from twincast.testing import Proxy, Server
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -22,7 +22,7 @@ import pytest
 from tests import warm
 from tests.client.test_spool_file import VERSION_1
 from tests.conftest import JournalUrl
-from tests.running import ROOT, ServerProcess, eventually, free_port
+from tests.running import ROOT, ServerProcess, eventually, eventually_async, free_port
 from twincast.client import Client, Event, Link, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.client.failures import Retryable
@@ -48,7 +48,7 @@ from twincast.errors import (
     Unauthenticated,
     ValidationFailed,
 )
-from twincast.testing import Proxy, Server, eventually_async
+from twincast.testing import Proxy, Server
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

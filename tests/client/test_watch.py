@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from tests.client.collecting import collecting, got
+from tests.running import eventually_async
 from twincast.client import Gap, Rest, connect
 from twincast.errors import (
     ValidationFailed,
 )
-from twincast.testing import Server, eventually_async
+from twincast.testing import Server
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 from tests.access.entrance import Entrance
+from tests.running import eventually_async
 from twincast.cluster.engine import Engine
 from twincast.cluster.membership import Membership, Self, Standing
 from twincast.core.checks import Checks
 from twincast.journal.jetstream.address import NatsAddress
 from twincast.journal.jetstream.link import Link
-from twincast.testing import eventually_async
 
 
 class Apart:

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 
 from tests.cluster.members import apart, see
+from tests.running import eventually_async
 from twincast.access.request import Caller
 from twincast.cluster.engine import Engine
 from twincast.core.rights import Principal, Rate
 from twincast.errors import RateLimited, TooManyConnections
-from twincast.testing import eventually_async
 
 
 async def test_connections_of_an_identity_and_of_an_address_count_on_all_servers_together(nats: Engine) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.members import apart, see
+from tests.running import eventually_async
 from twincast.cluster.engine import Engine
 from twincast.cluster.peers import SETTLE_S, Peers
 from twincast.core.peers import Heartbeat
-from twincast.testing import eventually_async
 
 
 async def test_servers_see_each_other_at_once_and_agree_who_is_first(nats: Engine) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from tests.access.entrance import HERE
 from tests.cluster.members import Apart, apart, see
+from tests.running import eventually_async
 from twincast.access.request import Caller
 from twincast.access.tickets import TicketElsewhere, TicketUse
 from twincast.cluster.engine import Engine
 from twincast.core.rights import Principal, Rate, Rights
 from twincast.errors import JournalUnavailable, Unauthenticated
-from twincast.testing import eventually_async
 
 ALICE = Principal("jwt:alice", Rights.of({"read": ["lab/*"]}), 9_000.0, Rate(5.0, 25.0))
 

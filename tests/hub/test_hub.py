@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes import batch_of
 from tests.hub.stand_ins import TIMEOUT_S, GatedJournal, Receipts, RecordingWatcher, running, update
+from tests.running import eventually_async
 from twincast.core.batch import Committed
 from twincast.core.model import Position, Snapshot
 from twincast.core.state import State
@@ -20,7 +21,6 @@ from twincast.delivery.router import Router
 from twincast.errors import NotYet, TwincastError
 from twincast.hub.hub import Hub
 from twincast.journal.memory import MemoryJournal
-from twincast.testing import eventually_async
 
 
 async def test_nobody_learns_of_a_change_before_it_is_durable_and_watchers_before_its_sender() -> None:

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from tests.conftest import JournalUrl
 from tests.fakes import batch_of
+from tests.running import eventually_async
 from twincast.core.audit import Actor
 from twincast.core.batch import Batch, Committed, Placed
 from twincast.core.idempotency import IdempotencyRecord
@@ -26,7 +27,6 @@ from twincast.journal.sqlite.history import apart
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.stores import Journal, Stores, open_stores
 from twincast.journal.url import required_file_of
-from twincast.testing import eventually_async
 from twincast.wire.messages import encode
 
 NOW_UTC = "2026-11-23T16:24:00.123456+00:00"
@@ -326,7 +326,7 @@ names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_
 
 
 @given(device_id=names, value=json_values, ensure_ascii=st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 async def test_any_value_of_any_device_comes_back_byte_for_byte(
     journal: Journal, device_id: str, value: Any, ensure_ascii: bool
 ) -> None:

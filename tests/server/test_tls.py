@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from tests.credentials import add_key, certificate
+from tests.running import eventually
 from twincast.client import Rest, connect
 from twincast.errors import LoginUnusable
 from twincast.server.tls import Certificate
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 
 OLD = [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1]
 ANY_CIPHER = "ALL:@SECLEVEL=0"

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.running import eventually
 from twincast.client import Rest
-from twincast.testing import Clock, Server, eventually
+from twincast.testing import Clock, Server
 
 BERLIN = ZoneInfo("Europe/Berlin")
 STORED = "2026-11-25T10:00:00+00:00"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.running import eventually
 from tests.stories.test_fetch import fetch, trim
 from twincast.client import Rest
 from twincast.cluster.engine import Engine
@@ -18,7 +19,7 @@ from twincast.journal.jetstream.address import NatsAddress
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.history import thinning
 from twincast.journal.sqlite.history.layout import folder_of
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 
 DEADLINE_S = 30
 READINGS = 130

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests import warm
+from tests.running import eventually
 from twincast.client import Rest
 from twincast.cluster import trimming
 from twincast.cluster.engine import Engine
@@ -19,7 +20,7 @@ from twincast.errors import NotFound, RateLimited, ValidationFailed
 from twincast.journal.jetstream.address import NatsAddress
 from twincast.journal.jetstream.link import Link
 from twincast.journal.jetstream.stream import stream_facts
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 
 
 def fetch(folder: Path, peer: str, journal: str) -> subprocess.CompletedProcess[str]:

@@ -13,10 +13,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.credentials import AUDIENCE, ISSUER, Issuer, bearer, jwks
-from tests.running import DEADLINE_S
+from tests.running import DEADLINE_S, eventually
 from twincast.access import jwks as issuers_keys
 from twincast.access.jwks import Fetch
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 from twincast.transports import front
 
 

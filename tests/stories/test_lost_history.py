@@ -9,10 +9,11 @@ from typing import Any
 import apsw
 import pytest
 
+from tests.running import eventually
 from twincast.client import Rest, connect
 from twincast.errors import HistoryDamaged, Truncated
 from twincast.journal.sqlite.health import problems
-from twincast.testing import Clock, Server, eventually
+from twincast.testing import Clock, Server
 
 PARTITION, READINGS = 100, 450
 LOST = "000000000101.db"

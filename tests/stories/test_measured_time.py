@@ -17,11 +17,10 @@ from msgspec import UNSET, Raw
 from websockets.sync.client import connect
 
 from tests.conftest import JournalUrl, StartServer
-from tests.running import DEADLINE_S, ServerProcess
+from tests.running import DEADLINE_S, ServerProcess, eventually_async
 from twincast.core.model import DataUpdate, Deleted, Entry
 from twincast.hub.hub import Hub
 from twincast.journal.stores import open_stores
-from twincast.testing import eventually_async
 
 PLAIN = "application/json"
 LINES = "application/x-ndjson"
@@ -291,7 +290,7 @@ def expected_kinds(log: Sequence[Entry]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "jetstream"])
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(STEPS)
 def test_every_journal_decides_alike(kind: str, journal_url: JournalUrl, steps: list[tuple[str, Any, bool]]) -> None:
     asyncio.run(_decides_alike(journal_url(kind), steps))

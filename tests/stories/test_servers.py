@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import StartServer
 from tests.credentials import AUDIENCE, ISSUER, Issuer, bearer
-from tests.running import DEADLINE_S, ServerProcess, eventually
+from tests.running import DEADLINE_S, ServerProcess, eventually, eventually_async
 from twincast.cluster.engine import Engine
-from twincast.testing import Server, eventually_async
+from twincast.testing import Server
 
 SERVICE_RESTART = 1012
 CLIENTS, READINGS_AT_LEAST = 100, 60

@@ -10,12 +10,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.credentials import bearer
+from tests.running import eventually
 from twincast.access.pairing import CODE_LIFE_S, CODES_MAX, make_pairing
 from twincast.cluster.key_store import KeyStore
 from twincast.core.audit import Actor
 from twincast.core.rights import Rights
 from twincast.hub.hub import system_now_utc
-from twincast.testing import Nats, Server, eventually
+from twincast.testing import Nats, Server
 
 ACTOR = Actor("local:me", "here")
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import requests
 
+from tests.running import eventually
 from twincast.client import Rest
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 
 DEADLINE_S = 30
 READINGS = 120

@@ -11,8 +11,9 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 
+from tests.running import eventually
 from twincast.client import Rest
-from twincast.testing import Proxy, Server, eventually
+from twincast.testing import Proxy, Server
 
 BROKEN = (OSError, ConnectionClosed, InvalidMessage)  # how the client sees it depends on how far it came
 UPGRADE = (

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from tests.fakes import LONG_S, StallingClient
+from tests.running import eventually_async
 from tests.transports.conftest import Place
 from twincast.access.request import Caller
 from twincast.core.rights import ANYONE
-from twincast.testing import eventually_async
 from twincast.transports.events import EventStreams
 
 CALLER = Caller(ANYONE, "127.0.0.1")

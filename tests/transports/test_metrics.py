@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from tests.credentials import add_key, bearer
-from tests.running import ROOT
-from twincast.testing import Server, eventually
+from tests.running import ROOT, eventually
+from twincast.testing import Server
 from twincast.transports import metrics as module
 from twincast.transports.metrics import LongestStep
 

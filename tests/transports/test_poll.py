@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.running import eventually_async
 from tests.transports.conftest import Place
 from twincast.access.request import Caller
 from twincast.core.rights import ANYONE
 from twincast.errors import NotYet
-from twincast.testing import eventually_async
 from twincast.transports import poll as module
 from twincast.transports.events import EventStreams
 from twincast.transports.operation import Call

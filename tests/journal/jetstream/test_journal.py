@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 
 from tests.fakes import LONG_S, batch_of
 from tests.journal.jetstream.conftest import OpenStores
+from tests.running import eventually_async
 from twincast.core.audit import Actor
 from twincast.core.batch import ENTRY_BYTES, Batch, Committed
 from twincast.core.idempotency import IdempotencyKey, IdempotencyRecord
@@ -27,7 +28,7 @@ from twincast.journal.jetstream.commit import Commit, commit_of, encode_commit
 from twincast.journal.jetstream.journal import JetStreamJournal
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.stores import Stores, open_stores
-from twincast.testing import Nats, eventually_async
+from twincast.testing import Nats
 from twincast.wire.messages import encode
 
 NO_TIME = ""

@@ -13,11 +13,10 @@ from pathlib import Path
 from tests import warm
 from tests.journal.sqlite.history.test_crash import KILLS, PARTITION, damage
 from tests.journal.sqlite.history.writer import text_of
-from tests.running import ROOT
+from tests.running import ROOT, eventually
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.health import problems
 from twincast.journal.sqlite.reader import LogReader
-from twincast.testing import eventually
 
 LIVES_S = 0.1
 """How long a backup is let alone at the longest; the first one not at all."""

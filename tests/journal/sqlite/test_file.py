@@ -127,7 +127,7 @@ def test_the_view_twin_shows_the_state_before_and_after_a_checkpoint(file: Sqlit
         max_size=12,
     )
 )
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_view_the_snapshot_and_the_log_agree_wherever_the_checkpoint_is(
     tmp_path: Path, script: list[list[tuple[str, Callable[..., Entry]]] | str]
 ) -> None:

@@ -14,13 +14,12 @@ from msgspec import Raw
 
 from tests.conftest import StartServer
 from tests.fakes import batch_of
-from tests.running import ServerProcess, eventually
+from tests.running import ServerProcess, eventually, eventually_async
 from twincast.core.model import DataUpdate, Entry
 from twincast.errors import JournalUnavailable, JournalUnusable
 from twincast.journal.sqlite.file import SqliteFile
 from twincast.journal.sqlite.journal import SqliteJournal
 from twincast.journal.stores import open_stores
-from twincast.testing import eventually_async
 
 Misdeed = Callable[[Path], object]
 

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from tests.fakes import batch_of
 from tests.journal.sqlite.full_disk import full_disk
+from tests.running import eventually_async
 from twincast.core.audit import Actor
 from twincast.core.batch import Batch
 from twincast.core.model import Control, DataUpdate, Deleted, Entry
@@ -29,7 +30,6 @@ from twincast.journal.sqlite.open_journal import OpenJournal
 from twincast.journal.sqlite.reader import LogReader
 from twincast.journal.sqlite.trim_schedule import TrimSchedule
 from twincast.journal.sqlite.worker import Worker
-from twincast.testing import eventually_async
 
 NOW_UTC = "2026-11-23T16:24:00.000000+00:00"
 VALUE = b'"%b"' % (b"x" * 1_000)

@@ -10,8 +10,9 @@ import apsw
 import httpx
 import pytest
 
+from tests.running import eventually
 from tests.transports.problems import assert_problem
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 
 SECRET = "salty-secret"
 

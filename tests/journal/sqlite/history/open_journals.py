@@ -4,12 +4,12 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from tests.running import eventually_async
 from twincast.history.times import text_of
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.testing import eventually_async
 
 MINUTE_US = 60_000_000
 START_US = 1_800_000_000_000_000

@@ -19,6 +19,7 @@ from msgspec import Raw
 
 from tests.fakes import batch_of
 from tests.journal.sqlite.history.making import at, damaged, log_of, put_back, removed
+from tests.running import eventually_async
 from twincast.core.batch import Batch
 from twincast.core.idempotency import IdempotencyKey
 from twincast.core.model import KINDS, Control, DataUpdate, Deleted, Entry, Erased, Late
@@ -35,7 +36,6 @@ from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import file_name, folder_of, summary_name
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.testing import eventually_async
 
 KILLS = int(os.environ.get("TWINCAST_TEST_KILLS", "12"))
 TINY = Retention(partition_entries=50, keep_entries=20)

@@ -26,6 +26,7 @@ from tests.journal.sqlite.history.test_erasing import (
 )
 from tests.journal.sqlite.history.test_power_cut import left_of
 from tests.journal.sqlite.power_cut import FailingPower, PowerCut, failing_power
+from tests.running import eventually_async
 from twincast.core.model import Erased
 from twincast.errors import HistoryDamaged, JournalUnavailable, JournalUnusable
 from twincast.history.pointer import Pointer
@@ -40,7 +41,6 @@ from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.times import time_us
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.testing import eventually_async
 
 CUTS = int(os.environ.get("TWINCAST_TEST_CUTS", "15"))
 CONTROL_CUTS = 30

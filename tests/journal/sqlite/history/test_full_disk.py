@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 
 from tests.fakes import batch_of
+from tests.running import eventually_async
 from tests.tools import needs_root
 from twincast.core.model import DataUpdate
 from twincast.history.query import EntriesQuery
@@ -21,7 +22,6 @@ from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.history.times import iso
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.testing import eventually_async
 
 pytestmark = needs_root("to mount a small disk")
 ENTRIES = 6_000

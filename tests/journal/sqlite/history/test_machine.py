@@ -28,6 +28,7 @@ from msgspec import UNSET, Raw
 from tests.fakes import batch_of
 from tests.history import brute
 from tests.journal.sqlite.history.logs import SMALL
+from tests.running import eventually_async
 from twincast.core.lateness import horizon_in
 from twincast.core.model import Control, DataUpdate, Deleted, Entry, Erased, Late
 from twincast.core.pattern import pattern_set
@@ -43,7 +44,6 @@ from twincast.journal.sqlite.history import apart
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
 from twincast.journal.sqlite.journal import SqliteJournal
-from twincast.testing import eventually_async
 
 T = TypeVar("T")
 SECOND, HOUR, DAY = 1_000_000, 3_600_000_000, 86_400_000_000
