@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm
 
+from tests.running import eventually
 from twincast.access.jwks import Jwks, StaticKey
 from twincast.access.tokens import Tokens
 from twincast.core.rights import Rate
-from twincast.testing import Server, eventually
+from twincast.testing import Server
 from twincast.testing.keys import add_key, revoke_key
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "fingerprint_of",
     "jwks",
     "revoke_key",
+    "set_ahead",
     "trusting",
     "until_known",
 ]
@@ -47,6 +49,11 @@ def bearer(secret: str) -> dict[str, str]:
 def until_known(server: Server, secret: str) -> None:
     """Wait until a server lets a key in."""
     eventually(lambda: httpx.get(f"{server.url}/api/status", headers=bearer(secret)).is_success, "the key is known")
+
+
+def set_ahead(server: Server, seconds: float) -> None:
+    """Have a server compare when credentials expire with a clock that is ahead, as if so much time had passed."""
+    server._app.parts.admission.authenticator.now_s = lambda: time.time() + seconds
 
 
 class Issuer:

@@ -1,6 +1,7 @@
 """The addresses of devices on the dashboard, and what going back and forward does, by what can be seen."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -199,6 +200,7 @@ def test_every_name_has_an_address_that_leads_to_it(served: ServerProcess, open_
     fleet = [{"device_id": name, "value": 1} for name in NAMES]
     assert served.post("/api/data", fleet).status_code == 200
     page = connected(open_page(f"{served.url}/dashboard"))
+    expect(page.locator(".row:not([hidden])")).to_have_count(len(NAMES))
     other = open_page("about:blank")
     for name in NAMES:
         page.evaluate(
@@ -226,12 +228,12 @@ def test_a_link_brings_the_row_of_its_device_into_sight_and_marks_it(
         expect(row(page, f"fleet/{number:03}")).to_have_attribute("aria-selected", "true")
         expect(page.locator('.row[aria-selected="true"]')).to_have_count(1)
         if device is SCREEN:
-            assert is_within_reach(row(page, f"fleet/{number:03}"))
+            eventually(partial(is_within_reach, row(page, f"fleet/{number:03}")), "the row is in sight")
     page.evaluate("location.hash = '#fleet%2F250'")
     expect_open(page, "fleet/250")
     page.locator("#detail-close").click()
     expect_closed(page)
-    assert is_within_reach(row(page, "fleet/250"))
+    eventually(lambda: is_within_reach(row(page, "fleet/250")), "the row is in sight")
 
 
 def test_a_row_that_a_filter_left_out_comes_into_sight_with_the_filter_gone(
@@ -246,7 +248,7 @@ def test_a_row_that_a_filter_left_out_comes_into_sight_with_the_filter_gone(
     expect(row(page, "fleet/250")).to_be_hidden()
     page.fill("#filter", "")
     expect(row(page, "fleet/250")).to_be_visible()
-    assert is_within_reach(row(page, "fleet/250"))
+    eventually(lambda: is_within_reach(row(page, "fleet/250")), "the row is in sight")
 
 
 def test_what_nobody_knows_behind_the_name_is_kept(served: ServerProcess, open_page: OpenPage) -> None:

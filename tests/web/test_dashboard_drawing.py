@@ -20,6 +20,23 @@ COUNTED = """
     window.hide = (isHidden) => { window.isHidden = isHidden; document.dispatchEvent(new Event('visibilitychange')); };
 """
 
+MARKS_NOTED = """() => {
+    window.marks = [];
+    const rows = document.getElementById('rows-body');
+    const observer = new MutationObserver(() => {
+        const flash = rows.querySelector('.row:not([hidden]) .flash');
+        if (!flash) return;
+        observer.disconnect();
+        const moving = document.getAnimations().map((animation) => [
+            animation.playState,
+            ...new Set(animation.effect.getKeyframes().flatMap((frame) => Object.keys(frame))),
+        ]);
+        window.marks.push({ moving, opacity: Number(getComputedStyle(flash).opacity) });
+    });
+    observer.observe(rows, { subtree: true, childList: true, attributes: true, characterData: true });
+}"""
+"""Notes how the first row is marked when it is drawn: the mark may have faded before somebody looks from here."""
+
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
@@ -67,6 +84,7 @@ def test_a_page_that_nobody_sees_draws_nothing_and_shows_the_newest_once_it_is_s
     served: ServerProcess, open_page: OpenPage
 ) -> None:
     page = counted(served, open_page)
+    expect(page.locator("#journal")).to_be_visible()  # by now the page has been told what it asked for as it began
     push(served, "lab/lamp", 0)
     expect(value_of(page, "lab/lamp")).to_have_text("0")
     page.evaluate("() => window.hide(true)")
@@ -89,24 +107,22 @@ def test_a_page_that_nobody_sees_draws_nothing_and_shows_the_newest_once_it_is_s
 
 def test_what_moves_is_opacity_and_nothing_moves_by_itself(served: ServerProcess, open_page: OpenPage) -> None:
     page = counted(served, open_page)
+    page.evaluate(MARKS_NOTED)
     push(served, "lab/lamp", 1)
     expect(value_of(page, "lab/lamp")).to_have_text("1")
-    moving = page.evaluate(
-        """() => document.getAnimations().map((animation) => [
-            animation.playState,
-            ...new Set(animation.effect.getKeyframes().flatMap((frame) => Object.keys(frame))),
-        ])"""
-    )
     timing = {"offset", "computedOffset", "easing", "composite"}
+    [moving] = page.evaluate("() => window.marks.map(({ moving }) => moving)")
     assert [(state, set(names) - timing) for state, *names in moving] == [("paused", {"opacity"})]
 
 
 def test_a_mark_fades_with_the_drawings_until_it_is_gone(served: ServerProcess, open_page: OpenPage) -> None:
     page = counted(served, open_page)
     opacity = "() => Number(getComputedStyle(document.querySelector('.row .flash')).opacity)"
+    page.evaluate(MARKS_NOTED)
     push(served, "lab/lamp", 1)
     expect(value_of(page, "lab/lamp")).to_have_text("1")
-    assert 0 < page.evaluate(opacity) <= 1
+    [at_first] = page.evaluate("() => window.marks.map(({ opacity }) => opacity)")
+    assert 0 < at_first <= 1
     page.wait_for_function(f"() => ({opacity})() === 0")
 
 
@@ -207,4 +223,4 @@ def test_a_loop_without_rest_draws_in_every_frame(served: ServerProcess, open_pa
             return drawn;
         }"""
     )
-    assert frames == [0, 1, 2, 3, 4]
+    assert sorted(set(frames)) == list(range(frames[-1] + 1))  # twice in one that takes long, and left out in none

@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import PHONE, SCREEN, OpenPage, is_within_reach, witnessed_pages
-from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, bearer, revoke_key, until_known
-from twincast.access import tokens
+from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, bearer, revoke_key, set_ahead, until_known
 from twincast.testing import Server
 
 EVERYTHING: Any = {"publish": ["*"], "read": ["*"], "command": ["*"]}
@@ -83,6 +82,7 @@ def test_a_page_whose_key_is_revoked_asks_for_another(tmp_path: Path, open_page:
         page = open_page(server)
         log_in(page, secret)
         expect(page.locator("#link-phase")).to_have_text("Live")
+        expect(page.locator("#account")).to_have_text("Log out")  # all that it asked for with the key is answered
         revoke_key(path)
         expect(page.locator("#form-login output")).to_contain_text("revoked")
         other = add_key(path, "other", **EVERYTHING)
@@ -91,18 +91,17 @@ def test_a_page_whose_key_is_revoked_asks_for_another(tmp_path: Path, open_page:
         expect(page.locator("#link-phase")).to_have_text("Live")
 
 
-def test_a_page_whose_token_expires_while_it_is_open_asks_for_another(
-    tmp_path: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokens, "LEEWAY_S", 0)
+def test_a_page_whose_token_expires_while_it_is_open_asks_for_another(tmp_path: Path, open_page: OpenPage) -> None:
     issuer, pem = Issuer(), tmp_path / "issuer.pem"
     pem.write_text(issuer.pem())
     with Server("memory:", jwt_key=str(pem), jwt_issuer=ISSUER, jwt_audience=AUDIENCE) as server:
         page = open_page(server)
-        log_in(page, issuer.token(lives_s=4, twincast=EVERYTHING))
+        log_in(page, issuer.token(lives_s=600, twincast=EVERYTHING))
         expect(page.locator("#link-phase")).to_have_text("Live")
+        expect(page.locator("#account")).to_have_text("Log out")
+        set_ahead(server, 700)
         expect(page.locator("#form-login output")).to_contain_text("expired")
-        log_in(page, issuer.token(twincast=EVERYTHING))
+        log_in(page, issuer.token(lives_s=6_000, twincast=EVERYTHING))
         expect(page.locator("#link-phase")).to_have_text("Live")
 
 

@@ -102,7 +102,7 @@ def test_devices_that_are_scrolled_past_are_not_asked_for(served: ServerProcess,
     page = open_page("about:blank")
     asked = questions(page)
     page.goto(f"{served.url}/dashboard")
-    expect(page.locator("#link-phase")).to_have_text("Live")
+    expect(page.locator("#devices-count")).to_have_text("1,000")  # said with the table, which has its height by then
     page.locator("#rows").evaluate("element => { element.scrollTop = element.scrollHeight; }")
     expect(page.locator(".row", has_text="d/0999")).to_be_visible()
     eventually(lambda: page.evaluate("1") and any("d%2F0999" in url for url in asked), "the last ones are asked for")
@@ -254,6 +254,8 @@ def test_on_a_phone_the_timeline_is_within_reach(served: ServerProcess, open_pag
     page = watched(served, open_page, **PHONE)
     show(page, "#lamp")
     row = page.locator('#timeline [data-kind="control"]')
+    expect(row).to_be_attached()
+    expect(page.locator("#detail-first")).not_to_have_text("")  # all that stands above it is there
     row.scroll_into_view_if_needed()
     assert is_within_reach(row.locator("small"))
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
