@@ -2,8 +2,7 @@
 
 import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, bearer, jwks, revoke_key, until_known
-from tests.running import DEADLINE_S
+from tests.credentials import AUDIENCE, ISSUER, Issuer, add_key, bearer, jwks, revoke_key, set_ahead, until_known
+from tests.running import DEADLINE_S, eventually
 from twincast.delivery.scheduler import FixedCost, Scheduler
 from twincast.delivery.selection import Selection
-from twincast.testing import Server, eventually
+from twincast.hub.hub import Hub
+from twincast.testing import Server
+from twincast.transports.rest import data
 
 BODIES = {
     "/api/data": b'{"device_id":"late","value":1}',
@@ -73,9 +74,9 @@ def trusting(issuer: Issuer, tmp_path: Path) -> dict[str, Any]:
     return {"jwt_jwks": str(file), "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "failed_logins_per_minute": 10_000}
 
 
-def brief(issuer: Issuer, lives_s: float) -> dict[str, str]:
-    """Return a token for everything that is good for so long; 30 s more is the leeway."""
-    return bearer(issuer.token(lives_s=lives_s - 30, twincast={"read": ["*"], "publish": ["*"], "command": ["*"]}))
+def for_a_minute(issuer: Issuer) -> dict[str, str]:
+    """Return a token for everything that is good for so long; 30 s of it are the leeway."""
+    return bearer(issuer.token(lives_s=30, twincast={"read": ["*"], "publish": ["*"], "command": ["*"]}))
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -94,8 +95,9 @@ def test_a_body_is_not_stored_whose_token_expired_while_it_came(
     issuer: Issuer, trusting: dict[str, Any], path: str
 ) -> None:
     with Server("memory:", **trusting) as server:
-        token = brief(issuer, 3.0)
+        token = for_a_minute(issuer)
         with slow_post(server, path, token) as late:
+            set_ahead(server, 100)
             until_refused(server, token)
             assert late.finish() == 401
             assert server.log() == []
@@ -119,7 +121,17 @@ def test_a_body_whose_credential_still_holds_is_stored_however_late_it_comes(tmp
         assert late.finish() == 200
 
 
-def test_a_read_that_waited_is_not_answered_whose_key_was_revoked_meanwhile(tmp_path: Path) -> None:
+def test_a_read_that_waited_is_not_answered_whose_key_was_revoked_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, when_reached = threading.Event(), Hub.when_reached
+
+    def noted(hub: Hub, seq: int, callback: Callable[[], None]) -> Callable[[], object]:
+        waits.set()
+        return when_reached(hub, seq, callback)
+
+    monkeypatch.setattr(Hub, "when_reached", noted)
+    monkeypatch.setattr(data, "REACH_S", DEADLINE_S)
     journal = tmp_path / "journal.db"
     reader = bearer(add_key(journal, "reader", read=["*"]))
     writer = bearer(add_key(journal, "writer", publish=["*"]))
@@ -131,7 +143,7 @@ def test_a_read_that_waited_is_not_answered_whose_key_was_revoked_meanwhile(tmp_
 
         waiting = threading.Thread(target=read)
         waiting.start()
-        time.sleep(0.1)  # until it waits: nothing tells
+        assert waits.wait(DEADLINE_S)
         revoke_key(journal, "reader")
         until_refused(server, reader)
         assert waiting.is_alive()
@@ -195,8 +207,9 @@ def test_a_ticket_is_good_no_longer_than_the_token_it_was_got_with(
     issuer: Issuer, trusting: dict[str, Any], accept: str
 ) -> None:
     with Server("memory:", **trusting) as server:
-        token = brief(issuer, 3.0)
+        token = for_a_minute(issuer)
         ticket = httpx.post(f"{server.url}/api/tickets", json={}, headers=token).json()["ticket"]
+        set_ahead(server, 100)
         until_refused(server, token)
         answer = httpx.get(f"{server.url}/api/events?ticket={ticket}", headers={"Accept": accept})
         assert (answer.status_code, answer.json()["code"]) == (401, "credential_expired")
