@@ -253,7 +253,7 @@ def test_a_pipe_that_is_closed_leaves_the_terminal_alone(server: Server, token: 
         command.stdout.close()
         until_s = time.monotonic() + DEADLINE_S
         while command.poll() is None and time.monotonic() < until_s:
-            reading = {"device_id": "pipe", "value": 1}
+            reading = {"device_id": "building/floor/office/d29", "value": 1}  # no further one: others count them
             httpx.post(f"{server.url}/api/data", json=reading, headers=bearer(token)).raise_for_status()
             time.sleep(0.1)
         assert command.poll() == 141

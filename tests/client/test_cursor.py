@@ -21,12 +21,13 @@ import pytest
 
 from tests import warm
 from tests.conftest import JournalUrl
+from tests.running import eventually, eventually_async
 from twincast.client import Client, Event, Gap, Rest, connect
 from twincast.client import sync as without_asyncio
 from twincast.client.link import Socket, open_link
 from twincast.core.model import Position
 from twincast.errors import CursorUnusable, Unauthenticated, ValidationFailed
-from twincast.testing import Proxy, Server, eventually, eventually_async
+from twincast.testing import Proxy, Server
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -449,7 +450,7 @@ async def test_the_file_is_written_at_most_once_a_second(
             await commanded(server, str(number))
             await asyncio.sleep(0.1)
         inside = len(writes)
-    assert 2 <= inside <= 5
+    assert inside >= 2
     assert all(later - earlier >= 0.99 for earlier, later in pairwise(writes[:inside]))
     assert position_in(cursor).seq == 25, "at the end it is written in any case"
 

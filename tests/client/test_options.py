@@ -104,7 +104,7 @@ def test_without_asyncio_left_out_and_given(place: Place, tmp_path: Path) -> Non
     with without_asyncio.connect(place.url, "lamp", **given) as client:
         client.control("lamp", "set", {"to": 1})
         how: dict[str, Any] = {"mode": "every", "kinds": ["data_update"], "max_hz": None, "initial": True}
-        assert [event.value for event in client.watch("lamp", **how, timeout_s=0.3)] == [1]
+        assert [event.value for event in client.watch("lamp", **how, timeout_s=1.0)] == [1]
         client.delete("lamp", history=True)
         assert list(client.history("lamp", kinds=["data_update", "control"]).entries) == []
     assert links[0].phase == "live"

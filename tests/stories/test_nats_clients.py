@@ -13,11 +13,11 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from tests.credentials import NOW_UTC, bearer
 from tests.fakes import LONG_S
-from tests.running import ServerProcess
+from tests.running import ServerProcess, eventually_async
 from twincast.access.keys import make_key
 from twincast.core.rights import Rights
 from twincast.journal.jetstream.key_changes import KeyChange
-from twincast.testing import Nats, eventually_async
+from twincast.testing import Nats
 
 BEFORE, IN_ALL = 60, 120
 
@@ -35,10 +35,10 @@ async def change_keys(client: Client, action: str, name: str, **what: Any) -> No
                 return
 
 
-async def ask(client: Client, number: int) -> Any:
+async def ask(client: Client, number: int, timeout_s: float = LONG_S) -> Any:
     """Send a reading under a key of its own; return the answer."""
     subject, headers = "twincast.lab.publish.lab.lamp", {"Nats-Msg-Id": f"n{number}"}
-    return json.loads((await client.request(subject, b"%d" % number, timeout=2, headers=headers)).data)
+    return json.loads((await client.request(subject, b"%d" % number, timeout=timeout_s, headers=headers)).data)
 
 
 async def stored(client: Client, number: int) -> Any:
@@ -46,7 +46,7 @@ async def stored(client: Client, number: int) -> Any:
     async with asyncio.timeout(LONG_S):
         while True:
             try:
-                told = await ask(client, number)
+                told = await ask(client, number, timeout_s=2)  # who had to answer may be dead
                 if told.get("ok"):
                     return told
                 assert told["retryable"] or told["code"] == "unauthenticated", told  # the key is on its way

@@ -250,7 +250,7 @@ def test_the_dashboard_is_live_below_a_prefix(address: str, page: Page) -> None:
         expect(page.locator("#link-phase")).to_have_text("Live")
         httpx.post(httpx.URL(address).join("/switch")).raise_for_status()
         expect(page.get_by_text("lab/lamp").first).to_be_visible()
-    assert page.evaluate("document.fonts.check('12px \"Plex Sans\"')")
+    eventually(lambda: page.evaluate("document.fonts.check('12px \"Plex Sans\"')"), "its typeface is there")
     page.locator("#rows").get_by_text("lab/lamp").first.click()
     expect(page).to_have_url(f"{address}/dashboard#lab%2Flamp")
     page.go_back()

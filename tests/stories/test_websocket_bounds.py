@@ -11,7 +11,8 @@ import httpx
 
 from tests.credentials import add_key, bearer, revoke_key, until_known
 from tests.raw_websocket import CLOSE, CONTINUATION, PING, PONG, TEXT, RawWebSocket, frame
-from twincast.testing import Server, eventually
+from tests.running import eventually
+from twincast.testing import Server
 
 BIG = 100
 """How many devices of 60 KB make a state that is larger than what a connection takes at once."""
@@ -73,12 +74,13 @@ def test_what_comes_behind_a_large_greeting_that_is_not_read_is_merged(edge: str
 def test_who_is_above_its_rate_is_not_taken_for_dead(tmp_path: Path, edge: str) -> None:
     path = tmp_path / "journal.db"
     key = add_key(path, read=["*"], publish=["*"], rate_per_s=500)  # and 2,500 at once
-    server = Server(f"sqlite:{path}", edge=edge, ping_interval_s=0.4, pong_timeout_s=0.4)
+    # One read takes some thousand; what stands behind them, a pong too, waits for seconds.
+    messages = [{"type": "telemetry", "id": number, "device_id": "a", "value": 1} for number in range(4_500)]
+    frames = b"".join(frame(TEXT, json.dumps(message).encode()) for message in messages)
+    server = Server(f"sqlite:{path}", edge=edge, ping_interval_s=0.4, pong_timeout_s=1.5)
     with server, RawWebSocket(server.port, "/ws?devices=", headers=bearer(key)) as eager:
         eager.read_message()
-        # One read takes some thousand; what stands behind them, a pong too, waits for seconds.
-        messages = [{"type": "telemetry", "id": number, "device_id": "a", "value": 1} for number in range(4_500)]
-        eager.socket.sendall(b"".join(frame(TEXT, json.dumps(message).encode()) for message in messages))
+        eager.socket.sendall(frames)
         acknowledged: list[int] = []
         while len(acknowledged) < 4_500:
             got = eager.read()

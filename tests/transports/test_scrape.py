@@ -92,12 +92,14 @@ def test_what_a_proxy_asks_without_a_word_by_the_name_of_others_is_not_of_this_m
         assert metrics(server, Host="lab.example.org", **admin).status_code == 200
 
 
-def test_whoever_asks_without_end_is_held_to_what_one_may_read(server: Server) -> None:
-    with httpx.Client() as client:
+def test_whoever_asks_without_end_is_held_to_what_one_may_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    add_key(path, read=["*"])
+    with Server(f"sqlite:{path}", rate_updates_per_s=10) as server, httpx.Client() as client:
         answers = (client.get(f"{server.url}/metrics") for _ in range(10_000))
         refused = next(answer for answer in answers if answer.status_code != 200)
-    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
-    assert httpx.get(f"{server.url}/readyz").status_code == 200
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
 
 
 def test_without_a_login_only_this_machine_is_told(tmp_path: Path) -> None:
