@@ -14,6 +14,7 @@ import apsw
 from twincast.journal.sqlite.history.layout import LATE, READING, WIDTHS_S
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.rollup import CONDENSES, total_of
+from twincast.journal.sqlite.history.run_table import value_of
 
 DENSE = 16
 """Of devices that are this part of a slice there are rollups as it grows."""
@@ -60,17 +61,18 @@ _COUNT = "select count(*) from run where slice = :slice and device = :device"
 _LAST_PIECE = """
 select until_seq, finest_s from piece where device = :device and slice = :slice order by until_seq desc limit 1
 """
-_ENTRIES = "run r cross join hot.log l on l.seq = r.seq"
-_OF_DEVICE = f"""
-r.slice = :slice and r.device = :device and r.at_us between :min_us and :max_us and r.seq between :first and :last
-and r.kind in ({READING}, {LATE})
-"""
+_READINGS = f"""(
+    select r.at_us, {value_of("r")} as value from run r
+    where r.slice = :slice and r.device = :device and r.at_us between :min_us and :max_us
+          and r.seq between :first and :last and r.kind in ({READING}, {LATE})
+    limit -1
+)"""
 _NUMBERS = f"""
-insert into leaf select 1, r.at_us, l.value + 0 from {_ENTRIES} where {_OF_DEVICE} and l.value >= '-' and l.value < ':'
+insert into leaf select 1, at_us, value + 0 from {_READINGS} where value >= '-' and value < ':'
 """
 _NESTED = f"""
-insert into nested select t.fullkey, r.at_us, t.atom from {_ENTRIES} cross join json_tree(l.value) t
-where {_OF_DEVICE} and substr(l.value, 1, 1) in ('[', '{{') and t.type in ('integer', 'real')
+insert into nested select t.fullkey, r.at_us, t.atom from {_READINGS} r cross join json_tree(r.value) t
+where substr(r.value, 1, 1) in ('[', '{{') and t.type in ('integer', 'real')
 """
 _NEW_PATHS = """
 insert or ignore into path (key, pointer) select key, pointer_of(key) from (select distinct key from nested)

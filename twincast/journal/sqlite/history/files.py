@@ -35,7 +35,10 @@ def path_of(journal: str, part: Part) -> str:
 
 def present(journal: str, parts: Iterable[Part]) -> list[Part]:
     """Return those partitions whose files are there. One that is gone is a hole in the log."""
-    return [part for part in parts if os.path.isfile(path_of(journal, part))]
+    there: set[str] = set()
+    with suppress(OSError), os.scandir(folder_of(journal)) as entries:
+        there.update(entry.name for entry in entries if entry.is_file())
+    return [part for part in parts if os.path.basename(part.file) in there]
 
 
 def found(db: apsw.Connection, journal: str) -> list[Part]:

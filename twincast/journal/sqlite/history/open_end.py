@@ -12,7 +12,8 @@ from twincast.journal.sqlite.history.dense import rolled
 from twincast.journal.sqlite.history.events import claim_of, event_of
 from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK
 from twincast.journal.sqlite.history.paced import run
-from twincast.journal.sqlite.history.slices import RUN_COLUMNS, Slice, Slices, kind_of, timed
+from twincast.journal.sqlite.history.run_table import RUN_COLUMNS, kind_of, timed, value_of
+from twincast.journal.sqlite.history.slices import Slice, Slices
 from twincast.journal.sqlite.history.sorted_run import Columns, SortedRun
 from twincast.journal.sqlite.history.states import NEWEST_TABLE
 from twincast.journal.sqlite.history.times import us_of
@@ -32,7 +33,7 @@ create temp table asked (
 """
 _ASK = "insert into asked select ?, value, key from json_each(?)"
 _SCAN = """
-insert into tail select :query, a.device, at_us, seq, stored_us, l.kind, l.bytes
+insert into tail select :query, a.device, at_us, seq, stored_us, l.kind, l.bytes, l.value
 from ({rows}) l cross join asked a on a.query = :query and a.name = l.device_id order by 2, 3, 4
 """
 _ROWS = "select * from hot.log where seq between :first and :last and device_id "
@@ -58,14 +59,13 @@ _EVENT = event_of(
 
 def _columns(table: str) -> Columns:
     return Columns(
-        times=f"{table} run",
-        rows=f"{table} run cross join hot.log log on log.seq = run.seq",
+        rows=f"{table} run",
         where="run.slice = :slice and run.device = :device and run.seq > :since and run.seq <= :until",
         at="run.at_us",
         seq="run.seq",
         stored="coalesce(run.stored_us, run.at_us)",
         kind="run.kind",
-        value="log.value",
+        value=value_of("run"),
         bytes="run.bytes",
         event=_EVENT,
         seek="hot.log log on log.seq = f.value ->> 1",
@@ -78,14 +78,12 @@ def _columns(table: str) -> Columns:
 
 _SLICE, _TAIL = _columns("open.run"), _columns("temp.tail")
 _MARKS = _SLICE._replace(
-    times="open.run run indexed by marks",
-    rows="open.run run indexed by marks cross join hot.log log on log.seq = run.seq",
+    rows="open.run run indexed by marks",
     where=f"{_SLICE.where} and run.kind {IS_MARK}",
 )
 _EACH = "json_each(:slices) each cross join open.run run"
 _SLICES = _SLICE._replace(
-    times=_EACH,
-    rows=f"{_EACH} cross join hot.log log on log.seq = run.seq",
+    rows=_EACH,
     where="run.slice = each.value ->> 0 and run.device = :device and run.seq > each.value ->> 1"
     " and run.seq <= each.value ->> 2",
 )

@@ -71,7 +71,6 @@ class Partition:
     def _columns(self, condition: str, table: str = "entry") -> Columns:
         of_path = f"{_ROLLED_DEVICE} and r.path in (select id from path where pointer = :pointer)"
         return Columns(
-            times=table,
             rows=table,
             where=f"entry.device = :device{condition}",
             at="entry.at_us",

@@ -15,11 +15,12 @@ import apsw
 from twincast.journal.sqlite.history import dense
 from twincast.journal.sqlite.history.dense import DENSE, DENSE_AT_END, Dense
 from twincast.journal.sqlite.history.files import OPEN_END
-from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK, KINDS, folder_of
+from twincast.journal.sqlite.history.layout import IS_MARK, folder_of
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.parts import add_part_of
 from twincast.journal.sqlite.history.rollup import pointer_of
-from twincast.journal.sqlite.history.times import add_function, add_time_us, us_of
+from twincast.journal.sqlite.history.run_table import RUN_COLUMNS, timed
+from twincast.journal.sqlite.history.times import add_function, add_time_us
 from twincast.machine import OWNER_ALONE
 
 SLICE_ENTRIES = 20_000
@@ -33,11 +34,6 @@ _LOG_CACHE_KIB = 16_384
 """A page of a device's entries lies on as many pages of the log, which are read again for the next one."""
 _BUSY_TIMEOUT_MS = 1_000
 
-RUN_COLUMNS = """
-    slice integer not null, device integer not null, at_us integer not null, seq integer not null,
-    stored_us integer, kind integer not null, bytes integer not null, primary key (slice, device, at_us, seq)
-"""
-"""As the table `entry` of a partition, with the size of a value instead of the value, which the log has."""
 _TABLES = f"""
 create table open.device (id integer primary key, name text not null unique);
 create table open.run ({RUN_COLUMNS}) without rowid;
@@ -47,33 +43,10 @@ create index open.marks on run (slice, device, at_us, seq) where kind {IS_MARK};
 _TEMPORARY = f"""
 create temp table block (
     seq integer primary key, device_id text not null, at_us integer not null, stored_us integer, kind integer not null,
-    bytes integer not null
+    bytes integer not null, value text
 );
 {dense.TEMPORARY}
 """
-_NUMBERED = " ".join(f"when '{name}' then {number}" for number, name in KINDS.items())
-
-
-def kind_of(type_: str) -> str:
-    """Return the SQL for the number of a kind, of what the log has as its type."""
-    return f"case {type_} {_NUMBERED} end"
-
-
-def timed(rows: str) -> str:
-    """Return the SQL for rows of the log, with their times and kinds as the table `entry` has them."""
-    return f"""
-select seq, device_id, iif(is_believed, measured, stored) as at_us, iif(is_believed, stored, null) as stored_us,
-       {kind_of("type")} as kind, coalesce(octet_length(value), 0) as bytes
-from (
-    select *, measured is not null and measured <= stored + {BELIEVED_AHEAD_US} as is_believed from (
-        select *, coalesce({us_of("timestamp_utc")}, time_us(timestamp_utc)) as stored,
-               iif(measured_at_utc is null, null, {us_of("measured_at_utc")}) as measured
-        from ({rows}) limit -1
-    ) limit -1
-)
-"""
-
-
 _STAGE = f"insert into block {timed('select * from hot.log where seq between ? and ?')}"
 _NAME = "insert or ignore into device (name) select distinct device_id from block"
 _EXTENT = """
@@ -82,7 +55,7 @@ select min(at_us), max(at_us), min(coalesce(stored_us, at_us)), max(coalesce(sto
 from block
 """
 _ADD = """
-insert into run select ?, d.id, at_us, seq, stored_us, kind, bytes
+insert into run select ?, d.id, at_us, seq, stored_us, kind, bytes, value
 from block cross join device d on d.name = device_id
 order by 2, 3, 4
 """

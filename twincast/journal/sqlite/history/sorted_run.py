@@ -23,10 +23,8 @@ IS_READING = f"in ({READING}, {LATE})"
 class Columns(NamedTuple):
     """SQL for what a run has, wherever it lies. There are few of these, so that statements are prepared once."""
 
-    times: str
-    """What stands behind `from`, to look at times and kinds only."""
     rows: str
-    """The same, with the values."""
+    """What stands behind `from`."""
     where: str
     at: str
     seq: str
@@ -138,7 +136,7 @@ class SortedRun:
         sql = f"""
 select '[' || count(*) || ',[' || coalesce(group_concat(key, ','), '') || ']]' from (
     select iif({wanted}, {key}, null) as key
-    from {has.rows if look.paths else has.times} where {has.where} and {self._from(look)}
+    from {has.rows} where {has.where} and {self._from(look)}
     order by {has.at} {order}, {has.seq} {order} limit :limit
 )"""
         block = _decode_block(self.one(sql, {**look.bindings, "number": number}))
@@ -150,7 +148,7 @@ select '[' || count(*) || ',[' || coalesce(group_concat(key, ','), '') || ']]' f
         has = self.columns
         order = "desc" if look.is_descending else "asc"
         sql = f"""
-select {has.at} || ' ' || {has.seq} from {has.times} where {has.where} and {self._from(look)}
+select {has.at} || ' ' || {has.seq} from {has.rows} where {has.where} and {self._from(look)}
 order by {has.at} {order}, {has.seq} {order} limit 1 offset :limit - 1"""
         return Place(*map(int, self.one(sql, look.bindings).split()))
 
@@ -187,7 +185,7 @@ order by {has.at} {order}, {has.seq} {order} limit 1 offset :limit - 1"""
         has = self.columns
         sql = f"""
 select coalesce((
-    select {has.at} from {has.times} where {has.where} and {has.at} >= :since_us and {has.at} < :until_us
+    select {has.at} from {has.rows} where {has.where} and {has.at} >= :since_us and {has.at} < :until_us
     order by {has.at} limit 1 offset {entries}
 ), :until_us)"""
         border = int(self.one(sql, {"since_us": since_us, "until_us": until_us}))
@@ -202,7 +200,7 @@ select coalesce((
     def ends_of(self) -> str:
         """Return the SQL for the first and last `at` from `:since_us` up to `:until_us`, with a comma between."""
         has = self.columns
-        within = f"{has.times} where {has.where} and {has.at} >= :since_us and {has.at} < :until_us"
+        within = f"{has.rows} where {has.where} and {has.at} >= :since_us and {has.at} < :until_us"
         seeks = (f"(select {has.at} from {within} order by {has.at} {order} limit 1)" for order in ("asc", "desc"))
         return " || ',' || ".join(f"coalesce({seek}, 'null')" for seek in seeks)
 
