@@ -136,6 +136,35 @@ def test_in_a_terminal_texts_are_the_newest_values(
     assert capsys.readouterr().out == "nothing in this time\n"
 
 
+def test_where_a_history_was_deleted_that_is_said_and_when(
+    server: Server, terminal: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, address = "lab/gone", f"{server.url}/api/data/lab%2Fgone"
+    why = f"the history of {name} up to 2026-11-25 10:10:00 (UTC) was deleted"
+    body = {"device_id": name, "value": 1}
+    httpx.post(f"{server.url}/api/data", json=body).raise_for_status()
+    httpx.delete(f"{address}/history").raise_for_status()
+    for words in ([], ["--json"], ["--csv"], ["--limit", "3"]):
+        assert_one_line(run(server.url, "history", name, *words), 0, f"nothing in this time; {why}")
+    empty = run(server.url, "history", name, "--every", "1h")
+    assert_one_line(empty, 0, f"no numbers in this time; --path /NAME takes a part of an object; {why}")
+    command(name, url=server.url)
+    command(name, limit=3, url=server.url)
+    command(name, tz="Europe/Berlin", url=server.url)
+    assert capsys.readouterr().out.splitlines() == [
+        f"nothing in this time; {why}",
+        f"nothing in this time; {why}",
+        f"nothing in this time; the history of {name} up to 2026-11-25 11:10:00 (Europe/Berlin) was deleted",
+    ]
+    httpx.post(f"{server.url}/api/data", json=body).raise_for_status()
+    httpx.delete(address).raise_for_status()  # a deletion that leaves the history hides nothing
+    command(name, limit=3, until="2026-11-24T00:00:00Z", url=server.url)
+    command(name, limit=3, url=server.url)
+    nothing, *found = capsys.readouterr().out.splitlines()
+    assert nothing == f"nothing in this time; {why}"
+    assert [line.split()[-1] for line in found[:-1]] == ["1"]
+
+
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twincast.cli.terminal.Output.is_terminal", True)

@@ -102,6 +102,15 @@ def test_several_devices_are_selected_by_patterns(client: Any) -> None:
     assert client.history(devices=["nothing"], points=2).series == []
 
 
+def test_a_deletion_says_whether_it_took_the_history() -> None:
+    with Server() as server, Rest(server.url) as rest:
+        for takes_history in False, True:
+            rest.publish("other/gone", 1)
+            rest.delete("other/gone", history=takes_history)
+            newest = rest.history("other/gone", kinds="deleted").entries[0]
+            assert (newest.kind, newest.scope) == ("deleted", "history" if takes_history else None)
+
+
 def test_a_text_alone_is_one_pattern_and_one_kind(client: Any) -> None:
     found = client.history(devices="lab/*", limit=1, kinds="control")
     assert [(entry.device_id, entry.kind) for entry in found.entries] == [("lab/motor", "control")]

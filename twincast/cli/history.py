@@ -69,7 +69,10 @@ def command(
             _print_lines(rest, device, question, as_csv=as_csv)
         elif limit is not None:
             found: History = rest.history(device, **question)  # type: ignore[arg-type]
-            _print_entries(device, found, _Clock.of(tz), "")
+            if found.entries:
+                _print_entries(device, found, _Clock.of(tz), "")
+            else:
+                _print_nothing(rest, device, _Clock.of(tz))
         else:
             _show(rest, device, question)
 
@@ -97,7 +100,18 @@ def _print_lines(rest: client.Rest, device: str, question: Question, *, as_csv: 
     if many > int(as_csv):
         return
     hint = "; --path /NAME takes a part of an object" if "path" not in question else ""
-    err.print(f"twincast: no numbers in this time{hint}" if "every" in question else "twincast: nothing in this time")
+    what = f"no numbers in this time{hint}" if "every" in question else "nothing in this time"
+    err.print(f"twincast: {what}{_why_empty(rest, device, _Clock.of(question.get('tz')))}")
+
+
+def _why_empty(rest: client.Rest, device: str, clock: "_Clock") -> str:
+    """Return what is said beside it where nothing is found: that the history was deleted, if it was, and when."""
+    deletions = rest.history(device, kinds="deleted").entries
+    erased = next((entry for entry in deletions if entry.scope == "history"), None)
+    if erased is None:
+        return ""
+    at = clock.told(datetime.fromisoformat(erased.timestamp_utc))
+    return f"; the history of {device} up to {at} ({clock.name}) was deleted"
 
 
 class _Clock(NamedTuple):
@@ -130,7 +144,11 @@ def _show(rest: client.Rest, device: str, question: Question) -> None:
     found = _buckets(rest, device, question)
     if not any(any(series["count"]) for series in found.series):
         entries: Any = {name: value for name, value in question.items() if name in _OF_ALL}
-        _print_entries(device, rest.history(device, **entries, limit=ENTRIES), clock, "no numbers in this time; ")
+        past = rest.history(device, **entries, limit=ENTRIES)
+        if past.entries:
+            _print_entries(device, past, clock, "no numbers in this time; ")
+        else:
+            _print_nothing(rest, device, clock)
         return
     asked = question.get("every", found.every)
     widened = f" ({asked} has more than fit here)" if asked != found.every else ""
@@ -177,12 +195,13 @@ def _print_entries(device: str, found: "History", clock: _Clock, why: str) -> No
     for entry in reversed(found.entries):
         at = clock.told(datetime.fromisoformat(entry.at_utc), "milliseconds")
         out.print(_cut(f"{at}  {encode(entry.value).decode()}", out.console.width))
-    if not found.entries:
-        out.print("nothing in this time")
-        return
     many = counted(len(found.entries), "value")
     which = f"the newest {many}; --limit asks for more" if found.has_more else f"{many}, the newest last"
     out.print(f"{device}: {why}{which}; times in {clock.name}")
+
+
+def _print_nothing(rest: client.Rest, device: str, clock: _Clock) -> None:
+    out.print(f"nothing in this time{_why_empty(rest, device, clock)}")
 
 
 def _cut(text: str, width: int) -> str:

@@ -47,6 +47,8 @@ class PastEntry(NamedTuple):
     """Or "control" or "deleted"."""
     command: str = ""
     args: Mapping[str, Any] | None = None
+    scope: str | None = None
+    """Of a deletion: "history" if what the log had of the device was deleted as well."""
 
     @property
     def at_utc(self) -> str:
@@ -283,6 +285,7 @@ def _entry_of(device_id: str, said: Message) -> PastEntry:
         kind=said.get("type", "data_update"),
         command=said.get("command", ""),
         args=said.get("args"),
+        scope=said.get("scope"),
     )
 
 

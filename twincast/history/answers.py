@@ -12,9 +12,11 @@ from twincast.core.model import (
     Command,
     Control,
     DataUpdate,
+    Deleted,
     DeviceId,
     Entry,
     Epoch,
+    ErasedScope,
     Kind,
     Late,
     MeasuredAt,
@@ -82,6 +84,7 @@ class HistoryEntry(Struct, kw_only=True):
     value: Value | UnsetType = UNSET
     command: Command | UnsetType = UNSET
     args: Annotated[Raw, Meta(extra_json_schema={"type": "object"})] | UnsetType = UNSET
+    scope: ErasedScope | UnsetType = UNSET
     source: Source
 
 
@@ -173,6 +176,8 @@ def shown(entry: Entry, paths: Sequence[Pointer], *, device_id: str | UnsetType 
     )
     if isinstance(entry, Control):
         answer.command, answer.args = entry.command, entry.args
+    elif isinstance(entry, Deleted):
+        answer.scope = entry.scope
     elif entry.kind in _READINGS:
         answer.value = Raw(leaf_of(entry, paths))
     return answer

@@ -264,6 +264,9 @@ def test_commands_and_deletions_are_marks_on_the_axis(past: Past) -> None:
         {"seq": 32, "type": "deleted", "timestamp_utc": "", "source": "rest"},
     ]
     assert seqs(past.history(limit=1)) == [30], "a deleted device has its history"
+    past.http.delete("/api/data/lab%2Fmotor/history").raise_for_status()
+    (mark,) = past.history(kinds="control,deleted")["entries"]
+    assert (mark["seq"], mark["type"], mark["scope"]) == (33, "deleted", "history"), "of which this says that it went"
 
 
 def test_a_measured_time_counts_and_says_what_is_late_and_what_is_not_believed(past: Past) -> None:

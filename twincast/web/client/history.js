@@ -25,7 +25,7 @@ const TIMEOUT_MS = 60_000;
 /**
  * An entry of the past: a reading, unless it has a `type`. Of one path `value` is what is there, of several an object by path.
  * @typedef {{seq: number, timestamp_utc: string, source: string, value?: any, measured_at_utc?: string, late?: true, clock?: "off",
- *   type?: "control"|"deleted", command?: string, args?: Record<string, any>}} PastEntry
+ *   type?: "control"|"deleted", command?: string, args?: Record<string, any>, scope?: "history"}} PastEntry
  *
  * A page of a device, and what leads to the next one.
  * @typedef {{device_id: string, cursor?: string, entries: PastEntry[]}} DeviceEntries

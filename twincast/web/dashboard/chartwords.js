@@ -19,8 +19,8 @@ export function sayValue(value) {
 }
 
 /** @param {import("./past.js").Mark} mark @returns {string} */
-export function sayMark({ atMs, type, command, args }) {
-  if (type === "deleted") return `Deleted at ${exactTime(atMs)}`;
+export function sayMark({ atMs, type, command, args, scope }) {
+  if (type === "deleted") return `Deleted${scope === "history" ? " with its history" : ""} at ${exactTime(atMs)}`;
   const text = args && Object.keys(args).length ? ` ${brief(args, 60)}` : "";
   return `Command ${command}${text} at ${exactTime(atMs)}`;
 }

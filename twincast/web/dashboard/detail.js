@@ -150,8 +150,10 @@ export class Detail {
   }
 
   /** Says of the device, if it is open, that it was deleted; its last value stays to be read. @param {object} event */
-  bury({ device_id: id, timestamp_utc }) {
-    if (id === this.#device?.id) this.#showGone(`Deleted at ${preciseTime(Date.parse(timestamp_utc))}. A new reading makes it anew.`);
+  bury({ device_id: id, timestamp_utc, scope }) {
+    if (id !== this.#device?.id) return;
+    const history = scope === "history" ? ", with its history" : "";
+    this.#showGone(`Deleted at ${preciseTime(Date.parse(timestamp_utc))}${history}. A new reading makes it anew.`);
   }
 
   #showGone(text) {

@@ -149,8 +149,8 @@ export class LivePast {
         this.#add(message);
       } else if ((type === "control" || type === "deleted") && seq > answer.marksSeq) {
         answer.marksSeq = seq;
-        const { timestamp_utc: stored, command, args } = message;
-        answer.marks.push({ atMs: timeMs(stored), seq, id: message.device_id ?? message.target, type, command, args });
+        const { timestamp_utc: stored, command, args, scope } = message;
+        answer.marks.push({ atMs: timeMs(stored), seq, id: message.device_id ?? message.target, type, command, args, scope });
       }
     }
     this.#onMessages(messages);

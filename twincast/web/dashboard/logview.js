@@ -14,7 +14,7 @@ function textOf({ message }) {
     return brief(message.value) + merged;
   }
   if (message.type === "control") return `${message.command} ${Object.keys(message.args).length ? brief(message.args) : ""}`;
-  if (message.type === "deleted") return "deleted";
+  if (message.type === "deleted") return message.scope === "history" ? "deleted, with its history" : "deleted";
   if (message.type === "error") return message.message;
   if (message.type === "connection") return message.text;
   if (message.type === "ack") return `${message.id} is stored at ${count(message.seq)}`;

@@ -12,7 +12,7 @@ const DEVICES_FEW = 4;
 
 /** @typedef {(path: string, signal?: AbortSignal) => Promise<Response>} Ask a GET with this page's credential */
 /** @typedef {{id: string, path: string[], kind: "number"|"state"}} Trace what one line, or one band, shows */
-/** @typedef {{atMs: number, seq: number, id: string, type: "control"|"deleted", command?: string, args?: any}} Mark */
+/** @typedef {{atMs: number, seq: number, id: string, type: "control"|"deleted", command?: string, args?: any, scope?: "history"}} Mark */
 
 /** The server has an answer, and it is no. */
 export class PastRefused extends Error {
@@ -141,7 +141,7 @@ function everyReading({ epoch, seq, devices }, traces, paths) {
 function marksOf(devices) {
   const marks = devices.flatMap(({ device_id: id, entries }) => entries
     .filter(({ type }) => type)
-    .map(({ seq, type, timestamp_utc: stored, command, args }) => ({ atMs: timeMs(stored), seq, id, type, command, args })));
+    .map(({ seq, type, timestamp_utc: stored, command, args, scope }) => ({ atMs: timeMs(stored), seq, id, type, command, args, scope })));
   return marks.sort((a, b) => a.atMs - b.atMs);
 }
 

@@ -16,12 +16,13 @@ const CHANGES_MAX = 3;
  * @property {any} [value] of a reading
  * @property {string} [command]
  * @property {any} [args]
+ * @property {"history"} [scope] of a deletion: what there was of the device went as well
  */
 
 /** @param {object} entry as history answers it, or an event @returns {Happening} */
 export function happeningOf({ type, ...entry }) {
-  const { seq, value, command, args } = entry;
-  return { atMs: countsAtMs(entry), seq, type: type ?? (entry.late ? "late" : "data_update"), value, command, args };
+  const { seq, value, command, args, scope } = entry;
+  return { atMs: countsAtMs(entry), seq, type: type ?? (entry.late ? "late" : "data_update"), value, command, args, scope };
 }
 
 export class Timeline {

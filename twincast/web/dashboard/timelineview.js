@@ -197,7 +197,8 @@ export class TimelineView {
   }
 }
 
-function textOf({ type, value, command, args }) {
+function textOf({ type, value, command, args, scope }) {
   if (type === "control") return `${command}${args && Object.keys(args).length ? ` ${brief(args, 80)}` : ""}`;
-  return type === "deleted" ? "until a reading comes again" : brief(value, 120);
+  if (type !== "deleted") return brief(value, 120);
+  return scope === "history" ? "with all that was known of it" : "until a reading comes again";
 }
