@@ -5,6 +5,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -501,6 +502,65 @@ def test_a_device_is_deleted_after_a_question_that_names_it_and_is_gone_everywhe
     expect(row(page, device_id).locator(".changes")).to_have_text("1")  # a new one, without a past
     expect(other.locator("#detail-gone")).to_be_hidden()
     expect(other.locator("#chart-note")).to_have_text("2 points, 1 to 2")  # the log has both
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["screen", "phone"])
+def test_a_device_is_deleted_with_its_history_by_keyboard_and_what_still_has_some_is_said(
+    server_process: Callable[..., ServerProcess], open_page: OpenPage, tmp_path: Path, size: Any
+) -> None:
+    served = server_process(f"sqlite:{tmp_path / 'journal.db'}")
+    for value in range(3):
+        push(served, "lab/lamp", value)
+    page, other = (connected(open_page(f"{served.url}/dashboard", viewport=each)) for each in (size, SIZES[0]))
+    for seer in (page, other):
+        open_device(seer, "lab/lamp")
+    page.locator("#detail-delete").press("Enter")
+    expect(page.locator("#delete-hint")).to_contain_text("What it said stays in the log")
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_label("And its history, for good")).to_be_focused()
+    page.keyboard.press("Space")
+    for words in ("cannot be undone", "Backups from before still have it: twincast journal info"):
+        expect(page.locator("#delete-hint")).to_contain_text(words)
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.locator("#detail-delete").click()
+    expect(page.locator("#delete-history")).not_to_be_checked()  # chosen anew each time
+    page.get_by_text("And its history, for good").click()
+    page.locator("#form-delete .danger").press("Enter")
+
+    expect(page.locator("#delete-title")).to_have_text("Deleted lab/lamp, with its history")
+    for words in ("No answer has anything of it any more", "twincast journal info"):
+        expect(page.locator("#delete-hint")).to_contain_text(words)
+    for name in ("#delete-history", "#form-delete .danger"):
+        expect(page.locator(name)).to_be_hidden()
+    assert served.get("/api/history?device_id=lab/lamp")["entries"] == []
+    expect(page.locator("#delete-cancel")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#detail")).to_be_hidden()
+
+    expect(other.locator("#detail-gone")).to_contain_text("with its history")
+    expect(other.locator('.event[data-kind="deleted"]')).to_contain_text("deleted, with its history")
+    push(served, "lab/lamp", 7)
+    expect(other.locator("#detail-gone")).to_be_hidden()
+    expect(other.locator("#chart-note")).to_contain_text("One point")
+    expect(other.locator("#timeline li")).to_have_count(2)
+    expect(other.locator('#timeline [data-kind="deleted"]')).to_contain_text("with all that was known of it")
+
+
+def test_a_history_whose_deletion_fails_is_said_to_be_there_still(served: ServerProcess, open_page: OpenPage) -> None:
+    push(served, "lamp", 1)
+    page = connected(open_page(f"{served.url}/dashboard"))
+    open_device(page, "lamp")
+    page.locator("#detail-delete").click()
+    page.get_by_text("And its history, for good").click()
+    served.kill()
+    page.locator("#form-delete .danger").click()
+    expect(page.locator("#form-delete output")).to_contain_text("no_answer")
+    expect(page.locator("#delete-title")).to_have_text("Delete lamp?")
+    page.locator("#delete-cancel").click()
+    expect(page.locator("#detail-title")).to_have_text("lamp")
 
 
 def test_a_question_about_a_device_that_goes_meanwhile_is_withdrawn_and_a_failed_deletion_says_why(

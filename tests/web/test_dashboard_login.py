@@ -183,7 +183,34 @@ def test_a_device_may_be_deleted_by_those_alone_who_may_publish_to_it(tmp_path: 
         expect(page.locator("#detail-delete")).to_be_hidden()
         page.locator(".row", has_text="lab/kettle").click()
         page.locator("#detail-delete").click()
+        expect(page.locator("#delete-history")).to_be_hidden()
         page.locator("#form-delete .danger").click()
+        expect(page.locator("#devices-count")).to_have_text("1")
+
+
+def test_a_history_may_be_deleted_by_administrators_of_the_device_who_need_not_publish_to_it(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    path = tmp_path / "journal.db"
+    full = add_key(path, "full", **EVERYTHING)
+    keeper = add_key(path, "keeper", read=["*"], admin=["lab/*"])
+    with Server(f"sqlite:{path}") as server:
+        for device_id in ("lab/kettle", "home/door"):
+            body = {"device_id": device_id, "value": 1}
+            httpx.post(f"{server.url}/api/data", json=body, headers=bearer(full)).raise_for_status()
+        page = open_page(server)
+        log_in(page, keeper)
+        expect(page.locator("#account")).to_have_text("Log out")
+        page.locator(".row", has_text="home/door").click()
+        expect(page.locator("#detail-title")).to_have_text("home/door")
+        expect(page.locator("#detail-delete")).to_be_hidden()
+        page.locator(".row", has_text="lab/kettle").click()
+        page.locator("#detail-delete").click()
+        expect(page.locator("#delete-history")).to_be_checked()
+        expect(page.locator("#delete-history")).to_be_disabled()
+        page.locator("#form-delete .danger").click()
+        expect(page.locator("#delete-title")).to_have_text("Deleted lab/kettle, with its history")
+        page.locator("#delete-cancel").click()
         expect(page.locator("#devices-count")).to_have_text("1")
 
 

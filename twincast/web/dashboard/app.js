@@ -56,7 +56,10 @@ const client = new Client({
 const status = new Status(client, store, messageRate);
 const fullness = new Fullness(() => login.refresh());
 const login = new Login(client, { onRights: need, onStatus: (told) => fullness.take(told) });
-const deletion = new Deletion(client, { onDeleted: (id) => detail.device?.id === id && detail.close() });
+const deletion = new Deletion(client, {
+  may: (action, id) => login.may(action, id),
+  onDeleted: (id) => detail.device?.id === id && detail.close(),
+});
 const forms = new Forms(client, () => store.devices.keys());
 const logView = new LogView(log, { onNeed: need });
 const ask = (path, signal) => login.ask(path, signal);
@@ -73,7 +76,7 @@ const detail = new Detail({
   onClose: leaveDevice,
   onSend: sendTo,
   onDelete: (id) => deletion.ask(id),
-  mayDelete: (id) => login.may("publish", id),
+  mayDelete: (id) => deletion.isPossible(id),
   explain: (address) => explainNotFound(address, (id) => login.may("read", id)),
 }, { chart, facts: new Facts({ ask, onNeed: need }), timeline: new TimelineView({ ask, onPoint: (atMs) => chart.point(atMs), onNeed: need }) });
 const trendPast = new TrendPast({ ask, onNeed: need });
