@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -13,6 +14,8 @@ from tests.running import ServerProcess, eventually
 from tests.web.test_dashboard_chart import address, assert_same, push, push_past, show, stored, watched
 
 MANY = 30
+TOGETHER = 25
+"""So many devices one request asks for."""
 WATCHED = """
     import('/dashboard/series.js').then(({ Readings }) => {
         window.walls = {};
@@ -184,6 +187,23 @@ def test_drawings_are_shown_on_few_canvases_where_their_charts_are(served: Serve
     page.set_viewport_size({"width": 900, "height": 700})
     page.locator("#wall-charts").evaluate("element => { element.scrollTop = 0; }")
     eventually(lambda: page.evaluate(PAINTED, "w/01"), "it is there at another width, too")
+
+
+def test_what_is_asked_for_is_what_is_drawn_and_in_no_more_requests(served: ServerProcess, open_page: OpenPage) -> None:
+    """Every second device also says what the others' charts draw."""
+    for number in range(2 * TOGETHER):
+        values: list[Any] = [{"t": n, "load": n} if number % 2 else {"load": n, "rpm": n} for n in range(3)]
+        push_past(served, f"hall/{number:02}", values)
+    page = watched(served, open_page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "agg=" in request.url else None)
+    show(page, "#?devices=hall/*&range=24h")
+    expect(page.locator("#wall-count")).to_have_text(f"{2 * TOGETHER} devices")
+    assert len(asked) == 2
+    answers = [httpx.get(url).json() for url in asked]
+    drawn = [(each["device_id"], each["path"]) for answer in answers for each in answer["series"]]
+    assert sorted(drawn) == [(f"hall/{n:02}", "/t" if n % 2 else "/load") for n in range(2 * TOGETHER)]
+    eventually(lambda: is_drawn(page, "hall/00") and is_drawn(page, "hall/01"), "those in sight are drawn")
 
 
 def test_charts_are_drawn_once_they_come_into_sight(served: ServerProcess, open_page: OpenPage) -> None:

@@ -175,10 +175,18 @@ function cardOf(device, { past, index }) {
   };
 }
 
-/** Puts together what one request can ask for. */
+/**
+ * Puts together what one request can ask for. A request gets each of its paths of each of its devices, though of a device one is
+ * drawn: so devices of the same path are together, as far as that takes no further requests.
+ */
 function together(devices) {
-  const parts = [];
+  const likes = new Map();
   for (const device of devices) {
+    const pointer = writePointer(partOf(device));
+    likes.set(pointer, [...(likes.get(pointer) ?? []), device]);
+  }
+  const parts = [];
+  for (const device of [...likes.values()].sort((a, b) => b.length - a.length).flat()) {
     const pointer = writePointer(partOf(device));
     let part = parts.find(({ some, paths }) => some.length < TOGETHER_MAX && (paths.has(pointer) || paths.size < PATHS_MAX));
     if (!part) parts.push((part = { some: [], paths: new Set() }));
