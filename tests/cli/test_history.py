@@ -181,7 +181,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         (["nobody"], 1, "there is no device 'nobody', and no history of one"),
         (["lab/motor", "--from", "2026-11-25"], 2, "ISO 8601 with a zone"),
         (["lab/motor", "--json", "--csv"], 2, "give --json or --csv, not both"),
-        (["lab/motor", "--every", "1s", "--from", "-7d"], 2, "the smallest `every` that fits is"),
+        (
+            ["lab/motor", "--every", "1s", "--from", "-7d"],
+            2,
+            "the smallest `every` of whole seconds that fits a range of this length is 61s",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(server: Server, words: list[str], status: int, said: str) -> None:

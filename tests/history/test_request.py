@@ -133,9 +133,7 @@ def test_many_devices_share_the_points_of_one_answer() -> None:
     assert (len(query.edges) - 1) * len(names) <= 100_000
     assert every == Every(1, "h")
     request = asked(every="1m", from_="-30d")
-    with pytest.raises(
-        TooMuch, match="at most 1000 buckets, and every=1m makes more; the smallest `every` that fits is 1h"
-    ):
+    with pytest.raises(TooMuch, match=r"at most 1000 buckets, and every=1m makes more; .* is 44m$"):
         request.added_up(names, span(every="1m", from_="-30d"), request.buckets)
 
 

@@ -1,3 +1,4 @@
+import re
 from bisect import bisect_right
 from itertools import pairwise
 
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.history import brute
 from twincast.errors import BadRange, TooMuch
-from twincast.history.times import DAY_US, HOUR_US, MAX_US, MIN_US, parse_time, text_of
+from twincast.history.times import DAY_US, HOUR_US, MAX_US, MIN_US, MINUTE_US, parse_time, text_of
 from twincast.history.widths import LADDER, Every, edges, fit, zone_of
 
 UTC, BERLIN = zone_of("UTC"), zone_of("Europe/Berlin")
@@ -123,11 +124,70 @@ def test_buckets_cover_what_is_asked_for_and_no_more(ends: tuple[int, int], ever
         assert alone[0] == found[bisect_right(found, middle) - 1]
 
 
-def test_a_refusal_names_the_smallest_width_that_fits() -> None:
-    with pytest.raises(
-        TooMuch, match="at most 1000 buckets, and every=1s makes more; the smallest `every` that fits is 2m"
-    ):
-        edges(Every.parse("1s"), UTC, 0, 24 * HOUR_US, 1_000)
+NAMED = re.compile(r"; the smallest `every` of whole (\w+) that fits a range of this length is (\d+)(\w+)$")
+
+
+def named(every: Every, zone: str, from_us: int, to_us: int, buckets_max: int) -> Every | None:
+    """Return the width that a refusal names; None if there is no refusal, or it names none as the smallest."""
+    try:
+        edges(every, zone_of(zone), from_us, to_us, buckets_max)
+    except TooMuch as error:
+        found = NAMED.search(error.message)
+        return Every.parse(f"{found[2]}{found[3]}") if found else None
+    return None
+
+
+@pytest.mark.parametrize(
+    ("every", "days", "buckets_max", "smallest"),
+    [
+        ("1s", 30, 10_000, "260s"),
+        ("1m", 30, 1_000, "44m"),
+        ("5ms", 1, 10_000, "9s"),
+        ("1ms", 0.001, 1_000, "87ms"),
+        ("1h", 700, 10_000, "2h"),
+        ("1d", 36_525, 10_000, "4d"),
+        ("1w", 365_250, 10_000, "6w"),
+        ("1mo", 3_652_000, 10_000, "12mo"),
+    ],
+)
+def test_a_refusal_names_the_smallest_width_that_fits(every: str, days: float, buckets_max: int, smallest: str) -> None:
+    from_us = parse_time("0001-01-01T00:00:00Z") if days > 1e6 else parse_time("1950-03-04T05:06:07Z")
+    found = named(Every.parse(every), "UTC", from_us, from_us + round(days * DAY_US), buckets_max)
+    assert str(found) == smallest
+
+
+@given(
+    every=st.builds(Every, st.integers(1, 50), st.sampled_from(["ms", "s", "m", "h", "d", "w", "mo"])),
+    zone=st.sampled_from(ZONES),
+    days=st.floats(0.001, 20_000),
+    begins_us=st.tuples(
+        st.integers(parse_time("1972-01-01T00:00:00Z"), parse_time("2037-06-01T00:00:00Z")), st.integers(0, DAY_US)
+    ),
+    buckets_max=st.integers(2, 300),
+)
+@settings(deadline=None)
+def test_what_a_refusal_names_is_accepted_and_nothing_much_smaller_is(
+    every: Every, zone: str, days: float, begins_us: tuple[int, int], buckets_max: int
+) -> None:
+    (from_us, later_us), length_us = begins_us, round(days * DAY_US)
+    found = named(every, zone, from_us, from_us + length_us, buckets_max)
+    if found is None:
+        return
+    assert len(edges(found, zone_of(zone), from_us, from_us + length_us, buckets_max)) <= buckets_max + 1
+    if found.unit in {"ms", "s", "m", "h"}:  # also when that is asked a moment later
+        edges(found, zone_of(zone), from_us + later_us, from_us + later_us + length_us, buckets_max)
+        smaller_us = (found.many - 1) * Every(1, found.unit).about_us
+        assert not smaller_us or length_us / smaller_us > buckets_max - 1
+
+
+def test_a_refusal_where_hardly_any_bucket_fits_names_a_width_that_does() -> None:
+    with pytest.raises(TooMuch, match=r"at most 1 buckets, and every=1s makes more; every=1h fits$"):
+        edges(Every(1, "s"), UTC, 0, 40 * MINUTE_US, 1)
+    with pytest.raises(TooMuch, match=r"at most 0 buckets, and every=1s makes more$"):
+        edges(Every(1, "s"), UTC, 0, 40 * MINUTE_US, 0)
+
+
+def test_the_next_width_of_the_ladder_fits() -> None:
     assert fit(UTC, 0, 24 * HOUR_US, 1_000) == Every(2, "m")
     assert len(edges(Every(2, "m"), UTC, 0, 24 * HOUR_US, 1_000)) == 721
 

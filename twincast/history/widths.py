@@ -4,6 +4,7 @@ Buckets are whole, and aligned to the epoch or, from a day on, to the calendar o
 So two charts of the same readings show the same buckets, and a chart that moves does not shimmer.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta, tzinfo
@@ -18,6 +19,14 @@ BUCKETS_MAX = 10_000
 _FIXED_US = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US}
 _CALENDAR_US = {"d": DAY_US, "w": 7 * DAY_US, "mo": 30 * DAY_US, "y": 365 * DAY_US}
 """About so long is a unit, for bounds; what a bucket is, the calendar says."""
+_MEAN_US = {"mo": 30.436875 * DAY_US, "y": 365.2425 * DAY_US}
+"""So long it is on the average, by the calendar's rule of leap years."""
+_UNITS = {
+    **{"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"},
+    **{"d": "days", "w": "weeks", "mo": "months", "y": "years"},
+}
+_MANY_MAX = 999_999_999
+_TRIES = 3  # months are not all of one length
 _EVERY = re.compile(r"([1-9]\d{0,8})(ms|s|m|h|d|w|mo|y)", re.ASCII).fullmatch
 _MONDAY = date(1969, 12, 29).toordinal()
 _FIRST_DAY = date(1970, 1, 1).toordinal()
@@ -93,14 +102,36 @@ def edges(every: Every, zone: tzinfo, from_us: int, to_us: int, buckets_max: int
         A rising sequence; a `range` where all have one width.
 
     Raises:
-        TooMuch: they are more than `buckets_max`; it names the smallest width that fits.
+        TooMuch: they are more than `buckets_max`; it names the smallest width, in the unit that is asked for, that fits
+            a range of this length, wherever that begins: `-30d` begins elsewhere by the time it is asked again.
     """
     found = _edges(every, zone, from_us, to_us, buckets_max)
     if found is None:
-        fitting = fit(zone, from_us, to_us, buckets_max)
-        hint = f"; the smallest `every` that fits is {fitting}" if fitting else ""
+        hint = ""
+        if (smallest := _smallest(every.unit, zone, from_us, to_us, buckets_max)) is not None:
+            of_unit = f"of whole {_UNITS[smallest.unit]}"
+            hint = f"; the smallest `every` {of_unit} that fits a range of this length is {smallest}"
+        elif (fitting := fit(zone, from_us, to_us, buckets_max)) is not None:
+            hint = f"; every={fitting} fits"
         raise TooMuch(f"a series here has at most {buckets_max} buckets, and every={every} makes more{hint}")
     return found
+
+
+def _smallest(unit: str, zone: tzinfo, from_us: int, to_us: int, buckets_max: int) -> Every | None:
+    """Return the smallest width, in a unit or the next one, of which any range of this length has at most so many.
+
+    Such a range has a part of one more bucket than it is long in buckets, rounded up. None if none is found.
+    """
+    if buckets_max < 2:
+        return None
+    length_us = to_us - from_us + (DAY_US if unit in _CALENDAR_US else 0)  # a day of a zone may be shorter
+    for each in list(_UNITS)[list(_UNITS).index(unit) :]:
+        unit_us = _MEAN_US.get(each) or Every(1, each).about_us
+        least = math.ceil(length_us / ((buckets_max - 1) * unit_us))
+        if least <= (999 if each == "ms" else _MANY_MAX):
+            likely = (Every(many, each) for many in range(least, least + _TRIES))
+            return next((every for every in likely if _edges(every, zone, from_us, to_us, buckets_max)), None)
+    return None
 
 
 def fit(zone: tzinfo, from_us: int, to_us: int, buckets_max: int) -> Every | None:

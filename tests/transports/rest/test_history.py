@@ -350,8 +350,9 @@ def test_what_cannot_be_asked_is_refused_with_a_code(past: Past, code: str, para
 
 def test_too_many_buckets_are_refused_with_the_smallest_width_that_fits(past: Past) -> None:
     detail = past.refused(422, "too_much", every="1s")
-    assert detail.endswith("the smallest `every` that fits is 10s")
-    assert len(past.history(every="10s", fill="null")["time_ms"]) == 8_640
+    assert detail.endswith("the smallest `every` of whole seconds that fits a range of this length is 9s")
+    assert len(past.history(every="9s", fill="null")["time_ms"]) == 9_600
+    past.refused(422, "too_much", every="8s")
 
 
 def test_a_cursor_is_of_its_query_alone(past: Past) -> None:
