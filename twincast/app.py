@@ -18,7 +18,7 @@ from twincast.errors import LoginUnusable, TwincastError
 from twincast.hub.hub import system_now_utc
 from twincast.journal.url import shared_log_of
 from twincast.later import later
-from twincast.lifespan import Lifespan, PlainStart
+from twincast.lifespan import Lifespan, PlainStart, retention_of
 from twincast.settings import Settings
 from twincast.transports import poll, scrape
 from twincast.transports.asgi import Receive, Scope, Send
@@ -95,6 +95,17 @@ class App(FastAPI):
     def startup_error(self) -> TwincastError | None:
         """Why the application could not start."""
         return self.life.startup_error
+
+
+def refuse_settings(settings: Settings) -> None:
+    """Refuse settings with which no server can start: before it opens or makes anything.
+
+    Raises:
+        LoginUnusable: tokens are not set up in a way that can work.
+        SettingUnusable: what of the log is to be kept cannot be.
+    """
+    _tokens(settings)
+    retention_of(settings).check()
 
 
 def create_app(settings: Settings, *, edge: str | None = None, now_utc: Callable[[], str] = system_now_utc) -> App:

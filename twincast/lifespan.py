@@ -57,6 +57,18 @@ TELL_S = 5.0
 """How often the server's log says how far it is, while it reads a shared log."""
 
 
+def retention_of(settings: Settings) -> Retention:
+    """Return how much of the log the settings keep."""
+    return Retention(
+        keep_s=settings.keep,
+        keep_bytes=settings.keep_bytes,
+        keep_entries=settings.resume_max_entries,
+        partition_entries=settings.partition_entries,
+        keep_rollups_s=settings.keep_rollups,
+        keep_for=tuple(map(pattern_and_seconds, settings.keep_for)),
+    )
+
+
 class Lifespan:
     """Runs the parts of one application."""
 
@@ -265,14 +277,7 @@ class Openings:
             stores = await open_stores(
                 settings.journal,
                 memory_max_bytes=settings.memory_journal_max_bytes,
-                retention=Retention(
-                    keep_s=settings.keep,
-                    keep_bytes=settings.keep_bytes,
-                    keep_entries=settings.resume_max_entries,
-                    partition_entries=settings.partition_entries,
-                    keep_rollups_s=settings.keep_rollups,
-                    keep_for=tuple(map(pattern_and_seconds, settings.keep_for)),
-                ),
+                retention=retention_of(settings),
                 now_utc=self._now_utc,
                 opening=opening,
             )

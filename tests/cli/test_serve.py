@@ -3,14 +3,17 @@
 import os
 import signal
 import socket
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests import warm
 from tests.cli.commands import TWINCAST, assert_one_line, run
-from tests.running import ROOT, ServerProcess, eventually, free_port
+from tests.running import DEADLINE_S, ROOT, ServerProcess, eventually, free_port
 from twincast.cli.serve import FIRST_SETTINGS, settings_table
+from twincast.journal.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from twincast.settings import Settings
 
 
@@ -69,6 +72,51 @@ def test_serve_says_that_its_port_is_in_use(server: ServerProcess) -> None:
     assert_one_line(
         run("", "serve", "--port", str(server.port), "--journal", "memory:"), 1, "another program is listening"
     )
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--keep-bytes", "30MB"], "has no room for the newest 1,000,000 entries"),
+        (["--keep-for", "*lab*=7d"], "--keep-for"),
+        (["--tls-cert", "nothing.pem", "--tls-key", "nothing.pem"], "nothing.pem"),
+        (["--jwt-key", "nothing.pem"], "nothing.pem"),
+        (["--self-signed", "--keep-bytes", "30MB"], "has no room for the newest 1,000,000 entries"),
+        (["--self-signed", "--jwt-key", "nothing.pem"], "nothing.pem"),
+        (["--journal", "sqlite:notes.txt"], "not a journal"),
+        (["--self-signed", "--journal", "sqlite:notes.txt"], "notes.txt"),
+        (["--journal", "sqlite:other.db"], "not a twincast journal"),
+        (["--journal", "sqlite:newer.db"], "written by a newer twincast"),
+        (["--journal", "sqlite:missing/journal.db"], "missing/journal.db"),
+    ],
+)
+def test_a_start_that_is_refused_leaves_nothing_behind(
+    tmp_path: Path, words: list[str], said: str, workers: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("to be kept")
+    for name in "other", "newer":
+        with closing(apsw.Connection(str(tmp_path / f"{name}.db"))) as db:
+            db.execute("create table t (a)")
+            if name == "newer":
+                db.pragma("application_id", APPLICATION_ID)
+                db.pragma("user_version", SCHEMA_VERSION + 1)
+    before = files_in(tmp_path)
+    refused = warm.run(
+        [*TWINCAST, "serve", "--workers", workers, "--port", str(free_port()), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert refused.returncode in {1, 2}, refused
+    assert said in refused.stderr and "Traceback" not in refused.stderr
+    assert files_in(tmp_path) == before
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_serve_says_what_is_wrong_with_a_setting() -> None:

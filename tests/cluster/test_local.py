@@ -12,11 +12,11 @@ from msgspec import Raw
 
 from tests.credentials import add_key
 from tests.fakes import batch_of
-from twincast.cluster import local
-from twincast.cluster.engine import running_in
+from twincast.cluster import engine, local
+from twincast.cluster.engine import Engine, running_in
 from twincast.cluster.local import held, reached, refuse_other_history
 from twincast.core.model import DataUpdate
-from twincast.errors import JournalUnusable
+from twincast.errors import ExtraMissing, JournalUnusable, TwincastError
 from twincast.journal.jetstream.address import TOKEN, NatsAddress
 from twincast.journal.jetstream.link import Link
 from twincast.journal.local import LocalLog
@@ -90,6 +90,31 @@ def test_a_second_supervisor_is_refused_and_so_is_a_single_server(log: LocalLog)
             pass
         with pytest.raises(JournalUnusable, match="in use by another server"):
             asyncio.run(open_stores(f"sqlite:{log.path}", memory_max_bytes=1 << 20))
+
+
+def test_a_start_that_is_refused_leaves_nothing_behind(
+    tmp_path: Path, log: LocalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(match: str, error: type[TwincastError] = JournalUnusable) -> None:
+        before = sorted(os.listdir(tmp_path))
+        with pytest.raises(error, match=match), held(log):
+            pass
+        assert sorted(os.listdir(tmp_path)) == before
+
+    with monkeypatch.context() as patches:
+        patches.setattr(engine, "PROGRAM", "no-such-program")
+        refuse("is not installed", ExtraMissing)
+
+    def ends(engine: Engine) -> None:
+        raise JournalUnusable("NATS ended at its start")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Engine, "start", ends)
+        refuse("ended at its start")
+        os.mkdir(log.folder)  # which somebody has made beforehand: it is not ours to remove
+        refuse("ended at its start")
+    Path(log.path).write_text("not a journal")
+    refuse("not a journal")
 
 
 def test_what_a_supervisor_held_is_free_when_it_ends(log: LocalLog) -> None:

@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from twincast.cluster.engine import Engine, FolderInUse, running_in
+from twincast.cluster.engine import Engine, FolderInUse, program_path, running_in
 from twincast.errors import JournalUnusable
 from twincast.journal.local import SCHEME, LocalLog
 from twincast.journal.sqlite.access_file import has_keys
@@ -48,14 +48,23 @@ def held(log: LocalLog, *, is_moved: bool = False) -> Iterator[Held]:
         JournalUnusable: a server has the log, or the journal; the journal is one of a single server, with something in
             it; or the folder cannot be used.
     """
+    program_path()  # without it nothing is begun
     with ExitStack() as undo:
-        undo.callback(_taken(log).release)
-        if not is_moved:
-            refuse_other_history(log)
-        undo.callback(os.close, lock := _locked(log))
-        engine = Engine(Path(log.engine_folder))
+        with ExitStack() as refused:
+            name = _taken(log)
+            refused.callback(name.discard)
+            if not is_moved:
+                refuse_other_history(log)
+            if not os.path.exists(log.folder):
+                refused.callback(_remove_empty, log)
+            refused.callback(os.close, lock := _locked(log))
+            engine = Engine(Path(log.engine_folder))
+            refused.callback(engine.stop)
+            _start(engine)
+            refused.pop_all()
+        undo.callback(name.release)
+        undo.callback(os.close, lock)
         undo.callback(engine.stop)
-        _start(engine)
         yield Held(engine, lock)
 
 
@@ -104,6 +113,13 @@ def refuse_other_history(log: LocalLog) -> None:
         " beside it; this line moves everything there:\n"
         f"  twincast journal move {quoted(f'sqlite:{log.path}')} {quoted(f'{SCHEME}:{log.path}')}"
     )
+
+
+def _remove_empty(log: LocalLog) -> None:
+    """Remove the log's folder, unless NATS has left something in it: a message that refuses the start names its log."""
+    with suppress(OSError):
+        os.unlink(log.lock)
+        os.rmdir(log.folder)
 
 
 def _taken(log: LocalLog) -> NameLock:

@@ -94,10 +94,13 @@ def with_certificate(exposure: Exposure) -> Exposure:
 
     Raises:
         LoginUnusable: the certificate cannot be stored.
+        JournalUnusable: the file beside which it is kept is no journal.
     """
     settings = exposure.settings
     if not settings.self_signed:
         return exposure
+    if not (keys := KeyStore(keys_of(settings))).is_shared:
+        keys.has_keys()  # what cannot be asked for them is no journal, and gets no certificate beside it
     here = local()
     names = {"localhost", "127.0.0.1", "::1", *here.names, *map(str, here.private), *settings.allow_host}
     named = addresses.parse(settings.host)

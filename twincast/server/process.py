@@ -16,7 +16,7 @@ import uvicorn
 
 from twincast import logs
 from twincast.access.addresses import TrustedProxies
-from twincast.app import App, create_app
+from twincast.app import App, create_app, refuse_settings
 from twincast.core.peers import Servers
 from twincast.errors import AddressUnusable
 from twincast.machine import open_files_max
@@ -52,6 +52,7 @@ def serve(settings: Settings) -> int:
     """
     logs.configure(settings.log_format, settings.log_level)
     refuse_exposure(settings)
+    refuse_settings(settings)
     exposure = exposed(settings)
     certificate = certificate_of(settings)
     with ExitStack() as undo:

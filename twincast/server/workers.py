@@ -17,6 +17,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from twincast import logs
+from twincast.app import refuse_settings
 from twincast.cluster.engine import Engine
 from twincast.cluster.local import held
 from twincast.environment import is_link
@@ -54,6 +55,8 @@ def serve(settings: Settings) -> int:
         TwincastError: see `process.serve`; or what a worker says that cannot start.
     """
     refuse_exposure(settings)
+    refuse_settings(settings)
+    certificate_of(settings)  # what is wrong with one that is named is said before anything is begun
     logs.configure(settings.log_format, settings.log_level, "parent")
     for line in settings.ignored:
         logger.warning(line)

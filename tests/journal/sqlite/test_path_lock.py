@@ -91,6 +91,35 @@ def test_the_file_is_its_owners_alone_and_stays_empty(path: str, how: str) -> No
     assert beside.stat().st_size == 0
 
 
+def test_whoever_made_the_file_can_take_it_away_and_nobody_else_can(path: str, how: str) -> None:
+    beside = Path(f"{path}-lock")
+    NameLock(path).discard()
+    assert not beside.exists()
+    NameLock(path).release()
+    NameLock(path).discard()
+    assert beside.exists(), "it was there before"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no flock here")
+def test_a_lock_on_a_file_that_is_taken_away_meanwhile_is_none(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One opens the file of a start that is refused, and locks it once that has removed it."""
+    first = NameLock(path)
+    opened = path_lock._opened
+
+    def open_and_lose(name: str, path: str) -> tuple[int, bool]:
+        monkeypatch.setattr(path_lock, "_opened", opened)
+        found = opened(name, path)
+        first.discard()
+        return found
+
+    monkeypatch.setattr(path_lock, "_opened", open_and_lose)
+    second = NameLock(path)
+    assert Path(f"{path}-lock").exists()
+    with pytest.raises(BlockingIOError):
+        NameLock(path)
+    second.release()
+
+
 def test_where_it_cannot_be_made_the_system_says_why(tmp_path: Path, how: str) -> None:
     with pytest.raises(FileNotFoundError):
         NameLock(str(tmp_path / "missing" / "journal.db"))

@@ -91,7 +91,7 @@ class SqliteFile:
         with ExitStack() as undo:
             refuse_lonely_wal(self.path)
             self._lock = ServerLock(self.path)
-            undo.callback(self._lock.release)
+            undo.callback(self._lock.discard)
             try:
                 self._open(undo, retention, vfs, synchronous)
             except apsw.Error as error:

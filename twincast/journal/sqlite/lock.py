@@ -58,14 +58,15 @@ class ServerLock:
         """
         self._path = path
         self._name: NameLock | None = None
+        self._is_made = False
         self._descriptors: list[int] = []
         self._shields: list[tuple[int, _Range]] = []
         try:
             self._take_name()
-            _make_private(path)
+            self._is_made = _make_private(path)
             self._take_file()
         except BaseException:
-            self.release()
+            self.discard()
             raise
 
     def shield(self) -> None:
@@ -99,6 +100,17 @@ class ServerLock:
         if self._name is not None:
             self._name.release()
             self._name = None
+
+    def discard(self) -> None:
+        """Release after a start that came to nothing, and leave no file behind that was made for it and is empty."""
+        if self._is_made:
+            with suppress(OSError):
+                if not os.path.getsize(self._path) and not os.path.exists(f"{self._path}-wal"):
+                    os.unlink(self._path)
+        name, self._name = self._name, None
+        self.release()
+        if name is not None:
+            name.discard()
 
     def _take_name(self) -> None:
         try:
@@ -180,13 +192,15 @@ def _in_use(path: str) -> str:
     return f"the journal {path} is in use by another server"
 
 
-def _make_private(path: str) -> None:
-    """Make the file if there is none.
+def _make_private(path: str) -> bool:
+    """Make the file if there is none. Return whether it was made.
 
     It holds all that was ever said, and who writes it can let himself in. A file that is there keeps its mode.
     """
     with suppress(OSError):  # SQLite reports what is wrong
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE))
+        return True
+    return False
 
 
 def _owner(path: str) -> str:

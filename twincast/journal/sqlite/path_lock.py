@@ -4,8 +4,9 @@ It is the system's `flock`; where there is none (Windows), SQLite's own lock on 
 code in C that keeps the journal's writers apart, by what the system has. https://www.sqlite.org/lockingv3.html
 """
 
+import errno
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 
 import apsw
 
@@ -18,6 +19,8 @@ except ImportError:
 
 _WAIT_MS = 1_000
 """How long to wait for a process that only checks whether the lock is free: a check takes some microseconds."""
+_TRIES = 10
+"""So often the file is made or opened anew, if it is removed in that very moment: see `NameLock.discard`."""
 
 
 class NameLock:
@@ -30,16 +33,11 @@ class NameLock:
             BlockingIOError: another has it.
             OSError: the file cannot be made, opened or locked.
         """
-        name = f"{path}-lock"
-        descriptor = _opened(name, path)
+        self._name = name = f"{path}-lock"
         if fcntl is not None:
-            self._descriptor = descriptor
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(descriptor)
-                raise
+            self._descriptor, self._is_made = _flocked(name, path)
             return
+        descriptor, self._is_made = _opened(name, path)
         os.close(descriptor)
         self._db = apsw.Connection(name)
         try:
@@ -57,6 +55,13 @@ class NameLock:
             os.close(self._descriptor)
         else:
             self._db.close(True)
+
+    def discard(self) -> None:
+        """Release the lock, and remove the file if it was made for it: of a start that came to nothing."""
+        if self._is_made:
+            with suppress(OSError):  # Windows removes no file that is open; there it stays
+                os.unlink(self._name)
+        self.release()
 
 
 class FolderLock:
@@ -123,10 +128,32 @@ def _is_locked_by_sqlite(name: str) -> bool:
     return False
 
 
-def _opened(name: str, path: str) -> int:
-    try:
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
-    except FileExistsError:
-        return os.open(name, os.O_RDWR)
-    give_to_owner_of(path, descriptor)
-    return descriptor
+def _flocked(name: str, path: str) -> tuple[int, bool]:
+    """Return the file, locked, and whether it was made. A lock on one that was removed meanwhile keeps nobody out."""
+    assert fcntl is not None
+    for _ in range(_TRIES):
+        descriptor, is_made = _opened(name, path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(name)):
+                    return descriptor, is_made
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise BlockingIOError
+
+
+def _opened(name: str, path: str) -> tuple[int, bool]:
+    """Return the file, opened, and whether it was made."""
+    for _ in range(_TRIES):
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                return os.open(name, os.O_RDWR), False
+        else:
+            give_to_owner_of(path, descriptor)
+            return descriptor, True
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
