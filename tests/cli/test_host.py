@@ -19,7 +19,7 @@ def test_host_waits_for_a_server_and_outlives_it(server_process: StartServer) ->
     with running(f"http://127.0.0.1:{port}", "host", "--interval", "0.05") as command:
         assert command.stderr is not None
         said = command.stderr.readline()
-        assert "This machine is host/" in said and implementation.NAME in said
+        assert "This machine is host/" in said and f"Messages are {implementation.described()}" in said
         assert "nobody answers" in command.stderr.readline()
         server = server_process("memory:", port=port)
         eventually(lambda: server.get("/api/status")["seq"] > 1, "readings arrive")

@@ -49,10 +49,10 @@ def _has_printed(server: ServerProcess, line: str) -> bool:
 
 def test_both_say_which_they_are_and_answer_alike(server_process: StartServer, compiled: ModuleType) -> None:
     said, states = [], []
-    for pure, name in (("", "compiled"), ("1", "pure Python")):
+    for pure, how in (("", "by the compiled module"), ("1", "in Python alone, as TWINCAST_PURE asks")):
         server = server_process("memory:", TWINCAST_PURE=pure)
-        line = f"Hot path   {name}\n"
-        eventually(partial(_has_printed, server, line), f"the server is {name}")
+        line = f"Messages   read and written {how}\n"
+        eventually(partial(_has_printed, server, line), f"they are {how}")
         said.append(told(server.ws_url))
         data = server.get("/api/data")["data"]
         states.append({device: twin["value"] for device, twin in data.items()})

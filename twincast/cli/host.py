@@ -74,7 +74,8 @@ async def host(url: str, device_id: str | None, interval_s: float, count: int | 
     vitals = Vitals(loop.time())
     stored = 0
     err.print(
-        f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops; hot path: {implementation.NAME}"
+        f"This machine is {device_id}; a reading every {interval_s:g} s; Ctrl-C stops."
+        f" Messages are {implementation.described()}"
     )
     try:
         async with connect(url, devices=(), timeout_s=None, on_link=say_waiting) as client:

@@ -81,7 +81,7 @@ class History:
     position: Position
     """Up to where everything is in it: what came after that comes with `since`."""
     reaches_back_to: str | None
-    """When the oldest entry was stored that the log still has."""
+    """The time from which on the log lacks nothing: when the first of those entries was stored; None if it has none."""
     entries: Sequence[PastEntry] = ()
     series: Sequence[Buckets] = ()
     """If buckets were asked for, those of each device and path."""

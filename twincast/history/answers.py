@@ -51,7 +51,8 @@ Cursor = Annotated[str, Meta(description="the parameter `cursor` of the next pag
 ReachesBackTo = Annotated[
     TimeUtc | None,
     Meta(
-        description="when the oldest entry was stored behind which the log has everything, whole; null if it has none"
+        description="the time from which on the log lacks nothing: when the first of those entries was stored; null if"
+        " it has none"
     ),
 ]
 UpTo = Annotated[

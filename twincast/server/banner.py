@@ -101,7 +101,7 @@ class Banner:
         self._say(f"  Journal    {escape(self._exposure.settings.journal)}")
         if self._workers:
             self._say(f"  Workers    {self._workers}, which share one log")
-        self._say(f"  Hot path   {implementation.NAME}")
+        self._say(f"  Messages   {implementation.described()}")
         if self._exposure.private:
             also = [str(address) for address in self._exposure.private[1:]]
             if also:

@@ -15,4 +15,13 @@ if not pure.IS_WANTED:
         from twincast.wire import compiled
 
 NAME = "pure Python" if compiled is None else "compiled"
-"""What people are told that is in use."""
+"""Which it is, in a word."""
+
+
+def described() -> str:
+    """Return how messages are read and written, for people who start a program."""
+    if compiled is not None:
+        return "read and written by the compiled module"
+    if pure.IS_WANTED:
+        return "read and written in Python alone, as TWINCAST_PURE asks"
+    return "read and written in Python; the compiled module, which is optional, is faster"

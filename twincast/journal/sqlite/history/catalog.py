@@ -105,7 +105,10 @@ def holding(db: apsw.Connection, seq: int) -> Part | None:
 
 
 def reaches_back_to(parts: Sequence[Part], hot_since: int) -> int:
-    """Return the position from which on the log has everything, without a hole.
+    """Return the position behind which the log has every entry up to the newest.
+
+    So it is the position of the newest entry that is not there any more, or not whole: dropped, thinned, or in a file
+    that is gone. What lies before it has a hole behind it.
 
     Args:
         parts: its partitions whose files are there, oldest first.

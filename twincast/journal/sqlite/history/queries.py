@@ -397,5 +397,5 @@ def _whole(cut: Cut) -> Sequence[Part]:
 
 
 def _reach(cut: Cut) -> int:
-    """Return the position from which on the log has everything."""
+    """Return the position behind which the log has every entry."""
     return catalog.reaches_back_to(cut.parts, cut.since)
