@@ -24,7 +24,10 @@ class Status(Struct, kw_only=True):
 
     ok: Annotated[bool, Meta(description="false while the journal stores nothing, or servers hold different logs")]
     devices_known: int
-    websocket_clients_connected: Annotated[int, Meta(description="to all servers on the log together")]
+    websocket_clients_connected: Annotated[
+        int,
+        Meta(description="to all servers on the log together; also those that have not logged in or subscribed yet"),
+    ]
     websocket_clients_here: Annotated[int, Meta(description="to the server that answers")]
     timestamp_utc: TimeUtc
     epoch: Epoch
