@@ -79,7 +79,7 @@ def test_serve_says_that_its_port_is_in_use(server: ServerProcess) -> None:
     ("words", "said"),
     [
         (["--keep-bytes", "30MB"], "has no room for the newest 1,000,000 entries"),
-        (["--keep-for", "*lab*=7d"], "--keep-for"),
+        (["--keep-for", "lab\\x=7d"], "--keep-for"),
         (["--tls-cert", "nothing.pem", "--tls-key", "nothing.pem"], "nothing.pem"),
         (["--jwt-key", "nothing.pem"], "nothing.pem"),
         (["--self-signed", "--keep-bytes", "30MB"], "has no room for the newest 1,000,000 entries"),

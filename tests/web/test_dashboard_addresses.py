@@ -190,7 +190,19 @@ def test_a_deleted_device_leaves_no_address_behind(live: Page) -> None:
     live.locator("#form-delete .danger").click()
     expect_closed(live)
     live.go_forward()
-    expect_absent(live, "There is no device a.")
+    expect_absent(live, "There is no device a.", "It was deleted at ", "When it comes, it opens here.")
+
+
+@pytest.mark.parametrize("device_id", ["lab/lamp", "a*\\b", ".."])
+def test_the_page_of_a_device_whose_history_was_deleted_says_so_and_when(
+    served: ServerProcess, open_page: OpenPage, device_id: str
+) -> None:
+    assert served.post("/api/data", {"device_id": device_id, "value": 1}).status_code == 200
+    httpx.delete(f"{served.url}/api/history", params={"device_id": device_id}).raise_for_status()
+    page = connected(open_page(f"{served.url}/dashboard#{quote(device_id, safe='')}"))
+    expect_absent(page, f"There is no device {device_id}.", "It was deleted at ", ", with its history.")
+    page.evaluate("location.hash = '#nobody'")
+    expect_absent(page, "There is no device nobody.", "It has not sent anything yet, was deleted, or has another name.")
 
 
 # Links

@@ -1,6 +1,6 @@
 /** Everything put together: what comes in goes to the store, the log and the detail; one drawing a frame shows them. */
 
-import { explainNotFound } from "./notfound.js";
+import { askDeletion, explainNotFound } from "./notfound.js";
 import { Client } from "./client.js";
 import { setServerTime } from "./clock.js";
 import { Deletion } from "./deletion.js";
@@ -78,6 +78,8 @@ const detail = new Detail({
   onDelete: (id) => deletion.ask(id),
   mayDelete: (id) => deletion.isPossible(id),
   explain: (address) => explainNotFound(address, (id) => login.may("read", id)),
+  askDeletion: (id, signal) => askDeletion(ask, id, signal),
+  onNeed: need,
 }, { chart, facts: new Facts({ ask, onNeed: need }), timeline: new TimelineView({ ask, onPoint: (atMs) => chart.point(atMs), onNeed: need }) });
 const trendPast = new TrendPast({ ask, onNeed: need });
 const table = new Table(store, { onOpen: openDevice, onLack: (devices) => detail.isOpen || trendPast.see(devices), onNeed: need });

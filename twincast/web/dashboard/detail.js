@@ -23,7 +23,11 @@ export class Detail {
   #isPastDue = false;
   #absent = null;
   #onClose;
+  #onNeed;
   #explain;
+  #askDeletion;
+  #deletion = ""; // what is known of the end of a device that there is not
+  #turn = new AbortController();
   #mayDelete;
 
   /**
@@ -32,15 +36,19 @@ export class Detail {
    * @param {(form: "telemetry"|"control", device: object) => void} callbacks.onSend
    * @param {(id: string) => void} callbacks.onDelete
    * @param {(id: string) => boolean} callbacks.mayDelete
-   * @param {(address: import("./address.js").Address) => {name: string, lead: string, text: string}} callbacks.explain
+   * @param {(address: import("./address.js").Address) => {name: string, lead: string, text: string, isUnknown?: true}} callbacks.explain
+   * @param {(id: string, signal: AbortSignal) => Promise<string>} callbacks.askDeletion whether a device that there is not was deleted
+   * @param {() => void} callbacks.onNeed
    * @param {{chart: DeviceChart, facts: import("./facts.js").Facts, timeline: import("./timelineview.js").TimelineView}} parts
    */
-  constructor({ onClose, onSend, onDelete, mayDelete, explain }, { chart, facts, timeline }) {
+  constructor({ onClose, onSend, onDelete, mayDelete, explain, askDeletion, onNeed }, { chart, facts, timeline }) {
     this.#chart = chart;
     this.#facts = facts;
     this.#timeline = timeline;
     this.#onClose = onClose;
     this.#explain = explain;
+    this.#askDeletion = askDeletion;
+    this.#onNeed = onNeed;
     this.#mayDelete = mayDelete;
     for (const id of ["detail-close", "absent-close"]) byId(id).addEventListener("click", () => this.close());
     byId("detail-copy").addEventListener("click", ({ currentTarget }) => copyFrom(currentTarget, stringify(this.#device.value, 2)));
@@ -95,10 +103,23 @@ export class Detail {
     this.#show(address);
     this.#drawAbsent();
     this.#tree.clear(); // what was here may be somebody else's to see
+    this.#askWhy(address);
+  }
+
+  async #askWhy(address) {
+    if (!this.#explain(address).isUnknown) return;
+    const { signal } = this.#turn;
+    const text = await this.#askDeletion(address.id, signal).catch(() => "");
+    if (signal.aborted || !text) return;
+    this.#deletion = text;
+    this.#onNeed();
   }
 
   #show(absent) {
     this.#absent = absent;
+    this.#deletion = "";
+    this.#turn.abort();
+    this.#turn = new AbortController();
     for (const id of ["detail-body", "detail-foot", "detail-copy"]) byId(id).hidden = absent !== null;
     byId("detail-absent").hidden = absent === null;
     this.#panel.hidden = false;
@@ -187,13 +208,13 @@ export class Detail {
 
   /** What the page may see it learns after it has come in. */
   #drawAbsent() {
-    const { name, lead, text } = this.#explain(this.#absent);
+    const { name, lead, text, isUnknown } = this.#explain(this.#absent);
     const isWhole = lead.endsWith(".");
     say(byId("detail-title"), name || "No name");
     say(byId("absent-lead"), lead);
     say(byId("absent-name"), isWhole ? "" : name);
     say(byId("absent-end"), isWhole ? "" : ".");
-    say(byId("absent-text"), text);
+    say(byId("absent-text"), (isUnknown && this.#deletion) || text);
   }
 }
 
