@@ -10,7 +10,7 @@ from twincast.core.model import DataUpdate, Entry
 from twincast.history.times import text_of
 from twincast.journal.sqlite.history import slices
 from twincast.journal.sqlite.history.dense import Rolled, rolled
-from twincast.journal.sqlite.history.slices import Slices
+from twincast.journal.sqlite.history.slices import SOON, Slices
 
 OF_WIDTH = """
 select d.name, p.pointer, sum(n), sum(sum), min(min), max(max)
@@ -103,6 +103,18 @@ def test_some_dozens_of_devices_have_rollups_of_each_slice_that_is_full(
     assert found == [
         (name, "", len(seqs), float(sum(seqs)), seqs[0], seqs[-1]) for name, seqs in sorted(of_each.items())
     ]
+    made.close()
+
+
+def test_such_rollups_take_an_eighth_of_the_processor_that_the_index_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_ENTRIES", 4_000)
+    made = Slices(of_forty(tmp_path, 10_000).path)
+    rests: dict[float, str] = {}
+    while rest := made.go_on(0, 10_000):
+        rests.setdefault(rest, "of the index" if made.reach(0) < 10_000 else "of rollups")
+    assert rests == {SOON: "of the index", 8 * SOON: "of rollups"}
     made.close()
 
 

@@ -12,7 +12,7 @@ from twincast.history.times import text_of
 from twincast.journal.sqlite.history import slices
 from twincast.journal.sqlite.history.files import OPEN_END
 from twincast.journal.sqlite.history.layout import folder_of
-from twincast.journal.sqlite.history.slices import Slices
+from twincast.journal.sqlite.history.slices import SOON, Slices
 
 
 def entries(first: int, last: int) -> list[Entry]:
@@ -105,7 +105,7 @@ def test_rollups_that_fail_half_way_are_made_anew(log: OpenLog) -> None:
 
     made.db.set_authorizer(fail_the_third)
     failed = 0
-    has_more = True
+    has_more = SOON
     while has_more:
         try:
             has_more = made.go_on(0, 1_000)

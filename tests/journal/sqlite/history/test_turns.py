@@ -113,12 +113,12 @@ async def test_idle_work_is_done_in_blocks_until_nothing_is_left(turns: Turns) -
     left, told = [3], []
     is_done, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def work(is_busy: bool) -> bool:
+    def work(is_busy: bool) -> float:
         told.append(is_busy)
         left[0] -= 1
         if not left[0]:
             loop.call_soon_threadsafe(is_done.set)
-        return left[0] > 0
+        return float(left[0] > 0)
 
     turns.when_idle(work)
     turns.wake()
@@ -127,7 +127,7 @@ async def test_idle_work_is_done_in_blocks_until_nothing_is_left(turns: Turns) -
 
 
 async def test_idle_work_that_fails_ends_no_thread(turns: Turns, caplog: pytest.LogCaptureFixture) -> None:
-    def work(is_busy: bool) -> bool:
+    def work(is_busy: bool) -> float:
         raise OSError("the disk is full")
 
     turns.when_idle(work)

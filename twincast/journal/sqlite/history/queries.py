@@ -117,8 +117,8 @@ class Queries:
             yield
             self._slices.empty()
 
-    def go_on(self, *, is_busy: bool) -> bool:
-        """Do a block of what makes queries fast: index the open end. Return whether there is more.
+    def go_on(self, *, is_busy: bool) -> float:
+        """Do a block of what makes queries fast: index the open end. Return what `Slices.go_on` returns.
 
         Args:
             is_busy: whether a query is under way.

@@ -26,6 +26,9 @@ from twincast.machine import OWNER_ALONE
 SLICE_ENTRIES = 20_000
 BLOCK_ENTRIES = 1_000
 """So many entries are indexed at once, in some two milliseconds: for as long the journal is read, and no longer."""
+SOON, AT_LEISURE = 2.0, 16.0
+"""For so many times as long as a block took its thread rests: without the index, questions take long; without rollups
+of what is in it, they take longer. Where entries come so fast that these lag, a partition is closed soon."""
 
 _UNSYNCED = ("journal_mode = memory", "synchronous = off")
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
@@ -118,6 +121,7 @@ class Slices:
         self._dense = Dense(self.db)
         self._filling: Iterator[None] | None = None
         self._filled = 0
+        self._rests = SOON
         self._full: deque[Slice] = deque()
         self._to_sum: deque[tuple[Slice, int]] = deque()
         self.times_emptied = 0
@@ -156,8 +160,10 @@ class Slices:
             return self._slices[-1].last_seq
         return since
 
-    def go_on(self, since: int, head: int, *, may_forget: bool = True) -> bool:
-        """Do a block of the work: index the next entries, or forget what is closed. Return whether there is more.
+    def go_on(self, since: int, head: int, *, may_forget: bool = True) -> float:
+        """Do a block of the work: index the next entries, or forget what is closed.
+
+        Return for how many times as long as it took to rest before the next one; 0 if there is no more.
 
         Args:
             since: the position behind which the log is open.
@@ -174,18 +180,19 @@ class Slices:
             filling, self._filling = self._filling, None  # what fails is done with the block after it
             if next(filling, _FILLED) is not _FILLED:
                 self._filling = filling
+            return self._rests
         elif head - self.reach(since) >= BLOCK_ENTRIES:
             self._add(self.reach(since) + 1, self.reach(since) + BLOCK_ENTRIES)
         elif self._to_sum:
             full, device = self._to_sum.popleft()
-            self._filling, self._filled = self._dense.sum_up(full, device), full.number
+            self._filling, self._filled, self._rests = self._dense.sum_up(full, device), full.number, AT_LEISURE
         elif self._full:
             full = self._full.popleft()
             least = max(1, SLICE_ENTRIES // DENSE_AT_END)
             self._to_sum.extend((full, device) for device in self._dense.many_of(full, least))
         else:
-            return False
-        return True
+            return 0.0
+        return SOON
 
     def _add(self, first: int, last: int) -> None:
         newest = self._slices[-1] if self._slices else None
@@ -207,6 +214,7 @@ class Slices:
             self._slices[-1] = added
         least = max(1, BLOCK_ENTRIES // DENSE), max(1, SLICE_ENTRIES // DENSE)
         self._filling, self._filled = self._dense.grow(added, first, extent[:2], least=least), added.number
+        self._rests = SOON
         if added.is_full:
             self._full.append(added)
 

@@ -16,8 +16,6 @@ logger = logging.getLogger("twincast.journal")
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 """What is done in blocks of some milliseconds, each up to a `yield`; it returns the result."""
-REST = 2.0
-"""After idle work the thread rests for so many times as long as that took, so that live delivery has room."""
 PATIENCE = 8
 """Each so many blocks, the query that came first has a turn, however long it is: short ones cannot starve it."""
 
@@ -46,7 +44,7 @@ class Turns:
         self._jobs: list[_Job[Any]] = []
         self._count = 0
         self._is_closed = False
-        self._idle: Callable[[bool], bool] = lambda is_busy: False
+        self._idle: Callable[[bool], float] = lambda is_busy: 0.0
         self._may_idle = False
         self._rests_until_s = 0.0
 
@@ -68,11 +66,13 @@ class Turns:
             self._changed.notify()
         return await asyncio.wrap_future(job.future)
 
-    def when_idle(self, work: Callable[[bool], bool]) -> None:
+    def when_idle(self, work: Callable[[bool], float]) -> None:
         """Say what is done while nothing else is, and now and then between.
 
         Args:
-            work: does a block of it, and returns whether there is more. It is told whether something else is under way.
+            work: does a block of it, and returns for how many times as long as that took the thread rests before the
+                next one, so that live delivery has room; 0 if there is no more. It is told whether something else is
+                under way.
         """
         self._idle = work
 
@@ -133,13 +133,13 @@ class Turns:
     def _idle_on(self, is_busy: bool) -> None:
         began_s = time.monotonic()
         try:
-            has_more = self._idle(is_busy)
+            rests = self._idle(is_busy)
         except Exception as error:  # queries are right without it, and slower
             logger.warning("what makes queries fast is not done: %s", error)
             return
         ended_s = time.monotonic()
-        self._rests_until_s = ended_s + REST * (ended_s - began_s)
-        if has_more:
+        self._rests_until_s = ended_s + rests * (ended_s - began_s)
+        if rests:
             self.wake()
 
     def _take(self, *, is_oldest: bool) -> _Job[Any]:
