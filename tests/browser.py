@@ -18,8 +18,8 @@ PROGRAM = ROOT / "twincast" / "web" / "dashboard" / "app.js"
 
 DEADLINE_MS = 20_000
 CHROMIUM_ENV = "TWINCAST_CHROMIUM"
-NETWORK_GONE = "net::ERR_"
-"""What Chromium notes by itself when a server is gone. No page can prevent it."""
+NETWORK_GONE = ("net::ERR_", "Connection closed before receiving a handshake response")
+"""What Chromium notes by itself when a server is gone, or goes just then. No page can prevent it."""
 REFUSED = "status of 401"
 """The same of a call for which a login is needed: a page that asks while the first key is made learns of it so."""
 
@@ -46,7 +46,7 @@ class Witness:
 
     def __init__(self, page: Page, *, may_be_refused: bool = False) -> None:
         self.wrongs: list[str] = []
-        self._expected = (NETWORK_GONE, REFUSED) if may_be_refused else (NETWORK_GONE,)
+        self._expected = (*NETWORK_GONE, REFUSED) if may_be_refused else NETWORK_GONE
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.wrongs.append(f"raised: {error}"))
         page.on("dialog", self._dismiss)
