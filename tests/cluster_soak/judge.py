@@ -45,14 +45,23 @@ class _Value(Struct):
     i: int
 
 
+class NotTold(Exception):
+    """A server does not tell its log: it was well a moment before, and has found out since that it is not."""
+
+
 def history_of(server: Server, epoch: str) -> list[bytes]:
-    """Return every event of the log as a server tells it, as the bytes that it sends."""
+    """Return every event of the log as a server tells it, as the bytes that it sends.
+
+    Raises:
+        NotTold: it does not tell it.
+    """
     found: list[bytes] = []
     while True:
         query = {"since": f"{epoch}:{len(found)}", "limit": str(PAGE)}
         answer = requests.get(f"{server.url}/api/events", params=query, timeout=60)
-        page = msgspec.json.decode(answer.content, type=_Page)
-        assert page.resumed, f"{server.name} does not tell its log from {query['since']} on: {answer.text[:200]}"
+        page = msgspec.json.decode(answer.content, type=_Page) if answer.ok else None
+        if page is None or not page.resumed:
+            raise NotTold(f"{server.name} does not tell its log from {query['since']} on: {answer.text[:200]}")
         found += map(bytes, page.events)
         if not page.more:
             return found

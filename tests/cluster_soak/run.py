@@ -16,7 +16,7 @@ from unittest import mock
 
 from tests.cluster_soak.copier import Copier
 from tests.cluster_soak.faults import Faults
-from tests.cluster_soak.judge import Judge, differences, history_of, tables_of
+from tests.cluster_soak.judge import Judge, NotTold, differences, history_of, tables_of
 from tests.cluster_soak.ledger import Ledger
 from tests.cluster_soak.machines import Machines
 from tests.cluster_soak.publishers import WAYS
@@ -62,6 +62,7 @@ class ClusterSoak:
         self.machines = machines
         self.ledger = ledger = Ledger()
         self._end: tuple[str, int] | None = None
+        self._histories: dict[str, list[bytes]] = {}
         servers, seed = machines.servers, plan.seed
         self.publishers = [
             make(f"{way} {i}", servers, ledger, f"{seed} {way} {i}", plan.pause_s)
@@ -118,25 +119,36 @@ class ClusterSoak:
         return []
 
     async def _settled(self) -> list[str]:
-        """Wait until all servers are equally far, and have the watchers go up to there."""
-        until_s = time.monotonic() + END_S
+        """Wait until all servers are equally far and tell their log, and have the watchers go up to there.
+
+        A server that says that it is well may be about to find out that its log is another one.
+        """
+        until_s, refusal = time.monotonic() + END_S, ""
         while time.monotonic() < until_s:
             states = [await asyncio.to_thread(server.status) for server in self.machines.servers]
             ends = {(state["epoch"], state["seq"]) for state in states if state is not None and state.get("ok")}
             if len(ends) == 1 and all(state is not None for state in states):
-                self._end = ends.pop()
-                return []
+                end = ends.pop()
+                try:
+                    self._histories = await asyncio.to_thread(self._told, end[0])
+                except NotTold as error:
+                    refusal = f"; {error}"
+                else:
+                    self._end = end
+                    return []
             await asyncio.sleep(0.2)
         self._end = ("", 0)
-        return [f"the servers do not come to one position: {states}"]
+        return [f"the servers do not come to one position: {states}{refusal}"]
+
+    def _told(self, epoch: str) -> dict[str, list[bytes]]:
+        return {server.name: history_of(server, epoch) for server in self.machines.servers}
 
     def judged(self) -> list[str]:
         """Return what is wrong, once all is still."""
         assert self._end is not None
-        epoch, seq = self._end
-        histories = {server.name: history_of(server, epoch) for server in self.machines.servers}
-        wrong = [*self.ledger.wrong, *differences("log", histories)]
-        history = histories[self.machines.servers[0].name]
+        _, seq = self._end
+        wrong = [*self.ledger.wrong, *differences("log", self._histories)]
+        history = self._histories[self.machines.servers[0].name]
         judge = Judge(history)
         if len(history) != seq:
             wrong.append(f"the log has {len(history)} entries, and its servers say {seq}")

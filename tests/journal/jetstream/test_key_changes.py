@@ -12,7 +12,8 @@ from twincast.core.keys import Key, Pairing
 from twincast.errors import JournalUnusable
 from twincast.journal.jetstream.key_changes import CODES_KEPT_S, KeyChange, KeyTable, decode_change
 
-BEGAN = datetime(2026, 11, 27, tzinfo=UTC)
+BEGAN = datetime.now(UTC).replace(microsecond=0)
+"""Now: where changes go through NATS, that stamps them, and codes of more than a day ago are forgotten."""
 BEGAN_S = int(BEGAN.timestamp())
 GRANTS = {"publish": ["lab/*"]}
 
