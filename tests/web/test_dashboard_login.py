@@ -1,6 +1,7 @@
 """The dashboard on a server that asks for a login."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,13 @@ def expect_dialog(page: Page, selector: str, *texts: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_device_may_be_deleted_by_those_alone_who_may_publish_to_it(tmp_path: Path, open_page: OpenPage) -> None:
-    path = tmp_path / "journal.db"
-    full = add_key(path, "full", **EVERYTHING)
-    some = add_key(path, "some", read=["*"], publish=["lab/*"])
+@contextmanager
+def asked_about_the_kettle(path: Path, open_page: OpenPage, **rights: Any) -> Iterator[Page]:
+    """Have a page ask whether `lab/kettle` is to be deleted, by a key that reads everything and has these rights.
+
+    It offers nothing of the kind for `home/door`.
+    """
+    full, some = add_key(path, "full", **EVERYTHING), add_key(path, "some", read=["*"], **rights)
     with Server(f"sqlite:{path}") as server:
         for device_id in ("lab/kettle", "home/door"):
             body = {"device_id": device_id, "value": 1}
@@ -183,6 +187,11 @@ def test_a_device_may_be_deleted_by_those_alone_who_may_publish_to_it(tmp_path: 
         expect(page.locator("#detail-delete")).to_be_hidden()
         page.locator(".row", has_text="lab/kettle").click()
         page.locator("#detail-delete").click()
+        yield page
+
+
+def test_a_device_may_be_deleted_by_those_alone_who_may_publish_to_it(tmp_path: Path, open_page: OpenPage) -> None:
+    with asked_about_the_kettle(tmp_path / "journal.db", open_page, publish=["lab/*"]) as page:
         expect(page.locator("#delete-history")).to_be_hidden()
         page.locator("#form-delete .danger").click()
         expect(page.locator("#devices-count")).to_have_text("1")
@@ -191,21 +200,7 @@ def test_a_device_may_be_deleted_by_those_alone_who_may_publish_to_it(tmp_path: 
 def test_a_history_may_be_deleted_by_administrators_of_the_device_who_need_not_publish_to_it(
     tmp_path: Path, open_page: OpenPage
 ) -> None:
-    path = tmp_path / "journal.db"
-    full = add_key(path, "full", **EVERYTHING)
-    keeper = add_key(path, "keeper", read=["*"], admin=["lab/*"])
-    with Server(f"sqlite:{path}") as server:
-        for device_id in ("lab/kettle", "home/door"):
-            body = {"device_id": device_id, "value": 1}
-            httpx.post(f"{server.url}/api/data", json=body, headers=bearer(full)).raise_for_status()
-        page = open_page(server)
-        log_in(page, keeper)
-        expect(page.locator("#account")).to_have_text("Log out")
-        page.locator(".row", has_text="home/door").click()
-        expect(page.locator("#detail-title")).to_have_text("home/door")
-        expect(page.locator("#detail-delete")).to_be_hidden()
-        page.locator(".row", has_text="lab/kettle").click()
-        page.locator("#detail-delete").click()
+    with asked_about_the_kettle(tmp_path / "journal.db", open_page, admin=["lab/*"]) as page:
         expect(page.locator("#delete-history")).to_be_checked()
         expect(page.locator("#delete-history")).to_be_disabled()
         page.locator("#form-delete .danger").click()
