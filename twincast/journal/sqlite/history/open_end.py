@@ -10,7 +10,7 @@ from twincast.core.erasure import Erasures
 from twincast.journal.sqlite.history.buckets import EDGE_TABLE
 from twincast.journal.sqlite.history.dense import rolled
 from twincast.journal.sqlite.history.events import claim_of, event_of
-from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK
+from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK, SOURCES
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.run_table import RUN_COLUMNS, kind_of, timed, value_of
 from twincast.journal.sqlite.history.slices import Slice, Slices
@@ -33,7 +33,7 @@ create temp table asked (
 """
 _ASK = "insert into asked select ?, value, key from json_each(?)"
 _SCAN = """
-insert into tail select :query, a.device, at_us, seq, stored_us, l.kind, l.bytes, l.value
+insert into tail select :query, a.device, at_us, seq, stored_us, l.kind, l.bytes, l.value, l.source
 from ({rows}) l cross join asked a on a.query = :query and a.name = l.device_id order by 2, 3, 4
 """
 _ROWS = "select * from hot.log where seq between :first and :last and device_id "
@@ -56,6 +56,9 @@ _EVENT = event_of(
     claim=f"iif(log.measured_at_utc is null, '', {claim_of('json_quote(log.measured_at_utc)', is_off=_IS_OFF)})",
 )
 
+_NAMED = " ".join(f"when {number} then '\"{name}\"'" for number, name in SOURCES.items())
+_SOURCE = f"case run.source {_NAMED} end"
+
 
 def _columns(table: str) -> Columns:
     return Columns(
@@ -67,6 +70,9 @@ def _columns(table: str) -> Columns:
         kind="run.kind",
         value=value_of("run"),
         bytes="run.bytes",
+        is_short="run.source is not null",
+        source=_SOURCE,
+        own_stored="run.stored_us",
         event=_EVENT,
         seek="hot.log log on log.seq = f.value ->> 1",
         is_clustered=False,

@@ -1,6 +1,7 @@
 """Entries of the history, a page for each device: merged from its sorted runs, as many as that takes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -66,7 +67,7 @@ def _lowest(source: Source) -> int:
 
 def _is_behind(source: Source, last: Key, query: EntriesQuery) -> bool:
     """Whether all entries of a source come behind a place on the page."""
-    return source.times_us[1] < last[0] if query.is_descending else source.times_us[0] > last[0]
+    return source.times_us[1] < last.time_us if query.is_descending else source.times_us[0] > last.time_us
 
 
 def _merged(query: EntriesQuery, run: SortedRun, number: int, found: list[Key]) -> Steps[list[Key]]:
@@ -78,18 +79,22 @@ def _merged(query: EntriesQuery, run: SortedRun, number: int, found: list[Key]) 
     look.bindings["limit"] = min(max(need, LOOK_MIN_ENTRIES), most)
     while True:
         block = run.keys(look, number)
-        found = sorted([*found, *block.keys], reverse=query.is_descending)[:need]
+        found = sorted([*found, *block.keys], key=_place, reverse=query.is_descending)[:need]
         yield
         if block.looked_at < look.bindings["limit"]:
             return found
         place = _at(block.keys[-1]) if len(block.keys) == block.looked_at else run.nth(look)
-        if is_by_at and len(found) >= need and (place <= found[-1] if look.is_descending else place >= found[-1]):
+        last = _place(found[-1]) if is_by_at and len(found) >= need else None
+        if last is not None and (place <= last if look.is_descending else place >= last):
             return found
         look.bindings.update(at=place[0], seq=place[1], limit=most)
 
 
+_place = attrgetter("time_us", "seq")
+
+
 def _at(key: Key) -> tuple[int, int]:
-    return key[3], key[1]
+    return key.at_us, key.seq
 
 
 def _look(query: EntriesQuery, *, is_by_at: bool) -> Look:
@@ -121,8 +126,8 @@ def _look(query: EntriesQuery, *, is_by_at: bool) -> Look:
 def _fitting(query: EntriesQuery, found: Sequence[Key]) -> Sequence[Key]:
     """Return what fits a page: at most so many entries, and up to the one that makes it too many bytes."""
     size_bytes = 0
-    for count, (_, _, bytes_of_entry, _, _) in enumerate(found[: query.limit], 1):
-        size_bytes += bytes_of_entry
+    for count, key in enumerate(found[: query.limit], 1):
+        size_bytes += key.size_bytes
         if size_bytes >= query.page_max_bytes:
             return found[:count]
     return found[: query.limit]
@@ -130,15 +135,15 @@ def _fitting(query: EntriesQuery, found: Sequence[Key]) -> Sequence[Key]:
 
 def _read(device: str, keys: Sequence[Key], runs: Sequence[SortedRun], epoch: str) -> Steps[list[Entry]]:
     """Return the entries of some keys, in their order, but those that were trimmed meanwhile."""
-    entries: dict[int, Entry] = {}
+    entries = {key.seq: key.entry(device, epoch) for key in keys if key.source}
     names = msgspec.json.encode(device).decode(), msgspec.json.encode(epoch).decode()
     for number, run in enumerate(runs):
-        of_run = [key for key in keys if key[4] == number]
+        of_run = [key for key in keys if key.run == number and not key.source]
         are_dense = run.looked_at <= 2 * len(of_run)
         for part in _readable(of_run):
             entries.update((entry.seq, entry) for entry in run.entries(part, *names, are_dense=are_dense))
             yield
-    return [entries[seq] for _, seq, _, _, _ in keys if seq in entries]
+    return [entries[key.seq] for key in keys if key.seq in entries]
 
 
 def _readable(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
@@ -150,6 +155,6 @@ def _readable(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
             yield part
             part, size_bytes = [], 0
         part.append(key)
-        size_bytes += key[2]
+        size_bytes += key.size_bytes
     if part:
         yield part

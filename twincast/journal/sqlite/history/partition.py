@@ -6,18 +6,22 @@ from typing import Any
 
 import apsw
 
+from twincast.history.times import MIN_US
 from twincast.journal.sqlite.failing import unavailable_if_failing
 from twincast.journal.sqlite.history.buckets import EDGE_TABLE
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.events import claim_of, event_of
 from twincast.journal.sqlite.history.files import OPEN_MAX, digest, path_of
-from twincast.journal.sqlite.history.layout import IS_MARK, open_partition
+from twincast.journal.sqlite.history.layout import IS_MARK, LATE, READING, open_partition
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.parts import add_part_of
-from twincast.journal.sqlite.history.sorted_run import Columns, SortedRun
+from twincast.journal.sqlite.history.sorted_run import SHORT_BYTES, Columns, SortedRun
 from twincast.journal.sqlite.history.turns import Steps
 
 _ROLLED_DEVICE = "r.device = :device"
+_IS_SHORT = f"""
+(entry.kind = {READING} or entry.kind = {LATE} and entry.stored_us is not null)
+and octet_length(entry.value) <= {SHORT_BYTES} and entry.at_us >= {MIN_US}"""
 _WITHIN = " and entry.seq > :since and entry.seq <= :until"
 
 
@@ -44,6 +48,9 @@ class Partition:
         )
         self.stored_text, self.measured_text = _times("entry", has_claimed=has_claimed, has_stamped=has_stamped)
         self.state_texts = _times("state", has_claimed=has_claimed, has_stamped=has_stamped)
+        self._is_short = _IS_SHORT
+        for table, is_there in ("claimed", has_claimed), ("stamped", has_stamped):
+            self._is_short += f" and entry.seq not in (select seq from {table})" if is_there else ""
         self._whole, self._part = self._columns(""), self._columns(_WITHIN)
         has_index = db.execute("select exists (select 1 from sqlite_schema where name = 'marks')").get
         self._marks = self._columns(
@@ -79,6 +86,9 @@ class Partition:
             kind="entry.kind",
             value="entry.value",
             bytes="octet_length(entry.value)",
+            is_short=self._is_short,
+            source=self._source,
+            own_stored="entry.stored_us",
             event=self._event(),
             seek="entry on entry.device = :device and entry.at_us = f.value ->> 0 and entry.seq = f.value ->> 1",
             is_clustered=True,

@@ -29,6 +29,9 @@ BLOCK_ENTRIES = 1_000
 SOON, AT_LEISURE = 2.0, 16.0
 """For so many times as long as a block took its thread rests: without the index, questions take long; without rollups
 of what is in it, they take longer. Where entries come so fast that these lag, a partition is closed soon."""
+BUSY_ENTRIES = 50
+"""So many entries since the block before say that there is little time: then rollups of full slices are made at
+leisure. A log that was filled and rests now has all of them as soon as can be."""
 
 _UNSYNCED = ("journal_mode = memory", "synchronous = off")
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
@@ -46,7 +49,7 @@ create index open.marks on run (slice, device, at_us, seq) where kind {IS_MARK};
 _TEMPORARY = f"""
 create temp table block (
     seq integer primary key, device_id text not null, at_us integer not null, stored_us integer, kind integer not null,
-    bytes integer not null, value text
+    bytes integer not null, value text, source integer
 );
 {dense.TEMPORARY}
 """
@@ -58,7 +61,7 @@ select min(at_us), max(at_us), min(coalesce(stored_us, at_us)), max(coalesce(sto
 from block
 """
 _ADD = """
-insert into run select ?, d.id, at_us, seq, stored_us, kind, bytes, value
+insert into run select ?, d.id, at_us, seq, stored_us, kind, bytes, value, source
 from block cross join device d on d.name = device_id
 order by 2, 3, 4
 """
@@ -121,7 +124,8 @@ class Slices:
         self._dense = Dense(self.db)
         self._filling: Iterator[None] | None = None
         self._filled = 0
-        self._rests = SOON
+        self._is_of_full = False
+        self._head = 0
         self._full: deque[Slice] = deque()
         self._to_sum: deque[tuple[Slice, int]] = deque()
         self.times_emptied = 0
@@ -174,18 +178,19 @@ class Slices:
             apsw.Error: a disk does not give or take it; what was there is as it was.
         """
         slices = self._slices
+        is_busy, self._head = head - self._head >= BUSY_ENTRIES, head
         if may_forget and slices and (slices[0].last_seq <= since or slices[0].first_seq > since + 1):
             self._forget()
         elif self._filling is not None:
             filling, self._filling = self._filling, None  # what fails is done with the block after it
             if next(filling, _FILLED) is not _FILLED:
                 self._filling = filling
-            return self._rests
+            return AT_LEISURE if self._is_of_full and is_busy else SOON
         elif head - self.reach(since) >= BLOCK_ENTRIES:
             self._add(self.reach(since) + 1, self.reach(since) + BLOCK_ENTRIES)
         elif self._to_sum:
             full, device = self._to_sum.popleft()
-            self._filling, self._filled, self._rests = self._dense.sum_up(full, device), full.number, AT_LEISURE
+            self._filling, self._filled, self._is_of_full = self._dense.sum_up(full, device), full.number, True
         elif self._full:
             full = self._full.popleft()
             least = max(1, SLICE_ENTRIES // DENSE_AT_END)
@@ -214,7 +219,7 @@ class Slices:
             self._slices[-1] = added
         least = max(1, BLOCK_ENTRIES // DENSE), max(1, SLICE_ENTRIES // DENSE)
         self._filling, self._filled = self._dense.grow(added, first, extent[:2], least=least), added.number
-        self._rests = SOON
+        self._is_of_full = False
         if added.is_full:
             self._full.append(added)
 

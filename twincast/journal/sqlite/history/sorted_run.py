@@ -9,15 +9,19 @@ from typing import Any, NamedTuple
 
 import apsw
 import msgspec
+from msgspec import Raw, Struct
 
-from twincast.core.model import Entry
+from twincast.core.model import DataUpdate, Entry, Late, Source
 from twincast.history.pointer import Pointer
 from twincast.history.query import Place
 from twincast.journal.sqlite.history.events import decode as decode_events
 from twincast.journal.sqlite.history.layout import DELETION, LATE, READING
 from twincast.journal.sqlite.history.parts import part_of
+from twincast.journal.sqlite.history.times import iso
 
 IS_READING = f"in ({READING}, {LATE})"
+SHORT_BYTES = 64
+"""Readings with values up to so long come with their keys: to look each up afterwards takes longer."""
 
 
 class Columns(NamedTuple):
@@ -33,6 +37,12 @@ class Columns(NamedTuple):
     value: str
     bytes: str
     """The size of the value."""
+    is_short: str
+    """Whether an entry is a short reading that its row says all of: with its times in our own form."""
+    source: str
+    """Of such a reading, the way by which it came, as JSON."""
+    own_stored: str
+    """Of such a reading, when it was stored, if `at` is when it was measured; else null."""
     event: str
     """An entry as JSON; see `events`."""
     seek: str
@@ -47,9 +57,32 @@ class Columns(NamedTuple):
     """Which of them are of the device."""
 
 
-Key = tuple[int, int, int, int, int]
-"""An entry, as far as it takes to find its place on a page: the time by which the page goes, seq, bytes, `at`, and the
-number of its run."""
+class Key(Struct, array_like=True, gc=False):
+    """An entry, as far as it takes to find its place on a page; short readings are whole."""
+
+    time_us: int
+    """That by which the page goes."""
+    seq: int
+    size_bytes: int
+    at_us: int
+    run: int
+    """The number of its run."""
+    source: Source | None = None
+    """The way by which it came, of an entry that is whole."""
+    kind: int = READING
+    stored_us: int | None = None
+    """When it was stored, if it was measured `at_us`."""
+    value: Raw = Raw(b"")
+
+    def entry(self, device: str, epoch: str) -> Entry:
+        """Return the entry, which is whole."""
+        assert self.source is not None
+        if self.stored_us is None:
+            return DataUpdate(device, self.value, iso(self.at_us), self.source, self.seq, epoch)
+        stored, measured = iso(self.stored_us), iso(self.at_us)
+        if self.kind == LATE:
+            return Late(device, self.value, stored, self.source, measured, self.seq, epoch)
+        return DataUpdate(device, self.value, stored, self.source, self.seq, epoch, measured)
 
 
 class Look(NamedTuple):
@@ -122,7 +155,10 @@ class SortedRun:
         """How many entries looks have seen."""
 
     def keys(self, look: Look, number: int) -> Block:
-        """Look at some entries, and return the keys of those that are wanted, which have a number of the run."""
+        """Look at some entries, and return the keys of those that are wanted, which have a number of the run.
+
+        SQLite's `concat` takes half as long as so many `||`.
+        """
         has = self.columns
         wanted = look.wanted.replace("{time}", has.stored if look.by_stored else has.at)
         wanted = wanted.replace("{kind}", has.kind).replace("{seq}", has.seq)
@@ -132,7 +168,9 @@ class SortedRun:
         size = f"iif({has.kind} = {DELETION}, 0, {has.bytes})"
         time = has.stored if look.by_stored else has.at
         order = "desc" if look.is_descending else "asc"
-        key = f"'[' || {time} || ',' || {has.seq} || ',' || {size} || ',' || {has.at} || ',' || :number || ']'"
+        whole = f"',', {has.source}, ',', {has.kind}, ',', coalesce({has.own_stored}, 'null'), ',', {has.value}"
+        head = f"'[', {time}, ',', {has.seq}, ',', {size}, ',', {has.at}, ',', :number"
+        key = f"iif({has.is_short}, concat({head}, {whole}, ']'), concat({head}, ']'))"
         sql = f"""
 select '[' || count(*) || ',[' || coalesce(group_concat(key, ','), '') || ']]' from (
     select iif({wanted}, {key}, null) as key
@@ -169,12 +207,12 @@ order by {has.at} {order}, {has.seq} {order} limit 1 offset :limit - 1"""
         has = self.columns
         bindings: dict[str, Any] = {"name": name, "epoch": epoch}
         if are_dense and has.is_clustered:
-            times = [at_us for _, _, _, at_us, _ in keys]  # by stored times, the ends are anywhere
+            times = [key.at_us for key in keys]  # by stored times, the ends are anywhere
             bindings |= {"since_us": min(times), "until_us": max(times)}
             sql = f"select {has.event} as event from {has.rows}"
             sql += f" where {has.where} and {has.at} >= :since_us and {has.at} <= :until_us"
         else:
-            bindings["found"] = msgspec.json.encode([(at_us, seq) for _, seq, _, at_us, _ in keys]).decode()
+            bindings["found"] = msgspec.json.encode([(key.at_us, key.seq) for key in keys]).decode()
             sql = f"select {has.event} as event from json_each(:found) f cross join {has.seek}"
         return decode_events(
             self.one(f"select '[' || coalesce(group_concat(event, ','), '') || ']' from ({sql})", bindings)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import apsw
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORM = f"??????????T????????.{'[0-9]' * 6}+00:00"
 _MICROSECOND = timedelta(microseconds=1)
+_SECOND_US, _MINUTE_US, _HOUR_US = 1_000_000, 60_000_000, 3_600_000_000
 
 
 def us_of(text: str) -> str:
@@ -31,8 +33,15 @@ def time_us(text: str) -> int:
 
 
 def iso(us: int) -> str:
-    """Return the text of a time, as the log has times."""
-    return (_EPOCH + us * _MICROSECOND).isoformat(timespec="microseconds")
+    """Return the text of a time, as the log has times; of neighbours only the first one is new to the calendar."""
+    hour, us = divmod(us, _HOUR_US)
+    minute, us = divmod(us, _MINUTE_US)
+    return f"{_hour(hour)}{minute:02}:{us // _SECOND_US:02}.{us % _SECOND_US:06}+00:00"
+
+
+@lru_cache(4_096)
+def _hour(hour: int) -> str:
+    return (_EPOCH + timedelta(hours=hour)).isoformat()[: len("2026-11-28T10:")]
 
 
 def add_function(db: apsw.Connection, name: str, call: Callable[[str], int | str]) -> None:
