@@ -40,7 +40,6 @@ PIECE_BYTES = 64 * 1024
 _encode = msgspec.json.Encoder().encode
 _HERE = Raw(b"\0")
 """Stands in an answer for what is put in piece by piece: no JSON text has this character in it."""
-_READINGS = frozenset({"data_update", "late"})
 
 
 def _list_of(name: str) -> Meta:
@@ -165,22 +164,26 @@ class ManyHistoryBuckets(Struct, kw_only=True, rename={"from_utc": "from", "to_u
 
 def shown(entry: Entry, paths: Sequence[Pointer], *, device_id: str | UnsetType = UNSET) -> HistoryEntry:
     """Return an entry as it is answered; of its value, if there are paths, what is there."""
-    answer = HistoryEntry(
-        device_id=device_id,
-        seq=entry.seq,
-        type=UNSET if entry.kind in _READINGS else entry.kind,
-        timestamp_utc=entry.timestamp_utc,
-        measured_at_utc=entry.claim or UNSET,
-        clock=entry.clock if isinstance(entry, DataUpdate) else UNSET,
-        late=True if isinstance(entry, Late) else UNSET,
-        source=entry.source,
-    )
+    if isinstance(entry, DataUpdate):  # nearly all are, so this is as short as it can be
+        return HistoryEntry(
+            device_id=device_id,
+            seq=entry.seq,
+            timestamp_utc=entry.timestamp_utc,
+            measured_at_utc=entry.measured_at_utc,
+            clock=entry.clock,
+            value=Raw(leaf_of(entry, paths)) if paths else entry.value,
+            source=entry.source,
+        )
+    answer = HistoryEntry(device_id=device_id, seq=entry.seq, timestamp_utc=entry.timestamp_utc, source=entry.source)
+    if isinstance(entry, Late):
+        answer.late, answer.measured_at_utc = True, entry.measured_at_utc
+        answer.value = Raw(leaf_of(entry, paths))
+        return answer
+    answer.type = entry.kind
     if isinstance(entry, Control):
         answer.command, answer.args = entry.command, entry.args
     elif isinstance(entry, Deleted):
         answer.scope = entry.scope
-    elif entry.kind in _READINGS:
-        answer.value = Raw(leaf_of(entry, paths))
     return answer
 
 
