@@ -540,7 +540,7 @@ async def test_of_a_history_that_was_deleted_nothing_comes_back_but_places(store
     assert await history.names(all_names) == ["a", "b"]
     assert set((await history.state_at(5, all_names)).twins) == {"b"}
     query = EntriesQuery(("a",), KINDS, -(1 << 60), 1 << 60, 0, 8, is_descending=False)
-    (page,) = await history.entries(query)
+    (page,), _ = await history.entries(query)
     assert plain(page.entries) == plain(everything[6:])
 
 

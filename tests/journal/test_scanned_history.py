@@ -73,7 +73,7 @@ async def test_entries_are_those_that_a_plain_look_finds(places: Places, data: s
     log = data.draw(logs())
     async with history_of(places.next(), log) as history:
         for query in data.draw(st.lists(entries_queries(len(log)), min_size=1, max_size=4)):
-            pages = await history.entries(query)
+            pages, _ = await history.entries(query)
             assert [
                 (page.device_id, [entry.seq for entry in page.entries], page.has_more) for page in pages
             ] == brute.pages(log, query)
@@ -85,7 +85,7 @@ async def test_buckets_are_those_that_a_plain_look_finds(places: Places, data: s
     log = data.draw(logs())
     async with history_of(places.next(), log) as history:
         for query in data.draw(st.lists(buckets_queries(len(log)), min_size=1, max_size=4)):
-            found = [_plain(each, query) for each in await history.buckets(query)]
+            found = [_plain(each, query) for each in (await history.buckets(query)).found]
             for ours, plain in zip(found, brute.series(log, query), strict=True):
                 assert ours[:3] == plain[:3]
                 assert [len(column) for column in ours[3]] == [len(column) for column in plain[3]]
@@ -143,7 +143,7 @@ async def test_pages_follow_one_another_without_a_gap_while_more_is_stored(place
         seen: list[int] = []
         query = everything("a", until_seq=20, limit=6)
         while True:
-            (page,) = await history.entries(query)
+            (page,), _ = await history.entries(query)
             seen += [entry.seq for entry in page.entries]
             if not page.has_more:
                 break
@@ -155,7 +155,7 @@ async def test_pages_follow_one_another_without_a_gap_while_more_is_stored(place
 async def test_a_page_ends_behind_the_entry_that_makes_it_too_large(places: Places) -> None:
     log = [reading(seq, f'"{"x" * 98}"') for seq in range(1, 11)]
     async with history_of(places.next(), log) as history:
-        (page,) = await history.entries(everything("a", page_max_bytes=250))
+        (page,), _ = await history.entries(everything("a", page_max_bytes=250))
         assert [entry.seq for entry in page.entries] == [10, 9, 8]
         assert page.has_more
 
@@ -163,10 +163,10 @@ async def test_a_page_ends_behind_the_entry_that_makes_it_too_large(places: Plac
 async def test_devices_that_have_too_many_entries_together_are_too_much(places: Places) -> None:
     log = [reading(seq, "1", device_id="ab"[seq % 2]) for seq in range(1, 11)]
     async with history_of(places.next(), log) as history:
-        assert len(await history.entries(everything("a", "b", entries_max=10))) == 2
+        assert len((await history.entries(everything("a", "b", entries_max=10))).found) == 2
         with pytest.raises(TooMuch, match="more than 9 entries"):
             await history.entries(everything("a", "b", entries_max=9))
-        assert len(await history.entries(everything("a", "b", entries_max=9, limit=4))) == 2
+        assert len((await history.entries(everything("a", "b", entries_max=9, limit=4))).found) == 2
 
 
 async def test_percentiles_of_too_many_numbers_are_too_much(places: Places) -> None:
@@ -174,7 +174,7 @@ async def test_percentiles_of_too_many_numbers_are_too_much(places: Places) -> N
     edges = range(START_US, START_US + 2, 1)
     query = BucketsQuery(("a",), (Pointer(""),), edges, ("p50",), 5, percentile_readings_max=5)
     async with history_of(places.next(), log) as history:
-        assert [series.columns for series in await history.buckets(query)] == [[[1.0]]]
+        assert [series.columns for series in (await history.buckets(query)).found] == [[[1.0]]]
         with pytest.raises(TooMuch, match="at most 4"):
             await history.buckets(query._replace(percentile_readings_max=4))
 
@@ -201,7 +201,7 @@ async def test_an_empty_log_has_an_empty_history(places: Places) -> None:
         assert list(await history.names(EVERYBODY)) == []
         assert await history.position_at(START_US, EVERYBODY) == 0
         assert (await history.state_at(0, EVERYBODY)).twins == {}
-        assert [page.entries for page in await history.entries(everything("a"))] == [[]]
+        assert [page.entries for page in (await history.entries(everything("a"))).found] == [[]]
 
 
 async def test_a_memory_journal_knows_the_state_before_its_oldest_entry() -> None:

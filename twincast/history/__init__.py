@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from twincast.core.model import Entry, Snapshot
-from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
+from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series, Told
 
 
 class History(Protocol):
@@ -17,14 +17,14 @@ class History(Protocol):
     All of them raise JournalUnavailable if the disk does not give what is asked for.
     """
 
-    async def entries(self, query: EntriesQuery) -> Sequence[EntriesPage]:
+    async def entries(self, query: EntriesQuery) -> Told[Sequence[EntriesPage]]:
         """Return a page for each device of a query, in the order of its names; of what is not there, an empty one.
 
         Raises:
             TooMuch: all pages together would have more than `entries_max`.
         """
 
-    async def buckets(self, query: BucketsQuery) -> Sequence[Series]:
+    async def buckets(self, query: BucketsQuery) -> Told[Sequence[Series]]:
         """Return a series for each device, and for each path of it, in the order of the query.
 
         Only buckets that hold something are in it: a number, or any value at the path if `first` or `last` is asked.
@@ -40,12 +40,6 @@ class History(Protocol):
         """Return the oldest entry behind which the log has everything; None if it holds none.
 
         If a file is lost, there may be older entries, with a hole behind them.
-        """
-
-    async def summed_since(self, query: BucketsQuery) -> int | None:
-        """Return when the first entry was stored of which only sums are left, if they are in the answer to a query.
-
-        In microseconds since 1970; None if there are none, or the query asks for what they do not say.
         """
 
     async def position_at(self, at_us: int, names: Names) -> int:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Generic, Literal, NamedTuple, TypeVar, get_args
 
 from twincast.core.model import Entry, Kind
 from twincast.core.pattern import PatternSet
@@ -21,6 +21,17 @@ PAGE_MAX_BYTES = 8 * 1024 * 1024
 PERCENTILE_READINGS_MAX = 2_000_000
 """Of how many numbers percentiles are taken, of all series of a query together: each has to be looked at."""
 SEQ_MAX = sys.maxsize
+
+Found = TypeVar("Found")
+
+
+class Told(NamedTuple, Generic[Found]):
+    """What was found in the log, as it was at one moment, and how far it went back then."""
+
+    found: Found
+    reaches_back_to: str | None
+    """When the first of those entries was stored behind which the log had everything; or the first of those of which it
+    has sums, if they are in what was found. None if it had none."""
 
 
 class Place(NamedTuple):

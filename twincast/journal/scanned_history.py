@@ -8,7 +8,7 @@ from twincast.core.model import DataUpdate, Deleted, Entry, Snapshot, Twin
 from twincast.core.state import twin_of
 from twincast.errors import Truncated
 from twincast.history.moments import stored_us
-from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
+from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series, Told
 from twincast.history.scan import BucketsScan, EntriesScan, Scan
 
 Answer = TypeVar("Answer")
@@ -45,12 +45,12 @@ class ScannedHistory(ABC):
     async def state_at(self, seq: int, names: Names) -> Snapshot:
         """See History.state_at."""
 
-    async def entries(self, query: EntriesQuery) -> Sequence[EntriesPage]:
+    async def entries(self, query: EntriesQuery) -> Told[Sequence[EntriesPage]]:
         """See History.entries."""
         return await self._scan(EntriesScan(query), query.after_seq, query.until_seq, query.devices)
 
-    async def buckets(self, query: BucketsQuery) -> Sequence[Series]:
-        """See History.buckets."""
+    async def buckets(self, query: BucketsQuery) -> Told[Sequence[Series]]:
+        """See History.buckets. A log that is closed nowhere leaves no sums."""
         return await self._scan(BucketsScan(query), 0, query.until_seq, query.devices)
 
     async def names(self, names: Names) -> Sequence[str]:
@@ -59,10 +59,6 @@ class ScannedHistory(ABC):
         async for block in self.blocks(0, self.head, names.listed):
             found.update(entry.subject for entry in block)
         return sorted(filter(names.has, found - {""}))  # places of erased entries have no name
-
-    async def summed_since(self, query: BucketsQuery) -> int | None:
-        """See History.summed_since: a log that is closed nowhere leaves no sums."""
-        return None
 
     async def position_at(self, at_us: int, names: Names) -> int:
         """See History.position_at."""
@@ -78,10 +74,11 @@ class ScannedHistory(ABC):
     async def close(self) -> None:  # noqa: B027 - a kind with nothing to release has nothing to add
         """See History.close. There is nothing to release, unless a kind says so."""
 
-    async def _scan(self, scan: Scan[Answer], since: int, until: int, devices: Sequence[str]) -> Answer:
+    async def _scan(self, scan: Scan[Answer], since: int, until: int, devices: Sequence[str]) -> Told[Answer]:
         async for block in self.blocks(since, until, frozenset(devices)):
             scan.take(block)
-        return scan.answer()
+        oldest = await self.oldest()  # afterwards: meanwhile some may have left
+        return Told(scan.answer(), None if oldest is None else oldest.timestamp_utc)
 
 
 def check_reach(seq: int, oldest_since: int) -> None:

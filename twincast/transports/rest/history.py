@@ -144,10 +144,10 @@ class _Past:
         query = asked.page(name, asking.log) if asked.cursor else asked.entries((name,), span)
         if query.until_seq > asking.hub.state.seq:
             raise BadCursor(f"this cursor is of position {query.until_seq}, which the log has not come to")
-        (page,) = await asking.of(lambda history: history.entries(query))
+        (page,), reaches_back_to = await asking.of(lambda history: history.entries(query))
         if not page.entries:
             await asking.check_known(name)
-        found = await self._found(asking, query.until_seq)
+        found = _found(asking, query.until_seq, reaches_back_to)
         cursor = _cursor_of(page, query, asked, asking)
         if request.format != "json":
             return request.answer(request.lines(page.entries), found, cursor)
@@ -165,8 +165,9 @@ class _Past:
         if asked.buckets is not None:
             return await self._buckets(request, asked.buckets, span, names, is_one=False)
         query = asked.entries(names, span)
-        pages = [page for page in await asking.of(lambda history: history.entries(query)) if page.entries]
-        found = await self._found(asking, query.until_seq)
+        told, reaches_back_to = await asking.of(lambda history: history.entries(query))
+        pages = [page for page in told if page.entries]
+        found = _found(asking, query.until_seq, reaches_back_to)
         if request.format != "json":
             return request.answer(request.lines([entry for page in pages for entry in page.entries]), found)
         devices = ((_head_of(page, query, asked, asking), page.entries) for page in pages)
@@ -178,10 +179,10 @@ class _Past:
     ) -> Answer:
         asking = request.asking
         every, query = request.asked.added_up(names, span, buckets)
-        series = await asking.of(lambda history: history.buckets(query))
+        series, reaches_back_to = await asking.of(lambda history: history.buckets(query))
         if is_one and not any(each.starts_us for each in series):
             await asking.check_known(names[0])
-        found = await self._found(asking, query.until_seq, query)
+        found = _found(asking, query.until_seq, reaches_back_to)
         shown = [
             filled(each, query.edges, query.aggregates, buckets.fill, asking.now_us)
             for each in series
@@ -194,15 +195,11 @@ class _Past:
         described = _described(found, every, buckets, query, asking.now_us)
         return request.answer(_buckets_json(shown, described, query, is_one=is_one), found)
 
-    async def _found(self, asking: Asking, seq: int, query: BucketsQuery | None = None) -> _Found:
-        """Return what an answer says beside what was found, of buckets if there is a query."""
-        oldest = await asking.of(lambda history: history.oldest())
-        reaches_back_to = None if oldest is None else oldest.timestamp_utc
-        if query is not None:
-            since_us = await asking.of(lambda history: history.summed_since(query))
-            reaches_back_to = reaches_back_to if since_us is None else text_of(since_us)
-        asking.recheck()  # its turn may have been long in coming
-        return _Found(asking.hub.state.epoch, seq, reaches_back_to)
+
+def _found(asking: Asking, seq: int, reaches_back_to: str | None) -> _Found:
+    """Return what an answer says beside what was found, if the caller may still have it."""
+    asking.recheck()  # its turn may have been long in coming
+    return _Found(asking.hub.state.epoch, seq, reaches_back_to)
 
 
 async def _span(asked: Asked, asking: Asking, names: tuple[str, ...]) -> Span:
@@ -238,7 +235,7 @@ async def _end_of(span: Span, asked: Asked, asking: Asking, names: tuple[str, ..
     query = EntriesQuery(
         *(names, frozenset(READINGS), span.to_us, MAX_US + 1, 0, span.until_seq), by_stored=asked.by_stored, limit=1
     )
-    pages = await asking.of(lambda history: history.entries(query))
+    pages, _ = await asking.of(lambda history: history.entries(query))
     newest = (place_of(entry, by_stored=asked.by_stored).at_us for page in pages for entry in page.entries)
     return max(newest, default=span.to_us - 1) + 1
 

@@ -111,7 +111,7 @@ def everything(device: str) -> EntriesQuery:
 
 
 async def told(history: SqliteHistory, device: str) -> list[Entry]:
-    (page,) = await history.entries(everything(device))
+    (page,), _ = await history.entries(everything(device))
     return list(page.entries)
 
 

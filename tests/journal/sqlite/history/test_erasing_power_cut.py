@@ -89,7 +89,9 @@ async def known(journal: SqliteJournal, history: SqliteHistory) -> Known:
     twins = (await history.state_at(NEWEST, Names(EVERYTHING, EVERYTHING))).twins
     first_us = time_us("2026-11-23T00:00:00+00:00")
     hours = range(first_us, first_us + 2 * 3_600_000_000, 3_600_000_000)
-    sums = await history.buckets(BucketsQuery(OTHERS, (Pointer("/x"),), hours, ("count", "sum", "min", "max"), NEWEST))
+    sums, _ = await history.buckets(
+        BucketsQuery(OTHERS, (Pointer("/x"),), hours, ("count", "sum", "min", "max"), NEWEST)
+    )
     return Known(
         [(each.seq, each.subject, bytes(each.payload), each.timestamp_utc) for each in log if each.seq % 3],
         {name: (twin.seq, bytes(twin.value), twin.updated_at_utc) for name, twin in twins.items() if name in OTHERS},

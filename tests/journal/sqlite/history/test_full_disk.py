@@ -94,7 +94,7 @@ async def test_a_disk_that_becomes_full_while_the_log_is_closed_loses_nothing(
         query = EntriesQuery(
             ("d4",), frozenset({"data_update"}), 0, 1 << 60, 0, 1 << 60, is_descending=False, limit=10_000
         )
-        (page,) = await history.entries(query)
+        (page,), _ = await history.entries(query)
         assert [entry.seq for entry in page.entries] == [n for n in range(1, ENTRIES + 201) if n % 9 == 4]
     finally:
         await history.close()

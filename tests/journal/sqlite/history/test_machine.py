@@ -295,7 +295,7 @@ class LivingJournal(RuleBasedStateMachine):
             is_descending=data.draw(st.booleans()),
             limit=data.draw(st.sampled_from([1, 3, 1_000])),
         )
-        found = self._ask(self._history.entries(query))
+        found = self._ask(self._history.entries(query)).found
         answered = [(page.device_id, [entry.seq for entry in page.entries], page.has_more) for page in found]
         assert answered == brute.pages(self.kept, query)
         for page in found:
@@ -316,7 +316,7 @@ class LivingJournal(RuleBasedStateMachine):
             data.draw(st.sampled_from([self.head, self.head // 2])),
             by_stored=data.draw(st.booleans()),
         )
-        found = self._ask(self._history.buckets(query))
+        found = self._ask(self._history.buckets(query)).found
         expected = brute.series(self.kept, query)
         assert [(each.device_id, each.path.text, list(each.starts_us)) for each in found] == [
             each[:3] for each in expected
@@ -364,6 +364,9 @@ class LivingJournal(RuleBasedStateMachine):
         assert list(found) == sorted(filter(asked.has, self._telling))
         oldest = self._ask(self._history.oldest())
         assert (None if oldest is None else oldest.seq) == (self.kept[0].seq if self.kept else None)
+        query = EntriesQuery((), frozenset(), 0, 0, 0, 0)
+        told = self._ask(self._history.entries(query))
+        assert told == ([], self.kept[0].timestamp_utc if self.kept else None)
 
     def _ask(self, answer: Coroutine[Any, Any, T]) -> T:
         """Ask; where all is kept, beside what closes and trims, which no answer may show."""

@@ -109,9 +109,9 @@ def test_pages_seek(plans: Plans, queries: Queries, by_stored: bool, is_descendi
         query = EntriesQuery(
             devices, frozenset(READINGS), 0, 3_000 * SECOND, 0, 2_020, by_stored=by_stored, is_descending=is_descending
         )
-        assert all(page.entries for page in drive(queries.entries(query)))
+        assert all(page.entries for page in drive(queries.entries(query)).found)
         marks = query._replace(kinds=frozenset(("control", "deleted")), paths=(Pointer("/n"),))
-        assert any(page.entries for page in drive(queries.entries(marks)))
+        assert any(page.entries for page in drive(queries.entries(marks)).found)
     check(plans)
     of_marks = {step for plan in plans.found.values() for step in plan if " INDEX marks " in step}
     assert {step.split()[1] for step in of_marks} == {"entry", "run"}
@@ -122,7 +122,7 @@ def test_pages_seek(plans: Plans, queries: Queries, by_stored: bool, is_descendi
 def test_buckets_seek(plans: Plans, queries: Queries, edges: range, is_even: bool) -> None:
     paths = tuple(map(Pointer, ("", "/n")))
     query = BucketsQuery(("d0", "d1"), paths, edges if is_even else list(edges), AGGREGATES, 2_020)
-    assert all(series.starts_us for series in drive(queries.buckets(query)))
+    assert all(series.starts_us for series in drive(queries.buckets(query)).found)
     check(plans)
 
 

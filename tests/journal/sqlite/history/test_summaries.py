@@ -94,7 +94,7 @@ def test_sums_by_the_hour_are_those_of_all_entries(condenses: int, data: Any) ->
                 query = _query(data.draw, log)
                 scan = BucketsScan(query)
                 scan.take(log)
-                found, expected = drive(queries.buckets(query)), scan.answer()
+                found, expected = drive(queries.buckets(query)).found, scan.answer()
                 assert [each[:3] for each in found] == [each[:3] for each in expected]
                 for one, other in zip(found, expected, strict=True):
                     _check_columns(query, one.columns, other.columns)
@@ -124,7 +124,7 @@ def test_entries_are_those_that_are_left(data: Any) -> None:
     with summed(data.draw, log) as (queries, until):
         names = tuple(sorted({entry.subject for entry in log}))
         query = EntriesQuery(names, KINDS, -(1 << 60), 1 << 60, 0, len(log), limit=10_000)
-        found = [entry.seq for page in drive(queries.entries(query)) for entry in page.entries]
+        found = [entry.seq for page in drive(queries.entries(query)).found for entry in page.entries]
         assert sorted(found) == list(range(until + 1, len(log) + 1))
         oldest = drive(queries.oldest())
         assert (oldest.seq if oldest else len(log) + 1) == until + 1
@@ -158,7 +158,9 @@ def buckets(width_us: int, *aggregates: Aggregate, by_stored: bool = False, firs
 
 
 def counted(queries: Queries, query: BucketsQuery) -> int:
-    return sum(cell for each in drive(queries.buckets(query)) for cell in each.columns[0] if isinstance(cell, int))
+    return sum(
+        cell for each in drive(queries.buckets(query)).found for cell in each.columns[0] if isinstance(cell, int)
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,8 +183,8 @@ def counted(queries: Queries, query: BucketsQuery) -> int:
 def test_a_query_reaches_back_as_far_as_it_can_be_answered_and_says_how_far(
     queries: Queries, query: BucketsQuery, is_of_all: bool
 ) -> None:
-    since_us = drive(queries.summed_since(query))
-    assert since_us == (START_US + 7 * MINUTE_US if is_of_all else None)
+    oldest = 1 if is_of_all else 101
+    assert drive(queries.buckets(query)).reaches_back_to == text_of(START_US + oldest * 7 * MINUTE_US)
     if query.until_seq == 300:
         assert counted(queries, query) == (300 if is_of_all else 200)
 
@@ -197,9 +199,8 @@ def test_behind_a_hole_nothing_is_said_to_be_whole(tmp_path: Path, gone: int) ->
     sum_up_oldest(file, 3)
     files.unlink(file.path, catalog.parts(file.db)[gone - 1 : gone])
     with closing(Queries(file.path, file)) as queries:
-        first = {1: 51, 2: 101, 3: None}[gone]
-        expected = None if first is None else START_US + first * 7 * MINUTE_US
-        assert drive(queries.summed_since(buckets(HOUR))) == expected
+        first = {1: 51, 2: 101, 3: 151}[gone]
+        assert drive(queries.buckets(buckets(HOUR))).reaches_back_to == text_of(START_US + first * 7 * MINUTE_US)
         assert counted(queries, buckets(HOUR)) == 250, "what is there is answered"
     file.db.close()
 

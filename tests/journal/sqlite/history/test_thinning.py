@@ -91,11 +91,11 @@ async def test_history_reads_what_is_left_and_states_and_positions_do_not(tmp_pa
         await append(journal, clock, 49, 1)
         await until(lambda: journal.oldest_since == 20)
         asked = EntriesQuery(("hall", "lab/a"), frozenset(("data_update",)), 0, 1 << 60, 0, 49)
-        hall, lab = await history.entries(asked)
+        (hall, lab), _ = await history.entries(asked)
         assert [each.seq for each in hall.entries] == [n for n in range(49, 0, -1) if n % 3 == 1 and n % 10 != 4]
         assert min(each.seq for each in lab.entries) == 21
         edges = range(START_US // 3_600_000_000 * 3_600_000_000, START_US + 4 * 3_600_000_000, 3_600_000_000)
-        [counted] = await history.buckets(BucketsQuery(("hall",), (Pointer(""),), edges, ("count",), 49))
+        [counted], _ = await history.buckets(BucketsQuery(("hall",), (Pointer(""),), edges, ("count",), 49))
         assert sum(cell for cell in counted.columns[0] if isinstance(cell, int)) == len(hall.entries)
         oldest = await history.oldest()
         assert oldest is not None and oldest.seq == 21  # from where on nothing is lacking
@@ -122,7 +122,7 @@ async def test_a_partition_of_which_nothing_is_left_keeps_its_place(tmp_path: Pa
         oldest = await history.oldest()
         assert oldest is not None and oldest.seq == 31
         asked = EntriesQuery(("hall",), frozenset(("data_update",)), 0, 1 << 60, 0, 49)
-        assert (await history.entries(asked))[0].entries[-1].seq == 31
+        assert (await history.entries(asked)).found[0].entries[-1].seq == 31
         await history.close()
     assert problems(path) == []
 
@@ -162,7 +162,7 @@ async def test_what_is_left_of_partitions_is_thinned_too(tmp_path: Path, clock: 
         await until(lambda: summed() == {"hall"})
         await until(lambda: names_in(path) == sorted(file for file, _ in kinds(path)))
         edges = (START_US // 3_600_000_000 * 3_600_000_000, START_US + 86_400_000_000)
-        [counted] = await history.buckets(BucketsQuery(("hall",), (Pointer(""),), edges, ("count",), 48))
+        [counted], _ = await history.buckets(BucketsQuery(("hall",), (Pointer(""),), edges, ("count",), 48))
         of_hall = [n for n in range(1, 49) if n % 10 != 4 and entry(n, clock).subject == "hall"]
         assert [cell for cell in counted.columns[0] if cell] == [len(of_hall)]
         await history.close()

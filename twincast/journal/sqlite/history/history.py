@@ -6,7 +6,7 @@ from typing import Self, TypeVar
 
 from twincast.core.model import Entry, Snapshot
 from twincast.errors import Stopping
-from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
+from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series, Told
 from twincast.journal.sqlite.history.queries import Queries
 from twincast.journal.sqlite.history.slices import BLOCK_ENTRIES
 from twincast.journal.sqlite.history.turns import Steps, Turns
@@ -71,11 +71,11 @@ class SqliteHistory:
         self._looked_at = 0
         self._turns.wake()  # the index is empty, and a log that is quiet does not grow
 
-    async def entries(self, query: EntriesQuery) -> Sequence[EntriesPage]:
+    async def entries(self, query: EntriesQuery) -> Told[Sequence[EntriesPage]]:
         """See History.entries."""
         return await self._do(lambda: self._queries.entries(query))
 
-    async def buckets(self, query: BucketsQuery) -> Sequence[Series]:
+    async def buckets(self, query: BucketsQuery) -> Told[Sequence[Series]]:
         """See History.buckets."""
         return await self._do(lambda: self._queries.buckets(query))
 
@@ -86,10 +86,6 @@ class SqliteHistory:
     async def oldest(self) -> Entry | None:
         """See History.oldest."""
         return await self._do(self._queries.oldest)
-
-    async def summed_since(self, query: BucketsQuery) -> int | None:
-        """See History.summed_since."""
-        return await self._do(lambda: self._queries.summed_since(query))
 
     async def position_at(self, at_us: int, names: Names) -> int:
         """See History.position_at."""

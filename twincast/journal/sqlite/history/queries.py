@@ -14,7 +14,8 @@ from twincast.core.erasure import Erasures
 from twincast.core.lineage import Lineage
 from twincast.core.model import Entry, Snapshot
 from twincast.errors import HistoryDamaged, JournalUnavailable, Truncated
-from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series
+from twincast.history.query import BucketsQuery, EntriesPage, EntriesQuery, Names, Series, Told
+from twincast.history.times import text_of
 from twincast.journal.sqlite.entries import LOG_COLUMNS, entry_of
 from twincast.journal.sqlite.erasures import erasures_of
 from twincast.journal.sqlite.failing import unavailable_if_failing
@@ -188,16 +189,16 @@ class Queries:
         # Behind the rest: whatever is erased, and still there, is known by then.
         return Cut(log, summaries, since, head if until is None else min(head, until), erasures_of(db, "hot"))
 
-    def entries(self, query: EntriesQuery) -> Steps[list[EntriesPage]]:
+    def entries(self, query: EntriesQuery) -> Steps[Told[Sequence[EntriesPage]]]:
         """See History.entries."""
-        cut, found = self._cut(query.until_seq), []
+        cut, found = self._cut(query.until_seq), list[EntriesPage]()
         with self._open_end(query.devices, max(cut.since, query.after_seq), cut) as end:
             yield from end.scan()
             for device in query.devices:
                 sources = self._sources(cut, end, device, query)
                 found.append((yield from pages.page(query, device, sources, self._facts.lineage.epoch)))
                 pages.total_within(query, found)
-        return found
+        return Told(found, self._reaches_back_to(cut))
 
     def _sources(self, cut: Cut, end: OpenEnd, device: str, query: EntriesQuery) -> list[Source]:
         """Return where a device may have entries that are asked for."""
@@ -220,9 +221,9 @@ class Queries:
         number = partition.device(device)
         return None if number is None else partition.run(number, cut.head, since, only_marks=only_marks)
 
-    def buckets(self, query: BucketsQuery) -> Steps[list[Series]]:
+    def buckets(self, query: BucketsQuery) -> Steps[Told[Sequence[Series]]]:
         """See History.buckets."""
-        cut, number, found = self._cut(query.until_seq), next(self._numbers), []
+        cut, number, found = self._cut(query.until_seq), next(self._numbers), list[Series]()
         buckets = Buckets(query.edges, number)
         numbers = Percentiles(query.percentile_readings_max)
         with self._open_end(query.devices, cut.since, cut) as end:
@@ -237,7 +238,8 @@ class Queries:
                     for run in (yield from end.sums(device, partial(_is_within, query))):
                         yield from series.add(run)
                     found.append((yield from series.result()))
-        return found
+        summed_us = _summed_since(cut, query)
+        return Told(found, self._reaches_back_to(cut) if summed_us is None else text_of(summed_us))
 
     def _runs(self, cut: Cut, device: str, query: BucketsQuery) -> Iterator[SortedRun]:
         """Yield the entries of a device in one partition after the other."""
@@ -259,20 +261,6 @@ class Queries:
                 if run is not None:
                     yield run
 
-    def summed_since(self, query: BucketsQuery) -> Steps[int | None]:
-        """See History.summed_since."""
-        cut = self._cut(query.until_seq)
-        yield
-        if not is_of_sums(query):
-            return None
-        since = _reach(cut)
-        since_us: int | None = None
-        for part in reversed(cut.summaries):
-            if part.last_seq > cut.head or part.last_seq < since:  # behind a hole, something is lacking
-                break
-            since, since_us = min(since, part.first_seq - 1), part.stored_min_us
-        return since_us
-
     def names(self, names: Names) -> Steps[list[str]]:
         """See History.names."""
         cut = self._cut()
@@ -286,13 +274,19 @@ class Queries:
 
     def oldest(self) -> Steps[Entry | None]:
         """See History.oldest."""
-        cut = self._cut()
+        yield
+        return self._oldest(self._cut())
+
+    def _oldest(self, cut: Cut) -> Entry | None:
         db, table, first = self._slices.db, "hot.log", _reach(cut) + 1
         if (part := next((part for part in cut.parts if part.first_seq == first), None)) is not None:
             db, table = self._partitions.get(part).db, "log"
-        yield
         row = db.execute(f"select {LOG_COLUMNS} from {table} where seq = ?", (first,)).fetchone()
         return None if row is None else entry_of(row, self._facts.lineage.epoch)
+
+    def _reaches_back_to(self, cut: Cut) -> str | None:
+        oldest = self._oldest(cut)
+        return None if oldest is None else oldest.timestamp_utc
 
     def position_at(self, stored_us: int, names: Names) -> Steps[int]:
         """See History.position_at."""
@@ -388,6 +382,22 @@ def _is_within(query: BucketsQuery, each: Slice) -> bool:
 
 def _same(run: SortedRun) -> SortedRun:
     return run
+
+
+def _summed_since(cut: Cut, query: BucketsQuery) -> int | None:
+    """Return when the first entry was stored of which only sums are left, if they are in the answer to a query.
+
+    In microseconds since 1970; None if there are none, or the query asks for what they do not say.
+    """
+    if not is_of_sums(query):
+        return None
+    since = _reach(cut)
+    since_us: int | None = None
+    for part in reversed(cut.summaries):
+        if part.last_seq > cut.head or part.last_seq < since:  # behind a hole, something is lacking
+            break
+        since, since_us = min(since, part.first_seq - 1), part.stored_min_us
+    return since_us
 
 
 def _whole(cut: Cut) -> Sequence[Part]:
