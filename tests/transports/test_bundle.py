@@ -1,16 +1,19 @@
 """The client for JavaScript as one file: what a program takes with it is all that it needs."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from tests.client import node_client
 from tests.running import DEADLINE_S, ROOT
 from twincast.testing import Server
-from twincast.transports.bundle import bundled
+from twincast.transports.bundle import bundled, styled
+from twincast.transports.pages import OneFile
 
 ENTRY = ROOT / "twincast" / "web" / "client" / "client.js"
 PROGRAM = """
@@ -82,7 +85,7 @@ def test_modules_keep_their_own_names_and_are_called_once(tmp_path: Path) -> Non
         'import { next } from "./one.js";\nexport { two } from "./two.js";\nconst count = next();\nexport { count };\n'
     )
     alone = tmp_path / "alone.mjs"
-    alone.write_text(bundled(tmp_path / "entry.js"))
+    alone.write_text(bundled(tmp_path / "entry.js").text)
     program = "const m = await import(process.argv[1]); console.log(m.count, m.two(), m.two());"
     assert node(program, str(alone)).split() == ["1", "12", "13"]
 
@@ -103,6 +106,47 @@ def test_defaults_lists_of_exports_and_modules_that_are_elsewhere_are_understood
         "export const all = [named, plot(), one];\n"
     )
     alone = tmp_path / "alone.mjs"
-    alone.write_text(bundled(tmp_path / "entry.js", {tmp_path / "client.js": tmp_path / "elsewhere" / "client.js"}))
+    alone.write_text(
+        bundled(tmp_path / "entry.js", {tmp_path / "client.js": tmp_path / "elsewhere" / "client.js"}).text
+    )
     program = "const m = await import(process.argv[1]); console.log(...m.all);"
     assert node(program, str(alone)).split() == ["3", "7", "1"]
+
+
+def test_a_style_sheet_has_those_that_it_imports_in_their_places(tmp_path: Path) -> None:
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "styles").mkdir()
+    (tmp_path / "styles" / "all.css").write_text('@import "./base.css";\n@import "../vendor/plot.css";\nb { top: 0 }\n')
+    (tmp_path / "styles" / "base.css").write_text('a { src: url("../fonts/a.woff2") }\n')
+    (tmp_path / "vendor" / "plot.css").write_text("c { left: 0 }\n")
+    made = styled(tmp_path / "styles" / "all.css")
+    assert made.text.split("\n") == ['a { src: url("../fonts/a.woff2") }', "", "c { left: 0 }", "", "b { top: 0 }", ""]
+    assert {each.name for each in made.files} == {"all.css", "base.css", "plot.css"}
+
+
+@pytest.mark.parametrize("text", ['@import "../other.css";', '@import url("./other.css");', '@import "other.css";'])
+def test_style_sheets_that_would_be_wrong_elsewhere_are_errors(tmp_path: Path, text: str) -> None:
+    (tmp_path / "styles").mkdir()
+    (tmp_path / "other.css").write_text('a { src: url("./a.woff2") }\n')
+    (tmp_path / "styles" / "all.css").write_text(text)
+    with pytest.raises(ValueError, match="not understood"):
+        styled(tmp_path / "styles" / "all.css")
+
+
+async def test_a_file_that_is_served_as_one_is_made_anew_when_a_part_of_it_changes(tmp_path: Path) -> None:
+    entry, part = tmp_path / "all.css", tmp_path / "part.css"
+    entry.write_text('@import "./part.css";')
+    part.write_text("a { top: 0 }")
+    app = FastAPI()
+    app.add_api_route("/all.css", OneFile(lambda: styled(entry), "text/css"))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        first = await client.get("/all.css")
+        assert (first.text, first.headers["content-type"]) == ("a { top: 0 }", "text/css; charset=utf-8")
+        assert (await client.get("/all.css", headers={"If-None-Match": first.headers["etag"]})).status_code == 304
+        part.write_text("a { top: 1px }")
+        os.utime(part, ns=(1, 1))
+        assert (await client.get("/all.css")).text == "a { top: 1px }"
+        entry.write_text("b { top: 2px }")
+        part.unlink()
+        assert (await client.get("/all.css")).text == "b { top: 2px }"

@@ -1,4 +1,4 @@
-"""Several ES modules as one file.
+"""Several ES modules as one file, or several style sheets.
 
 A program keeps a copy of `client.js` and nothing else; a page would wait for one request after the other.
 
@@ -18,7 +18,16 @@ _EXPORT = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))
 _EXPORTS = re.compile(r"^export \{([^}]*)\};$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*/\*.*?\*/", re.MULTILINE | re.DOTALL)
 _NAMES = re.compile(r"\w+(?: as \w+)?")
+_STYLES = re.compile(r'^@import "(\.\.?/[\w./-]+\.css)";$', re.MULTILINE)
 _NOWHERE: Mapping[Path, Path] = {}
+
+
+class Bundled(NamedTuple):
+    """Several files as one."""
+
+    text: str
+    files: tuple[Path, ...]
+    """What it was made of."""
 
 
 class _Module(NamedTuple):
@@ -28,7 +37,7 @@ class _Module(NamedTuple):
     exported: frozenset[str]
 
 
-def bundled(entry: Path, elsewhere: Mapping[Path, Path] = _NOWHERE) -> str:
+def bundled(entry: Path, elsewhere: Mapping[Path, Path] = _NOWHERE) -> Bundled:
     """Return a module and all that it imports, directly or not, as the text of one module.
 
     Args:
@@ -41,6 +50,28 @@ def bundled(entry: Path, elsewhere: Mapping[Path, Path] = _NOWHERE) -> str:
     return _Bundle(elsewhere).of(entry)
 
 
+def styled(entry: Path) -> Bundled:
+    """Return a style sheet with those that it imports in their places. What these name lies where it did, beside it.
+
+    Raises:
+        ValueError: one imports in a way that is not understood, or names a file and lies in another folder.
+    """
+    files = [entry]
+
+    def taken(found: re.Match[str]) -> str:
+        file = (entry.parent / found[1]).resolve()
+        files.append(file)
+        text = file.read_text(encoding="utf-8")
+        if "@import" in text or (file.parent != entry.parent and "url(" in text):
+            raise ValueError(f"{file.name} imports in a way that is not understood")
+        return text
+
+    text = _STYLES.sub(taken, entry.read_text(encoding="utf-8"))
+    if "@import" in text:
+        raise ValueError(f"{entry.name} imports in a way that is not understood")
+    return Bundled(text, tuple(files))
+
+
 class _Bundle:
     """The modules of one file, by their own files: each after those that it imports."""
 
@@ -49,9 +80,10 @@ class _Bundle:
         self._modules: dict[Path, _Module | None] = {}
         self._parts: list[str] = []
 
-    def of(self, entry: Path) -> str:
+    def of(self, entry: Path) -> Bundled:
         text = self._inlined(entry)
-        return "".join((*self._parts, text))
+        files = (self._elsewhere.get(file, file) for file in self._modules)
+        return Bundled("".join((*self._parts, text)), (entry, *files))
 
     def _inlined(self, file: Path) -> str:
         """Return a module's text with its imports taken from others, which are added to the parts before it."""

@@ -3,11 +3,11 @@
 import gzip
 import re
 from base64 import b64encode
-from functools import lru_cache
+from collections.abc import Callable
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from twincast.transports import compression
 from twincast.transports.asgi import SAFE_HEADERS
-from twincast.transports.bundle import bundled
+from twincast.transports.bundle import Bundled, bundled, styled
 from twincast.transports.documents import asyncapi
 from twincast.wire.messages import encode
 
@@ -70,8 +70,13 @@ def add_pages(app: FastAPI, version: str) -> None:
         app.add_api_route(path, _Page(file, policy), methods=["GET", "HEAD"], include_in_schema=False)
     app.add_route("/openapi.json", openapi_document, include_in_schema=False)
     app.add_route("/asyncapi.json", asyncapi_document, include_in_schema=False)
-    for entry in WEB / "client" / "client.js", WEB / "dashboard" / "app.js":
-        app.add_api_route(f"/dashboard/{entry.name}", _Bundle(entry), methods=["GET", "HEAD"], include_in_schema=False)
+    for path, make, type_ in (
+        ("client.js", lambda: bundled(WEB / "client" / "client.js"), "text/javascript"),
+        ("app.js", _dashboard, "text/javascript"),
+        ("styles/dashboard.css", lambda: styled(WEB / "dashboard" / "styles" / "dashboard.css"), "text/css"),
+    ):
+        one_file = OneFile(make, type_)
+        app.add_api_route(f"/dashboard/{path}", one_file, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/pages", _Assets(directory=pages))
     app.mount("/dashboard/client", _Assets(directory=WEB / "client"))
     app.mount("/dashboard", _Assets(directory=WEB / "dashboard"))
@@ -122,28 +127,54 @@ class _Assets(StaticFiles):
         return response
 
 
-class _Bundle:
-    """A module and all that it imports, as one file: a program can keep a copy of it, and a page is there sooner."""
+def _dashboard() -> Bundled:
+    return bundled(WEB / "dashboard" / "app.js", {WEB / "dashboard" / "client.js": WEB / "client" / "client.js"})
 
-    def __init__(self, entry: Path) -> None:
-        self._entry = entry
+
+class _Served(NamedTuple):
+    """What is served, and of when what it was made of is."""
+
+    files: tuple[Path, ...]
+    as_of: tuple[int, ...]
+    text: bytes
+    compressed: bytes
+    tag: str
+
+
+class OneFile:
+    """A file and all that it imports, as one: a program can keep a copy of it, and a page is there sooner."""
+
+    def __init__(self, make: Callable[[], Bundled], type_: str) -> None:
+        """Serve what `make` makes, as a media type."""
+        self._make = make
+        self._type = type_
+        self._served = _Served((), (0,), b"", b"", "")
+
+    def _now(self) -> _Served:
+        """Return it as it is now: made anew if one of its files was changed."""
+        if self._served.as_of != _times_of(self._served.files):
+            made = self._make()
+            text = made.text.encode()
+            tag = f'W/"{sha256(text).hexdigest()[:32]}"'
+            self._served = _Served(made.files, _times_of(made.files), text, gzip.compress(text, mtime=0), tag)
+        return self._served
 
     async def __call__(self, request: Request) -> Response:
-        text, compressed, tag = _bundle(
-            self._entry, tuple(each.stat().st_mtime_ns for each in sorted(WEB.rglob("*.js")))
-        )
+        """Return it, compressed if the browser takes that, or that the browser has it already."""
+        _, _, text, compressed, tag = self._now()
         headers = {**_ASSET_HEADERS, "etag": tag, "vary": "accept-encoding"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         if compression.is_asked_for(request.headers.get("accept-encoding", "")):
-            return Response(compressed, media_type="text/javascript", headers={**headers, "content-encoding": "gzip"})
-        return Response(text, media_type="text/javascript", headers=headers)
+            return Response(compressed, media_type=self._type, headers={**headers, "content-encoding": "gzip"})
+        return Response(text, media_type=self._type, headers=headers)
 
 
-@lru_cache(maxsize=2)
-def _bundle(entry: Path, _as_of: tuple[int, ...]) -> tuple[bytes, bytes, str]:
-    text = bundled(entry, {WEB / "dashboard" / "client.js": WEB / "client" / "client.js"}).encode()
-    return text, gzip.compress(text, mtime=0), f'W/"{sha256(text).hexdigest()[:32]}"'
+def _times_of(files: tuple[Path, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(each.stat().st_mtime_ns for each in files)
+    except FileNotFoundError:  # it is imported no longer
+        return ()
 
 
 class _Guides(_Assets):

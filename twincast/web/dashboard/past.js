@@ -44,8 +44,9 @@ export async function askPast(ask, { traces, fromMs, toMs, points, signal }) {
   const getMarks = () => get([...beginning, ["kinds", "control,deleted"], ["limit", MARKS_MAX]]);
   // Buckets say how many readings they have: so many are not sent in vain. A few are asked for beside them, and may be all.
   const isCounted = fromMs !== null && traces.some(({ kind }) => kind === "number");
-  const [few, counted] = await Promise.all([
-    isCounted && devices.length <= DEVICES_FEW ? getEvery(READINGS_FEW) : null, isCounted ? getAdded(fromMs) : null,
+  const isOfFew = isCounted && devices.length <= DEVICES_FEW;
+  const [few, counted, markedBeside] = await Promise.all([
+    isOfFew ? getEvery(READINGS_FEW) : null, isCounted ? getAdded(fromMs) : null, isCounted ? getMarks() : null,
   ]);
   if (few && isAll(few)) return everyReading(few, traces, paths);
   if (!counted || areFew(counted.series)) {
@@ -53,7 +54,7 @@ export async function askPast(ask, { traces, fromMs, toMs, points, signal }) {
     if (isAll(all)) return everyReading(all, traces, paths);
   }
   const added = counted ?? (await getAdded(fromMs ?? (await askFirst(ask, devices, signal)).atMs));
-  const marked = await getMarks();
+  const marked = markedBeside ?? (await getMarks());
   const series = traces.map(({ id, path, kind }) => {
     const columns = added.series.find((each) => each.device_id === id && each.path === writePointer(path));
     return new Buckets(kind, added.every, columns ?? { time_ms: [] });
