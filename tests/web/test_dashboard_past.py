@@ -26,6 +26,16 @@ TRENDS = """
     })
 """
 
+MADE = """
+    window.made = [];
+    const { abort } = AbortController.prototype;
+    AbortController.prototype.abort = function (...reason) { made.push('abort'); return abort.apply(this, reason); };
+    window.Error = new Proxy(Error, {
+        construct(...how) { made.push(String(how[1])); return Reflect.construct(...how); },
+    });
+"""
+"""Notes each error that is made, and each end of what was asked, which makes one: they take milliseconds."""
+
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
@@ -52,6 +62,16 @@ def questions(page: Page) -> list[str]:
 
     page.on("request", note)
     return asked
+
+
+def test_a_device_page_opens_without_making_an_error_of_anything(served: ServerProcess, open_page: OpenPage) -> None:
+    push_past(served, "lamp", list(range(300)))
+    page = open_page("about:blank")
+    page.add_init_script(MADE)
+    page.goto(f"{served.url}/dashboard#lamp?range=24h")
+    expect(page.locator("#chart-note")).to_contain_text("300")
+    expect(page.locator("#detail-rate")).not_to_be_empty()
+    assert page.evaluate("made") == []
 
 
 # Trends

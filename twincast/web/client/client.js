@@ -650,7 +650,7 @@ export class Client {
     this.#inbox.clear(); // what was not taken arrives again, for the cursor is before it
     this.#mirror.begin();
     this.#socket.hangUp();
-    this.#requests.fail(new RequestError("connection_lost", "The connection ended before the answer; the message may have been stored."));
+    this.#requests.fail("connection_lost", "The connection ended before the answer; the message may have been stored.");
   }
 
   #enter(phase, reason = "", retryAtMs = 0, { resumed = false, gap = null, needsLogin = false } = {}, first = () => {}) {

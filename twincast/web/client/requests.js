@@ -27,8 +27,9 @@ export class Requests {
     const bytes = bytesOf(text);
     if (bytes > messageMaxBytes) return Promise.reject(tooLarge("A message", messageMaxBytes, bytes));
     const waiter = Object.assign(new Deferred(), { bytes, isUpdate, isHeartbeat, timer: 0 });
-    const late = new RequestError("no_answer", "The server did not answer within 10 s; the message may have been stored.");
-    waiter.timer = setTimeout(() => this.#fail(waiter, late), ANSWER_TIMEOUT_MS);
+    waiter.timer = setTimeout(() => {
+      this.#fail(waiter, new RequestError("no_answer", "The server did not answer within 10 s; the message may have been stored."));
+    }, ANSWER_TIMEOUT_MS);
     if (id === undefined) this.#unnamed.push(waiter);
     else this.#named.set(id, waiter);
     this.#say(text);
@@ -55,9 +56,9 @@ export class Requests {
     return this.#all().map((waiter) => ({ bytes: waiter.bytes, refuse: (error) => this.#fail(waiter, error) }));
   }
 
-  /** Ends all that waits. @param {Error} error */
-  fail(error) {
-    for (const waiter of this.#all()) this.#fail(waiter, error);
+  /** Ends all that waits. An error is made only then, for it takes milliseconds. @param {string} code @param {string} message */
+  fail(code, message) {
+    for (const waiter of this.#all()) this.#fail(waiter, new RequestError(code, message));
   }
 
   #all() {

@@ -27,7 +27,7 @@ export class Detail {
   #explain;
   #askDeletion;
   #deletion = ""; // what is known of the end of a device that there is not
-  #turn = new AbortController();
+  #turn = null; // of a question under way
   #mayDelete;
 
   /**
@@ -108,7 +108,7 @@ export class Detail {
 
   async #askWhy(address) {
     if (!this.#explain(address).isUnknown) return;
-    const { signal } = this.#turn;
+    const { signal } = (this.#turn = new AbortController());
     const text = await this.#askDeletion(address.id, signal).catch(() => "");
     if (signal.aborted || !text) return;
     this.#deletion = text;
@@ -118,8 +118,8 @@ export class Detail {
   #show(absent) {
     this.#absent = absent;
     this.#deletion = "";
-    this.#turn.abort();
-    this.#turn = new AbortController();
+    this.#turn?.abort();
+    this.#turn = null;
     for (const id of ["detail-body", "detail-foot", "detail-copy"]) byId(id).hidden = absent !== null;
     byId("detail-absent").hidden = absent === null;
     this.#panel.hidden = false;

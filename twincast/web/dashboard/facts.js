@@ -13,7 +13,7 @@ const encoder = new TextEncoder();
 export class Facts {
   #ask;
   #onNeed;
-  #turn = new AbortController();
+  #turn = null;
   #device = null;
   #seq = -1;
   #firstMs = null;
@@ -36,8 +36,8 @@ export class Facts {
   }
 
   close() {
-    this.#turn.abort();
-    this.#device = this.#firstMs = this.#kept = null;
+    this.#turn?.abort();
+    this.#turn = this.#device = this.#firstMs = this.#kept = null;
     this.#times = [];
     this.#seq = -1;
     this.#keptSeq = Infinity;

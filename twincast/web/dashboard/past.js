@@ -44,10 +44,9 @@ export async function askPast(ask, { traces, fromMs, toMs, points, signal }) {
   const getMarks = () => get([...beginning, ["kinds", "control,deleted"], ["limit", MARKS_MAX]]);
   // Buckets say how many readings they have: so many are not sent in vain. A few are asked for beside them, and may be all.
   const isCounted = fromMs !== null && traces.some(({ kind }) => kind === "number");
-  const isOfFew = isCounted && devices.length <= DEVICES_FEW;
-  const [few, counted, markedBeside] = await Promise.all([
-    isOfFew ? getEvery(READINGS_FEW) : null, isCounted ? getAdded(fromMs) : null, isCounted ? getMarks() : null,
-  ]);
+  const asFew = isCounted && devices.length <= DEVICES_FEW ? getEvery(READINGS_FEW) : null;
+  const marksBeside = async () => ((await asFew) && isAll(await asFew) ? null : getMarks());
+  const [few, counted, markedBeside] = await Promise.all(isCounted ? [asFew, getAdded(fromMs), marksBeside()] : []);
   if (few && isAll(few)) return everyReading(few, traces, paths);
   if (!counted || areFew(counted.series)) {
     const all = await getEvery(READINGS_MAX);

@@ -23,7 +23,7 @@ export class TimelineView {
   #id = null;
   #timeline = new Timeline();
   #rows = new Map();
-  #turn = new AbortController();
+  #turn = null;
   #epoch = "";
   #cursor = null; // of the next page; null if there is none
   #isReadBack = false; // somebody went back: what is there stays
@@ -60,8 +60,8 @@ export class TimelineView {
   }
 
   close() {
-    this.#turn.abort();
-    this.#id = this.#cursor = this.#active = null;
+    this.#turn?.abort();
+    this.#turn = this.#id = this.#cursor = this.#active = null;
     this.#timeline = new Timeline();
     this.#rows.clear();
     this.#list.replaceChildren();
@@ -82,8 +82,8 @@ export class TimelineView {
   }
 
   async #load() {
-    const { signal } = this.#turn;
     if (this.#isAsking || this.#id === null) return;
+    const { signal } = this.#turn;
     this.#isAsking = this.#isDirty = true;
     this.#onNeed();
     try {

@@ -98,7 +98,7 @@ export class VirtualList {
     const room = this.#viewHeight - this.#headHeight;
     const top = index * this.#rowHeight;
     const bottom = top + this.#rowHeight - room;
-    const now = this.#scroller.scrollTop;
+    const now = this.#scrollTop;
     if (bottom <= now && now <= top) return;
     const isFar = bottom > now + room || top < now - room;
     this.#scroller.scrollTop = isFar ? (top + bottom) / 2 : now > top ? top : bottom;
