@@ -24,6 +24,9 @@ AGED_LOOK_S = 60.0
 """How often an idle journal is looked at, at most, for entries that have become too old."""
 AGAIN_S = 5.0
 """After how long a failed slice is tried again."""
+REST = 8.0
+"""For so many times as long as a slice took the thread is left to commits, but that under load a slice goes for each half
+of one that has come: it takes twice as much, so trimming keeps up with any load, in steps as even as the load's own."""
 PAUSE_MAX_S = 0.1
 
 
@@ -57,6 +60,7 @@ class TrimSchedule:
         self._looked_at_seq, self._looked_at_bytes, self._looked_at_s = file.seq, file.appended_bytes, clock_s()
         self._timer: asyncio.TimerHandle | None = None
         self._is_busy = self._is_closed = False
+        self._due: Look | None = None  # what goes with the next slice, as it waits for its turn
         self._is_stale = False  # there is more to see than the look that is under way may have seen
         self._problem: str | None = None
         self._dropped: tuple[Part, ...] = ()  # out of the log, with files that may go
@@ -74,15 +78,19 @@ class TrimSchedule:
     def appended(self, newest_seq: int) -> None:
         """Take note of a commit."""
         self._seq = newest_seq
+        if self._due is not None and self._has_come(0.5):
+            self._begin(self._due)
         if self._is_busy:
             return
-        is_much = (self._retention.is_bounded or self._partitions.parts) and (
-            newest_seq - self._looked_at_seq >= SLICE_ENTRIES
-            or self._file.appended_bytes - self._looked_at_bytes >= SLICE_BYTES
-        )
+        is_much = (self._retention.is_bounded or self._partitions.parts) and self._has_come(1.0)
         is_first = self._look.oldest_at_utc is None
         if is_much or is_first or self._clock_s() - self._looked_at_s >= PACE_STEP_S:
             self._begin(None)
+
+    def _has_come(self, slices: float) -> bool:
+        """Whether as much was appended since the last look as is in so many slices."""
+        entries, size_bytes = self._seq - self._looked_at_seq, self._file.appended_bytes - self._looked_at_bytes
+        return entries >= slices * SLICE_ENTRIES or size_bytes >= slices * SLICE_BYTES
 
     def begins(self, since: int) -> None:
         """Take note that the log, which was empty, begins behind a position."""
@@ -160,7 +168,7 @@ class TrimSchedule:
         self._forget_timer()
         if self._is_closed:
             return
-        self._is_busy, self._is_stale = True, False
+        self._is_busy, self._is_stale, self._due = True, False, None
         until: int | None = None
         dropped: tuple[Part, ...] = ()
         forgotten: tuple[Part, ...] = ()
@@ -221,10 +229,10 @@ class TrimSchedule:
             # In a thread of its own: the file system takes its time over a large file. What is left goes at next start.
             asyncio.get_running_loop().run_in_executor(None, unlink, self._path, dropped)
         self._pace.note(self._looked_at_s, self._look.used_bytes)
-        self._go_on(min(took_s, PAUSE_MAX_S))
+        self._go_on(min(REST * took_s, PAUSE_MAX_S))
 
     def _go_on(self, pause_s: float) -> None:
-        """Schedule what is due, after as long as the last slice took: half of the thread's time is left to commits."""
+        """Schedule what is due, after a pause, or when enough has come meanwhile."""
         look = self._look
         at_least = min(self.followed.values(), default=self._seq)
         dropped = self._ready([part for part in look.dropped if part.last_seq <= at_least])
@@ -232,7 +240,7 @@ class TrimSchedule:
             _until(look, dropped) is not None and (bool(self._partitions.parts) or at_least > look.oldest_since)
         )
         if is_possible:
-            self._is_busy = True
+            self._is_busy, self._due = True, look
             self._later(pause_s, look)
         elif self._is_stale:
             self._begin(None)
