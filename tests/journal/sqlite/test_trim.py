@@ -336,6 +336,26 @@ async def test_commits_and_slices_take_turns_and_the_position_moves_with_them(pa
     assert problems(path) == []
 
 
+async def test_under_load_a_slice_goes_for_each_half_of_one_that_comes(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trim_schedule, "REST", 1e9)
+    monkeypatch.setattr(trim_schedule, "PAUSE_MAX_S", 3_600.0)  # no slice goes for the time that has passed
+    monkeypatch.setattr(trim_schedule, "PACE_STEP_S", 3_600.0)
+    now_utc = at(1)
+    journal = await SqliteJournal.open(path, retention=Retention(keep_s=60, keep_entries=1), now_utc=lambda: now_utc)
+    await journal.append(batch_of(readings(1_000, at(1))))
+    now_utc = at(3)
+    for _ in range(3):  # the first slice is found
+        await journal.append(batch_of(readings(25, at(3))))
+    for _ in range(8):
+        before = journal.oldest_since
+        await journal.append(batch_of(readings(25, at(3))))
+        await eventually_async(lambda before=before: journal.oldest_since > before, "a slice goes")
+        assert journal.oldest_since - before <= 2 * sqlite_trim.SLICE_ENTRIES
+    await journal.close()
+
+
 async def test_what_is_too_old_goes_also_where_nobody_writes(path: str) -> None:
     now_utc = at(1)
     journal = await SqliteJournal.open(path, retention=Retention(keep_s=0.5), now_utc=lambda: now_utc)

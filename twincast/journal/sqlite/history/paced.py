@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import apsw
 
-BURST_S = 0.0015
+BURST_S = 0.0005
 """After so much of a core's time it rests."""
 REST_MAX_S = 0.1
-_STEPS = 5_000
-"""How many of SQLite's virtual instructions are between two looks at the clock, some hundred microseconds."""
+_STEPS = 1_500
+"""How many of SQLite's virtual instructions are between two looks at the clock, some dozens of microseconds."""
 
 
 class Share:
