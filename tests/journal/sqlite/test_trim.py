@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -66,6 +67,10 @@ def trim_all(file: SqliteFile, now_utc: str = NOW_UTC) -> int:
         assert before < file.look(now_utc).oldest_since <= before + 2 * sqlite_trim.SLICE_ENTRIES
         slices += 1
     return slices
+
+
+def is_later(journal: SqliteJournal, than: int) -> bool:
+    return journal.oldest_since > than
 
 
 def seqs(path: str) -> list[int]:
@@ -351,7 +356,7 @@ async def test_under_load_a_slice_goes_for_each_half_of_one_that_comes(
     for _ in range(8):
         before = journal.oldest_since
         await journal.append(batch_of(readings(25, at(3))))
-        await eventually_async(lambda before=before: journal.oldest_since > before, "a slice goes")
+        await eventually_async(partial(is_later, journal, before), "a slice goes")
         assert journal.oldest_since - before <= 2 * sqlite_trim.SLICE_ENTRIES
     await journal.close()
 

@@ -25,8 +25,8 @@ AGED_LOOK_S = 60.0
 AGAIN_S = 5.0
 """After how long a failed slice is tried again."""
 REST = 8.0
-"""For so many times as long as a slice took the thread is left to commits, but that under load a slice goes for each half
-of one that has come: it takes twice as much, so trimming keeps up with any load, in steps as even as the load's own."""
+"""For so many times as long as a slice took the thread is left to commits. Under load a slice goes for each half of one
+that has come: it takes twice as much, so trimming keeps up with any load, in steps as even as the load's own."""
 PAUSE_MAX_S = 0.1
 
 
