@@ -70,7 +70,7 @@ def _columns(table: str) -> Columns:
         kind="run.kind",
         value=value_of("run"),
         bytes="run.bytes",
-        is_short="run.source is not null",
+        has_all="run.source is not null",
         source=_SOURCE,
         own_stored="run.stored_us",
         event=_EVENT,

@@ -134,8 +134,12 @@ def _fitting(query: EntriesQuery, found: Sequence[Key]) -> Sequence[Key]:
 
 
 def _read(device: str, keys: Sequence[Key], runs: Sequence[SortedRun], epoch: str) -> Steps[list[Entry]]:
-    """Return the entries of some keys, in their order, but those that were trimmed meanwhile."""
-    entries = {key.seq: key.entry(device, epoch) for key in keys if key.source}
+    """Return the entries of some keys, in their order, but those that were to be read and were trimmed meanwhile."""
+    entries: dict[int, Entry] = {}
+    for first in range(0, len(keys), READ_ENTRIES):
+        some = keys[first : first + READ_ENTRIES]
+        entries.update((key.seq, key.entry(device, epoch)) for key in some if key.source)
+        yield
     names = msgspec.json.encode(device).decode(), msgspec.json.encode(epoch).decode()
     for number, run in enumerate(runs):
         of_run = [key for key in keys if key.run == number and not key.source]

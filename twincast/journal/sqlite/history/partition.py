@@ -12,16 +12,17 @@ from twincast.journal.sqlite.history.buckets import EDGE_TABLE
 from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.events import claim_of, event_of
 from twincast.journal.sqlite.history.files import OPEN_MAX, digest, path_of
-from twincast.journal.sqlite.history.layout import IS_MARK, LATE, READING, open_partition
+from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK, LATE, READING, SOURCES, open_partition
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.parts import add_part_of
 from twincast.journal.sqlite.history.sorted_run import SHORT_BYTES, Columns, SortedRun
 from twincast.journal.sqlite.history.turns import Steps
 
 _ROLLED_DEVICE = "r.device = :device"
-_IS_SHORT = f"""
+_HAS_ALL = f"""
 (entry.kind = {READING} or entry.kind = {LATE} and entry.stored_us is not null)
-and octet_length(entry.value) <= {SHORT_BYTES} and entry.at_us >= {MIN_US}"""
+and octet_length(entry.value) <= {SHORT_BYTES} and entry.source in ({", ".join(map(str, SOURCES))})
+and entry.at_us >= {MIN_US + BELIEVED_AHEAD_US}"""
 _WITHIN = " and entry.seq > :since and entry.seq <= :until"
 
 
@@ -48,9 +49,10 @@ class Partition:
         )
         self.stored_text, self.measured_text = _times("entry", has_claimed=has_claimed, has_stamped=has_stamped)
         self.state_texts = _times("state", has_claimed=has_claimed, has_stamped=has_stamped)
-        self._is_short = _IS_SHORT
+        self._has_all = _HAS_ALL
         for table, is_there in ("claimed", has_claimed), ("stamped", has_stamped):
-            self._is_short += f" and entry.seq not in (select seq from {table})" if is_there else ""
+            self._has_all += f" and entry.seq not in (select seq from {table})" if is_there else ""
+        self._widths: dict[tuple[int, str], list[int] | None] = {}
         self._whole, self._part = self._columns(""), self._columns(_WITHIN)
         has_index = db.execute("select exists (select 1 from sqlite_schema where name = 'marks')").get
         self._marks = self._columns(
@@ -73,6 +75,7 @@ class Partition:
             stored_us=(part.stored_min_us, part.stored_max_us),
             is_whole=is_whole and not only_marks,
             has_measured=self.has_measured,
+            widths=self._widths,
         )
 
     def _columns(self, condition: str, table: str = "entry") -> Columns:
@@ -86,7 +89,7 @@ class Partition:
             kind="entry.kind",
             value="entry.value",
             bytes="octet_length(entry.value)",
-            is_short=self._is_short,
+            has_all=self._has_all,
             source=self._source,
             own_stored="entry.stored_us",
             event=self._event(),

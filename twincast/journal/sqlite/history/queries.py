@@ -192,13 +192,14 @@ class Queries:
     def entries(self, query: EntriesQuery) -> Steps[Told[Sequence[EntriesPage]]]:
         """See History.entries."""
         cut, found = self._cut(query.until_seq), list[EntriesPage]()
+        reaches_back_to = self._reaches_back_to(cut)
         with self._open_end(query.devices, max(cut.since, query.after_seq), cut) as end:
             yield from end.scan()
             for device in query.devices:
                 sources = self._sources(cut, end, device, query)
                 found.append((yield from pages.page(query, device, sources, self._facts.lineage.epoch)))
                 pages.total_within(query, found)
-        return Told(found, self._reaches_back_to(cut))
+        return Told(found, reaches_back_to)
 
     def _sources(self, cut: Cut, end: OpenEnd, device: str, query: EntriesQuery) -> list[Source]:
         """Return where a device may have entries that are asked for."""
@@ -224,6 +225,8 @@ class Queries:
     def buckets(self, query: BucketsQuery) -> Steps[Told[Sequence[Series]]]:
         """See History.buckets."""
         cut, number, found = self._cut(query.until_seq), next(self._numbers), list[Series]()
+        summed_us = _summed_since(cut, query)
+        reaches_back_to = self._reaches_back_to(cut) if summed_us is None else text_of(summed_us)
         buckets = Buckets(query.edges, number)
         numbers = Percentiles(query.percentile_readings_max)
         with self._open_end(query.devices, cut.since, cut) as end:
@@ -238,8 +241,7 @@ class Queries:
                     for run in (yield from end.sums(device, partial(_is_within, query))):
                         yield from series.add(run)
                     found.append((yield from series.result()))
-        summed_us = _summed_since(cut, query)
-        return Told(found, self._reaches_back_to(cut) if summed_us is None else text_of(summed_us))
+        return Told(found, reaches_back_to)
 
     def _runs(self, cut: Cut, device: str, query: BucketsQuery) -> Iterator[SortedRun]:
         """Yield the entries of a device in one partition after the other."""

@@ -36,7 +36,8 @@ select seq, device_id, iif(is_believed, measured, stored) as at_us, iif(is_belie
        {kind_of("type")} as kind, bytes, iif(is_short, value, null) as value,
        iif(is_short and us is not null and (
                type = '{KINDS[READING]}' and measured_at_utc is null or type in {_READINGS} and is_believed
-           ) and iif(is_believed, measured, stored) >= {MIN_US}, case source {_SOURCES} end, null) as source
+           ) and iif(is_believed, measured, stored) >= {MIN_US + BELIEVED_AHEAD_US},
+           case source {_SOURCES} end, null) as source
 from (
     select *, measured is not null and measured <= stored + {BELIEVED_AHEAD_US} as is_believed,
            bytes <= {SHORT_BYTES} and value is not null as is_short

@@ -22,7 +22,9 @@ ROLLUPS = 20_000
 SEEKS = 500
 """So many buckets in which one statement looks for the first or last entry."""
 WIDE_US = 86_400 * SECOND_US
-"""A range that is wider is narrowed to where the device has entries, which takes two seeks."""
+"""A range that is wider is narrowed to where the device has entries, which takes two seeks; but not for few sums."""
+FEW = 2_000
+"""So many of the narrowest buckets are few."""
 EDGES = 100
 """At so many edges between buckets one statement adds up what no rollup has for itself."""
 
@@ -75,6 +77,7 @@ class SeriesOfOne:
         self._has_sums = bool(asked - _TEXTS - PERCENTILES)
         self._has_times = bool(asked & {"min_t", "max_t"})
         self._ends = [is_last for name, is_last in _ENDS if name in asked]
+        self._has_only_sums = self._has_sums and not self._has_fractions and not self._ends
         self._found: dict[int, _Bucket] = {}
 
     def add(self, run: SortedRun) -> Steps[None]:
@@ -106,11 +109,10 @@ class SeriesOfOne:
         """Return of which widths there are rollups, and where in a wide range the device has entries."""
         if run.is_short:
             return None, extent
-        if run.members or extent[1] - extent[0] <= WIDE_US:
-            return sums.widths(run, self._path) if self._has_sums else None, extent
-        if self._has_sums:
-            return sums.outline(run, self._path, extent)
-        return None, run.narrowed(extent)
+        widths = sums.widths(run, self._path) if self._has_sums else None
+        width_us = extent[1] - extent[0]
+        are_few = self._has_only_sums and width_us <= FEW * narrowest(self._query.edges)
+        return widths, extent if run.members or width_us <= WIDE_US or are_few else run.narrowed(extent)
 
     def _add_others(self, run: SortedRun, extent: Range) -> Steps[None]:
         """Add what is no sum, of a run that is in order by the time of the query."""

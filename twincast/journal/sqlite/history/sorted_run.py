@@ -37,8 +37,8 @@ class Columns(NamedTuple):
     value: str
     bytes: str
     """The size of the value."""
-    is_short: str
-    """Whether an entry is a short reading that its row says all of: with its times in our own form."""
+    has_all: str
+    """Whether a row has all of its entry: a short reading, with times in our own form."""
     source: str
     """Of such a reading, the way by which it came, as JSON."""
     own_stored: str
@@ -127,6 +127,7 @@ class SortedRun:
         texts: dict[str, str] | None = None,
         is_short: bool = False,
         members: "Sequence[SortedRun]" = (),
+        widths: "dict[tuple[int, str], list[int] | None] | None" = None,
     ) -> None:
         """Say where the entries are.
 
@@ -141,9 +142,11 @@ class SortedRun:
             texts: more bindings.
             is_short: whether it is in no order, and so short that one statement may look at all of it.
             members: the runs of which this one has the rollups, if it has nothing else; their own are not used.
+            widths: what `sums.widths` has found, by device and path, of a place that does not change; it is added to.
         """
         self.db = db
         self.columns = columns
+        self.device = bindings["device"]
         self._bindings = {**bindings, **(texts or {})}
         self.times_us = times_us
         self.stored_us = stored_us
@@ -151,6 +154,7 @@ class SortedRun:
         self.has_measured = has_measured
         self.is_short = is_short
         self.members = members
+        self.widths = widths
         self.looked_at = 0
         """How many entries looks have seen."""
 
@@ -170,7 +174,7 @@ class SortedRun:
         order = "desc" if look.is_descending else "asc"
         whole = f"',', {has.source}, ',', {has.kind}, ',', coalesce({has.own_stored}, 'null'), ',', {has.value}"
         head = f"'[', {time}, ',', {has.seq}, ',', {size}, ',', {has.at}, ',', :number"
-        key = f"iif({has.is_short}, concat({head}, {whole}, ']'), concat({head}, ']'))"
+        key = f"iif({has.has_all}, concat({head}, {whole}, ']'), concat({head}, ']'))"
         sql = f"""
 select '[' || count(*) || ',[' || coalesce(group_concat(key, ','), '') || ']]' from (
     select iif({wanted}, {key}, null) as key

@@ -14,6 +14,8 @@ from twincast.journal.sqlite.history.ranges import SECOND_US, Range
 from twincast.journal.sqlite.history.rollup import total_of
 from twincast.journal.sqlite.history.sorted_run import IS_READING, SortedRun
 
+WIDTHS_MAX = 1_000
+"""Of so many devices and paths a partition knows its widths; they are some hundred bytes each."""
 _NULL = "'null'"
 _DOUBLE_MAX = "1.7976931348623157e308"
 
@@ -46,7 +48,6 @@ _decode_any_numbers = msgspec.json.Decoder(list[tuple[int, list[float | str]]]).
 _decode_sums = msgspec.json.Decoder(list[Sum]).decode
 _decode_texts = msgspec.json.Decoder(list[Text]).decode
 _decode_widths = msgspec.json.Decoder(list[int] | None).decode
-_decode_outline = msgspec.json.Decoder(tuple[list[int] | None, int | None, int | None]).decode
 
 
 def widths(run: SortedRun, path: Pointer) -> list[int] | None:
@@ -56,28 +57,25 @@ def widths(run: SortedRun, path: Pointer) -> list[int] | None:
     """
     if not run.is_whole:
         return None
-    found: list[int] | None = _decode_widths(
-        run.one(f"select {_widths(run)}", {"pointer": path.text, "widths": str(list(WIDTHS_S))})
-    )
-    return found
+    if run.widths is None:
+        return _widths(run, path)
+    key = run.device, path.text
+    if key not in run.widths:
+        if len(run.widths) >= WIDTHS_MAX:
+            run.widths.clear()
+        run.widths[key] = _widths(run, path)
+    return run.widths[key]
 
 
-def outline(run: SortedRun, path: Pointer, extent: Range) -> tuple[list[int] | None, Range | None]:
-    """Return the same, and the range in which a device has entries in another one; None if it has none."""
-    if not run.is_whole:
-        return None, run.narrowed(extent)
-    sql = f"select '[' || {_widths(run)} || ',' || {run.ends_of()} || ']'"
-    bindings = {"since_us": extent[0], "until_us": extent[1], "widths": str(list(WIDTHS_S)), "pointer": path.text}
-    widths, first_us, last_us = _decode_outline(run.one(sql, bindings))
-    return widths, None if first_us is None or last_us is None else (first_us, last_us + 1)
-
-
-def _widths(run: SortedRun) -> str:
+def _widths(run: SortedRun, path: Pointer) -> list[int] | None:
     has = run.columns
-    return f"""coalesce(
+    sql = f"""
+select coalesce(
     nullif((select json_group_array(w.value) from json_each(:widths) w
             where exists (select 1 from {has.rollups} r where {has.rolled} and r.width_s = w.value)), '[]'),
     iif(exists (select 1 from {has.rollups} r where {has.rolled_device}), '[]', 'null'))"""
+    found: list[int] | None = _decode_widths(run.one(sql, {"pointer": path.text, "widths": str(list(WIDTHS_S))}))
+    return found
 
 
 def rolled(
