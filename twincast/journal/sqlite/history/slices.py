@@ -4,8 +4,9 @@ It is made anew at each start, in the background. What it does not have yet, que
 """
 
 import os
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import quote
@@ -29,9 +30,11 @@ BLOCK_ENTRIES = 1_000
 SOON, AT_LEISURE = 2.0, 16.0
 """For so many times as long as a block took its thread rests: without the index, questions take long; without rollups
 of what is in it, they take longer. Where entries come so fast that these lag, a partition is closed soon."""
-BUSY_ENTRIES = 50
-"""So many entries since the block before say that there is little time: then rollups of full slices are made at
-leisure. A log that was filled and rests now has all of them as soon as can be."""
+BUSY_PER_S = 2_000
+"""Where so many entries come there is little time: then rollups of full slices are made at leisure. A log that was
+filled and rests now has all of them as soon as can be."""
+RATE_S = 1.0
+"""Over how long entries are counted for that, at least."""
 
 _UNSYNCED = ("journal_mode = memory", "synchronous = off")
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
@@ -99,11 +102,12 @@ class Slice(NamedTuple):
 class Slices:
     """The open file. Its connection reads the journal too, as `hot`. All methods must be called in one thread."""
 
-    def __init__(self, journal: str) -> None:
+    def __init__(self, journal: str, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Begin without a slice.
 
         Args:
             journal: its file.
+            clock_s: a clock, for how fast entries come.
 
         Raises:
             apsw.Error: the disk does not give the journal.
@@ -125,7 +129,9 @@ class Slices:
         self._filling: Iterator[None] | None = None
         self._filled = 0
         self._is_of_full = False
-        self._head = 0
+        self._clock_s = clock_s
+        self._counted: tuple[int, float] | None = None
+        self._comes_per_s = 0.0
         self._full: deque[Slice] = deque()
         self._to_sum: deque[tuple[Slice, int]] = deque()
         self.times_emptied = 0
@@ -178,14 +184,14 @@ class Slices:
             apsw.Error: a disk does not give or take it; what was there is as it was.
         """
         slices = self._slices
-        is_busy, self._head = head - self._head >= BUSY_ENTRIES, head
+        self._count(head)
         if may_forget and slices and (slices[0].last_seq <= since or slices[0].first_seq > since + 1):
             self._forget()
         elif self._filling is not None:
             filling, self._filling = self._filling, None  # what fails is done with the block after it
             if next(filling, _FILLED) is not _FILLED:
                 self._filling = filling
-            return AT_LEISURE if self._is_of_full and is_busy else SOON
+            return AT_LEISURE if self._is_of_full and self._comes_per_s >= BUSY_PER_S else SOON
         elif head - self.reach(since) >= BLOCK_ENTRIES:
             self._add(self.reach(since) + 1, self.reach(since) + BLOCK_ENTRIES)
         elif self._to_sum:
@@ -198,6 +204,15 @@ class Slices:
         else:
             return 0.0
         return SOON
+
+    def _count(self, head: int) -> None:
+        """Note how fast entries come."""
+        now_s = self._clock_s()
+        before, since_s = self._counted or (head, now_s)
+        if self._counted is None:
+            self._counted = head, now_s
+        elif now_s - since_s >= RATE_S:
+            self._counted, self._comes_per_s = (head, now_s), (head - before) / (now_s - since_s)
 
     def _add(self, first: int, last: int) -> None:
         newest = self._slices[-1] if self._slices else None
