@@ -28,6 +28,21 @@ def test_after_a_burst_it_rests_for_as_long_as_its_share_asks(share: float, rest
     assert len(core.rests) == 1
 
 
+@pytest.mark.parametrize("least_s", [0.0, 0.0156, 0.3])
+def test_what_a_system_rests_too_long_is_taken_off_what_follows(least_s: float) -> None:
+    core, now_s = Core(), 0.0
+
+    def sleep(rest_s: float) -> None:
+        nonlocal now_s
+        now_s += max(rest_s, least_s)
+
+    paced = Share(0.4, cpu_s=lambda: core.worked_s, sleep=sleep, clock_s=lambda: now_s)
+    for _ in range(10_000):
+        core.worked_s += BURST_S
+        paced.rest()
+    assert core.worked_s / (core.worked_s + now_s) == pytest.approx(0.4, rel=0.1)
+
+
 def test_a_statement_rests_within_and_one_with_the_whole_core_does_not() -> None:
     core = Core()
 

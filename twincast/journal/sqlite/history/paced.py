@@ -21,6 +21,7 @@ class Share:
         *,
         cpu_s: Callable[[], float] = time.thread_time,
         sleep: Callable[[float], None] = time.sleep,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with work.
 
@@ -28,16 +29,23 @@ class Share:
             share: of one core, above 0; 1 for no rest.
             cpu_s: how much this thread has worked.
             sleep: rests.
+            clock_s: for how long it has: what a system gives beyond that is taken off what follows.
         """
         self._rest_for_work = 1 / min(share, 1.0) - 1
         self._cpu_s = cpu_s
         self._sleep = sleep
+        self._clock_s = clock_s
+        self._rested_s = 0.0
         self._since_s = cpu_s()
 
     def rest(self) -> bool:
         """Rest if it is time to. Returns False, by which SQLite's progress handler goes on."""
         if (worked_s := self._cpu_s() - self._since_s) >= BURST_S:
-            self._sleep(min(REST_MAX_S, worked_s * self._rest_for_work))
+            rest_s = min(REST_MAX_S, worked_s * self._rest_for_work) - self._rested_s
+            began_s = self._clock_s()
+            if rest_s > 0:
+                self._sleep(rest_s)
+            self._rested_s = max(0.0, self._clock_s() - began_s - rest_s)
             self._since_s = self._cpu_s()
         return False
 
