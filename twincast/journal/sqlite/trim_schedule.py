@@ -26,7 +26,8 @@ AGAIN_S = 5.0
 """After how long a failed slice is tried again."""
 REST = 8.0
 """For so many times as long as a slice took the thread is left to commits. Under load a slice goes for each half of one
-that has come: it takes twice as much, so trimming keeps up with any load, in steps as even as the load's own."""
+that has come: it takes twice as much, so trimming keeps up, in steps as even as the load's own. Of what comes at once
+and is more than a slice, the rest counts as come after it: then half of the thread's time is left to commits."""
 PAUSE_MAX_S = 0.1
 
 
@@ -61,6 +62,7 @@ class TrimSchedule:
         self._timer: asyncio.TimerHandle | None = None
         self._is_busy = self._is_closed = False
         self._due: Look | None = None  # what goes with the next slice, as it waits for its turn
+        self._takes_entries = 0  # with the slice that is under way
         self._is_stale = False  # there is more to see than the look that is under way may have seen
         self._problem: str | None = None
         self._dropped: tuple[Part, ...] = ()  # out of the log, with files that may go
@@ -180,6 +182,7 @@ class TrimSchedule:
             if until is not None:  # no further than what was closed meanwhile, if anything was
                 until = min(until, self._partitions.parts[-1].last_seq if self._partitions.parts else at_least)
             self._go_before(until, dropped)
+        self._takes_entries = 0 if due is None or until is None else until - due.hot_since
         left = self._summaries.of(dropped)
         self._worker.do(self._work, until, (*forgotten, *dropped), left).add_done_callback(self._worked)
 
@@ -211,8 +214,7 @@ class TrimSchedule:
 
     def _worked(self, future: "asyncio.Future[tuple[Look, float]]") -> None:
         self._is_busy = False
-        self._looked_at_seq, self._looked_at_bytes = self._seq, self._file.appended_bytes
-        self._looked_at_s = self._clock_s()
+        self._note_look()
         if future.cancelled():
             return
         if (error := future.exception()) is not None:
@@ -229,7 +231,15 @@ class TrimSchedule:
             # In a thread of its own: the file system takes its time over a large file. What is left goes at next start.
             asyncio.get_running_loop().run_in_executor(None, unlink, self._path, dropped)
         self._pace.note(self._looked_at_s, self._look.used_bytes)
-        self._go_on(min(REST * took_s, PAUSE_MAX_S))
+        self._go_on(min(took_s if self._has_come(0.5) else REST * took_s, PAUSE_MAX_S))
+
+    def _note_look(self) -> None:
+        """Take note of what had come by a look; but of what a slice leaves over of that, as if it came now."""
+        come, come_bytes = self._seq - self._looked_at_seq, self._file.appended_bytes - self._looked_at_bytes
+        taken = min(1.0, self._takes_entries / come) if self._takes_entries and come else 1.0
+        self._looked_at_seq += round(taken * come)
+        self._looked_at_bytes += round(taken * come_bytes)
+        self._looked_at_s = self._clock_s()
 
     def _go_on(self, pause_s: float) -> None:
         """Schedule what is due, after a pause, or when enough has come meanwhile."""
