@@ -56,14 +56,15 @@ def styled(entry: Path) -> Bundled:
     Raises:
         ValueError: one imports in a way that is not understood, or names a file and lies in another folder.
     """
+    entry = entry.resolve()
     files = [entry]
 
     def taken(found: re.Match[str]) -> str:
         file = (entry.parent / found[1]).resolve()
         files.append(file)
         text = file.read_text(encoding="utf-8")
-        if "@import" in text or (file.parent != entry.parent and "url(" in text):
-            raise ValueError(f"{file.name} imports in a way that is not understood")
+        if file.parent != entry.parent and "url(" in text:
+            raise ValueError(f"{file.name} names files beside it, which are not understood in {entry.parent.name}")
         return text
 
     text = _STYLES.sub(taken, entry.read_text(encoding="utf-8"))

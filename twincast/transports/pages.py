@@ -20,7 +20,7 @@ from twincast.transports.bundle import Bundled, bundled, styled
 from twincast.transports.documents import asyncapi
 from twincast.wire.messages import encode
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 WEB = PACKAGE / "web"
 GUIDES = next((folder for folder in (PACKAGE / "guides", PACKAGE.parent / "docs") if folder.is_dir()), None)
 """The guides: a wheel has them in the package, a checkout beside it."""

@@ -279,7 +279,7 @@ function showTheme() {
 
 function filterDevices(text) {
   store.show({ filter: text });
-  byId("rows").scrollTop = 0;
+  table.toTop();
   if (detail.device) table.mark(detail.device.id);
   need();
 }

@@ -45,7 +45,7 @@ export async function askPast(ask, { traces, fromMs, toMs, points, signal }) {
   // Buckets say how many readings they have: so many are not sent in vain. A few are asked for beside them, and may be all.
   const isCounted = fromMs !== null && traces.some(({ kind }) => kind === "number");
   const asFew = isCounted && devices.length <= DEVICES_FEW ? getEvery(READINGS_FEW) : null;
-  const marksBeside = async () => ((await asFew) && isAll(await asFew) ? null : getMarks());
+  const marksBeside = async () => ((await asFew) && isAll(await asFew) ? null : getMarks().catch(() => null));
   const [few, counted, markedBeside] = await Promise.all(isCounted ? [asFew, getAdded(fromMs), marksBeside()] : []);
   if (few && isAll(few)) return everyReading(few, traces, paths);
   if (!counted || areFew(counted.series)) {

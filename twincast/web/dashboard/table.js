@@ -106,6 +106,11 @@ export class Table {
     else this.#grid.removeAttribute("aria-activedescendant");
   }
 
+  /** Shows the first device. */
+  toTop() {
+    this.#rows.toTop();
+  }
+
   #reveal() {
     this.#isRevealing = false;
     const index = this.#shown.findIndex(({ id }) => id === this.#openId);

@@ -84,6 +84,11 @@ export class VirtualList {
     }
   }
 
+  /** Shows the first item, from the next drawing on. */
+  toTop() {
+    this.#scroller.scrollTop = this.#scrollTop = 0;
+  }
+
   /**
    * Brings a row into sight at the next drawing: by as little as does it, or into the middle if it is further than a page away.
    * @param {number} index
