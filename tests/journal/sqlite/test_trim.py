@@ -358,6 +358,9 @@ async def test_under_load_a_slice_goes_for_each_half_of_one_that_comes(
         await journal.append(batch_of(readings(25, at(3))))
         await eventually_async(partial(is_later, journal, before), "a slice goes")
         assert journal.oldest_since - before <= 2 * sqlite_trim.SLICE_ENTRIES
+    before = journal.oldest_since
+    await journal.append(batch_of(readings(400, at(3))))  # at once: what a slice leaves of it is not left to a timer
+    await eventually_async(partial(is_later, journal, before + 350), "as much goes as has come")
     await journal.close()
 
 
