@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Raw
@@ -19,6 +20,7 @@ from twincast.history.query import BucketsQuery, EntriesQuery, Names
 from twincast.journal.retention import Retention
 from twincast.journal.sqlite.health import facts, problems
 from twincast.journal.sqlite.history import apart, thinning
+from twincast.journal.sqlite.history.catalog import Part
 from twincast.journal.sqlite.history.closer import Closed, Job, Rewriting
 from twincast.journal.sqlite.history.history import SqliteHistory
 from twincast.journal.sqlite.history.layout import folder_of
@@ -225,6 +227,28 @@ async def test_a_partition_that_is_written_anew_while_it_waits_is_thinned_as_it_
         await until(lambda: kinds(path)[0] == ("000000000001-2.db", "thinned"))
     assert "longer than it is to be" not in caplog.text
     assert problems(path) == []
+
+
+async def test_what_was_written_anew_in_vain_leaves_no_file(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, vain, rewritten = str(tmp_path / "journal.db"), set[str](), apart.rewritten
+
+    async def meanwhile_dropped(path: str, part: Part, *what: Any, **how: Any) -> tuple[Closed, str]:
+        made, name = await rewritten(path, part, *what, **how)
+        if not vain:
+            vain.add(name)
+            await journal._worker.do(journal._file.partitions.drop, [part])
+        return made, name
+
+    monkeypatch.setattr(apart, "rewritten", meanwhile_dropped)
+    async with opened(path, KEPT, clock) as journal:
+        await append(journal, clock, 1, 48)
+        clock.at_us += 35 * MINUTE_US
+        await append(journal, clock, 49, 1)
+        await until(lambda: ("000000000011-1.db", "thinned") in kinds(path))
+        assert vain == {"000000000001-1.db"}
+        await until(lambda: vain.isdisjoint(names_in(path)))
 
 
 def test_what_is_no_pattern_is_refused() -> None:

@@ -144,9 +144,11 @@ class Thinning:
         made, name = await apart.rewritten(self._path, part, without, keeps_places=False)
         if not name:
             return
-        replaced = self._worker.do(self._partitions.replace, part, thinned_part(part, name, made))
-        if await asyncio.shield(replaced):  # what has begun in the thread ends there
-            await loop.run_in_executor(None, files.unlink, self._path, [part])
+        anew = thinned_part(part, name, made)
+        replaced = self._worker.do(self._partitions.replace, part, anew)
+        is_part = await asyncio.shield(replaced)  # what has begun in the thread ends there
+        await loop.run_in_executor(None, files.unlink, self._path, [part if is_part else anew])
+        if is_part:
             logger.info("thinned the log from %d to %d, of %d devices", *part[:2], len(gone))
             self._thinned()
             for forget in self._forgetting:
