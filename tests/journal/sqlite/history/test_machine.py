@@ -366,7 +366,7 @@ class LivingJournal(RuleBasedStateMachine):
         assert (None if oldest is None else oldest.seq) == (self.kept[0].seq if self.kept else None)
         query = EntriesQuery((), frozenset(), 0, 0, 0, 0)
         told = self._ask(self._history.entries(query))
-        assert told == ([], self.kept[0].timestamp_utc if self.kept else None)
+        assert told == ([], oldest.timestamp_utc if oldest else None)
 
     def _ask(self, answer: Coroutine[Any, Any, T]) -> T:
         """Ask; where all is kept, beside what closes and trims, which no answer may show."""
