@@ -15,7 +15,7 @@ from twincast.journal.sqlite.history.files import OPEN_MAX, digest, path_of
 from twincast.journal.sqlite.history.layout import BELIEVED_AHEAD_US, IS_MARK, LATE, READING, SOURCES, open_partition
 from twincast.journal.sqlite.history.paced import run
 from twincast.journal.sqlite.history.parts import add_part_of
-from twincast.journal.sqlite.history.sorted_run import SHORT_BYTES, Columns, SortedRun
+from twincast.journal.sqlite.history.sorted_run import KNOWN_MAX, SHORT_BYTES, Columns, SortedRun
 from twincast.journal.sqlite.history.turns import Steps
 
 _ROLLED_DEVICE = "r.device = :device"
@@ -52,6 +52,7 @@ class Partition:
         self._has_all = _HAS_ALL
         for table, is_there in ("claimed", has_claimed), ("stamped", has_stamped):
             self._has_all += f" and entry.seq not in (select seq from {table})" if is_there else ""
+        self._numbers: dict[str, int | None] = {}
         self._widths: dict[tuple[int, str], list[int] | None] = {}
         self._whole, self._part = self._columns(""), self._columns(_WITHIN)
         has_index = db.execute("select exists (select 1 from sqlite_schema where name = 'marks')").get
@@ -61,7 +62,12 @@ class Partition:
 
     def device(self, name: str) -> int | None:
         """Return the number of a device here; None if it has none."""
-        return next((int(row[0]) for row in self.db.execute("select id from device where name = ?", (name,))), None)
+        if name not in self._numbers:
+            if len(self._numbers) >= KNOWN_MAX:
+                self._numbers.clear()
+            found = self.db.execute("select id from device where name = ?", (name,)).get
+            self._numbers[name] = None if found is None else int(found)
+        return self._numbers[name]
 
     def run(self, device: int, until: int, since: int = 0, *, only_marks: bool = False) -> SortedRun:
         """Return the entries of a device behind a position, and up to another one; or only commands and deletions."""

@@ -20,6 +20,8 @@ from twincast.journal.sqlite.history.parts import part_of
 from twincast.journal.sqlite.history.times import iso
 
 IS_READING = f"in ({READING}, {LATE})"
+KNOWN_MAX = 1_000
+"""Of so many devices, and their paths, an open partition knows what it was asked before: some hundred bytes each."""
 SHORT_BYTES = 64
 """Readings with values up to so long come with their keys: to look each up afterwards takes longer."""
 

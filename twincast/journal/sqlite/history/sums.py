@@ -12,10 +12,8 @@ from twincast.journal.sqlite.history.layout import WIDTHS_S
 from twincast.journal.sqlite.history.parts import part_of
 from twincast.journal.sqlite.history.ranges import SECOND_US, Range
 from twincast.journal.sqlite.history.rollup import total_of
-from twincast.journal.sqlite.history.sorted_run import IS_READING, SortedRun
+from twincast.journal.sqlite.history.sorted_run import IS_READING, KNOWN_MAX, SortedRun
 
-WIDTHS_MAX = 1_000
-"""Of so many devices and paths a partition knows its widths; they are some hundred bytes each."""
 _NULL = "'null'"
 _DOUBLE_MAX = "1.7976931348623157e308"
 
@@ -61,7 +59,7 @@ def widths(run: SortedRun, path: Pointer) -> list[int] | None:
         return _widths(run, path)
     key = run.device, path.text
     if key not in run.widths:
-        if len(run.widths) >= WIDTHS_MAX:
+        if len(run.widths) >= KNOWN_MAX:
             run.widths.clear()
         run.widths[key] = _widths(run, path)
     return run.widths[key]
